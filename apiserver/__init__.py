@@ -1,0 +1,1 @@
+"""The API server: HTTPS -> authentication -> authorization -> admission -> registry -> cache -> store."""

@@ -1,0 +1,121 @@
+"""What makes one kind different from another: the hooks that the generic verbs (resource.py) call.
+
+All hooks work on plain JSON trees that already passed the schema: unknown fields pruned, nulls dropped, types right,
+quantities canonical. A hook that only reads may look at the tree as a typed struct (:meth:`Strategy.typed`).
+Order of a write: prune -> default -> prepare -> mutating admission -> default -> validate -> validating admission
+-> store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import msgspec
+
+from apiserver.request import Context
+from navarch.api.errors import Cause
+from navarch.api.kinds import Kind
+from navarch.api.types.base import Struct
+
+Tree = dict[str, Any]
+
+
+class Column(NamedTuple):
+    """One column of ``kubectl get``. ``priority`` above 0 shows with -o wide only."""
+
+    name: str
+    type: str = "string"
+    format: str = ""
+    priority: int = 0
+    description: str = ""
+
+
+NAME_COLUMN = Column("Name", "string", "name")
+AGE_COLUMN = Column("Age", "string", "")
+
+
+class Strategy:
+    """The rules of one kind. Subclass per kind; the base is right for a kind with nothing special (ConfigMap)."""
+
+    kind: ClassVar[Kind]
+    verbs: ClassVar[tuple[str, ...]] = (
+        "create", "delete", "deletecollection", "get", "list", "patch", "update", "watch",
+    )  # fmt: skip
+    has_status: ClassVar[bool] = False  # serves the status subresource
+    scale_path: ClassVar[bool] = False  # serves the scale subresource (spec.replicas, status.replicas)
+    create_on_update: ClassVar[bool] = False  # PUT of an absent object creates it
+    unconditional_update: ClassVar[bool] = True  # PUT without resourceVersion is allowed
+    ttl: ClassVar[float] = 0  # seconds an object lives (events: 3600)
+    generation: ClassVar[bool] = True  # metadata.generation follows spec
+    selectable_fields: ClassVar[tuple[str, ...]] = ()  # besides metadata.name and metadata.namespace
+    columns: ClassVar[Sequence[Column]] = (NAME_COLUMN, AGE_COLUMN)
+
+    def default(self, obj: Tree) -> None:
+        """Fills in Kubernetes' defaults, in place."""
+
+    def prepare_create(self, context: Context, obj: Tree) -> None:
+        """Before validation of a new object: drop status, set system fields. May be called again; idempotent."""
+
+    def prepare_update(self, context: Context, obj: Tree, old: Tree) -> None:
+        """Before validation of a change by the main resource: the generic code has put old's status back already."""
+
+    def prepare_status(self, context: Context, obj: Tree, old: Tree) -> None:
+        """Before validation of a change by the status subresource: spec and labels are old's already."""
+
+    def validate(self, obj: Tree) -> list[Cause]:
+        """All that is wrong with a new object beyond the schema; metadata is checked by the generic code."""
+        return []
+
+    def validate_update(self, obj: Tree, old: Tree) -> list[Cause]:
+        """All that is wrong with the change; includes :meth:`validate` unless overridden otherwise."""
+        return self.validate(obj)
+
+    def validate_status(self, obj: Tree, old: Tree) -> list[Cause]:
+        return []
+
+    def name_causes(self, name: str, prefix: bool) -> list[str]:
+        """What is wrong with metadata.name; ``prefix`` for generateName. DNS subdomain unless overridden."""
+        from navarch.api import names
+
+        return names.dns_subdomain(name.rstrip("-") if prefix else name)
+
+    def fields(self, obj: Tree) -> dict[str, str]:
+        """Values of selectable_fields, "" when absent."""
+        return {}
+
+    def cells(self, obj: Tree, now: float) -> list[Any]:
+        """The row of ``kubectl get``, one value a column."""
+        raise NotImplementedError
+
+    def graceful_seconds(self, obj: Tree, asked: int | None) -> int:
+        """Seconds of grace a delete gets; 0 deletes at once. Pods override it."""
+        return 0
+
+    def check_delete(self, context: Context, obj: Tree) -> None:
+        """Raises a StatusError if the object may not be deleted."""
+
+    async def begin_create(self, context: Context, obj: Tree, dry_run: bool) -> Callable[[bool], Any] | None:
+        """Takes what the object needs from an allocator (cluster IPs, node ports), setting it in ``obj``.
+
+        Returns a function called with True when the object was stored, False to give everything back.
+        """
+        return None
+
+    async def begin_update(self, context: Context, obj: Tree, old: Tree, dry_run: bool) -> Callable[[bool], Any] | None:
+        return None
+
+    async def after_delete(self, obj: Tree) -> None:
+        """Gives back what the object held; called once after it left the store."""
+
+    def typed(self, obj: Tree) -> Struct:
+        """A read-only typed view of the tree (about 8 us)."""
+        return msgspec.convert(obj, self.kind.type)
+
+    def warnings(self, obj: Tree, old: Tree | None) -> list[str]:
+        """Deprecations and doubtful values to tell the client."""
+        return []
+
+
+Catalog = Mapping[tuple[str, str], Strategy]
+"""(group, resource) -> the strategy of its served version."""

@@ -1,0 +1,1 @@
+"""Where objects live: one small protocol (store.py) and its three implementations."""

@@ -1,0 +1,106 @@
+"""The store protocol: a revisioned, watchable key-value space, as much of etcd as navarch needs.
+
+Every successful transaction that writes makes exactly one new revision, shared by all its keys. Revisions grow by
+one a write and never repeat, also over restarts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import NamedTuple, Protocol
+
+
+class KeyValue(NamedTuple):
+    key: str
+    value: bytes
+    revision: int  # of the last write (mod revision)
+    created: int  # revision at which the key came into being
+
+
+class Put(NamedTuple):
+    key: str
+    value: bytes
+    ttl: float = 0  # seconds to live, 0 for ever
+
+
+class Compare(NamedTuple):
+    """Holds if the key's mod revision equals ``revision``; 0 means that the key does not exist."""
+
+    key: str
+    revision: int
+
+
+class Page(NamedTuple):
+    items: list[KeyValue]
+    revision: int  # at which the list was read
+    more: bool  # there are keys behind the last one
+    count: int  # keys under the prefix at that revision from ``start_after`` on
+
+
+class TxnResult(NamedTuple):
+    succeeded: bool
+    revision: int  # of the write if it succeeded, else the current one
+
+
+class StoreEvent(NamedTuple):
+    """One change of one key. ``value`` is None for a deletion; ``previous`` is None for a creation."""
+
+    key: str
+    value: bytes | None
+    revision: int
+    previous: bytes | None
+    created: int
+
+
+class Batch(NamedTuple):
+    """What a watch delivers: all events of whole revisions, and the revision that is now complete."""
+
+    events: Sequence[StoreEvent]
+    revision: int
+
+
+class Compacted(Exception):
+    """The revision asked for is gone. ``revision`` is the oldest that is kept."""
+
+    def __init__(self, revision: int) -> None:
+        super().__init__(f"revisions below {revision} are compacted")
+        self.revision = revision
+
+
+class FutureRevision(Exception):
+    """The revision asked for does not exist yet."""
+
+
+class StoreUnavailable(Exception):
+    """The store did not answer; whether a write took place is unknown."""
+
+
+class Store(Protocol):
+    kind: str  # "etcd", "sqlite" or "memory"
+
+    async def get(self, key: str) -> tuple[KeyValue | None, int]:
+        """The value now (linearizable) and the store's current revision."""
+        ...
+
+    async def list(self, prefix: str, *, start_after: str = "", revision: int = 0, limit: int = 0) -> Page:
+        """Keys under ``prefix`` in order; ``revision`` 0 is now. Raises Compacted, FutureRevision."""
+        ...
+
+    async def txn(self, compares: Sequence[Compare], puts: Sequence[Put] = (), deletes: Sequence[str] = ()) -> TxnResult:
+        """Atomic: if all compares hold, all puts and deletes take place at one revision."""
+        ...
+
+    def watch(self, prefix: str, from_revision: int) -> AsyncIterator[Batch]:
+        """Events at ``from_revision`` and later, in order, none missed; ends only by cancellation or an exception.
+
+        Raises Compacted if ``from_revision`` is no longer kept, StoreUnavailable if the store is lost.
+        """
+        ...
+
+    async def compact(self, revision: int) -> None:
+        """Forgets history below ``revision``; the values at ``revision`` stay."""
+        ...
+
+    async def current_revision(self) -> int: ...
+
+    async def close(self) -> None: ...

@@ -1,0 +1,20 @@
+"""RFC 3339 times as the API writes them, to and from Unix seconds. Reads no clock."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+
+def format_time(seconds: float) -> str:
+    """metav1.Time: whole seconds, UTC."""
+    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def format_micro(seconds: float) -> str:
+    """metav1.MicroTime: six decimals, UTC."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def parse_time(text: str) -> float:
+    """Unix seconds of an RFC 3339 time. Raises ValueError."""
+    return datetime.fromisoformat(text).timestamp()

@@ -1,0 +1,131 @@
+"""The only source of time, chance, uids and task groups.
+
+Components take a :class:`World` and ask it; so the same code runs in the real world and in a simulation, where time
+jumps to the next timer and everything repeats exactly (see :mod:`navarch.virtual`). A lint in CI bans time, random,
+uuid, secrets and datetime.now elsewhere.
+
+We stand on asyncio alone. anyio, which we tried first, cancels children in the order of their memory addresses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
+
+# Safe alphabet of generated names (Kubernetes' util/rand): no vowels, no look-alikes, so that no words come out.
+NAME_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
+
+
+class OrderedTasks:
+    """A set of tasks that iterates in the order they were added."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[asyncio.Task[Any], None] = {}
+
+    def add(self, task: asyncio.Task[Any]) -> None:
+        self._tasks[task] = None
+
+    def discard(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.pop(task, None)
+
+    def __iter__(self) -> Iterator[asyncio.Task[Any]]:
+        return iter(list(self._tasks))
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+
+class TaskGroup(asyncio.TaskGroup):
+    """asyncio's TaskGroup, whose children are cancelled in the order they were started."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._tasks = OrderedTasks()  # type: ignore[assignment]
+
+    def start(self, coroutine: Coroutine[Any, Any, T], name: str | None = None) -> asyncio.Task[T]:
+        """Starts a child; the group waits for it, and its failure cancels its siblings."""
+        return self.create_task(coroutine, name=name)
+
+    def cancel(self) -> None:
+        """Cancels every child; the group then ends without an error of its own."""
+        for task in self._tasks:  # type: ignore[attr-defined]
+            task.cancel()
+
+
+class World(Protocol):
+    """Time in seconds; ``now`` is Unix time, ``monotonic`` only ever grows."""
+
+    random: random.Random
+
+    def now(self) -> float: ...
+
+    def monotonic(self) -> float: ...
+
+    async def sleep(self, seconds: float) -> None: ...
+
+    def uid(self) -> str:
+        """A new RFC 4122 uid."""
+        ...
+
+    def task_group(self) -> TaskGroup: ...
+
+    def run(self, main: Callable[[], Awaitable[T]]) -> T:
+        """Runs ``main`` on a new event loop of this world until it returns."""
+        ...
+
+
+class RealWorld:
+    """The wall clock, the system's randomness, asyncio on uvloop."""
+
+    def __init__(self) -> None:
+        self.random: random.Random = random.SystemRandom()
+
+    def now(self) -> float:
+        return time.time()
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    def uid(self) -> str:
+        return str(uuid.uuid4())
+
+    def task_group(self) -> TaskGroup:
+        return TaskGroup()
+
+    def run(self, main: Callable[[], Awaitable[T]]) -> T:
+        import uvloop
+
+        async def body() -> T:
+            return await main()
+
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(body())
+
+
+def name_suffix(world: World, length: int = 5) -> str:
+    """Random characters as generateName appends them."""
+    return "".join(world.random.choices(NAME_ALPHABET, k=length))
+
+
+class Backoff:
+    """Exponential delays with jitter: ``next()`` gives seconds, ``reset()`` after a success."""
+
+    def __init__(self, world: World, first: float = 0.1, most: float = 30.0, factor: float = 2.0, jitter: float = 0.1) -> None:
+        self.world, self.first, self.most, self.factor, self.jitter = world, first, most, factor, jitter
+        self._delay = 0.0
+
+    def next(self) -> float:
+        self._delay = min(self.most, self._delay * self.factor or self.first)
+        return self._delay * (1 + self.jitter * self.world.random.random())
+
+    def reset(self) -> None:
+        self._delay = 0.0

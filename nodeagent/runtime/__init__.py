@@ -1,0 +1,1 @@
+"""Container runtimes behind one protocol (runtime.py) with CRI's semantics."""

@@ -1,0 +1,240 @@
+"""The runtime protocol: CRI's semantics, in Python.
+
+A sandbox is a pod's network (and shared namespaces); containers live in it. Ids are chosen by the runtime and
+outlive the agent: after a restart ``list_sandboxes`` and ``list_containers`` find everything again by labels.
+Stop and remove are idempotent: what is gone already is no error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from navarch.api.types import core_v1
+
+
+@dataclass(frozen=True)
+class PortMapping:
+    container_port: int
+    host_port: int
+    protocol: str = "TCP"
+    host_ip: str = ""
+
+
+@dataclass(frozen=True)
+class SandboxConfig:
+    """``attempt`` tells sandboxes of one pod apart. ``hostname`` and the resolv.conf parts are what containers see."""
+
+    pod_uid: str
+    namespace: str
+    name: str
+    attempt: int = 0
+    hostname: str = ""
+    host_network: bool = False
+    host_pid: bool = False
+    host_ipc: bool = False
+    share_process_namespace: bool = False
+    log_directory: str = ""
+    cgroup: str = ""  # path of the pod's cgroup below the node's pod root, made by the agent's cgroups module
+    port_mappings: tuple[PortMapping, ...] = ()
+    sysctls: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict)
+    annotations: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Mount:
+    host_path: str
+    container_path: str
+    read_only: bool = False
+    propagation: str = "None"  # None, HostToContainer, Bidirectional
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Linux limits. 0 means none."""
+
+    cpu_shares: int = 0
+    cpu_quota: int = 0  # microseconds a period
+    cpu_period: int = 100_000
+    memory_limit: int = 0  # bytes
+    pids_limit: int = 0
+    oom_score_adj: int = 0
+
+
+@dataclass(frozen=True)
+class ContainerConfig:
+    """``security`` and ``pod_security`` are taken as the pod spec has them."""
+
+    name: str
+    attempt: int
+    image: str  # the image id (digest) that image_status or pull gave
+    command: Sequence[str] = ()  # empty: the image's entrypoint
+    args: Sequence[str] = ()  # empty: the image's cmd
+    working_dir: str = ""
+    env: Sequence[tuple[str, str]] = ()
+    mounts: Sequence[Mount] = ()
+    resources: Resources = Resources()
+    stdin: bool = False
+    stdin_once: bool = False
+    tty: bool = False
+    log_path: str = ""  # below the sandbox's log_directory
+    security: core_v1.SecurityContext | None = None
+    pod_security: core_v1.PodSecurityContext | None = None
+    labels: dict[str, str] = field(default_factory=dict)
+    annotations: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Sandbox:
+    id: str
+    config: SandboxConfig
+    ready: bool
+    created: float  # Unix seconds
+    ip: str = ""  # empty with host_network
+    pid_namespace: str = ""
+
+
+CREATED, RUNNING, EXITED, UNKNOWN = "created", "running", "exited", "unknown"
+
+
+@dataclass(frozen=True)
+class Container:
+    """State of a container. ``reason`` is "OOMKilled", "Completed", "Error" or "ContainerCannotRun"."""
+
+    id: str
+    sandbox_id: str
+    name: str
+    attempt: int
+    image: str  # as the pod asked for it
+    image_id: str
+    state: str
+    created: float
+    started: float = 0
+    finished: float = 0
+    exit_code: int = 0
+    signal: int = 0
+    reason: str = ""
+    message: str = ""
+    log_path: str = ""  # absolute
+    pid: int = 0
+    labels: dict[str, str] = field(default_factory=dict)
+    annotations: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Image:
+    id: str  # sha256:...
+    tags: tuple[str, ...] = ()
+    digests: tuple[str, ...] = ()
+    size: int = 0  # bytes
+    user: str = ""
+    entrypoint: tuple[str, ...] = ()
+    cmd: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+    working_dir: str = ""
+    stop_signal: str = ""
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something happened to a container or sandbox; look at its state again."""
+
+    kind: str  # "started", "exited", "removed", "sandbox"
+    container_id: str
+    pod_uid: str
+
+
+class RuntimeError_(Exception):
+    """A runtime operation failed. ``reason`` is a CamelCase word such as CreateContainerError or ErrImagePull."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+
+
+class Process(Protocol):
+    """A process in a container with its streams (exec and attach)."""
+
+    async def write(self, data: bytes) -> None: ...
+
+    async def close_stdin(self) -> None: ...
+
+    def read(self) -> AsyncIterator[tuple[int, bytes]]:
+        """(1, data) for stdout, (2, data) for stderr, until both end."""
+        ...
+
+    async def resize(self, width: int, height: int) -> None: ...
+
+    async def wait(self) -> int:
+        """The exit code."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Runtime(Protocol):
+    name: str
+    version: str
+
+    async def start(self) -> None:
+        """Prepares directories and finds what an earlier agent left running. Called once."""
+        ...
+
+    async def close(self) -> None:
+        """Lets go; containers keep running."""
+        ...
+
+    async def run_sandbox(self, config: SandboxConfig) -> str: ...
+
+    async def stop_sandbox(self, sandbox_id: str) -> None:
+        """Kills its containers at once and takes its network down."""
+        ...
+
+    async def remove_sandbox(self, sandbox_id: str) -> None: ...
+
+    async def list_sandboxes(self) -> list[Sandbox]: ...
+
+    async def create_container(self, sandbox_id: str, config: ContainerConfig) -> str: ...
+
+    async def start_container(self, container_id: str) -> None: ...
+
+    async def stop_container(self, container_id: str, grace: float) -> None:
+        """The image's stop signal (TERM), then KILL after ``grace`` seconds. Returns when it is dead."""
+        ...
+
+    async def remove_container(self, container_id: str) -> None: ...
+
+    async def list_containers(self, sandbox_id: str | None = None) -> list[Container]: ...
+
+    async def container(self, container_id: str) -> Container | None: ...
+
+    async def exec_sync(self, container_id: str, command: Sequence[str], timeout: float) -> tuple[int, bytes]:
+        """Exit code and output (both streams, at most 16 KiB). Raises TimeoutError after ``timeout`` seconds."""
+        ...
+
+    async def exec(self, container_id: str, command: Sequence[str], *, stdin: bool, tty: bool) -> Process: ...
+
+    async def attach(self, container_id: str, *, stdin: bool) -> Process: ...
+
+    async def reopen_log(self, container_id: str) -> None: ...
+
+    def events(self) -> AsyncIterator[Event]: ...
+
+    async def image(self, reference: str) -> Image | None:
+        """The local image of a reference or id, None if it is not here."""
+        ...
+
+    async def pull(self, reference: str) -> Image:
+        """Fetches an image. Raises RuntimeError_ with reason ErrImagePull."""
+        ...
+
+    async def images(self) -> list[Image]: ...
+
+    async def remove_image(self, image_id: str) -> None: ...
+
+    async def usage(self) -> dict[str, tuple[float, int]]:
+        """Container id -> (CPU seconds used, memory working set in bytes)."""
+        ...
