@@ -1,0 +1,84 @@
+"""The admission chain: plugins that may change a request (admit), then plugins that may only refuse it (validate).
+
+A plugin says once which operations and kinds it handles; the chain remembers the answer, so that a request only pays
+for the plugins that look at its kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from apiserver.request import Attributes
+from navarch.api.kinds import Kind
+
+CREATE, UPDATE, DELETE, CONNECT = "CREATE", "UPDATE", "DELETE", "CONNECT"
+
+
+class Plugin(Protocol):
+    """One admission plugin; subclass :class:`BasePlugin` to write only the half that you need."""
+
+    name: str
+
+    def handles(self, operation: str, kind: Kind) -> bool:
+        """Whether requests of this operation (CREATE, UPDATE, DELETE, CONNECT) on this kind concern the plugin."""
+        ...
+
+    async def admit(self, attributes: Attributes) -> None:
+        """May change ``attributes.obj`` in place; raises a StatusError to refuse. Must be idempotent: a retried
+        write runs it again on the fresh object."""
+        ...
+
+    async def validate(self, attributes: Attributes) -> None:
+        """Raises a StatusError to refuse; must not change anything."""
+        ...
+
+
+class BasePlugin:
+    """A plugin that lets everything pass."""
+
+    name = ""
+
+    def handles(self, operation: str, kind: Kind) -> bool:
+        return True
+
+    async def admit(self, attributes: Attributes) -> None:
+        return None
+
+    async def validate(self, attributes: Attributes) -> None:
+        return None
+
+
+class Chain:
+    """Plugins in their order. An empty chain admits everything."""
+
+    def __init__(self, plugins: Sequence[Plugin] = ()) -> None:
+        self.plugins = tuple(plugins)
+        self._chosen: dict[tuple[str, Kind], tuple[tuple[Plugin, ...], tuple[Plugin, ...]]] = {}
+
+    def _for(self, attributes: Attributes) -> tuple[tuple[Plugin, ...], tuple[Plugin, ...]]:
+        key = attributes.operation, attributes.kind
+        found = self._chosen.get(key)
+        if found is None:
+            handling = [p for p in self.plugins if p.handles(*key)]
+            found = self._chosen[key] = (
+                tuple(p for p in handling if _overrides(p, "admit")),
+                tuple(p for p in handling if _overrides(p, "validate")),
+            )
+        return found
+
+    def mutates(self, attributes: Attributes) -> bool:
+        """Whether :meth:`admit` has anything to call."""
+        return bool(self._for(attributes)[0])
+
+    async def admit(self, attributes: Attributes) -> None:
+        for plugin in self._for(attributes)[0]:
+            await plugin.admit(attributes)
+
+    async def validate(self, attributes: Attributes) -> None:
+        for plugin in self._for(attributes)[1]:
+            await plugin.validate(attributes)
+
+
+def _overrides(plugin: Plugin, method: str) -> bool:
+    return getattr(type(plugin), method, None) is not getattr(BasePlugin, method)
