@@ -54,7 +54,7 @@ class TaskGroup(asyncio.TaskGroup):
 
     def cancel(self) -> None:
         """Cancels every child; the group then ends without an error of its own."""
-        for task in self._tasks:  # type: ignore[attr-defined]
+        for task in self._tasks:
             task.cancel()
 
 

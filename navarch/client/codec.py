@@ -1,0 +1,137 @@
+"""Bytes of the API to objects and back, for typed structs and for plain trees; what verbs and informers share."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, Generic, Protocol, TypeVar, cast
+
+import msgspec
+
+from navarch.api import kinds
+from navarch.api.kinds import Kind
+from navarch.api.types import meta_v1
+from navarch.api.types.base import Struct
+
+T = TypeVar("T")
+S = TypeVar("S", bound=Struct)
+Tree = dict[str, Any]
+
+
+class Partial(Struct):
+    """What every object has; all that a bookmark promises."""
+
+    kind: str | None = None
+    api_version: str | None = msgspec.field(default=None, name="apiVersion")
+    metadata: meta_v1.ObjectMeta = msgspec.field(default_factory=meta_v1.ObjectMeta)
+
+
+class Codec(Protocol, Generic[T]):
+    def encode(self, obj: T) -> bytes: ...
+
+    def decode(self, data: bytes | msgspec.Raw) -> T: ...
+
+    def decode_list(self, data: bytes) -> tuple[list[T], meta_v1.ListMeta]: ...
+
+    def name(self, obj: T) -> str: ...
+
+    def namespace(self, obj: T) -> str | None: ...
+
+    def uid(self, obj: T) -> str: ...
+
+    def resource_version(self, obj: T) -> str: ...
+
+    def decode_unless_status(self, data: bytes) -> T | None:
+        """The answer of a DELETE: the object, or None for a Status that says it is gone."""
+        ...
+
+
+_tag_decoder = msgspec.json.Decoder(Partial)
+
+
+@functools.cache
+def _list_decoder(struct: type[Struct]) -> msgspec.json.Decoder[Any]:
+    made = msgspec.defstruct(
+        struct.__name__ + "Page",
+        [("items", list[struct] | None, None), ("metadata", meta_v1.ListMeta | None, None)],  # type: ignore[valid-type]
+    )
+    return msgspec.json.Decoder(made)
+
+
+class StructCodec(Generic[S]):
+    """Objects as structs. ``kind`` is needed for structs that are not built in."""
+
+    def __init__(self, struct: type[S], kind: Kind | None = None) -> None:
+        self._decode = kinds.decoder(struct).decode
+        self._struct = struct
+        self._kind = kind
+
+    def encode(self, obj: S) -> bytes:
+        if self._kind is not None:
+            cast(Any, obj).kind, cast(Any, obj).api_version = self._kind.kind, self._kind.api_version
+        return kinds.encode(obj)
+
+    def decode(self, data: bytes | msgspec.Raw) -> S:
+        return cast(S, self._decode(data))
+
+    def decode_list(self, data: bytes) -> tuple[list[S], meta_v1.ListMeta]:
+        page = _list_decoder(self._struct).decode(data)
+        return page.items or [], page.metadata or meta_v1.ListMeta()
+
+    def decode_unless_status(self, data: bytes) -> S | None:
+        return None if _tag_decoder.decode(data).kind == "Status" else self.decode(data)
+
+    def name(self, obj: S) -> str:
+        return self._meta(obj).name or ""
+
+    def namespace(self, obj: S) -> str | None:
+        return self._meta(obj).namespace
+
+    def uid(self, obj: S) -> str:
+        return self._meta(obj).uid or ""
+
+    def resource_version(self, obj: S) -> str:
+        return self._meta(obj).resource_version or ""
+
+    @staticmethod
+    def _meta(obj: S) -> meta_v1.ObjectMeta:
+        return cast(Any, obj).metadata  # type: ignore[no-any-return]
+
+
+class TreeCodec:
+    """Objects as plain JSON trees."""
+
+    def __init__(self, kind: Kind) -> None:
+        self._kind = kind
+
+    def encode(self, obj: Tree) -> bytes:
+        typed = {"apiVersion": self._kind.api_version, "kind": self._kind.kind}
+        return msgspec.json.encode(typed | obj)
+
+    def decode(self, data: bytes | msgspec.Raw) -> Tree:
+        return cast(Tree, msgspec.json.decode(data))
+
+    def decode_list(self, data: bytes) -> tuple[list[Tree], meta_v1.ListMeta]:
+        tree = msgspec.json.decode(data)
+        meta = msgspec.convert(tree.get("metadata") or {}, meta_v1.ListMeta)
+        items = tree.get("items") or []
+        kind = (tree.get("kind") or "").removesuffix("List") or self._kind.kind
+        for item in items:  # items of a typed list do not repeat what they are
+            item.setdefault("apiVersion", tree.get("apiVersion", self._kind.api_version))
+            item.setdefault("kind", kind)
+        return items, meta
+
+    def decode_unless_status(self, data: bytes) -> Tree | None:
+        tree = self.decode(data)
+        return None if tree.get("kind") == "Status" else tree
+
+    def name(self, obj: Tree) -> str:
+        return cast(str, obj.get("metadata", {}).get("name", ""))
+
+    def namespace(self, obj: Tree) -> str | None:
+        return cast("str | None", obj.get("metadata", {}).get("namespace"))
+
+    def uid(self, obj: Tree) -> str:
+        return cast(str, obj.get("metadata", {}).get("uid", ""))
+
+    def resource_version(self, obj: Tree) -> str:
+        return cast(str, obj.get("metadata", {}).get("resourceVersion", ""))
