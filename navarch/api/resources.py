@@ -1,0 +1,127 @@
+"""What a pod asks for: sums over its containers, its init containers and its overhead, and its quality of service.
+
+Amounts are whole numbers: millicores for cpu, base units (bytes, pieces) for everything else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from navarch.api import quantity
+from navarch.api.pods import is_sidecar
+from navarch.api.types import core_v1
+
+Amounts = dict[str, int]
+Side = Literal["requests", "limits"]
+
+DEFAULT_MILLI_CPU = 100
+"""What scoring takes for a container without a cpu request (Kubernetes' scheduler util)."""
+DEFAULT_MEMORY = 200 * 1024 * 1024
+_POD_LEVEL = ("cpu", "memory")
+
+
+def amount(name: str, q: quantity.Quantity) -> int:
+    """A quantity of the resource in this module's units."""
+    return quantity.milli(q) if name == "cpu" else quantity.value(q)
+
+
+def amounts(listed: Mapping[str, quantity.Quantity] | None) -> Amounts:
+    """A ResourceList in this module's units."""
+    return {name: amount(name, q) for name, q in listed.items()} if listed else {}
+
+
+def add(total: Amounts, more: Mapping[str, int]) -> None:
+    for name, n in more.items():
+        total[name] = total.get(name, 0) + n
+
+
+def highest(total: Amounts, other: Mapping[str, int]) -> None:
+    """Raises each amount in ``total`` to at least that of ``other``."""
+    for name, n in other.items():
+        if n > total.get(name, -1):
+            total[name] = n
+
+
+def _of(container: core_v1.Container, side: Side) -> Amounts:
+    if container.resources is None:
+        return {}
+    return amounts(container.resources.requests if side == "requests" else container.resources.limits)
+
+
+def _sum(spec: core_v1.PodSpec, side: Side) -> Amounts:
+    total: Amounts = {}
+    for container in spec.containers:
+        add(total, _of(container, side))
+    # Init containers run one after another, each beside the sidecars started before it: the pod needs the highest of
+    # these stages and of the main stage (with all sidecars).
+    beside: Amounts = {}
+    peak: Amounts = {}
+    for container in spec.init_containers or ():
+        need = _of(container, side)
+        if is_sidecar(container):
+            add(total, need)
+            add(beside, need)
+            need = beside
+        else:
+            add(need, beside)
+        highest(peak, need)
+    highest(total, peak)
+    own = spec.resources
+    listed = (own.requests if side == "requests" else own.limits) if own else None
+    for name, q in (listed or {}).items():
+        if name in _POD_LEVEL or name.startswith("hugepages-"):
+            total[name] = amount(name, q)
+    return total
+
+
+def pod_requests(pod: core_v1.Pod | core_v1.PodSpec) -> Amounts:
+    """What the pod reserves on its node, overhead included."""
+    spec = pod.spec if isinstance(pod, core_v1.Pod) else pod
+    total = _sum(spec, "requests")
+    add(total, amounts(spec.overhead))
+    return total
+
+
+def pod_limits(pod: core_v1.Pod | core_v1.PodSpec) -> Amounts:
+    """The pod's limits; overhead counts only where there is a limit at all."""
+    spec = pod.spec if isinstance(pod, core_v1.Pod) else pod
+    total = _sum(spec, "limits")
+    for name, n in amounts(spec.overhead).items():
+        if name in total:
+            total[name] += n
+    return total
+
+
+def nonzero_requests(pod: core_v1.Pod | core_v1.PodSpec) -> tuple[int, int]:
+    """(millicores, bytes) with defaults for containers that ask for nothing: used to score, never to filter."""
+    spec = pod.spec if isinstance(pod, core_v1.Pod) else pod
+
+    def need(container: core_v1.Container) -> tuple[int, int]:
+        asked = _of(container, "requests")
+        return asked.get("cpu", DEFAULT_MILLI_CPU), asked.get("memory", DEFAULT_MEMORY)
+
+    pairs = [need(c) for c in spec.containers] + [need(c) for c in spec.init_containers or () if is_sidecar(c)]
+    cpu, memory = sum(p[0] for p in pairs), sum(p[1] for p in pairs)
+    for container in spec.init_containers or ():
+        if not is_sidecar(container):
+            cpu, memory = max(cpu, need(container)[0]), max(memory, need(container)[1])
+    extra = amounts(spec.overhead)
+    return cpu + extra.get("cpu", 0), memory + extra.get("memory", 0)
+
+
+def qos_class(pod: core_v1.Pod | core_v1.PodSpec) -> str:
+    """Guaranteed, Burstable or BestEffort (by cpu and memory of all containers, or of the pod where it has them)."""
+    spec = pod.spec if isinstance(pod, core_v1.Pod) else pod
+    sources = [c.resources for c in [*spec.containers, *(spec.init_containers or ())]]
+    if spec.resources and (spec.resources.requests or spec.resources.limits):
+        sources = [spec.resources]
+    any_set, guaranteed = False, True
+    for source in sources:
+        requests = {k: v for k, v in amounts(source.requests if source else None).items() if k in _POD_LEVEL and v}
+        limits = {k: v for k, v in amounts(source.limits if source else None).items() if k in _POD_LEVEL and v}
+        any_set = any_set or bool(requests or limits)
+        guaranteed = guaranteed and len(limits) == 2 and all(limits.get(k) == v for k, v in requests.items())
+    if not any_set:
+        return "BestEffort"
+    return "Guaranteed" if guaranteed else "Burstable"

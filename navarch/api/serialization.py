@@ -1,0 +1,281 @@
+"""Text to JSON trees and back: JSON as the server gets it, YAML as kubectl reads and writes it.
+
+YAML is read by Go's rules, not by PyYAML's: times stay text, ``y`` and ``on`` are booleans, ``1e3`` is a number, ``1:30``
+is text, keys become text. Duplicate keys are reported with their paths.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+import yaml
+
+from navarch.api.errors import BadRequest
+
+Tree = dict[str, Any]
+
+
+class DecodeError(ValueError):
+    """The text is not JSON or YAML."""
+
+
+def decode_json(data: bytes | str) -> Any:
+    """The value. Raises DecodeError (a ValueError)."""
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        # orjson refuses integers beyond 64 bits only as floats would lose them; NaN and the like are no JSON.
+        raise DecodeError(str(error)) from error
+
+
+def decode_object(data: bytes | str) -> Tree:
+    """The JSON object of a request body. Raises BadRequest."""
+    try:
+        tree = decode_json(data)
+    except DecodeError as error:
+        raise BadRequest(f"couldn't get version/kind; json parse error: {error}") from error
+    if not isinstance(tree, dict):
+        found = "array" if isinstance(tree, list) else go_type(tree)
+        raise BadRequest(
+            f"couldn't get version/kind; json parse error: json: cannot unmarshal {found} into Go value of type "
+            'struct { APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }'
+        )
+    return tree
+
+
+def go_type(value: Any) -> str:
+    """What Go's JSON decoder calls a value in its messages."""
+    if isinstance(value, bool):
+        return "bool"
+    if isinstance(value, str):
+        return "string"
+    if isinstance(value, int | float):
+        return "number"
+    if value is None:
+        return "null"
+    return "array" if isinstance(value, list) else "object"
+
+
+def encode_json(tree: Any) -> bytes:
+    return orjson.dumps(tree)
+
+
+class _Pairs(dict[str, Any]):
+    """A decoded object that knows which of its keys came more than once."""
+
+    duplicates: tuple[str, ...] = ()
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> _Pairs:
+    out = _Pairs(pairs)
+    if len(out) != len(pairs):
+        seen: dict[str, int] = {}
+        for key, _ in pairs:
+            seen[key] = seen.get(key, 0) + 1
+        out.duplicates = tuple(key for key, n in seen.items() if n > 1)
+    return out
+
+
+def json_duplicates(data: bytes, tree: Any) -> list[str]:
+    """Paths of keys that come twice in an object of ``data``; ``tree`` is what ``data`` decoded to.
+
+    Most clients send compact JSON: if encoding the tree gives back the same bytes, nothing can have been lost.
+    """
+    if orjson.dumps(tree) == data.rstrip():
+        return []
+    found: list[str] = []
+    todo: list[tuple[str, Any]] = [("", json.loads(data, object_pairs_hook=_pairs))]
+    while todo:
+        path, value = todo.pop()
+        if isinstance(value, _Pairs):
+            found += [join(path, key) for key in value.duplicates]
+            todo += [(join(path, key), v) for key, v in reversed(value.items()) if isinstance(v, dict | list)]
+        elif isinstance(value, list):
+            todo += [(f"{path}[{i}]", v) for i, v in reversed(list(enumerate(value))) if isinstance(v, dict | list)]
+    return found
+
+
+def join(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else key
+
+
+# --- YAML -----------------------------------------------------------------------------------------------------------
+
+_BOOLEANS = {
+    **dict.fromkeys(["y", "Y", "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON"], True),
+    **dict.fromkeys(["n", "N", "no", "No", "NO", "false", "False", "FALSE", "off", "Off", "OFF"], False),
+}
+_NULLS = frozenset({"", "~", "null", "Null", "NULL"})
+_integer = re.compile(r"[-+]?(?:0b[01_]+|0o?[0-7_]+|0x[0-9a-fA-F_]+|[1-9][0-9_]*|0)").fullmatch
+_float = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?").fullmatch
+_special = {".inf": math.inf, "+.inf": math.inf, "-.inf": -math.inf, ".nan": math.nan}
+_PLAIN = "tag:yaml.org,2002:"
+_BARE = "bare"
+_RESOLVED = frozenset(_PLAIN + kind for kind in ("int", "float", "bool", "null"))
+
+
+def resolve(text: str) -> Any:
+    """The value of an unquoted scalar."""
+    if text in _NULLS:
+        return None
+    if text in _BOOLEANS:
+        return _BOOLEANS[text]
+    if text[0] in "0123456789+-.":
+        if _integer(text):
+            digits = text.replace("_", "")
+            octal = re.fullmatch(r"([-+]?)0o?([0-7]+)", digits)
+            return int(octal[1] + octal[2], 8) if octal else int(digits, 0)
+        if _float(text):
+            return float(text)
+        if text.lower() in _special:
+            return _special[text.lower()]
+    return text
+
+
+def _key(value: Any) -> str:
+    """JSON has text keys only: how sigs.k8s.io/yaml spells the others."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return repr(value)
+    raise DecodeError(f"error converting YAML to JSON: unsupported map key of type: {go_type(value)}")
+
+
+class _Reader:
+    """Makes values of the nodes of one document and notes duplicate keys."""
+
+    def __init__(self) -> None:
+        self.duplicates: list[str] = []
+        self.open: list[yaml.Node] = []
+
+    def value(self, node: yaml.Node, path: str) -> Any:
+        if isinstance(node, yaml.ScalarNode):
+            return self.scalar(node)
+        if any(node is outer for outer in self.open):
+            raise DecodeError("error converting YAML to JSON: yaml: anchor contains itself")
+        self.open.append(node)
+        try:
+            if isinstance(node, yaml.SequenceNode):
+                return [self.value(child, f"{path}[{i}]") for i, child in enumerate(node.value)]
+            return self.mapping(node, path)
+        finally:
+            self.open.pop()
+
+    def scalar(self, node: yaml.ScalarNode) -> Any:
+        text: str = node.value
+        if node.tag == _BARE or node.tag in _RESOLVED:
+            return resolve(text)
+        if node.tag == _PLAIN + "binary":
+            return base64.b64decode(text).decode("utf-8", "surrogateescape")
+        return text
+
+    def mapping(self, node: yaml.MappingNode, path: str) -> Tree:
+        out: Tree = {}
+        merged: list[yaml.Node] = []
+        for key_node, value_node in node.value:
+            if isinstance(key_node, yaml.ScalarNode) and key_node.value == "<<" and key_node.tag == _BARE:
+                merged += value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]
+                continue
+            key = _key(self.value(key_node, path))
+            if key in out:
+                self.duplicates.append(join(path, key))
+            out[key] = self.value(value_node, join(path, key))
+        for other in merged:
+            for key, value in self.value(other, path).items():
+                out.setdefault(key, value)
+        return out
+
+
+class _Loader(yaml.CSafeLoader):
+    """Composes nodes; gives unquoted scalars without a tag of their own the tag ``_BARE``, for :func:`resolve`."""
+
+    def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
+        if kind is yaml.ScalarNode:
+            return _BARE if implicit[0] else _PLAIN + "str"
+        return super().resolve(kind, value, implicit)  # type: ignore[no-untyped-call]
+
+
+def decode_yaml_documents(text: str | bytes) -> Iterator[tuple[Any, list[str]]]:
+    """Every document that is not empty, with the paths of its duplicate keys. Raises DecodeError."""
+    loader = _Loader(text)
+    try:
+        while loader.check_node():
+            node = loader.get_node()
+            reader = _Reader()
+            value = reader.value(node, "")
+            if value is not None:
+                yield value, reader.duplicates
+    except yaml.YAMLError as error:
+        raise DecodeError(f"error converting YAML to JSON: yaml: {_yaml_message(error)}") from error
+    finally:
+        loader.dispose()
+
+
+def _yaml_message(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or str(error)
+    return f"line {mark.line + 1}: {problem}" if mark else problem
+
+
+def decode_yaml(text: str | bytes) -> list[Any]:
+    """All documents of a YAML (or JSON) text, empty ones left out. Raises DecodeError (a ValueError)."""
+    data = text.encode() if isinstance(text, str) else text
+    if data.lstrip()[:1] == b"{":
+        try:
+            return [orjson.loads(data)]
+        except orjson.JSONDecodeError:
+            pass  # several JSON documents, or YAML in flow style
+    return [value for value, _ in decode_yaml_documents(data)]
+
+
+def expand_lists(trees: list[Any]) -> list[Tree]:
+    """Objects of manifests: ``List`` kinds (List, PodList ...) replaced by their items, at any depth.
+
+    Raises DecodeError for a document that is no object.
+    """
+    out: list[Tree] = []
+    for tree in trees:
+        if not isinstance(tree, dict):
+            raise DecodeError(f"expected an object, found {go_type(tree)}")
+        kind = tree.get("kind")
+        if isinstance(kind, str) and kind.endswith("List") and isinstance(tree.get("items"), list):
+            out += expand_lists(tree["items"])
+        else:
+            out.append(tree)
+    return out
+
+
+class _Dumper(yaml.CSafeDumper):
+    """Block style, and quotes around whatever :func:`resolve` would not read back as text."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _text(dumper: yaml.CSafeDumper, text: str) -> yaml.ScalarNode:
+    if "\n" in text:
+        return dumper.represent_scalar(_PLAIN + "str", text, style="|")
+    style = None if isinstance(resolve(text) if text else None, str) else '"'
+    return dumper.represent_scalar(_PLAIN + "str", text, style=style)
+
+
+_Dumper.add_representer(str, _text)
+
+
+def dump_yaml(value: Any, *, sort_keys: bool = True) -> str:
+    """YAML as kubectl prints it: keys sorted, block style, long lines kept."""
+    out: str = yaml.dump(value, Dumper=_Dumper, sort_keys=sort_keys, width=2**31 - 1, allow_unicode=True)
+    return out
+
+
+def dump_yaml_documents(values: list[Any]) -> str:
+    """Several documents with ``---`` between them."""
+    return "---\n".join(dump_yaml(v) for v in values)

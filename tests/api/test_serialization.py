@@ -1,0 +1,90 @@
+"""YAML as Go reads it, duplicate keys, List kinds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from navarch.api import serialization as s
+from navarch.api.errors import BadRequest
+
+
+def test_yaml_values() -> None:
+    text = """
+a: 1
+b: yes
+t: 2020-01-01T00:00:00Z
+e: 1e3
+s: 1:30
+o: 0644
+x: !!str 12
+q: "12"
+f: =
+8080: port
+base: &A {p: 1}
+ref: {<<: *A, z: 2}
+none: ~
+"""
+    assert s.decode_yaml(text) == [
+        {
+            "a": 1,
+            "b": True,
+            "t": "2020-01-01T00:00:00Z",
+            "e": 1000.0,
+            "s": "1:30",
+            "o": 420,
+            "x": "12",
+            "q": "12",
+            "f": "=",
+            "8080": "port",
+            "base": {"p": 1},
+            "ref": {"z": 2, "p": 1},
+            "none": None,
+        }
+    ]
+
+
+def test_documents_and_duplicates() -> None:
+    found = list(s.decode_yaml_documents("---\na: 1\na: 2\n---\n---\nl: [{k: {z: 1, z: 2}}]\n"))
+    assert found == [({"a": 2}, ["a"]), ({"l": [{"k": {"z": 2}}]}, ["l[0].k.z"])]
+    with pytest.raises(s.DecodeError, match="line 2"):
+        s.decode_yaml("a: [")
+    with pytest.raises(s.DecodeError, match="contains itself"):
+        s.decode_yaml("a: &x [*x]")
+
+
+def test_lists_expand() -> None:
+    trees = s.decode_yaml('{"kind": "List", "items": [{"kind": "Pod"}, {"kind": "PodList", "items": [{"kind": "X"}]}]}')
+    assert s.expand_lists(trees) == [{"kind": "Pod"}, {"kind": "X"}]
+
+
+def test_json_duplicates() -> None:
+    data = b'{"a":1,"a":2, "b":[{"c":1,"c":3}]}'
+    assert s.json_duplicates(data, s.decode_json(data)) == ["a", "b[0].c"]
+    assert s.json_duplicates(b'{"a": 1}', {"a": 1}) == []
+    with pytest.raises(BadRequest):
+        s.decode_object(b"[1]")
+    with pytest.raises(BadRequest):
+        s.decode_object(b"{")
+
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=8)
+    | st.sampled_from(
+        ["y", "no", "1e3", "0x1", "~", "null", "", "12", ".5", "1:30", "=", "<<", "2020-01-01", "a\nb", "- x", "#"]
+    ),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@given(st.dictionaries(st.text(max_size=4), json_values, max_size=4))
+def test_yaml_round_trip(tree: dict[str, Any]) -> None:
+    assert s.decode_yaml("---\n" + s.dump_yaml(tree)) == ([tree])
