@@ -1,0 +1,1 @@
+"""The watch cache: all objects in memory, fed by one watch of the store; answers GET, LIST and WATCH."""

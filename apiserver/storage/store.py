@@ -34,7 +34,7 @@ class Page(NamedTuple):
     items: list[KeyValue]
     revision: int  # at which the list was read
     more: bool  # there are keys behind the last one
-    count: int  # keys under the prefix at that revision from ``start_after`` on
+    count: int  # type: ignore[assignment]  # keys under the prefix at that revision from ``start_after`` on
 
 
 class TxnResult(NamedTuple):
@@ -86,13 +86,20 @@ class Store(Protocol):
         """Keys under ``prefix`` in order; ``revision`` 0 is now. Raises Compacted, FutureRevision."""
         ...
 
-    async def txn(self, compares: Sequence[Compare], puts: Sequence[Put] = (), deletes: Sequence[str] = ()) -> TxnResult:
-        """Atomic: if all compares hold, all puts and deletes take place at one revision."""
+    async def txn(
+        self, compares: Sequence[Compare], puts: Sequence[Put] = (), deletes: Sequence[str] = ()
+    ) -> TxnResult:
+        """Atomic: if all compares hold, all puts and deletes take place at one revision.
+
+        No key may come twice. Deleting an absent key does nothing, and makes no revision if nothing else changes.
+        Raises StoreUnavailable: the write may or may not have taken place.
+        """
         ...
 
-    def watch(self, prefix: str, from_revision: int) -> AsyncIterator[Batch]:
+    def watch(self, prefix: str, from_revision: int, *, previous: bool = True) -> AsyncIterator[Batch]:
         """Events at ``from_revision`` and later, in order, none missed; ends only by cancellation or an exception.
 
+        ``previous=False`` allows a store to leave out previous values (the watch cache holds them anyway).
         Raises Compacted if ``from_revision`` is no longer kept, StoreUnavailable if the store is lost.
         """
         ...
@@ -101,6 +108,16 @@ class Store(Protocol):
         """Forgets history below ``revision``; the values at ``revision`` stay."""
         ...
 
-    async def current_revision(self) -> int: ...
+    async def current_revision(self) -> int:
+        """A revision that every write acknowledged before this call, by any server, is at or below."""
+        ...
 
     async def close(self) -> None: ...
+
+
+def check_txn(puts: Sequence[Put], deletes: Sequence[str]) -> None:
+    """Raises ValueError if a key comes twice."""
+    if len(puts) + len(deletes) > 1:
+        keys = [put.key for put in puts] + list(deletes)
+        if len(dict.fromkeys(keys)) != len(keys):
+            raise ValueError("a key comes twice in one transaction")

@@ -1,0 +1,398 @@
+"""The watch cache: one watch over the store's whole keyspace feeds it, and it answers GET, LIST and WATCH.
+
+Only navarch writes to the keyspace and all of it is watched, so every revision is an event: when the event of revision
+R has come, everything up to R has, and no progress requests are needed. Handlers never put what they wrote into the
+cache; they wait (:meth:`Cache.current`) until the watch has brought it. So there is one order of events for all.
+
+:meth:`get`, :meth:`list` and :meth:`watch` do not wait and see one revision as a whole: a list and a watch that begin
+in the same step of the event loop leave no gap.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+from collections.abc import Iterator, Mapping
+from itertools import chain, islice
+from typing import NamedTuple
+
+from apiserver.cache.history import ADDED, BOOKMARK, Change, Event, History
+from apiserver.cache.objects import (
+    Entry,
+    Extract,
+    Indexed,
+    Objects,
+    Selector,
+    extract_fields,
+    extract_metadata,
+    required_value,
+)
+from apiserver.cache.watchers import Watcher, Watchers
+from apiserver.storage.store import Batch, Compacted, FutureRevision, KeyValue, Store, StoreEvent, StoreUnavailable
+from navarch.api.errors import Expired
+from navarch.world import Backoff, World
+
+__all__ = [
+    "Cache", "Entry", "Event", "Extract", "FutureRevision", "Indexed", "Listing", "StoreUnavailable", "Watcher",
+    "extract_fields", "extract_metadata",
+]  # fmt: skip
+
+log = logging.getLogger(__name__)
+
+
+class Listing(NamedTuple):
+    """Part or all of a list. ``revision`` is that of the list; ``remaining`` objects lie behind the last entry.
+
+    With selectors ``remaining`` is only an upper bound; ``more`` is exact.
+    """
+
+    entries: list[Entry]
+    revision: int
+    more: bool = False
+    remaining: int = 0
+
+
+class _Resource:
+    """All that the cache knows of one resource."""
+
+    def __init__(self, objects: Objects, history: History) -> None:
+        self.objects = objects
+        self.history = history
+        self.watchers = Watchers(objects.index)
+
+
+class Cache:
+    """See the module. ``resources``: for each key prefix how to read what is indexed; ``indexes``: for a prefix the
+    selectable field that gets an index (pods: spec.nodeName).
+
+    ``history_seconds``, ``history_least``, ``history_most``: how long a watch can start in the past (see History).
+    ``buffer``: events that may wait for a watcher before it is dropped. ``wait_seconds``: how long :meth:`current`
+    waits. ``bookmark_seconds``: how often watchers that want bookmarks get one.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        store: Store,
+        *,
+        resources: Mapping[str, Extract],
+        indexes: Mapping[str, str] | None = None,
+        history_seconds: float = 75.0,
+        history_least: int = 1000,
+        history_most: int = 100_000,
+        buffer: int = 20_000,
+        wait_seconds: float = 3.0,
+        bookmark_seconds: float = 60.0,
+    ) -> None:
+        self._world, self._store = world, store
+        self._history_seconds, self._history_least, self._history_most = history_seconds, history_least, history_most
+        self._buffer, self._wait_seconds, self._bookmark_seconds = buffer, wait_seconds, bookmark_seconds
+        self._resources: dict[str, _Resource] = {}
+        self._rest: dict[str, KeyValue] = {}  # keys of no resource: custom ones that are not registered yet, others
+        self._revision = 0  # everything up to here is in the cache; 0 until the first load
+        self._acknowledged = 0
+        self._loaded = asyncio.Event()
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []  # heap by revision
+        self._order = 0
+        for prefix, extract in resources.items():
+            self.add_resource(prefix, extract, (indexes or {}).get(prefix, ""))
+
+    # Life
+
+    async def run(self) -> None:
+        """Keeps the cache up to date until cancelled; survives the loss of the store."""
+        async with self._world.task_group() as group:
+            group.start(self._follow(), "cache-follow")
+            group.start(self._tick(), "cache-tick")
+
+    async def wait_ready(self) -> None:
+        """Waits for the first load."""
+        await self._loaded.wait()
+
+    @property
+    def ready(self) -> bool:
+        return self._loaded.is_set()
+
+    @property
+    def revision(self) -> int:
+        """Everything up to this revision is in the cache."""
+        return self._revision
+
+    def add_resource(self, prefix: str, extract: Extract, index: str = "") -> None:
+        """Serves one more resource from now on; what the store holds of it is there at once."""
+        if prefix in self._resources:
+            return
+        objects = Objects(prefix, extract, index)
+        objects.changed = self._revision
+        resource = _Resource(objects, self._history(self._revision))
+        self._resources[prefix] = resource
+        mine = [key for key in self._rest if key.startswith(prefix)]
+        for key in mine:
+            self._set(resource, self._rest.pop(key))
+
+    def acknowledged(self, revision: int) -> None:
+        """The caller's own write made ``revision``: :meth:`current` returns nothing older from now on."""
+        self._acknowledged = max(self._acknowledged, revision)
+
+    def remove_resource(self, prefix: str) -> None:
+        """Stops serving a resource and ends its watches; its objects stay in the store."""
+        resource = self._resources.pop(prefix, None)
+        if resource is None:
+            return
+        for watcher in resource.watchers.all():
+            watcher.close()
+        for entry in resource.objects.select():
+            key = prefix + entry.key
+            self._rest[key] = KeyValue(key, entry.data, entry.revision, entry.created)
+
+    # Reading
+
+    async def current(self, min_revision: int | None = None) -> int:
+        """Waits until the cache has the most recent state, or at least ``min_revision``; returns what it has reached.
+
+        Raises FutureRevision if ``min_revision`` did not come in time, StoreUnavailable if the store does not answer.
+        """
+        if not self._loaded.is_set():
+            await self._loaded.wait()
+        wanted = min_revision
+        if wanted is None:
+            wanted = max(await self._store.current_revision(), self._acknowledged)
+        if wanted > self._revision:
+            try:
+                async with asyncio.timeout(self._wait_seconds):
+                    await self._reached(wanted)
+            except TimeoutError:
+                if min_revision is None:
+                    raise StoreUnavailable(f"the cache is at {self._revision} and did not reach {wanted}") from None
+                raise FutureRevision(f"Too large resource version: {wanted}, current: {self._revision}") from None
+        return self._revision
+
+    def get(self, prefix: str, namespace: str | None, name: str) -> Entry | None:
+        return self._resources[prefix].objects.get(f"{namespace}/{name}" if namespace else name)
+
+    def list(
+        self,
+        prefix: str,
+        namespace: str | None = None,
+        *,
+        labels: Selector | None = None,
+        fields: Selector | None = None,
+        start_after: str = "",
+        limit: int = 0,
+    ) -> Listing:
+        """Entries in key order. ``start_after`` is an Entry.key; ``limit`` 0 means all."""
+        objects = self._resources[prefix].objects
+        indexed = required_value(fields, objects.index)
+        found = objects.select(namespace, labels, fields, start_after, indexed)
+        if not limit:
+            return Listing(list(found), self._revision)
+        return self._page(objects, found, namespace, limit)
+
+    def _page(self, objects: Objects, found: Iterator[Entry], namespace: str | None, limit: int) -> Listing:
+        entries = list(islice(found, limit + 1))
+        if len(entries) <= limit:
+            return Listing(entries, self._revision)
+        del entries[limit:]
+        return Listing(entries, self._revision, True, objects.count_after(namespace, entries[-1].key))
+
+    async def list_at(
+        self,
+        prefix: str,
+        revision: int,
+        namespace: str | None = None,
+        *,
+        labels: Selector | None = None,
+        fields: Selector | None = None,
+        start_after: str = "",
+        limit: int = 0,
+    ) -> Listing:
+        """Like :meth:`list`, exactly at ``revision``: from here if nothing changed since, else from the store.
+
+        Raises Compacted, FutureRevision.
+        """
+        if revision > self._revision:
+            await self.current(revision)
+        objects = self._resources[prefix].objects
+        if objects.changed <= revision:
+            return self.list(
+                prefix, namespace, labels=labels, fields=fields, start_after=start_after, limit=limit
+            )._replace(revision=revision)
+        under = f"{prefix}{namespace}/" if namespace else prefix
+        after = prefix + start_after if start_after else ""
+        past = Objects(prefix, objects.extract)
+        entries: list[Entry] = []
+        while True:
+            page = await self._store.list(under, start_after=after, revision=revision, limit=limit + 1 if limit else 0)
+            for item in page.items:
+                past.put(past.entry(item.key[len(prefix) :], item.value, item.revision, item.created))
+            entries += past.select(None, labels, fields, after[len(prefix) :])
+            if not page.more or len(entries) > limit > 0:
+                break
+            after = page.items[-1].key
+        if not limit or len(entries) <= limit:
+            return Listing(entries, revision)
+        del entries[limit:]
+        remaining = page.count - sum(1 for item in page.items if item.key[len(prefix) :] <= entries[-1].key)
+        return Listing(entries, revision, True, remaining)
+
+    def watch(
+        self,
+        prefix: str,
+        namespace: str | None = None,
+        name: str | None = None,
+        *,
+        labels: Selector | None = None,
+        fields: Selector | None = None,
+        from_revision: int | None = None,
+        bookmarks: bool = False,
+        initial_end: bool = False,
+    ) -> Watcher:
+        """Events above ``from_revision``; None: ADDED for all that is there now, then what follows.
+
+        ``bookmarks``: tell from time to time how far the watch is. ``initial_end``: after the initial events send a
+        bookmark that says so. Close the watcher when done with it. Raises Expired if that is too long ago.
+        """
+        resource = self._resources[prefix]
+        indexed = required_value(fields, resource.objects.index)
+        name = name or required_value(fields, "metadata.name")
+        namespace = namespace or required_value(fields, "metadata.namespace")
+        after = self._revision if from_revision is None else from_revision
+        if after < resource.history.floor:
+            raise Expired(f"too old resource version: {after} ({resource.history.floor})")
+        watcher = Watcher(
+            namespace, name, labels, fields, indexed, after, bookmarks, self._buffer, resource.watchers.discard
+        )
+        if from_revision is None:
+            found = resource.objects.select(namespace, labels, fields, "", indexed)
+            events = (Event(ADDED, e, e.revision) for e in found if name is None or e.name == name)
+            watcher.start(chain(events, [Event(BOOKMARK, None, after, True)] if initial_end else []))
+        else:
+            seen = (c.seen(watcher.selects(c.old), watcher.selects(c.new)) for c in resource.history.after(after))
+            watcher.start(event for event in seen if event is not None)
+        resource.watchers.add(watcher)
+        return watcher
+
+    # Following the store
+
+    async def _follow(self) -> None:
+        backoff = Backoff(self._world, first=0.05, most=2.0)
+        while True:
+            try:
+                if not self._loaded.is_set():
+                    await self._load()
+                    self._loaded.set()
+                async for batch in self._store.watch("", self._revision + 1, previous=False):
+                    self._apply(batch)
+                    backoff.reset()
+            except Compacted as error:
+                log.warning("the store's watch fell behind revision %d: loading everything again", error.revision)
+                self._loaded.clear()
+            except StoreUnavailable as error:
+                delay = backoff.next()
+                log.warning("the store is unavailable (%s): trying again in %.2f s", error, delay)
+                await self._world.sleep(delay)
+
+    async def _load(self) -> None:
+        """Takes everything from the store at one revision, and forgets the past: watches end, clients list again."""
+        page = await self._store.list("", limit=1000)
+        revision, items = page.revision, page.items
+        while page.more:
+            page = await self._store.list("", start_after=items[-1].key, revision=revision, limit=1000)
+            items += page.items
+        old, self._resources, self._rest = self._resources, {}, {}
+        for prefix, resource in old.items():
+            objects = Objects(prefix, resource.objects.extract, resource.objects.index)
+            objects.changed = revision
+            self._resources[prefix] = _Resource(objects, self._history(revision))
+        for item in items:
+            found = self._resource(item.key)
+            if found is None:
+                self._rest[item.key] = item
+            else:
+                self._set(found, item)
+        for resource in old.values():
+            for watcher in resource.watchers.all():
+                watcher.close()
+        self._advance(revision)
+
+    def _apply(self, batch: Batch) -> None:
+        now = self._world.monotonic()
+        for event in batch.events:
+            resource = self._resource(event.key)
+            if resource is None:
+                self._apply_rest(event)
+            else:
+                self._apply_event(resource, event, now)
+        self._advance(batch.revision)
+
+    def _apply_event(self, resource: _Resource, event: StoreEvent, now: float) -> None:
+        objects = resource.objects
+        key = event.key[len(objects.prefix) :]
+        new: Entry | None = None
+        if event.value is None:
+            old = objects.remove(key, event.revision)
+            if old is None:
+                return
+        else:
+            new = objects.entry(key, event.value, event.revision, event.created)
+            old = objects.put(new)
+        change = Change(old, new, event.revision, now)
+        resource.history.add(change)
+        resource.watchers.tell(change)
+
+    def _apply_rest(self, event: StoreEvent) -> None:
+        if event.value is None:
+            self._rest.pop(event.key, None)
+        else:
+            self._rest[event.key] = KeyValue(event.key, event.value, event.revision, event.created)
+
+    def _set(self, resource: _Resource, item: KeyValue) -> None:
+        objects = resource.objects
+        changed = objects.changed
+        objects.put(objects.entry(item.key[len(objects.prefix) :], item.value, item.revision, item.created))
+        objects.changed = changed
+
+    def _resource(self, key: str) -> _Resource | None:
+        """The resource whose prefix the key has: /registry/<resource>/ or /registry/<group>/<resource>/."""
+        resources = self._resources
+        at = key.find("/", 1)
+        while at != -1:
+            if (found := resources.get(key[: at + 1])) is not None:
+                return found
+            at = key.find("/", at + 1)
+        return None
+
+    def _history(self, floor: int) -> History:
+        return History(floor, seconds=self._history_seconds, least=self._history_least, most=self._history_most)
+
+    # Progress
+
+    def _advance(self, revision: int) -> None:
+        self._revision = revision
+        waiting = self._waiting
+        while waiting and waiting[0][0] <= revision:
+            future = heapq.heappop(waiting)[2]
+            if not future.done():
+                future.set_result(None)
+
+    async def _reached(self, revision: int) -> None:
+        self._order += 1
+        future = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiting, (revision, self._order, future))
+        await future
+
+    async def _tick(self) -> None:
+        """Bookmarks, each watcher in one of ten slots so that they do not all come at once; prunes the history."""
+        slot = 0
+        while True:
+            await self._world.sleep(self._bookmark_seconds / 10)
+            if not self._loaded.is_set():
+                continue
+            slot = (slot + 1) % 10
+            now = self._world.monotonic()
+            for resource in self._resources.values():
+                resource.history.prune(now)
+                for number, watcher in enumerate(resource.watchers.all()):
+                    if watcher.bookmarks and number % 10 == slot:
+                        watcher.bookmark(self._revision)

@@ -1,0 +1,108 @@
+"""The recent past of one resource: changes kept so that a watch can start at an older revision."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from itertools import islice
+
+from apiserver.cache.objects import Entry
+
+ADDED, MODIFIED, DELETED, BOOKMARK = "ADDED", "MODIFIED", "DELETED", "BOOKMARK"
+
+
+class Event:
+    """What one watcher is told; shared by all that are told the same.
+
+    ``entry`` has the event's revision as resourceVersion (a DELETED object too) and is None for a BOOKMARK;
+    ``initial_end`` marks the bookmark that ends the initial events.
+    """
+
+    __slots__ = ("_frame", "entry", "initial_end", "revision", "type")
+
+    def __init__(self, type: str, entry: Entry | None, revision: int, initial_end: bool = False) -> None:
+        self.type = type
+        self.entry = entry
+        self.revision = revision
+        self.initial_end = initial_end
+        self._frame = b""
+
+    @property
+    def frame(self) -> bytes:
+        """The event as a line of JSON, built once. Not for bookmarks: they name a kind, which only the caller knows."""
+        if not self._frame:
+            assert self.entry is not None
+            self._frame = b'{"type":"%b","object":%b}\n' % (self.type.encode(), self.entry.data)
+        return self._frame
+
+    def __repr__(self) -> str:
+        return f"Event({self.type}, {self.entry}, {self.revision})"
+
+
+class Change:
+    """One change of one object, and the at most three ways in which watchers see it."""
+
+    __slots__ = ("_added", "_deleted", "_modified", "new", "old", "revision", "time")
+
+    def __init__(self, old: Entry | None, new: Entry | None, revision: int, time: float) -> None:
+        self.old = old
+        self.new = new
+        self.revision = revision
+        self.time = time  # monotonic seconds when the cache learned of it
+        self._added: Event | None = None
+        self._modified: Event | None = None
+        self._deleted: Event | None = None
+
+    def seen(self, before: bool, after: bool) -> Event | None:
+        """The event for a watcher that selected the object ``before`` and selects it ``after`` the change."""
+        if after:
+            if before:
+                if self._modified is None:
+                    self._modified = Event(MODIFIED, self.new, self.revision)
+                return self._modified
+            if self._added is None:
+                self._added = Event(ADDED, self.new, self.revision)
+            return self._added
+        if before:
+            if self._deleted is None:
+                assert self.old is not None
+                self._deleted = Event(DELETED, self.old.at(self.revision), self.revision)
+            return self._deleted
+        return None
+
+
+class History:
+    """The changes of one resource above revision ``floor``, in order; none is missing.
+
+    A change stays for ``seconds``, and longer while it is among the newest ``least``; never more than ``most`` stay.
+    """
+
+    def __init__(self, floor: int, *, seconds: float, least: int, most: int) -> None:
+        self.floor = floor
+        self._seconds, self._least, self._most = seconds, least, most
+        self._changes: deque[Change] = deque()
+
+    def __len__(self) -> int:
+        return len(self._changes)
+
+    def add(self, change: Change) -> None:
+        self._changes.append(change)
+        self.prune(change.time)
+
+    def prune(self, now: float) -> None:
+        """Drops what is too old or too much."""
+        changes = self._changes
+        while len(changes) > self._most or (len(changes) > self._least and changes[0].time < now - self._seconds):
+            self.floor = changes.popleft().revision
+
+    def after(self, revision: int) -> Iterator[Change]:
+        """Changes above ``revision``, which must not be below the floor."""
+        if not self._changes or self._changes[-1].revision <= revision:
+            return iter(())
+        # A deque's middle is slow to index; watchers mostly start near its end, so count back from there.
+        newer = 0
+        for change in reversed(self._changes):
+            if change.revision <= revision:
+                break
+            newer += 1
+        return islice(self._changes, len(self._changes) - newer, None)

@@ -1,0 +1,199 @@
+"""The objects of one resource as the cache holds them: encoded, in key order, with what selectors look at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+import orjson
+from sortedcontainers import SortedDict
+
+from apiserver.cache.encoded import with_revision
+
+NONE: Mapping[str, str] = {}
+
+
+class Indexed(NamedTuple):
+    """What selectors and messages need of an object. ``fields``: selectable fields besides name and namespace."""
+
+    namespace: str
+    name: str
+    labels: Mapping[str, str] = NONE
+    fields: Mapping[str, str] = NONE
+    uid: str = ""
+
+
+Extract = Callable[[bytes], Indexed]
+"""Reads what is indexed out of an encoded object."""
+
+
+class Selector(Protocol):
+    """A label or field selector (navarch.api.selectors)."""
+
+    def matches(self, values: Mapping[str, str], /) -> bool: ...
+
+
+def required_value(selector: Selector | None, field: str) -> str | None:
+    """The value that ``field`` must have for the selector to match, if it says so by equality; else None."""
+    if selector is None or not field:
+        return None
+    ask = getattr(selector, "required_value", None)
+    value: str | None = ask(field) if ask is not None else None
+    return value
+
+
+class Entry:
+    """One state of one object. Never changed, so it can be shared by lists, history and watchers.
+
+    ``data`` is its JSON with resourceVersion in place; ``key`` is the store's key without the resource's prefix.
+    """
+
+    __slots__ = ("created", "data", "fields", "key", "labels", "name", "namespace", "revision", "uid")
+
+    def __init__(self, key: str, data: bytes, revision: int, created: int, indexed: Indexed) -> None:
+        self.key = key
+        self.data = data
+        self.revision = revision
+        self.created = created
+        self.namespace, self.name, self.labels, self.fields, self.uid = indexed
+
+    def at(self, revision: int) -> Entry:
+        """The same state under another resourceVersion: what a deletion at ``revision`` shows."""
+        indexed = Indexed(self.namespace, self.name, self.labels, self.fields, self.uid)
+        return Entry(self.key, with_revision(self.data, revision), revision, self.created, indexed)
+
+    def tree(self) -> dict[str, Any]:
+        """The object as a plain tree, a new one each time."""
+        tree: dict[str, Any] = orjson.loads(self.data)
+        return tree
+
+    def __repr__(self) -> str:
+        return f"Entry({self.key!r}, revision={self.revision})"
+
+
+class _Metadata(msgspec.Struct, gc=False):
+    name: str = ""
+    namespace: str | None = ""
+    uid: str | None = ""
+    labels: dict[str, str] | None = None
+
+
+class _Object(msgspec.Struct, gc=False):
+    metadata: _Metadata
+
+
+_decode = msgspec.json.Decoder(_Object).decode
+
+
+def extract_metadata(data: bytes) -> Indexed:
+    """The Extract of a resource without selectable fields: parses metadata only."""
+    meta = _decode(data).metadata
+    return Indexed(meta.namespace or "", meta.name, meta.labels or NONE, NONE, meta.uid or "")
+
+
+def extract_fields(fields: Callable[[dict[str, Any]], Mapping[str, str]]) -> Extract:
+    """An Extract that also asks ``fields`` (Strategy.fields), which needs the whole tree parsed."""
+
+    def extract(data: bytes) -> Indexed:
+        tree = orjson.loads(data)
+        meta = tree["metadata"]
+        return Indexed(
+            meta.get("namespace") or "",
+            meta.get("name") or "",
+            meta.get("labels") or NONE,
+            fields(tree),
+            meta.get("uid") or "",
+        )
+
+    return extract
+
+
+class Objects:
+    """All objects of one resource. ``index`` names the selectable field that has an index, "" for none."""
+
+    def __init__(self, prefix: str, extract: Extract, index: str = "") -> None:
+        self.prefix = prefix
+        self.index = index
+        self.changed = 0  # revision of the last change, or of the load
+        self.extract = extract
+        self._entries: SortedDict = SortedDict()  # key -> Entry
+        self._indexed: dict[str, SortedDict] = {}  # value of the indexed field -> key -> Entry
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, key: str) -> Entry | None:
+        entry: Entry | None = self._entries.get(key)
+        return entry
+
+    def entry(self, key: str, value: bytes, revision: int, created: int) -> Entry:
+        """The Entry of a stored value."""
+        return Entry(key, with_revision(value, revision), revision, created, self.extract(value))
+
+    def put(self, entry: Entry) -> Entry | None:
+        """Takes the new state of an object; returns the old one."""
+        old: Entry | None = self._entries.get(entry.key)
+        self._entries[entry.key] = entry
+        self.changed = entry.revision
+        if self.index:
+            value = entry.fields.get(self.index, "")
+            if old is not None and (was := old.fields.get(self.index, "")) != value:
+                self._unindex(was, entry.key)
+            keys = self._indexed.get(value)
+            if keys is None:
+                keys = self._indexed[value] = SortedDict()
+            keys[entry.key] = entry
+        return old
+
+    def remove(self, key: str, revision: int) -> Entry | None:
+        """Forgets an object that was deleted at ``revision``; returns its last state."""
+        self.changed = revision
+        old: Entry | None = self._entries.pop(key, None)
+        if old is not None and self.index:
+            self._unindex(old.fields.get(self.index, ""), key)
+        return old
+
+    def _unindex(self, value: str, key: str) -> None:
+        keys = self._indexed[value]
+        del keys[key]
+        if not keys:
+            del self._indexed[value]
+
+    def select(
+        self,
+        namespace: str | None = None,
+        labels: Selector | None = None,
+        fields: Selector | None = None,
+        start_after: str = "",
+        indexed: str | None = None,
+    ) -> Iterator[Entry]:
+        """Entries in key order that match everything given. ``indexed``: the value of the indexed field, if known."""
+        entries = self._entries if indexed is None else self._indexed.get(indexed, {})
+        found: Iterator[Entry] | Sequence[Entry]
+        if not entries:
+            return iter(())
+        if namespace or start_after:
+            low, high = (f"{namespace}/", f"{namespace}0") if namespace else ("", None)  # "0" comes next to "/"
+            beyond = start_after >= low and bool(start_after)
+            keys = entries.irange(start_after if beyond else low, high, (not beyond, False))
+            found = (entries[key] for key in keys)
+        else:
+            found = iter(entries.values())
+        if labels is not None:
+            found = (entry for entry in found if labels.matches(entry.labels))
+        if fields is not None:
+            found = (entry for entry in found if fields.matches(field_values(entry)))
+        return iter(found)
+
+    def count_after(self, namespace: str | None, start_after: str) -> int:
+        """How many objects lie behind ``start_after``, selectors aside."""
+        low = max(f"{namespace}/" if namespace else "", start_after)
+        end = self._entries.bisect_left(f"{namespace}0") if namespace else len(self._entries)
+        at: int = self._entries.bisect_right(low)
+        return max(0, int(end) - at)
+
+
+def field_values(entry: Entry) -> dict[str, str]:
+    """Every selectable field of an entry, as field selectors see them."""
+    return {"metadata.name": entry.name, "metadata.namespace": entry.namespace, **entry.fields}

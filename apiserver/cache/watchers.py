@@ -1,0 +1,194 @@
+"""Who watches a resource: a bounded buffer a watcher, and an index that finds those whom a change concerns."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import TypeVar
+
+from apiserver.cache.history import BOOKMARK, Change, Event
+from apiserver.cache.objects import Entry, Selector, field_values
+
+K = TypeVar("K")
+
+
+class Watcher:
+    """One watch. Iterate over it (``async for event in watcher``), or take all that is there by :meth:`batch`.
+
+    It ends when it is closed: by :meth:`close` (or leaving its ``with``), by the cache when it was reloaded, or
+    because it was too slow and its buffer overflowed. The client then watches again from the last revision it saw.
+    """
+
+    def __init__(
+        self,
+        namespace: str | None,
+        name: str | None,
+        labels: Selector | None,
+        fields: Selector | None,
+        indexed: str | None,
+        after: int,
+        bookmarks: bool,
+        limit: int,
+        forget: Callable[[Watcher], None],
+    ) -> None:
+        self.namespace, self.name = namespace or None, name or None
+        self.indexed = indexed  # value that the indexed field must have, if that is known
+        self.after = after  # events at this revision and below are not wanted
+        self.bookmarks = bookmarks
+        self.closed = False
+        self.overflowed = False
+        self._labels, self._fields = labels, fields
+        self._limit = limit
+        self._forget = forget
+        self._buffer: list[Event] = []
+        self._single: list[Event] = []  # taken from the buffer, reversed, for __anext__
+        self._waiting: asyncio.Future[None] | None = None
+
+    def selects(self, entry: Entry | None) -> bool:
+        if entry is None:
+            return False
+        if self.namespace is not None and entry.namespace != self.namespace:
+            return False
+        if self.name is not None and entry.name != self.name:
+            return False
+        if self._labels is not None and not self._labels.matches(entry.labels):
+            return False
+        return self._fields is None or self._fields.matches(field_values(entry))
+
+    def offer(self, change: Change) -> None:
+        """Buffers the change as this watcher sees it, if it does."""
+        if change.revision <= self.after:
+            return
+        event = change.seen(self.selects(change.old), self.selects(change.new))
+        if event is not None:
+            self._push(event)
+
+    def start(self, events: Iterable[Event]) -> None:
+        """Puts what comes first into the buffer, whatever its size."""
+        self._buffer.extend(events)
+
+    def bookmark(self, revision: int, initial_end: bool = False) -> None:
+        """Tells the watcher that it has seen everything up to ``revision``."""
+        if revision >= self.after:
+            self._push(Event(BOOKMARK, None, revision, initial_end))
+
+    def _push(self, event: Event) -> None:
+        if len(self._buffer) >= self._limit:
+            self.overflowed = True
+            self.close()
+            return
+        self._buffer.append(event)
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+
+    def close(self) -> None:
+        """Ends the watch; what is still buffered is lost."""
+        if not self.closed:
+            self.closed = True
+            self._buffer.clear()
+            self._forget(self)
+            self._wake()
+
+    async def batch(self) -> list[Event]:
+        """Waits for events and takes all there are; an empty list means that the watch ended. One reader only."""
+        while not self._buffer and not self.closed:
+            self._waiting = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiting
+            finally:
+                self._waiting = None
+        events, self._buffer = self._buffer, []
+        return events
+
+    def __aiter__(self) -> Watcher:
+        return self
+
+    async def __anext__(self) -> Event:
+        if not self._single:
+            self._single = await self.batch()
+            self._single.reverse()
+            if not self._single:
+                raise StopAsyncIteration
+        return self._single.pop()
+
+    def __enter__(self) -> Watcher:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+class Watchers:
+    """The watchers of one resource, each in one bucket: by namespace and name, by indexed field, by namespace, or all.
+
+    Buckets are dicts, not sets: watchers are told in the order in which they came.
+    """
+
+    def __init__(self, index: str = "") -> None:
+        self._index = index
+        self._all: dict[Watcher, None] = {}
+        self._namespaces: dict[str, dict[Watcher, None]] = {}
+        self._names: dict[tuple[str | None, str], dict[Watcher, None]] = {}
+        self._values: dict[str, dict[Watcher, None]] = {}
+
+    def add(self, watcher: Watcher) -> None:
+        if watcher.name is not None:
+            self._names.setdefault((watcher.namespace, watcher.name), {})[watcher] = None
+        elif watcher.indexed is not None:
+            self._values.setdefault(watcher.indexed, {})[watcher] = None
+        elif watcher.namespace is not None:
+            self._namespaces.setdefault(watcher.namespace, {})[watcher] = None
+        else:
+            self._all[watcher] = None
+
+    def discard(self, watcher: Watcher) -> None:
+        if watcher.name is not None:
+            _discard(self._names, (watcher.namespace, watcher.name), watcher)
+        elif watcher.indexed is not None:
+            _discard(self._values, watcher.indexed, watcher)
+        elif watcher.namespace is not None:
+            _discard(self._namespaces, watcher.namespace, watcher)
+        else:
+            self._all.pop(watcher, None)
+
+    def tell(self, change: Change) -> None:
+        """Offers the change to those whom it may concern."""
+        some = change.new or change.old
+        assert some is not None
+        buckets = [self._all]
+        if self._namespaces and (bucket := self._namespaces.get(some.namespace)):
+            buckets.append(bucket)
+        if self._names:
+            if bucket := self._names.get((some.namespace or None, some.name)):
+                buckets.append(bucket)
+            if some.namespace and (bucket := self._names.get((None, some.name))):
+                buckets.append(bucket)
+        if self._values:
+            new = change.new.fields.get(self._index, "") if change.new else None
+            old = change.old.fields.get(self._index, "") if change.old else None
+            if new is not None and (bucket := self._values.get(new)):
+                buckets.append(bucket)
+            if old is not None and old != new and (bucket := self._values.get(old)):
+                buckets.append(bucket)
+        for bucket in buckets:
+            if bucket:
+                for watcher in list(bucket):
+                    watcher.offer(change)
+
+    def all(self) -> list[Watcher]:
+        found = list(self._all)
+        for bucket in (*self._namespaces.values(), *self._names.values(), *self._values.values()):
+            found += bucket
+        return found
+
+
+def _discard(buckets: dict[K, dict[Watcher, None]], key: K, watcher: Watcher) -> None:
+    bucket = buckets.get(key)
+    if bucket is not None:
+        bucket.pop(watcher, None)
+        if not bucket:
+            del buckets[key]

@@ -1,0 +1,167 @@
+"""What every store must do."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from apiserver.storage.store import Batch, Compacted, Compare, FutureRevision, Put, Store, StoreEvent
+from tests.apiserver.storage.stores import KINDS, run_with_store
+
+pytestmark = pytest.mark.parametrize("kind", KINDS)
+
+
+async def take(store: Store, prefix: str, start: int, until: int) -> list[StoreEvent]:
+    """Events from ``start`` on until the watch has reached revision ``until``."""
+    out: list[StoreEvent] = []
+    async with asyncio.timeout(10):
+        async for batch in store.watch(prefix, start):
+            out += batch.events
+            if batch.revision >= until:
+                return out
+    raise AssertionError("the watch ended")
+
+
+def test_a_write_makes_one_revision(kind: str) -> None:
+    async def test(store: Store) -> None:
+        start = await store.current_revision()
+        assert await store.get("/a") == (None, start)
+        made = await store.txn([Compare("/a", 0)], [Put("/a", b"1"), Put("/b", b"2")])
+        assert made == (True, start + 1)
+        found, revision = await store.get("/a")
+        assert found == ("/a", b"1", start + 1, start + 1) and revision == start + 1
+        assert await store.txn([Compare("/a", 0)], [Put("/a", b"x")]) == (False, start + 1)
+        assert await store.txn([Compare("/a", start + 1), Compare("/c", 0)], [Put("/a", b"3")], ["/b"]) == (
+            True,
+            start + 2,
+        )
+        assert (await store.get("/a"))[0] == ("/a", b"3", start + 2, start + 1)
+        assert (await store.get("/b"))[0] is None
+        # What changes nothing makes no revision.
+        assert await store.txn([], [], ["/b"]) == (True, start + 2)
+        assert await store.txn([Compare("/a", start + 2)]) == (True, start + 2)
+        assert await store.txn([Compare("/a", start)], [], ["/a"]) == (False, start + 2)
+        # A key that comes back is a new one.
+        await store.txn([], [], ["/a"])
+        await store.txn([], [Put("/a", b"4")])
+        assert (await store.get("/a"))[0] == ("/a", b"4", start + 4, start + 4)
+        with pytest.raises(ValueError):
+            await store.txn([], [Put("/a", b"5"), Put("/a", b"6")])
+        assert await store.current_revision() == start + 4
+
+    run_with_store(kind, test)
+
+
+def test_lists(kind: str) -> None:
+    async def test(store: Store) -> None:
+        names = ["/p/a", "/p/b/1", "/p/b/2", "/p/b-1", "/p/c", "/pp/x", "/q"]
+        for name in names:
+            await store.txn([], [Put(name, name.encode())])
+        first = await store.current_revision()
+        page = await store.list("/p/")
+        assert [i.key for i in page.items] == ["/p/a", "/p/b-1", "/p/b/1", "/p/b/2", "/p/c"]
+        assert (page.revision, page.more, page.count) == (first, False, 5)
+        page = await store.list("/p/b/")
+        assert [(i.key, i.value) for i in page.items] == [("/p/b/1", b"/p/b/1"), ("/p/b/2", b"/p/b/2")]
+        await store.txn([], [Put("/p/aa", b"new")], ["/p/b-1"])
+        await store.txn([], [Put("/p/c", b"changed")])
+        page = await store.list("/p/", limit=2)
+        assert [i.key for i in page.items] == ["/p/a", "/p/aa"] and page.more and page.count == 5
+        page = await store.list("/p/", start_after="/p/aa", limit=2)
+        assert [i.key for i in page.items] == ["/p/b/1", "/p/b/2"] and page.more and page.count == 3
+        page = await store.list("/p/", start_after="/p/b/2", limit=2)
+        assert [i.key for i in page.items] == ["/p/c"] and not page.more and page.count == 1
+        # In the past.
+        page = await store.list("/p/", start_after="/p/a", revision=first, limit=4)
+        assert [i.key for i in page.items] == ["/p/b-1", "/p/b/1", "/p/b/2", "/p/c"]
+        assert page.items[-1].value == b"/p/c" and page.revision == first and page.count == 4
+        assert len((await store.list("")).items) == 7
+        with pytest.raises(FutureRevision):
+            await store.list("/p/", revision=first + 3)
+        await store.compact(first + 1)
+        assert [i.key for i in (await store.list("/p/", revision=first + 1)).items][:2] == ["/p/a", "/p/aa"]
+        with pytest.raises(Compacted):
+            await store.list("/p/", revision=first)
+        assert (await store.get("/p/c"))[0].value == b"changed"
+
+    run_with_store(kind, test)
+
+
+def test_watch(kind: str) -> None:
+    async def test(store: Store) -> None:
+        start = await store.current_revision()
+        await store.txn([], [Put("/p/a", b"1"), Put("/q", b"1"), Put("/p/b", b"1")])
+        await store.txn([Compare("/p/a", start + 1)], [Put("/p/a", b"2")], ["/p/b"])
+        expected = [
+            StoreEvent("/p/a", b"1", start + 1, None, start + 1),
+            StoreEvent("/p/b", b"1", start + 1, None, start + 1),
+            StoreEvent("/p/a", b"2", start + 2, b"1", start + 1),
+            StoreEvent("/p/b", None, start + 2, b"1", start + 1),
+        ]
+
+        def comparable(events: list[StoreEvent]) -> list[StoreEvent]:
+            # Order inside a revision is free; etcd does not tell when a deleted key was created.
+            return sorted(
+                (e._replace(created=e.created if e.value else 0) for e in events), key=lambda e: (e.revision, e.key)
+            )
+
+        assert comparable(await take(store, "/p/", start + 1, start + 2)) == comparable(expected)
+        assert comparable(await take(store, "/p/", start + 2, start + 2)) == comparable(expected[2:])
+        assert len(await take(store, "", start + 1, start + 2)) == 5
+
+        # One that waits gets what comes later; whole revisions, in order.
+        async def follow() -> list[Batch]:
+            batches = []
+            async for batch in store.watch("", start + 3):
+                batches.append(batch)
+                if batch.revision >= start + 22:
+                    break
+            return batches
+
+        following = asyncio.ensure_future(follow())
+        for n in range(20):
+            await store.txn([], [Put(f"/p/{n}", b"x"), Put(f"/r/{n}", b"y")])
+        batches = await asyncio.wait_for(following, 10)
+        revisions = [e.revision for b in batches for e in b.events]
+        assert revisions == [r for r in range(start + 3, start + 23) for _ in range(2)]
+        assert all(b.events[-1].revision == b.revision for b in batches)
+        await store.compact(start + 10)
+        with pytest.raises(Compacted):
+            await take(store, "", start + 3, start + 22)
+        assert len(await take(store, "", start + 11, start + 22)) == 24
+
+    run_with_store(kind, test)
+
+
+def test_time_to_live(kind: str) -> None:
+    async def test(store: Store) -> None:
+        start = await store.current_revision()
+        await store.txn([], [Put("/short", b"1", ttl=1), Put("/kept", b"1", ttl=1), Put("/long", b"1", ttl=3600)])
+        await store.txn([], [Put("/kept", b"2")])  # without a time to live it stays
+        events = await take(store, "", start + 1, start + 3)
+        assert (events[-1].key, events[-1].value, events[-1].previous) == ("/short", None, b"1")
+        assert [i.key for i in (await store.list("")).items] == ["/kept", "/long"]
+
+    run_with_store(kind, test)
+
+
+def test_compare_and_swap_from_many_sides(kind: str) -> None:
+    async def test(store: Store) -> None:
+        await store.txn([], [Put("/n", b"0")])
+
+        async def add() -> None:
+            for _ in range(3):
+                while True:
+                    now, _revision = await store.get("/n")
+                    assert now is not None
+                    if (
+                        await store.txn([Compare("/n", now.revision)], [Put("/n", b"%d" % (int(now.value) + 1))])
+                    ).succeeded:
+                        break
+
+        await asyncio.gather(*(add() for _ in range(16)))
+        now, _revision = await store.get("/n")
+        assert now is not None and now.value == b"48"
+
+    run_with_store(kind, test)
