@@ -27,7 +27,8 @@ class Double:
         """Stores an object as the server would, and tells watchers."""
         self.revision += 1
         known = path in self.objects
-        meta = {"uid": f"uid-{self.revision}", **tree.get("metadata", {}), "resourceVersion": str(self.revision)}
+        uid = self.objects[path]["metadata"]["uid"] if known else f"uid-{self.revision}"
+        meta = {"uid": uid, **tree.get("metadata", {}), "resourceVersion": str(self.revision)}
         meta.setdefault("name", path.rsplit("/", 1)[1])
         self.objects[path] = tree = {**tree, "metadata": meta}
         self._tell("MODIFIED" if known else "ADDED", path, tree)
@@ -94,7 +95,7 @@ class Double:
             if path in self.objects:
                 raise errors.resource_exists(name, "", body["metadata"]["name"])
             return self.put(path, body)
-        if method == "GET" and path not in self.objects and len(path.split("/")) not in (7,):
+        if method == "GET" and not _names_object(path):
             listed = [tree for key, tree in self.objects.items() if _under(path, key)]
             return {"kind": "List", "metadata": {"resourceVersion": str(self.revision)}, "items": listed}
         if path not in self.objects:
@@ -152,6 +153,11 @@ def _under(collection: str, key: str) -> bool:
     base, resource = collection.rsplit("/", 1)
     parts = key.removeprefix(base + "/namespaces/").split("/")
     return key.startswith(base + "/namespaces/") and len(parts) >= 2 and parts[1] == resource
+
+
+def _names_object(path: str) -> bool:
+    parts = path.split("/")[3 if path.startswith("/api/") else 4 :]
+    return len(parts) == (4 if parts[0] == "namespaces" else 2)
 
 
 def _merge(old: Any, patch: Any) -> Any:

@@ -1,0 +1,296 @@
+"""A cache of objects kept current by list and watch: what controllers read instead of asking the server.
+
+An informer lists once, then follows the watch for ever. A watch that ends goes on where it stopped; only when the
+server no longer has that place (410) is everything listed again, and what changed meanwhile is found by comparing.
+Handlers hear of every difference exactly once: ADDED, MODIFIED, DELETED. An object that was deleted and made anew in
+between is told as DELETED then ADDED, so that a handler never takes two objects of one name for one.
+
+Cached objects are shared: never mutate them (:func:`navarch.api.kinds.copy` makes one of your own). Handlers run
+inside the informer's task and must be quick: put a key into a queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from builtins import list as List  # the class below has a method of that name
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Generic, TypeVar, cast
+
+from navarch.api.errors import Expired, Gone, StatusError
+from navarch.api.types.base import Struct
+from navarch.client.client import Client, ResourceClient
+from navarch.client.transport import TransportError
+from navarch.client.watch import ADDED, BOOKMARK, DELETED, MODIFIED, WatchEvent
+from navarch.world import Backoff, World
+
+T = TypeVar("T")
+S = TypeVar("S", bound=Struct)
+Handler = Callable[[str, T | None, T], None]
+"""(type, old, new): old is None for ADDED; for DELETED new is the last state of the object."""
+Index = Callable[[T], Iterable[str]]
+
+log = logging.getLogger(__name__)
+
+# A watch that ended sooner than this without a word counts as a failure, so that a sick server is not hammered.
+SHORT_WATCH = 1.0
+# How long the server shall keep a watch open; drawn from this range, so that not all end together.
+WATCH_SECONDS = (300, 600)
+
+
+def key_of(namespace: str | None, name: str) -> str:
+    """``namespace/name``, or ``name`` for what lives in no namespace."""
+    return f"{namespace}/{name}" if namespace else name
+
+
+def split_key(key: str) -> tuple[str | None, str]:
+    namespace, _, name = key.rpartition("/")
+    return namespace or None, name
+
+
+class Informer(Generic[T]):
+    """Objects of one resource, optionally of one namespace or selector. ``run`` keeps it current until cancelled.
+
+    ``indexers`` name functions from an object to index values; :meth:`by_index` finds objects by them.
+    """
+
+    def __init__(
+        self,
+        resource: ResourceClient[T],
+        namespace: str | None = None,
+        label_selector: str | None = None,
+        field_selector: str | None = None,
+        indexers: Mapping[str, Index[T]] | None = None,
+    ) -> None:
+        self.resource = resource
+        self.resource_version = ""  # up to where the cache is current, "" before the first list
+        self._namespace = namespace
+        self._label_selector = label_selector
+        self._field_selector = field_selector
+        self._world = resource.client.world
+        self._codec = resource.codec
+        self._objects: dict[str, T] = {}  # by key
+        self._by_namespace: dict[str, dict[str, T]] = {}
+        self._indexers: dict[str, Index[T]] = {}
+        self._indexes: dict[str, dict[str, dict[str, T]]] = {}  # name -> value -> key -> object
+        self._handlers: list[Handler[T]] = []
+        self._synced = asyncio.Event()
+        self._backoff = Backoff(self._world, first=0.1, most=30.0)
+        for name, function in (indexers or {}).items():
+            self.add_index(name, function)
+
+    # Reading
+
+    @property
+    def synced(self) -> bool:
+        """Whether the first list has been taken in, and every handler heard of it."""
+        return self._synced.is_set()
+
+    async def wait_synced(self) -> None:
+        await self._synced.wait()
+
+    def get(self, namespace: str | None, name: str) -> T | None:
+        return self._objects.get(key_of(namespace, name))
+
+    def get_key(self, key: str) -> T | None:
+        return self._objects.get(key)
+
+    def list(self, namespace: str | None = None) -> List[T]:
+        """All objects, or those of one namespace, in the order in which they were first seen."""
+        found = self._objects if namespace is None else self._by_namespace.get(namespace, {})
+        return list(found.values())
+
+    def keys(self) -> List[str]:
+        return list(self._objects)
+
+    def __len__(self) -> int:
+        return len(self._objects)
+
+    def by_index(self, index: str, value: str) -> List[T]:
+        """Objects for which the indexer gave ``value``."""
+        return list(self._indexes[index].get(value, {}).values())
+
+    def key(self, obj: T) -> str:
+        return key_of(self._codec.namespace(obj), self._codec.name(obj))
+
+    # Setting up
+
+    def add_handler(self, handler: Handler[T]) -> None:
+        """``handler(type, old, new)`` from now on; what is cached already is told as ADDED at once."""
+        self._handlers.append(handler)
+        for obj in list(self._objects.values()):
+            self._call(handler, ADDED, None, obj)
+
+    def add_index(self, name: str, function: Index[T]) -> None:
+        """An index more; adding one of the same name again does nothing."""
+        if name in self._indexers:
+            return
+        self._indexers[name] = function
+        self._indexes[name] = {}
+        for key, obj in self._objects.items():
+            self._enter(name, key, obj)
+
+    # Following
+
+    async def run(self) -> None:
+        """Lists and watches until cancelled. Failures are waited out, whatever they are."""
+        while True:
+            try:
+                if not self.resource_version:
+                    await self._list()
+                await self._follow()
+            except (Expired, Gone):
+                log.info("%s: history is gone, listing again", self.resource.kind.resource)
+                self.resource_version = ""
+            except (StatusError, TransportError) as error:
+                delay = self._backoff.next()
+                log.warning("%s: %s; trying again in %.1f s", self.resource.kind.resource, error, delay)
+                await self._world.sleep(delay)
+
+    async def _list(self) -> None:
+        page = await self.resource.list(
+            self._namespace, label_selector=self._label_selector, field_selector=self._field_selector
+        )
+        self._replace(page.items)
+        self.resource_version = page.resource_version
+        self._backoff.reset()
+        self._synced.set()
+
+    async def _follow(self) -> None:
+        """One watch, to its end."""
+        began = self._world.monotonic()
+        heard = False
+        watch = self.resource.watch(
+            self._namespace,
+            label_selector=self._label_selector,
+            field_selector=self._field_selector,
+            resource_version=self.resource_version,
+            timeout_seconds=self._world.random.randint(*WATCH_SECONDS),
+            bookmarks=True,
+        )
+        async with watch as events:
+            async for event in events:
+                heard = True
+                self._backoff.reset()
+                self._apply(event)
+        if not heard and self._world.monotonic() - began < SHORT_WATCH:
+            await self._world.sleep(self._backoff.next())
+
+    def _apply(self, event: WatchEvent[T]) -> None:
+        if event.type == DELETED:
+            self._remove(self.key(event.object), event.object)
+        elif event.type != BOOKMARK:
+            self._put(event.object)
+        if event.resource_version:
+            self.resource_version = event.resource_version
+
+    def _replace(self, items: List[T]) -> None:
+        present = dict.fromkeys(map(self.key, items))
+        for key in [key for key in self._objects if key not in present]:
+            self._remove(key, self._objects[key])
+        for obj in items:
+            old = self._objects.get(self.key(obj))
+            if old is None or self._codec.resource_version(old) != self._codec.resource_version(obj):
+                self._put(obj)
+
+    def _put(self, obj: T) -> None:
+        key = self.key(obj)
+        old = self._objects.get(key)
+        if old is not None and self._codec.uid(old) != self._codec.uid(obj):
+            self._remove(key, old)
+            old = None
+        if old is not None:
+            self._leave(key, old)
+        self._objects[key] = obj
+        if namespace := self._codec.namespace(obj):
+            self._by_namespace.setdefault(namespace, {})[key] = obj
+        for name in self._indexers:
+            self._enter(name, key, obj)
+        self._tell(ADDED if old is None else MODIFIED, old, obj)
+
+    def _remove(self, key: str, last: T) -> None:
+        old = self._objects.pop(key, None)
+        if old is None:
+            return
+        self._leave(key, old)
+        if namespace := self._codec.namespace(old):
+            inside = self._by_namespace[namespace]
+            del inside[key]
+            if not inside:
+                del self._by_namespace[namespace]
+        self._tell(DELETED, old, last)
+
+    def _enter(self, name: str, key: str, obj: T) -> None:
+        for value in self._indexers[name](obj):
+            self._indexes[name].setdefault(value, {})[key] = obj
+
+    def _leave(self, key: str, obj: T) -> None:
+        for name, function in self._indexers.items():
+            index = self._indexes[name]
+            for value in function(obj):
+                found = index.get(value)
+                if found is not None:
+                    found.pop(key, None)
+                    if not found:
+                        del index[value]
+
+    def _tell(self, kind: str, old: T | None, new: T) -> None:
+        for handler in self._handlers:
+            self._call(handler, kind, old, new)
+
+    def _call(self, handler: Handler[T], kind: str, old: T | None, new: T) -> None:
+        try:
+            handler(kind, old, new)
+        except Exception:
+            # One handler's mistake must not cost the others, or the cache, an event.
+            log.exception("%s: a handler failed on %s %s", self.resource.kind.resource, kind, self.key(new))
+
+
+class SharedInformers:
+    """One informer a resource (and selector) for all parts of a component. ``run`` runs those asked for, also later."""
+
+    def __init__(self, client: Client, world: World) -> None:
+        self.client = client
+        self.world = world
+        self._informers: dict[tuple[type[Struct], str | None, str | None, str | None], Informer[Any]] = {}
+        self._waiting: list[Informer[Any]] = []
+        self._more = asyncio.Event()
+
+    def informer(
+        self,
+        struct: type[S],
+        namespace: str | None = None,
+        label_selector: str | None = None,
+        field_selector: str | None = None,
+        indexers: Mapping[str, Index[S]] | None = None,
+    ) -> Informer[S]:
+        """The informer of a kind, made on first use; indexers are added to what it has."""
+        key = (struct, namespace, label_selector, field_selector)
+        found = self._informers.get(key)
+        if found is None:
+            found = Informer(self.client[struct], namespace, label_selector, field_selector)
+            self._informers[key] = found
+            self._waiting.append(found)
+            self._more.set()
+        for name, function in (indexers or {}).items():
+            found.add_index(name, function)
+        return cast(Informer[S], found)
+
+    @property
+    def synced(self) -> bool:
+        return all(informer.synced for informer in self._informers.values())
+
+    async def wait_synced(self) -> None:
+        """Until every informer asked for so far has its first list."""
+        for informer in list(self._informers.values()):
+            await informer.wait_synced()
+
+    async def run(self) -> None:
+        """Keeps all informers current until cancelled."""
+        async with self.world.task_group() as group:
+            while True:
+                waiting, self._waiting = self._waiting, []
+                self._more.clear()
+                for informer in waiting:
+                    group.start(informer.run(), name=f"informer {informer.resource.kind.resource}")
+                await self._more.wait()
