@@ -136,7 +136,7 @@ class _Parser:
         return token
 
     def parse(self) -> tuple[Requirement, ...]:
-        out = []
+        out: list[Requirement] = []
         while True:
             if not self.peek():
                 return tuple(sorted(out, key=lambda r: r.key))

@@ -194,13 +194,13 @@ class _Reader:
         return out
 
 
-class _Loader(yaml.CSafeLoader):
+class _Loader(yaml.CSafeLoader):  # type: ignore[misc]
     """Composes nodes; gives unquoted scalars without a tag of their own the tag ``_BARE``, for :func:`resolve`."""
 
     def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
         if kind is yaml.ScalarNode:
             return _BARE if implicit[0] else _PLAIN + "str"
-        return super().resolve(kind, value, implicit)  # type: ignore[no-untyped-call]
+        return super().resolve(kind, value, implicit)
 
 
 def decode_yaml_documents(text: str | bytes) -> Iterator[tuple[Any, list[str]]]:
@@ -253,7 +253,7 @@ def expand_lists(trees: list[Any]) -> list[Tree]:
     return out
 
 
-class _Dumper(yaml.CSafeDumper):
+class _Dumper(yaml.CSafeDumper):  # type: ignore[misc]
     """Block style, and quotes around whatever :func:`resolve` would not read back as text."""
 
     def ignore_aliases(self, data: Any) -> bool:
