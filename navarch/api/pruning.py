@@ -354,7 +354,8 @@ _PLAIN = frozenset({STRING, BOOL, ANY_OBJECT})
 
 def equip(node: Node) -> None:
     """Sets the functions that the walk calls on values of the node."""
-    node.deep = {OBJECT: _object, LIST: _list, MAP: _map}.get(node.kind)
+    walks: dict[str, Callable[[Any, Node], Any]] = {OBJECT: _object, LIST: _list, MAP: _map}
+    node.deep = walks.get(node.kind)
     node.leaf = _LEAVES.get(node.kind)
     node.plain = {key: child.type for key, child in node.fields.items() if child.kind in _PLAIN and child.type}
     if node.kind == MAP and node.element.kind == QUANTITY:

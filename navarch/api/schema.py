@@ -58,10 +58,11 @@ _NO_TAG = Tag()
 class Node:
     """The schema of one value.
 
-    ``kind`` is one of the constants above. ``fields`` (OBJECT) maps wire names to nodes; ``element`` is the node of list items
-    and map values; ``required`` lists wire names that must be there. ``tag`` carries the merge rules of the
-    field that holds the value; ``atomic`` says that apply takes the whole value as one. ``name`` is the
-    struct's name and ``go`` the Go type, for messages. ``deep``, ``leaf`` and ``plain`` belong to the walker. ``open`` objects keep unknown fields; ``nullable`` values keep null.
+    ``kind`` is one of the constants above. ``fields`` (OBJECT) maps wire names to nodes; ``element`` is the node of list
+    items and map values; ``required`` lists wire names that must be there. ``tag`` carries the merge rules of the field
+    that holds the value; ``atomic`` says that apply takes the whole value as one. ``name`` is the struct's name and ``go``
+    the Go type, for messages. ``open`` objects keep unknown fields; ``nullable`` values keep null. ``deep``, ``leaf`` and
+    ``plain`` belong to the walker.
     """
 
     __slots__ = (

@@ -1,4 +1,3 @@
-# ruff: noqa: E501
 """Schemas and the walker that prunes by them, for built-in kinds and custom resources."""
 
 from __future__ import annotations
