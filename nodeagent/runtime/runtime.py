@@ -23,8 +23,23 @@ class PortMapping:
 
 
 @dataclass(frozen=True)
+class Resources:
+    """Linux limits. 0 means none."""
+
+    cpu_shares: int = 0
+    cpu_quota: int = 0  # microseconds a period
+    cpu_period: int = 100_000
+    memory_limit: int = 0  # bytes
+    pids_limit: int = 0
+    oom_score_adj: int = 0
+
+
+@dataclass(frozen=True)
 class SandboxConfig:
-    """``attempt`` tells sandboxes of one pod apart. ``hostname`` and the resolv.conf parts are what containers see."""
+    """``attempt`` tells sandboxes of one pod apart. ``hostname`` is what containers see.
+
+    The runtime makes the pod's cgroup, sets ``resources`` on it, and removes it with the pod's last sandbox.
+    """
 
     pod_uid: str
     namespace: str
@@ -36,7 +51,8 @@ class SandboxConfig:
     host_ipc: bool = False
     share_process_namespace: bool = False
     log_directory: str = ""
-    cgroup: str = ""  # path of the pod's cgroup below the node's pod root, made by the agent's cgroups module
+    cgroup: str = ""  # path of the pod's cgroup below the node's pod root, such as burstable/pod<uid>
+    resources: Resources = Resources()  # limits of the pod as a whole
     port_mappings: tuple[PortMapping, ...] = ()
     sysctls: dict[str, str] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
@@ -49,18 +65,6 @@ class Mount:
     container_path: str
     read_only: bool = False
     propagation: str = "None"  # None, HostToContainer, Bidirectional
-
-
-@dataclass(frozen=True)
-class Resources:
-    """Linux limits. 0 means none."""
-
-    cpu_shares: int = 0
-    cpu_quota: int = 0  # microseconds a period
-    cpu_period: int = 100_000
-    memory_limit: int = 0  # bytes
-    pids_limit: int = 0
-    oom_score_adj: int = 0
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,8 @@ CREATED, RUNNING, EXITED, UNKNOWN = "created", "running", "exited", "unknown"
 
 @dataclass(frozen=True)
 class Container:
-    """State of a container. ``reason`` is "OOMKilled", "Completed", "Error" or "ContainerCannotRun"."""
+    """State of a container. ``reason`` is "OOMKilled", "Completed", "Error" or "StartError" (it could not be started:
+    exit code 128, and ``message`` says why)."""
 
     id: str
     sandbox_id: str
@@ -187,6 +192,11 @@ class Runtime(Protocol):
         """Lets go; containers keep running."""
         ...
 
+    async def configure(self, pod_cidr: str) -> None:
+        """Tells the node's pod range. Before that only sandboxes with ``host_network`` can run (others: reason
+        NetworkNotReady). Call it again after every start."""
+        ...
+
     async def run_sandbox(self, config: SandboxConfig) -> str: ...
 
     async def stop_sandbox(self, sandbox_id: str) -> None:
@@ -197,9 +207,14 @@ class Runtime(Protocol):
 
     async def list_sandboxes(self) -> list[Sandbox]: ...
 
-    async def create_container(self, sandbox_id: str, config: ContainerConfig) -> str: ...
+    async def create_container(self, sandbox_id: str, config: ContainerConfig) -> str:
+        """Prepares a container. Raises RuntimeError_ with reason CreateContainerError or CreateContainerConfigError."""
+        ...
 
-    async def start_container(self, container_id: str) -> None: ...
+    async def start_container(self, container_id: str) -> None:
+        """Starts it once. When it cannot run (no such executable...), RuntimeError_ with reason RunContainerError is
+        raised and the container is left exited with reason StartError."""
+        ...
 
     async def stop_container(self, container_id: str, grace: float) -> None:
         """The image's stop signal (TERM), then KILL after ``grace`` seconds. Returns when it is dead."""
@@ -224,16 +239,19 @@ class Runtime(Protocol):
     def events(self) -> AsyncIterator[Event]: ...
 
     async def image(self, reference: str) -> Image | None:
-        """The local image of a reference or id, None if it is not here."""
+        """The local image of a reference or id, None if it is not here. Raises RuntimeError_ (InvalidImageName)."""
         ...
 
-    async def pull(self, reference: str) -> Image:
-        """Fetches an image. Raises RuntimeError_ with reason ErrImagePull."""
+    async def pull(self, reference: str, credentials: tuple[str, str] | None = None) -> Image:
+        """Fetches an image, with a user name and password if given. Raises RuntimeError_ with reason ErrImagePull
+        or InvalidImageName."""
         ...
 
     async def images(self) -> list[Image]: ...
 
-    async def remove_image(self, image_id: str) -> None: ...
+    async def remove_image(self, image_id: str) -> None:
+        """Raises RuntimeError_ with reason ImageInUse while a container stands on it."""
+        ...
 
     async def usage(self) -> dict[str, tuple[float, int]]:
         """Container id -> (CPU seconds used, memory working set in bytes)."""
