@@ -19,25 +19,36 @@ def prefix_end(prefix: str) -> str | None:
 
 
 class Feed:
-    """The batches of revisions ``compacted`` + 1 and later, one revision a batch, in order.
+    """The batches of the newest revisions, one revision a batch, in order.
 
-    ``revision`` is the newest revision when the feed starts; nothing at or below it is in the log.
+    ``revision`` is the newest revision when the feed starts: the log holds later ones only. ``keep`` limits its
+    length, 0 means that only compaction does.
     """
 
-    def __init__(self, revision: int) -> None:
-        self.compacted = revision  # values at this revision are kept, events at it and below are not
+    def __init__(self, revision: int, *, compacted: int = 0, keep: int = 0) -> None:
+        self.compacted = compacted or revision  # values at this revision are kept, events at it and below are not
+        self._floor = revision  # events at it and below are not in the log
+        self._keep = keep
         self._log: list[Batch] = []
         self._waiting: list[asyncio.Future[None]] = []
         self._error: Exception | None = None
 
     def publish(self, batch: Batch) -> None:
         self._log.append(batch)
+        if self._keep and len(self._log) > 2 * self._keep:
+            self._floor = self._log[-self._keep - 1].revision
+            del self._log[: -self._keep]
         self._wake()
+
+    def has(self, revision: int) -> bool:
+        """Whether :meth:`watch` can start at ``revision``."""
+        return revision > self._floor and revision > self.compacted
 
     def compact(self, revision: int) -> None:
         """Forgets the events at ``revision`` and below."""
         if revision > self.compacted:
             self.compacted = revision
+            self._floor = max(self._floor, revision)
             del self._log[: self._position(revision + 1)]
             self._wake()
 
@@ -49,13 +60,14 @@ class Feed:
     async def watch(self, prefix: str, from_revision: int) -> AsyncIterator[Batch]:
         """Batches at ``from_revision`` and later, cut down to the keys under ``prefix``.
 
-        A batch that holds none of them is skipped, unless the prefix is empty. Raises Compacted.
+        A batch that holds none of them is skipped. Raises Compacted, also if it is so slow that the log has lost
+        what comes next.
         """
         cursor = from_revision
         while True:
             if self._error is not None:
                 raise self._error
-            if cursor <= self.compacted:
+            if not self.has(cursor):
                 raise Compacted(self.compacted + 1)
             at = self._position(cursor)
             if at == len(self._log):

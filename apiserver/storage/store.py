@@ -115,8 +115,14 @@ class Store(Protocol):
     async def close(self) -> None: ...
 
 
+MOST_OPERATIONS = 128
+"""Puts and deletes in one transaction (etcd's default limit)."""
+
+
 def check_txn(puts: Sequence[Put], deletes: Sequence[str]) -> None:
-    """Raises ValueError if a key comes twice."""
+    """Raises ValueError if a key comes twice, or if the transaction is too large."""
+    if len(puts) + len(deletes) > MOST_OPERATIONS:
+        raise ValueError(f"more than {MOST_OPERATIONS} keys in one transaction")
     if len(puts) + len(deletes) > 1:
         keys = [put.key for put in puts] + list(deletes)
         if len(dict.fromkeys(keys)) != len(keys):

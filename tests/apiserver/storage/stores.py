@@ -5,12 +5,14 @@ from __future__ import annotations
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from apiserver.storage.memory import MemoryStore
+from apiserver.storage.sqlite import SqliteStore
 from apiserver.storage.store import Store
 from navarch.world import RealWorld
 
-KINDS = ["memory"]
+KINDS = ["memory", "sqlite"]
 
 
 @asynccontextmanager
@@ -20,6 +22,8 @@ async def open_store(kind: str, folder: str) -> AsyncIterator[Store]:
     match kind:
         case "memory":
             store = MemoryStore()
+        case "sqlite":
+            store = SqliteStore(RealWorld(), Path(folder) / "store.db")
         case _:
             raise ValueError(kind)
     try:
