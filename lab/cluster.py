@@ -1,0 +1,467 @@
+"""A real lab: brings it up, takes it down, and changes its nodes. What `navarch up`, `down` and `node` do.
+
+Everything here is synchronous and runs in the caller's process; the long-lived part is the supervisor. Every step can
+be repeated: `up` after `up`, after `down`, after a crash or a reboot ends in the same place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import http.client
+import os
+import shutil
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from lab import cgroups, components, node, supervisor, switch
+from lab.addresses import Addresses, claim_index, free_port, release_index
+from lab.certificates import Authority
+from lab.namespaces import ProcessId
+from lab.paths import LabError, LabPaths, LabRecord, NodeRecord, private_directory
+from navarch.api import quantity
+
+Progress = Callable[[str], None]
+MASTERS = ("system:masters",)
+MEMORY_RESERVE = 1 << 30  # bytes kept for the host and the control plane
+
+
+class Cluster:
+    """One lab of this machine. ``progress`` is told, in a few words, what is being done."""
+
+    def __init__(self, name: str, progress: Progress = lambda text: None) -> None:
+        self.paths = LabPaths(name)
+        self.progress = progress
+        self.record = LabRecord.load(self.paths.config)
+
+    # What there is
+
+    @property
+    def known(self) -> LabRecord:
+        if self.record is None:
+            raise LabError(f'there is no lab "{self.paths.name}"; start it with: navarch up{self.lab_flag}')
+        return self.record
+
+    @property
+    def lab_flag(self) -> str:
+        """What to add to a command so that it means this lab."""
+        return "" if self.paths.name == os.environ.get("NAVARCH_LAB", "default") else f" --lab {self.paths.name}"
+
+    @property
+    def addresses(self) -> Addresses:
+        return Addresses(self.known.index)
+
+    @property
+    def server(self) -> str:
+        return f"https://127.0.0.1:{self.known.port}"
+
+    def running(self) -> bool:
+        return supervisor.identity(self.paths) is not None
+
+    def status(self) -> dict[str, Any]:
+        """The lab as `navarch status -o json` prints it."""
+        record = self.known
+        listed = supervisor.request(self.paths, "list") if self.running() else []
+        processes = [{"name": p["name"], "pid": p["pid"], "restarts": p["restarts"]} for p in listed if p["pid"]]
+        own = supervisor.identity(self.paths)
+        if own:
+            processes.insert(0, {"name": "supervisor", "pid": own.pid, "restarts": 0})
+        store: dict[str, Any] = {"kind": record.store}
+        if record.store == "etcd":
+            store["endpoint"] = f"unix:{self.paths.etcd / components.ETCD_SOCKET}"
+        else:
+            store["path"] = str(self.paths.database)
+        return {
+            "lab": record.name,
+            "running": own is not None,
+            "kubeconfig": str(self.paths.kubeconfig),
+            "server": self.server,
+            "store": store,
+            "nodes": [self._node_status(n) for n in record.nodes],
+            "processes": processes,
+            "logs": str(self.paths.logs),
+            "settings": record.settings,
+        }
+
+    def _node_status(self, record: NodeRecord) -> dict[str, Any]:
+        init = ProcessId.load(record.init)
+        on = init is not None and init.alive()
+        return {
+            "name": record.name,
+            "address": self.addresses.node(record.number),
+            "podCIDR": self.addresses.pod_range(record.number),
+            "power": "on" if on else "off",
+            "partitioned": record.partitioned,
+            "pid": init.pid if on and init else 0,
+            "cpu": record.cpu,
+            "memory": record.memory,
+        }
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """One change at a time; reads the record anew."""
+        private_directory(self.paths.root)
+        with self.paths.lock.open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self.progress("another navarch command is changing this lab; waiting for it")
+                fcntl.flock(file, fcntl.LOCK_EX)
+            self.record = LabRecord.load(self.paths.config)
+            yield
+
+    def save(self) -> None:
+        self.known.save(self.paths.config)
+
+    # Up
+
+    def up(
+        self,
+        nodes: int | None = None,
+        store: str | None = None,
+        node_cpu: str = "",
+        node_memory: str = "",
+        failover: str | None = None,
+        settings: dict[str, str] | None = None,
+        wait: float = 60.0,
+    ) -> None:
+        """Starts the lab, or what of it does not run; waits until the API is ready and the nodes are Ready.
+
+        ``nodes`` and ``store`` of a lab that exists must agree with what it has; None means as it is.
+        """
+        components.check_settings(settings or {})
+        with self.locked():
+            self._prepare(nodes, store, failover, settings or {})
+            record = self.known
+            wanted = 3 if nodes is None else nodes
+            if not record.nodes and record.next_number == 1:
+                self._plan_nodes(wanted, node_cpu, node_memory)
+            with_nodes = bool(record.nodes) or switch.exists(self.paths.name)
+            if with_nodes and os.geteuid() != 0:
+                raise LabError("real nodes need root; without it use: navarch up --nodes 0")
+            self._certificates()
+            self.save()
+            root = os.geteuid() == 0
+            if root:
+                cgroups.make(components.control_group(self.paths.name))
+            if with_nodes:
+                self.progress("network")
+                switch.create(self.paths.name, self.addresses)
+            if not self.running():
+                self.progress("control plane")
+                supervisor.spawn(self.paths, components.control_group(self.paths.name))
+            specs = [components.etcd(self.paths)] if record.store == "etcd" else []
+            specs += [
+                components.apiserver(self.paths, record, with_nodes),
+                components.controllers(self.paths, record),
+                components.scheduler(self.paths, record),
+            ]
+            self._start(specs)
+            for entry in record.nodes:
+                if not entry.stopped:
+                    self.progress(f"node {entry.name}")
+                    self._power_on(entry)
+            self.save()
+        self.wait_ready(wait)
+        self._addons()
+        self.wait_nodes([n.name for n in self.known.nodes if not n.stopped and not n.partitioned], wait)
+
+    def _prepare(self, nodes: int | None, store: str | None, failover: str | None, settings: dict[str, str]) -> None:
+        self.paths.make()
+        if self.record is None:
+            chosen = store or ("etcd" if shutil.which("etcd") else "sqlite")
+            index = claim_index(str(self.paths.root))
+            port = free_port(6443 + (index - 200) * 10)
+            self.record = LabRecord(self.paths.name, index, port, chosen)
+        record = self.record
+        if store is not None and store != record.store:
+            raise LabError(
+                f'lab "{record.name}" keeps its data in {record.store}; '
+                f"to start anew with {store}: navarch down --purge{self.lab_flag}"
+            )
+        if nodes is not None and record.next_number > 1 and nodes != len(record.nodes):
+            raise LabError(
+                f'lab "{record.name}" has {len(record.nodes)} nodes; '
+                f"use navarch node add or remove, or start anew: navarch down --purge{self.lab_flag}"
+            )
+        claimed = claim_index(str(self.paths.root), record.index)
+        if claimed != record.index:
+            raise LabError(f"addresses 10.{record.index}.0.0/16 of this lab are in use by something else on this machine")
+        if failover is not None:
+            record.failover = failover
+        record.settings |= settings
+
+    def _plan_nodes(self, count: int, cpu: str, memory: str) -> None:
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        share = max(count, 1)
+        cpu = cpu or f"{max(100, (os.cpu_count() or 1) * 1000 // share // 10 * 10)}m"
+        memory = memory or f"{max(256, (total - MEMORY_RESERVE) // share // (1 << 20))}Mi"
+        for _ in range(count):
+            self._new_node("", cpu, memory)
+
+    def _new_node(self, name: str, cpu: str, memory: str) -> NodeRecord:
+        record = self.known
+        number = record.next_number
+        self.addresses.node(number)  # checks that there is room
+        entry = NodeRecord(name or f"node-{number}", number, cpu, memory)
+        if any(n.name == entry.name for n in record.nodes):
+            raise LabError(f'lab "{record.name}" already has a node "{entry.name}"')
+        record.nodes.append(entry)
+        record.next_number += 1
+        return entry
+
+    def _certificates(self) -> None:
+        record, pki = self.known, self.paths.pki
+        authority = Authority(pki, f"navarch-{record.name}")
+        authority.issue("apiserver", "kube-apiserver", hosts=components.apiserver_hosts(self.addresses))
+        authority.issue("apiserver-kubelet-client", "kube-apiserver-kubelet-client", MASTERS)
+        authority.signing_key("service-account")
+        inside = f"https://{self.addresses.host}:{record.port}"
+        clients = {
+            "admin": ("kubernetes-admin", MASTERS, self.server),
+            "scheduler": ("system:kube-scheduler", (), self.server),
+            "controllers": ("system:kube-controller-manager", (), self.server),
+            "proxy": ("system:kube-proxy", (), inside),
+        }
+        for file, (user, groups, server) in clients.items():
+            authority.issue(file, user, groups)
+            path = self.paths.kubeconfig if file == "admin" else self.paths.component_kubeconfig(file)
+            authority.kubeconfig(path, file, server, f"navarch-{record.name}", user)
+        for entry in record.nodes:
+            user = f"system:node:{entry.name}"
+            authority.issue(entry.name, user, ("system:nodes",), (self.addresses.node(entry.number), entry.name))
+            path = self.paths.component_kubeconfig(entry.name)
+            authority.kubeconfig(path, entry.name, inside, f"navarch-{record.name}", user)
+
+    def _start(self, specs: list[supervisor.Spec]) -> None:
+        from dataclasses import asdict
+
+        supervisor.request(self.paths, "start", specs=[asdict(s) for s in specs])
+
+    def _power_on(self, entry: NodeRecord) -> None:
+        init = ProcessId.load(entry.init)
+        if init is None or not init.alive():
+            self._power_off(entry)
+            memory = int(quantity.value(entry.memory))
+            init = node.power_on(self.paths.name, entry.name, quantity.milli(entry.cpu) / 1000, memory)
+            entry.init = init.dump()
+            self.save()
+            switch.plug(self.paths.name, self.addresses, entry.number, init)
+            if entry.partitioned:
+                switch.set_port(self.paths.name, entry.number, up=False)
+        record = self.known
+        specs = [components.agent(self.paths, record, entry, init), components.proxy(self.paths, record, entry, init)]
+        self._start(specs)
+
+    def _power_off(self, entry: NodeRecord) -> None:
+        node.power_off(self.paths.name, entry.name, ProcessId.load(entry.init))
+        entry.init = None
+        switch.unplug(self.paths.name, entry.number)
+
+    # Waiting
+
+    def get(self, path: str, timeout: float = 5.0) -> tuple[int, bytes]:
+        """One GET as the lab's administrator: status and body. Raises OSError."""
+        context = ssl.create_default_context(cafile=str(self.paths.pki / "ca.crt"))
+        context.load_cert_chain(self.paths.pki / "admin.crt", self.paths.pki / "admin.key")
+        connection = http.client.HTTPSConnection("127.0.0.1", self.known.port, timeout=timeout, context=context)
+        try:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            return response.status, response.read()
+        except http.client.HTTPException as error:
+            raise OSError(str(error)) from error
+        finally:
+            connection.close()
+
+    def wait_ready(self, timeout: float) -> None:
+        """Waits until /readyz says so."""
+        self.progress("waiting for the API server")
+        self._wait(lambda: self.get("/readyz")[0] == 200, timeout, "the API server did not become ready", "apiserver")
+
+    def wait_nodes(self, names: list[str], timeout: float) -> None:
+        """Waits until the nodes are Ready."""
+        if not names:
+            return
+        self.progress(f"waiting for {len(names)} nodes")
+        what = f"not all of the nodes {', '.join(names)} became Ready"
+        self._wait(lambda: set(names) <= self.ready_nodes(), timeout, what, f"agent-{names[0]}")
+
+    def ready_nodes(self) -> set[str]:
+        status, body = self.get("/api/v1/nodes")
+        if status != 200:
+            return set()
+        return {
+            item["metadata"]["name"]
+            for item in orjson.loads(body)["items"]
+            for condition in item.get("status", {}).get("conditions", ())
+            if condition["type"] == "Ready" and condition["status"] == "True"
+        }
+
+    def _wait(self, condition: Callable[[], bool], timeout: float, failure: str, log: str) -> None:
+        end, delay = time.monotonic() + timeout, 0.01
+        while True:
+            try:
+                if condition():
+                    return
+            except OSError:
+                pass
+            if time.monotonic() > end:
+                raise LabError(f"{failure} within {timeout:.0f} s; see {self.paths.logs / log}.log\n{self._tail(log)}")
+            time.sleep(delay)
+            delay = min(0.1, delay * 1.3)
+
+    def _tail(self, log: str) -> str:
+        try:
+            lines = (self.paths.logs / f"{log}.log").read_text(errors="replace").splitlines()
+        except FileNotFoundError:
+            return ""
+        return "\n".join("    " + line for line in lines[-5:])
+
+    def _addons(self) -> None:
+        from lab.addons import apply_addons
+
+        apply_addons(self)
+
+    # Down
+
+    def down(self, purge: bool = False) -> bool:
+        """Stops everything and removes every trace from the machine; data stays unless ``purge``.
+
+        Works whatever was killed before. Returns False if nothing was running.
+        """
+        with self.locked():
+            record = self.record
+            was_running = self.running()
+            if was_running:
+                self.progress("components")
+                with contextlib.suppress(LabError):
+                    supervisor.request(self.paths, "shutdown", timeout=30)
+            self._end_leftovers()
+            if os.geteuid() == 0:
+                if record is not None:
+                    self.progress("nodes and network")
+                    for entry in record.nodes:
+                        node.power_off(self.paths.name, entry.name, ProcessId.load(entry.init))
+                        entry.init = None
+                    switch.destroy(self.paths.name, Addresses(record.index))
+                cgroups.destroy(f"navarch/{self.paths.name}")
+                cgroups.remove_if_empty("navarch")
+            if record is not None:
+                release_index(str(self.paths.root))
+                record.save(self.paths.config)
+            shutil.rmtree(self.paths.run, ignore_errors=True)
+            for leftover in self.paths.nodes.glob("*/pods") if self.paths.nodes.exists() else ():
+                shutil.rmtree(leftover, ignore_errors=True)
+            if purge:
+                self.record = None
+        if purge:
+            shutil.rmtree(self.paths.root, ignore_errors=True)
+        return was_running
+
+    def _end_leftovers(self) -> None:
+        """Ends what a killed supervisor left behind, gently first (etcd and the store close their files)."""
+        left = [p for p in self._recorded_processes() if p.alive()]
+        own = supervisor.identity(self.paths)
+        if own is not None:
+            left.insert(0, own)
+        for process in left:
+            process.kill(15)
+        for process in left:
+            if not process.wait_gone(10):
+                process.kill()
+                process.wait_gone(5)
+
+    def _recorded_processes(self) -> list[ProcessId]:
+        try:
+            entries = orjson.loads(self.paths.processes.read_bytes())
+        except (FileNotFoundError, ValueError):
+            return []
+        return [p for p in (ProcessId.load(e["process"]) for e in entries) if p is not None]
+
+    # Nodes
+
+    def add_node(self, name: str = "", cpu: str = "", memory: str = "") -> str:
+        """Adds a node and starts it; returns its name once it is Ready."""
+        self._need_running()
+        with self.locked():
+            if os.geteuid() != 0:
+                raise LabError("real nodes need root")
+            if not switch.exists(self.paths.name):
+                raise LabError(
+                    "this lab was started without nodes, so its API server does not listen on the lab's network; "
+                    f"start anew: navarch down --purge{self.lab_flag} and navarch up"
+                )
+            record = self.known
+            model = record.nodes[0] if record.nodes else None
+            default_cpu, default_memory = (model.cpu, model.memory) if model else ("1", "1Gi")
+            entry = self._new_node(name, cpu or default_cpu, memory or default_memory)
+            self._certificates()
+            self.save()
+            self._power_on(entry)
+            self.save()
+        self.wait_nodes([entry.name], 60)
+        return entry.name
+
+    def remove_node(self, name: str) -> None:
+        """Power off for good: the lab forgets the node. Its Node object is the caller's to delete."""
+        with self.locked():
+            entry = self.known.node(name)
+            self._stop_components(entry)
+            self._power_off(entry)
+            self.known.nodes.remove(entry)
+            self.save()
+            shutil.rmtree(self.paths.nodes / name, ignore_errors=True)
+            for file in (f"{name}.crt", f"{name}.key", f"{name}.kubeconfig"):
+                (self.paths.pki / file).unlink(missing_ok=True)
+
+    def stop_node(self, name: str) -> None:
+        """Power loss."""
+        self._need_running()
+        with self.locked():
+            entry = self.known.node(name)
+            node.power_off(self.paths.name, name, ProcessId.load(entry.init))  # first: nobody gets to say goodbye
+            self._stop_components(entry)
+            self._power_off(entry)
+            entry.stopped = True
+            self.save()
+
+    def start_node(self, name: str, wait: float = 60) -> None:
+        self._need_running()
+        with self.locked():
+            entry = self.known.node(name)
+            entry.stopped = False
+            self._power_on(entry)
+            self.save()
+        if not entry.partitioned:
+            self.wait_nodes([name], wait)
+
+    def partition_node(self, name: str, heal: bool = False) -> None:
+        """Takes the node's switch port down (the node itself keeps running), or up again."""
+        self._need_running()
+        with self.locked():
+            entry = self.known.node(name)
+            if ProcessId.load(entry.init) is None:
+                raise LabError(f"node {name} is off; start it with: navarch node start {name}{self.lab_flag}")
+            switch.set_port(self.paths.name, entry.number, up=heal)
+            entry.partitioned = not heal
+            self.save()
+
+    def _stop_components(self, entry: NodeRecord) -> None:
+        if self.running():
+            names = [f"agent/{entry.name}", f"proxy/{entry.name}"]
+            supervisor.request(self.paths, "stop", names=names, timeout=10)
+
+    def _need_running(self) -> None:
+        self.known  # noqa: B018 - says which lab is missing
+        if not self.running():
+            raise LabError(f'lab "{self.paths.name}" is not up; start it with: navarch up{self.lab_flag}')
+
+
+def component_log(paths: LabPaths, component: str) -> Path:
+    return paths.logs / f"{component.replace('/', '-')}.log"

@@ -1,0 +1,201 @@
+"""How each component of a lab is started: which module or program, with which arguments, where.
+
+``up --set COMPONENT.FLAG=VALUE`` ends here: it is handed to the component as ``--set FLAG=VALUE``.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from lab.addresses import Addresses
+from lab.namespaces import ProcessId
+from lab.node import NODE_RUN, group
+from lab.paths import LabError, LabPaths, LabRecord, NodeRecord, private_directory
+from lab.supervisor import Spec
+
+COMPONENTS = ("apiserver", "controllers", "scheduler", "agent", "proxy")
+ETCD_SOCKET = "localhost:2379"  # etcd makes a socket file of this name in its working directory
+
+# `--failover fast`: what a cluster on one machine can afford; the defaults stay Kubernetes'.
+FAST_FAILOVER = {
+    "controllers.node-monitor-period": "500ms",
+    "controllers.node-monitor-grace-period": "4s",
+    "controllers.node-eviction-rate": "100",
+    "controllers.secondary-node-eviction-rate": "100",
+    "apiserver.default-not-ready-toleration-seconds": "2",
+    "apiserver.default-unreachable-toleration-seconds": "2",
+    "agent.node-status-update-frequency": "1s",
+    "agent.node-lease-duration": "4s",
+}
+
+
+def settings_of(record: LabRecord, component: str) -> list[str]:
+    """The ``--set`` arguments of a component: the lab's own, and what fast failover turns."""
+    merged = (FAST_FAILOVER if record.failover == "fast" else {}) | record.settings
+    out: list[str] = []
+    for key, value in merged.items():
+        owner, _, flag = key.partition(".")
+        if owner == component:
+            out += ["--set", f"{flag}={value}"]
+    return out
+
+
+def check_settings(settings: dict[str, str]) -> None:
+    for key in settings:
+        owner, _, flag = key.partition(".")
+        if owner not in COMPONENTS or not flag:
+            raise LabError(f'--set {key}=...: say COMPONENT.FLAG=VALUE with a component of {", ".join(COMPONENTS)}')
+
+
+def etcd(paths: LabPaths) -> Spec:
+    """A single etcd on unix sockets in a private directory. Heartbeat and election are as short as one machine allows."""
+    program = shutil.which("etcd")
+    if program is None:
+        raise LabError("etcd is not installed: run deploy/setup, or use --store sqlite")
+    directory = private_directory(paths.etcd)
+    url, peer = f"unix://{ETCD_SOCKET}", "unix://localhost:2380"
+    return Spec(
+        name="etcd",
+        exec=[
+            program, "--name=navarch", "--data-dir=data", "--log-level=warn", "--logger=zap",
+            f"--listen-client-urls={url}", f"--advertise-client-urls={url}",
+            f"--listen-peer-urls={peer}", f"--initial-advertise-peer-urls={peer}", f"--initial-cluster=navarch={peer}",
+            "--heartbeat-interval=10", "--election-timeout=100", "--auto-compaction-retention=0",
+            "--quota-backend-bytes=4294967296", "--max-request-bytes=8388608",
+        ],
+        cwd=str(directory),
+        log=str(paths.logs / "etcd.log"),
+        cgroup=control_group(paths.name),
+        env={"GOMAXPROCS": "2"},
+    )  # fmt: skip
+
+
+def control_group(lab: str) -> str:
+    import os
+
+    return f"navarch/{lab}/control" if os.geteuid() == 0 else ""
+
+
+def store_argument(paths: LabPaths, record: LabRecord) -> str:
+    return f"etcd:unix:{paths.etcd / ETCD_SOCKET}" if record.store == "etcd" else f"sqlite:{paths.database}"
+
+
+def listen_addresses(record: LabRecord) -> list[str]:
+    addresses = ["127.0.0.1"]
+    if record.nodes or record.next_number > 1:
+        addresses.append(Addresses(record.index).host)
+    return addresses
+
+
+def apiserver(paths: LabPaths, record: LabRecord, with_nodes: bool) -> Spec:
+    addresses = Addresses(record.index)
+    pki = paths.pki
+    advertise = addresses.host if with_nodes else "127.0.0.1"
+    argv = [
+        "--store", store_argument(paths, record),
+        "--bind-address", "127.0.0.1", *(["--bind-address", addresses.host] if with_nodes else []),
+        "--secure-port", str(record.port),
+        "--advertise-address", advertise,
+        "--client-ca-file", str(pki / "ca.crt"),
+        "--tls-cert-file", str(pki / "apiserver.crt"), "--tls-private-key-file", str(pki / "apiserver.key"),
+        "--kubelet-client-certificate", str(pki / "apiserver-kubelet-client.crt"),
+        "--kubelet-client-key", str(pki / "apiserver-kubelet-client.key"),
+        "--kubelet-certificate-authority", str(pki / "ca.crt"),
+        "--service-account-key-file", str(pki / "service-account.key"),
+        "--service-account-issuer", "https://kubernetes.default.svc.cluster.local",
+        "--service-cluster-ip-range", addresses.services,
+    ]  # fmt: skip
+    return Spec(
+        name="apiserver",
+        module="apiserver.main",
+        argv=argv + settings_of(record, "apiserver"),
+        log=str(paths.logs / "apiserver.log"),
+        cgroup=control_group(paths.name),
+    )
+
+
+def scheduler(paths: LabPaths, record: LabRecord) -> Spec:
+    return Spec(
+        name="scheduler",
+        module="scheduler.main",
+        argv=["--kubeconfig", str(paths.component_kubeconfig("scheduler")), *settings_of(record, "scheduler")],
+        log=str(paths.logs / "scheduler.log"),
+        cgroup=control_group(paths.name),
+    )
+
+
+def controllers(paths: LabPaths, record: LabRecord) -> Spec:
+    addresses = Addresses(record.index)
+    return Spec(
+        name="controllers",
+        module="controllers.main",
+        argv=[
+            "--kubeconfig", str(paths.component_kubeconfig("controllers")),
+            "--set", f"cluster-cidr={addresses.pods}", "--set", "node-cidr-mask-size=24",
+            "--set", f"root-ca-file={paths.pki / 'ca.crt'}",
+            *settings_of(record, "controllers"),
+        ],
+        log=str(paths.logs / "controllers.log"),
+        cgroup=control_group(paths.name),
+    )  # fmt: skip
+
+
+def agent(paths: LabPaths, record: LabRecord, node: NodeRecord, init: ProcessId) -> Spec:
+    addresses = Addresses(record.index)
+    own = group(paths.name, node.name)
+    return Spec(
+        name=f"agent/{node.name}",
+        module="nodeagent.main",
+        argv=[
+            "--kubeconfig", str(paths.component_kubeconfig(node.name)),
+            "--node-name", node.name,
+            "--node-ip", addresses.node(node.number),
+            "--pod-cidr", addresses.pod_range(node.number),
+            "--runtime", "oci",
+            "--root-dir", str(private_directory(paths.nodes / node.name)),
+            "--run-dir", NODE_RUN,
+            "--image-root", str(paths.images),
+            "--cluster-dns", addresses.dns,
+            "--cluster-domain", "cluster.local",
+            "--cpu", node.cpu, "--memory", node.memory,
+            "--cgroup-root", f"/{own}/pods",
+            "--runtime-cgroup", f"/{own}/sys",
+            "--client-ca-file", str(paths.pki / "ca.crt"),
+            "--tls-cert-file", str(paths.pki / f"{node.name}.crt"),
+            "--tls-private-key-file", str(paths.pki / f"{node.name}.key"),
+            *settings_of(record, "agent"),
+        ],
+        log=str(paths.logs / f"agent-{node.name}.log"),
+        cgroup=f"{own}/sys",
+        node=init.dump(),
+    )  # fmt: skip
+
+
+def proxy(paths: LabPaths, record: LabRecord, node: NodeRecord, init: ProcessId) -> Spec:
+    addresses = Addresses(record.index)
+    return Spec(
+        name=f"proxy/{node.name}",
+        module="proxy.main",
+        argv=[
+            "--kubeconfig", str(paths.component_kubeconfig("proxy")),
+            "--node-name", node.name,
+            "--node-ip", addresses.node(node.number),
+            "--cluster-cidr", addresses.pods,
+            "--cluster-domain", "cluster.local",
+            *settings_of(record, "proxy"),
+        ],
+        log=str(paths.logs / f"proxy-{node.name}.log"),
+        cgroup=f"{group(paths.name, node.name)}/sys",
+        node=init.dump(),
+    )  # fmt: skip
+
+
+def apiserver_hosts(addresses: Addresses) -> tuple[str, ...]:
+    """The names and addresses under which the API server is reached."""
+    services = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local")
+    return ("127.0.0.1", "localhost", addresses.host, addresses.kubernetes, *services)
+
+
+def log_files(paths: LabPaths) -> list[Path]:
+    return sorted(paths.logs.glob("*.log"))

@@ -1,0 +1,175 @@
+"""Linux namespaces: making, entering, and telling processes apart for sure. Real world only.
+
+``setns`` into a mount namespace wants a process with one thread, so everything here happens in a fresh fork.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import select
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from lab.paths import LabError
+
+NEWNS, NEWUTS, NEWIPC, NEWPID, NEWNET = 0x20000, 0x4000000, 0x8000000, 0x20000000, 0x40000000
+MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_MOVE, MS_REC, MS_PRIVATE = 2, 4, 8, 4096, 8192, 16384, 1 << 18
+MNT_DETACH = 2
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _check(result: int, what: str) -> None:
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+
+
+def setns(fd: int, flags: int) -> None:
+    _check(_libc.setns(fd, flags), "setns")
+
+
+def unshare(flags: int) -> None:
+    _check(_libc.unshare(flags), "unshare")
+
+
+def mount(source: str, target: str, kind: str = "", flags: int = 0, data: str = "") -> None:
+    args = (source.encode(), target.encode(), kind.encode() or None, ctypes.c_ulong(flags), data.encode() or None)
+    _check(_libc.mount(*args), f"mount {target}")
+
+
+def unmount(target: str) -> None:
+    """Detaches the mount at once, even if it is in use."""
+    _check(_libc.umount2(target.encode(), MNT_DETACH), f"umount {target}")
+
+
+def set_hostname(name: str) -> None:
+    _check(_libc.sethostname(name.encode(), len(name.encode())), "sethostname")
+
+
+def set_process_name(name: str) -> None:
+    """The name that ps and top show (15 characters)."""
+    _libc.prctl(15, name.encode()[:15], 0, 0, 0)
+
+
+def boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def start_time(pid: int) -> int:
+    """Clock ticks since boot at which the process started; 0 if there is none."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+
+
+@dataclass(frozen=True)
+class ProcessId:
+    """A process that cannot be mistaken for a later one with the same pid."""
+
+    pid: int
+    start: int
+    boot: str
+
+    @classmethod
+    def of(cls, pid: int) -> ProcessId:
+        return cls(pid, start_time(pid), boot_id())
+
+    @classmethod
+    def load(cls, data: dict[str, Any] | None) -> ProcessId | None:
+        return cls(data["pid"], data["start"], data["boot"]) if data else None
+
+    def dump(self) -> dict[str, Any]:
+        return {"pid": self.pid, "start": self.start, "boot": self.boot}
+
+    def open(self) -> int | None:
+        """A pidfd, or None if the process is gone (a zombie counts as gone)."""
+        if self.boot != boot_id():
+            return None
+        try:
+            fd = os.pidfd_open(self.pid)
+        except ProcessLookupError:
+            return None
+        if start_time(self.pid) != self.start or select.select([fd], [], [], 0)[0]:
+            os.close(fd)
+            return None
+        return fd
+
+    def alive(self) -> bool:
+        fd = self.open()
+        if fd is None:
+            return False
+        os.close(fd)
+        return True
+
+    def kill(self, number: int = signal.SIGKILL) -> bool:
+        """Sends a signal; False if the process is gone."""
+        fd = self.open()
+        if fd is None:
+            return False
+        try:
+            signal.pidfd_send_signal(fd, number)
+            return True
+        except ProcessLookupError:
+            return False
+        finally:
+            os.close(fd)
+
+    def wait_gone(self, timeout: float) -> bool:
+        """Waits until the process has ended, at most ``timeout`` seconds."""
+        fd = self.open()
+        if fd is None:
+            return True
+        try:
+            return bool(select.select([fd], [], [], timeout)[0])
+        finally:
+            os.close(fd)
+
+    def enter(self, flags: int) -> None:
+        """Moves the calling (single-threaded) process into the namespaces of this one. PID applies to children."""
+        fd = self.open()
+        if fd is None:
+            raise LabError("the node is not running")
+        try:
+            setns(fd, flags)
+        finally:
+            os.close(fd)
+
+
+def in_child(function: Callable[[], Any]) -> Any:
+    """Calls the function in a forked child and returns its JSON-able result; its error becomes a LabError here."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(reader)
+        _answer(function, writer)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as file:
+        data = file.read()
+    _, status = os.waitpid(pid, 0)
+    if not data:
+        raise LabError(f"a helper process died ({os.waitstatus_to_exitcode(status)})")
+    answer = json.loads(data)
+    if "error" in answer:
+        raise LabError(answer["error"])
+    return answer["result"]
+
+
+def _answer(function: Callable[[], Any], writer: int) -> NoReturn:
+    try:
+        answer = {"result": function()}
+    except BaseException as error:
+        if not isinstance(error, LabError):
+            traceback.print_exc(file=sys.stderr)
+        answer = {"error": str(error) or type(error).__name__}
+    with os.fdopen(writer, "wb") as file:
+        file.write(json.dumps(answer).encode())
+    os._exit(0)

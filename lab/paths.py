@@ -1,0 +1,122 @@
+"""Where a lab keeps its things, and the small file that remembers what the lab is.
+
+Everything of a lab is under ``$NAVARCH_HOME/labs/NAME`` (0700; ~/.navarch if the variable is not set); images are
+shared by all labs of one home. What does not outlive a reboot is told apart by the boot id.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+LAB_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?")
+
+
+class LabError(Exception):
+    """Something that a person can understand and mend went wrong; the text says what to do."""
+
+
+def home() -> Path:
+    return Path(os.environ.get("NAVARCH_HOME") or Path.home() / ".navarch").absolute()
+
+
+def private_directory(path: Path) -> Path:
+    """Makes the directory, readable for its owner only."""
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return path
+
+
+def write_private(path: Path, data: bytes | str) -> None:
+    """Writes a file of mode 0600 in one step: readers see the old text or the new."""
+    temporary = path.with_name(path.name + ".new")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(fd, "wb") as file:
+        file.write(data.encode() if isinstance(data, str) else data)
+    temporary.rename(path)
+
+
+class LabPaths:
+    """The files of one lab."""
+
+    def __init__(self, name: str) -> None:
+        if not LAB_NAME.fullmatch(name):
+            raise LabError(
+                f'"{name}" is no lab name: use up to 22 of a-z, 0-9 and "-", starting and ending with a letter or digit'
+            )
+        self.name = name
+        self.root = home() / "labs" / name
+        self.pki = self.root / "pki"
+        self.logs = self.root / "logs"
+        self.run = self.root / "run"
+        self.etcd = self.root / "etcd"
+        self.nodes = self.root / "nodes"
+        self.images = home() / "images"
+        self.config = self.root / "lab.json"
+        self.kubeconfig = self.root / "kubeconfig"
+        self.database = self.root / "navarch.db"
+        self.socket = self.run / "supervisor.sock"
+        self.processes = self.run / "processes.json"
+        self.lock = self.root / "lock"
+
+    def make(self) -> None:
+        for path in (self.root, self.pki, self.logs, self.run, self.nodes, self.images):
+            private_directory(path)
+
+    def component_kubeconfig(self, component: str) -> Path:
+        return self.pki / f"{component}.kubeconfig"
+
+
+def list_labs() -> list[str]:
+    """Names of the labs of this home that have a configuration."""
+    root = home() / "labs"
+    return sorted(p.parent.name for p in root.glob("*/lab.json")) if root.exists() else []
+
+
+@dataclass
+class NodeRecord:
+    """A node that the lab has: ``number`` fixes its address and pod range; ``init`` identifies its running PID 1."""
+
+    name: str
+    number: int
+    cpu: str = ""
+    memory: str = ""
+    init: dict[str, Any] | None = None
+    partitioned: bool = False
+    stopped: bool = False  # by `node stop`: `up` leaves it off
+
+
+@dataclass
+class LabRecord:
+    """What lab.json holds."""
+
+    name: str
+    index: int  # the second byte of the lab's addresses
+    port: int  # of the API server
+    store: str
+    settings: dict[str, str] = field(default_factory=dict)  # component.flag -> value
+    failover: str = ""
+    nodes: list[NodeRecord] = field(default_factory=list)
+    next_number: int = 1
+
+    @classmethod
+    def load(cls, path: Path) -> LabRecord | None:
+        try:
+            data = json.loads(path.read_text())
+        except FileNotFoundError:
+            return None
+        data["nodes"] = [NodeRecord(**n) for n in data["nodes"]]
+        return cls(**data)
+
+    def save(self, path: Path) -> None:
+        write_private(path, json.dumps(asdict(self), indent=1))
+
+    def node(self, name: str) -> NodeRecord:
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        known = ", ".join(n.name for n in self.nodes) or "none"
+        raise LabError(f'lab "{self.name}" has no node "{name}" (nodes: {known})')
