@@ -1,0 +1,1 @@
+"""The plugins, one a file, under the names Kubernetes gave them."""

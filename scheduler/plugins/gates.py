@@ -1,0 +1,16 @@
+"""SchedulingGates keeps a pod out of the queue while it has gates; PrioritySort orders the queue."""
+
+from __future__ import annotations
+
+from scheduler.plugin import POD_CHANGED, Plugin, Rejected
+from scheduler.pods import PodInfo
+
+
+class SchedulingGates(Plugin):
+    name = "SchedulingGates"
+    events = frozenset({POD_CHANGED})
+
+    def pre_enqueue(self, pod: PodInfo) -> None:
+        gates = [g.name for g in pod.pod.spec.scheduling_gates or ()]
+        if gates:
+            raise Rejected(f"waiting for scheduling gates: [{' '.join(gates)}]")

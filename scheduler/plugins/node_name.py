@@ -1,0 +1,25 @@
+"""NodeName: a pod that names its node goes there or nowhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from scheduler.nodes import NodeTable
+from scheduler.plugin import NODE_ADDED, CycleState, Plugin, Refusal
+from scheduler.pods import PodInfo
+
+
+class NodeName(Plugin):
+    name = "NodeName"
+    events = frozenset({NODE_ADDED})
+
+    def filter(self, state: CycleState, pod: PodInfo, table: NodeTable) -> Sequence[Refusal]:
+        wanted = pod.pod.spec.node_name
+        if not wanted:
+            return ()
+        others = np.ones(table.size, bool)
+        if wanted in table.rows:
+            others[table.rows[wanted]] = False
+        return [Refusal("node(s) didn't match the requested node name", others, resolvable=False)]

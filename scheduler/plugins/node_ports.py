@@ -1,0 +1,28 @@
+"""NodePorts: two pods of one node cannot have the same host port."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from scheduler.nodes import NodeTable
+from scheduler.plugin import NODE_ADDED, POD_GONE, CycleState, Plugin, Refusal
+from scheduler.pods import PodInfo
+
+ANY = "0.0.0.0"
+
+
+class NodePorts(Plugin):
+    name = "NodePorts"
+    events = frozenset({NODE_ADDED, POD_GONE})
+
+    def filter(self, state: CycleState, pod: PodInfo, table: NodeTable) -> Sequence[Refusal]:
+        if not pod.host_ports:
+            return ()
+        taken = np.zeros(table.size, bool)
+        for protocol, port, address in pod.host_ports:
+            for row, addresses in table.ports.get((protocol, port), {}).items():
+                if address == ANY or ANY in addresses or address in addresses:
+                    taken[row] = True
+        return [Refusal("node(s) didn't have free ports for the requested pod ports", taken)]

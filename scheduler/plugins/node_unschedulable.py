@@ -1,0 +1,23 @@
+"""NodeUnschedulable: cordoned nodes take no pods, except those that tolerate it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from navarch.api.affinity import tolerated
+from navarch.api.types import core_v1
+from scheduler.nodes import NodeTable
+from scheduler.plugin import NODE_ADDED, NODE_CHANGED, CycleState, Plugin, Refusal
+from scheduler.pods import PodInfo
+
+TAINT = core_v1.Taint(key="node.kubernetes.io/unschedulable", effect="NoSchedule")
+
+
+class NodeUnschedulable(Plugin):
+    name = "NodeUnschedulable"
+    events = frozenset({NODE_ADDED, NODE_CHANGED})
+
+    def filter(self, state: CycleState, pod: PodInfo, table: NodeTable) -> Sequence[Refusal]:
+        if not table.unschedulable.any() or tolerated(pod.pod.spec.tolerations, TAINT):
+            return ()
+        return [Refusal("node(s) were unschedulable", table.unschedulable, resolvable=False)]

@@ -1,0 +1,41 @@
+"""TaintToleration: taints keep pods away that do not tolerate them; PreferNoSchedule only lowers the score."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from navarch.api.affinity import tolerated, untolerated
+from navarch.api.types import core_v1
+from scheduler.nodes import Mask, NodeTable, Scores
+from scheduler.plugin import NODE_ADDED, NODE_CHANGED, CycleState, Plugin, Refusal, scale
+from scheduler.pods import PodInfo
+
+
+class TaintToleration(Plugin):
+    name = "TaintToleration"
+    events = frozenset({NODE_ADDED, NODE_CHANGED})
+
+    def filter(self, state: CycleState, pod: PodInfo, table: NodeTable) -> Sequence[Refusal]:
+        tolerations = pod.pod.spec.tolerations
+
+        def reason(node: core_v1.Node) -> str:
+            taint = untolerated(tolerations, node.spec.taints)
+            return f"node(s) had untolerated taint {{{taint.key}: {taint.value or ''}}}" if taint else ""
+
+        reasons = table.static(self.name, pod, reason, object)
+        return [Refusal(text, reasons == text, resolvable=False) for text in sorted({r for r in reasons if r})]
+
+    def score(self, state: CycleState, pod: PodInfo, table: NodeTable) -> Scores | None:
+        tolerations = [t for t in pod.pod.spec.tolerations or () if t.effect in (None, "", "PreferNoSchedule")]
+
+        def unwelcome(node: core_v1.Node) -> float:
+            soft = [t for t in node.spec.taints or () if t.effect == "PreferNoSchedule"]
+            return sum(not tolerated(tolerations, t) for t in soft)
+
+        found: Scores = table.static(self.name + "/score", pod, unwelcome, np.float64)
+        return found
+
+    def normalize(self, scores: Scores, feasible: Mask) -> Scores:
+        return scale(scores, feasible, reverse=True)
