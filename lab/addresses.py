@@ -70,7 +70,7 @@ def claim_index(lab: str, wanted: int = 0) -> int:
             file = directory / str(index)
             if file.exists():
                 if file.read_text() == lab:
-                    return index
+                    return int(file.name)
                 continue
             if any(n.overlaps(ipaddress.IPv4Network(f"10.{index}.0.0/16")) for n in routed):
                 continue

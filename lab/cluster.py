@@ -14,12 +14,14 @@ import shutil
 import ssl
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from lab import cgroups, components, node, supervisor, switch
+from lab.addons import apply_addons
 from lab.addresses import Addresses, claim_index, free_port, release_index
 from lab.certificates import Authority
 from lab.namespaces import ProcessId
@@ -168,7 +170,7 @@ class Cluster:
                     self._power_on(entry)
             self.save()
         self.wait_ready(wait)
-        self._addons()
+        apply_addons(self)
         self.wait_nodes([n.name for n in self.known.nodes if not n.stopped and not n.partitioned], wait)
 
     def _prepare(self, nodes: int | None, store: str | None, failover: str | None, settings: dict[str, str]) -> None:
@@ -239,8 +241,6 @@ class Cluster:
             authority.kubeconfig(path, entry.name, inside, f"navarch-{record.name}", user)
 
     def _start(self, specs: list[supervisor.Spec]) -> None:
-        from dataclasses import asdict
-
         supervisor.request(self.paths, "start", specs=[asdict(s) for s in specs])
 
     def _power_on(self, entry: NodeRecord) -> None:
@@ -265,13 +265,14 @@ class Cluster:
 
     # Waiting
 
-    def get(self, path: str, timeout: float = 5.0) -> tuple[int, bytes]:
-        """One GET as the lab's administrator: status and body. Raises OSError."""
+    def call(self, method: str, path: str, body: Any = None, timeout: float = 5.0) -> tuple[int, bytes]:
+        """One request as the lab's administrator: status and body. Raises OSError."""
         context = ssl.create_default_context(cafile=str(self.paths.pki / "ca.crt"))
         context.load_cert_chain(self.paths.pki / "admin.crt", self.paths.pki / "admin.key")
         connection = http.client.HTTPSConnection("127.0.0.1", self.known.port, timeout=timeout, context=context)
         try:
-            connection.request("GET", path)
+            data = None if body is None else orjson.dumps(body)
+            connection.request(method, path, data, {"Content-Type": "application/json"} if data else {})
             response = connection.getresponse()
             return response.status, response.read()
         except http.client.HTTPException as error:
@@ -282,7 +283,7 @@ class Cluster:
     def wait_ready(self, timeout: float) -> None:
         """Waits until /readyz says so."""
         self.progress("waiting for the API server")
-        self._wait(lambda: self.get("/readyz")[0] == 200, timeout, "the API server did not become ready", "apiserver")
+        self._wait(lambda: self.call("GET", "/readyz")[0] == 200, timeout, "the API server did not become ready", "apiserver")
 
     def wait_nodes(self, names: list[str], timeout: float) -> None:
         """Waits until the nodes are Ready."""
@@ -293,7 +294,7 @@ class Cluster:
         self._wait(lambda: set(names) <= self.ready_nodes(), timeout, what, f"agent-{names[0]}")
 
     def ready_nodes(self) -> set[str]:
-        status, body = self.get("/api/v1/nodes")
+        status, body = self.call("GET", "/api/v1/nodes")
         if status != 200:
             return set()
         return {
@@ -322,11 +323,6 @@ class Cluster:
         except FileNotFoundError:
             return ""
         return "\n".join("    " + line for line in lines[-5:])
-
-    def _addons(self) -> None:
-        from lab.addons import apply_addons
-
-        apply_addons(self)
 
     # Down
 

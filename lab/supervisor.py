@@ -279,10 +279,15 @@ class Supervisor:
         os._exit(70)
 
 
+def reopen_output() -> None:
+    """Lets print and tracebacks go to the descriptors as they are now, line by line."""
+    sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
+    sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
+
+
 def run_component(spec: Spec) -> NoReturn:
     """Calls the component's main in this process."""
-    sys.stdout = open(1, "w", buffering=1, closefd=False)
-    sys.stderr = open(2, "w", buffering=1, closefd=False)
+    reopen_output()
     set_process_name(f"nv-{spec.name}")
     code = 70
     try:
@@ -329,8 +334,7 @@ def spawn(paths: LabPaths, cgroup: str) -> None:
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.set_inheritable(writer, False)
-        sys.stdout = open(1, "w", buffering=1, closefd=False)
-        sys.stderr = open(2, "w", buffering=1, closefd=False)
+        reopen_output()
         os.chdir("/")
         set_process_name("nv-supervisor")
         signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -169,7 +169,7 @@ class NodeTable:
 
     def each(self, function: Callable[[core_v1.Node], Any], kind: type) -> Any:
         """A column of ``function(node)``, 0 where there is no node: how a rule written node by node is lifted."""
-        out = np.zeros(self.size, kind)
+        out: Any = np.zeros(self.size, kind)
         for row in self.rows.values():
             node = self.nodes[row]
             assert node is not None

@@ -1,7 +1,7 @@
 """Refuses what this scheduler does not do yet, instead of ignoring it.
 
-Required pod affinity, required anti-affinity, DoNotSchedule spread constraints and volume claims change where a pod may run; a pod that
-asks for them stays Pending with a message that says so.
+Required pod affinity and anti-affinity, DoNotSchedule spread constraints and volume claims change where a pod may run;
+a pod that asks for them stays Pending with a message that says so.
 """
 
 from __future__ import annotations
