@@ -9,9 +9,12 @@ import msgspec
 from apiserver.registry.common import bool_text, kind, spec_of, status_of
 from apiserver.registry.pods.columns import COLUMNS, TERMINAL, pod_cells
 from apiserver.registry.pods.defaults import default_pod
+from apiserver.registry.pods.update import validate_pod_status, validate_pod_update
+from apiserver.registry.pods.validation import validate_pod
 from apiserver.registry.strategy import Strategy, Tree
 from apiserver.request import Context
 from navarch.api import quantity, resources
+from navarch.api.errors import Cause
 from navarch.api.types import core_v1
 
 
@@ -36,6 +39,18 @@ class PodStrategy(Strategy):
 
     def prepare_create(self, context: Context, obj: Tree) -> None:
         obj["status"] = {"phase": "Pending", "qosClass": _qos(obj["spec"])}
+
+    def prepare_update(self, context: Context, obj: Tree, old: Tree) -> None:
+        obj["status"] = dict(old.get("status") or {})
+
+    def validate(self, obj: Tree) -> list[Cause]:
+        return validate_pod(obj)
+
+    def validate_update(self, obj: Tree, old: Tree) -> list[Cause]:
+        return validate_pod_update(obj, old)
+
+    def validate_status(self, obj: Tree, old: Tree) -> list[Cause]:
+        return validate_pod_status(obj, old)
 
     def fields(self, obj: Tree) -> dict[str, str]:
         spec, status = spec_of(obj), status_of(obj)
