@@ -105,11 +105,11 @@ class Addresses:
                 return
             asked = await self.addresses.choose(owner, dry_run)
         except Taken:
-            raise self._refuse(obj, _why(asked, "provided IP is already allocated")) from None
+            raise self._refuse(obj, _why(asked or "", "provided IP is already allocated")) from None
         except OutOfRange:
             network = self.addresses.network
             text = f"the provided IP ({asked}) is not in the valid range. The range of valid IPs is {network}"
-            raise self._refuse(obj, _why(asked, text)) from None
+            raise self._refuse(obj, _why(asked or "", text)) from None
         except RangeFull:
             raise InternalError("failed to allocate a serviceIP: range is full") from None
         if not dry_run:
