@@ -1,0 +1,29 @@
+"""Patches: JSON patch, merge patch, strategic merge patch, the differences that become patches, field sets, apply.
+
+All of it works on plain JSON trees. Functions never change what they are given, and what they return shares nothing
+with it: callers may prune and default a result in place.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+Tree = dict[str, Any]
+
+
+def copy_tree(tree: Any) -> Any:
+    """A deep copy of a JSON value (a fifth of the time of copy.deepcopy)."""
+    return orjson.loads(orjson.dumps(tree))
+
+
+def same(left: Any, right: Any) -> bool:
+    """Equality of JSON values: unlike Python's, true is not 1 (but 1 is 1.0)."""
+    if left != right:
+        return False
+    if isinstance(left, dict):
+        return all(same(v, right[k]) for k, v in left.items())
+    if isinstance(left, list):
+        return all(map(same, left, right))
+    return isinstance(left, bool) == isinstance(right, bool)
