@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x11protos/etcd.proto\x12\x0cnavarch.etcd\"\\\n\x0eResponseHeader\x12\x12\n\ncluster_id\x18\x01 \x01(\x04\x12\x11\n\tmember_id\x18\x02 \x01(\x04\x12\x10\n\x08revision\x18\x03 \x01(\x03\x12\x11\n\traft_term\x18\x04 \x01(\x04\"u\n\x08KeyValue\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x17\n\x0f\x63reate_revision\x18\x02 \x01(\x03\x12\x14\n\x0cmod_revision\x18\x03 \x01(\x03\x12\x0f\n\x07version\x18\x04 \x01(\x03\x12\r\n\x05value\x18\x05 \x01(\x0c\x12\r\n\x05lease\x18\x06 \x01(\x03\"\x8c\x01\n\x0cRangeRequest\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x11\n\trange_end\x18\x02 \x01(\x0c\x12\r\n\x05limit\x18\x03 \x01(\x03\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12\x14\n\x0cserializable\x18\x07 \x01(\x08\x12\x11\n\tkeys_only\x18\x08 \x01(\x08\x12\x12\n\ncount_only\x18\t \x01(\x08\"\x7f\n\rRangeResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.navarch.etcd.ResponseHeader\x12#\n\x03kvs\x18\x02 \x03(\x0b\x32\x16.navarch.etcd.KeyValue\x12\x0c\n\x04more\x18\x03 \x01(\x08\x12\r\n\x05\x63ount\x18\x04 \x01(\x03\"7\n\nPutRequest\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\r\n\x05value\x18\x02 \x01(\x0c\x12\r\n\x05lease\x18\x03 \x01(\x03\"!\n\x12\x44\x65leteRangeRequest\x12\x0b\n\x03key\x18\x01 \x01(\x0c\"\xa0\x01\n\tRequestOp\x12+\n\x05range\x18\x01 \x01(\x0b\x32\x1a.navarch.etcd.RangeRequestH\x00\x12\'\n\x03put\x18\x02 \x01(\x0b\x32\x18.navarch.etcd.PutRequestH\x00\x12\x32\n\x06\x64\x65lete\x18\x03 \x01(\x0b\x32 .navarch.etcd.DeleteRangeRequestH\x00\x42\t\n\x07request\"\xbf\x01\n\x07\x43ompare\x12,\n\x06target\x18\x02 \x01(\x0e\x32\x1c.navarch.etcd.Compare.Target\x12\x0b\n\x03key\x18\x03 \x01(\x0c\x12\x11\n\x07version\x18\x04 \x01(\x03H\x00\x12\x19\n\x0f\x63reate_revision\x18\x05 \x01(\x03H\x00\x12\x16\n\x0cmod_revision\x18\x06 \x01(\x03H\x00\"*\n\x06Target\x12\x0b\n\x07VERSION\x10\x00\x12\n\n\x06\x43REATE\x10\x01\x12\x07\n\x03MOD\x10\x02\x42\x07\n\x05value\"^\n\nTxnRequest\x12&\n\x07\x63ompare\x18\x01 \x03(\x0b\x32\x15.navarch.etcd.Compare\x12(\n\x07success\x18\x02 \x03(\x0b\x32\x17.navarch.etcd.RequestOp\"N\n\x0bTxnResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.navarch.etcd.ResponseHeader\x12\x11\n\tsucceeded\x18\x02 \x01(\x08\"%\n\x11\x43ompactionRequest\x12\x10\n\x08revision\x18\x01 \x01(\x03\"B\n\x12\x43ompactionResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.navarch.etcd.ResponseHeader\"o\n\x12WatchCreateRequest\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x11\n\trange_end\x18\x02 \x01(\x0c\x12\x16\n\x0estart_revision\x18\x03 \x01(\x03\x12\x0f\n\x07prev_kv\x18\x06 \x01(\x08\x12\x10\n\x08\x66ragment\x18\x08 \x01(\x08\"M\n\x0cWatchRequest\x12\x32\n\x06\x63reate\x18\x01 \x01(\x0b\x32 .navarch.etcd.WatchCreateRequestH\x00\x42\t\n\x07request\"\x99\x01\n\x05\x45vent\x12&\n\x04type\x18\x01 \x01(\x0e\x32\x18.navarch.etcd.Event.Type\x12\"\n\x02kv\x18\x02 \x01(\x0b\x32\x16.navarch.etcd.KeyValue\x12\'\n\x07prev_kv\x18\x03 \x01(\x0b\x32\x16.navarch.etcd.KeyValue\"\x1b\n\x04Type\x12\x07\n\x03PUT\x10\x00\x12\n\n\x06\x44\x45LETE\x10\x01\"\xda\x01\n\rWatchResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.navarch.etcd.ResponseHeader\x12\x10\n\x08watch_id\x18\x02 \x01(\x03\x12\x0f\n\x07\x63reated\x18\x03 \x01(\x08\x12\x10\n\x08\x63\x61nceled\x18\x04 \x01(\x08\x12\x18\n\x10\x63ompact_revision\x18\x05 \x01(\x03\x12\x15\n\rcancel_reason\x18\x06 \x01(\t\x12\x10\n\x08\x66ragment\x18\x07 \x01(\x08\x12#\n\x06\x65vents\x18\x0b \x03(\x0b\x32\x13.navarch.etcd.Event\",\n\x11LeaseGrantRequest\x12\x0b\n\x03ttl\x18\x01 \x01(\x03\x12\n\n\x02id\x18\x02 \x01(\x03\"[\n\x12LeaseGrantResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.navarch.etcd.ResponseHeader\x12\n\n\x02id\x18\x02 \x01(\x03\x12\x0b\n\x03ttl\x18\x03 \x01(\x03\" \n\x12LeaseRevokeRequest\x12\n\n\x02id\x18\x01 \x01(\x03\"C\n\x13LeaseRevokeResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.navarch.etcd.ResponseHeader\"#\n\x15LeaseKeepAliveRequest\x12\n\n\x02id\x18\x01 \x01(\x03\"_\n\x16LeaseKeepAliveResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.navarch.etcd.ResponseHeader\x12\n\n\x02id\x18\x02 \x01(\x03\x12\x0b\n\x03ttl\x18\x03 \x01(\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x11protos/etcd.proto\x12\x0cnavarch.etcd\"\\\n\x0eResponseHeader\x12\x12\n\ncluster_id\x18\x01 \x01(\x04\x12\x11\n\tmember_id\x18\x02 \x01(\x04\x12\x10\n\x08revision\x18\x03 \x01(\x03\x12\x11\n\traft_term\x18\x04 \x01(\x04\"u\n\x08KeyValue\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x17\n\x0f\x63reate_revision\x18\x02 \x01(\x03\x12\x14\n\x0cmod_revision\x18\x03 \x01(\x03\x12\x0f\n\x07version\x18\x04 \x01(\x03\x12\r\n\x05value\x18\x05 \x01(\x0c\x12\r\n\x05lease\x18\x06 \x01(\x03\"\x8c\x01\n\x0cRangeRequest\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x11\n\trange_end\x18\x02 \x01(\x0c\x12\r\n\x05limit\x18\x03 \x01(\x03\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12\x14\n\x0cserializable\x18\x07 \x01(\x08\x12\x11\n\tkeys_only\x18\x08 \x01(\x08\x12\x12\n\ncount_only\x18\t \x01(\x08\"\x7f\n\rRangeResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.navarch.etcd.ResponseHeader\x12#\n\x03kvs\x18\x02 \x03(\x0b\x32\x16.navarch.etcd.KeyValue\x12\x0c\n\x04more\x18\x03 \x01(\x08\x12\r\n\x05\x63ount\x18\x04 \x01(\x03\"7\n\nPutRequest\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\r\n\x05value\x18\x02 \x01(\x0c\x12\r\n\x05lease\x18\x03 \x01(\x03\"!\n\x12\x44\x65leteRangeRequest\x12\x0b\n\x03key\x18\x01 \x01(\x0c\"\xa0\x01\n\tRequestOp\x12+\n\x05range\x18\x01 \x01(\x0b\x32\x1a.navarch.etcd.RangeRequestH\x00\x12\'\n\x03put\x18\x02 \x01(\x0b\x32\x18.navarch.etcd.PutRequestH\x00\x12\x32\n\x06\x64\x65lete\x18\x03 \x01(\x0b\x32 .navarch.etcd.DeleteRangeRequestH\x00\x42\t\n\x07request\"\xbf\x01\n\x07\x43ompare\x12,\n\x06target\x18\x02 \x01(\x0e\x32\x1c.navarch.etcd.Compare.Target\x12\x0b\n\x03key\x18\x03 \x01(\x0c\x12\x11\n\x07version\x18\x04 \x01(\x03H\x00\x12\x19\n\x0f\x63reate_revision\x18\x05 \x01(\x03H\x00\x12\x16\n\x0cmod_revision\x18\x06 \x01(\x03H\x00\"*\n\x06Target\x12\x0b\n\x07VERSION\x10\x00\x12\n\n\x06\x43REATE\x10\x01\x12\x07\n\x03MOD\x10\x02\x42\x07\n\x05value\"\x88\x01\n\nTxnRequest\x12&\n\x07\x63ompare\x18\x01 \x03(\x0b\x32\x15.navarch.etcd.Compare\x12(\n\x07success\x18\x02 \x03(\x0b\x32\x17.navarch.etcd.RequestOp\x12(\n\x07\x66\x61ilure\x18\x03 \x03(\x0b\x32\x17.navarch.etcd.RequestOp\"8\n\nResponseOp\x12*\n\x05range\x18\x01 \x01(\x0b\x32\x1b.navarch.etcd.RangeResponse\"{\n\x0bTxnResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.navarch.etcd.ResponseHeader\x12\x11\n\tsucceeded\x18\x02 \x01(\x08\x12+\n\tresponses\x18\x03 \x03(\x0b\x32\x18.navarch.etcd.ResponseOp\"%\n\x11\x43ompactionRequest\x12\x10\n\x08revision\x18\x01 \x01(\x03\"B\n\x12\x43ompactionResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.navarch.etcd.ResponseHeader\"o\n\x12WatchCreateRequest\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x11\n\trange_end\x18\x02 \x01(\x0c\x12\x16\n\x0estart_revision\x18\x03 \x01(\x03\x12\x0f\n\x07prev_kv\x18\x06 \x01(\x08\x12\x10\n\x08\x66ragment\x18\x08 \x01(\x08\"M\n\x0cWatchRequest\x12\x32\n\x06\x63reate\x18\x01 \x01(\x0b\x32 .navarch.etcd.WatchCreateRequestH\x00\x42\t\n\x07request\"\x99\x01\n\x05\x45vent\x12&\n\x04type\x18\x01 \x01(\x0e\x32\x18.navarch.etcd.Event.Type\x12\"\n\x02kv\x18\x02 \x01(\x0b\x32\x16.navarch.etcd.KeyValue\x12\'\n\x07prev_kv\x18\x03 \x01(\x0b\x32\x16.navarch.etcd.KeyValue\"\x1b\n\x04Type\x12\x07\n\x03PUT\x10\x00\x12\n\n\x06\x44\x45LETE\x10\x01\"\xda\x01\n\rWatchResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.navarch.etcd.ResponseHeader\x12\x10\n\x08watch_id\x18\x02 \x01(\x03\x12\x0f\n\x07\x63reated\x18\x03 \x01(\x08\x12\x10\n\x08\x63\x61nceled\x18\x04 \x01(\x08\x12\x18\n\x10\x63ompact_revision\x18\x05 \x01(\x03\x12\x15\n\rcancel_reason\x18\x06 \x01(\t\x12\x10\n\x08\x66ragment\x18\x07 \x01(\x08\x12#\n\x06\x65vents\x18\x0b \x03(\x0b\x32\x13.navarch.etcd.Event\",\n\x11LeaseGrantRequest\x12\x0b\n\x03ttl\x18\x01 \x01(\x03\x12\n\n\x02id\x18\x02 \x01(\x03\"[\n\x12LeaseGrantResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.navarch.etcd.ResponseHeader\x12\n\n\x02id\x18\x02 \x01(\x03\x12\x0b\n\x03ttl\x18\x03 \x01(\x03\" \n\x12LeaseRevokeRequest\x12\n\n\x02id\x18\x01 \x01(\x03\"C\n\x13LeaseRevokeResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.navarch.etcd.ResponseHeader\"#\n\x15LeaseKeepAliveRequest\x12\n\n\x02id\x18\x01 \x01(\x03\"_\n\x16LeaseKeepAliveResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.navarch.etcd.ResponseHeader\x12\n\n\x02id\x18\x02 \x01(\x03\x12\x0b\n\x03ttl\x18\x03 \x01(\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -49,34 +49,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_COMPARE']._serialized_end=967
   _globals['_COMPARE_TARGET']._serialized_start=916
   _globals['_COMPARE_TARGET']._serialized_end=958
-  _globals['_TXNREQUEST']._serialized_start=969
-  _globals['_TXNREQUEST']._serialized_end=1063
-  _globals['_TXNRESPONSE']._serialized_start=1065
-  _globals['_TXNRESPONSE']._serialized_end=1143
-  _globals['_COMPACTIONREQUEST']._serialized_start=1145
-  _globals['_COMPACTIONREQUEST']._serialized_end=1182
-  _globals['_COMPACTIONRESPONSE']._serialized_start=1184
-  _globals['_COMPACTIONRESPONSE']._serialized_end=1250
-  _globals['_WATCHCREATEREQUEST']._serialized_start=1252
-  _globals['_WATCHCREATEREQUEST']._serialized_end=1363
-  _globals['_WATCHREQUEST']._serialized_start=1365
-  _globals['_WATCHREQUEST']._serialized_end=1442
-  _globals['_EVENT']._serialized_start=1445
-  _globals['_EVENT']._serialized_end=1598
-  _globals['_EVENT_TYPE']._serialized_start=1571
-  _globals['_EVENT_TYPE']._serialized_end=1598
-  _globals['_WATCHRESPONSE']._serialized_start=1601
-  _globals['_WATCHRESPONSE']._serialized_end=1819
-  _globals['_LEASEGRANTREQUEST']._serialized_start=1821
-  _globals['_LEASEGRANTREQUEST']._serialized_end=1865
-  _globals['_LEASEGRANTRESPONSE']._serialized_start=1867
-  _globals['_LEASEGRANTRESPONSE']._serialized_end=1958
-  _globals['_LEASEREVOKEREQUEST']._serialized_start=1960
-  _globals['_LEASEREVOKEREQUEST']._serialized_end=1992
-  _globals['_LEASEREVOKERESPONSE']._serialized_start=1994
-  _globals['_LEASEREVOKERESPONSE']._serialized_end=2061
-  _globals['_LEASEKEEPALIVEREQUEST']._serialized_start=2063
-  _globals['_LEASEKEEPALIVEREQUEST']._serialized_end=2098
-  _globals['_LEASEKEEPALIVERESPONSE']._serialized_start=2100
-  _globals['_LEASEKEEPALIVERESPONSE']._serialized_end=2195
+  _globals['_TXNREQUEST']._serialized_start=970
+  _globals['_TXNREQUEST']._serialized_end=1106
+  _globals['_RESPONSEOP']._serialized_start=1108
+  _globals['_RESPONSEOP']._serialized_end=1164
+  _globals['_TXNRESPONSE']._serialized_start=1166
+  _globals['_TXNRESPONSE']._serialized_end=1289
+  _globals['_COMPACTIONREQUEST']._serialized_start=1291
+  _globals['_COMPACTIONREQUEST']._serialized_end=1328
+  _globals['_COMPACTIONRESPONSE']._serialized_start=1330
+  _globals['_COMPACTIONRESPONSE']._serialized_end=1396
+  _globals['_WATCHCREATEREQUEST']._serialized_start=1398
+  _globals['_WATCHCREATEREQUEST']._serialized_end=1509
+  _globals['_WATCHREQUEST']._serialized_start=1511
+  _globals['_WATCHREQUEST']._serialized_end=1588
+  _globals['_EVENT']._serialized_start=1591
+  _globals['_EVENT']._serialized_end=1744
+  _globals['_EVENT_TYPE']._serialized_start=1717
+  _globals['_EVENT_TYPE']._serialized_end=1744
+  _globals['_WATCHRESPONSE']._serialized_start=1747
+  _globals['_WATCHRESPONSE']._serialized_end=1965
+  _globals['_LEASEGRANTREQUEST']._serialized_start=1967
+  _globals['_LEASEGRANTREQUEST']._serialized_end=2011
+  _globals['_LEASEGRANTRESPONSE']._serialized_start=2013
+  _globals['_LEASEGRANTRESPONSE']._serialized_end=2104
+  _globals['_LEASEREVOKEREQUEST']._serialized_start=2106
+  _globals['_LEASEREVOKEREQUEST']._serialized_end=2138
+  _globals['_LEASEREVOKERESPONSE']._serialized_start=2140
+  _globals['_LEASEREVOKERESPONSE']._serialized_end=2207
+  _globals['_LEASEKEEPALIVEREQUEST']._serialized_start=2209
+  _globals['_LEASEKEEPALIVEREQUEST']._serialized_end=2244
+  _globals['_LEASEKEEPALIVERESPONSE']._serialized_start=2246
+  _globals['_LEASEKEEPALIVERESPONSE']._serialized_end=2341
 # @@protoc_insertion_point(module_scope)

@@ -29,18 +29,20 @@ Extract = Callable[[bytes], Indexed]
 
 
 class Selector(Protocol):
-    """A label or field selector (navarch.api.selectors)."""
+    """A label or field selector (navarch.api.selectors). ``exact``: what must have one given value."""
+
+    @property
+    def exact(self) -> Mapping[str, str]: ...
+
+    @property
+    def empty(self) -> bool: ...
 
     def matches(self, values: Mapping[str, str], /) -> bool: ...
 
 
 def required_value(selector: Selector | None, field: str) -> str | None:
-    """The value that ``field`` must have for the selector to match, if it says so by equality; else None."""
-    if selector is None or not field:
-        return None
-    ask = getattr(selector, "required_value", None)
-    value: str | None = ask(field) if ask is not None else None
-    return value
+    """The value that ``field`` must have for the selector to match, if it says so; else None."""
+    return None if selector is None or not field else selector.exact.get(field)
 
 
 class Entry:

@@ -47,7 +47,7 @@ class StoreLocked(Exception):
 
 
 class SqliteStore:
-    """A :class:`~apiserver.storage.store.Store` in a file. Made by :meth:`open`."""
+    """A :class:`~apiserver.storage.store.Store` in a file."""
 
     kind = "sqlite"
 

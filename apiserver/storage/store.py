@@ -75,6 +75,10 @@ class StoreUnavailable(Exception):
     """The store did not answer; whether a write took place is unknown."""
 
 
+class TooLarge(Exception):
+    """The transaction holds more bytes than a store takes."""
+
+
 class Store(Protocol):
     kind: str  # "etcd", "sqlite" or "memory"
 
@@ -91,7 +95,8 @@ class Store(Protocol):
     ) -> TxnResult:
         """Atomic: if all compares hold, all puts and deletes take place at one revision.
 
-        No key may come twice. Deleting an absent key does nothing, and makes no revision if nothing else changes.
+        No key may come twice, and there are limits (:func:`check_txn`). Deleting an absent key does nothing, and makes
+        no revision if nothing else changes.
         Raises StoreUnavailable: the write may or may not have taken place.
         """
         ...
@@ -115,15 +120,20 @@ class Store(Protocol):
     async def close(self) -> None: ...
 
 
-MOST_OPERATIONS = 128
-"""Puts and deletes in one transaction (etcd's default limit)."""
+MOST_OPERATIONS = 120
+"""Puts and deletes in one transaction (etcd allows 128 by default)."""
+MOST_BYTES = 1_500_000
+"""Bytes of values in one transaction (etcd allows 1.5 MiB by default, keys and framing included)."""
 
 
 def check_txn(puts: Sequence[Put], deletes: Sequence[str]) -> None:
-    """Raises ValueError if a key comes twice, or if the transaction is too large."""
+    """Raises ValueError if a key comes twice or there are too many, TooLarge if it is too many bytes."""
     if len(puts) + len(deletes) > MOST_OPERATIONS:
         raise ValueError(f"more than {MOST_OPERATIONS} keys in one transaction")
     if len(puts) + len(deletes) > 1:
         keys = [put.key for put in puts] + list(deletes)
         if len(dict.fromkeys(keys)) != len(keys):
             raise ValueError("a key comes twice in one transaction")
+    size = sum([len(put.value) for put in puts])
+    if size > MOST_BYTES:
+        raise TooLarge(f"{size} bytes are too many for one transaction, the limit is {MOST_BYTES}")

@@ -24,13 +24,14 @@ class Equals:
     """A selector: these values must be equal."""
 
     def __init__(self, **wanted: str) -> None:
-        self.wanted = {key.replace("__", "."): value for key, value in wanted.items()}
+        self.exact = {key.replace("__", "."): value for key, value in wanted.items()}
 
     def matches(self, values: Mapping[str, str]) -> bool:
-        return all(values.get(key) == value for key, value in self.wanted.items())
+        return all(values.get(key) == value for key, value in self.exact.items())
 
-    def required_value(self, field: str) -> str | None:
-        return self.wanted.get(field)
+    @property
+    def empty(self) -> bool:
+        return not self.exact
 
 
 def pod(name: str, namespace: str = "default", node: str = "", **labels: str) -> dict[str, Any]:

@@ -7,12 +7,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from apiserver.storage.etcd import EtcdStore
 from apiserver.storage.memory import MemoryStore
 from apiserver.storage.sqlite import SqliteStore
 from apiserver.storage.store import Store
 from navarch.world import RealWorld
+from tests.apiserver.storage.etcd_server import Etcd
 
-KINDS = ["memory", "sqlite"]
+KINDS = ["memory", "sqlite", "etcd"]
 
 
 @asynccontextmanager
@@ -24,6 +26,15 @@ async def open_store(kind: str, folder: str) -> AsyncIterator[Store]:
             store = MemoryStore()
         case "sqlite":
             store = SqliteStore(RealWorld(), Path(folder) / "store.db")
+        case "etcd":
+            with Etcd(Path(folder)) as etcd:
+                store = EtcdStore(RealWorld(), [etcd.endpoint])
+                try:
+                    await store.start()
+                    yield store
+                finally:
+                    await store.close()
+            return
         case _:
             raise ValueError(kind)
     try:

@@ -76,7 +76,9 @@ def test_lists(kind: str) -> None:
         page = await store.list("/p/", start_after="/p/a", revision=first, limit=4)
         assert [i.key for i in page.items] == ["/p/b-1", "/p/b/1", "/p/b/2", "/p/c"]
         assert page.items[-1].value == b"/p/c" and page.revision == first and page.count == 4
-        assert len((await store.list("")).items) == 7
+        assert [i.key for i in (await store.list("")).items if not i.key.startswith("/navarch/")] == sorted(
+            [*names[:2], names[2], names[4], "/p/aa", *names[5:]]
+        )
         with pytest.raises(FutureRevision):
             await store.list("/p/", revision=first + 3)
         await store.compact(first + 1)
@@ -141,7 +143,8 @@ def test_time_to_live(kind: str) -> None:
         await store.txn([], [Put("/kept", b"2")])  # without a time to live it stays
         events = await take(store, "", start + 1, start + 3)
         assert (events[-1].key, events[-1].value, events[-1].previous) == ("/short", None, b"1")
-        assert [i.key for i in (await store.list("")).items] == ["/kept", "/long"]
+        assert [i.key for i in (await store.list("/k")).items] == ["/kept"]
+        assert [i.key for i in (await store.list("/l")).items] == ["/long"]
 
     run_with_store(kind, test)
 

@@ -1,0 +1,207 @@
+"""The store in etcd: its v3 API spoken through grpc.aio, over a unix socket or mutual TLS.
+
+etcd has all that the protocol asks for; what is added here: one linearizable read is shared by all who ask for the
+current revision meanwhile, and none is needed while this server is the only one (see etcd_presence); keys with a time
+to live share leases.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import grpc
+
+from apiserver.storage.etcd_connection import TLS, Connection, LeaseNotFound
+from apiserver.storage.etcd_leases import Leases
+from apiserver.storage.etcd_presence import Presence
+from apiserver.storage.feed import prefix_end
+from apiserver.storage.store import (
+    Batch,
+    Compacted,
+    Compare,
+    KeyValue,
+    Page,
+    Put,
+    StoreEvent,
+    StoreUnavailable,
+    TxnResult,
+    check_txn,
+)
+from navarch.world import World
+from protos import etcd_pb2 as pb
+
+
+class EtcdStore:
+    """A :class:`~apiserver.storage.store.Store` in an etcd cluster (3.4 or later)."""
+
+    kind = "etcd"
+
+    def __init__(self, world: World, endpoints: list[str], tls: TLS | None = None, *, timeout: float = 5.0) -> None:
+        """``endpoints``: ``unix:/path`` or ``host:port`` each; the latter needs ``tls``. ``timeout``: seconds a call."""
+        self._connection = Connection(endpoints, tls, timeout)
+        self._leases = Leases(world, self._connection)
+        self._presence = Presence(world, self._connection)
+        self._acknowledged = 0  # highest revision that etcd told us
+        self._reads_begun = 0  # linearizable revision reads, numbered from 1
+        self._read_ended = 0  # number of the last one that got an answer or an error
+        self._read_lock = asyncio.Lock()
+        self._read_error: StoreUnavailable | None = None
+        self._closed = False
+
+    async def start(self) -> None:
+        """Makes this server known to the others; otherwise the first write does."""
+        await self._presence.join()
+
+    async def get(self, key: str) -> tuple[KeyValue | None, int]:
+        response = await self._range(pb.RangeRequest(key=key.encode()))
+        found = response.kvs
+        return (_key_value(found[0]) if found else None), response.header.revision
+
+    async def list(self, prefix: str, *, start_after: str = "", revision: int = 0, limit: int = 0) -> Page:
+        start = start_after.encode() + b"\0" if start_after and start_after >= prefix else prefix.encode() or b"\0"
+        end = (prefix_end(prefix) or "\0").encode()
+        request = pb.RangeRequest(key=start, range_end=end, revision=revision, limit=limit)
+        try:
+            response = await self._range(request)
+        except Compacted:
+            raise Compacted(revision + 1) from None
+        items = [_key_value(kv) for kv in response.kvs]
+        return Page(items, revision or response.header.revision, response.more, response.count)
+
+    async def _range(self, request: Any) -> Any:
+        self._check()
+        response = await self._connection.range(request)
+        self._told(response)
+        return response
+
+    def _told(self, response: Any) -> None:
+        revision = response.header.revision
+        if revision > self._acknowledged:
+            self._acknowledged = revision
+
+    async def txn(
+        self, compares: Sequence[Compare], puts: Sequence[Put] = (), deletes: Sequence[str] = ()
+    ) -> TxnResult:
+        self._check()
+        check_txn(puts, deletes)
+        presence = self._presence
+        while True:
+            created = presence.created
+            if not created:
+                await presence.join()
+                continue
+            request = await self._txn_request(compares, puts, deletes)
+            try:
+                response = await self._connection.txn(request)
+            except LeaseNotFound:  # of a time to live; nothing was written
+                for put in puts:
+                    self._leases.forget(put.ttl)
+                continue
+            self._told(response)
+            if response.succeeded:
+                return TxnResult(True, response.header.revision)
+            mine = response.responses[0].range.kvs
+            if mine and mine[0].create_revision == created:
+                return TxnResult(False, response.header.revision)
+            await presence.join(lost=created)
+
+    async def _txn_request(self, compares: Sequence[Compare], puts: Sequence[Put], deletes: Sequence[str]) -> Any:
+        request = pb.TxnRequest()
+        presence = self._presence
+        own = presence.key.encode()
+        request.compare.add(target=pb.Compare.CREATE, key=own, create_revision=presence.created)
+        request.failure.add().range.key = own
+        for key, revision in compares:
+            request.compare.add(target=pb.Compare.MOD, key=key.encode(), mod_revision=revision)
+        for put in puts:
+            operation = request.success.add().put
+            operation.key = put.key.encode()
+            operation.value = put.value
+            if put.ttl:
+                operation.lease = await self._leases.lease(put.ttl)
+        for key in deletes:
+            request.success.add().delete.key = key.encode()
+        return request
+
+    async def watch(self, prefix: str, from_revision: int, *, previous: bool = True) -> AsyncIterator[Batch]:
+        self._check()
+        create = pb.WatchCreateRequest(
+            key=prefix.encode() or b"\0",
+            range_end=(prefix_end(prefix) or "\0").encode(),
+            start_revision=from_revision,
+            prev_kv=previous,
+            fragment=True,
+        )
+        call = self._connection.watch()
+        parts: list[Any] = []
+        try:
+            await call.write(pb.WatchRequest(create=create))
+            while True:
+                response = await call.read()
+                if response is grpc.aio.EOF:
+                    raise StoreUnavailable("etcd ended the watch")
+                if response.canceled:
+                    if response.compact_revision:
+                        raise Compacted(response.compact_revision)
+                    raise StoreUnavailable(f"etcd cancelled the watch: {response.cancel_reason}")
+                parts += response.events
+                # etcd puts whole revisions in a response, unless it says that the response goes on in the next one.
+                if parts and not response.fragment:
+                    yield Batch([_event(part) for part in parts], parts[-1].kv.mod_revision)
+                    parts = []
+        except grpc.aio.AioRpcError as error:
+            raise self._connection.translate(error) from error
+        except asyncio.InvalidStateError as error:  # the stream ended before we wrote
+            raise StoreUnavailable(f"etcd: {error}") from error
+        finally:
+            call.cancel()
+
+    async def compact(self, revision: int) -> None:
+        self._check()
+        try:
+            await self._connection.compact(pb.CompactionRequest(revision=revision))
+        except Compacted:
+            pass
+
+    async def current_revision(self) -> int:
+        self._check()
+        if self._presence.sole:
+            return max(self._acknowledged, self._presence.floor)
+        # A read that began after we were called serves us, whoever began it: so at most one runs and one is due.
+        before = self._reads_begun
+        async with self._read_lock:
+            if self._read_ended <= before:
+                self._reads_begun += 1
+                number, error = self._reads_begun, None
+                try:
+                    await self._range(pb.RangeRequest(key=b"/", count_only=True))
+                except StoreUnavailable as e:
+                    error = e
+                self._read_ended, self._read_error = number, error
+            if self._read_error is not None:
+                raise StoreUnavailable(str(self._read_error))
+            return self._acknowledged
+
+    async def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            await self._presence.leave()
+            await self._connection.close()
+
+    def _check(self) -> None:
+        if self._closed:
+            raise StoreUnavailable("the store is closed")
+
+
+def _key_value(kv: Any) -> KeyValue:
+    return KeyValue(kv.key.decode(), kv.value, kv.mod_revision, kv.create_revision)
+
+
+def _event(event: Any) -> StoreEvent:
+    kv = event.kv
+    previous = event.prev_kv.value if event.HasField("prev_kv") else None
+    if event.type == pb.Event.DELETE:
+        return StoreEvent(kv.key.decode(), None, kv.mod_revision, previous, event.prev_kv.create_revision)
+    return StoreEvent(kv.key.decode(), kv.value, kv.mod_revision, previous, kv.create_revision)
