@@ -1,8 +1,8 @@
 """The address plan of a lab: one /16 of its own, so that labs run side by side.
 
-    10.X.0.0/17     pods, a /24 a node: node number n has 10.X.n.0/24
-    10.X.128.0/20   nodes: .128.1 is the host, .128.2 the switch, node number n is .128.0 + 10 + n
-    10.X.192.0/20   services: .192.1 kubernetes.default, .192.10 cluster DNS
+10.X.0.0/17     pods, a /24 a node: node number n has 10.X.n.0/24
+10.X.128.0/20   nodes: .128.1 is the host, .128.2 the switch, node number n is .128.0 + 10 + n
+10.X.192.0/20   services: .192.1 kubernetes.default, .192.10 cluster DNS
 """
 
 from __future__ import annotations

@@ -193,7 +193,9 @@ class Cluster:
             )
         claimed = claim_index(str(self.paths.root), record.index)
         if claimed != record.index:
-            raise LabError(f"addresses 10.{record.index}.0.0/16 of this lab are in use by something else on this machine")
+            raise LabError(
+                f"addresses 10.{record.index}.0.0/16 of this lab are in use by something else on this machine"
+            )
         if failover is not None:
             record.failover = failover
         record.settings |= settings
@@ -283,7 +285,9 @@ class Cluster:
     def wait_ready(self, timeout: float) -> None:
         """Waits until /readyz says so."""
         self.progress("waiting for the API server")
-        self._wait(lambda: self.call("GET", "/readyz")[0] == 200, timeout, "the API server did not become ready", "apiserver")
+        self._wait(
+            lambda: self.call("GET", "/readyz")[0] == 200, timeout, "the API server did not become ready", "apiserver"
+        )
 
     def wait_nodes(self, names: list[str], timeout: float) -> None:
         """Waits until the nodes are Ready."""

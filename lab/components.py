@@ -45,7 +45,7 @@ def check_settings(settings: dict[str, str]) -> None:
     for key in settings:
         owner, _, flag = key.partition(".")
         if owner not in COMPONENTS or not flag:
-            raise LabError(f'--set {key}=...: say COMPONENT.FLAG=VALUE with a component of {", ".join(COMPONENTS)}')
+            raise LabError(f"--set {key}=...: say COMPONENT.FLAG=VALUE with a component of {', '.join(COMPONENTS)}")
 
 
 def etcd(paths: LabPaths) -> Spec:

@@ -177,7 +177,9 @@ class Supervisor:
 
     def save(self) -> None:
         state = [
-            {"spec": asdict(m.spec), "process": m.process.dump()} for m in self.managed.values() if m.process is not None
+            {"spec": asdict(m.spec), "process": m.process.dump()}
+            for m in self.managed.values()
+            if m.process is not None
         ]
         write_private(self.paths.processes, json.dumps(state))
 

@@ -30,7 +30,9 @@ class NodeResourcesFit(Plugin):
         for resource, used, extra in _scored(pod, table):
             capacity = _capacity(table, resource)
             free = capacity - used - extra
-            parts.append(np.where((capacity > 0) & (free > 0), np.floor(free * MAX_SCORE / np.maximum(capacity, 1)), 0.0))
+            parts.append(
+                np.where((capacity > 0) & (free > 0), np.floor(free * MAX_SCORE / np.maximum(capacity, 1)), 0.0)
+            )
         return np.floor((parts[0] + parts[1]) / len(parts))
 
 

@@ -1,0 +1,63 @@
+"""The proxy as a process: ``python -m proxy``. Runs in its node's network namespace."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import signal
+from collections.abc import Sequence
+
+from navarch.client import kubeconfig
+from navarch.client.client import Client
+from navarch.client.informer import SharedInformers
+from navarch.client.transport import connect
+from navarch.world import RealWorld
+from proxy.dns import Server, Zone
+from proxy.proxy import Proxy
+from proxy.publish import publish
+
+FLAGS = ("dns-upstream",)
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m proxy", description="Programs service addresses; answers DNS.")
+    parser.add_argument("--kubeconfig", required=True, help="how to reach the API server")
+    parser.add_argument("--node-name", required=True)
+    parser.add_argument("--node-ip", required=True, help="the address to answer DNS on")
+    parser.add_argument("--cluster-cidr", default="", help="where pods live; clients outside it are masqueraded")
+    parser.add_argument("--cluster-domain", default="cluster.local")
+    parser.add_argument("--set", action="append", default=[], metavar="FLAG=VALUE", help=f"one of: {', '.join(FLAGS)}")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    options = parse(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    upstream = ""
+    for text in options.set:
+        flag, _, value = text.partition("=")
+        if flag not in FLAGS:
+            print(f'proxy: unknown setting "{flag}"; known: {", ".join(FLAGS)}')
+            return 2
+        upstream = value
+    world = RealWorld()
+
+    async def run() -> None:
+        stop = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+        client = Client(connect(kubeconfig.load(options.kubeconfig)), world, user_agent="kube-proxy")
+        informers = SharedInformers(client, world)
+        proxy = Proxy(world, informers, options.node_name, options.cluster_cidr)
+        server = Server(Zone(world, informers, options.cluster_domain), options.node_ip, upstream=upstream)
+        async with world.task_group() as group:
+            group.start(informers.run(), name="informers")
+            group.start(proxy.run(), name="rules")
+            group.start(server.run(), name="dns")
+            group.start(publish(client, world, options.node_name, options.node_ip), name="publish")
+            await stop.wait()
+            group.cancel()
+        await client.close()
+
+    world.run(run)
+    return 0

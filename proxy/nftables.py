@@ -1,0 +1,150 @@
+"""nftables through libnftables in this process, and the transactions that bring the kernel from one rule set to another."""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+from collections.abc import Mapping
+
+from proxy.rules import MASQUERADE, Rules
+
+TABLE = "ip navarch"
+
+SKELETON = f"""\
+add table {TABLE}
+delete table {TABLE}
+add table {TABLE}
+add map {TABLE} services {{ type ipv4_addr . inet_proto . inet_service : verdict; }}
+add map {TABLE} nodeports {{ type inet_proto . inet_service : verdict; }}
+add set {TABLE} refused {{ type ipv4_addr . inet_proto . inet_service; }}
+add set {TABLE} refused-nodeports {{ type inet_proto . inet_service; }}
+add set {TABLE} hairpin {{ type ipv4_addr . ipv4_addr; }}
+add chain {TABLE} dispatch
+add rule {TABLE} dispatch ip daddr . meta l4proto . th dport vmap @services
+add rule {TABLE} dispatch fib daddr type local meta l4proto . th dport vmap @nodeports
+add chain {TABLE} prerouting {{ type nat hook prerouting priority dstnat; }}
+add rule {TABLE} prerouting jump dispatch
+add chain {TABLE} output {{ type nat hook output priority -100; }}
+add rule {TABLE} output jump dispatch
+add chain {TABLE} postrouting {{ type nat hook postrouting priority srcnat; }}
+add rule {TABLE} postrouting meta mark and {MASQUERADE} == {MASQUERADE} meta mark set meta mark xor {MASQUERADE} masquerade
+add rule {TABLE} postrouting ct status dnat ip saddr . ip daddr @hairpin masquerade
+add chain {TABLE} refuse
+add rule {TABLE} refuse ip daddr . meta l4proto . th dport @refused reject
+add rule {TABLE} refuse fib daddr type local meta l4proto . th dport @refused-nodeports reject
+"""
+HOOKS = "".join(
+    f"add chain {TABLE} refuse-{hook} {{ type filter hook {hook} priority filter; }}\n"
+    f"add rule {TABLE} refuse-{hook} ct state new jump refuse\n"
+    for hook in ("input", "forward", "output")
+)
+
+
+class NftablesError(Exception):
+    """libnftables refused a command; the text is its own."""
+
+
+class Nftables:
+    """A libnftables context. It speaks to the network namespace of the calling thread."""
+
+    def __init__(self) -> None:
+        name = ctypes.util.find_library("nftables") or "libnftables.so.1"
+        try:
+            self._lib = ctypes.CDLL(name)
+        except OSError as error:
+            raise NftablesError("libnftables is not installed; run deploy/setup") from error
+        self._lib.nft_ctx_new.restype = ctypes.c_void_p
+        self._lib.nft_ctx_get_error_buffer.restype = ctypes.c_char_p
+        self._lib.nft_ctx_get_output_buffer.restype = ctypes.c_char_p
+        self._context = ctypes.c_void_p(self._lib.nft_ctx_new(0))
+        self._lib.nft_ctx_buffer_output(self._context)
+        self._lib.nft_ctx_buffer_error(self._context)
+
+    def run(self, commands: str) -> str:
+        """Runs commands as one transaction and returns their output. Raises NftablesError; then nothing changed."""
+        if self._lib.nft_run_cmd_from_buffer(self._context, commands.encode()) != 0:
+            text = (self._lib.nft_ctx_get_error_buffer(self._context) or b"").decode(errors="replace")
+            raise NftablesError(text.strip())
+        return (self._lib.nft_ctx_get_output_buffer(self._context) or b"").decode()
+
+    def close(self) -> None:
+        self._lib.nft_ctx_free(self._context)
+
+
+class Counted:
+    """Elements by key with how many services want each: two services may share an endpoint's hairpin entry."""
+
+    def __init__(self) -> None:
+        self._wanted: dict[tuple[str, str], dict[str, str]] = {}  # (set, key) -> service -> verdict
+
+    def get(self, element: tuple[str, str]) -> str | None:
+        owners = self._wanted.get(element)
+        return next(iter(owners.values())) if owners else None
+
+    def put(self, element: tuple[str, str], owner: str, verdict: str) -> None:
+        self._wanted.setdefault(element, {})[owner] = verdict
+
+    def drop(self, element: tuple[str, str], owner: str) -> None:
+        owners = self._wanted.get(element)
+        if owners is not None:
+            owners.pop(owner, None)
+            if not owners:
+                del self._wanted[element]
+
+
+class RuleSet:
+    """All services' rules as they are (or will be, after the transaction) in the kernel."""
+
+    def __init__(self) -> None:
+        self.services: dict[str, Rules] = {}
+        self._elements = Counted()
+
+    def full(self) -> str:
+        """The transaction that replaces whatever is there by this rule set."""
+        lines = [SKELETON, HOOKS]
+        everything, self.services, self._elements = self.services, {}, Counted()
+        return "".join(lines) + self.change(everything)
+
+    def change(self, wanted: Mapping[str, Rules]) -> str:
+        """Takes new rules of some services (empty Rules: gone); returns the commands that make them so."""
+        removed: dict[tuple[str, str], str | None] = {}
+        for owner, new in wanted.items():
+            old = self.services.get(owner, Rules())
+            for element in {**old.elements, **new.elements}:
+                removed.setdefault(element, self._elements.get(element))
+                self._elements.drop(element, owner)
+                if element in new.elements:
+                    self._elements.put(element, owner, new.elements[element])
+        delete, add = [], []
+        for element, before in removed.items():
+            after = self._elements.get(element)
+            where, key = element
+            if before is not None and before != after:
+                delete.append(f"delete element {TABLE} {where} {{ {key} }}")
+            if after is not None and before != after:
+                add.append(f"add element {TABLE} {where} {{ {key}{' : ' + after if after else ''} }}")
+        chains, flushed, rules, gone, sets, unset = [], [], [], [], [], []
+        for owner, new in wanted.items():
+            old = self.services.get(owner, Rules())
+            for name, seconds in new.sets.items():
+                if name not in old.sets:
+                    spec = f"type ipv4_addr; flags dynamic,timeout; timeout {seconds}s;"
+                    sets.append(f"add set {TABLE} {name} {{ {spec} }}")
+            for name, lines in new.chains.items():
+                if name not in old.chains:
+                    chains.append(f"add chain {TABLE} {name}")
+                elif old.chains[name] != lines:
+                    flushed.append(f"flush chain {TABLE} {name}")
+                if old.chains.get(name) != lines:
+                    rules += [f"add rule {TABLE} {name} {line}" for line in lines]
+            dropped = [name for name in old.chains if name not in new.chains]
+            flushed += [f"flush chain {TABLE} {name}" for name in dropped]
+            gone += [f"delete chain {TABLE} {name}" for name in dropped]
+            unset += [f"delete set {TABLE} {name}" for name in old.sets if name not in new.sets]
+            if new.chains or new.elements:
+                self.services[owner] = new
+            else:
+                self.services.pop(owner, None)
+        # Order: nothing may point at a chain or set that is not there (yet, or any more).
+        steps = [*delete, *sets, *chains, *flushed, *rules, *add, *gone, *unset]
+        return "".join(step + "\n" for step in steps)
