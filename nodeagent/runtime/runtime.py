@@ -73,7 +73,8 @@ class ContainerConfig:
 
     name: str
     attempt: int
-    image: str  # the image id (digest) that image_status or pull gave
+    image: str  # the image's id, as image() or pull() gave it
+    image_name: str = ""  # as the pod asked for it
     command: Sequence[str] = ()  # empty: the image's entrypoint
     args: Sequence[str] = ()  # empty: the image's cmd
     working_dir: str = ""

@@ -1,0 +1,321 @@
+"""The image store: one directory that every node of a machine shares.
+
+::
+
+    blobs/sha256/HEX     manifests, configs and layers, as they came
+    layers/HEX           each layer, by its diff id, unpacked once: lower directories of the containers' overlays
+    images/HEX.json      a Record an image, by the digest of its config
+    names/QUOTED         reference -> image id
+    uses/OWNER/CONTAINER image id, for images that a container of some node stands on
+
+Every file appears by rename and never changes, so readers take no lock. Writers lock what they make (flock: gone with
+the process), so that two nodes that want the same layer unpack it once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import functools
+import os
+import shutil
+import tempfile
+import urllib.parse
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from nodeagent import linux
+from nodeagent.images import layers
+from nodeagent.images.reference import InvalidReference, Reference, is_id, parse
+
+MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
+CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
+LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
+
+
+class Record(msgspec.Struct, frozen=True):
+    """What the store knows of an image. ``id`` is its config's digest, ``layers`` are diff ids, lowest first."""
+
+    id: str
+    manifest: str
+    layers: tuple[str, ...]
+    size: int
+    digests: tuple[str, ...] = ()  # repository@digest, for names it was pulled by
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """The part of an image's config that containers are made from. Wire names are OCI's."""
+
+    user: str = msgspec.field(default="", name="User")
+    entrypoint: list[str] | None = msgspec.field(default=None, name="Entrypoint")
+    cmd: list[str] | None = msgspec.field(default=None, name="Cmd")
+    env: list[str] | None = msgspec.field(default=None, name="Env")
+    working_dir: str = msgspec.field(default="", name="WorkingDir")
+    stop_signal: str = msgspec.field(default="", name="StopSignal")
+    volumes: dict[str, Any] | None = msgspec.field(default=None, name="Volumes")
+    labels: dict[str, str] | None = msgspec.field(default=None, name="Labels")
+    exposed_ports: dict[str, Any] | None = msgspec.field(default=None, name="ExposedPorts")
+
+
+class RootFS(msgspec.Struct, frozen=True):
+    diff_ids: list[str] = []
+    type: str = "layers"
+
+
+class Config(msgspec.Struct, frozen=True):
+    """An image's config blob."""
+
+    architecture: str = ""
+    os: str = "linux"
+    created: str | None = None
+    config: Settings | None = None
+    rootfs: RootFS = RootFS()
+
+
+class ImageInUse(Exception):
+    """The image cannot be removed: a container stands on it."""
+
+
+def hexadecimal(digest: str) -> str:
+    """The part after ``sha256:``. Raises ValueError for anything else: digests become file names."""
+    algorithm, _, value = digest.partition(":")
+    if algorithm != "sha256" or len(value) != 64 or set(value) - set("0123456789abcdef"):
+        raise ValueError(f"unsupported digest {digest!r}")
+    return value
+
+
+class ImageStore:
+    """See the module. Methods block (they read and write files): call them from a thread."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root).resolve()
+        for name in ("blobs/sha256", "layers", "images", "names", "uses", "locks", "tmp"):
+            (self.root / name).mkdir(parents=True, exist_ok=True)
+
+    # -- blobs and layers
+
+    def blob(self, digest: str) -> Path:
+        return self.root / "blobs/sha256" / hexadecimal(digest)
+
+    def layer(self, diff_id: str) -> Path:
+        # Half of the digest: an overlay names all its layers within one page.
+        return self.root / "layers" / hexadecimal(diff_id)[:32]
+
+    @contextlib.contextmanager
+    def lock(self, name: str, shared: bool = False) -> Iterator[None]:
+        """Holds the lock of that name against other threads and processes."""
+        fd = os.open(self.root / "locks" / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
+
+    def temporary(self) -> tempfile.TemporaryDirectory[str]:
+        """A scratch directory on the store's file system."""
+        return tempfile.TemporaryDirectory(dir=self.root / "tmp")
+
+    def add_blob(self, stream: Any, digest: str | None = None) -> tuple[str, int]:
+        """Stores a stream. Returns digest and length; raises ValueError if it is not the digest asked for."""
+        fd, name = tempfile.mkstemp(dir=self.root / "tmp")
+        try:
+            reader = layers.Hashing(stream)
+            with os.fdopen(fd, "wb") as file:
+                while data := reader.read(1 << 20):
+                    file.write(data)
+            if digest is not None and reader.digest != digest:
+                raise ValueError(f"blob is {reader.digest}, not {digest} as announced")
+            os.chmod(name, 0o644)
+            os.rename(name, self.blob(reader.digest))
+            return reader.digest, reader.length
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name)
+
+    def add_layer(self, diff_id: str, blob: str) -> Path:
+        """Unpacks a layer's blob unless that is done; checks the diff id."""
+        target = self.layer(diff_id)
+        if target.exists():
+            return target
+        with self.lock(target.name):
+            if target.exists():
+                return target
+            with self.temporary() as scratch:
+                directory = Path(scratch) / "layer"
+                directory.mkdir(mode=0o755)
+                with layers.uncompressed(self.blob(blob)) as stream:
+                    found = layers.extract(stream, directory)
+                if found != diff_id:
+                    raise ValueError(f"layer is {found}, not {diff_id} as the image's config says")
+                directory.rename(target)
+        return target
+
+    # -- images
+
+    def add(self, manifest_digest: str, names: Iterable[str] = (), repository_digest: str = "") -> Record:
+        """Makes an image of blobs that are here already: unpacks its layers, then names it.
+
+        ``repository_digest`` is the digest a registry knows it by (an index's, maybe); by default the manifest's.
+        """
+        manifest = msgspec.json.decode(self.blob(manifest_digest).read_bytes())
+        config_digest = manifest["config"]["digest"]
+        config = self._config(config_digest)
+        blobs = manifest.get("layers") or []
+        diff_ids = config.rootfs.diff_ids
+        if len(blobs) != len(diff_ids):
+            raise ValueError(f"manifest has {len(blobs)} layers, config has {len(diff_ids)}")
+        full = [parse(name) for name in names]
+        with self.lock("collection", shared=True):
+            for layer, diff_id in zip(blobs, diff_ids, strict=True):
+                self.add_layer(diff_id, layer["digest"])
+            known = self.record(config_digest)
+            found = dict.fromkeys(known.digests if known else ())
+            for name in full:
+                found[f"{name.repository}@{repository_digest or manifest_digest}"] = None
+            size = sum(layer["size"] for layer in blobs) + manifest["config"]["size"]
+            record = Record(config_digest, manifest_digest, tuple(diff_ids), size, tuple(found))
+            linux.write_atomic(self._record_path(config_digest), msgspec.json.encode(record))
+            for name in full:
+                self.tag(name, config_digest)
+        return record
+
+    def tag(self, name: Reference | str, image_id: str) -> None:
+        """Gives an image a name (taking it from another image, if need be)."""
+        reference = parse(name) if isinstance(name, str) else name
+        linux.write_atomic(self.root / "names" / urllib.parse.quote(str(reference), safe=""), image_id.encode())
+
+    def _record_path(self, image_id: str) -> Path:
+        return self.root / "images" / f"{hexadecimal(image_id)}.json"
+
+    def record(self, image_id: str) -> Record | None:
+        try:
+            return msgspec.json.decode(self._record_path(image_id).read_bytes(), type=Record)
+        except FileNotFoundError:
+            return None
+
+    def find(self, name: str) -> Record | None:
+        """The image of a name or id, None if it is not here. Raises InvalidReference."""
+        if is_id(name):
+            return self.record(name if name.startswith("sha256:") else f"sha256:{name}")
+        reference = parse(name)
+        candidates = [reference]
+        if reference.tag and reference.digest:
+            candidates = [Reference(reference.domain, reference.path, "", reference.digest)]
+        for candidate in candidates:
+            try:
+                image_id = (self.root / "names" / urllib.parse.quote(str(candidate), safe="")).read_text()
+            except FileNotFoundError:
+                continue
+            return self.record(image_id)
+        if reference.digest:
+            wanted = f"{reference.repository}@{reference.digest}"
+            for record in self.records():
+                if wanted in record.digests:
+                    return record
+        return None
+
+    def records(self) -> list[Record]:
+        """Every image, by id."""
+        found = []
+        for path in sorted((self.root / "images").glob("*.json")):
+            with contextlib.suppress(FileNotFoundError):
+                found.append(msgspec.json.decode(path.read_bytes(), type=Record))
+        return found
+
+    def names(self) -> dict[str, list[str]]:
+        """Image id -> its names, sorted."""
+        found: dict[str, list[str]] = {}
+        for path in sorted((self.root / "names").iterdir()):
+            if not path.name.startswith("."):
+                with contextlib.suppress(FileNotFoundError):
+                    found.setdefault(path.read_text(), []).append(urllib.parse.unquote(path.name))
+        return found
+
+    def config(self, image_id: str) -> Config:
+        """The config of an image that is here. It never changes, hence the cache."""
+        return self._config(image_id)
+
+    @functools.lru_cache(maxsize=512)  # noqa: B019 - a store lives as long as its process
+    def _config(self, digest: str) -> Config:
+        return msgspec.json.decode(self.blob(digest).read_bytes(), type=Config)
+
+    # -- uses and removal
+
+    def use(self, owner: str, container: str, image_id: str) -> None:
+        """Notes that a container of a node stands on the image, so that nobody removes it."""
+        directory = self.root / "uses" / owner
+        with self.lock("collection", shared=True):
+            if self.record(image_id) is None:
+                raise KeyError(image_id)
+            directory.mkdir(exist_ok=True)
+            linux.write_atomic(directory / container, image_id.encode())
+
+    def release(self, owner: str, container: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            (self.root / "uses" / owner / container).unlink()
+
+    def release_owner(self, owner: str, keep: Iterable[str] = ()) -> None:
+        """Forgets the uses of a node but for some containers: a node that lost its power has none left."""
+        kept = frozenset(keep)
+        directory = self.root / "uses" / owner
+        if not directory.exists():
+            return
+        for path in directory.iterdir():
+            if path.name not in kept:
+                path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            directory.rmdir()
+
+    def used(self) -> set[str]:
+        """Ids of the images that some container of some node stands on."""
+        found: set[str] = set()
+        for path in (self.root / "uses").glob("*/*"):
+            with contextlib.suppress(FileNotFoundError):
+                found.add(path.read_text())
+        return found
+
+    def untag(self, name: str) -> bool:
+        """Takes a name away. The image stays until it is removed by id or collected."""
+        try:
+            (self.root / "names" / urllib.parse.quote(str(parse(name)), safe="")).unlink()
+            return True
+        except FileNotFoundError:
+            return False
+
+    def remove(self, image_id: str) -> bool:
+        """Removes an image, its names, and the layers and blobs no other image has. False if it was not here.
+
+        Raises ImageInUse.
+        """
+        with self.lock("collection"):
+            if self.record(image_id) is None:
+                return False
+            if image_id in self.used():
+                raise ImageInUse(f"image {image_id} is in use by a container")
+            for name in self.names().get(image_id, []):
+                self.untag(name)
+            self._record_path(image_id).unlink()
+            self._collect()
+        return True
+
+    def _collect(self) -> None:
+        """Removes blobs and layers that no image has (under the exclusive lock)."""
+        blobs: set[str] = set()
+        kept: set[str] = set()
+        for record in self.records():
+            blobs.update((record.id, record.manifest))
+            kept.update(self.layer(diff_id).name for diff_id in record.layers)
+            manifest = msgspec.json.decode(self.blob(record.manifest).read_bytes())
+            blobs.update(layer["digest"] for layer in manifest.get("layers") or [])
+        for path in (self.root / "layers").iterdir():
+            if path.name not in kept:
+                shutil.rmtree(path, ignore_errors=True)
+        for path in (self.root / "blobs/sha256").iterdir():
+            if f"sha256:{path.name}" not in blobs:
+                path.unlink(missing_ok=True)
+
+
+__all__ = ["Config", "ImageInUse", "ImageStore", "InvalidReference", "Record", "Settings"]

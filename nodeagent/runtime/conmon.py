@@ -1,0 +1,179 @@
+"""Starting containers under conmon, and the other commands of the OCI runtime (crun).
+
+conmon is one small process a container: it holds the container's streams, writes its log, serves attach, and leaves
+its exit code in a file. It is no child of ours for long, so containers and exit codes survive the agent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import select
+import signal
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+_NOT_FOUND = re.compile(r"executable file [`']?(.+?)[`']? not found(?: in \$PATH)?(?:: .*)?$", re.MULTILINE)
+CREATE_TIMEOUT = 120.0
+
+
+class CommandFailed(Exception):
+    """A command of the OCI runtime failed; the message is its own, tidied."""
+
+
+@dataclass(frozen=True)
+class Launched:
+    pid: int
+    monitor: int
+
+
+def tidy(message: str, program: str = "") -> str:
+    """crun's message in the words that users of other runtimes know."""
+    text = message.strip()
+    match = _NOT_FOUND.search(text)
+    if match:
+        return f'exec: "{match.group(1)}": executable file not found in $PATH'
+    lines = [line for line in text.splitlines() if line]
+    text = re.sub(r"^\S+ (?:crun: )?", "", lines[-1]) if lines and lines[-1][:4].isdigit() else (lines or [""])[-1]
+    for errno_text, words in (
+        ("Operation not permitted", "permission denied"),
+        ("Permission denied", "permission denied"),
+        ("Is a directory", "is a directory"),
+    ):
+        if program and text == f"open executable: {errno_text}":
+            return f'exec: "{program}": {words}'
+    if program and text in ("open executable: No such file or directory", "stat executable: No such file or directory"):
+        return f'exec: "{program}": stat {program}: no such file or directory'
+    return text or "the runtime failed without a message"
+
+
+class Crun:
+    """Commands of one crun state directory. They block; call them from a thread."""
+
+    def __init__(self, root: Path, program: str = "crun", conmon: str = "conmon") -> None:
+        self.root, self.program, self.conmon = root, program, conmon
+
+    def arguments(self, *command: str) -> list[str]:
+        return [self.program, f"--root={self.root}", "--cgroup-manager=cgroupfs", *command]
+
+    def _run(self, *command: str) -> None:
+        done = subprocess.run(self.arguments(*command), stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        if done.returncode != 0:
+            raise CommandFailed(tidy(done.stderr))
+
+    def start(self, container_id: str) -> None:
+        self._run("start", container_id)
+
+    def delete(self, container_id: str) -> None:
+        """Kills what is left of it and removes its state and cgroup. Not an error if it is gone."""
+        if (self.root / container_id).exists():
+            with contextlib.suppress(CommandFailed):
+                self._run("delete", "--force", container_id)
+
+    def create(
+        self,
+        container_id: str,
+        bundle: Path,
+        *,
+        log_path: str,
+        exits: Path,
+        persist: Path,
+        tty: bool = False,
+        stdin: bool = False,
+        leave_stdin_open: bool = True,
+        program: str = "",
+    ) -> Launched:
+        """Starts a conmon that creates the container; returns when its process waits to be started.
+
+        ``program`` (what the container runs) only makes messages better. Raises CommandFailed.
+        """
+        persist.mkdir(parents=True, exist_ok=True)
+        read, write = os.pipe()
+        line = [
+            self.conmon, "--api-version", "1", "--cid", container_id, "--cuuid", container_id, "--name", container_id,
+            "--runtime", _path_of(self.program), "--bundle", str(bundle), "--container-pidfile", str(bundle / "pid"),
+            "--conmon-pidfile", str(bundle / "conmon.pid"), "--exit-dir", str(exits), "--persist-dir", str(persist),
+            "--full-attach", "--no-sync-log", "--log-level", "error", "--log-path", f"k8s-file:{log_path}",
+            "--runtime-arg", f"--root={self.root}", "--runtime-arg", "--cgroup-manager=cgroupfs",
+        ]  # fmt: skip
+        if tty:
+            line.append("--terminal")
+        if stdin:
+            line.append("--stdin")
+            if leave_stdin_open:
+                line.append("--leave-stdin-open")
+        environment = {"PATH": os.environ.get("PATH", ""), "_OCI_SYNCPIPE": str(write)}
+        try:
+            process = subprocess.Popen(
+                line,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                env=environment,
+                pass_fds=(write,),
+                start_new_session=True,
+                cwd=bundle,
+            )
+            os.close(write)
+            write = -1
+            report = _read_line(read, CREATE_TIMEOUT)
+            assert process.stderr is not None
+            if not report:
+                errors = process.stderr.read(4096).decode(errors="replace") if process.wait() else ""
+                raise CommandFailed(f"conmon failed: {errors.strip() or 'no report'}")
+            process.stderr.close()
+            process.wait()
+        finally:
+            os.close(read)
+            if write >= 0:
+                os.close(write)
+        answer = json.loads(report)
+        pid = int(answer.get("data", answer.get("pid", -1)))
+        if pid <= 0:
+            raise CommandFailed(tidy(str(answer.get("message", "")), program))
+        return Launched(pid, read_pid(bundle / "conmon.pid"))
+
+
+def _path_of(program: str) -> str:
+    """conmon wants a path."""
+    if "/" in program:
+        return program
+    for directory in os.environ.get("PATH", "").split(":"):
+        if os.access(f"{directory}/{program}", os.X_OK):
+            return f"{directory}/{program}"
+    raise CommandFailed(f"{program} is not installed")
+
+
+def read_pid(path: Path) -> int:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return 0
+
+
+def _read_line(fd: int, timeout: float) -> str:
+    data = b""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    while b"\n" not in data and poll.poll(timeout * 1000):
+        chunk = os.read(fd, 65536)
+        if not chunk:
+            break
+        data += chunk
+    return data.decode(errors="replace").strip()
+
+
+def signal_number(name: str) -> int:
+    """``SIGTERM``, ``TERM`` or ``15`` as a number; an image's stop signal that is none of these counts as TERM."""
+    text = name.strip().upper()
+    if text.isdigit():
+        return int(text)
+    if text.startswith(("RTMIN", "SIGRTMIN")):
+        return int(signal.SIGRTMIN) + int(text.partition("+")[2] or 0)
+    try:
+        return int(signal.Signals[text if text.startswith("SIG") else f"SIG{text}"])
+    except KeyError:
+        return int(signal.SIGTERM)

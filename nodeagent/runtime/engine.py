@@ -1,0 +1,320 @@
+"""What the oci runtime does, one blocking operation a method. oci.py runs them in threads, never two at a time for the
+same sandbox or container.
+
+Order matters everywhere: first the record, then the thing; and a removal undoes in reverse, each step harmless when
+there is nothing to undo. So whatever a crash cuts short, ``remove`` finishes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from nodeagent import linux
+from nodeagent.cgroups import Cgroups, Limits
+from nodeagent.images.store import ImageStore, Settings
+from nodeagent.network import NoAddress, PodNetwork
+from nodeagent.runtime import rootfs, sandboxes, security, spec
+from nodeagent.runtime.conmon import CommandFailed, Crun, read_pid, signal_number
+from nodeagent.runtime.runtime import CREATED, EXITED, RUNNING, ContainerConfig, RuntimeError_, SandboxConfig
+from nodeagent.runtime.state import ContainerRecord, Directories, SandboxRecord, save_container, save_sandbox
+
+START_ERROR_CODE = 128
+
+
+class Engine:
+    """``owner`` names the node in the image store, which nodes share. ``now`` is Unix time."""
+
+    def __init__(
+        self,
+        directories: Directories,
+        images: ImageStore,
+        cgroups: Cgroups,
+        network: PodNetwork,
+        crun: Crun,
+        owner: str,
+        now: Callable[[], float],
+        seccomp_directory: Path | None = None,
+    ) -> None:
+        self.directories, self.images, self.cgroups, self.network = directories, images, cgroups, network
+        self.crun, self.owner, self.now, self.seccomp_directory = crun, owner, now, seccomp_directory
+        self.swap_limit = cgroups.limits_swap()
+        # Without CAP_SYS_RESOURCE nobody may lower the score.
+        self._oom_floor = -1000
+        if "CAP_SYS_RESOURCE" not in security.available_capabilities():
+            self._oom_floor = int(Path("/proc/self/oom_score_adj").read_text())
+
+    # -- sandboxes
+
+    def reserve_sandbox(self, sandbox_id: str, config: SandboxConfig) -> SandboxRecord:
+        """Takes an address and writes the record."""
+        address = ""
+        if not config.host_network:
+            try:
+                address = self.network.take_address()
+            except NoAddress as error:
+                raise RuntimeError_("NetworkNotReady", str(error)) from error
+        record = SandboxRecord(sandbox_id, config, self.now(), ip=address)
+        self.directories.sandbox(sandbox_id).mkdir()
+        save_sandbox(self.directories, record)
+        return record
+
+    def make_sandbox(self, record: SandboxRecord) -> SandboxRecord:
+        """Makes what the record describes; takes it down again, and raises RuntimeError_, if that fails."""
+        config, directory = record.config, self.directories.sandbox(record.id)
+        try:
+            limits = config.resources
+            self.cgroups.ensure(
+                config.cgroup,
+                Limits(limits.cpu_shares, limits.cpu_quota, limits.cpu_period, limits.memory_limit, limits.pids_limit),
+            )
+            network = None if config.host_network else self.network
+            sandboxes.create(directory, record.id, config, network, record.ip)
+            if config.log_directory:
+                Path(config.log_directory).mkdir(parents=True, exist_ok=True)
+            if config.share_process_namespace and not config.host_pid:
+                record = self._start_pause(record)
+            record = msgspec.structs.replace(record, ready=True)
+            save_sandbox(self.directories, record)
+            return record
+        except (OSError, CommandFailed, ValueError, RuntimeError) as error:
+            self.remove_sandbox(self.stop_sandbox(record), last_of_pod=False)
+            raise RuntimeError_("CreatePodSandboxError", str(error)) from error
+
+    def _start_pause(self, record: SandboxRecord) -> SandboxRecord:
+        """A process that does nothing but reap: the first of the pod's shared PID namespace."""
+        program = shutil.which("catatonit")
+        if program is None:
+            raise RuntimeError("a pod that shares its process namespace needs catatonit, which is not installed")
+        root = self.directories.state / "pause"
+        if not (root / "pause").exists():
+            for name in ("proc", "dev", "sys"):
+                (root / name).mkdir(parents=True, exist_ok=True)
+            shutil.copy(program, root / ".pause")
+            os.chmod(root / ".pause", 0o755)
+            os.rename(root / ".pause", root / "pause")
+        bundle = self.directories.sandbox(record.id)
+        around = self._surroundings(record, "", bundle)
+        namespaces = {**around.namespaces, "pid": ""}
+        config = {
+            "ociVersion": "1.0.2",
+            "process": {
+                "user": {"uid": 65535, "gid": 65535},
+                "args": ["/pause", "-P"],
+                "cwd": "/",
+                "env": ["PATH=/"],
+                "noNewPrivileges": True,
+                "capabilities": {"bounding": []},
+            },
+            "root": {"path": str(root), "readonly": True},
+            "mounts": [{"destination": "/proc", "type": "proc", "source": "proc", "options": ["ro"]}],
+            "linux": {
+                "namespaces": [{"type": k, "path": p} if p else {"type": k} for k, p in namespaces.items()],
+                "cgroupsPath": self.cgroups.path(f"{record.config.cgroup}/{record.id}"),
+                "resources": {"devices": [{"allow": False, "access": "rwm"}]},
+            },
+        }
+        (bundle / "config.json").write_bytes(msgspec.json.encode(config))
+        launched = self.crun.create(
+            record.id, bundle, log_path="/dev/null", exits=self.directories.exits, persist=bundle / "conmon"
+        )
+        record = msgspec.structs.replace(record, pause_pid=launched.pid, pause_start=linux.start_time(launched.pid))
+        save_sandbox(self.directories, record)
+        self.crun.start(record.id)
+        return record
+
+    def stop_sandbox(self, record: SandboxRecord) -> SandboxRecord:
+        """Takes network and namespaces down (its containers are dead already)."""
+        if record.config.share_process_namespace:
+            self.crun.delete(record.id)
+        if not record.stopped:
+            if record.ip:
+                self.network.detach(record.id, record.ip)
+            sandboxes.destroy(self.directories.sandbox(record.id))
+            record = msgspec.structs.replace(record, stopped=True, ready=False)
+            save_sandbox(self.directories, record)
+        return record
+
+    def remove_sandbox(self, record: SandboxRecord, last_of_pod: bool) -> None:
+        directory = self.directories.sandbox(record.id)
+        (self.directories.exits / record.id).unlink(missing_ok=True)
+        if last_of_pod and record.config.cgroup:
+            self.cgroups.remove(record.config.cgroup)
+        shutil.rmtree(directory, ignore_errors=True)
+
+    def check_sandbox(self, record: SandboxRecord) -> SandboxRecord:
+        """After a restart: is what the record says still so?"""
+        ready = record.ready and sandboxes.alive(self.directories.sandbox(record.id), record.config)
+        if record.pause_pid and linux.start_time(record.pause_pid) != record.pause_start:
+            ready = False
+        return record if ready == record.ready else msgspec.structs.replace(record, ready=ready)
+
+    # -- containers
+
+    def _surroundings(self, sandbox: SandboxRecord, cgroup: str, directory: Path) -> spec.Surroundings:
+        config = sandbox.config
+        namespaces = {"mount": "", "cgroup": ""}
+        if not config.host_pid:
+            namespaces["pid"] = f"/proc/{sandbox.pause_pid}/ns/pid" if sandbox.pause_pid else ""
+        for kind in sandboxes.own_namespaces(config):
+            namespaces[kind] = str(directory / kind)
+        return spec.Surroundings(
+            namespaces,
+            shm="/dev/shm" if config.host_ipc else str(directory / "shm"),
+            host_ipc=config.host_ipc,
+            cgroup=cgroup,
+            oom_score_floor=self._oom_floor,
+            swap_limit=self.swap_limit,
+            seccomp_directory=self.seccomp_directory,
+        )
+
+    def create_container(self, container_id: str, sandbox: SandboxRecord, config: ContainerConfig) -> ContainerRecord:
+        """Record, root file system and config.json; no process yet."""
+        image = self.images.record(config.image) if config.image.startswith("sha256:") else None
+        if image is None:
+            raise RuntimeError_("CreateContainerError", f'image "{config.image}" not found')
+        settings = self.images.config(image.id).config or Settings()
+        cgroup = self.cgroups.path(f"{sandbox.config.cgroup}/{container_id}")
+        log = os.path.join(sandbox.config.log_directory, config.log_path) if config.log_path else ""
+        record = ContainerRecord(
+            id=container_id,
+            sandbox_id=sandbox.id,
+            config=config,
+            image=config.image_name or config.image,
+            image_id=image.id,
+            created=self.now(),
+            log_path=log,
+            cgroup=cgroup,
+            stop_signal=signal_number(settings.stop_signal or "SIGTERM"),
+            own_pid_namespace=not (sandbox.config.host_pid or sandbox.pause_pid),
+        )
+        bundle = self.directories.bundle(container_id)
+        bundle.mkdir()
+        save_container(self.directories, record)
+        try:
+            self.images.use(self.owner, container_id, image.id)
+            root = bundle / "rootfs"
+            root.mkdir()
+            rootfs.mount(root, [self.images.layer(layer) for layer in image.layers], self.directories.uppers / container_id)
+            around = self._surroundings(sandbox, cgroup, self.directories.sandbox(sandbox.id))
+            document = spec.build(config, sandbox.config, settings, root, around, os.uname().nodename)
+            (bundle / "config.json").write_bytes(msgspec.json.encode(document))
+            return record
+        except RuntimeError_:
+            self.remove_container(record)
+            raise
+        except (OSError, KeyError) as error:
+            self.remove_container(record)
+            raise RuntimeError_("CreateContainerError", str(error)) from error
+
+    def start_container(self, record: ContainerRecord) -> ContainerRecord:
+        """Starts it under a conmon. If it cannot run, the record returned is exited."""
+        bundle = self.directories.bundle(record.id)
+        config = record.config
+        try:
+            log = record.log_path or str(bundle / "log")
+            Path(log).parent.mkdir(parents=True, exist_ok=True)
+            command = msgspec.json.decode((bundle / "config.json").read_bytes())["process"]["args"]
+            launched = self.crun.create(
+                record.id,
+                bundle,
+                log_path=log,
+                exits=self.directories.exits,
+                persist=bundle / "conmon",
+                tty=config.tty,
+                stdin=config.stdin,
+                leave_stdin_open=not config.stdin_once,
+                program=command[0],
+            )
+            record = msgspec.structs.replace(
+                record,
+                pid=launched.pid,
+                pid_start=linux.start_time(launched.pid),
+                monitor=launched.monitor,
+                monitor_start=linux.start_time(launched.monitor),
+            )
+            save_container(self.directories, record)
+            self.crun.start(record.id)
+            record = msgspec.structs.replace(record, state=RUNNING, started=self.now())
+            save_container(self.directories, record)
+            return record
+        except (OSError, CommandFailed) as error:
+            self._tear_down(record)
+            now = self.now()
+            record = msgspec.structs.replace(
+                record,
+                state=EXITED,
+                started=now,
+                finished=now,
+                exit_code=START_ERROR_CODE,
+                reason="StartError",
+                message=f"failed to start container {record.id}: {error}",
+            )
+            save_container(self.directories, record)
+            return record
+
+    def send_signal(self, record: ContainerRecord, number: int) -> None:
+        """Signals the container's first process; KILL reaches all of them."""
+        linux.signal_process(record.pid, record.pid_start, number)
+        if number == signal.SIGKILL and not record.own_pid_namespace:
+            self.cgroups.kill(record.cgroup)
+
+    def finish(self, record: ContainerRecord) -> ContainerRecord:
+        """After its conmon ended: how did it end? What it held is let go; root file system and log wait for remove."""
+        path = self.directories.exits / record.id
+        try:
+            code = int(path.read_text())
+            finished = path.stat().st_mtime
+        except (OSError, ValueError):  # conmon itself was killed: nobody knows, and nobody holds its streams
+            code, finished = 128 + signal.SIGKILL, self.now()
+            self.send_signal(record, signal.SIGKILL)
+        reason = "Completed" if code == 0 else "Error"
+        if code != 0 and self.cgroups.oom_kills(record.cgroup):
+            reason = "OOMKilled"
+        record = msgspec.structs.replace(
+            record, state=EXITED, exit_code=code, reason=reason, finished=max(finished, record.started)
+        )
+        save_container(self.directories, record)
+        self._tear_down(record)
+        return record
+
+    def _tear_down(self, record: ContainerRecord) -> None:
+        """Frees processes, cgroup and mount."""
+        if not record.own_pid_namespace:
+            self.cgroups.kill(record.cgroup)
+        self.crun.delete(record.id)
+        rootfs.unmount(self.directories.bundle(record.id) / "rootfs")
+        self.cgroups.remove_path(record.cgroup)
+
+    def tidy_created(self, record: ContainerRecord) -> ContainerRecord:
+        """After a restart: a start that was cut short leaves a process behind that nobody watches."""
+        if record.state == CREATED and read_pid(self.directories.bundle(record.id) / "conmon.pid"):
+            self.crun.delete(record.id)
+            record = msgspec.structs.replace(record, pid=0, pid_start=0, monitor=0, monitor_start=0)
+            for name in ("conmon.pid", "pid", "attach", "ctl", "winsz"):
+                (self.directories.bundle(record.id) / name).unlink(missing_ok=True)
+            (self.directories.exits / record.id).unlink(missing_ok=True)
+            save_container(self.directories, record)
+        return record
+
+    def remove_container(self, record: ContainerRecord) -> None:
+        """Removes everything but the log."""
+        self._tear_down(record)
+        with contextlib.suppress(FileNotFoundError):
+            rootfs.discard(self.directories.uppers / record.id)
+        (self.directories.exits / record.id).unlink(missing_ok=True)
+        self.images.release(self.owner, record.id)
+        shutil.rmtree(self.directories.bundle(record.id), ignore_errors=True)
+
+    def sweep(self, containers: frozenset[str]) -> None:
+        """After a restart: removes writable directories whose container went with the power, and their image uses."""
+        for path in sorted(self.directories.uppers.iterdir()):
+            if path.name not in containers:
+                rootfs.discard(path)
+        self.images.release_owner(self.owner, containers)

@@ -1,0 +1,432 @@
+"""The default runtime: crun under conmon, overlayfs, images from the shared store. No daemon.
+
+This is the asyncio side: it keeps the records in memory, serialises what happens to one sandbox or container, learns of
+ends through pidfds, and hands blocking work (engine.py) to a few threads. Cancelling a call does not cut its work
+short: the thread finishes its step first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from navarch.world import World
+from nodeagent import linux
+from nodeagent.cgroups import Cgroups
+from nodeagent.images import pull as pulling
+from nodeagent.images.reference import InvalidReference
+from nodeagent.images.store import ImageInUse, ImageStore, Record, Settings
+from nodeagent.network import PodNetwork
+from nodeagent.runtime import process, spec
+from nodeagent.runtime.conmon import Crun
+from nodeagent.runtime.engine import Engine
+from nodeagent.runtime.execution import start_exec
+from nodeagent.runtime.runtime import (
+    CREATED,
+    RUNNING,
+    Container,
+    ContainerConfig,
+    Event,
+    Image,
+    Process,
+    RuntimeError_,
+    Sandbox,
+    SandboxConfig,
+)
+from nodeagent.runtime.state import ContainerRecord, Directories, SandboxRecord, load_containers, load_sandboxes
+from nodeagent.runtime.watcher import Watcher
+
+T = TypeVar("T")
+
+OUTPUT_LIMIT = 16 << 10
+KILL_PATIENCE = 30.0  # seconds until we say that a killed container does not die
+
+
+class OciRuntime:
+    """``state`` is a directory on the node's /run, ``data`` one on a disk (writable layers; emptied of strays)."""
+
+    name = "navarch"
+
+    def __init__(
+        self,
+        world: World,
+        *,
+        state: str | Path,
+        data: str | Path,
+        images: ImageStore,
+        cgroups: Cgroups,
+        owner: str,
+        mtu: int = 0,
+        insecure_registries: Sequence[str] = (),
+        seccomp_directory: str | Path | None = None,
+        threads: int = 6,
+    ) -> None:
+        self._world = world
+        self._directories = Directories(Path(state), Path(data))
+        self._images = images
+        self._cgroups = cgroups
+        self._network = PodNetwork(mtu)
+        self._crun = Crun(self._directories.crun)
+        profiles = Path(seccomp_directory) if seccomp_directory else None
+        self._engine = Engine(
+            self._directories, images, cgroups, self._network, self._crun, owner, world.now, seccomp_directory=profiles
+        )
+        self._insecure = frozenset(insecure_registries)
+        self._pool = ThreadPoolExecutor(threads, "runtime")
+        self._pullers = ThreadPoolExecutor(2, "pull")
+        self._watcher = Watcher()
+        self._sandboxes: dict[str, SandboxRecord] = {}
+        self._containers: dict[str, ContainerRecord] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._ended: dict[str, asyncio.Event] = {}
+        self._subscribers: list[asyncio.Queue[Event | None]] = []
+        self._tasks: dict[asyncio.Task[None], None] = {}
+        self._execs = 0
+        self.version = ""
+
+    # -- plumbing
+
+    async def _call(self, function: Callable[..., T], *arguments: Any, pool: ThreadPoolExecutor | None = None) -> T:
+        """Runs blocking work in a thread; a cancelled caller waits for it all the same."""
+        future = asyncio.get_running_loop().run_in_executor(pool or self._pool, function, *arguments)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            await asyncio.wait([future])
+            raise
+
+    def _lock(self, key: str) -> asyncio.Lock:
+        return self._locks.setdefault(key, asyncio.Lock())
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Work that an end of a process causes; ``close`` waits for it."""
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks[task] = None
+        task.add_done_callback(lambda t: self._tasks.pop(t, None))
+
+    def _emit(self, kind: str, container_id: str, sandbox_id: str) -> None:
+        sandbox = self._sandboxes.get(sandbox_id)
+        event = Event(kind, container_id, sandbox.config.pod_uid if sandbox else "")
+        for queue in self._subscribers:
+            queue.put_nowait(event)
+
+    async def start(self) -> None:
+        version = subprocess.run([self._crun.program, "--version"], capture_output=True, text=True, check=True).stdout
+        self.version = version.split()[2]
+        await self._call(self._directories.make)
+        for sandbox in await self._call(load_sandboxes, self._directories):
+            sandbox = self._engine.check_sandbox(sandbox)
+            self._sandboxes[sandbox.id] = sandbox
+            if sandbox.ip and not sandbox.stopped:
+                self._network.pool.reserve([sandbox.ip])
+            self._watch_pause(sandbox)
+        for container in await self._call(load_containers, self._directories):
+            container = await self._call(self._engine.tidy_created, container)
+            self._containers[container.id] = container
+            self._ended[container.id] = asyncio.Event()
+            if container.state != RUNNING:
+                self._ended[container.id].set()
+            elif linux.start_time(container.monitor) != container.monitor_start:
+                await self._finish(container.id)
+            else:
+                self._watch(container)
+        await self._call(self._engine.sweep, frozenset(self._containers))
+
+    async def close(self) -> None:
+        self._watcher.close()
+        for queue in self._subscribers:
+            queue.put_nowait(None)
+        while self._tasks:
+            await asyncio.wait(list(self._tasks))
+        self._pool.shutdown()
+        self._pullers.shutdown(cancel_futures=True)
+        self._network.close()
+
+    async def configure(self, pod_cidr: str) -> None:
+        await self._call(self._network.configure, pod_cidr)
+
+    # -- sandboxes
+
+    async def run_sandbox(self, config: SandboxConfig) -> str:
+        sandbox_id = self._new_id()
+        async with self._lock(sandbox_id):
+            record = await self._call(self._engine.reserve_sandbox, sandbox_id, config)
+            self._sandboxes[sandbox_id] = record
+            try:
+                record = await self._call(self._engine.make_sandbox, record)
+            except RuntimeError_:
+                del self._sandboxes[sandbox_id]
+                raise
+            self._sandboxes[sandbox_id] = record
+            self._watch_pause(record)
+        return sandbox_id
+
+    def _new_id(self) -> str:
+        return f"{self._world.random.getrandbits(128):032x}"
+
+    def _watch_pause(self, record: SandboxRecord) -> None:
+        def ended() -> None:
+            now = self._sandboxes.get(record.id)
+            if now is not None and now.ready:
+                self._sandboxes[record.id] = msgspec.structs.replace(now, ready=False)
+                self._emit("sandbox", "", record.id)
+
+        if record.pause_pid and record.ready:
+            self._watcher.watch(record.id, record.pause_pid, record.pause_start, ended)
+
+    async def stop_sandbox(self, sandbox_id: str) -> None:
+        inside = [c.id for c in self._containers.values() if c.sandbox_id == sandbox_id and c.state == RUNNING]
+        await asyncio.gather(*(self.stop_container(container_id, 0) for container_id in inside))
+        async with self._lock(sandbox_id):
+            record = self._sandboxes.get(sandbox_id)
+            if record is None or record.stopped:
+                return
+            self._watcher.forget(sandbox_id)
+            self._sandboxes[sandbox_id] = await self._call(self._engine.stop_sandbox, record)
+            self._emit("sandbox", "", sandbox_id)
+
+    async def remove_sandbox(self, sandbox_id: str) -> None:
+        if sandbox_id not in self._sandboxes:
+            return
+        await self.stop_sandbox(sandbox_id)
+        for container in [c for c in self._containers.values() if c.sandbox_id == sandbox_id]:
+            await self.remove_container(container.id)
+        async with self._lock(sandbox_id):
+            record = self._sandboxes.get(sandbox_id)
+            if record is None:
+                return
+            others = [r for r in self._sandboxes.values() if r.config.cgroup == record.config.cgroup]
+            await self._call(self._engine.remove_sandbox, record, len(others) == 1)
+            self._emit("removed", "", sandbox_id)
+            del self._sandboxes[sandbox_id]
+            self._locks.pop(sandbox_id, None)
+
+    async def list_sandboxes(self) -> list[Sandbox]:
+        return [
+            Sandbox(r.id, r.config, r.ready, r.created, r.ip, f"/proc/{r.pause_pid}/ns/pid" if r.pause_pid else "")
+            for r in self._sandboxes.values()
+        ]
+
+    # -- containers
+
+    async def create_container(self, sandbox_id: str, config: ContainerConfig) -> str:
+        container_id = self._new_id()
+        sandbox = self._sandboxes.get(sandbox_id)
+        if sandbox is None or not sandbox.ready:
+            raise RuntimeError_("CreateContainerError", f"sandbox {sandbox_id} is not ready")
+        async with self._lock(container_id):
+            record = await self._call(self._engine.create_container, container_id, sandbox, config)
+            self._containers[container_id] = record
+            self._ended[container_id] = asyncio.Event()
+        return container_id
+
+    async def start_container(self, container_id: str) -> None:
+        async with self._lock(container_id):
+            record = self._known(container_id)
+            if record.state != CREATED:
+                raise RuntimeError_("RunContainerError", f"container {container_id} is {record.state}, not created")
+            record = await self._call(self._engine.start_container, record)
+            self._containers[container_id] = record
+            if record.state == RUNNING:
+                self._emit("started", container_id, record.sandbox_id)
+                self._watch(record)
+                return
+            self._ended[container_id].set()
+            self._emit("exited", container_id, record.sandbox_id)
+        raise RuntimeError_("RunContainerError", record.message)
+
+    def _known(self, container_id: str) -> ContainerRecord:
+        record = self._containers.get(container_id)
+        if record is None:
+            raise RuntimeError_("ContainerNotFound", f"container {container_id} not found")
+        return record
+
+    def _running(self, container_id: str) -> ContainerRecord:
+        record = self._known(container_id)
+        if record.state != RUNNING:
+            raise RuntimeError_("ContainerNotRunning", f"container {container_id} is {record.state}, not running")
+        return record
+
+    def _watch(self, record: ContainerRecord) -> None:
+        self._watcher.watch(
+            record.id, record.monitor, record.monitor_start, lambda: self._spawn(self._finish(record.id))
+        )
+
+    async def _finish(self, container_id: str) -> None:
+        async with self._lock(container_id):
+            record = self._containers.get(container_id)
+            if record is None or record.state != RUNNING:
+                return
+            self._containers[container_id] = await self._call(self._engine.finish, record)
+            self._ended[container_id].set()
+            self._emit("exited", container_id, record.sandbox_id)
+
+    async def stop_container(self, container_id: str, grace: float) -> None:
+        record = self._containers.get(container_id)
+        if record is None or record.state != RUNNING:
+            return
+        ended = self._ended[container_id]
+        if grace > 0:
+            self._engine.send_signal(record, record.stop_signal)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(ended.wait(), grace)
+        if not ended.is_set():
+            await self._call(self._engine.send_signal, record, signal.SIGKILL)
+            try:
+                await asyncio.wait_for(ended.wait(), KILL_PATIENCE)
+            except TimeoutError as error:
+                raise RuntimeError_("KillContainerError", f"container {container_id} does not die") from error
+
+    async def remove_container(self, container_id: str) -> None:
+        await self.stop_container(container_id, 0)
+        async with self._lock(container_id):
+            record = self._containers.get(container_id)
+            if record is None:
+                return
+            await self._call(self._engine.remove_container, record)
+            self._emit("removed", container_id, record.sandbox_id)
+            del self._containers[container_id], self._ended[container_id]
+            self._locks.pop(container_id, None)
+
+    async def list_containers(self, sandbox_id: str | None = None) -> list[Container]:
+        records = self._containers.values()
+        return [r.public() for r in records if sandbox_id is None or r.sandbox_id == sandbox_id]
+
+    async def container(self, container_id: str) -> Container | None:
+        record = self._containers.get(container_id)
+        return record.public() if record else None
+
+    async def events(self) -> AsyncIterator[Event]:
+        queue: asyncio.Queue[Event | None] = asyncio.Queue()
+        self._subscribers.append(queue)
+        try:
+            while (event := await queue.get()) is not None:
+                yield event
+        finally:
+            self._subscribers.remove(queue)
+
+    # -- exec, attach, logs
+
+    async def exec_sync(self, container_id: str, command: Sequence[str], timeout: float) -> tuple[int, bytes]:
+        running = await self.exec(container_id, command, stdin=False, tty=False)
+        output = bytearray()
+
+        async def collect() -> int:
+            async for _, data in running.read():
+                output.extend(data[: max(0, OUTPUT_LIMIT - len(output))])
+            return await running.wait()
+
+        try:
+            code = await asyncio.wait_for(collect(), timeout if timeout > 0 else None)
+            return code, bytes(output)
+        except TimeoutError:
+            raise TimeoutError(f"command {' '.join(command)!r} timed out after {timeout:g}s") from None
+        finally:
+            await running.close()
+
+    async def exec(self, container_id: str, command: Sequence[str], *, stdin: bool, tty: bool) -> Process:
+        self._running(container_id)
+        self._execs += 1
+        bundle = self._directories.bundle(container_id)
+        prefix = bundle / f"exec-{os.getpid()}-{self._execs}"
+        document = msgspec.json.decode((bundle / "config.json").read_bytes())
+        prefix.with_suffix(".json").write_bytes(msgspec.json.encode(spec.exec_process(document, command, tty)))
+        try:
+            return await self._call(start_exec, self._crun, container_id, prefix, stdin, tty)
+        except OSError as error:
+            raise RuntimeError_("ExecError", f"failed to exec in container: {error}") from error
+
+    async def attach(self, container_id: str, *, stdin: bool) -> Process:
+        self._running(container_id)
+        bundle = self._directories.bundle(container_id)
+
+        async def exit_code() -> int:
+            await self._ended[container_id].wait()
+            return self._known(container_id).exit_code
+
+        try:
+            connection = process.connect(bundle / "attach")
+        except OSError as error:
+            raise RuntimeError_("AttachError", f"failed to attach to container {container_id}: {error}") from error
+        return process.AttachProcess(connection, bundle / "ctl", stdin, exit_code)
+
+    async def reopen_log(self, container_id: str) -> None:
+        self._running(container_id)
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            process.control(self._directories.bundle(container_id) / "ctl", "2 0 0\n")
+
+    # -- images
+
+    async def image(self, reference: str) -> Image | None:
+        return await self._call(self._image, reference)
+
+    def _image(self, reference: str) -> Image | None:
+        try:
+            record = self._images.find(reference)
+        except InvalidReference as error:
+            raise RuntimeError_("InvalidImageName", str(error)) from error
+        return self._public(record, self._images.names().get(record.id, [])) if record else None
+
+    def _public(self, record: Record, names: Sequence[str]) -> Image:
+        settings = self._images.config(record.id).config or Settings()
+        return Image(
+            id=record.id,
+            tags=tuple(names),
+            digests=record.digests,
+            size=record.size,
+            user=settings.user,
+            entrypoint=tuple(settings.entrypoint or ()),
+            cmd=tuple(settings.cmd or ()),
+            env=tuple(settings.env or ()),
+            working_dir=settings.working_dir,
+            stop_signal=settings.stop_signal,
+        )
+
+    async def pull(self, reference: str, credentials: tuple[str, str] | None = None) -> Image:
+        def work() -> Image:
+            try:
+                record = pulling.pull(self._images, reference, credentials, insecure=self._insecure)
+            except InvalidReference as error:
+                raise RuntimeError_("InvalidImageName", str(error)) from error
+            except pulling.PullFailed as error:
+                raise RuntimeError_("ErrImagePull", str(error)) from error
+            return self._public(record, self._images.names().get(record.id, []))
+
+        return await self._call(work, pool=self._pullers)
+
+    async def images(self) -> list[Image]:
+        def work() -> list[Image]:
+            names = self._images.names()
+            return [self._public(record, names.get(record.id, [])) for record in self._images.records()]
+
+        return await self._call(work)
+
+    async def remove_image(self, image_id: str) -> None:
+        try:
+            await self._call(self._images.remove, image_id)
+        except ImageInUse as error:
+            raise RuntimeError_("ImageInUse", str(error)) from error
+
+    # -- usage
+
+    async def usage(self) -> dict[str, tuple[float, int]]:
+        running = [(r.id, r.cgroup) for r in self._containers.values() if r.state == RUNNING]
+
+        def work() -> dict[str, tuple[float, int]]:
+            found = {}
+            for container_id, cgroup in running:
+                usage = self._cgroups.usage(cgroup)
+                if usage is not None:
+                    found[container_id] = (usage.cpu, usage.working_set)
+            return found
+
+        return await self._call(work)

@@ -1,0 +1,53 @@
+"""A container's root file system: the image's layers below, a writable directory on top (overlayfs)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from nodeagent import linux
+from nodeagent.images import layers
+
+_PAGE = 4000  # mount(2) takes its options in one page
+
+
+def mount(target: Path, lower: Sequence[Path], writable: Path) -> None:
+    """Mounts an overlay at ``target``; ``lower`` has the lowest layer first. ``writable`` is made."""
+    upper, work, empty = writable / "upper", writable / "work", writable / "empty"
+    for path in (upper, work):
+        path.mkdir(parents=True, exist_ok=True)
+    os.chmod(upper, 0o755)
+    if not lower:
+        empty.mkdir(exist_ok=True)
+    elif lower:
+        info = os.stat(lower[-1])
+        os.chmod(upper, info.st_mode & 0o7777)
+        os.chown(upper, info.st_uid, info.st_gid)
+    paths = [str(path) for path in reversed(lower)] or [str(empty)]
+    fds: list[int] = []
+    try:
+        if sum(len(path) + 1 for path in paths) > _PAGE - len(str(upper)) - len(str(work)):
+            fds = [os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for path in paths]
+            paths = [f"/proc/self/fd/{fd}" for fd in fds]
+        options = f"lowerdir={':'.join(paths)},upperdir={upper},workdir={work}"
+        try:
+            # volatile: never sync the upper directory, which does not outlive the container.
+            linux.mount("overlay", target, "overlay", 0, f"{options},volatile")
+        except OSError as error:
+            if error.errno != 22:
+                raise
+            linux.mount("overlay", target, "overlay", 0, options)
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
+def unmount(target: Path) -> None:
+    """Not an error if nothing is mounted there."""
+    linux.umount(target)
+
+
+def discard(writable: Path) -> None:
+    """Removes the writable directory."""
+    layers.remove_tree(None, str(writable))
