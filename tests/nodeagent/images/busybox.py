@@ -10,10 +10,10 @@ import msgspec
 from nodeagent.images import archive
 from nodeagent.images.store import ImageStore, Record
 
-APPLETS = (
-    "cat chmod chown dd df echo env false grep head hostname httpd id ip kill ln ls mkdir mount nc ps pwd rm sh sleep "
-    "stat stty sync tail tee test touch tr true tty umount wc wget"
-).split()
+# busybox's own applets; the image links the names to it.
+APPLETS = tuple(
+    ["cat", "chmod", "chown", "dd", "df", "echo", "env", "false", "grep", "head", "hostname", "httpd", "id", "ip", "kill", "ln", "ls", "mkdir", "mount", "nc", "ping", "ps", "pwd", "rm", "sh", "sleep", "stat", "stty", "sync", "tail", "tee", "test", "touch", "tr", "true", "tty", "umount", "wc", "wget"]
+)
 PASSWD = "root:x:0:0:root:/root:/bin/sh\nweb:x:101:102:web:/home/web:/bin/sh\n"
 GROUP = "root:x:0:\nwww:x:102:\nextra:x:103:web\n"
 
