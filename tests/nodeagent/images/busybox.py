@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import subprocess
 import tarfile
 
 import msgspec
@@ -10,10 +11,6 @@ import msgspec
 from nodeagent.images import archive
 from nodeagent.images.store import ImageStore, Record
 
-# busybox's own applets; the image links the names to it.
-APPLETS = tuple(
-    ["cat", "chmod", "chown", "dd", "df", "echo", "env", "false", "grep", "head", "hostname", "httpd", "id", "ip", "kill", "ln", "ls", "mkdir", "mount", "nc", "ping", "ps", "pwd", "rm", "sh", "sleep", "stat", "stty", "sync", "tail", "tee", "test", "touch", "tr", "true", "tty", "umount", "wc", "wget"]
-)
 PASSWD = "root:x:0:0:root:/root:/bin/sh\nweb:x:101:102:web:/home/web:/bin/sh\n"
 GROUP = "root:x:0:\nwww:x:102:\nextra:x:103:web\n"
 
@@ -29,7 +26,9 @@ def busybox_layer() -> bytes:
         with open("/usr/bin/busybox", "rb") as file:
             member = tar.gettarinfo(fileobj=file, arcname="bin/busybox")
             tar.addfile(member, file)
-        for applet in APPLETS:
+        for applet in subprocess.check_output(["busybox", "--list"], text=True).split():
+            if applet == "busybox":
+                continue
             member = tarfile.TarInfo(f"bin/{applet}")
             member.type, member.linkname = tarfile.SYMTYPE, "busybox"
             tar.addfile(member)
