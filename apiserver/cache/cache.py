@@ -68,7 +68,8 @@ class Cache:
 
     ``history_seconds``, ``history_least``, ``history_most``: how long a watch can start in the past (see History).
     ``buffer``: events that may wait for a watcher before it is dropped. ``wait_seconds``: how long :meth:`current`
-    waits. ``bookmark_seconds``: how often watchers that want bookmarks get one.
+    waits. ``bookmark_seconds``: how often watchers that want bookmarks get one. ``replay``:
+    revisions of history that are taken from the store at the start.
     """
 
     def __init__(
@@ -84,15 +85,18 @@ class Cache:
         buffer: int = 20_000,
         wait_seconds: float = 3.0,
         bookmark_seconds: float = 60.0,
+        replay: int = 1000,
     ) -> None:
         self._world, self._store = world, store
         self._history_seconds, self._history_least, self._history_most = history_seconds, history_least, history_most
         self._buffer, self._wait_seconds, self._bookmark_seconds = buffer, wait_seconds, bookmark_seconds
+        self._replay = replay
         self._resources: dict[str, _Resource] = {}
         self._rest: dict[str, KeyValue] = {}  # keys of no resource: custom ones that are not registered yet, others
         self._revision = 0  # everything up to here is in the cache; 0 until the first load
         self._acknowledged = 0
         self._loaded = asyncio.Event()
+        self._load_until = 0  # the load is done when this revision is reached
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []  # heap by revision
         self._order = 0
         for prefix, extract in resources.items():
@@ -183,8 +187,7 @@ class Cache:
     ) -> Listing:
         """Entries in key order. ``start_after`` is an Entry.key; ``limit`` 0 means all."""
         objects = self._resources[prefix].objects
-        indexed = required_value(fields, objects.index)
-        found = objects.select(namespace, labels, fields, start_after, indexed)
+        found = objects.select(namespace, labels, fields, start_after)
         if not limit:
             return Listing(list(found), self._revision)
         return self._page(objects, found, namespace, limit)
@@ -222,8 +225,9 @@ class Cache:
         after = prefix + start_after if start_after else ""
         past = Objects(prefix, objects.extract)
         entries: list[Entry] = []
+        size = limit and max(limit + 1, 500 if labels or fields else 0)
         while True:
-            page = await self._store.list(under, start_after=after, revision=revision, limit=limit + 1 if limit else 0)
+            page = await self._store.list(under, start_after=after, revision=revision, limit=size)
             for item in page.items:
                 past.put(past.entry(item.key[len(prefix) :], item.value, item.revision, item.created))
             entries += past.select(None, labels, fields, after[len(prefix) :])
@@ -264,8 +268,8 @@ class Cache:
             namespace, name, labels, fields, indexed, after, bookmarks, self._buffer, resource.watchers.discard
         )
         if from_revision is None:
-            found = resource.objects.select(namespace, labels, fields, "", indexed)
-            events = (Event(ADDED, e, e.revision) for e in found if name is None or e.name == name)
+            found = resource.objects.select(namespace, labels, fields, name=name)
+            events = (Event(ADDED, entry, entry.revision) for entry in found)
             watcher.start(chain(events, [Event(BOOKMARK, None, after, True)] if initial_end else []))
         else:
             seen = (c.seen(watcher.selects(c.old), watcher.selects(c.new)) for c in resource.history.after(after))
@@ -280,8 +284,8 @@ class Cache:
         while True:
             try:
                 if not self._loaded.is_set():
-                    await self._load()
-                    self._loaded.set()
+                    self._load_until = await self._load()
+                    self._note_loaded()
                 async for batch in self._store.watch("", self._revision + 1, previous=False):
                     self._apply(batch)
                     backoff.reset()
@@ -293,9 +297,17 @@ class Cache:
                 log.warning("the store is unavailable (%s): trying again in %.2f s", error, delay)
                 await self._world.sleep(delay)
 
-    async def _load(self) -> None:
-        """Takes everything from the store at one revision, and forgets the past: watches end, clients list again."""
-        page = await self._store.list("", limit=1000)
+    async def _load(self) -> int:
+        """Takes everything from the store at one revision, and forgets the past: watches end, clients list again.
+
+        That revision lies a little in the past, if the store still knows it: so the watch that follows fills the
+        history, and clients can go on where they were before a restart. Returns the revision at which it is done.
+        """
+        now = await self._store.current_revision()
+        try:
+            page = await self._store.list("", revision=max(1, now - self._replay), limit=1000)
+        except Compacted:
+            page = await self._store.list("", limit=1000)
         revision, items = page.revision, page.items
         while page.more:
             page = await self._store.list("", start_after=items[-1].key, revision=revision, limit=1000)
@@ -307,14 +319,17 @@ class Cache:
             self._resources[prefix] = _Resource(objects, self._history(revision))
         for item in items:
             found = self._resource(item.key)
-            if found is None:
+            if found is None or not self._set(found, item):
                 self._rest[item.key] = item
-            else:
-                self._set(found, item)
         for resource in old.values():
             for watcher in resource.watchers.all():
                 watcher.close()
         self._advance(revision)
+        return max(now, revision)
+
+    def _note_loaded(self) -> None:
+        if self._revision >= self._load_until:
+            self._loaded.set()
 
     def _apply(self, batch: Batch) -> None:
         now = self._world.monotonic()
@@ -325,6 +340,8 @@ class Cache:
             else:
                 self._apply_event(resource, event, now)
         self._advance(batch.revision)
+        if not self._loaded.is_set():
+            self._note_loaded()
 
     def _apply_event(self, resource: _Resource, event: StoreEvent, now: float) -> None:
         objects = resource.objects
@@ -335,7 +352,11 @@ class Cache:
             if old is None:
                 return
         else:
-            new = objects.entry(key, event.value, event.revision, event.created)
+            try:
+                new = objects.entry(key, event.value, event.revision, event.created)
+            except ValueError as error:
+                log.error("%s is no object: %s", event.key, error)
+                return
             old = objects.put(new)
         change = Change(old, new, event.revision, now)
         resource.history.add(change)
@@ -347,11 +368,17 @@ class Cache:
         else:
             self._rest[event.key] = KeyValue(event.key, event.value, event.revision, event.created)
 
-    def _set(self, resource: _Resource, item: KeyValue) -> None:
+    def _set(self, resource: _Resource, item: KeyValue) -> bool:
+        """Takes an object as it lies in the store; False if it is none."""
         objects = resource.objects
         changed = objects.changed
-        objects.put(objects.entry(item.key[len(objects.prefix) :], item.value, item.revision, item.created))
+        try:
+            objects.put(objects.entry(item.key[len(objects.prefix) :], item.value, item.revision, item.created))
+        except ValueError as error:
+            log.error("%s is no object: %s", item.key, error)
+            return False
         objects.changed = changed
+        return True
 
     def _resource(self, key: str) -> _Resource | None:
         """The resource whose prefix the key has: /registry/<resource>/ or /registry/<group>/<resource>/."""

@@ -168,23 +168,23 @@ class Objects:
         labels: Selector | None = None,
         fields: Selector | None = None,
         start_after: str = "",
-        indexed: str | None = None,
+        name: str | None = None,
     ) -> Iterator[Entry]:
-        """Entries in key order that match everything given. ``indexed``: the value of the indexed field, if known."""
-        entries = self._entries if indexed is None else self._indexed.get(indexed, {})
+        """Entries in key order that match everything given; goes through as few as the selectors allow."""
+        name = name or required_value(fields, "metadata.name")
+        namespace = namespace or required_value(fields, "metadata.namespace")
+        value = required_value(fields, self.index)
         found: Iterator[Entry] | Sequence[Entry]
-        if not entries:
-            return iter(())
-        if namespace or start_after:
-            low, high = (f"{namespace}/", f"{namespace}0") if namespace else ("", None)  # "0" comes next to "/"
-            beyond = start_after >= low and bool(start_after)
-            keys = entries.irange(start_after if beyond else low, high, (not beyond, False))
-            found = (entries[key] for key in keys)
+        one = self._entries.get(f"{namespace}/{name}" if namespace else name) if name else None
+        if name and (namespace or one is not None):
+            found = [one] if one is not None and one.key > start_after else []
         else:
-            found = iter(entries.values())
-        if labels is not None:
+            found = _range(self._entries if value is None else self._indexed.get(value), namespace, start_after)
+            if name:
+                found = (entry for entry in found if entry.name == name)
+        if labels is not None and not labels.empty:
             found = (entry for entry in found if labels.matches(entry.labels))
-        if fields is not None:
+        if fields is not None and not fields.empty:
             found = (entry for entry in found if fields.matches(field_values(entry)))
         return iter(found)
 
@@ -194,6 +194,17 @@ class Objects:
         end = self._entries.bisect_left(f"{namespace}0") if namespace else len(self._entries)
         at: int = self._entries.bisect_right(low)
         return max(0, int(end) - at)
+
+
+def _range(entries: SortedDict | None, namespace: str | None, start_after: str) -> Iterator[Entry]:
+    """Entries by key, of one namespace only if given, behind ``start_after``."""
+    if not entries:
+        return iter(())
+    if not namespace and not start_after:
+        return iter(entries.values())
+    low, high = (f"{namespace}/", f"{namespace}0") if namespace else ("", None)  # "0" comes next to "/"
+    beyond = bool(start_after) and start_after >= low
+    return (entries[key] for key in entries.irange(start_after if beyond else low, high, (not beyond, False)))
 
 
 def field_values(entry: Entry) -> dict[str, str]:

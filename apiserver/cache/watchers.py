@@ -38,7 +38,8 @@ class Watcher:
         self.bookmarks = bookmarks
         self.closed = False
         self.overflowed = False
-        self._labels, self._fields = labels, fields
+        self._labels = None if labels is None or labels.empty else labels
+        self._fields = None if fields is None or fields.empty else fields
         self._limit = limit
         self._forget = forget
         self._buffer: list[Event] = []

@@ -33,7 +33,10 @@ def test_defaults() -> None:
      ("a@sha256:" + "0" * 64, "IfNotPresent")],
 )  # fmt: skip
 def test_pull_policy(image: str, policy: str) -> None:
-    assert created(PODS, pod(containers=[{"name": "a", "image": image}]))["spec"]["containers"][0]["imagePullPolicy"] == policy
+    assert (
+        created(PODS, pod(containers=[{"name": "a", "image": image}]))["spec"]["containers"][0]["imagePullPolicy"]
+        == policy
+    )
 
 
 def c(**more: object) -> dict[str, object]:
