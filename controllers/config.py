@@ -1,0 +1,105 @@
+"""The knobs, named as kube-controller-manager's flags and read from ``--set name=value`` with Go's durations."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of a Go duration: ``1h30m``, ``40s``, ``100ms``, ``0``. Raises ValueError."""
+    if text in ("0", "+0", "-0"):
+        return 0.0
+    body = text.lstrip("+-")
+    if not body or _DURATION.sub("", body):
+        raise ValueError(f"invalid duration {text!r}")
+    total = sum(float(number) * _UNITS[unit] for number, unit in _DURATION.findall(body))
+    return -total if text.startswith("-") else total
+
+
+def _duration(default: float, description: str) -> Any:
+    return field(default=default, metadata={"duration": True, "description": description})
+
+
+def _knob(default: Any, description: str) -> Any:
+    return field(default=default, metadata={"description": description})
+
+
+@dataclass(frozen=True)
+class Config:
+    """Defaults are Kubernetes'. Durations are in seconds."""
+
+    controllers: str = _knob("*", "controllers to run: '*' for all, 'name' one, '-name' not this one; comma-separated")
+    concurrent_syncs: int = _knob(10, "objects of a kind that one controller works on at the same time")
+    leader_elect: bool = _knob(False, "run only while holding the Lease kube-system/kube-controller-manager")
+    leader_elect_lease_duration: float = _duration(15, "how long others wait after the leader's last sign of life")
+    leader_elect_renew_deadline: float = _duration(10, "how long the leader tries to renew before it gives up")
+    leader_elect_retry_period: float = _duration(2, "time between attempts to become leader or to renew")
+
+    node_monitor_period: float = _duration(5, "how often the health of nodes is looked at")
+    node_monitor_grace_period: float = _duration(40, "silence after which a node counts as unhealthy")
+    node_startup_grace_period: float = _duration(60, "the same for a node that has never reported")
+    node_eviction_rate: float = _knob(0.1, "nodes a second, in each zone, whose pods may start to be evicted")
+    secondary_node_eviction_rate: float = _knob(0.01, "the same in a zone that is partly down")
+    unhealthy_zone_threshold: float = _knob(0.55, "fraction of NotReady nodes from which a zone is partly down")
+    large_cluster_size_threshold: int = _knob(50, "zones up to this size stop evicting when partly down")
+
+    terminated_pod_gc_threshold: int = _knob(12500, "finished pods that are kept before the oldest are deleted; 0: all")
+    pod_gc_quarantine: float = _duration(40, "how long a node must be gone before pods bound to it are deleted")
+
+    allocate_node_cidrs: bool = _knob(True, "give every node a pod CIDR")
+    cluster_cidr: str = _knob("10.244.0.0/16", "range of pod addresses; two ranges, comma-separated, for dual stack")
+    service_cluster_ip_range: str = _knob("", "range of service addresses, kept out of pod CIDRs")
+    node_cidr_mask_size: int = _knob(0, "prefix length of a node's pod CIDR (0: 24 for IPv4, 64 for IPv6)")
+    node_cidr_mask_size_ipv4: int = _knob(0, "the same for IPv4 in dual stack")
+    node_cidr_mask_size_ipv6: int = _knob(0, "the same for IPv6 in dual stack")
+
+    root_ca_file: str = _knob("", "CA published as kube-root-ca.crt; default: the kubeconfig's CA")
+    max_endpoints_per_slice: int = _knob(100, "most endpoints in one EndpointSlice")
+    enable_garbage_collector: bool = _knob(True, "delete objects whose owners are gone")
+
+    def with_settings(self, settings: Iterable[str]) -> Config:
+        """A copy with ``name=value`` settings applied. Raises ValueError for unknown names and malformed values."""
+        known = {f.name.replace("_", "-"): f for f in fields(self)}
+        values: dict[str, Any] = {}
+        for setting in settings:
+            name, equals, text = setting.partition("=")
+            knob = known.get(name.strip())
+            if knob is None or not equals:
+                raise ValueError(f"unknown setting {setting!r}: expected NAME=VALUE with NAME one of {', '.join(known)}")
+            try:
+                values[knob.name] = _read(knob.default, bool(knob.metadata.get("duration")), text.strip())
+            except ValueError as error:
+                raise ValueError(f"setting {name}: {error}") from None
+        return replace(self, **values)
+
+    def enabled(self, name: str) -> bool:
+        """Whether a controller is to run. What is named wins over ``*``."""
+        words = [w.strip() for w in self.controllers.split(",") if w.strip()]
+        if name in words:
+            return True
+        return f"-{name}" not in words and "*" in words
+
+
+def _read(default: Any, duration: bool, text: str) -> Any:
+    if duration:
+        return parse_duration(text)
+    if isinstance(default, bool):
+        if text.lower() in ("true", "t", "1", "false", "f", "0"):
+            return text.lower() in ("true", "t", "1")
+        raise ValueError(f"{text!r} is neither true nor false")
+    return type(default)(text)
+
+
+def describe() -> str:
+    """All knobs with their defaults, for --help."""
+    lines = []
+    for knob in fields(Config):
+        shown = f"{knob.default:g}s" if knob.metadata.get("duration") else knob.default
+        lines.append(f"  {knob.name.replace('_', '-')}={shown}\n      {knob.metadata['description']}")
+    return "\n".join(lines)

@@ -1,0 +1,142 @@
+"""The pattern of every controller: informers put keys into a queue, workers bring one key at a time to order.
+
+``reconcile(key)`` reads the caches and works whatever events were missed. It raises when something failed: the key
+then comes again, later each time. It returns the seconds after which it wants to look again even if nothing happens,
+or None.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, TypeVar
+
+from controllers.config import Config
+from controllers.metrics import Metrics
+from navarch.api.errors import Conflict, NotFound, StatusError
+from navarch.api.pods import controller_of
+from navarch.api.types.base import Struct
+from navarch.client.client import Client
+from navarch.client.events import EventRecorder
+from navarch.client.informer import Index, Informer, SharedInformers, key_of
+from navarch.client.queue import WorkQueue
+from navarch.client.transport import TransportError
+from navarch.world import World
+
+S = TypeVar("S", bound=Struct)
+T = TypeVar("T")
+
+BY_CONTROLLER = "controller"
+"""Index of objects by the uid of their controller; those without one under :func:`orphans` of their namespace."""
+
+
+def orphans(namespace: str | None) -> str:
+    return f"/{namespace or ''}"
+
+
+def by_controller(obj: Any) -> list[str]:
+    ref = controller_of(obj.metadata)
+    return [ref.uid if ref is not None else orphans(obj.metadata.namespace)]
+
+
+def key(obj: Any) -> str:
+    return key_of(obj.metadata.namespace, obj.metadata.name)
+
+
+class Context:
+    """What all controllers of one process share."""
+
+    def __init__(self, client: Client, world: World, config: Config, informers: SharedInformers) -> None:
+        self.client, self.world, self.config, self.informers = client, world, config, informers
+        self.metrics = Metrics()
+        self.recorders: dict[str, EventRecorder] = {}
+
+    def recorder(self, component: str) -> EventRecorder:
+        """Tells events in the name of ``component``; run by the manager."""
+        if component not in self.recorders:
+            self.recorders[component] = EventRecorder(self.client, self.world, component)
+        return self.recorders[component]
+
+
+class Controller:
+    """Base of all controllers. A subclass asks for its informers in ``__init__`` and implements ``reconcile``."""
+
+    name: ClassVar[str] = ""
+    """As in kube-controller-manager's --controllers."""
+    workers: ClassVar[int] = 0
+    """How many keys at a time; 0: as the knob concurrent-syncs says."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.client, self.world, self.config = context.client, context.world, context.config
+        self.log = logging.getLogger(f"controllers.{self.name}")
+        self.queue: WorkQueue[str] = WorkQueue(context.world)
+        self._informers: list[Informer[Any]] = []
+        context.metrics.watch_queue(self.name, self.queue)
+
+    def informer(self, struct: type[S], indexers: Mapping[str, Index[S]] | None = None) -> Informer[S]:
+        """The shared informer of a kind; the controller starts working only when it has synced."""
+        informer = self.context.informers.informer(struct, indexers=indexers)
+        if informer not in self._informers:
+            self._informers.append(informer)
+        return informer
+
+    def enqueue(self, obj: Any) -> None:
+        self.queue.add(key(obj))
+
+    def enqueues(self, informer: Informer[T], only: Callable[[T], bool] | None = None) -> None:
+        """Every change of an object of ``informer`` queues its key."""
+
+        def handler(kind: str, old: T | None, new: T) -> None:
+            if only is None or only(new):
+                self.enqueue(new)
+
+        informer.add_handler(handler)
+
+    async def reconcile(self, key: str) -> float | None:
+        raise NotImplementedError
+
+    async def run(self) -> None:
+        """Works until cancelled."""
+        await self.synced()
+        async with self.world.task_group() as group:
+            for i in range(self.workers or self.config.concurrent_syncs):
+                group.start(self._work(), name=f"{self.name} {i}")
+
+    async def synced(self) -> None:
+        for informer in self._informers:
+            await informer.wait_synced()
+
+    async def _work(self) -> None:
+        while True:
+            found = await self.queue.get()
+            began = self.world.monotonic()
+            try:
+                again = await self.reconcile(found)
+            except Exception as error:
+                self._failed(found, error)
+            else:
+                self.queue.forget(found)
+                if again is not None:
+                    self.queue.add_after(found, again)
+            finally:
+                self.queue.done(found)
+                self.context.metrics.worked(self.name, self.world.monotonic() - began)
+
+    def _failed(self, found: str, error: Exception) -> None:
+        self.context.metrics.retried(self.name)
+        if isinstance(error, Conflict | NotFound):  # the cache was behind; it catches up by itself
+            self.log.debug("%s: %s", found, error)
+        elif isinstance(error, StatusError | TransportError):
+            self.log.warning("%s: %s", found, error)
+        else:
+            self.log.error("%s: a mistake in the controller", found, exc_info=error)
+        self.queue.add_rate_limited(found)
+
+
+def namespace_is_terminating(error: Exception) -> bool:
+    """A create was refused because the namespace is going away: nothing that retrying would help."""
+    if not isinstance(error, StatusError):
+        return False
+    causes = error.details.get("causes") or ()
+    return any(cause.get("reason") == "NamespaceTerminating" for cause in causes)

@@ -1,0 +1,81 @@
+"""Who controls what: adopting objects that match a selector and have no controller, releasing those that no longer match."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+
+from navarch.api.pods import controller_of
+from navarch.api.types import meta_v1
+
+JSON = dict[str, Any]
+
+
+class HasMetadata(Protocol):
+    metadata: meta_v1.ObjectMeta
+
+
+T = TypeVar("T", bound=HasMetadata)
+
+
+class Claim(NamedTuple, Generic[T]):
+    """``mine`` are controlled already; ``adopt`` should become mine; ``release`` should not be mine any more."""
+
+    mine: list[T]
+    adopt: list[T]
+    release: list[T]
+
+
+def claim(owner: HasMetadata, matches: Callable[[T], bool], objects: Iterable[T]) -> Claim[T]:
+    """Sorts objects of the owner's namespace. An owner that is being deleted neither adopts nor releases."""
+    out: Claim[T] = Claim([], [], [])
+    leaving = owner.metadata.deletion_timestamp is not None
+    for obj in objects:
+        ref = controller_of(obj.metadata)
+        if ref is not None:
+            if ref.uid != owner.metadata.uid:
+                continue
+            if matches(obj):
+                out.mine.append(obj)
+            elif not leaving:
+                out.release.append(obj)
+        elif not leaving and obj.metadata.deletion_timestamp is None and matches(obj):
+            out.adopt.append(obj)
+    return out
+
+
+def reference(owner: HasMetadata, api_version: str, kind: str) -> meta_v1.OwnerReference:
+    """The owner reference of a controller, blocking its foreground deletion."""
+    return meta_v1.OwnerReference(
+        api_version=api_version,
+        kind=kind,
+        name=owner.metadata.name or "",
+        uid=owner.metadata.uid or "",
+        controller=True,
+        block_owner_deletion=True,
+    )
+
+
+def _patch(obj: HasMetadata, references: list[meta_v1.OwnerReference]) -> JSON:
+    # The whole list goes into a merge patch; the resource version keeps us from undoing what somebody else just did.
+    import msgspec
+
+    meta = obj.metadata
+    listed = [msgspec.to_builtins(r) for r in references]
+    return {
+        "metadata": {
+            "uid": meta.uid,
+            "resourceVersion": meta.resource_version,
+            "ownerReferences": listed or None,
+        }
+    }
+
+
+def adoption_patch(obj: HasMetadata, ref: meta_v1.OwnerReference) -> JSON:
+    """Merge patch that makes ``ref`` the controller of ``obj``."""
+    return _patch(obj, [*(r for r in obj.metadata.owner_references or () if r.uid != ref.uid), ref])
+
+
+def release_patch(obj: HasMetadata, owner_uid: str) -> JSON:
+    """Merge patch that takes away the reference to ``owner_uid``."""
+    return _patch(obj, [r for r in obj.metadata.owner_references or () if r.uid != owner_uid])
