@@ -41,7 +41,7 @@ class Config:
     leader_elect_renew_deadline: float = _duration(10, "how long the leader tries to renew before it gives up")
     leader_elect_retry_period: float = _duration(2, "time between attempts to become leader or to renew")
 
-    node_monitor_period: float = _duration(5, "how often the health of nodes is looked at")
+    node_monitor_period: float = _duration(5, "accepted, not needed: silence is noticed when the grace period ends")
     node_monitor_grace_period: float = _duration(40, "silence after which a node counts as unhealthy")
     node_startup_grace_period: float = _duration(60, "the same for a node that has never reported")
     node_eviction_rate: float = _knob(0.1, "nodes a second, in each zone, whose pods may start to be evicted")

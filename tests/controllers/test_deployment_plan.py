@@ -337,7 +337,7 @@ def test_a_broken_update_keeps_the_old_pods_and_is_cleaned_up_by_the_next() -> N
     cluster.change(template=template("v3"))
     for _ in range(3):
         cluster.reconcile()
-    broken = [rs for rs in cluster.sets.values() if rs.metadata.name != old][0]
+    broken = next(rs for rs in cluster.sets.values() if rs.metadata.name != old)
     assert sizes.size(broken) == 0
 
 

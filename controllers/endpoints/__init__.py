@@ -1,0 +1,5 @@
+"""Which pods stand behind which service, as EndpointSlices and, for old clients, as Endpoints.
+
+:mod:`~controllers.endpoints.members` tells what a pod contributes to a service, ``slices`` packs that into slices with as
+few writes as possible, ``subsets`` into one Endpoints object; ``selecting`` follows services and pods for both.
+"""

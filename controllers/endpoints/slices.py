@@ -1,0 +1,211 @@
+"""Packing a service's endpoints into slices with as few writes as possible: a pure plan.
+
+Endpoints stay in the slice they are in; changed ones are written there; new ones go first into slices that must be
+written anyway, then into one existing slice with room for all of them, and only then into new slices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from controllers.endpoints import members
+from controllers.endpoints.members import Port, Ports
+from controllers.ownership import reference
+from navarch.api.types import core_v1, discovery_v1, meta_v1
+
+Endpoint = discovery_v1.Endpoint
+EndpointSlice = discovery_v1.EndpointSlice
+
+SERVICE_NAME = "kubernetes.io/service-name"
+MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
+MANAGER = "endpointslice-controller.k8s.io"
+RESERVED = (SERVICE_NAME, MANAGED_BY, members.HEADLESS)
+
+
+@dataclass
+class Plan:
+    create: list[EndpointSlice] = field(default_factory=list)
+    update: list[EndpointSlice] = field(default_factory=list)
+    delete: list[EndpointSlice] = field(default_factory=list)
+
+
+def plan(
+    service: core_v1.Service,
+    pods: Sequence[core_v1.Pod],
+    zones: Mapping[str, str | None],
+    slices: Sequence[EndpointSlice],
+    *,
+    most: int = 100,
+    trigger: str | None = None,
+) -> Plan:
+    """``zones`` holds the zone (or None) of every node that exists; pods on other nodes are left out.
+
+    ``most`` is the largest slice; ``trigger`` the time of the change, noted on what is written.
+    """
+    out = Plan()
+    present = {s.address_type for s in slices}
+    wanted_families = members.families(service)
+    for family in wanted_families:
+        existing = sorted((s for s in slices if s.address_type == family), key=lambda s: s.metadata.name or "")
+        _plan_family(out, service, _wanted(service, pods, zones, family), existing, family, most, trigger)
+    for family in sorted(present - set(wanted_families)):
+        out.delete += [s for s in slices if s.address_type == family]
+    return out
+
+
+def _wanted(
+    service: core_v1.Service, pods: Sequence[core_v1.Pod], zones: Mapping[str, str | None], family: str
+) -> dict[Ports, dict[str, Endpoint]]:
+    """Endpoints by identity, grouped by the ports they serve."""
+    out: dict[Ports, dict[str, Endpoint]] = {}
+    publish = bool(service.spec.publish_not_ready_addresses)
+    for pod in sorted(pods, key=lambda p: p.metadata.name or ""):
+        ip = members.address(pod, family)
+        if ip is None or not members.takes_part(pod, terminating=True):
+            continue
+        node = pod.spec.node_name or ""
+        if node not in zones and not publish:
+            continue
+        made = members.endpoint(service, pod, ip, zones.get(node))
+        out.setdefault(members.ports(service, pod), {})[_identity(made)] = made
+    return out
+
+
+def _identity(endpoint: Endpoint) -> str:
+    ref = endpoint.target_ref
+    return f"{ref.uid if ref is not None else ''} {','.join(endpoint.addresses)} {endpoint.hostname or ''}"
+
+
+def ports_of(slice_: EndpointSlice) -> Ports:
+    found = [Port(p.name or "", p.protocol or "TCP", p.port or 0, p.app_protocol) for p in slice_.ports or ()]
+    return tuple(sorted(found, key=lambda p: (p.name, p.protocol, p.port)))
+
+
+def _labels(service: core_v1.Service) -> dict[str, str]:
+    out = {k: v for k, v in (service.metadata.labels or {}).items() if k not in RESERVED}
+    out[SERVICE_NAME] = service.metadata.name or ""
+    out[MANAGED_BY] = MANAGER
+    if members.is_headless(service):
+        out[members.HEADLESS] = ""
+    return out
+
+
+def _plan_family(
+    out: Plan,
+    service: core_v1.Service,
+    wanted: dict[Ports, dict[str, Endpoint]],
+    existing: Sequence[EndpointSlice],
+    family: str,
+    most: int,
+    trigger: str | None,
+) -> None:
+    labels = _labels(service)
+    groups: dict[Ports, list[EndpointSlice]] = {ports: [] for ports in wanted}
+    for slice_ in existing:
+        groups.setdefault(ports_of(slice_), []).append(slice_)
+    written: list[tuple[EndpointSlice, Ports, list[Endpoint]]] = []
+    emptied: list[EndpointSlice] = []
+    fresh: list[tuple[Ports, list[Endpoint]]] = []
+    for ports, slices in groups.items():
+        packed = _pack(slices, wanted.get(ports, {}), labels, most)
+        for slice_, endpoints in packed.update:
+            if endpoints:
+                written.append((slice_, ports, endpoints))
+            else:
+                emptied.append(slice_)
+        fresh += [(ports, chunk) for chunk in packed.create]
+    if not fresh and len(emptied) == len(existing):  # a service always has a slice, so that watchers know it is empty
+        keep = next((s for s in emptied if not s.ports and not s.endpoints and s.metadata.labels == labels), None)
+        if keep is not None:
+            emptied.remove(keep)
+        else:
+            fresh.append(((), []))
+    while fresh and emptied:  # one update instead of a deletion and a creation
+        ports, endpoints = fresh.pop(0)
+        written.append((emptied.pop(0), ports, endpoints))
+    out.update += [_rewrite(s, labels, ports, endpoints, trigger) for s, ports, endpoints in written]
+    out.create += [_make(service, labels, ports, endpoints, family, trigger) for ports, endpoints in fresh]
+    out.delete += emptied
+
+
+@dataclass
+class _Packing:
+    update: list[tuple[EndpointSlice, list[Endpoint]]]
+    create: list[list[Endpoint]]
+
+
+def _pack(
+    slices: Sequence[EndpointSlice], wanted: Mapping[str, Endpoint], labels: Mapping[str, str], most: int
+) -> _Packing:
+    """Distributes ``wanted`` over slices of the same ports."""
+    left = dict(wanted)
+    touched: list[tuple[EndpointSlice, list[Endpoint]]] = []
+    untouched: list[tuple[EndpointSlice, list[Endpoint]]] = []
+    for slice_ in slices:
+        kept: list[Endpoint] = []
+        for old in slice_.endpoints or ():
+            new = left.pop(_identity(old), None)
+            if new is not None and len(kept) < most:
+                kept.append(new)
+            elif new is not None:
+                left[_identity(new)] = new
+        same = kept == list(slice_.endpoints or ()) and kept and slice_.metadata.labels == labels
+        (untouched if same else touched).append((slice_, kept))
+    rest = list(left.values())
+    for _, kept in sorted(touched, key=lambda t: -len(t[1])):
+        while rest and len(kept) < most:
+            kept.append(rest.pop(0))
+    if rest:
+        roomy = [t for t in untouched if len(t[1]) + len(rest) <= most]
+        if roomy and len(rest) < most:
+            slice_, kept = max(roomy, key=lambda t: len(t[1]))
+            touched.append((slice_, kept + rest))
+            rest = []
+    return _Packing(touched, [rest[i : i + most] for i in range(0, len(rest), most)])
+
+
+def _ports(ports: Ports) -> list[discovery_v1.EndpointPort]:
+    return [
+        discovery_v1.EndpointPort(name=p.name, protocol=p.protocol, port=p.port, app_protocol=p.app_protocol)
+        for p in ports
+    ]
+
+
+def _annotations(old: Mapping[str, str] | None, trigger: str | None) -> dict[str, str] | None:
+    out = {k: v for k, v in (old or {}).items() if k != members.LAST_CHANGE}
+    if trigger is not None:
+        out[members.LAST_CHANGE] = trigger
+    return out or None
+
+
+def _rewrite(
+    slice_: EndpointSlice, labels: dict[str, str], ports: Ports, endpoints: list[Endpoint], trigger: str | None
+) -> EndpointSlice:
+    meta = slice_.metadata
+    metadata = msgspec.structs.replace(meta, labels=labels, annotations=_annotations(meta.annotations, trigger))
+    return msgspec.structs.replace(slice_, metadata=metadata, ports=_ports(ports), endpoints=endpoints)
+
+
+def _make(
+    service: core_v1.Service,
+    labels: dict[str, str],
+    ports: Ports,
+    endpoints: list[Endpoint],
+    family: str,
+    trigger: str | None,
+) -> EndpointSlice:
+    return EndpointSlice(
+        metadata=meta_v1.ObjectMeta(
+            generate_name=f"{service.metadata.name}-",
+            namespace=service.metadata.namespace,
+            labels=labels,
+            annotations=_annotations(None, trigger),
+            owner_references=[reference(service, "v1", "Service")],
+        ),
+        address_type=family,
+        ports=_ports(ports),
+        endpoints=endpoints,
+    )

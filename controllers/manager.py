@@ -1,0 +1,109 @@
+"""All controllers in one process, on shared informers; as leader among several processes if asked to be."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from controllers.config import Config
+from controllers.controller import Context, Controller
+from controllers.deployment.controller import DeploymentController
+from controllers.endpoints.endpoints import EndpointsController
+from controllers.endpoints.endpointslice import EndpointSliceController
+from controllers.nodes.eviction import TaintEvictionController
+from controllers.nodes.ipam import NodeIPAMController
+from controllers.nodes.lifecycle import NodeLifecycleController
+from controllers.nodes.podgc import PodGCController
+from controllers.replicaset.controller import ReplicaSetController
+from controllers.rootca import RootCAController
+from controllers.serviceaccount import ServiceAccountController
+from navarch.client.client import Client
+from navarch.client.informer import SharedInformers
+from navarch.client.leader import LeaderElector
+from navarch.world import World, name_suffix
+
+log = logging.getLogger(__name__)
+
+LEASE = ("kube-system", "kube-controller-manager")
+
+Factory = Callable[[Context], Controller]
+
+
+def _root_ca(bundle: str) -> Factory:
+    return lambda context: RootCAController(context, bundle)
+
+
+class Manager:
+    """``Manager(client, world, config).run()`` works until cancelled.
+
+    ``root_ca`` is the PEM text of the CA that pods get to know the API server by; without it that controller stays
+    away. ``identity`` names this process in the leader's Lease.
+    """
+
+    def __init__(
+        self, client: Client, world: World, config: Config | None = None, *, root_ca: str = "", identity: str = ""
+    ) -> None:
+        self.client, self.world = client, world
+        self.config = config or Config()
+        self.root_ca = root_ca
+        self.identity = identity or f"controllers_{name_suffix(world, 8)}"
+        self.informers = SharedInformers(client, world)
+        self.context = Context(client, world, self.config, self.informers)
+        self.leading = False
+        self.controllers: list[Controller] = []
+
+    @property
+    def ready(self) -> bool:
+        """Working with complete caches, or waiting to become leader."""
+        return not self.leading or self.informers.synced
+
+    def factories(self) -> dict[str, Factory]:
+        """All controllers by name, in the order in which they start."""
+        out: dict[str, Factory] = {
+            c.name: c
+            for c in (
+                ServiceAccountController,
+                NodeIPAMController,
+                NodeLifecycleController,
+                TaintEvictionController,
+                PodGCController,
+                ReplicaSetController,
+                DeploymentController,
+                EndpointSliceController,
+                EndpointsController,
+            )
+        }
+        if self.root_ca:
+            out[RootCAController.name] = _root_ca(self.root_ca)
+        if not self.config.allocate_node_cidrs:
+            del out[NodeIPAMController.name]
+        return out
+
+    async def run(self) -> None:
+        """Runs the controllers; with the knob leader-elect only while leading. Raises LeadershipLost."""
+        if not self.config.leader_elect:
+            await self._work()
+            return
+        elector = LeaderElector(
+            self.client,
+            self.world,
+            *LEASE,
+            self.identity,
+            lease_duration=self.config.leader_elect_lease_duration,
+            renew_deadline=self.config.leader_elect_renew_deadline,
+            retry_period=self.config.leader_elect_retry_period,
+        )
+        await elector.run(self._work)
+
+    async def _work(self) -> None:
+        self.leading = True
+        self.controllers = [
+            make(self.context) for name, make in self.factories().items() if self.config.enabled(name)
+        ]
+        log.info("running %s", ", ".join(c.name for c in self.controllers))
+        async with self.world.task_group() as group:
+            group.start(self.informers.run(), name="informers")
+            for component, recorder in self.context.recorders.items():
+                group.start(recorder.run(), name=f"events of {component}")
+            for controller in self.controllers:
+                group.start(controller.run(), name=controller.name)
