@@ -51,11 +51,7 @@ async def serving(manager: Manager, address: tuple[str, int] | str) -> AsyncIter
     runner = web.AppRunner(_application(manager), access_log=None)
     await runner.setup()
     try:
-        site: web.BaseSite
-        if isinstance(address, str):
-            site = web.UnixSite(runner, address)
-        else:
-            site = web.TCPSite(runner, *address)
+        site = web.UnixSite(runner, address) if isinstance(address, str) else web.TCPSite(runner, *address)
         await site.start()
         yield
     finally:

@@ -48,7 +48,7 @@ def main(argv: list[str]) -> int:
         if config.allocate_node_cidrs:
             pools(config)
         cluster = kubeconfig.load(arguments.kubeconfig)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, kubeconfig.KubeconfigError) as error:
         log.error("%s", error)
         return 2
     world = RealWorld()
@@ -92,9 +92,4 @@ def _root_ca(config: Config, cluster: kubeconfig.Config) -> str:
     """The bundle to publish: the file of the knob root-ca-file, else the CA that the kubeconfig trusts."""
     if config.root_ca_file:
         return pathlib.Path(config.root_ca_file).read_text()
-    return ca_of(cluster)
-
-
-def ca_of(cluster: kubeconfig.Config) -> str:
-    data = cluster.certificate_authority
-    return data.decode() if isinstance(data, bytes) else (data or "")
+    return cluster.ca.decode()

@@ -96,6 +96,15 @@ class NodeLifecycleController(Controller):
 
     # Work
 
+    async def synced(self) -> None:
+        """All nodes are counted before any is judged: else the first sick one would pass for a whole zone."""
+        await super().synced()
+        now = self.world.monotonic()
+        for node in self.nodes.list():
+            if health.has_reported(node):
+                ready = health.readiness(node) == "True"
+                self.zones.observe(node.metadata.name or "", zones.zone_of(node), ready, now)
+
     async def reconcile(self, key: str) -> float | None:
         node = self.nodes.get(None, key)
         if node is None:

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controllers.deployment import plan as planning
-from controllers.deployment import revisions, sizes, status
+from controllers.deployment import revisions, sizes
 from controllers.deployment.plan import Create, Delete, Update, plan
 from navarch.api.conditions import get_condition
+from navarch.api.times import format_time
 from navarch.api.types import apps_v1, core_v1, meta_v1
 
 NOW = 1_700_000_000.0
@@ -82,7 +83,7 @@ class Cluster:
                 assert name not in self.sets
                 rs.metadata.uid = f"uid-{name}"
                 rs.metadata.generation = 1
-                rs.metadata.creation_timestamp = status.format_time(self.now)
+                rs.metadata.creation_timestamp = format_time(self.now)
                 self.sets[name], self.pods[name] = rs, []
                 self.events += events
             case Update(old, new, events):
@@ -217,7 +218,7 @@ def test_proportional_sizes_add_up(parts: list[int], after: int, surge: int) -> 
     for i, part in enumerate(parts):
         rs = planning.new_replica_set(deployment(image=f"v{i}"))
         rs.spec.replicas = part
-        rs.metadata.creation_timestamp = status.format_time(NOW + i)
+        rs.metadata.creation_timestamp = format_time(NOW + i)
         rs.metadata.annotations = revisions.replica_annotations(before)
         sets.append(rs)
     out = sizes.proportional(d, sets)
