@@ -25,8 +25,8 @@ FAST_FAILOVER = {
     "controllers.secondary-node-eviction-rate": "100",
     "apiserver.default-not-ready-toleration-seconds": "2",
     "apiserver.default-unreachable-toleration-seconds": "2",
-    "agent.node-status-update-frequency": "1s",
-    "agent.node-lease-duration": "4s",
+    "agent.node-status-update-frequency": "1",
+    "agent.node-lease-duration-seconds": "4",
 }
 
 
