@@ -16,17 +16,24 @@ node = typer.Typer(help="Add, remove, stop, start, partition and heal nodes of a
 NodeName = Annotated[str, typer.Argument(metavar="NAME")]
 
 
+NODES_HELP = "How many nodes a new lab gets; 0 is the control plane alone."
+STORE_HELP = "etcd or sqlite; default: etcd if it is installed."
+FAILOVER_HELP = "fast: pods of a dead node are replaced in seconds; default: as Kubernetes, minutes."
+SET_HELP = "A component's flag, such as controllers.node-monitor-grace-period=20s."
+CPU_HELP = "CPU of each node, such as 500m; default: a share of the machine."
+
+
 @app.command()
 def up(
     lab: LabOption = "default",
-    nodes: Annotated[int | None, typer.Option(help="How many nodes a new lab gets; 0 is the control plane alone.", show_default="3", min=0)] = None,
-    store: Annotated[str | None, typer.Option(help="etcd or sqlite; default: etcd if it is installed.")] = None,
-    node_cpu: Annotated[str, typer.Option(help="CPU of each node, such as 500m; default: a share of the machine.")] = "",
+    nodes: Annotated[int | None, typer.Option(help=NODES_HELP, show_default="3", min=0)] = None,
+    store: Annotated[str | None, typer.Option(help=STORE_HELP)] = None,
+    node_cpu: Annotated[str, typer.Option(help=CPU_HELP)] = "",
     node_memory: Annotated[str, typer.Option(help="Memory of each node, such as 2Gi.")] = "",
-    failover: Annotated[str | None, typer.Option(help="fast: pods of a dead node are replaced in seconds; default: as Kubernetes, minutes.")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="COMPONENT.FLAG=VALUE", help="A component's flag, such as controllers.node-monitor-grace-period=20s.")] = None,
+    failover: Annotated[str | None, typer.Option(help=FAILOVER_HELP)] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="COMPONENT.FLAG=VALUE", help=SET_HELP)] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
-) -> None:  # fmt: skip
+) -> None:
     """Start a lab, or what of it does not run."""
     from lab.cluster import Cluster
 
@@ -48,13 +55,11 @@ def up(
         )
         progress.finish()
         if not quiet:
-            count = len(cluster.known.nodes)
-            print(
-                f'lab "{lab}" is up: {count} node{"" if count == 1 else "s"}, {cluster.known.store}, {cluster.server} ({progress.total:.1f} s)'
-            )
-            print(
-                f"\n  export KUBECONFIG={cluster.paths.kubeconfig}\n  kubectl get nodes\n\nor, without kubectl:  navarch get nodes{cluster.lab_flag}"
-            )
+            count, flag = len(cluster.known.nodes), cluster.lab_flag
+            what = f"{count} node{'' if count == 1 else 's'}, {cluster.known.store}, {cluster.server}"
+            print(f'lab "{lab}" is up: {what} ({progress.total:.1f} s)\n')
+            print(f"  export KUBECONFIG={cluster.paths.kubeconfig}\n  kubectl get nodes\n")
+            print(f"or, without kubectl:  navarch get nodes{flag}")
 
 
 @app.command()
@@ -107,9 +112,14 @@ def status(
         print(json.dumps(found, indent=2))
         return
     print(f"lab {found['lab']}: {'running' if found['running'] else 'down'}")
-    print(
-        f"server      {found['server']}\nstore       {found['store']['kind']}\nkubeconfig  {found['kubeconfig']}\nlogs        {found['logs']}\n"
-    )
+    for label, value in (
+        ("server", found["server"]),
+        ("store", found["store"]["kind"]),
+        ("kubeconfig", found["kubeconfig"]),
+        ("logs", found["logs"]),
+    ):
+        print(f"{label:12}{value}")
+    print()
     table(["NODE", "POWER", "LINK", "ADDRESS", "PODS", "CPU", "MEMORY"], [
         [n["name"], n["power"], "partitioned" if n["partitioned"] else "up", n["address"], n["podCIDR"], n["cpu"], n["memory"]]
         for n in found["nodes"]
@@ -188,9 +198,8 @@ def node_stop(name: NodeName, lab: LabOption = "default") -> None:
     with reported(progress):
         cluster = _cluster(lab, progress)
         cluster.stop_node(name)
-        print(
-            f"node/{name} is off; watch what happens:  kubectl get nodes,pods -o wide -w\nstart it again with:  navarch node start {name}{cluster.lab_flag}"
-        )
+        print(f"node/{name} is off; watch what happens:  kubectl get nodes,pods -o wide -w")
+        print(f"start it again with:  navarch node start {name}{cluster.lab_flag}")
 
 
 @node.command("start")
