@@ -105,6 +105,11 @@ class Watcher:
         events, self._buffer = self._buffer, []
         return events
 
+    def take(self) -> list[Event]:
+        """All events there are now, without waiting: for an index that catches up when it is asked."""
+        events, self._buffer = self._buffer, []
+        return events
+
     def __aiter__(self) -> Watcher:
         return self
 

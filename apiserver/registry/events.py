@@ -48,12 +48,15 @@ def from_core(obj: Tree) -> Tree:
 
 
 def event_fields(obj: Tree) -> dict[str, str]:
-    """Selectable fields, from the stored shape."""
+    """Selectable fields of both kinds, from the stored shape: there is one entry in the cache for both."""
     about, source = obj.get("involvedObject") or {}, obj.get("source") or {}
-    out = {f"involvedObject.{f}": about.get(f) or "" for f in REFERENCE}
+    out: dict[str, str] = {}
+    for field in REFERENCE:
+        out[f"involvedObject.{field}"] = out[f"regarding.{field}"] = about.get(field) or ""
     return out | {
         "reason": obj.get("reason") or "",
         "reportingComponent": obj.get("reportingComponent") or "",
+        "reportingController": obj.get("reportingComponent") or "",
         "source": source.get("component") or obj.get("reportingComponent") or "",
         "type": obj.get("type") or "",
     }
@@ -128,13 +131,9 @@ class NewEventStrategy(Strategy):
     kind = kind("events.k8s.io/v1", "Event")
     generation = False
     ttl = TTL
-    converts = True
     selectable_fields = (
         *(f"regarding.{f}" for f in REFERENCE), "reason", "reportingController", "type",
     )  # fmt: skip
-    field_aliases = {f"regarding.{f}": f"involvedObject.{f}" for f in REFERENCE} | {
-        "reportingController": "reportingComponent"
-    }
     columns = COLUMNS
 
     def to_stored(self, obj: Tree) -> Tree:

@@ -39,6 +39,7 @@ class NamespaceStrategy(Strategy):
     def prepare_update(self, context: Context, obj: Tree, old: Tree) -> None:
         # Finalizers in spec only go through the finalize subresource.
         obj["spec"] = dict(old.get("spec") or {})
+        obj["status"] = dict(old.get("status") or {})
 
     def validate(self, obj: Tree) -> list[Cause]:
         out: list[Cause] = []
@@ -67,6 +68,13 @@ class NamespaceStrategy(Strategy):
 
     def cells(self, obj: Tree, now: float) -> list[Any]:
         return [name_cell(obj), status_of(obj).get("phase", ""), age_cell(obj, now)]
+
+    def begin_delete(self, obj: Tree) -> None:
+        obj.setdefault("status", {})["phase"] = "Terminating"
+
+    def held(self, obj: Tree) -> bool:
+        """Until the namespace controller has emptied it and taken its finalizer away."""
+        return bool((obj.get("spec") or {}).get("finalizers"))
 
     def check_delete(self, context: Context, obj: Tree) -> None:
         name = name_cell(obj)

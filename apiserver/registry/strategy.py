@@ -50,11 +50,6 @@ class Strategy:
     generation: ClassVar[bool] = True  # metadata.generation follows spec
     selectable_fields: ClassVar[tuple[str, ...]] = ()  # besides metadata.name and metadata.namespace
     columns: ClassVar[Sequence[Column]] = (NAME_COLUMN, AGE_COLUMN)
-    # Two kinds may be one stored object in two shapes (core and events.k8s.io Event): both have the same
-    # ``/registry/<resource>/`` keys; the one with ``converts`` is turned to and from the other's shape at the store's edge,
-    # after default..validate have run on its own shape, and after reading. fields() is given the stored shape.
-    converts: ClassVar[bool] = False
-    field_aliases: ClassVar[Mapping[str, str]] = {}  # selector field of this shape -> selectable field when stored
 
     def to_stored(self, obj: Tree) -> Tree:
         """The stored shape (a new tree) of an object in this kind's shape; only called if ``converts``."""

@@ -32,6 +32,7 @@ class PodStrategy(Strategy):
         "spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName", "spec.hostNetwork",
         "status.phase", "status.podIP", "status.podIPs", "status.nominatedNodeName",
     )  # fmt: skip
+    indexed_field = "spec.nodeName"
     columns = COLUMNS
 
     def default(self, obj: Tree) -> None:

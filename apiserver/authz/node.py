@@ -1,0 +1,116 @@
+"""The node authorizer: a node agent may read the secrets, config maps and service accounts of the pods bound to its
+node, and no others; what every node may do besides is in fixed rules (upstream's system:node role).
+
+Whether a pod on the node refers to an object is found by looking at the node's pods, which the cache has indexed by
+spec.nodeName: about a hundred small trees at most, and only for requests that need it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from apiserver.authz.rules import compile_rules
+from apiserver.cache.cache import Cache
+from apiserver.request import RequestInfo, User
+from navarch.api.selectors import parse_field_selector
+
+NODES_GROUP = "system:nodes"
+NODE_PREFIX = "system:node:"
+PODS = "/registry/pods/"
+
+
+def rule(groups: str, resources: str, verbs: str) -> dict[str, list[str]]:
+    """A PolicyRule from words."""
+    return {
+        "apiGroups": ["" if g == "core" else g for g in groups.split()],
+        "resources": resources.split(),
+        "verbs": verbs.split(),
+    }
+
+
+# What all nodes may do; what they may do it to is narrowed by the NodeRestriction admission plugin.
+NODE_RULES = [
+    rule("authentication.k8s.io", "tokenreviews", "create"),
+    rule("authorization.k8s.io", "localsubjectaccessreviews subjectaccessreviews", "create"),
+    rule("core", "services", "get list watch"),
+    rule("core", "nodes", "create get list watch"),
+    rule("core", "nodes/status", "patch update"),
+    rule("core", "nodes", "patch update"),
+    rule("core", "pods", "get list watch"),
+    rule("core", "pods", "create delete"),
+    rule("core", "pods/status", "patch update"),
+    rule("core", "pods/eviction", "create"),
+    rule("core events.k8s.io", "events", "create patch update"),
+    rule("core", "configmaps secrets", "get list watch"),
+    rule("core", "serviceaccounts", "get"),
+    rule("core", "serviceaccounts/token", "create"),
+    rule("coordination.k8s.io", "leases", "create delete get patch update"),
+    rule("node.k8s.io", "runtimeclasses", "get list watch"),
+]
+
+
+def node_name(user: User) -> str:
+    """The node that the user is the agent of, "" if it is none."""
+    if NODES_GROUP in user.groups and user.name.startswith(NODE_PREFIX):
+        return user.name[len(NODE_PREFIX) :]
+    return ""
+
+
+class NodeAuthorizer:
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+        self._rules = compile_rules(NODE_RULES)
+
+    def authorize(self, user: User, info: RequestInfo) -> tuple[bool, str]:
+        """(allowed, reason)."""
+        node = node_name(user)
+        if not node:
+            return False, ""
+        if not info.group and info.resource in ("secrets", "configmaps"):
+            return self._object(node, info)
+        if not info.group and info.resource == "serviceaccounts":
+            if (info.verb == "get" and not info.subresource) or (info.verb == "create" and info.subresource == "token"):
+                return self._related(node, info)
+            return False, "can only create tokens for individual service accounts"
+        return any(r.allows(info) for r in self._rules), ""
+
+    def _object(self, node: str, info: RequestInfo) -> tuple[bool, str]:
+        if info.verb not in ("get", "list", "watch"):
+            return False, "can only read resources of this type"
+        if info.subresource:
+            return False, "cannot read subresource"
+        if not info.name:
+            return False, "can only read namespaced object of this type"
+        return self._related(node, info)
+
+    def _related(self, node: str, info: RequestInfo) -> tuple[bool, str]:
+        on_node = parse_field_selector(f"spec.nodeName={node}")
+        for entry in self._cache.list(PODS, info.namespace, fields=on_node).entries:
+            if info.name in references(entry.tree().get("spec") or {}, info.resource):
+                return True, ""
+        return False, f"no relationship found between node '{node}' and this object"
+
+
+def references(spec: dict[str, Any], resource: str) -> set[str]:
+    """Names of the secrets, configmaps or serviceaccounts that a pod spec refers to."""
+    if resource == "serviceaccounts":
+        return {spec.get("serviceAccountName") or ""}
+    secret = resource == "secrets"
+    names: set[str] = set()
+    if secret:
+        names.update(r.get("name") or "" for r in spec.get("imagePullSecrets") or ())
+    volume_field, name_field = ("secret", "secretName") if secret else ("configMap", "name")
+    projected_field = "secret" if secret else "configMap"
+    env_key, env_from = ("secretKeyRef", "secretRef") if secret else ("configMapKeyRef", "configMapRef")
+    for volume in spec.get("volumes") or ():
+        names.add((volume.get(volume_field) or {}).get(name_field) or "")
+        for source in (volume.get("projected") or {}).get("sources") or ():
+            names.add((source.get(projected_field) or {}).get("name") or "")
+    for field in ("initContainers", "containers", "ephemeralContainers"):
+        for container in spec.get(field) or ():
+            for env in container.get("env") or ():
+                names.add(((env.get("valueFrom") or {}).get(env_key) or {}).get("name") or "")
+            for source in container.get("envFrom") or ():
+                names.add((source.get(env_from) or {}).get("name") or "")
+    names.discard("")
+    return names

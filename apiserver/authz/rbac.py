@@ -1,0 +1,183 @@
+"""RBAC: from cached roles and bindings, indexed by subject, so that a decision costs what its user's bindings cost."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from apiserver.authz.follower import Follower
+from apiserver.authz.rules import Rule, compile_rules
+from apiserver.cache.cache import Cache
+from apiserver.registry.checks import selector_matches
+from apiserver.request import RequestInfo, User
+
+Tree = dict[str, Any]
+SERVICE_ACCOUNT = "system:serviceaccount:"
+
+
+class _Grant(NamedTuple):
+    """One binding as seen from a subject: ``namespace`` "" holds everywhere."""
+
+    namespace: str
+    binding: str
+    role_namespace: str  # "" for a ClusterRole
+    role: str
+
+
+class _Role(NamedTuple):
+    rules: tuple[Rule, ...]
+    raw: list[Tree]
+    labels: dict[str, str]
+    aggregation: list[Tree] | None
+
+
+class Rbac:
+    """Reads Roles, ClusterRoles and their bindings from the cache."""
+
+    def __init__(self, cache: Cache) -> None:
+        self._roles: dict[tuple[str, str], _Role] = {}
+        self._grants: dict[tuple[str, str], dict[_Grant, None]] = {}  # ("user"|"group", name) -> grants, in order
+        self._bindings: dict[tuple[str, str], list[tuple[tuple[str, str], _Grant]]] = {}
+        self._aggregated: dict[str, tuple[Rule, ...]] | None = {}
+        self._followers = [
+            Follower(cache, f"/registry/{resource}/", put, drop, functools.partial(forget, cluster))
+            for resource, cluster, put, drop, forget in (
+                ("roles", False, self._put_role, self._drop_role, self._forget_roles),
+                ("clusterroles", True, self._put_role, self._drop_role, self._forget_roles),
+                ("rolebindings", False, self._put_binding, self._drop_binding, self._forget_bindings),
+                ("clusterrolebindings", True, self._put_binding, self._drop_binding, self._forget_bindings),
+            )
+        ]
+
+    # Questions
+
+    def authorize(self, user: User, info: RequestInfo) -> tuple[bool, str]:
+        """(allowed, reason): the binding that allows, or what was wrong on the way."""
+        missing: list[str] = []
+        namespace = info.namespace if info.is_resource else ""
+        for grant in self._grants_of(user, namespace):
+            rules = self._rules_of(grant)
+            if rules is None:
+                kind = "role" if grant.role_namespace else "clusterrole"
+                missing.append(f'{kind}.rbac.authorization.k8s.io "{grant.role}" not found')
+                continue
+            for rule in rules:
+                if rule.allows(info):
+                    return True, f'RBAC: allowed by {self._shown(grant)} to user "{user.name}"'
+        return False, f"RBAC: {', '.join(dict.fromkeys(missing))}" if missing else ""
+
+    def rules_for(self, user: User, namespace: str) -> list[Rule]:
+        """All rules that hold for the user in the namespace."""
+        out: list[Rule] = []
+        for grant in self._grants_of(user, namespace):
+            out += self._rules_of(grant) or ()
+        return out
+
+    def role_rules(self, namespace: str, name: str) -> list[Tree] | None:
+        """The rules of a Role, or of a ClusterRole (namespace ""), as written; None if there is no such role."""
+        self._catch_up()
+        role = self._roles.get((namespace, name))
+        return role.raw if role is not None else None
+
+    def _grants_of(self, user: User, namespace: str) -> Iterator[_Grant]:
+        self._catch_up()
+        subjects = [("user", user.name), *(("group", g) for g in user.groups)]
+        for wanted in ("", namespace) if namespace else ("",):
+            for subject in subjects:
+                for grant in self._grants.get(subject, ()):
+                    if grant.namespace == wanted:
+                        yield grant
+
+    def _rules_of(self, grant: _Grant) -> tuple[Rule, ...] | None:
+        role = self._roles.get((grant.role_namespace, grant.role))
+        if role is None:
+            return None
+        if role.aggregation is None:
+            return role.rules
+        if self._aggregated is None:
+            self._aggregated = {}
+        rules = self._aggregated.get(grant.role)
+        if rules is None:
+            rules = self._aggregated[grant.role] = self._aggregate(grant.role, role)
+        return rules
+
+    def _aggregate(self, name: str, role: _Role) -> tuple[Rule, ...]:
+        """An aggregated ClusterRole grants what the ClusterRoles grant that its selectors choose."""
+        out = list(role.rules)
+        for (namespace, other), candidate in self._roles.items():
+            if namespace or other == name:
+                continue
+            if any(selector_matches(s, candidate.labels) for s in role.aggregation or ()):
+                out += candidate.rules
+        return tuple(out)
+
+    def _shown(self, grant: _Grant) -> str:
+        kind, role = "ClusterRoleBinding" if not grant.namespace else "RoleBinding", grant.role
+        of = "Role" if grant.role_namespace else "ClusterRole"
+        where = f"{grant.binding}/{grant.namespace}" if grant.namespace else grant.binding
+        return f'{kind} "{where}" of {of} "{role}"'
+
+    # Following
+
+    def _catch_up(self) -> None:
+        for follower in self._followers:
+            follower.catch_up()
+
+    def close(self) -> None:
+        for follower in self._followers:
+            follower.close()
+
+    def _put_role(self, obj: Tree) -> None:
+        metadata = obj["metadata"]
+        key = metadata.get("namespace", ""), metadata["name"]
+        selectors = (obj.get("aggregationRule") or {}).get("clusterRoleSelectors")
+        raw = obj.get("rules") or []
+        self._roles[key] = _Role(compile_rules(raw), raw, metadata.get("labels") or {}, selectors)
+        if not key[0]:
+            self._aggregated = None
+
+    def _drop_role(self, obj: Tree) -> None:
+        metadata = obj["metadata"]
+        self._roles.pop((metadata.get("namespace", ""), metadata["name"]), None)
+        self._aggregated = None
+
+    def _forget_roles(self, cluster: bool) -> None:
+        self._roles = {k: v for k, v in self._roles.items() if bool(k[0]) == cluster}
+        self._aggregated = None
+
+    def _put_binding(self, obj: Tree) -> None:
+        self._drop_binding(obj)
+        metadata, reference = obj["metadata"], obj.get("roleRef") or {}
+        namespace, name = metadata.get("namespace", ""), metadata["name"]
+        of = namespace if reference.get("kind") == "Role" else ""
+        grant = _Grant(namespace, name, of, reference.get("name", ""))
+        held = self._bindings[namespace, name] = []
+        for subject in obj.get("subjects") or ():
+            match subject.get("kind"):
+                case "User":
+                    key = "user", subject.get("name", "")
+                case "Group":
+                    key = "group", subject.get("name", "")
+                case "ServiceAccount":
+                    key = "user", f"{SERVICE_ACCOUNT}{subject.get('namespace') or namespace}:{subject.get('name', '')}"
+                case _:
+                    continue
+            self._grants.setdefault(key, {})[grant] = None
+            held.append((key, grant))
+
+    def _drop_binding(self, obj: Tree) -> None:
+        metadata = obj["metadata"]
+        self._unhold((metadata.get("namespace", ""), metadata["name"]))
+
+    def _unhold(self, binding: tuple[str, str]) -> None:
+        for key, grant in self._bindings.pop(binding, ()):
+            grants = self._grants.get(key)
+            if grants is not None:
+                grants.pop(grant, None)
+                if not grants:
+                    del self._grants[key]
+
+    def _forget_bindings(self, cluster: bool) -> None:
+        for key in [k for k in self._bindings if bool(k[0]) != cluster]:
+            self._unhold(key)
