@@ -265,6 +265,10 @@ class FieldSelector:
         """Fields that must have one given value."""
         return {r.key: r.values[0] for r in self.requirements if r.operator == "="}
 
+    def required_value(self, field: str) -> str | None:
+        """The one value that ``field`` must have, if there is one: the watch cache looks it up in its index."""
+        return self.exact.get(field)
+
     def matches(self, fields: Mapping[str, str]) -> bool:
         """An absent field counts as ""."""
         return all((fields.get(r.key, "") == r.values[0]) == (r.operator == "=") for r in self.requirements)
