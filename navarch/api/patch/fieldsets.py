@@ -1,0 +1,322 @@
+"""Sets of field paths in the form of FieldsV1, and what changed between two trees as such sets.
+
+A set is a nested dict whose keys are path elements: ``f:NAME`` a field, ``k:{"name":"c"}`` an element of a map list,
+``v:VALUE`` an element of a set list, ``i:N`` an index. A node that is empty, or has the key ``"."``, is a member; other nodes
+are only on the way to members. The outermost dict is never a member: ``{}`` is the empty set. The wire form is kept
+also in memory, so that reading and writing managedFields costs nothing. Sets are never changed once made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import orjson
+
+from navarch.api.schema import ANY, ANY_OBJECT, LIST, MAP, OBJECT, Node
+
+FieldSet = dict[str, Any]
+Path = tuple[str, ...]
+
+# Fields of Go structs that are no pointers, maps or lists: they are always there, so nobody adds them.
+_ALWAYS = frozenset(
+    {"metadata", "spec", "status", "strategy", "updateStrategy", "template", "resources", "state", "lastState"}
+)
+
+
+class FieldSetError(ValueError):
+    """The tree has a list element without identity."""
+
+
+def is_member(node: Mapping[str, Any]) -> bool:
+    return not node or "." in node
+
+
+# --- sets of a tree ---------------------------------------------------------------------------------------------------
+
+
+def granular(node: Node | None) -> bool:
+    """Whether apply looks into the objects that the node describes; unknown ones it does."""
+    return node is None or (not node.atomic and node.kind in (OBJECT, MAP, ANY, ANY_OBJECT))
+
+
+def keyed(node: Node | None) -> bool:
+    """Whether elements of the list have an identity of their own."""
+    return node is not None and node.kind == LIST and not node.atomic and node.list_type in ("map", "set")
+
+
+def element_key(element: Any, node: Node) -> str:
+    """The path element of a list's element (``node``: the list). Raises FieldSetError."""
+    if node.list_type == "set":
+        return "v:" + orjson.dumps(element, option=orjson.OPT_SORT_KEYS).decode()
+    if not isinstance(element, dict):
+        raise FieldSetError("associative list with keys may not have non-map elements")
+    keys = {}
+    for name in node.list_keys:
+        value = element.get(name)
+        if value is None:
+            value = node.element.key_default(name)
+        if value is not None:
+            keys[name] = value
+    if not keys:
+        names = ", ".join(f'"{k}"' for k in node.list_keys)
+        raise FieldSetError(f"associative list with keys has an element that omits all key fields [{names}]")
+    return "k:" + orjson.dumps(keys, option=orjson.OPT_SORT_KEYS).decode()
+
+
+def compute(tree: Mapping[str, Any], schema: Node, *, own: bool = False) -> FieldSet:
+    """The set of all fields of an object.
+
+    As an apply owns them: leaves and elements of lists. ``own`` adds the containers that a write made where there was
+    nothing: maps, lists, optional objects.
+    """
+    return {f"f:{key}": _contents(value, schema.child(key), own, _made(key, schema)) for key, value in tree.items()}
+
+
+def _made(key: str, parent: Node | None) -> bool:
+    if key in _ALWAYS:
+        return False
+    return parent is None or parent.kind != OBJECT or key not in parent.required
+
+
+def _contents(value: Any, node: Node | None, own: bool, made: bool) -> FieldSet:
+    if not value:
+        return {}
+    if isinstance(value, dict):
+        if not granular(node):
+            return {}
+        out: FieldSet = {".": {}} if own and made else {}
+        for key in sorted(value):
+            inner = value[key]
+            if inner and isinstance(inner, dict | list):
+                child = node.child(key) if node is not None else None
+                out["f:" + key] = _contents(inner, child, own, own and _made(key, node))
+            else:
+                out["f:" + key] = {}
+        return out
+    if isinstance(value, list) and keyed(node) and node is not None:
+        items = {element_key(element, node): element for element in value}
+        out = {".": {}} if own and made else {}
+        for key in sorted(items):
+            out[key] = _element(items[key], node.element, own)
+        return out
+    return {}
+
+
+def _element(element: Any, node: Node, own: bool) -> FieldSet:
+    inner = _contents(element, node, own, True)
+    return {".": {}, **inner} if inner and "." not in inner else inner
+
+
+# --- changes ----------------------------------------------------------------------------------------------------------
+
+
+class Changes(NamedTuple):
+    """What a write did; ``modified`` and ``added`` in order. Members of ``removed`` stand for all below them."""
+
+    removed: FieldSet
+    modified: FieldSet
+    added: FieldSet
+
+    def __bool__(self) -> bool:
+        return bool(self.removed or self.modified or self.added)
+
+    @property
+    def written(self) -> FieldSet:
+        """Modified and added fields."""
+        return union(self.modified, self.added)
+
+
+_META = frozenset(
+    [
+        "name",
+        "namespace",
+        "creationTimestamp",
+        "selfLink",
+        "uid",
+        "clusterName",
+        "generation",
+        "managedFields",
+        "resourceVersion",
+    ]
+)
+"""Fields of metadata that belong to the system: nobody owns them."""
+
+
+def compare(old: Mapping[str, Any], new: Mapping[str, Any], schema: Node) -> Changes:
+    """What changed from one object to another. The system's own fields are left out."""
+    out = Changes({}, {}, {})
+    _compare(_ownable(old), _ownable(new), schema, out)
+    return out
+
+
+_CREATED: dict[tuple[Node, bytes], Changes] = {}
+_CREATED_LIMIT, _CREATED_BYTES = 512, 32_768
+
+
+def created(new: Mapping[str, Any], schema: Node) -> Changes:
+    """What the making of an object adds; kept by content, since replicas differ in names only."""
+    mine = _ownable(new)
+    key = (schema, orjson.dumps(mine))
+    found = _CREATED.get(key)
+    if found is None:
+        found = Changes({}, {}, {})
+        _compare({}, mine, schema, found)
+        if len(key[1]) <= _CREATED_BYTES:
+            if len(_CREATED) >= _CREATED_LIMIT:
+                _CREATED.pop(next(iter(_CREATED)))
+            _CREATED[key] = found
+    return found
+
+
+def _ownable(tree: Mapping[str, Any]) -> Mapping[str, Any]:
+    out = {k: v for k, v in tree.items() if k not in ("apiVersion", "kind", "metadata")}
+    meta = tree.get("metadata")
+    if meta and (rest := {k: v for k, v in meta.items() if k not in _META}):
+        out["metadata"] = rest
+    return out
+
+
+def ownable_set(tree: Mapping[str, Any], schema: Node) -> FieldSet:
+    """What a manager that applies ``tree`` owns. Raises FieldSetError."""
+    return compute(_ownable(tree), schema)
+
+
+def _compare(old: Mapping[str, Any], new: Mapping[str, Any], node: Node | None, out: Changes) -> None:
+    for key in sorted(new):
+        value = new[key]
+        if key in old:
+            before = old[key]
+            if before is not value and before != value:
+                _compare_values(before, value, node.child(key) if node is not None else None, "f:" + key, out)
+        else:
+            child = node.child(key) if node is not None else None
+            out.added["f:" + key] = _contents(value, child, True, _made(key, node))
+    for key in old:
+        if key not in new:
+            out.removed["f:" + key] = {}
+
+
+def _compare_values(old: Any, new: Any, node: Node | None, at: str, out: Changes) -> None:
+    inner = Changes({}, {}, {})
+    if isinstance(old, dict) and isinstance(new, dict) and granular(node):
+        _compare(old, new, node, inner)
+    elif isinstance(old, list) and isinstance(new, list) and keyed(node) and node is not None:
+        before = {element_key(e, node): e for e in old}
+        after = {element_key(e, node): e for e in new}
+        for key in sorted(after):
+            element = after[key]
+            if key not in before:
+                inner.added[key] = _element(element, node.element, True)
+            elif before[key] != element:
+                _compare_values(before[key], element, node.element, key, inner)
+        for key in before:
+            if key not in after:
+                inner.removed[key] = {}
+    else:
+        out.modified[at] = {}
+        return
+    for whole, part in zip(out, inner, strict=True):
+        if part:
+            whole[at] = part
+
+
+# --- algebra ----------------------------------------------------------------------------------------------------------
+
+
+def _join(member: bool, children: FieldSet) -> FieldSet | None:
+    if not member:
+        return children or None
+    return {".": {}, **children} if children else {}
+
+
+def _children(node: FieldSet) -> FieldSet:
+    return {k: v for k, v in node.items() if k != "."} if "." in node else node
+
+
+def union(left: FieldSet, right: FieldSet) -> FieldSet:
+    """All members of both."""
+    if not left or not right:
+        return left or right
+    out = dict(left)
+    for key, node in right.items():
+        have = out.get(key)
+        if have is None:
+            out[key] = node
+        elif have != node:
+            member = is_member(have) or is_member(node)
+            out[key] = _join(member, union(_children(have), _children(node))) or {}
+    return out
+
+
+def difference(left: FieldSet, right: FieldSet) -> FieldSet:
+    """Members of ``left`` that are not members of ``right``."""
+    out: FieldSet = {}
+    for key, node in left.items():
+        other = right.get(key)
+        if other is None:
+            out[key] = node
+            continue
+        rest = _join(is_member(node) and not is_member(other), difference(_children(node), _children(other)))
+        if rest is not None:
+            out[key] = rest
+    return out
+
+
+def intersection(left: FieldSet, right: FieldSet) -> FieldSet:
+    """Members of both."""
+    out: FieldSet = {}
+    for key, node in left.items():
+        other = right.get(key)
+        if other is not None:
+            both = _join(is_member(node) and is_member(other), intersection(_children(node), _children(other)))
+            if both is not None:
+                out[key] = both
+    return out
+
+
+def without(left: FieldSet, right: FieldSet) -> FieldSet:
+    """``left`` less the members of ``right`` and all that is below them."""
+    out: FieldSet = {}
+    for key, node in left.items():
+        other = right.get(key)
+        if other is None:
+            out[key] = node
+        elif not is_member(other):
+            rest = _join(is_member(node), without(_children(node), other))
+            if rest is not None:
+                out[key] = rest
+    return out
+
+
+def members(fields: FieldSet, prefix: Path = ()) -> Iterator[Path]:
+    """All members, sorted."""
+    for key in sorted(fields):
+        if key == ".":
+            continue
+        node = fields[key]
+        if is_member(node):
+            yield (*prefix, key)
+        yield from members(node, (*prefix, key))
+
+
+def show(path: Path) -> str:
+    """A path as messages show it: ``.spec.containers[name="c"].image``."""
+    out = ""
+    for element in path:
+        kind, _, rest = element.partition(":")
+        if kind == "f":
+            out += "." + rest
+        elif kind == "k":
+            keys = orjson.loads(rest)
+            out += "[" + ",".join(f"{k}={orjson.dumps(v).decode()}" for k, v in keys.items()) + "]"
+        elif kind == "v":
+            out += f"[={rest}]"
+        else:
+            out += f"[{rest}]"
+    return out
+
+
+def ordered(fields: FieldSet) -> FieldSet:
+    """The same set with its keys sorted at every level: how it is stored."""
+    return {key: ordered(fields[key]) if fields[key] else {} for key in sorted(fields)}
