@@ -1,0 +1,169 @@
+"""The little that we need above raw ASGI: a request with lazily read parts, and replies in one or two messages.
+
+A framework's request object would cost more than all our own work on a GET.
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any
+from urllib.parse import parse_qsl
+
+import orjson
+
+from apiserver.http.negotiation import JSON
+from navarch.api.errors import BadRequest, RequestEntityTooLarge, StatusError
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+BODY_LIMIT = 3 * 1024 * 1024
+GZIP_FROM = 128 * 1024  # bytes; upstream's threshold
+Headers = list[tuple[bytes, bytes]]
+
+
+class Disconnected(Exception):
+    """The client went away in the middle of its request."""
+
+
+class Request:
+    """One HTTP request. ``query`` holds the first value of each parameter."""
+
+    __slots__ = ("_headers", "_query", "method", "path", "receive", "scope", "send", "started")
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.scope, self.receive, self.send = scope, receive, send
+        self.method: str = scope.get("method", "GET")
+        self.path: str = scope["path"]
+        self._query: dict[str, str] | None = None
+        self._headers: dict[bytes, bytes] | None = None
+        self.started = False
+
+    @property
+    def query(self) -> dict[str, str]:
+        if self._query is None:
+            raw = self.scope.get("query_string") or b""
+            self._query = {}
+            if raw:
+                for key, value in parse_qsl(raw.decode("latin-1"), keep_blank_values=True):
+                    self._query.setdefault(key, value)
+        return self._query
+
+    def queries(self, name: str) -> list[str]:
+        """Every value of a parameter that may come several times."""
+        raw = (self.scope.get("query_string") or b"").decode("latin-1")
+        return [value for key, value in parse_qsl(raw, keep_blank_values=True) if key == name]
+
+    def header(self, name: bytes) -> str:
+        """The header's value, "" when absent; ``name`` in lower case."""
+        if self._headers is None:
+            self._headers = dict(self.scope["headers"])
+        return self._headers.get(name, b"").decode("latin-1")
+
+    async def body(self, limit: int = BODY_LIMIT) -> bytes:
+        """The whole body. Raises RequestEntityTooLarge (413) above ``limit`` bytes."""
+        length = self.header(b"content-length")
+        if length.isdigit() and int(length) > limit:
+            raise _too_large(limit)
+        message = await self.receive()
+        if message["type"] == "http.disconnect":
+            raise Disconnected
+        body: bytes = message.get("body", b"")
+        if message.get("more_body"):
+            parts, size = [body], len(body)
+            while message.get("more_body"):
+                message = await self.receive()
+                if message["type"] == "http.disconnect":
+                    raise Disconnected
+                parts.append(message.get("body", b""))
+                size += len(parts[-1])
+                if size > limit:
+                    raise _too_large(limit)
+            body = b"".join(parts)
+        if len(body) > limit:
+            raise _too_large(limit)
+        encoding = self.header(b"content-encoding")
+        if encoding == "gzip":
+            return _gunzip(body, limit)
+        return body
+
+    async def reply(self, status: int, body: bytes, content_type: bytes = b"application/json", headers: Headers = []) -> None:  # noqa: B006
+        """Sends a whole reply; compresses a large one if the client takes gzip."""
+        sent: Headers = [(b"content-type", content_type), *headers]
+        if len(body) >= GZIP_FROM and "gzip" in self.header(b"accept-encoding"):
+            body = gzip.compress(body, 1, mtime=0)
+            sent += [(b"content-encoding", b"gzip"), (b"vary", b"Accept-Encoding")]
+        sent.append((b"content-length", b"%d" % len(body)))
+        self.started = True
+        await self.send({"type": "http.response.start", "status": status, "headers": sent})
+        await self.send({"type": "http.response.body", "body": b"" if self.method == "HEAD" else body})
+
+    async def reply_tree(self, status: int, tree: Any, headers: Headers = []) -> None:  # noqa: B006
+        await self.reply(status, orjson.dumps(tree), JSON.encode(), headers)
+
+    async def reply_error(self, error: StatusError, headers: Headers = []) -> None:  # noqa: B006
+        """Sends the error as a Status."""
+        sent = list(headers)
+        retry = error.details.get("retryAfterSeconds")
+        if retry:
+            sent.append((b"retry-after", b"%d" % retry))
+        await self.reply_tree(error.http_code, error.status(), sent)
+
+    async def start_stream(self, status: int, content_type: bytes, headers: Headers = []) -> None:  # noqa: B006
+        """Begins a reply that is sent piece by piece with :meth:`write`."""
+        self.started = True
+        sent = [(b"content-type", content_type), *headers]
+        await self.send({"type": "http.response.start", "status": status, "headers": sent})
+        # Servers hold the head back until the first body message; watchers wait for the head.
+        await self.send({"type": "http.response.body", "body": b"", "more_body": True})
+
+    async def write(self, data: bytes) -> None:
+        await self.send({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def end_stream(self) -> None:
+        await self.send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def disconnected(self) -> None:
+        """Returns when the client has gone. Call it only after the body was read."""
+        while (await self.receive())["type"] != "http.disconnect":
+            pass
+
+
+def _too_large(limit: int) -> RequestEntityTooLarge:
+    return RequestEntityTooLarge(f"Request entity too large: limit is {limit}")
+
+
+def _gunzip(body: bytes, limit: int) -> bytes:
+    import zlib
+
+    unpacker = zlib.decompressobj(wbits=31)
+    try:
+        out = unpacker.decompress(body, limit + 1)
+    except zlib.error as error:
+        raise BadRequest(f"the body is not gzip: {error}") from None
+    if len(out) > limit:
+        raise _too_large(limit)
+    return out
+
+
+def warning_headers(warnings: list[str]) -> Headers:
+    """Warnings as kubectl shows them: ``Warning: 299 - "text"``."""
+    out: Headers = []
+    for text in warnings:
+        clean = "".join(c if c.isprintable() else " " for c in text).replace("\\", "\\\\").replace('"', '\\"')
+        out.append((b"warning", f'299 - "{clean}"'.encode()))
+    return out
+
+
+def flag(query: Mapping[str, str], name: str) -> bool | None:
+    """A boolean query parameter, None when absent. Raises BadRequest."""
+    value = query.get(name)
+    if value is None or value == "":
+        return None
+    if value.lower() in ("true", "1", "t"):
+        return True
+    if value.lower() in ("false", "0", "f"):
+        return False
+    raise BadRequest(f'strconv.ParseBool: parsing "{value}": invalid syntax')
