@@ -16,6 +16,7 @@ import msgspec
 from apiserver.request import Context
 from navarch.api.errors import Cause
 from navarch.api.kinds import Kind
+from navarch.api.schema import Node, schema_of
 from navarch.api.types.base import Struct
 
 Tree = dict[str, Any]
@@ -49,10 +50,31 @@ class Strategy:
     ttl: ClassVar[float] = 0  # seconds an object lives (events: 3600)
     generation: ClassVar[bool] = True  # metadata.generation follows spec
     selectable_fields: ClassVar[tuple[str, ...]] = ()  # besides metadata.name and metadata.namespace
+    indexed_field: ClassVar[str] = ""  # the selectable field that most watches ask for (pods: spec.nodeName)
+    strategic_patch: ClassVar[bool] = True  # custom resources have no strategic merge patch
+    storage_resource: ClassVar[str] = ""  # stored under another resource's keys (both kinds of Event), else its own
     columns: ClassVar[Sequence[Column]] = (NAME_COLUMN, AGE_COLUMN)
 
     def to_stored(self, obj: Tree) -> Tree:
         """The stored shape (a new tree) of an object in this kind's shape; only called if ``converts``."""
+        return obj
+
+    def from_stored(self, obj: Tree) -> Tree:
+        """The inverse of :meth:`to_stored`."""
+        return obj
+
+    @property
+    def schema(self) -> Node:
+        """The compiled schema of the kind."""
+        return schema_of(self.kind.type)
+
+    @property
+    def prefix(self) -> str:
+        """Where the store keeps the objects; ends in a slash."""
+        return f"/registry/{self.storage_resource or self.kind.resource}/"
+
+    def to_stored(self, obj: Tree) -> Tree:
+        """The object in the shape that is stored, for a kind that shares another's storage. May return ``obj``."""
         return obj
 
     def from_stored(self, obj: Tree) -> Tree:
@@ -102,6 +124,13 @@ class Strategy:
 
     def check_delete(self, context: Context, obj: Tree) -> None:
         """Raises a StatusError if the object may not be deleted."""
+
+    def begin_delete(self, obj: Tree) -> None:
+        """Changes the object as its deletion begins but cannot end yet (a Namespace becomes Terminating)."""
+
+    def held(self, obj: Tree) -> bool:
+        """Whether something besides metadata.finalizers keeps a deleted object (a Namespace's spec.finalizers)."""
+        return False
 
     async def begin_create(self, context: Context, obj: Tree, dry_run: bool) -> Callable[[bool], Any] | None:
         """Takes what the object needs from an allocator (cluster IPs, node ports), setting it in ``obj``.

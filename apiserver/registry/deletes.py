@@ -1,0 +1,151 @@
+"""Deletion for any kind: grace, finalizers and propagation policies, preconditions, collections.
+
+An object goes at once unless a grace period, a finalizer or its kind (:meth:`Strategy.held`) keeps it. Then its
+deletionTimestamp is set, and whoever removes the last finalizer, or deletes it again with no grace, ends it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import orjson
+
+from apiserver.admission.chain import DELETE
+from apiserver.registry.objectmeta import FOREGROUND, ORPHAN
+from apiserver.registry.options import META_GROUP, ListOptions
+from apiserver.registry.reads import ListResult
+from apiserver.registry.strategy import Tree
+from apiserver.registry.writes import Stored, Writes
+from apiserver.request import Attributes, Context, DeleteOptions
+from navarch.api.errors import NotFound, invalid, not_supported, resource_invalid
+from navarch.api.times import format_time, parse_time
+
+POLICIES = ("Background", "Foreground", "Orphan")
+
+# Kinds whose deletion answers with the object; the others answer with a Status.
+_ANSWER_OBJECT = {("", r) for r in ("pods", "services", "serviceaccounts", "podtemplates", "resourcequotas")}
+
+
+class Deleted(NamedTuple):
+    """The answer of a delete; ``gone`` if the object has left the store."""
+
+    data: bytes
+    gone: bool
+
+
+def check_options(options: DeleteOptions) -> None:
+    """Raises Invalid for options that contradict each other."""
+    causes = []
+    if options.propagation_policy is not None:
+        if options.orphan_dependents is not None:
+            why = "orphanDependents and deletionPropagation cannot be both set"
+            causes.append(invalid("propagationPolicy", options.propagation_policy, why))
+        if options.propagation_policy not in POLICIES:
+            causes.append(not_supported("propagationPolicy", options.propagation_policy, [*POLICIES, "nil"]))
+    if causes:
+        raise resource_invalid("DeleteOptions", META_GROUP, "", causes)
+
+
+def wanted_finalizers(found: list[str], options: DeleteOptions) -> list[str]:
+    """The finalizers after the propagation policy had its say; without one they stay."""
+    policy = options.propagation_policy
+    if policy is None and options.orphan_dependents is not None:
+        policy = "Orphan" if options.orphan_dependents else "Background"
+    if policy is None:
+        return found
+    wanted = {"Orphan": [ORPHAN], "Foreground": [FOREGROUND]}.get(policy, [])
+    out = [f for f in found if f not in (ORPHAN, FOREGROUND) or f in wanted]
+    return out + [f for f in wanted if f not in out]
+
+
+class Deletes(Writes):
+    """See the module."""
+
+    async def delete(self, context: Context, namespace: str, name: str, options: DeleteOptions) -> Deleted:
+        """Deletes, or begins to. Raises NotFound, Conflict (preconditions), Forbidden and what admission raises."""
+        check_options(options)
+
+        async def act(stored: Stored) -> tuple[Deleted, bool]:
+            return await self._delete(context, namespace, name, options, stored)
+
+        result: Deleted = await self.with_stored(namespace, name, act)
+        return result
+
+    async def _delete(
+        self, context: Context, namespace: str, name: str, options: DeleteOptions, stored: Stored
+    ) -> tuple[Deleted, bool]:
+        old = self.tree_of(stored)
+        self.check_preconditions(old, options.uid, options.resource_version)
+        self.strategy.check_delete(context, old)
+        attributes = Attributes(
+            context, DELETE, self.kind, namespace, name, "", None, old, options.dry_run, options
+        )
+        await self.admission.admit(attributes)
+        await self.admission.validate(attributes)
+        new = self.tree_of(stored)
+        changed = self._mark(new, options)
+        if self.is_free(new):
+            if options.dry_run:
+                return Deleted(self._answer(new, stored.revision), True), False
+            revision = await self.remove(namespace, name, new, stored)
+            return Deleted(self._answer(new, revision), True), True
+        if not changed:
+            return Deleted(self._reply(new, None, stored.revision), False), False
+        if options.dry_run:
+            return Deleted(orjson.dumps(new), False), False
+        return Deleted(await self._commit(namespace, name, new, stored), False), True
+
+    def _mark(self, obj: Tree, options: DeleteOptions) -> bool:
+        """Sets what says that the object is being deleted; returns whether anything changed."""
+        before = orjson.dumps(obj)
+        metadata = obj["metadata"]
+        seconds = max(0, self.strategy.graceful_seconds(obj, options.grace_period_seconds))
+        finalizers = wanted_finalizers(list(metadata.get("finalizers") or ()), options)
+        if finalizers:
+            metadata["finalizers"] = finalizers
+        else:
+            metadata.pop("finalizers", None)
+        since = metadata.get("deletionTimestamp")
+        if since is None:
+            metadata["deletionTimestamp"] = format_time(self.world.now() + seconds)
+            metadata["deletionGracePeriodSeconds"] = seconds
+            if metadata.get("generation"):
+                metadata["generation"] += 1
+            self.strategy.begin_delete(obj)
+        else:
+            # Grace only gets shorter; a second delete that names none changes nothing.
+            left = metadata.get("deletionGracePeriodSeconds") or 0
+            if options.grace_period_seconds is not None and seconds < left:
+                metadata["deletionTimestamp"] = format_time(parse_time(since) - left + seconds)
+                metadata["deletionGracePeriodSeconds"] = seconds
+        return orjson.dumps(obj) != before
+
+    def _answer(self, obj: Tree, revision: int) -> bytes:
+        if (self.group, self.resource) in _ANSWER_OBJECT:
+            return self._reply(obj, None, revision)
+        details: dict[str, Any] = {"name": obj["metadata"]["name"], "kind": self.resource}
+        if self.group:
+            details["group"] = self.group
+        if uid := obj["metadata"].get("uid"):
+            details["uid"] = uid
+        return orjson.dumps(
+            {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
+        )
+
+    async def delete_collection(
+        self, context: Context, namespace: str, selection: ListOptions, options: DeleteOptions
+    ) -> ListResult:
+        """Deletes all that the selection lists; returns what it found. One that is gone already does not matter."""
+        check_options(options)
+        found = await self.list(namespace, selection)
+        for item in found.items:
+            metadata = orjson.loads(item)["metadata"]
+            one = DeleteOptions(
+                options.dry_run, options.grace_period_seconds, options.propagation_policy, options.orphan_dependents,
+                options.uid or metadata.get("uid"), options.resource_version,
+            )  # fmt: skip
+            try:
+                await self.delete(context, metadata.get("namespace", ""), metadata["name"], one)
+            except NotFound:
+                continue
+        return found

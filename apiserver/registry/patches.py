@@ -1,0 +1,55 @@
+"""A patch as it came over the wire, ready to be applied to as many states of the object as it takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from navarch.api.errors import BadRequest, UnsupportedMediaType
+from navarch.api.schema import Node
+
+Tree = dict[str, Any]
+
+JSON_PATCH = "application/json-patch+json"
+MERGE_PATCH = "application/merge-patch+json"
+STRATEGIC_PATCH = "application/strategic-merge-patch+json"
+APPLY_PATCH = "application/apply-patch+yaml"
+
+
+def supported(strategic: bool) -> list[str]:
+    """The patch types of a kind."""
+    return [JSON_PATCH, MERGE_PATCH, *([STRATEGIC_PATCH] if strategic else [])]
+
+
+@dataclass(frozen=True)
+class Patch:
+    """``body`` is the patch's text, ``tree`` what it decoded to, ``duplicates`` the paths of its duplicate keys."""
+
+    type: str
+    body: bytes
+    tree: Any
+    duplicates: tuple[str, ...] = ()
+
+    def apply(self, old: Tree, schema: Node) -> Tree:
+        """The patched object; may change ``old``. Raises a StatusError where the patch does not fit."""
+        # A patch is applied again after a lost race, so its own parts must not end up in an object that changes.
+        tree = orjson.loads(self.body) if self.tree is None else orjson.loads(orjson.dumps(self.tree))
+        if self.type == JSON_PATCH:
+            from navarch.api.patch.json import apply_json
+
+            new = apply_json(old, tree)
+        elif self.type == MERGE_PATCH:
+            from navarch.api.patch.merge import apply_merge
+
+            new = apply_merge(old, tree)
+        elif self.type == STRATEGIC_PATCH:
+            from navarch.api.patch.strategic import apply_strategic
+
+            new = apply_strategic(old, tree, schema)
+        else:
+            raise UnsupportedMediaType(f"unknown patch type {self.type}")
+        if not isinstance(new, dict):
+            raise BadRequest("the patched object is no object")
+        return new

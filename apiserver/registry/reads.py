@@ -1,0 +1,219 @@
+"""The reading verbs for any kind: get, list and watch, all from the watch cache.
+
+"Most recent" (no resourceVersion) waits until the cache has seen everything that the store has acknowledged; "0" takes
+what is there; a number waits for that revision. Only a list at an exact, older revision goes to the store.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import orjson
+
+from apiserver.admission.chain import Chain
+from apiserver.cache.cache import Cache, Entry, Extract, Watcher, extract_fields, extract_metadata
+from apiserver.cache.history import Event
+from apiserver.registry import paging
+from apiserver.registry.options import EXACT, ListOptions, parse_revision
+from apiserver.registry.strategy import Strategy, Tree
+from apiserver.storage.store import Compacted, FutureRevision, Store
+from navarch.api.errors import BadRequest, Expired, StatusError, Timeout, resource_not_found
+from navarch.api.selectors import FieldSelector
+from navarch.world import World
+
+
+@dataclass
+class Parts:
+    """What every resource works with."""
+
+    world: World
+    store: Store
+    cache: Cache
+    admission: Chain
+
+
+class ListResult(NamedTuple):
+    """A page of encoded objects. ``remaining`` is None where it is not known or not told."""
+
+    items: list[bytes]
+    revision: int
+    token: str = ""
+    remaining: int | None = None
+
+
+def extract(strategy: Strategy) -> Extract:
+    """How the cache reads the labels and selectable fields of a kind."""
+    return extract_fields(strategy.fields) if strategy.selectable_fields else extract_metadata
+
+
+class Reads:
+    """See the module. ``data`` of entries is the stored shape; :meth:`render` gives the served one."""
+
+    def __init__(self, parts: Parts, strategy: Strategy) -> None:
+        self.parts = parts
+        self.world, self.store, self.cache, self.admission = parts.world, parts.store, parts.cache, parts.admission
+        self.strategy = strategy
+        self.kind = strategy.kind
+        self.group = self.kind.group
+        self.resource = self.kind.resource
+        self.prefix = strategy.prefix
+        self.schema = strategy.schema
+        self.converts = type(strategy).from_stored is not Strategy.from_stored
+
+    def render(self, entry: Entry) -> bytes:
+        """The entry's object as clients see it."""
+        return orjson.dumps(self.strategy.from_stored(entry.tree())) if self.converts else entry.data
+
+    def frame(self, event: Event) -> bytes:
+        """A watch event (no bookmark) as a line of JSON."""
+        if not self.converts:
+            return event.frame
+        assert event.entry is not None
+        return b'{"type":"%b","object":%b}\n' % (event.type.encode(), self.render(event.entry))
+
+    def not_found(self, name: str) -> StatusError:
+        return resource_not_found(self.resource, self.group, name)
+
+    async def get(self, namespace: str, name: str, resource_version: str = "") -> bytes:
+        """The object's JSON. Raises NotFound, Timeout for a revision of the future."""
+        await self._reach(resource_version)
+        entry = self.cache.get(self.prefix, namespace, name)
+        if entry is None:
+            raise self.not_found(name)
+        return self.render(entry)
+
+    async def get_tree(self, namespace: str, name: str) -> Tree:
+        """The most recent state as a tree of one's own. Raises NotFound."""
+        tree: Tree = orjson.loads(await self.get(namespace, name))
+        return tree
+
+    def cached(self, namespace: str, name: str) -> Tree | None:
+        """What the cache has at this moment, without waiting; None if nothing."""
+        entry = self.cache.get(self.prefix, namespace, name)
+        return None if entry is None else self.strategy.from_stored(entry.tree())
+
+    async def _reach(self, resource_version: str) -> int:
+        """Waits for what a read with this resourceVersion may see."""
+        if resource_version == "0":
+            await self.cache.wait_ready()
+            return self.cache.revision
+        try:
+            return await self.cache.current(parse_revision(resource_version) if resource_version else None)
+        except FutureRevision as error:
+            raise too_large(str(error)) from None
+
+    def check_fields(self, options: ListOptions) -> None:
+        """Raises BadRequest for a field selector that the kind does not support."""
+        for field in options.fields.fields:
+            if field == "metadata.name" or (field == "metadata.namespace" and self.kind.namespaced):
+                continue
+            if field in self.strategy.selectable_fields:
+                continue
+            if self.strategy.selectable_fields:
+                why = f"field label not supported: {field}"
+            else:
+                why = f'"{field}" is not a known field selector: only "metadata.name", "metadata.namespace"'
+            shown = f"{self.group}/{self.kind.version}, Resource={self.resource}"
+            raise BadRequest(
+                f'Unable to find "{shown}" that match label selector "{options.labels}", '
+                f'field selector "{options.fields}": {why}'
+            )
+
+    async def list(self, namespace: str, options: ListOptions) -> ListResult:
+        """A page of the collection; ``namespace`` "" is all of them."""
+        options.check_list()
+        self.check_fields(options)
+        where: dict[str, Any] = {
+            "labels": None if options.labels.empty else options.labels,
+            "fields": None if options.fields.empty else options.fields,
+            "limit": options.limit,
+        }
+        version = options.resource_version
+        if options.continue_:
+            if version not in ("", "0"):
+                raise BadRequest("specifying resource version is not allowed when using continue")
+            position = paging.decode(options.continue_, namespace)
+            where["start_after"] = position.after
+            if position.revision == paging.ANY_REVISION:
+                await self._reach("")
+                found = self.cache.list(self.prefix, namespace or None, **where)
+            else:
+                found = await self._list_at(namespace, position.revision, where, position)
+        elif version not in ("", "0") and (
+            options.resource_version_match == EXACT or (options.limit and not options.resource_version_match)
+        ):
+            found = await self._list_at(namespace, parse_revision(version), where, None)
+        else:
+            await self._reach(version)
+            if one := self._one(namespace, options.fields):
+                entry = self.cache.get(self.prefix, *one)
+                matches = entry is not None and options.labels.matches(entry.labels)
+                matches = matches and options.fields.matches(_field_values(entry))
+                return ListResult([self.render(entry)] if entry and matches else [], self.cache.revision)
+            found = self.cache.list(self.prefix, namespace or None, **where)
+        items = [self.render(e) for e in found.entries] if self.converts else [e.data for e in found.entries]
+        if not found.more:
+            return ListResult(items, found.revision)
+        token = paging.encode(paging.Position(found.revision, found.entries[-1].key))
+        selected = where["labels"] is not None or where["fields"] is not None
+        return ListResult(items, found.revision, token, None if selected else found.remaining)
+
+    def _one(self, namespace: str, fields: FieldSelector) -> tuple[str, str] | None:
+        """The one object that a field selector leaves, without looking at all of them."""
+        if fields.empty or "metadata.name" not in fields.exact:
+            return None
+        if self.kind.namespaced:
+            namespace = namespace or fields.exact.get("metadata.namespace", "")
+            return (namespace, fields.exact["metadata.name"]) if namespace else None
+        return "", fields.exact["metadata.name"]
+
+    async def _list_at(self, namespace: str, revision: int, where: dict[str, Any], position: paging.Position | None) -> Any:
+        try:
+            return await self.cache.list_at(self.prefix, revision, namespace or None, **where)
+        except Compacted:
+            if position is not None:
+                raise paging.ExpiredPage(position) from None
+            raise Expired("The resourceVersion for the provided list is too old.") from None
+        except FutureRevision as error:
+            raise too_large(str(error)) from None
+
+    async def watch(self, namespace: str, name: str, options: ListOptions) -> Watcher:
+        """The events that the options select; close the watcher when done. Raises Expired for a lost past."""
+        options.check_watch()
+        self.check_fields(options)
+        version, initial = options.resource_version, options.send_initial_events
+        from_revision: int | None = None
+        if initial:
+            await self._reach(version)
+        elif version in ("", "0"):
+            await self._reach(version)
+            if initial is False:
+                from_revision = self.cache.revision
+        else:
+            await self.cache.wait_ready()
+            from_revision = parse_revision(version)
+        return self.cache.watch(
+            self.prefix,
+            namespace or None,
+            name or None,
+            labels=None if options.labels.empty else options.labels,
+            fields=None if options.fields.empty else options.fields,
+            from_revision=from_revision,
+            bookmarks=options.allow_bookmarks,
+            initial_end=bool(initial),
+        )
+
+
+def _field_values(entry: Entry | None) -> dict[str, str]:
+    if entry is None:
+        return {}
+    return {"metadata.name": entry.name, "metadata.namespace": entry.namespace, **entry.fields}
+
+
+def too_large(message: str) -> Timeout:
+    """A revision that the server has not reached (yet)."""
+    cause = {"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}
+    return Timeout(message, {"causes": [cause], "retryAfterSeconds": 1})
+
+

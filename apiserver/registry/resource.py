@@ -1,0 +1,90 @@
+"""All verbs for any kind: reads, writes and deletes come from their modules, patches and scale are here.
+
+Kinds never subclass this: what is special about a kind is in its Strategy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from apiserver.registry import scale
+from apiserver.registry.deletes import Deletes
+from apiserver.registry.patches import Patch
+from apiserver.registry.strategy import Tree
+from apiserver.registry.writes import Result
+from apiserver.request import Context, WriteOptions
+from navarch.api import pruning
+from navarch.api.errors import BadRequest, resource_conflict
+from navarch.api.schema import schema_of
+from navarch.api.types import autoscaling_v1
+
+_SCALE_SCHEMA = schema_of(autoscaling_v1.Scale)
+
+
+class Resource(Deletes):
+    """The verbs of one kind."""
+
+    async def patch(
+        self, context: Context, namespace: str, name: str, patch: Patch, options: WriteOptions, *, subresource: str = ""
+    ) -> Result:
+        """Applies a patch to the object or its status. Raises NotFound, Conflict, Invalid, BadRequest ..."""
+
+        def change(old: Tree) -> Tree:
+            version, uid, kind = old["metadata"]["resourceVersion"], old["metadata"].get("uid"), old["kind"]
+            new = patch.apply(old, self.schema)
+            if not isinstance(new.get("metadata"), dict):
+                raise BadRequest("metadata must be an object")
+            if new.get("apiVersion") != self.kind.api_version or new.get("kind") != kind:
+                found = f"{new.get('apiVersion')}, Kind={new.get('kind')}"
+                raise BadRequest(f"the patched object is of another kind: {found}")
+            self.conform(context, new, options, patch.duplicates, patch.body)
+            metadata = new["metadata"]
+            if metadata.get("name") != name or metadata.get("namespace", "") != namespace:
+                found = metadata.get("name") if metadata.get("name") != name else metadata.get("namespace")
+                raise BadRequest(f"the name of the object ({found}) does not match the name on the URL ({name})")
+            if metadata.get("resourceVersion", version) != version:
+                raise resource_conflict(self.resource, self.group, name)
+            if metadata.get("uid", uid) != uid:
+                why = f"Precondition failed: UID in precondition: {metadata['uid']}, UID in object meta: {uid}"
+                raise resource_conflict(self.resource, self.group, name, why)
+            return new
+
+        return await self.change(context, namespace, name, change, options, subresource=subresource)
+
+    async def get_scale(self, namespace: str, name: str) -> bytes:
+        return orjson.dumps(scale.scale_of(await self.get_tree(namespace, name)))
+
+    async def update_scale(
+        self, context: Context, namespace: str, name: str, body: Tree, options: WriteOptions
+    ) -> bytes:
+        """PUT of a Scale."""
+        version = (body.get("metadata") or {}).get("resourceVersion")
+        uid = (body.get("metadata") or {}).get("uid")
+
+        def change(old: Tree) -> Tree:
+            self.check_preconditions(old, uid, version)
+            return scale.set_scale(old, self._scale(body))
+
+        return await self._scaled(context, namespace, name, change, options)
+
+    async def patch_scale(
+        self, context: Context, namespace: str, name: str, patch: Patch, options: WriteOptions
+    ) -> bytes:
+        """PATCH of a Scale, by any patch type."""
+
+        def change(old: Tree) -> Tree:
+            return scale.set_scale(old, self._scale(patch.apply(scale.scale_of(old), _SCALE_SCHEMA)))
+
+        return await self._scaled(context, namespace, name, change, options)
+
+    def _scale(self, tree: Mapping[str, Any]) -> Tree:
+        body: Tree = orjson.loads(orjson.dumps(tree))
+        pruning.prepare(body, _SCALE_SCHEMA).raise_types("Scale", "v1")
+        return body
+
+    async def _scaled(self, context: Context, namespace: str, name: str, change: Any, options: WriteOptions) -> bytes:
+        result = await self.change(context, namespace, name, change, options, subresource="scale")
+        return orjson.dumps(scale.scale_of(orjson.loads(result.data)))

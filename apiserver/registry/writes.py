@@ -1,0 +1,394 @@
+"""The writing verbs for any kind: create, update, and changes computed from the stored object (patch, scale, binding).
+
+Every change is optimistic: take the object (from the cache, which may lag), compute the new one, and write it on the
+condition that the object did not change meanwhile. An answer other than a successful write (an error, or "nothing to
+do") that was computed from a cached object only counts if the store still has that very object. Whoever loses a race
+queues up for the object, so that many writers of one object each need a few attempts, not many.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import orjson
+
+from apiserver.admission.chain import CREATE, UPDATE
+from apiserver.cache.encoded import encode, with_revision
+from apiserver.registry import objectmeta
+from apiserver.registry.managed import Tracker
+from apiserver.registry.reads import Parts, Reads
+from apiserver.registry.strategy import Strategy, Tree
+from apiserver.request import Attributes, Context, WriteOptions
+from apiserver.storage.store import Compare, Put, StoreUnavailable, TxnResult
+from navarch.api.errors import (
+    AlreadyExists, BadRequest, Cause, NotFound, StatusError, Timeout, invalid, resource_conflict, resource_exists, resource_invalid,
+)  # fmt: skip
+from navarch.api.pruning import prepare, strict_error
+
+STRICT, WARN = "Strict", "Warn"
+GENERATE_ATTEMPTS = 8
+CHANGE_ATTEMPTS = 100
+
+Change = Callable[[Tree], Tree]
+"""Computes the new object from the stored one, which it may change and return. Raises a StatusError."""
+
+
+class Result(NamedTuple):
+    """``data`` is the object's JSON as clients see it; ``created`` by this very request."""
+
+    data: bytes
+    created: bool = False
+
+
+class Stored(NamedTuple):
+    """An object as the store has it: ``data`` in the stored shape, with its resource version."""
+
+    data: bytes
+    revision: int
+
+
+class _Lost(Exception):
+    """Somebody else wrote the object first."""
+
+
+class Writes(Reads):
+    """See the module."""
+
+    def __init__(self, parts: Parts, strategy: Strategy) -> None:
+        super().__init__(parts, strategy)
+        self.tracker = Tracker(self.world, self.kind, self.schema)
+        self._queues: dict[str, _Queue] = {}
+
+    # Helpers
+
+    def key(self, namespace: str, name: str) -> str:
+        return f"{self.prefix}{namespace}/{name}" if self.kind.namespaced else self.prefix + name
+
+    def conform(
+        self, context: Context, obj: Tree, options: WriteOptions, duplicates: Sequence[str] = (), patch: bytes | None = None
+    ) -> None:
+        """Prunes the object by its schema; unknown and duplicate fields are ignored, warned of, or refused.
+
+        ``patch`` is the text of the patch that made ``obj``, for the message. Raises BadRequest (wrong types, Strict),
+        or Invalid if a patch is at fault.
+        """
+        problems = prepare(obj, self.schema)
+        if problems.types:
+            problems.raise_types(self.kind.kind, self.kind.version)
+        if (problems.unknown or duplicates) and options.field_validation in (STRICT, WARN):
+            texts = problems.strict(list(duplicates))
+            if options.field_validation == WARN:
+                for text in texts:
+                    context.warn(text)
+            elif patch is None:
+                raise strict_error(self.kind.kind, self.kind.version, texts)
+            else:
+                what = "strict decoding error: " + ", ".join(texts)
+                raise resource_invalid("", "", "", [invalid("patch", patch.decode(errors="replace"), what)])
+
+    def _refuse(self, obj: Tree, causes: list[Cause]) -> None:
+        if causes:
+            raise resource_invalid(self.kind.kind, self.group, obj["metadata"].get("name", ""), causes)
+
+    async def _txn(self, compare: Compare, puts: Sequence[Put] = (), deletes: Sequence[str] = ()) -> TxnResult:
+        try:
+            result = await self.store.txn([compare], puts, deletes)
+        except StoreUnavailable as error:
+            # Whether it was written is unknown: the client has to look.
+            raise Timeout(f"Timeout: request did not complete within the requested timeout - {error}") from error
+        if result.succeeded:
+            self.cache.acknowledged(result.revision)
+        return result
+
+    def _encode(self, obj: Tree) -> bytes:
+        return encode(self.strategy.to_stored(obj) if self.converts else obj)
+
+    def _reply(self, obj: Tree, value: bytes | None, revision: int) -> bytes:
+        """The reply for an object that was written at ``revision``; ``value`` is its stored encoding."""
+        if value is not None and not self.converts:
+            return with_revision(value, revision)
+        obj["metadata"]["resourceVersion"] = str(revision)
+        return orjson.dumps(obj)
+
+    # Create
+
+    async def create(
+        self, context: Context, namespace: str, obj: Tree, options: WriteOptions, duplicates: Sequence[str] = ()
+    ) -> Result:
+        """Stores a new object. Raises AlreadyExists, Invalid, BadRequest, Forbidden, and what admission raises."""
+        objectmeta.check_kind(obj, self.kind)
+        self.conform(context, obj, options, duplicates)
+        metadata = objectmeta.metadata_of(obj)
+        objectmeta.match_namespace(obj, namespace)
+        if metadata.get("resourceVersion"):
+            raise BadRequest("resourceVersion should not be set on objects to be created")
+        objectmeta.prepare_create(self.world, obj, self.strategy)
+        generated = bool(metadata.get("generateName")) and not metadata.get("name")
+        if not generated:
+            return await self._create(context, obj, options)
+        snapshot = orjson.dumps(obj)
+        for attempt in range(1, GENERATE_ATTEMPTS + 1):
+            objectmeta.generate_name(self.world, obj)
+            try:
+                return await self._create(context, obj, options)
+            except AlreadyExists:
+                if attempt == GENERATE_ATTEMPTS:
+                    raise
+                obj = orjson.loads(snapshot)
+        raise AssertionError
+
+    async def _create(self, context: Context, obj: Tree, options: WriteOptions) -> Result:
+        strategy, metadata = self.strategy, obj["metadata"]
+        name, namespace = metadata.get("name", ""), metadata.get("namespace", "")
+        strategy.default(obj)
+        strategy.prepare_create(context, obj)
+        attributes = Attributes(context, CREATE, self.kind, namespace, name, "", obj, None, options.dry_run, options)
+        if self.admission.mutates(attributes):
+            await self.admission.admit(attributes)
+            strategy.default(obj)
+        self.tracker.created(obj, options.field_manager, status=not strategy.has_status)
+        self._refuse(obj, objectmeta.causes(obj, strategy) + strategy.validate(obj))
+        for text in strategy.warnings(obj, None):
+            context.warn(text)
+        finish = await strategy.begin_create(context, obj, options.dry_run)
+        stored = False
+        try:
+            await self.admission.validate(attributes)
+            if options.dry_run:
+                if (await self.store.get(self.key(namespace, name)))[0] is not None:
+                    raise resource_exists(self.resource, self.group, name)
+                return Result(orjson.dumps(obj), True)
+            key, value = self.key(namespace, name), self._encode(obj)
+            result = await self._txn(Compare(key, 0), [Put(key, value, strategy.ttl)])
+            if not result.succeeded:
+                raise resource_exists(self.resource, self.group, name)
+            stored = True
+            return Result(self._reply(obj, value, result.revision), True)
+        finally:
+            await finished(finish, stored)
+
+    # Change
+
+    async def update(
+        self, context: Context, namespace: str, name: str, obj: Tree, options: WriteOptions,
+        *, subresource: str = "", duplicates: Sequence[str] = (),
+    ) -> Result:  # fmt: skip
+        """Replaces an object (or its status). Raises Conflict if it carries another resourceVersion than is stored."""
+        objectmeta.check_kind(obj, self.kind)
+        self.conform(context, obj, options, duplicates)
+        metadata = objectmeta.metadata_of(obj)
+        objectmeta.match_name(obj, name, namespace)
+        version, uid = metadata.get("resourceVersion") or "", metadata.get("uid") or ""
+        if not version and not self.strategy.unconditional_update:
+            cause = invalid("metadata.resourceVersion", 0, "must be specified for an update")
+            raise resource_invalid(self.kind.kind, self.group, name, [cause])
+        snapshot = orjson.dumps(obj)
+
+        def change(old: Tree) -> Tree:
+            self.check_preconditions(old, uid, version)
+            new: Tree = orjson.loads(snapshot)
+            return new
+
+        try:
+            return await self.change(context, namespace, name, change, options, subresource=subresource)
+        except NotFound:
+            if subresource or not self.strategy.create_on_update:
+                raise
+            if version and version != "0":
+                raise resource_conflict(self.resource, self.group, name) from None
+        metadata.pop("resourceVersion", None)
+        return await self.create(context, namespace, obj, options)
+
+    def check_preconditions(self, old: Tree, uid: str | None, version: str | None) -> None:
+        """Raises Conflict unless the stored object has this uid and resourceVersion (where given)."""
+        metadata = old["metadata"]
+        name = metadata["name"]
+        if uid and uid != metadata.get("uid"):
+            why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {metadata.get('uid')}"
+            raise resource_conflict(self.resource, self.group, name, why)
+        if version and version != metadata["resourceVersion"]:
+            raise resource_conflict(self.resource, self.group, name)
+
+    async def change(
+        self, context: Context, namespace: str, name: str, change: Change, options: WriteOptions = WriteOptions(),  # noqa: B008
+        *, subresource: str = "", operation: str = "Update", admit: bool = True,
+    ) -> Result:  # fmt: skip
+        """Writes what ``change`` makes of the stored object, as often as others come in between.
+
+        ``subresource`` "" keeps status, "status" keeps all else; others (binding, scale, finalize) keep nothing: their
+        ``change`` is trusted. ``admit`` False leaves out admission. Raises NotFound and what ``change`` raises.
+        """
+        attempt = _Attempt(context, namespace, name, change, options, subresource, operation, admit)
+        return await self.with_stored(namespace, name, lambda stored: self._change(attempt, stored))
+
+    async def with_stored(self, namespace: str, name: str, act: Callable[[Stored], Any]) -> Any:
+        """Awaits ``act`` on the stored object until its answer is true of what the store has; see the module."""
+        key = self.key(namespace, name)
+        queue = self._queues.get(key)
+        if queue is None:
+            entry = self.cache.get(self.prefix, namespace, name)
+            stored = await self._load(key, name) if entry is None else Stored(entry.data, entry.revision)
+            try:
+                return await self._attempt(key, name, act, stored, fresh=entry is None)
+            except _Lost:
+                queue = self._queues.setdefault(key, _Queue())
+        queue.users += 1
+        try:
+            async with queue.lock:
+                for _ in range(CHANGE_ATTEMPTS):
+                    try:
+                        return await self._attempt(key, name, act, await self._load(key, name), fresh=True)
+                    except _Lost:
+                        continue
+            raise resource_conflict(self.resource, self.group, name)
+        finally:
+            queue.users -= 1
+            if not queue.users:
+                self._queues.pop(key, None)
+
+    async def _attempt(self, key: str, name: str, act: Callable[[Stored], Any], stored: Stored, fresh: bool) -> Any:
+        try:
+            result, written = await act(stored)
+        except StatusError:
+            if fresh:
+                raise
+            if (await self._load(key, name)).revision == stored.revision:
+                raise
+            raise _Lost from None
+        if not written and not fresh and (await self._load(key, name)).revision != stored.revision:
+            raise _Lost
+        return result
+
+    async def _load(self, key: str, name: str) -> Stored:
+        found, _ = await self.store.get(key)
+        if found is None:
+            raise self.not_found(name)
+        return Stored(with_revision(found.value, found.revision), found.revision)
+
+    def tree_of(self, stored: Stored) -> Tree:
+        tree: Tree = orjson.loads(stored.data)
+        return self.strategy.from_stored(tree) if self.converts else tree
+
+    async def _change(self, attempt: _Attempt, stored: Stored) -> tuple[Result, bool]:
+        """One attempt: the result, and whether it was written (else nothing had to be). Raises _Lost."""
+        context, options, subresource, strategy = attempt.context, attempt.options, attempt.subresource, self.strategy
+        old = self.tree_of(stored)
+        new = attempt.change(self.tree_of(stored))
+        metadata = new["metadata"]
+        objectmeta.keep_system_fields(new, old)
+        if subresource == "status":
+            new = _only_status(new, old)
+            metadata = new["metadata"]
+        elif not subresource and strategy.has_status:
+            new.pop("status", None)
+            if "status" in old:
+                new["status"] = orjson.loads(orjson.dumps(old["status"]))
+        strategy.default(new)
+        if subresource == "status":
+            strategy.prepare_status(context, new, old)
+        elif not subresource:
+            strategy.prepare_update(context, new, old)
+        attributes = Attributes(
+            context, UPDATE, self.kind, attempt.namespace, attempt.name, subresource, new, old, options.dry_run, options
+        )
+        if attempt.admit and self.admission.mutates(attributes):
+            await self.admission.admit(attributes)
+            strategy.default(new)
+        self.tracker.changed(new, old, options.field_manager, attempt.operation, subresource)
+        if strategy.generation and subresource != "status" and objectmeta.body_differs(new, old):
+            metadata["generation"] = old["metadata"].get("generation", 0) + 1
+        causes = objectmeta.update_causes(new, old)
+        causes += strategy.validate_status(new, old) if subresource == "status" else strategy.validate_update(new, old)
+        self._refuse(new, causes)
+        for text in strategy.warnings(new, old):
+            context.warn(text)
+        finish = await strategy.begin_update(context, new, old, options.dry_run)
+        done = False
+        try:
+            if attempt.admit:
+                await self.admission.validate(attributes)
+            if new == old:
+                return Result(self._reply(new, None, stored.revision)), False
+            if options.dry_run:
+                return Result(orjson.dumps(new)), False
+            result = await self._commit(attempt.namespace, attempt.name, new, stored)
+            done = True
+            return Result(result), True
+        finally:
+            await finished(finish, done)
+
+    async def _commit(self, namespace: str, name: str, new: Tree, stored: Stored) -> bytes:
+        """Writes the new state, or removes the object if nothing keeps it any more. Raises _Lost."""
+        key = self.key(namespace, name)
+        if self.is_free(new):
+            await self.remove(namespace, name, new, stored)
+            return orjson.dumps(new)
+        value = self._encode(new)
+        result = await self._txn(Compare(key, stored.revision), [Put(key, value, self.strategy.ttl)])
+        if not result.succeeded:
+            raise _Lost
+        return self._reply(new, value, result.revision)
+
+    def is_free(self, obj: Tree) -> bool:
+        """Whether an object whose deletion began can go: no finalizers, no grace left to be waited for."""
+        metadata = obj["metadata"]
+        return (
+            bool(metadata.get("deletionTimestamp"))
+            and not metadata.get("finalizers")
+            and not metadata.get("deletionGracePeriodSeconds")
+            and not self.strategy.held(obj)
+        )
+
+    async def remove(self, namespace: str, name: str, obj: Tree, stored: Stored) -> int:
+        """Takes the object out of the store; returns the revision. Raises _Lost."""
+        key = self.key(namespace, name)
+        result = await self._txn(Compare(key, stored.revision), deletes=[key])
+        if not result.succeeded:
+            raise _Lost
+        await self.strategy.after_delete(obj)
+        return result.revision
+
+
+class _Attempt(NamedTuple):
+    context: Context
+    namespace: str
+    name: str
+    change: Change
+    options: WriteOptions
+    subresource: str
+    operation: str
+    admit: bool
+
+
+class _Queue:
+    """Writers of one contended object, one at a time."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.users = 0
+
+
+def _only_status(new: Tree, old: Tree) -> Tree:
+    """What a status write changes: status and annotations."""
+    out = orjson.loads(orjson.dumps(old))
+    if "status" in new:
+        out["status"] = new["status"]
+    else:
+        out.pop("status", None)
+    for field in ("annotations", "managedFields"):
+        if field in new["metadata"]:
+            out["metadata"][field] = new["metadata"][field]
+        else:
+            out["metadata"].pop(field, None)
+    return out  # type: ignore[no-any-return]
+
+
+async def finished(finish: Callable[[bool], Any] | None, stored: bool) -> None:
+    """Tells an allocator how it went."""
+    if finish is not None:
+        outcome = finish(stored)
+        if inspect.isawaitable(outcome):
+            await outcome
