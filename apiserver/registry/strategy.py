@@ -14,6 +14,7 @@ from typing import Any, ClassVar, NamedTuple
 import msgspec
 
 from apiserver.request import Context
+from navarch.api.durations import age
 from navarch.api.errors import Cause
 from navarch.api.kinds import Kind
 from navarch.api.schema import Node, schema_of
@@ -116,7 +117,8 @@ class Strategy:
 
     def cells(self, obj: Tree, now: float) -> list[Any]:
         """The row of ``kubectl get``, one value a column."""
-        raise NotImplementedError
+        metadata = obj["metadata"]
+        return [metadata.get("name", ""), age(metadata.get("creationTimestamp"), now)]
 
     def graceful_seconds(self, obj: Tree, asked: int | None) -> int:
         """Seconds of grace a delete gets; 0 deletes at once. Pods override it."""

@@ -24,7 +24,16 @@ from apiserver.registry.strategy import Strategy, Tree
 from apiserver.request import Attributes, Context, WriteOptions
 from apiserver.storage.store import Compare, Put, StoreUnavailable, TxnResult
 from navarch.api.errors import (
-    AlreadyExists, BadRequest, Cause, NotFound, StatusError, Timeout, invalid, resource_conflict, resource_exists, resource_invalid,
+    AlreadyExists,
+    BadRequest,
+    Cause,
+    NotFound,
+    StatusError,
+    Timeout,
+    invalid,
+    resource_conflict,
+    resource_exists,
+    resource_invalid,
 )  # fmt: skip
 from navarch.api.pruning import prepare, strict_error
 

@@ -1,0 +1,158 @@
+"""Query parameters and bodies into the options that the verbs take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from apiserver.http.asgi import Request, flag
+from apiserver.http.negotiation import JSON, YAML, media_type
+from apiserver.registry.options import META_GROUP, ListOptions
+from apiserver.request import DeleteOptions, WriteOptions
+from navarch.api.errors import BadRequest, UnsupportedMediaType, forbidden, invalid, not_supported, resource_invalid
+from navarch.api.selectors import ALL_FIELDS, EVERYTHING, SelectorError, parse_field_selector, parse_label_selector
+from navarch.api.serialization import DecodeError, decode_object, decode_yaml_documents, go_type, json_duplicates
+
+Query = Mapping[str, str]
+IGNORE, WARN, STRICT = "Ignore", "Warn", "Strict"
+_DEFAULT_LIST = ListOptions()
+MANAGER_LIMIT = 128
+
+
+class Body(NamedTuple):
+    """A decoded object and the paths of keys that it gives twice."""
+
+    tree: dict[str, Any]
+    duplicates: list[str]
+
+
+def list_options(query: Query) -> ListOptions:
+    """Of a list, watch or deletecollection. Raises BadRequest."""
+    if not query:
+        return _DEFAULT_LIST
+    try:
+        labels = parse_label_selector(query["labelSelector"]) if query.get("labelSelector") else EVERYTHING
+        fields = parse_field_selector(query["fieldSelector"]) if query.get("fieldSelector") else ALL_FIELDS
+    except SelectorError as error:
+        raise BadRequest(str(error)) from None
+    timeout = _number(query, "timeoutSeconds")
+    return ListOptions(
+        labels, fields, max(0, _number(query, "limit") or 0), query.get("continue", ""), query.get("resourceVersion", ""),
+        query.get("resourceVersionMatch", ""), timeout, bool(flag(query, "allowWatchBookmarks")),
+        flag(query, "sendInitialEvents"),
+    )  # fmt: skip
+
+
+def _number(query: Query, name: str) -> int | None:
+    text = query.get(name, "")
+    if not text:
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise BadRequest(f'strconv.ParseInt: parsing "{text}": invalid syntax') from None
+
+
+def write_options(request: Request, kind: str, apply: bool = False) -> WriteOptions:
+    """Of create, update or patch; ``kind`` names the options for messages. Raises Invalid."""
+    query = request.query
+    manager = query.get("fieldManager", "")
+    if not query:
+        return WriteOptions(False, manager_of(request.header(b"user-agent")), WARN, False)
+    causes = []
+    validation, force = query.get("fieldValidation") or WARN, flag(query, "force")
+    if validation not in (IGNORE, WARN, STRICT):
+        causes.append(not_supported("fieldValidation", validation, [IGNORE, STRICT, WARN, ""]))
+    if len(manager) > MANAGER_LIMIT:
+        causes.append(invalid("fieldManager", manager, f"must be no more than {MANAGER_LIMIT} characters"))
+    elif not manager.isprintable():
+        causes.append(invalid("fieldManager", manager, "should only contain printable characters"))
+    if force is not None and not apply:
+        causes.append(forbidden("force", "may not be specified for non-apply patch"))
+    if causes:
+        raise resource_invalid(kind, META_GROUP, "", causes)
+    dry_run = is_dry_run(request.queries("dryRun") if "dryRun" in query else [], kind)
+    if not manager and not apply:
+        manager = manager_of(request.header(b"user-agent"))
+    return WriteOptions(dry_run, manager, validation, bool(force))
+
+
+def manager_of(user_agent: str) -> str:
+    """The field manager of a client that names none: the first word of its User-Agent."""
+    return "".join(c for c in user_agent.partition("/")[0] if c.isprintable())[:MANAGER_LIMIT]
+
+
+def is_dry_run(values: list[str] | None, kind: str) -> bool:
+    """Raises Invalid for anything but All."""
+    for value in values or ():
+        if value not in ("All", ""):
+            raise resource_invalid(kind, META_GROUP, "", [not_supported("dryRun", value, ["All"])])
+    return any(values or ())
+
+
+async def body_of(request: Request, check_duplicates: bool) -> Body:
+    """The object in the request's body, JSON or YAML. Raises UnsupportedMediaType, BadRequest, RequestEntityTooLarge."""
+    kind = media_type(request.header(b"content-type")) or JSON
+    if kind not in (JSON, YAML):
+        raise UnsupportedMediaType(
+            f"the body of the request was in an unknown format - accepted media types include: {JSON}, {YAML}"
+        )
+    data = await request.body()
+    if kind == YAML:
+        return yaml_body(data)
+    tree = decode_object(data)
+    return Body(tree, json_duplicates(data, tree) if check_duplicates else [])
+
+
+def yaml_body(data: bytes) -> Body:
+    """The object in a YAML text. Raises BadRequest."""
+    try:
+        for tree, duplicates in decode_yaml_documents(data):
+            if not isinstance(tree, dict):
+                raise BadRequest(f"the body is no object: {go_type(tree)}")
+            return Body(tree, duplicates)
+    except DecodeError as error:
+        raise BadRequest(str(error)) from None
+    raise BadRequest("the body is empty")
+
+
+async def delete_options(request: Request) -> DeleteOptions:
+    """metav1.DeleteOptions from the body, or from the query if there is no body. Raises BadRequest, Invalid."""
+    data = await request.body()
+    query = request.query
+    if data.strip():
+        kind = media_type(request.header(b"content-type")) or JSON
+        if kind not in (JSON, YAML, "application/x-www-form-urlencoded"):
+            raise UnsupportedMediaType(
+                f"the body of the request was in an unknown format - accepted media types include: {JSON}, {YAML}"
+            )
+        tree = yaml_body(data).tree if kind == YAML else decode_object(data)
+        if tree.get("kind", "DeleteOptions") != "DeleteOptions":
+            raise BadRequest(f"unable to decode the body as DeleteOptions: it is a {tree.get('kind')}")
+    else:
+        tree = {}
+        if "gracePeriodSeconds" in query:
+            tree["gracePeriodSeconds"] = _number(query, "gracePeriodSeconds")
+        if query.get("propagationPolicy"):
+            tree["propagationPolicy"] = query["propagationPolicy"]
+        if "orphanDependents" in query:
+            tree["orphanDependents"] = flag(query, "orphanDependents")
+        if "dryRun" in query:
+            tree["dryRun"] = request.queries("dryRun")
+    if not tree and not query:
+        return DeleteOptions()
+    grace, orphan, policy = tree.get("gracePeriodSeconds"), tree.get("orphanDependents"), tree.get("propagationPolicy")
+    preconditions = tree.get("preconditions") or {}
+    if grace is not None and (not isinstance(grace, int) or isinstance(grace, bool)):
+        raise BadRequest(f"gracePeriodSeconds: cannot unmarshal {go_type(grace)} into int64")
+    if orphan is not None and not isinstance(orphan, bool):
+        raise BadRequest(f"orphanDependents: cannot unmarshal {go_type(orphan)} into bool")
+    if policy is not None and not isinstance(policy, str):
+        raise BadRequest(f"propagationPolicy: cannot unmarshal {go_type(policy)} into string")
+    if not isinstance(preconditions, dict):
+        raise BadRequest(f"preconditions: cannot unmarshal {go_type(preconditions)} into Preconditions")
+    dry = tree.get("dryRun") or (request.queries("dryRun") if "dryRun" in query else None)
+    dry_run = is_dry_run(dry if isinstance(dry, list) else [str(dry)] if dry else None, "DeleteOptions")
+    return DeleteOptions(
+        dry_run, grace, policy or None, orphan, preconditions.get("uid"), preconditions.get("resourceVersion")
+    )

@@ -1,0 +1,253 @@
+"""Requests for resources: picks the verb, reads the options and the body, sends the reply in the shape asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from apiserver.http import options as opts
+from apiserver.http import shapes
+from apiserver.http.asgi import Request, warning_headers
+from apiserver.http.negotiation import PLAIN, Accept, accept, media_type
+from apiserver.registry.endpoints import Endpoint, EndpointKey
+from apiserver.registry.patches import APPLY_PATCH, JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, Patch, supported
+from apiserver.registry.resource import Resource
+from apiserver.request import Context, RequestInfo, WriteOptions
+from navarch.api import pruning
+from navarch.api.errors import BadRequest, MethodNotAllowed, NotFound, StatusError, UnsupportedMediaType
+from navarch.api.kinds import Kind
+from navarch.api.schema import schema_of
+from navarch.api.serialization import DecodeError, decode_json, go_type, json_duplicates
+
+if TYPE_CHECKING:
+    from apiserver.server import APIServer
+
+
+def no_such_path() -> StatusError:
+    return NotFound("the server could not find the requested resource")
+
+
+def not_allowed() -> StatusError:
+    return MethodNotAllowed("the server does not allow this method on the requested resource")
+
+
+class ResourceHandler:
+    """Serves every path below /api/VERSION/ and /apis/GROUP/VERSION/."""
+
+    def __init__(self, server: APIServer) -> None:
+        self.server = server
+        self.world = server.world
+
+    async def handle(self, request: Request, context: Context) -> None:
+        """Answers one request that is already authenticated and authorized."""
+        info = context.info
+        server = self.server
+        resource = server.served.get((info.group, info.version, info.resource))
+        if info.subresource or resource is None:
+            key = EndpointKey(info.group, info.resource, info.subresource, info.verb)
+            endpoint = server.endpoints.get(key)
+            if endpoint is not None and endpoint_version(endpoint, resource) == info.version:
+                return await self._endpoint(request, context, endpoint)
+            stream = server.streams.get(info)
+            if stream is not None:
+                return await stream(request, context)
+            if any(k[:3] == key[:3] for k in server.endpoints):
+                raise not_allowed()
+        if resource is None:
+            raise no_such_path()
+        self._check_scope(info, resource)
+        if info.subresource:
+            return await self._subresource(request, context, resource)
+        verb = info.verb
+        if verb not in resource.strategy.verbs:
+            raise not_allowed()
+        namespace = info.namespace if resource.kind.namespaced else ""
+        match verb:
+            case "get":
+                wanted = accept(request.header(b"accept"))
+                data = await resource.get(namespace, info.name, request.query.get("resourceVersion", ""))
+                await self._reply(request, context, resource, 200, data, wanted)
+            case "list":
+                await self._list(request, context, resource, namespace)
+            case "watch":
+                selection = opts.list_options(request.query)
+                wanted = accept(request.header(b"accept"))
+                await self.server.watches.serve(request, resource, namespace, info.name, selection, wanted)
+            case "create":
+                await self._create(request, context, resource, namespace)
+            case "update":
+                await self._update(request, context, resource, namespace, "")
+            case "patch":
+                await self._patch(request, context, resource, namespace, "")
+            case "delete":
+                wanted = accept(request.header(b"accept"))
+                options = await opts.delete_options(request)
+                deleted = await resource.delete(context, namespace, info.name, options)
+                accepted = not deleted.gone and options.orphan_dependents is False
+                await self._reply(request, context, resource, 202 if accepted else 200, deleted.data, wanted)
+            case "deletecollection":
+                selection = opts.list_options(request.query)
+                found = await resource.delete_collection(
+                    context, namespace, selection, await opts.delete_options(request)
+                )
+                data = shapes.many(resource.strategy, resource.kind, found, PLAIN, "", 0)
+                await request.reply(200, data, headers=warning_headers(context.warnings))
+
+    def _check_scope(self, info: RequestInfo, resource: Resource) -> None:
+        """Paths that do not exist: a cluster-scoped kind in a namespace, one object of a namespaced kind without one."""
+        if not resource.kind.namespaced:
+            if info.namespace and info.resource != "namespaces":
+                raise no_such_path()
+            if info.verb == "create" and info.name:
+                raise not_allowed()
+            return
+        if not info.namespace and info.verb not in ("list", "watch", "deletecollection"):
+            raise no_such_path() if info.name else not_allowed()
+        if not info.namespace and info.verb == "deletecollection":
+            raise not_allowed()
+        if info.verb == "create" and info.name and not info.subresource:
+            raise not_allowed()
+
+    async def _reply(
+        self, request: Request, context: Context, resource: Resource, code: int, data: bytes, wanted: Accept
+    ) -> None:
+        if wanted is not PLAIN and wanted != PLAIN:
+            include = shapes.include_object(request.query) if wanted.shape == "Table" else ""
+            data = shapes.one(resource.strategy, data, wanted, include, self.world.now())
+        await request.reply(code, data, wanted.content_type, warning_headers(context.warnings))
+
+    async def _list(self, request: Request, context: Context, resource: Resource, namespace: str) -> None:
+        wanted = accept(request.header(b"accept"))
+        include = shapes.include_object(request.query) if wanted.shape == "Table" else ""
+        found = await resource.list(namespace, opts.list_options(request.query))
+        data = shapes.many(resource.strategy, resource.kind, found, wanted, include, self.world.now())
+        await request.reply(200, data, wanted.content_type)
+
+    async def _create(self, request: Request, context: Context, resource: Resource, namespace: str) -> None:
+        wanted = accept(request.header(b"accept"))
+        options = opts.write_options(request, "CreateOptions")
+        body = await opts.body_of(request, options.field_validation != opts.IGNORE)
+        result = await resource.create(context, namespace, body.tree, options, body.duplicates)
+        await self._reply(request, context, resource, 201, result.data, wanted)
+
+    async def _update(
+        self, request: Request, context: Context, resource: Resource, namespace: str, subresource: str
+    ) -> None:
+        wanted = accept(request.header(b"accept"))
+        options = opts.write_options(request, "UpdateOptions")
+        body = await opts.body_of(request, options.field_validation != opts.IGNORE)
+        result = await resource.update(
+            context, namespace, context.info.name, body.tree, options, subresource=subresource, duplicates=body.duplicates
+        )
+        await self._reply(request, context, resource, 201 if result.created else 200, result.data, wanted)
+
+    async def _patch(
+        self, request: Request, context: Context, resource: Resource, namespace: str, subresource: str
+    ) -> None:
+        wanted = accept(request.header(b"accept"))
+        patch, options = await self._read_patch(request, resource)
+        result = await resource.patch(context, namespace, context.info.name, patch, options, subresource=subresource)
+        await self._reply(request, context, resource, 201 if result.created else 200, result.data, wanted)
+
+    async def _read_patch(self, request: Request, resource: Resource) -> tuple[Patch, WriteOptions]:
+        kind = media_type(request.header(b"content-type"))
+        known = supported(resource.strategy.strategic_patch)
+        if kind not in known:
+            listed = ", ".join(known)
+            raise UnsupportedMediaType(
+                f"the body of the request was in an unknown format - accepted media types include: {listed}"
+            )
+        options = opts.write_options(request, "PatchOptions", kind == APPLY_PATCH)
+        data = await request.body()
+        if kind == APPLY_PATCH:
+            body = opts.yaml_body(data)
+            return Patch(kind, data, body.tree, tuple(body.duplicates)), options
+        try:
+            tree = decode_json(data)
+        except DecodeError as error:
+            raise BadRequest(f"error decoding patch: {error}") from None
+        if not isinstance(tree, list if kind == JSON_PATCH else dict):
+            what = "array" if kind == JSON_PATCH else "object"
+            raise BadRequest(f"error decoding patch: json: cannot unmarshal {go_type(tree)} into an {what}")
+        duplicates: list[str] = []
+        if kind in (MERGE_PATCH, STRATEGIC_PATCH) and options.field_validation != opts.IGNORE:
+            duplicates = json_duplicates(data, tree)
+        return Patch(kind, data, tree, tuple(duplicates)), options
+
+    async def _subresource(self, request: Request, context: Context, resource: Resource) -> None:
+        """status and scale, which every kind can have."""
+        info, strategy = context.info, resource.strategy
+        namespace = info.namespace if resource.kind.namespaced else ""
+        if info.subresource == "status" and strategy.has_status:
+            match info.verb:
+                case "get":
+                    wanted = accept(request.header(b"accept"))
+                    data = await resource.get(namespace, info.name, request.query.get("resourceVersion", ""))
+                    return await self._reply(request, context, resource, 200, data, wanted)
+                case "update":
+                    return await self._update(request, context, resource, namespace, "status")
+                case "patch":
+                    return await self._patch(request, context, resource, namespace, "status")
+            raise not_allowed()
+        if info.subresource == "scale" and strategy.scale_path:
+            data = await self._scale(request, context, resource, namespace)
+            return await request.reply(200, data, headers=warning_headers(context.warnings))
+        raise no_such_path()
+
+    async def _scale(self, request: Request, context: Context, resource: Resource, namespace: str) -> bytes:
+        accept(request.header(b"accept"), shapes=False)
+        name = context.info.name
+        match context.info.verb:
+            case "get":
+                return await resource.get_scale(namespace, name)
+            case "update":
+                options = opts.write_options(request, "UpdateOptions")
+                body = await opts.body_of(request, False)
+                return await resource.update_scale(context, namespace, name, body.tree, options)
+            case "patch":
+                patch, options = await self._read_patch(request, resource)
+                return await resource.patch_scale(context, namespace, name, patch, options)
+        raise not_allowed()
+
+    async def _endpoint(self, request: Request, context: Context, endpoint: Endpoint) -> None:
+        """Calls a handler of a kind's module; see apiserver/registry/endpoints.py."""
+        info = context.info
+        accept(request.header(b"accept"), shapes=False)
+        tree: dict[str, Any] = {}
+        if info.verb in ("create", "update"):
+            options = opts.write_options(request, "CreateOptions")
+            body = await opts.body_of(request, options.field_validation != opts.IGNORE)
+            tree = conform_endpoint(endpoint.kind, context, body, options)
+        elif info.verb == "patch":
+            raise UnsupportedMediaType("patches are not supported here")
+        namespace = "" if info.resource == "namespaces" else info.namespace
+        out = await endpoint.handler(context, self.server, namespace, info.name, tree, request.query)
+        code = 200 if info.verb in ("get", "update", "delete") else endpoint.code
+        await request.reply(code, orjson.dumps(out), headers=warning_headers(context.warnings))
+
+
+def endpoint_version(endpoint: Endpoint, resource: Resource | None) -> str:
+    """The API version whose path an endpoint answers: its resource's, or its own kind's for reviews."""
+    return resource.kind.version if resource is not None else endpoint.kind.version
+
+
+def conform_endpoint(kind: Kind, context: Context, body: opts.Body, options: WriteOptions) -> dict[str, Any]:
+    """Brings the body of an endpoint in order by the schema of its kind. Raises BadRequest."""
+    tree = body.tree
+    tree.setdefault("apiVersion", kind.api_version)
+    tree.setdefault("kind", kind.kind)
+    if (tree["apiVersion"], tree["kind"]) != (kind.api_version, kind.kind):
+        raise BadRequest(
+            f"the API version in the data ({tree['apiVersion']}, Kind={tree['kind']}) does not match the expected "
+            f"API version ({kind.api_version}, Kind={kind.kind})"
+        )
+    problems = pruning.prepare(tree, schema_of(kind.type))
+    problems.raise_types(kind.kind, kind.version)
+    texts = problems.strict(body.duplicates)
+    if texts and options.field_validation == opts.STRICT:
+        raise pruning.strict_error(kind.kind, kind.version, texts)
+    if options.field_validation == opts.WARN:
+        for text in texts:
+            context.warn(text)
+    return tree

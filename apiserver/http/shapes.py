@@ -1,0 +1,107 @@
+"""The shapes in which an object can be sent: itself, metadata only, or a row of a Table; as JSON or YAML."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+
+from apiserver.http.negotiation import META_GROUP, YAML, Accept
+from apiserver.registry.reads import ListResult
+from apiserver.registry.strategy import Strategy
+from navarch.api.errors import BadRequest
+from navarch.api.kinds import Kind
+
+Tree = dict[str, Any]
+
+INCLUDE_NONE, INCLUDE_METADATA, INCLUDE_OBJECT = "None", "Metadata", "Object"
+
+
+def include_object(query: Any) -> str:
+    """The includeObject parameter of Table requests. Raises BadRequest."""
+    value = query.get("includeObject") or INCLUDE_METADATA
+    if value not in (INCLUDE_NONE, INCLUDE_METADATA, INCLUDE_OBJECT):
+        raise BadRequest(f'unrecognized includeObject value: "{value}"')
+    return str(value)
+
+
+def partial(obj: Tree, version: str = "v1") -> Tree:
+    """The PartialObjectMetadata of an object."""
+    return {
+        "kind": "PartialObjectMetadata",
+        "apiVersion": f"{META_GROUP}/{version}",
+        "metadata": obj.get("metadata") or {},
+    }
+
+
+def columns(strategy: Strategy) -> list[Tree]:
+    """columnDefinitions of a kind."""
+    return [
+        {"name": c.name, "type": c.type, "format": c.format, "description": c.description, "priority": c.priority}
+        for c in strategy.columns
+    ]
+
+
+def table(
+    strategy: Strategy, objects: Iterable[bytes], metadata: Tree, version: str, include: str, now: float, head: bool = True
+) -> Tree:
+    """A Table with one row an object; ``head`` False leaves the column definitions out (later events of a watch)."""
+    rows = []
+    for data in objects:
+        obj = orjson.loads(data)
+        row: Tree = {"cells": strategy.cells(obj, now)}
+        if include == INCLUDE_METADATA:
+            row["object"] = partial(obj, version)
+        elif include == INCLUDE_OBJECT:
+            row["object"] = obj
+        rows.append(row)
+    return {
+        "kind": "Table",
+        "apiVersion": f"{META_GROUP}/{version}",
+        "metadata": metadata,
+        "columnDefinitions": columns(strategy) if head else None,
+        "rows": rows,
+    }
+
+
+def one(strategy: Strategy, data: bytes, accept: Accept, include: str, now: float) -> bytes:
+    """The reply with one object (``data`` is its JSON)."""
+    if not accept.shape and accept.media_type != YAML:
+        return data
+    tree: Any = orjson.loads(data)
+    # A Status (the answer of a delete) has no other shape.
+    if tree.get("kind") == strategy.kind.kind:
+        if accept.shape == "Table":
+            version = tree["metadata"].get("resourceVersion")
+            metadata = {"resourceVersion": version} if version else {}
+            tree = table(strategy, [data], metadata, accept.version, include, now)
+        elif accept.shape:
+            tree = partial(tree)
+    return encode(tree, accept)
+
+
+def many(strategy: Strategy, kind: Kind, found: ListResult, accept: Accept, include: str, now: float) -> bytes:
+    """The reply with a list. The plain shape only joins bytes."""
+    metadata: Tree = {"resourceVersion": str(found.revision)}
+    if found.token:
+        metadata["continue"] = found.token
+    if found.remaining is not None:
+        metadata["remainingItemCount"] = found.remaining
+    if not accept.shape:
+        head = {"kind": kind.list_kind, "apiVersion": kind.api_version, "metadata": metadata}
+        data = b'%b,"items":[%b]}' % (orjson.dumps(head)[:-1], b",".join(found.items))
+        return encode(orjson.loads(data), accept) if accept.media_type == YAML else data
+    if accept.shape == "Table":
+        return encode(table(strategy, found.items, metadata, accept.version, include, now), accept)
+    items = [partial(orjson.loads(item)) for item in found.items]
+    out = {"kind": "PartialObjectMetadataList", "apiVersion": f"{META_GROUP}/v1", "metadata": metadata, "items": items}
+    return encode(out, accept)
+
+
+def encode(tree: Any, accept: Accept) -> bytes:
+    if accept.media_type == YAML:
+        from navarch.api.serialization import dump_yaml
+
+        return dump_yaml(tree).encode()
+    return orjson.dumps(tree)
