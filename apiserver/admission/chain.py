@@ -56,6 +56,11 @@ class Chain:
         self.plugins = tuple(plugins)
         self._chosen: dict[tuple[str, Kind], tuple[tuple[Plugin, ...], tuple[Plugin, ...]]] = {}
 
+    def replace(self, plugins: Sequence[Plugin]) -> None:
+        """Takes other plugins from now on."""
+        self.plugins = tuple(plugins)
+        self._chosen.clear()
+
     def _for(self, attributes: Attributes) -> tuple[tuple[Plugin, ...], tuple[Plugin, ...]]:
         key = attributes.operation, attributes.kind
         found = self._chosen.get(key)

@@ -6,7 +6,7 @@ what is there; a number waits for that revision. Only a list at an exact, older 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import orjson
@@ -59,7 +59,7 @@ class Reads:
         self.resource = self.kind.resource
         self.prefix = strategy.prefix
         self.schema = strategy.schema
-        self.converts = type(strategy).from_stored is not Strategy.from_stored
+        self.converts = strategy.converts
 
     def render(self, entry: Entry) -> bytes:
         """The entry's object as clients see it."""
@@ -120,13 +120,21 @@ class Reads:
                 f'field selector "{options.fields}": {why}'
             )
 
+    def _stored_fields(self, fields: FieldSelector) -> FieldSelector:
+        """The selector in the names of the stored shape."""
+        names = self.strategy.field_aliases
+        if not names or fields.empty:
+            return fields
+        return FieldSelector(tuple(replace(r, key=names.get(r.key, r.key)) for r in fields.requirements))
+
     async def list(self, namespace: str, options: ListOptions) -> ListResult:
         """A page of the collection; ``namespace`` "" is all of them."""
         options.check_list()
         self.check_fields(options)
+        fields = self._stored_fields(options.fields)
         where: dict[str, Any] = {
             "labels": None if options.labels.empty else options.labels,
-            "fields": None if options.fields.empty else options.fields,
+            "fields": None if fields.empty else fields,
             "limit": options.limit,
         }
         version = options.resource_version
@@ -149,7 +157,7 @@ class Reads:
             if one := self._one(namespace, options.fields):
                 entry = self.cache.get(self.prefix, *one)
                 matches = entry is not None and options.labels.matches(entry.labels)
-                matches = matches and options.fields.matches(_field_values(entry))
+                matches = matches and fields.matches(_field_values(entry))
                 return ListResult([self.render(entry)] if entry and matches else [], self.cache.revision)
             found = self.cache.list(self.prefix, namespace or None, **where)
         items = [self.render(e) for e in found.entries] if self.converts else [e.data for e in found.entries]
@@ -182,6 +190,7 @@ class Reads:
         """The events that the options select; close the watcher when done. Raises Expired for a lost past."""
         options.check_watch()
         self.check_fields(options)
+        fields = self._stored_fields(options.fields)
         version, initial = options.resource_version, options.send_initial_events
         from_revision: int | None = None
         if initial:
@@ -198,7 +207,7 @@ class Reads:
             namespace or None,
             name or None,
             labels=None if options.labels.empty else options.labels,
-            fields=None if options.fields.empty else options.fields,
+            fields=None if fields.empty else fields,
             from_revision=from_revision,
             bookmarks=options.allow_bookmarks,
             initial_end=bool(initial),

@@ -53,7 +53,6 @@ class Strategy:
     selectable_fields: ClassVar[tuple[str, ...]] = ()  # besides metadata.name and metadata.namespace
     indexed_field: ClassVar[str] = ""  # the selectable field that most watches ask for (pods: spec.nodeName)
     strategic_patch: ClassVar[bool] = True  # custom resources have no strategic merge patch
-    storage_resource: ClassVar[str] = ""  # stored under another resource's keys (both kinds of Event), else its own
     columns: ClassVar[Sequence[Column]] = (NAME_COLUMN, AGE_COLUMN)
 
     def to_stored(self, obj: Tree) -> Tree:
@@ -72,15 +71,7 @@ class Strategy:
     @property
     def prefix(self) -> str:
         """Where the store keeps the objects; ends in a slash."""
-        return f"/registry/{self.storage_resource or self.kind.resource}/"
-
-    def to_stored(self, obj: Tree) -> Tree:
-        """The object in the shape that is stored, for a kind that shares another's storage. May return ``obj``."""
-        return obj
-
-    def from_stored(self, obj: Tree) -> Tree:
-        """The inverse of :meth:`to_stored`."""
-        return obj
+        return f"/registry/{self.kind.resource}/"
 
     def default(self, obj: Tree) -> None:
         """Fills in Kubernetes' defaults, in place."""

@@ -1,0 +1,159 @@
+"""Discovery: what groups, versions and resources there are, in the legacy form and in the aggregated one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from apiserver.registry.endpoints import Endpoints
+from apiserver.registry.resource import Resource
+from apiserver.registry.scale import SCALE
+from navarch.api.kinds import Kind
+
+Tree = dict[str, Any]
+
+AGGREGATED = "apidiscovery.k8s.io"
+AGGREGATED_KIND = "APIGroupDiscoveryList"
+
+
+class Sub:
+    """A subresource as discovery tells it."""
+
+    def __init__(self, name: str, kind: Kind, verbs: Sequence[str]) -> None:
+        self.name, self.kind, self.verbs = name, kind, sorted(verbs)
+
+
+class Entry:
+    """A resource as discovery tells it."""
+
+    def __init__(self, kind: Kind, verbs: Sequence[str], subs: Sequence[Sub]) -> None:
+        self.kind, self.verbs, self.subs = kind, sorted(verbs), sorted(subs, key=lambda s: s.name)
+
+
+def entries(
+    resources: Iterable[Resource], endpoints: Endpoints, streams: Mapping[tuple[str, str, str], tuple[Kind, tuple[str, ...]]]
+) -> list[Entry]:
+    """Everything served, in order of resource name. ``streams``: kind and verbs of log, exec and the like."""
+    out = []
+    known = set()
+    for resource in resources:
+        kind, strategy = resource.kind, resource.strategy
+        at = (kind.group, kind.resource)
+        known.add(at)
+        subs: dict[str, Sub] = {}
+        if strategy.has_status:
+            subs["status"] = Sub("status", kind, ("get", "patch", "update"))
+        if strategy.scale_path:
+            subs["scale"] = Sub("scale", SCALE, ("get", "patch", "update"))
+        for key, endpoint in endpoints.items():
+            if key[:2] == at and key.subresource:
+                verbs = [k.verb for k in endpoints if k[:3] == key[:3]]
+                subs[key.subresource] = Sub(key.subresource, endpoint.kind, verbs)
+        for (group, name, subresource), (sub_kind, verbs_) in streams.items():
+            if (group, name) == at:
+                subs[subresource] = Sub(subresource, sub_kind, verbs_)
+        out.append(Entry(kind, strategy.verbs, list(subs.values())))
+    for key, endpoint in endpoints.items():
+        if not key.subresource and key[:2] not in known:
+            out.append(Entry(endpoint.kind, (key.verb,), ()))
+    return sorted(out, key=lambda e: e.kind.resource)
+
+
+class Discovery:
+    """The documents, made again when what is served changes."""
+
+    def __init__(self, found: list[Entry]) -> None:
+        self.groups: dict[str, dict[str, list[Entry]]] = {}
+        for entry in found:
+            self.groups.setdefault(entry.kind.group, {}).setdefault(entry.kind.version, []).append(entry)
+
+    def api_versions(self) -> Tree:
+        """GET /api."""
+        return {
+            "kind": "APIVersions",
+            "versions": ["v1"],
+            "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": ""}],
+        }
+
+    def group_list(self) -> Tree:
+        """GET /apis."""
+        return {"kind": "APIGroupList", "apiVersion": "v1", "groups": [self._group(g) for g in self._names()]}
+
+    def _names(self) -> list[str]:
+        return sorted((g for g in self.groups if g), key=lambda g: ("." in g, g))
+
+    def group(self, name: str) -> Tree | None:
+        """GET /apis/GROUP."""
+        if not name or name not in self.groups:
+            return None
+        return {"kind": "APIGroup", "apiVersion": "v1"} | self._group(name)
+
+    def _group(self, name: str) -> Tree:
+        versions = [{"groupVersion": f"{name}/{v}", "version": v} for v in self.groups[name]]
+        return {"name": name, "versions": versions, "preferredVersion": versions[0]}
+
+    def resources(self, group: str, version: str) -> Tree | None:
+        """GET /api/v1 and /apis/GROUP/VERSION."""
+        found = self.groups.get(group, {}).get(version)
+        if found is None:
+            return None
+        listed: list[Tree] = []
+        for entry in found:
+            kind = entry.kind
+            one: Tree = {
+                "name": kind.resource, "singularName": kind.singular_name, "namespaced": kind.namespaced,
+                "kind": kind.kind, "verbs": entry.verbs,
+            }  # fmt: skip
+            if kind.short_names:
+                one["shortNames"] = list(kind.short_names)
+            if kind.categories:
+                one["categories"] = list(kind.categories)
+            listed.append(one)
+            for sub in entry.subs:
+                item: Tree = {
+                    "name": f"{kind.resource}/{sub.name}", "singularName": "", "namespaced": kind.namespaced,
+                    "kind": sub.kind.kind, "verbs": sub.verbs,
+                }  # fmt: skip
+                if (sub.kind.group, sub.kind.version) != (group, version):
+                    item |= {"group": sub.kind.group, "version": sub.kind.version}
+                listed.append(item)
+        name = f"{group}/{version}" if group else version
+        return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": name, "resources": listed}
+
+    def aggregated(self, core: bool, version: str) -> Tree:
+        """GET /api (``core``) and /apis as one document; ``version`` is v2 or v2beta1."""
+        items = [self._aggregated_group(g) for g in ([""] if core else self._names()) if g in self.groups]
+        return {"kind": AGGREGATED_KIND, "apiVersion": f"{AGGREGATED}/{version}", "metadata": {}, "items": items}
+
+    def _aggregated_group(self, group: str) -> Tree:
+        versions = []
+        for version, found in self.groups[group].items():
+            resources = []
+            for entry in found:
+                kind = entry.kind
+                one: Tree = {
+                    "resource": kind.resource,
+                    "responseKind": _gvk(kind),
+                    "scope": "Namespaced" if kind.namespaced else "Cluster",
+                    "singularResource": kind.singular_name,
+                    "verbs": entry.verbs,
+                }
+                if kind.short_names:
+                    one["shortNames"] = list(kind.short_names)
+                if kind.categories:
+                    one["categories"] = list(kind.categories)
+                if entry.subs:
+                    one["subresources"] = [
+                        {"subresource": s.name, "responseKind": _gvk(s.kind), "verbs": s.verbs} for s in entry.subs
+                    ]
+                resources.append(one)
+            versions.append({"version": version, "resources": resources, "freshness": "Current"})
+        return {"metadata": {"name": group} if group else {}, "versions": versions}
+
+
+def _gvk(kind: Kind) -> Tree:
+    return {"group": kind.group, "version": kind.version, "kind": kind.kind}
+
+
+def aggregated_content_type(version: str) -> bytes:
+    return f"application/json;g={AGGREGATED};v={version};as={AGGREGATED_KIND}".encode()

@@ -1,0 +1,160 @@
+"""The ASGI application: authentication, authorization, then a resource, a page, or an error as a Status.
+
+One path through plain functions: every layer that a framework would add costs more than our own work on a GET.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from apiserver.http.asgi import Disconnected, Receive, Request, Scope, Send, warning_headers
+from apiserver.http.pages import Pages
+from apiserver.http.requestinfo import parse_request
+from apiserver.http.resources import ResourceHandler
+from apiserver.request import ANONYMOUS, Context, RequestInfo, User
+from apiserver.storage.store import StoreUnavailable
+from navarch.api.errors import (
+    Forbidden,
+    InternalError,
+    ServiceUnavailable,
+    StatusError,
+    Unauthorized,
+    details,
+    resource_forbidden,
+)  # fmt: skip
+
+if TYPE_CHECKING:
+    from apiserver.server import APIServer
+
+log = logging.getLogger(__name__)
+
+# Open to everyone, as upstream's system:public-info-viewer and health checks are.
+PUBLIC = ("/healthz", "/livez", "/readyz", "/version", "/version/")
+
+
+class Dispatcher:
+    """``await dispatcher(scope, receive, send)``."""
+
+    def __init__(self, server: APIServer) -> None:
+        self.server = server
+        self.resources = ResourceHandler(server)
+        self.pages = Pages(server)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        kind = scope["type"]
+        if kind == "http":
+            await self._http(Request(scope, receive, send))
+        elif kind == "websocket":
+            await self._websocket(Request(scope, receive, send))
+        elif kind == "lifespan":
+            while True:
+                message = await receive()
+                await send({"type": message["type"] + ".complete"})
+                if message["type"] == "lifespan.shutdown":
+                    return
+
+    async def _http(self, request: Request) -> None:
+        metrics = self.server.metrics
+        began = self.server.world.monotonic()
+        info = parse_request(request.method, request.path, request.query)
+        code = 200
+        context: Context | None = None
+        try:
+            context = await self._admit(request, info)
+            if info.is_resource:
+                await self.resources.handle(request, context)
+            else:
+                await self.pages.handle(request, context)
+        except Disconnected:
+            code = 499
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            status = as_status(error, request.path)
+            code = status.http_code
+            if request.started:
+                raise
+            await request.reply_error(status, warning_headers(context.warnings) if context else [])
+        finally:
+            metrics.request(info, code, self.server.world.monotonic() - began)
+
+    async def _websocket(self, request: Request) -> None:
+        """Only streams of pods come as WebSockets; errors before the handshake are plain HTTP replies."""
+        info = parse_request("GET", request.path, request.query)
+        try:
+            if (await request.receive())["type"] != "websocket.connect":
+                return
+            context = await self._admit(request, info)
+            stream = self.server.streams.get(info)
+            if stream is None:
+                from apiserver.http.resources import no_such_path
+
+                raise no_such_path()
+            await stream(request, context)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            await self.server.streams.refuse(request, as_status(error, request.path))
+
+    async def _admit(self, request: Request, info: RequestInfo) -> Context:
+        """Who asks, and whether they may. Raises Unauthorized, Forbidden."""
+        server = self.server
+        user: User | None = request.scope.get("navarch.user")
+        if user is None:
+            user = await server.authenticator.authenticate(request.scope)
+            if user is None:
+                if info.path not in PUBLIC and not info.path.startswith(("/healthz/", "/livez/", "/readyz/")):
+                    raise Unauthorized
+                user = ANONYMOUS
+        if request.header(b"impersonate-user"):
+            user = await self._impersonate(request, user)
+        if not info.is_resource and info.path in PUBLIC:
+            return Context(server.world, user, info, request.header(b"user-agent"))
+        allowed, reason = server.authorizer.authorize(user, info)
+        if not allowed:
+            raise forbidden(user, info, reason)
+        return Context(server.world, user, info, request.header(b"user-agent"))
+
+    async def _impersonate(self, request: Request, user: User) -> User:
+        """kubectl --as: the asker needs the verb impersonate on the user and each group."""
+        name = request.header(b"impersonate-user")
+        groups = [v.decode("latin-1") for k, v in request.scope["headers"] if k == b"impersonate-group"]
+        wanted = [RequestInfo("impersonate", request.path, True, "", "v1", "users", name=name)]
+        if name.startswith("system:serviceaccount:") and name.count(":") == 3:
+            _, _, namespace, account = name.split(":")
+            wanted = [
+                RequestInfo("impersonate", request.path, True, "", "v1", "serviceaccounts", "", namespace, account)
+            ]
+            groups = groups or ["system:serviceaccounts", f"system:serviceaccounts:{namespace}"]
+        else:
+            wanted += [RequestInfo("impersonate", request.path, True, "", "v1", "groups", name=g) for g in groups]
+        for info in wanted:
+            allowed, reason = self.server.authorizer.authorize(user, info)
+            if not allowed:
+                raise forbidden(user, info, reason)
+        if "system:authenticated" not in groups and name != ANONYMOUS.name:
+            groups.append("system:authenticated")
+        return User(name, tuple(groups))
+
+
+def forbidden(user: User, info: RequestInfo, reason: str) -> StatusError:
+    """403 in Kubernetes' words."""
+    why = f": {reason}" if reason else ""
+    if not info.is_resource:
+        return Forbidden(f'forbidden: User "{user.name}" cannot {info.verb} path "{info.path}"{why}', details("", ""))
+    resource = f"{info.resource}/{info.subresource}" if info.subresource else info.resource
+    where = f'in the namespace "{info.namespace}"' if info.namespace else "at the cluster scope"
+    text = f'User "{user.name}" cannot {info.verb} resource "{resource}" in API group "{info.group}" {where}{why}'
+    return resource_forbidden(info.resource, info.group, info.name, text)
+
+
+def as_status(error: Exception, path: str) -> StatusError:
+    """Any exception as the error that the client sees."""
+    if isinstance(error, StatusError):
+        return error
+    if isinstance(error, StoreUnavailable):
+        return ServiceUnavailable(f"the store is unavailable: {error}", {"retryAfterSeconds": 1})
+    log.error("%s: %s", path, error, exc_info=error)
+    return InternalError(f"Internal error occurred: {error}", {"causes": [{"message": str(error)}]})

@@ -1,0 +1,125 @@
+"""What is not a resource: discovery, OpenAPI, /version, health checks and metrics."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from apiserver.http import discovery
+from apiserver.http.asgi import Request
+from apiserver.http.negotiation import JSON, YAML, accept, clauses
+from apiserver.http.resources import no_such_path, not_allowed
+from apiserver.request import Context
+
+if TYPE_CHECKING:
+    from apiserver.server import APIServer
+
+GIT_VERSION = "v1.34.0"
+Check = Callable[[], Awaitable[None]]
+
+
+def version_info() -> dict[str, str]:
+    """GET /version: the API level that we speak, and what speaks it."""
+    major, minor, _ = GIT_VERSION[1:].split(".")
+    python = ".".join(map(str, sys.version_info[:3]))
+    return {
+        "major": major, "minor": minor, "gitVersion": f"{GIT_VERSION}+navarch", "gitCommit": "", "gitTreeState": "clean",
+        "buildDate": "1970-01-01T00:00:00Z", "goVersion": f"python{python}", "compiler": "cpython",
+        "platform": f"{sys.platform}/amd64", "emulationMajor": major, "emulationMinor": minor,
+        "minCompatibilityMajor": major, "minCompatibilityMinor": minor,
+    }  # fmt: skip
+
+
+class Pages:
+    """Answers every path that is no resource."""
+
+    def __init__(self, server: APIServer) -> None:
+        self.server = server
+
+    async def handle(self, request: Request, context: Context) -> None:
+        path = request.path
+        if path.startswith("/openapi/"):
+            return await self.server.openapi.handle(request)
+        if request.method not in ("GET", "HEAD"):
+            raise not_allowed()
+        parts = [p for p in path.split("/") if p]
+        match parts:
+            case ["api" | "apis"]:
+                return await self._discovery(request, parts[0] == "api")
+            case ["api", version]:
+                return await self._tree(request, self.server.discovery.resources("", version))
+            case ["apis", group]:
+                return await self._tree(request, self.server.discovery.group(group))
+            case ["apis", group, version]:
+                return await self._tree(request, self.server.discovery.resources(group, version))
+            case ["version"]:
+                return await self._tree(request, version_info())
+            case ["healthz" | "livez" | "readyz", *rest] if len(rest) < 2:
+                return await self._health(request, parts[0], rest[0] if rest else "")
+            case ["metrics"]:
+                text = self.server.metrics.text()
+                return await request.reply(200, text.encode(), b"text/plain; version=0.0.4; charset=utf-8")
+            case []:
+                return await self._tree(request, {"paths": self._paths()})
+        raise no_such_path()
+
+    async def _tree(self, request: Request, tree: Any) -> None:
+        if tree is None:
+            raise no_such_path()
+        wanted = accept(request.header(b"accept"), shapes=False)
+        if wanted.media_type == YAML:
+            from navarch.api.serialization import dump_yaml
+
+            return await request.reply(200, dump_yaml(tree).encode(), YAML.encode())
+        await request.reply_tree(200, tree)
+
+    async def _discovery(self, request: Request, core: bool) -> None:
+        found = self.server.discovery
+        for media_type, parameters in clauses(request.header(b"accept")):
+            version = parameters.get("v", "")
+            if media_type == JSON and parameters.get("as") == discovery.AGGREGATED_KIND:
+                if parameters.get("g") == discovery.AGGREGATED and version in ("v2", "v2beta1"):
+                    tree = found.aggregated(core, version)
+                    content_type = discovery.aggregated_content_type(version)
+                    return await request.reply(200, orjson.dumps(tree), content_type, [(b"vary", b"Accept")])
+            elif media_type in (JSON, "*/*", "application/*"):
+                break
+        await self._tree(request, found.api_versions() if core else found.group_list())
+
+    def _paths(self) -> list[str]:
+        paths = ["/api", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v3", "/readyz", "/version"]
+        for group, versions in self.server.discovery.groups.items():
+            prefix = f"/apis/{group}" if group else "/api"
+            paths += [prefix, *(f"{prefix}/{v}" for v in versions)]
+        return sorted(set(paths))
+
+    async def _health(self, request: Request, which: str, only: str) -> None:
+        """ok, or what is wrong; with ?verbose or on failure one line a check."""
+        checks = self.server.health_checks(which)
+        excluded = request.queries("exclude")
+        if only:
+            if only not in checks:
+                raise no_such_path()
+            checks = {only: checks[only]}
+        lines, failed = [], False
+        for name, check in checks.items():
+            if name in excluded:
+                lines.append(f"[+]{name} excluded: ok")
+                continue
+            try:
+                await check()
+            except Exception:
+                failed = True
+                lines.append(f"[-]{name} failed: reason withheld")
+            else:
+                lines.append(f"[+]{name} ok")
+        if failed:
+            text = "\n".join([*lines, f"{which} check failed", ""])
+            return await request.reply(500, text.encode(), b"text/plain; charset=utf-8")
+        text = "ok"
+        if "verbose" in request.query:
+            text = "\n".join([*lines, f"{which} check passed", ""])
+        await request.reply(200, text.encode(), b"text/plain; charset=utf-8")
