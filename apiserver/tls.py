@@ -42,7 +42,8 @@ def make_certificates(world: World, config: Config) -> Config:
     """The configuration with certificates in ``cert_dir``, made where they are absent."""
     directory = Path(config.cert_dir)
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    at = {name: directory / name for name in ("ca.crt", "ca.key", "server.crt", "server.key", "sa.key", "admin.crt", "admin.key")}
+    files = ("ca.crt", "ca.key", "server.crt", "server.key", "sa.key", "admin.crt", "admin.key")
+    at = {name: directory / name for name in files}
     if not at["ca.crt"].exists():
         now = datetime.datetime.fromtimestamp(world.now(), datetime.UTC)
         authority = ec.generate_private_key(ec.SECP256R1())
@@ -86,8 +87,10 @@ def write_admin_kubeconfig(config: Config, address: tuple[str, int]) -> Path:
             ca=(directory / "ca.crt").read_bytes(),
             client_certificate=(directory / "admin.crt").read_bytes(),
             client_key=(directory / "admin.key").read_bytes(),
-            user="kubernetes-admin", cluster="navarch", context="navarch",
-        ),  # fmt: skip
+            user="kubernetes-admin",
+            cluster="navarch",
+            context="navarch",
+        ),
     )
     return path
 

@@ -6,7 +6,7 @@ what is there; a number waits for that revision. Only a list at an exact, older 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import orjson
@@ -120,18 +120,11 @@ class Reads:
                 f'field selector "{options.fields}": {why}'
             )
 
-    def _stored_fields(self, fields: FieldSelector) -> FieldSelector:
-        """The selector in the names of the stored shape."""
-        names = self.strategy.field_aliases
-        if not names or fields.empty:
-            return fields
-        return FieldSelector(tuple(replace(r, key=names.get(r.key, r.key)) for r in fields.requirements))
-
     async def list(self, namespace: str, options: ListOptions) -> ListResult:
         """A page of the collection; ``namespace`` "" is all of them."""
         options.check_list()
         self.check_fields(options)
-        fields = self._stored_fields(options.fields)
+        fields = options.fields
         where: dict[str, Any] = {
             "labels": None if options.labels.empty else options.labels,
             "fields": None if fields.empty else fields,
@@ -190,7 +183,7 @@ class Reads:
         """The events that the options select; close the watcher when done. Raises Expired for a lost past."""
         options.check_watch()
         self.check_fields(options)
-        fields = self._stored_fields(options.fields)
+        fields = options.fields
         version, initial = options.resource_version, options.send_initial_events
         from_revision: int | None = None
         if initial:

@@ -55,8 +55,15 @@ class Strategy:
     strategic_patch: ClassVar[bool] = True  # custom resources have no strategic merge patch
     columns: ClassVar[Sequence[Column]] = (NAME_COLUMN, AGE_COLUMN)
 
+    @property
+    def converts(self) -> bool:
+        """Two kinds may be one stored object in two shapes (core and events.k8s.io Event), under the same keys. The one
+        that overrides :meth:`to_stored` is turned to and from the other's shape at the store's edge, after all rules have
+        run on its own shape, and after reading. The stored kind's :meth:`fields` has the selectable fields of both."""
+        return type(self).to_stored is not Strategy.to_stored
+
     def to_stored(self, obj: Tree) -> Tree:
-        """The stored shape (a new tree) of an object in this kind's shape; only called if ``converts``."""
+        """The stored shape (a new tree) of an object in this kind's shape; only called if :attr:`converts`."""
         return obj
 
     def from_stored(self, obj: Tree) -> Tree:
