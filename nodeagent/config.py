@@ -1,0 +1,114 @@
+"""The agent's settings and its command line. Flags are named as kubelet's where kubelet has one."""
+
+from __future__ import annotations
+
+import argparse
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+VERSION = "v1.34.0+navarch"
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything the agent must be told. Sizes are quantities, times seconds."""
+
+    node_name: str
+    node_ip: str = "127.0.0.1"
+    runtime: str = "oci"
+    root_dir: Path = Path("/var/lib/navarch/node")  # pods, volumes, logs: survives a reboot
+    run_dir: Path = Path("/run/navarch")  # a tmpfs: secrets, runtime state; gone with power
+    image_root: Path = Path("/var/lib/navarch/images")  # shared by the nodes of one machine
+    cgroup_root: str = ""  # absolute cgroup path of the node; empty: no pod cgroups
+    resolv_conf: Path = Path("/etc/resolv.conf")
+    cluster_dns: tuple[str, ...] = ()
+    cluster_domain: str = "cluster.local"
+    cpu: str = ""  # capacity; empty: the machine's
+    memory: str = ""
+    pods: int = 110
+    ephemeral_storage: str = ""
+    labels: dict[str, str] = field(default_factory=dict)
+    taints: tuple[str, ...] = ()  # key=value:Effect
+    register_node: bool = True
+    kubeconfig: str = ""
+    address: str = ""  # where the server listens; empty: the node's IP
+    port: int = 10250
+    tls_cert_file: str = ""
+    tls_private_key_file: str = ""
+    client_ca_file: str = ""
+    lease_seconds: int = 40
+    lease_renew: float = 10.0
+    status_frequency: float = 10.0  # how often conditions are looked at
+    status_report: float = 300.0  # how often the status is written even if nothing changed
+    max_log_size: int = 10 * 1024 * 1024
+    max_log_files: int = 5
+    registry_pull_burst: int = 2  # pulls at the same time
+    use_tmpfs: bool = True  # secrets only ever in memory: run_dir gets a tmpfs where it is none
+
+    @property
+    def pods_dir(self) -> Path:
+        return self.root_dir / "pods"
+
+    @property
+    def logs_dir(self) -> Path:
+        return self.root_dir / "log" / "pods"
+
+    @property
+    def secrets_dir(self) -> Path:
+        return self.run_dir / "volumes"
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(
+        prog="python -m nodeagent",
+        description="navarch's node agent: registers this machine (or lab node) as a Node and runs the pods bound to it.",
+    )
+    p.add_argument("--kubeconfig", required=True, help="how to reach the API server, as system:node:NAME")
+    p.add_argument("--node-name", default=socket.gethostname(), help="name of the Node object (default: the host's)")
+    p.add_argument("--node-ip", default="127.0.0.1", help="address under which the API server and pods find this node")
+    p.add_argument("--runtime", choices=("oci", "hollow"), default="oci", help="what runs containers")
+    p.add_argument("--root-dir", type=Path, default=Config.root_dir, help="pods' volumes and logs")
+    p.add_argument("--run-dir", type=Path, default=Config.run_dir, help="state that may not outlive a reboot (a tmpfs)")
+    p.add_argument("--image-root", type=Path, default=Config.image_root, help="image store; may be shared by nodes")
+    p.add_argument("--cgroup-root", default="", help="this node's cgroup, e.g. /navarch/node-1; empty: no pod cgroups")
+    p.add_argument("--resolv-conf", type=Path, default=Config.resolv_conf, help="resolver file of pods without cluster DNS")
+    p.add_argument("--cluster-dns", action="append", default=[], help="address of the cluster's DNS (repeatable)")
+    p.add_argument("--cluster-domain", default=Config.cluster_domain)
+    p.add_argument("--cpu", default="", help="capacity as a quantity (default: the machine's)")
+    p.add_argument("--memory", default="", help="capacity as a quantity (default: the machine's)")
+    p.add_argument("--max-pods", dest="pods", type=int, default=110)
+    p.add_argument("--ephemeral-storage", default="", help="capacity as a quantity (default: the root dir's disk)")
+    p.add_argument("--node-labels", default="", help="key=value,... set when the node is registered")
+    p.add_argument("--register-with-taints", default="", help="key=value:Effect,... set when the node is registered")
+    p.add_argument("--register-node", action=argparse.BooleanOptionalAction, default=True)
+    p.add_argument("--address", default="", help="where the HTTPS server listens (default: --node-ip)")
+    p.add_argument("--port", type=int, default=10250)
+    p.add_argument("--tls-cert-file", default="", help="the server's certificate (PEM)")
+    p.add_argument("--tls-private-key-file", default="")
+    p.add_argument("--client-ca-file", default="", help="CA whose client certificates the server takes")
+    p.add_argument("--node-lease-duration-seconds", dest="lease_seconds", type=int, default=40)
+    p.add_argument("--node-status-update-frequency", dest="status_frequency", type=float, default=10.0)
+    p.add_argument("--node-status-report-frequency", dest="status_report", type=float, default=300.0)
+    p.add_argument("--container-log-max-size", dest="max_log_size", type=int, default=Config.max_log_size)
+    p.add_argument("--container-log-max-files", dest="max_log_files", type=int, default=Config.max_log_files)
+    p.add_argument("--v", type=int, default=2, help="log level: 0 warnings, 2 info, 4 debug")
+    p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any flag, by its name")
+    return p
+
+
+def parse(argv: Sequence[str]) -> tuple[Config, argparse.Namespace]:
+    """The configuration that a command line asks for."""
+    p = parser()
+    args = p.parse_args(argv)
+    if args.set:
+        more = [f"--{pair}" for pair in args.set]
+        args = p.parse_args([*argv, *more])
+    known = {f.name for f in fields(Config)}
+    values = {k: v for k, v in vars(args).items() if k in known}
+    values["cluster_dns"] = tuple(args.cluster_dns)
+    values["labels"] = dict(pair.split("=", 1) for pair in args.node_labels.split(",") if "=" in pair)
+    values["taints"] = tuple(t for t in args.register_with_taints.split(",") if t)
+    values["lease_renew"] = args.lease_seconds / 4
+    return Config(**values), args

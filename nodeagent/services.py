@@ -1,0 +1,54 @@
+"""What all parts of the agent share: settings, the client, the runtime, caches. Handed to every worker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from navarch.api import quantity
+from navarch.api.types import core_v1
+from navarch.client.client import Client
+from navarch.client.events import EventRecorder
+from navarch.client.informer import Informer
+from navarch.world import World
+from nodeagent.config import Config
+from nodeagent.fields import Facts
+from nodeagent.objects import ObjectCache
+from nodeagent.pulling import Images
+from nodeagent.runtime.runtime import Resources, Runtime
+from nodeagent.status import StatusManager
+
+
+class PodCgroups(Protocol):
+    """The pods' own cgroups; paths are relative to the node's pod root."""
+
+    def ensure(self, path: str, limits: Resources) -> None: ...
+
+    def remove(self, path: str) -> bool:
+        """False while a process is still in it."""
+        ...
+
+
+@dataclass
+class Services:
+    config: Config
+    client: Client
+    world: World
+    runtime: Runtime
+    images: Images
+    objects: ObjectCache
+    status: StatusManager
+    events: EventRecorder
+    cluster_services: Informer[core_v1.Service]
+    cgroups: PodCgroups | None = None
+    memory_capacity: int = 1
+    allocatable: Mapping[str, quantity.Quantity] = field(default_factory=dict)
+    oom_floor: int = -1000  # the kernel refuses lower scores to us
+    starts: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(8))
+
+    def facts(self, pod_ip: str = "") -> Facts:
+        """What fields of a pod may refer to."""
+        config = self.config
+        return Facts(config.node_ip, pod_ip, config.node_name, self.allocatable)

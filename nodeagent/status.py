@@ -1,0 +1,185 @@
+"""Writes pod statuses to the API server: the newest one of each pod, as small patches, never an older one after it.
+
+The worker hands every new status in; what is not yet sent is replaced by what comes later. A status that changes
+nothing important (no phase, readiness, address or end) waits a moment for company, because a pod that is starting
+goes through several such states in a few hundredths of a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from navarch.api.errors import Conflict, NotFound, StatusError
+from navarch.api.types import core_v1
+from navarch.client.client import Client
+from navarch.client.transport import TransportError
+from navarch.world import Backoff, TaskGroup, World
+
+log = logging.getLogger(__name__)
+PATIENCE = 0.15  # seconds that an unimportant status waits
+WRITERS = 6
+_NULLABLE = ("reason", "message", "nominatedNodeName", "initContainerStatuses", "ephemeralContainerStatuses")
+
+
+@dataclass
+class _Entry:
+    pod: core_v1.Pod
+    status: core_v1.PodStatus
+    sent: core_v1.PodStatus  # what the API server has, as far as we know
+    version: int = 0  # the resourceVersion of ``sent``
+    dirty: bool = False
+    final: bool = False  # delete the API object after this status
+    queued: bool = False
+    attempts: int = 0
+
+
+class StatusManager:
+    """One for the node. ``written(pod_uid)`` is called after a final status was written and the object deleted."""
+
+    def __init__(self, client: Client, world: World, group: TaskGroup) -> None:
+        self._pods = client[core_v1.Pod]
+        self._world, self._group = world, group
+        self._entries: dict[str, _Entry] = {}
+        self._ready: asyncio.Queue[str] = asyncio.Queue()
+        self.deleted: Callable[[str], None] = lambda uid: None
+
+    def start(self) -> None:
+        for i in range(WRITERS):
+            self._group.start(self._write(), name=f"status writer {i}")
+
+    def set(self, pod: core_v1.Pod, status: core_v1.PodStatus, *, final: bool = False) -> None:
+        """The pod's newest status. ``final``: nothing of it is left on the node and its object may be deleted."""
+        uid = pod.metadata.uid or ""
+        entry = self._entries.get(uid)
+        if entry is None:
+            entry = self._entries[uid] = _Entry(pod, status, pod.status, _version(pod))
+            entry.dirty = bool(patch(entry.sent, status))
+        elif entry.status != status:
+            entry.dirty = True
+        elif not entry.queued and _version(pod) > entry.version:
+            # Somebody else wrote to it after us: what we know better is written again.
+            entry.sent, entry.version = pod.status, _version(pod)
+            entry.dirty = bool(patch(entry.sent, status))
+        important = _important(entry.status, status) or _important(entry.sent, status) or final
+        entry.pod, entry.status = pod, status
+        entry.final = entry.final or final
+        if (entry.dirty or entry.final) and not entry.queued:
+            entry.queued = True
+            if important:
+                self._ready.put_nowait(uid)
+            else:
+                self._group.start(self._later(uid), name=f"status of {uid}")
+
+    def latest(self, uid: str) -> core_v1.PodStatus | None:
+        """The newest status handed in, sent or not."""
+        entry = self._entries.get(uid)
+        return entry.status if entry else None
+
+    def forget(self, uid: str) -> None:
+        self._entries.pop(uid, None)
+
+    async def _later(self, uid: str) -> None:
+        await self._world.sleep(PATIENCE)
+        self._ready.put_nowait(uid)
+
+    async def _write(self) -> None:
+        backoff = Backoff(self._world, first=0.2, most=10.0)
+        while True:
+            uid = await self._ready.get()
+            entry = self._entries.get(uid)
+            if entry is None:
+                continue
+            try:
+                await self._send(uid, entry)
+                backoff.reset()
+                entry.queued = False
+                if entry.dirty and self._entries.get(uid) is entry:
+                    entry.queued = True
+                    self._ready.put_nowait(uid)
+            except (StatusError, TransportError) as error:
+                log.warning("status of pod %s/%s: %s", entry.pod.metadata.namespace, entry.pod.metadata.name, error)
+                entry.dirty = True
+                await self._world.sleep(backoff.next())
+                self._ready.put_nowait(uid)
+
+    async def _send(self, uid: str, entry: _Entry) -> None:
+        meta = entry.pod.metadata
+        name, namespace = meta.name or "", meta.namespace
+        if entry.dirty:
+            entry.dirty = False
+            status = entry.status
+            body = patch(entry.sent, status)
+            if body:
+                try:
+                    answer = await self._pods.patch_status(
+                        name, namespace, {"metadata": {"uid": uid}, "status": body}, "strategic"
+                    )
+                    entry.version = _version(answer)
+                except NotFound:
+                    self._gone(uid)
+                    return
+                except Conflict:
+                    # Another pod of the same name by now: ours is gone.
+                    self._gone(uid)
+                    return
+            entry.sent = status
+        if entry.final and not entry.dirty and meta.deletion_timestamp is not None:
+            try:
+                await self._pods.delete(name, namespace, grace_period_seconds=0, uid=uid)
+            except (NotFound, Conflict):
+                pass
+            self._gone(uid)
+
+    def _gone(self, uid: str) -> None:
+        self._entries.pop(uid, None)
+        self.deleted(uid)
+
+
+def _version(pod: core_v1.Pod) -> int:
+    """resourceVersion as a number: here it is only compared with others of the same object."""
+    text = pod.metadata.resource_version or "0"
+    return int(text) if text.isdigit() else 0
+
+
+def _important(old: core_v1.PodStatus, new: core_v1.PodStatus) -> bool:
+    if old.phase != new.phase and not (old.phase is None and new.phase == "Pending"):
+        return True
+    return _facts(old) != _facts(new)
+
+
+def _facts(status: core_v1.PodStatus) -> Any:
+    ready = [c.status for c in status.conditions or () if c.type == "Ready"]
+    return (ready or ["False"], [s.ready for s in status.container_statuses or () if s.ready])
+
+
+def patch(old: core_v1.PodStatus, new: core_v1.PodStatus) -> dict[str, Any]:
+    """The strategic merge patch of ``status`` that leads from ``old`` to ``new``; conditions of others are left alone."""
+    before: dict[str, Any] = msgspec.to_builtins(old)
+    after: dict[str, Any] = msgspec.to_builtins(new)
+    out: dict[str, Any] = {}
+    for key, value in after.items():
+        if before.get(key) == value:
+            continue
+        if key == "conditions":
+            known = {c["type"]: c for c in before.get("conditions", ())}
+            out[key] = [_condition(known.get(c["type"]), c) for c in value if known.get(c["type"]) != c]
+        elif key in ("podIPs", "hostIPs"):
+            # These lists merge by ip upstream: say that this is all of it.
+            out[key] = [*value, {"$patch": "replace"}]
+        else:
+            out[key] = value
+    for key in before:
+        if key not in after and key in _NULLABLE:
+            out[key] = None
+    return out
+
+
+def _condition(before: dict[str, Any] | None, after: dict[str, Any]) -> dict[str, Any]:
+    """A condition for the merge: what it no longer has must be taken away by name."""
+    return dict.fromkeys((k for k in before or () if k not in after), None) | after

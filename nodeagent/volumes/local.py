@@ -1,0 +1,98 @@
+"""emptyDir and hostPath: folders that the node itself has. And sub-paths inside of any volume."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+from navarch.api import quantity
+from navarch.api.types import core_v1
+from nodeagent.fields import ConfigError
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 2, 4, 8
+_MNT_DETACH = 2
+
+
+def mount_tmpfs(path: Path, size: int = 0, mode: int = 0o755, *, executable: bool = True) -> None:
+    """Mounts a tmpfs of at most ``size`` bytes (0: the kernel's default). Raises OSError."""
+    options = f"mode={mode:o}" + (f",size={size}" if size else "")
+    flags = 0 if executable else _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
+    if _libc.mount(b"tmpfs", os.fsencode(path), b"tmpfs", flags, options.encode()) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), str(path))
+
+
+def unmount(path: Path) -> None:
+    """Unmounts ``path`` if something is mounted there; busy mounts go when their last user goes."""
+    if os.path.ismount(path) and _libc.umount2(os.fsencode(path), _MNT_DETACH) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), str(path))
+
+
+def empty_dir(folder: Path, source: core_v1.EmptyDirVolumeSource, gid: int | None, memory_limit: int = 0) -> None:
+    """Makes the folder of an emptyDir; with medium Memory a tmpfs, no larger than sizeLimit or the pod's memory."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if source.medium == "Memory" and not os.path.ismount(folder):
+        size = quantity.value(source.size_limit) if source.size_limit else 0
+        if memory_limit:
+            size = min(size or memory_limit, memory_limit)
+        mount_tmpfs(folder, size, 0o777)
+    elif source.medium not in (None, "", "Memory"):
+        raise ConfigError(f'unknown storage medium "{source.medium}"')
+    if gid is None:
+        os.chmod(folder, 0o777)
+    else:
+        os.chown(folder, -1, gid)
+        os.chmod(folder, 0o2777)
+
+
+_KINDS: dict[str, tuple[str, Callable[[int], bool]]] = {
+    "Directory": ("directory", stat.S_ISDIR),
+    "File": ("file", stat.S_ISREG),
+    "Socket": ("socket file", stat.S_ISSOCK),
+    "CharDevice": ("character device", stat.S_ISCHR),
+    "BlockDevice": ("block device", stat.S_ISBLK),
+}
+
+
+def host_path(source: core_v1.HostPathVolumeSource) -> Path:
+    """Checks (and for the OrCreate types makes) a hostPath. Raises ConfigError as kubelet words it."""
+    path, wanted = Path(source.path), source.type or ""
+    if not wanted:
+        return path
+    if wanted.endswith("OrCreate") and not path.exists():
+        try:
+            if wanted == "DirectoryOrCreate":
+                path.mkdir(mode=0o755, parents=True)
+            else:
+                path.touch(mode=0o644)
+        except OSError as error:
+            raise ConfigError(f"hostPath type check failed: {error.strerror}") from error
+    wanted = wanted.removesuffix("OrCreate")
+    if wanted not in _KINDS:
+        raise ConfigError(f"{wanted} is an invalid volume type")
+    word, test = _KINDS[wanted]
+    if not path.exists() or not test(path.stat().st_mode):
+        raise ConfigError(f"hostPath type check failed: {path} is not a {word}")
+    return path
+
+
+def sub_path(volume: Path, relative: str) -> Path:
+    """The host path of a subPath; missing folders are made. Symlinks may not lead out of the volume."""
+    if relative.startswith("/") or ".." in relative.split("/"):
+        raise ConfigError(f'subPath "{relative}" not allowed')
+    root = volume.resolve()
+    target = (root / relative).resolve()
+    if target != root and root not in target.parents:
+        raise ConfigError(f'subPath "{relative}" not within volume path')
+    if not target.exists():
+        mode = stat.S_IMODE(root.stat().st_mode)
+        missing = [p for p in (target, *target.parents) if not p.exists()]
+        for folder in reversed(missing):
+            folder.mkdir()
+            os.chmod(folder, mode)
+    return target

@@ -1,0 +1,127 @@
+"""One pod's volumes: makes their folders before the containers start, keeps them current, takes them away.
+
+What may hold a secret lies below the run directory, which is one tmpfs for the whole node: a mount for each volume
+would cost every container start a copy of a longer mount table. emptyDir lies below the root directory (or on a tmpfs
+of its own, for medium Memory).
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from navarch.api import resources
+from navarch.api.errors import StatusError
+from navarch.api.types import core_v1
+from navarch.client.transport import TransportError
+from navarch.world import World
+from nodeagent.config import Config
+from nodeagent.environment import Reference
+from nodeagent.fields import ConfigError, Facts
+from nodeagent.objects import ObjectCache
+from nodeagent.observed import roles
+from nodeagent.volumes import atomic, local, payload
+from nodeagent.volumes.tokens import Tokens
+
+
+class VolumeError(Exception):
+    """A volume cannot be set up; ``volume`` is its name, the message kubelet's."""
+
+    def __init__(self, volume: str, message: str) -> None:
+        super().__init__(f'MountVolume.SetUp failed for volume "{volume}" : {message}')
+        self.volume = volume
+
+
+class PodVolumes:
+    """The volumes of one pod uid. ``paths`` maps volume names to host folders once they are set up."""
+
+    def __init__(self, config: Config, world: World, objects: ObjectCache, tokens: Tokens, uid: str) -> None:
+        self._config, self._world, self._objects, self._tokens, self._uid = config, world, objects, tokens, uid
+        self.paths: dict[str, Path] = {}
+
+    @property
+    def next_refresh(self) -> float | None:
+        """When a token wants to be renewed (Unix seconds)."""
+        return self._tokens.next_renewal if self.paths else None
+
+    async def set_up(self, pod: core_v1.Pod, facts: Facts) -> None:
+        """Makes every volume, or brings it up to date. Raises VolumeError for the first that fails."""
+        for volume in pod.spec.volumes or ():
+            try:
+                self.paths[volume.name] = await self._one(pod, volume, facts)
+            except (ConfigError, StatusError, TransportError) as error:
+                raise VolumeError(volume.name, str(error)) from error
+            except TimeoutError as error:
+                raise VolumeError(volume.name, "timed out waiting for the condition") from error
+            except OSError as error:
+                raise VolumeError(volume.name, f"{error.filename or ''}: {error.strerror}".lstrip(": ")) from error
+
+    async def refresh(self, pod: core_v1.Pod, facts: Facts) -> None:
+        """Writes what changed in configMaps, secrets, tokens and the pod's own metadata. Raises VolumeError."""
+        for volume in pod.spec.volumes or ():
+            if payload.has_payload(volume) and volume.name in self.paths:
+                try:
+                    await self._one(pod, volume, facts)
+                except (ConfigError, StatusError, TransportError, OSError, TimeoutError) as error:
+                    raise VolumeError(volume.name, str(error)) from error
+
+    async def _one(self, pod: core_v1.Pod, volume: core_v1.Volume, facts: Facts) -> Path:
+        security = pod.spec.security_context
+        gid = security.fs_group if security else None
+        if volume.host_path is not None:
+            return local.host_path(volume.host_path)
+        if volume.empty_dir is not None:
+            folder = self._folder("kubernetes.io~empty-dir", volume.name)
+            if not folder.exists() or volume.name not in self.paths:
+                limit = resources.pod_limits(pod).get("memory", 0)
+                local.empty_dir(folder, volume.empty_dir, gid, limit)
+            return folder
+        if not payload.has_payload(volume):
+            raise ConfigError("no volume plugin matched")
+        wanted = list(payload.references(volume))
+        uid = _single_user(pod)
+        sources = payload.Sources(
+            objects=await self._objects.get(pod.metadata.namespace or "", wanted),
+            tokens={wish: await self._tokens.get(pod, wish) for wish in payload.wishes(volume)},
+            facts=facts,
+            private=gid is not None or uid is not None,
+        )
+        folder = self._config.secrets_dir / self._uid / volume.name
+        files = payload.files(pod, volume, sources)
+        owner = uid if volume.projected is not None and sources.tokens else None
+        atomic.write(folder, files, self._world.now(), gid=gid, uid=owner)
+        return folder
+
+    def _folder(self, plugin: str, name: str) -> Path:
+        return self._config.pods_dir / self._uid / "volumes" / plugin / name
+
+    def tear_down(self) -> None:
+        """Takes the folders away. Nothing of the pod may run any more."""
+        tear_down(self._config, self._uid)
+        self.paths.clear()
+
+
+def tear_down(config: Config, uid: str) -> None:
+    """Removes the volumes of a pod uid, also of one that this agent never knew. Raises OSError."""
+    volumes = config.pods_dir / uid / "volumes"
+    for folder in sorted(volumes.glob("*/*")):
+        local.unmount(folder)
+    shutil.rmtree(volumes, ignore_errors=True)
+    shutil.rmtree(config.secrets_dir / uid, ignore_errors=True)
+
+
+def references(pod: core_v1.Pod) -> Iterator[Reference]:
+    """The ConfigMaps and Secrets that a pod's volumes need."""
+    for volume in pod.spec.volumes or ():
+        yield from payload.references(volume)
+
+
+def _single_user(pod: core_v1.Pod) -> int | None:
+    """The user that all containers of a pod run as, if the spec says so."""
+    whole = pod.spec.security_context.run_as_user if pod.spec.security_context else None
+    users = []
+    for role in roles(pod.spec):
+        own = role.container.security_context.run_as_user if role.container.security_context else None
+        users.append(whole if own is None else own)
+    return users[0] if users and all(u == users[0] for u in users) else None
