@@ -21,7 +21,8 @@ class Config:
     root_dir: Path = Path("/var/lib/navarch/node")  # pods, volumes, logs: survives a reboot
     run_dir: Path = Path("/run/navarch")  # a tmpfs: secrets, runtime state; gone with power
     image_root: Path = Path("/var/lib/navarch/images")  # shared by the nodes of one machine
-    cgroup_root: str = ""  # absolute cgroup path of the node; empty: no pod cgroups
+    cgroup_root: str = ""  # absolute cgroup path of the node, with "sys" and "pods" below; empty: the agent's own
+    pod_cidr: str = ""  # used until the Node object has one
     resolv_conf: Path = Path("/etc/resolv.conf")
     cluster_dns: tuple[str, ...] = ()
     cluster_domain: str = "cluster.local"
@@ -72,8 +73,12 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--root-dir", type=Path, default=Config.root_dir, help="pods' volumes and logs")
     p.add_argument("--run-dir", type=Path, default=Config.run_dir, help="state that may not outlive a reboot (a tmpfs)")
     p.add_argument("--image-root", type=Path, default=Config.image_root, help="image store; may be shared by nodes")
-    p.add_argument("--cgroup-root", default="", help="this node's cgroup, e.g. /navarch/node-1; empty: no pod cgroups")
-    p.add_argument("--resolv-conf", type=Path, default=Config.resolv_conf, help="resolver file of pods without cluster DNS")
+    p.add_argument("--pod-cidr", default="", help="pod addresses of this node, until its Node object names them")
+    p.add_argument("--cgroup-root", default="", help="cgroup of this node's pods, e.g. /navarch/node-1/pods")
+    p.add_argument("--runtime-cgroup", default="", help="cgroup of agent and supervisors, e.g. /navarch/node-1/sys")
+    p.add_argument(
+        "--resolv-conf", type=Path, default=Config.resolv_conf, help="resolver file of pods without cluster DNS"
+    )
     p.add_argument("--cluster-dns", action="append", default=[], help="address of the cluster's DNS (repeatable)")
     p.add_argument("--cluster-domain", default=Config.cluster_domain)
     p.add_argument("--cpu", default="", help="capacity as a quantity (default: the machine's)")
@@ -110,5 +115,7 @@ def parse(argv: Sequence[str]) -> tuple[Config, argparse.Namespace]:
     values["cluster_dns"] = tuple(args.cluster_dns)
     values["labels"] = dict(pair.split("=", 1) for pair in args.node_labels.split(",") if "=" in pair)
     values["taints"] = tuple(t for t in args.register_with_taints.split(",") if t)
+    # Pods and system share one parent: the node's cgroup.
+    values["cgroup_root"] = args.cgroup_root.removesuffix("/pods")
     values["lease_renew"] = args.lease_seconds / 4
     return Config(**values), args

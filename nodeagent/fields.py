@@ -76,9 +76,7 @@ def field_value(pod: core_v1.Pod, path: str, facts: Facts) -> str:
     return found[path] or ""
 
 
-def resource_value(
-    selector: core_v1.ResourceFieldSelector, container: AnyContainer, facts: Facts
-) -> str:
+def resource_value(selector: core_v1.ResourceFieldSelector, container: AnyContainer, facts: Facts) -> str:
     """The text of a resourceFieldRef: the amount divided by the divisor, rounded up."""
     side, _, name = selector.resource.partition(".")
     if side not in ("limits", "requests") or not name:

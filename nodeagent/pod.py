@@ -278,7 +278,7 @@ class PodMachine:
         waiting: dict[str, Waiting],
     ) -> bool:
         """One container's next step. False when it has ended and stays so."""
-        container, name = role.container, role.container.name
+        name = role.container.name
         latest = seen.latest(name)
         if latest is not None and latest.state == CREATED:
             decision.actions.append(RemoveContainer(latest.id))  # a start that was interrupted
@@ -368,7 +368,9 @@ class PodMachine:
         sidecars = [r.container.name for r in roles(pod.spec) if r.kind == "sidecar"]
         first = [c for c in alive if c.name not in sidecars]
         if first:
-            decision.actions.extend(StopContainer(c.id, c.name, deadline, f"Stopping container {c.name}") for c in first)
+            decision.actions.extend(
+                StopContainer(c.id, c.name, deadline, f"Stopping container {c.name}") for c in first
+            )
             return
         for name in reversed(sidecars):
             still = [c for c in alive if c.name == name]

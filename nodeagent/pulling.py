@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import binascii
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from navarch.api.types import core_v1
 from navarch.world import World
@@ -45,6 +48,29 @@ def policy_of(container: AnyContainer) -> str:
     return "IfNotPresent" if tagged else "Always"
 
 
+def credentials(image: str, secrets: Sequence[core_v1.Secret]) -> tuple[str, str] | None:
+    """User name and password for the image's registry, from the pod's pull secrets."""
+    host = image.split("/", 1)[0] if "/" in image else ""
+    if not host or not ("." in host or ":" in host or host == "localhost"):
+        host = "docker.io"
+    for secret in secrets:
+        for key in (".dockerconfigjson", ".dockercfg"):
+            try:
+                held = json.loads(base64.b64decode((secret.data or {}).get(key, "") or b"e30="))
+            except (ValueError, binascii.Error):
+                continue
+            for server, entry in (held.get("auths", held) if isinstance(held, dict) else {}).items():
+                name = server.removeprefix("https://").removeprefix("http://").split("/", 1)[0]
+                if name not in (host, f"index.{host}") or not isinstance(entry, dict):
+                    continue
+                if entry.get("username"):
+                    return entry["username"], entry.get("password", "")
+                user, _, password = base64.b64decode(entry.get("auth", "")).decode(errors="replace").partition(":")
+                if user:
+                    return user, password
+    return None
+
+
 class Images:
     """All pulls of the node: a few at a time, one image only once at a time, failures remembered with back-off."""
 
@@ -54,8 +80,10 @@ class Images:
         self._failures = BackoffTable()
         self._failed_at: dict[str, tuple[float, str]] = {}  # key -> when, and the error
 
-    async def ensure(self, pod: core_v1.Pod, container: AnyContainer, tell: Tell) -> Image:
-        """The image of a container, pulled if its policy wants it. Raises ImageError."""
+    async def ensure(
+        self, pod: core_v1.Pod, container: AnyContainer, tell: Tell, secrets: Sequence[core_v1.Secret] = ()
+    ) -> Image:
+        """The image of a container, pulled (with the pull secrets) if its policy wants it. Raises ImageError."""
         image = container.image or ""
         if not valid_reference(image):
             message = f'couldn\'t parse image name "{image}": invalid reference format'
@@ -78,15 +106,15 @@ class Images:
             tell("Normal", "BackOff", f'Back-off pulling image "{image}"')
             message = f'Back-off pulling image "{image}": ErrImagePull: {why}'
             raise ImageError("ImagePullBackOff", message, until - now)
-        return await self._pull(key, image, tell)
+        return await self._pull(key, image, tell, credentials(image, secrets))
 
-    async def _pull(self, key: str, image: str, tell: Tell) -> Image:
+    async def _pull(self, key: str, image: str, tell: Tell, login: tuple[str, str] | None) -> Image:
         began = self._world.monotonic()
         tell("Normal", "Pulling", f'Pulling image "{image}"')
         try:
             async with self._slots:
                 slot = self._world.monotonic()
-                pulled = await self._runtime.pull(image)
+                pulled = await self._runtime.pull(image, login)
         except RuntimeError_ as error:
             now = self._world.now()
             previous = self._failed_at.get(key, (now, ""))[0]

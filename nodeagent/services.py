@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from navarch.api import quantity
 from navarch.api.types import core_v1
@@ -17,18 +16,8 @@ from nodeagent.config import Config
 from nodeagent.fields import Facts
 from nodeagent.objects import ObjectCache
 from nodeagent.pulling import Images
-from nodeagent.runtime.runtime import Resources, Runtime
+from nodeagent.runtime.runtime import Runtime
 from nodeagent.status import StatusManager
-
-
-class PodCgroups(Protocol):
-    """The pods' own cgroups; paths are relative to the node's pod root."""
-
-    def ensure(self, path: str, limits: Resources) -> None: ...
-
-    def remove(self, path: str) -> bool:
-        """False while a process is still in it."""
-        ...
 
 
 @dataclass
@@ -42,7 +31,6 @@ class Services:
     status: StatusManager
     events: EventRecorder
     cluster_services: Informer[core_v1.Service]
-    cgroups: PodCgroups | None = None
     memory_capacity: int = 1
     allocatable: Mapping[str, quantity.Quantity] = field(default_factory=dict)
     oom_floor: int = -1000  # the kernel refuses lower scores to us

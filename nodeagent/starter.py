@@ -12,10 +12,11 @@ from navarch.api.errors import StatusError
 from navarch.api.types import core_v1
 from navarch.client.transport import TransportError
 from nodeagent import environment, netfiles, translate
+from nodeagent.environment import Reference
 from nodeagent.fields import ConfigError
 from nodeagent.observed import AnyContainer
 from nodeagent.pulling import ImageError
-from nodeagent.runtime.runtime import Image, Mount, RuntimeError_, Sandbox
+from nodeagent.runtime.runtime import ContainerConfig, Image, Mount, RuntimeError_, Sandbox
 from nodeagent.services import Services
 from nodeagent.volumes import local
 from nodeagent.volumes.manager import PodVolumes
@@ -60,18 +61,21 @@ class Starter:
             qos=self._qos,
         )
         Path(config.log_directory).mkdir(parents=True, exist_ok=True)
-        if self._s.cgroups is not None:
-            self._s.cgroups.ensure(config.cgroup, translate.pod_resources(pod))
         return await self._s.runtime.run_sandbox(config)
 
     async def image(self, pod: core_v1.Pod, container: AnyContainer) -> Image:
         """The container's image. Raises StartError."""
         try:
-            return await self._s.images.ensure(pod, container, lambda t, r, m: self._tell(t, r, m, container))
+            secrets = [Reference("Secret", r.name or "") for r in pod.spec.image_pull_secrets or ()]
+            found = await self._s.objects.get(pod.metadata.namespace or "", secrets) if secrets else {}
+            held = [s for s in found.values() if isinstance(s, core_v1.Secret)]
+            return await self._s.images.ensure(pod, container, lambda t, r, m: self._tell(t, r, m, container), held)
         except ImageError as error:
             raise StartError(error.reason, error.message, error.retry_in) from error
         except RuntimeError_ as error:
             raise StartError("ImageInspectError", error.message) from error
+        except TimeoutError as error:
+            raise StartError("ContainerCreating", "", 1.0) from error
 
     async def create(
         self, pod: core_v1.Pod, container: AnyContainer, attempt: int, sandbox: Sandbox, image: Image
@@ -90,7 +94,7 @@ class Starter:
 
     async def _configure(
         self, pod: core_v1.Pod, container: AnyContainer, attempt: int, sandbox: Sandbox, image: Image
-    ) -> translate.ContainerConfig:
+    ) -> ContainerConfig:
         s = self._s
         ip = s.config.node_ip if pod.spec.host_network else sandbox.ip
         facts = s.facts(ip)
@@ -145,7 +149,9 @@ class Starter:
         out.append(Mount(str(file), last_words))
         return out
 
-    def termination_message(self, pod: core_v1.Pod, container: AnyContainer, attempt: int, code: int, log_path: str) -> str:
+    def termination_message(
+        self, pod: core_v1.Pod, container: AnyContainer, attempt: int, code: int, log_path: str
+    ) -> str:
         """What a dead container wants people to know."""
         folder = self._s.config.pods_dir / (pod.metadata.uid or "")
         try:
@@ -171,9 +177,7 @@ def termination_file(pod_folder: Path, name: str, attempt: int) -> Path:
 
 def _read_only(spec: core_v1.PodSpec) -> frozenset[str]:
     """Volumes that the agent itself writes are never writable for containers."""
-    return frozenset(
-        v.name for v in spec.volumes or () if v.config_map or v.secret or v.downward_api or v.projected
-    )
+    return frozenset(v.name for v in spec.volumes or () if v.config_map or v.secret or v.downward_api or v.projected)
 
 
 def _text(path: Path) -> str:

@@ -150,7 +150,7 @@ def _version(pod: core_v1.Pod) -> int:
 def _important(old: core_v1.PodStatus, new: core_v1.PodStatus) -> bool:
     if old.phase != new.phase and not (old.phase is None and new.phase == "Pending"):
         return True
-    return _facts(old) != _facts(new)
+    return bool(_facts(old) != _facts(new))
 
 
 def _facts(status: core_v1.PodStatus) -> Any:

@@ -110,6 +110,7 @@ def sandbox_config(
         share_process_namespace=bool(spec.share_process_namespace),
         log_directory=str(log_directory(logs, pod)),
         cgroup=pod_cgroup(uid, qos),
+        resources=pod_resources(pod),
         port_mappings=tuple(mappings),
         sysctls={s.name: s.value for s in sysctls},
         labels=(meta.labels or {}) | _labels(pod),

@@ -20,6 +20,7 @@ from navarch.api import resources
 from navarch.api.types import core_v1
 from navarch.world import Backoff, TaskGroup
 from nodeagent import environment, lifecycle, podstatus
+from nodeagent.environment import Reference
 from nodeagent.handlers import Outcome
 from nodeagent.observed import AnyContainer, Observed, Role, roles
 from nodeagent.pod import (
@@ -38,7 +39,6 @@ from nodeagent.probes import Prober
 from nodeagent.runtime.runtime import CREATED, EXITED, RUNNING, Container, Event, RuntimeError_, Sandbox
 from nodeagent.services import Services
 from nodeagent.starter import Starter, StartError
-from nodeagent.translate import pod_cgroup
 from nodeagent.volumes import manager
 from nodeagent.volumes.manager import PodVolumes, VolumeError
 from nodeagent.volumes.tokens import Tokens
@@ -69,7 +69,9 @@ class PodWorker:
         if rejected:
             self.machine.fail(*rejected)
             self._tell("Warning", rejected[0], rejected[1])
-        self.volumes = PodVolumes(services.config, services.world, services.objects, Tokens(services.client, services.world), self.uid)
+        self.volumes = PodVolumes(
+            services.config, services.world, services.objects, Tokens(services.client, services.world), self.uid
+        )
         self.starter = Starter(services, self.volumes, self.qos, self._tell)
         self._dirty = asyncio.Event()
         self._stale: dict[str, None] = {}  # container ids to look at again
@@ -120,6 +122,33 @@ class PodWorker:
             self._stale[event.container_id] = None
         self._dirty.set()
 
+    # --- asked from outside ---
+
+    @property
+    def latest(self) -> core_v1.Pod:
+        """The pod with the newest status that this node knows."""
+        return self._current()
+
+    @property
+    def counts(self) -> bool:
+        """Whether the pod takes room on the node."""
+        return not self._torn_down and not self.machine.verdict and self.pod.status.phase not in podstatus.TERMINAL
+
+    def waits(self, name: str) -> bool:
+        """Whether a container has ended and is to be started again."""
+        return name in self.machine.failures or any(
+            s.name == name and s.state is not None and s.state.waiting is not None
+            for s in (self._current().status.container_statuses or ())
+        )
+
+    def waiting_reason(self, name: str) -> str:
+        """Why a container has not started."""
+        status = self._current().status
+        for found in (*(status.container_statuses or ()), *(status.init_container_statuses or ())):
+            if found.name == name and found.state is not None and found.state.waiting is not None:
+                return found.state.waiting.reason or "ContainerCreating"
+        return "ContainerCreating"
+
     # --- the loop ---
 
     async def run(self) -> None:
@@ -130,6 +159,7 @@ class PodWorker:
             wanted = list(manager.references(self.pod))
             for role in roles(self.pod.spec):
                 wanted.extend(environment.references(role.container))
+            wanted += [Reference("Secret", r.name or "") for r in self.pod.spec.image_pull_secrets or ()]
             self.s.objects.hold(self.uid, meta.namespace or "", wanted)
             self._adopt()
             while not await self._step():
@@ -454,14 +484,12 @@ class PodWorker:
             self._dirty.set()
 
     async def _tear_down(self) -> bool:
-        """Volumes and cgroup of a pod of which nothing runs any more."""
+        """Volumes and probes of a pod of which nothing runs any more."""
         self._prober.close()
         if self._refresh is not None:
             self._refresh.cancel()
         try:
             self.volumes.tear_down()
-            if self.s.cgroups is not None and not self.s.cgroups.remove(pod_cgroup(self.uid, self.qos)):
-                return False
         except OSError as error:
             log.warning("pod %s: tearing down: %s", self.uid, error)
             return False

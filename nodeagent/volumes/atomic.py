@@ -21,7 +21,9 @@ from nodeagent.volumes.payload import File
 DATA = "..data"
 
 
-def write(folder: Path, files: Mapping[str, File], now: float, *, gid: int | None = None, uid: int | None = None) -> bool:
+def write(
+    folder: Path, files: Mapping[str, File], now: float, *, gid: int | None = None, uid: int | None = None
+) -> bool:
     """Makes ``files`` (relative path -> content and mode) the content of ``folder``. False if it was so already.
 
     ``gid`` gets at least read access to every file; ``uid`` becomes the owner.

@@ -32,7 +32,7 @@ class Sources:
 
     objects: Objects = field(default_factory=dict)
     tokens: Mapping[TokenWish, str] = field(default_factory=dict)
-    facts: Facts = Facts()
+    facts: Facts = field(default_factory=Facts)
     private: bool = False  # the pod has an fsGroup or one user: tokens are not for everybody
 
 

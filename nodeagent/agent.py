@@ -1,0 +1,314 @@
+"""The node agent: takes in the pods bound to this node and gives each a worker.
+
+Everything it needs to know after a restart is in the API server and in the runtime: it lists the runtime's sandboxes
+and containers, finds their pods by their labels, and goes on. Ending the agent leaves containers running.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from navarch.api import quantity
+from navarch.api.types import core_v1
+from navarch.client.client import Client
+from navarch.client.events import EventRecorder
+from navarch.client.informer import Informer
+from navarch.world import TaskGroup, World
+from nodeagent import admission, logrotate
+from nodeagent.config import Config
+from nodeagent.node import NodeKeeper
+from nodeagent.objects import ObjectCache
+from nodeagent.observed import POD_UID
+from nodeagent.pulling import Images
+from nodeagent.runtime.runtime import EXITED, Container, Event, Runtime, Sandbox
+from nodeagent.server.app import Server
+from nodeagent.server.auth import Gate, server_context
+from nodeagent.services import Services
+from nodeagent.status import StatusManager
+from nodeagent.volumes import local, manager
+from nodeagent.worker import PodWorker
+
+log = logging.getLogger(__name__)
+
+
+class Agent:
+    """One node. ``run`` serves until cancelled."""
+
+    def __init__(self, config: Config, client: Client, world: World, runtime: Runtime) -> None:
+        self.config, self.client, self.world, self.runtime = config, client, world, runtime
+        self.keeper = NodeKeeper(config, client, world, runtime)
+        self.capacity_memory = quantity.value(self.keeper.capacity["memory"])
+        self._workers: dict[str, PodWorker] = {}  # by pod uid
+        self._by_name: dict[tuple[str, str], str] = {}  # (namespace, name) -> uid of the newest pod of that name
+        self._exits: dict[str, asyncio.Event] = {}
+        self._left: dict[str, tuple[list[Sandbox], list[Container]]] = {}  # what an earlier agent left, by pod uid
+        self._pods = Informer(client[core_v1.Pod], field_selector=f"spec.nodeName={config.node_name}")
+        self._node = Informer(client[core_v1.Node], field_selector=f"metadata.name={config.node_name}")
+        self._services = Informer(client[core_v1.Service])
+        self._group: TaskGroup
+        self.services: Services
+        self.ready = asyncio.Event()
+        self.port = config.port
+
+    # --- running ---
+
+    async def run(self) -> None:
+        """Starts everything and runs until cancelled."""
+        self._prepare_directories()
+        await self.runtime.start()
+        try:
+            async with self.world.task_group() as self._group:
+                await self._run()
+        finally:
+            await self.runtime.close()
+
+    async def _run(self) -> None:
+        group, config = self._group, self.config
+        events = EventRecorder(self.client, self.world, "kubelet", config.node_name)
+        status = StatusManager(self.client, self.world, group)
+        self.services = Services(
+            config=config,
+            client=self.client,
+            world=self.world,
+            runtime=self.runtime,
+            images=Images(self.runtime, self.world, config.registry_pull_burst),
+            objects=ObjectCache(self.client, self.world, group, self._objects_changed),
+            status=status,
+            events=events,
+            cluster_services=self._services,
+            memory_capacity=self.capacity_memory,
+            allocatable=self.keeper.capacity,
+            oom_floor=oom_floor(),
+        )
+        group.start(self._events(), name="runtime events")
+        await self._find_what_was_left()
+        runner, server = await self._serve()
+        try:
+            await self.keeper.register()
+            status.start()
+            for name, task in (
+                ("events", events.run()),
+                ("lease", self.keeper.keep_lease()),
+                ("node status", self.keeper.keep_status()),
+                ("services", self._services.run()),
+                ("node", self._node.run()),
+                ("log rotation", logrotate.run(self)),
+            ):
+                group.start(task, name=name)
+            self._node.add_handler(self._node_changed)
+            await self._configure_network()
+            self._pods.add_handler(self._pod_changed)
+            group.start(self._pods.run(), name="pods")
+            await self._pods.wait_synced()
+            self._end_what_is_orphaned()
+            self.ready.set()
+            log.info("node %s runs, serving on port %d", config.node_name, self.port)
+            await asyncio.Event().wait()
+        finally:
+            server.close()
+            await runner.cleanup()
+
+    async def _serve(self) -> tuple[Any, Server]:
+        from aiohttp import web
+
+        config = self.config
+        server = Server(self, Gate(self.client, self.world, config.node_name) if config.tls_cert_file else None)
+        runner = web.AppRunner(server.application(), access_log=None, shutdown_timeout=1.0, handle_signals=False)
+        await runner.setup()
+        if config.tls_cert_file:
+            context = server_context(config.tls_cert_file, config.tls_private_key_file, config.client_ca_file)
+            site = web.TCPSite(runner, config.address or config.node_ip, config.port, ssl_context=context)
+            await site.start()
+            self.port = self.keeper.port = int(runner.addresses[0][1])
+        return runner, server
+
+    def _prepare_directories(self) -> None:
+        config = self.config
+        for folder in (config.root_dir, config.pods_dir, config.logs_dir, config.run_dir):
+            folder.mkdir(parents=True, exist_ok=True)
+        config.secrets_dir.mkdir(mode=0o700, exist_ok=True)
+        if config.use_tmpfs and not _in_memory(config.secrets_dir):
+            local.mount_tmpfs(config.secrets_dir, mode=0o700, executable=False)
+        # Containers' users must be able to reach their volumes; who may see which is the mount's business.
+        os.chmod(config.secrets_dir, 0o711)
+
+    async def _configure_network(self) -> None:
+        """Waits until the node's pod range is known. Pods on the host's network could start before; they wait too."""
+        cidr = self.config.pod_cidr
+        node = self.keeper.node
+        if node is not None and node.spec is not None and node.spec.pod_cidr:
+            cidr = node.spec.pod_cidr
+        while not cidr:
+            await self.world.sleep(0.05)
+            node = self._node.get(None, self.config.node_name)
+            cidr = (node.spec.pod_cidr or "") if node is not None and node.spec is not None else ""
+        await self.runtime.configure(cidr)
+
+    # --- the runtime ---
+
+    async def _events(self) -> None:
+        async for event in self.runtime.events():
+            self._event(event)
+
+    def _event(self, event: Event) -> None:
+        if event.kind in ("exited", "removed") and event.container_id in self._exits:
+            self._exits.pop(event.container_id).set()
+        worker = self._workers.get(event.pod_uid)
+        if worker is not None:
+            worker.runtime_event(event)
+
+    def ended(self, container_id: str) -> asyncio.Event:
+        """Set once the container is dead."""
+        event = self._exits.get(container_id)
+        if event is None:
+            event = asyncio.Event()
+            dead = [
+                w.containers[container_id].state == EXITED
+                for w in self._workers.values()
+                if container_id in w.containers
+            ]
+            if any(dead) or not dead:
+                event.set()
+            else:
+                self._exits[container_id] = event
+        return event
+
+    async def _find_what_was_left(self) -> None:
+        for sandbox in await self.runtime.list_sandboxes():
+            self._left.setdefault(sandbox.config.pod_uid, ([], []))[0].append(sandbox)
+        for container in await self.runtime.list_containers():
+            uid = container.labels.get(POD_UID, "")
+            self._left.setdefault(uid, ([], []))[1].append(container)
+
+    def _end_what_is_orphaned(self) -> None:
+        """Ends pods that the API server no longer has, and removes folders that belong to none."""
+        for uid, (sandboxes, containers) in list(self._left.items()):
+            names = {c.name: None for c in containers}
+            config = sandboxes[0].config if sandboxes else None
+            spec = core_v1.PodSpec(containers=[core_v1.Container(name=n) for n in names])
+            spec.termination_grace_period_seconds = 1
+            pod = core_v1.Pod(spec=spec)
+            pod.metadata.uid = uid
+            pod.metadata.name = config.name if config else uid
+            pod.metadata.namespace = config.namespace if config else ""
+            log.info("pod %s/%s is gone from the API server: ending it", pod.metadata.namespace, pod.metadata.name)
+            self._add(pod).gone()
+        for folder in (self.config.pods_dir, self.config.secrets_dir):
+            for path in sorted(folder.iterdir()):
+                if path.name not in self._workers:
+                    try:
+                        manager.tear_down(self.config, path.name)
+                        shutil.rmtree(path, ignore_errors=True)
+                    except OSError as error:
+                        log.warning("removing %s: %s", path, error)
+        uids = tuple(self._workers)
+        for path in sorted(self.config.logs_dir.iterdir()):
+            if not path.name.endswith(uids):
+                shutil.rmtree(path, ignore_errors=True)
+
+    # --- pods ---
+
+    def _pod_changed(self, kind: str, old: core_v1.Pod | None, pod: core_v1.Pod) -> None:
+        uid = pod.metadata.uid or ""
+        worker = self._workers.get(uid)
+        if kind == "DELETED":
+            if worker is not None:
+                worker.pod = pod
+                worker.gone()
+        elif worker is not None:
+            worker.update(pod)
+        else:
+            self._add(pod)
+
+    def _add(self, pod: core_v1.Pod) -> PodWorker:
+        uid = pod.metadata.uid or ""
+        sandboxes, containers = self._left.pop(uid, ([], []))
+        rejected = None
+        if not sandboxes and pod.status.phase not in ("Succeeded", "Failed") and not pod.metadata.deletion_timestamp:
+            active = [w.pod for w in self._workers.values() if w.counts]
+            rejected = admission.reject(pod, self.keeper.node, self.keeper.capacity, active)
+        worker = PodWorker(self.services, pod, sandboxes, containers, rejected)
+        self._workers[uid] = worker
+        self._by_name[pod.metadata.namespace or "", pod.metadata.name or ""] = uid
+        self._group.start(self._work(uid, worker), name=f"pod {pod.metadata.namespace}/{pod.metadata.name}")
+        return worker
+
+    async def _work(self, uid: str, worker: PodWorker) -> None:
+        """Runs a worker; one that fails by our own mistake is started again, and the other pods do not notice."""
+        while True:
+            try:
+                await worker.run()
+                break
+            except (Exception, BaseExceptionGroup) as error:
+                if isinstance(error, asyncio.CancelledError):
+                    raise
+                log.exception("worker of pod %s failed", uid)
+                await self.world.sleep(10.0)
+                worker = await self._again(uid, worker)
+        self._workers.pop(uid, None)
+        key = worker.pod.metadata.namespace or "", worker.pod.metadata.name or ""
+        if self._by_name.get(key) == uid:
+            del self._by_name[key]
+
+    async def _again(self, uid: str, old: PodWorker) -> PodWorker:
+        sandboxes = [s for s in await self.runtime.list_sandboxes() if s.config.pod_uid == uid]
+        containers = [c for c in await self.runtime.list_containers() if c.labels.get(POD_UID) == uid]
+        worker = PodWorker(self.services, old.pod, sandboxes, containers)
+        worker.is_gone = old.is_gone
+        self._workers[uid] = worker
+        return worker
+
+    def _objects_changed(self, uid: str) -> None:
+        worker = self._workers.get(uid)
+        if worker is not None:
+            worker.objects_changed()
+
+    def _node_changed(self, kind: str, old: core_v1.Node | None, node: core_v1.Node) -> None:
+        if kind == "DELETED":
+            self.keeper.node = None
+        else:
+            self.keeper.seen(node)
+
+    # --- asked by the server ---
+
+    def workers(self) -> list[PodWorker]:
+        return list(self._workers.values())
+
+    def worker_of(self, namespace: str, name: str) -> PodWorker | None:
+        return self._workers.get(self._by_name.get((namespace, name), ""))
+
+    def healthy(self) -> bool:
+        return not self.keeper.runtime_error
+
+
+def oom_floor() -> int:
+    """The lowest oom_score_adj that we may give a process."""
+    try:
+        capabilities = next(
+            int(line.split()[1], 16)
+            for line in Path("/proc/self/status").read_text().splitlines()
+            if line.startswith("CapEff")
+        )
+        if capabilities & (1 << 24):  # CAP_SYS_RESOURCE
+            return -1000
+        return int(Path("/proc/self/oom_score_adj").read_text())
+    except (OSError, StopIteration, ValueError):
+        return 0
+
+
+def _in_memory(folder: Path) -> bool:
+    """Whether a folder lies on a tmpfs."""
+    best, kind = "", ""
+    path = str(folder.resolve())
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        left, _, right = line.partition(" - ")
+        place = left.split()[4]
+        inside = path == place or path.startswith(place.rstrip("/") + "/")
+        if inside and len(place) >= len(best):
+            best, kind = place, right.split()[0]
+    return kind in ("tmpfs", "ramfs")

@@ -1,0 +1,49 @@
+"""Starts the node agent from a command line: ``python -m nodeagent --kubeconfig FILE --node-name NAME``."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import Sequence
+
+from navarch.client import kubeconfig
+from navarch.client.client import Client
+from navarch.client.transport import connect
+from navarch.world import RealWorld, World
+from nodeagent.agent import Agent
+from nodeagent.config import VERSION, Config, parse
+from nodeagent.runtime.runtime import Runtime
+
+
+def make_runtime(config: Config, world: World) -> Runtime:
+    """The runtime that the configuration names."""
+    raise NotImplementedError
+
+
+async def serve(config: Config, world: World) -> None:
+    """Runs the agent until it is told to stop by SIGTERM or SIGINT."""
+    client = Client(connect(kubeconfig.load(config.kubeconfig)), world, f"kubelet/{VERSION} (linux) navarch")
+    agent = Agent(config, client, world, make_runtime(config, world))
+    task = asyncio.ensure_future(agent.run())
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, task.cancel)
+    try:
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+    finally:
+        await client.close()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The agent as a program; the exit code."""
+    import sys
+
+    config, args = parse(sys.argv[1:] if argv is None else argv)
+    level = logging.WARNING if args.v < 1 else logging.DEBUG if args.v >= 4 else logging.INFO
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname).1s %(name)s: %(message)s")
+    world = RealWorld()
+    world.run(lambda: serve(config, world))
+    return 0

@@ -1,0 +1,344 @@
+"""This machine as a Node object: registered once, its Lease renewed every few seconds, its status kept true.
+
+The Lease is the heartbeat; the status is written only when something changed, or every five minutes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import platform
+import shutil
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from navarch.api import quantity
+from navarch.api.errors import AlreadyExists, Conflict, NotFound, StatusError
+from navarch.api.times import format_micro, format_time
+from navarch.api.types import coordination_v1, core_v1, meta_v1
+from navarch.client.client import Client
+from navarch.client.transport import TransportError
+from navarch.world import Backoff, World
+from nodeagent.config import VERSION, Config
+from nodeagent.runtime.runtime import Runtime, RuntimeError_
+
+log = logging.getLogger(__name__)
+LEASES = "kube-node-lease"
+_ARCH = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
+MEMORY_LOW = 100 * 1024 * 1024  # kubelet's default eviction threshold memory.available
+DISK_LOW = 0.10  # nodefs.available
+INODES_LOW = 0.05
+
+
+class NodeKeeper:
+    """Registration, Lease and status of this node. ``node`` is the object as last seen."""
+
+    def __init__(self, config: Config, client: Client, world: World, runtime: Runtime) -> None:
+        self.config, self.world, self.runtime = config, world, runtime
+        self._nodes = client[core_v1.Node]
+        self._leases = client[coordination_v1.Lease]
+        self.node: core_v1.Node | None = None
+        self.port = config.port
+        self.runtime_error = ""
+        self._reported = 0.0
+        self._look = asyncio.Event()
+        self._images: list[core_v1.ContainerImage] | None = None
+        self.capacity = capacity(config)
+
+    async def register(self) -> core_v1.Node:
+        """Creates the Node, or takes it over; tries until it works."""
+        backoff = Backoff(self.world, first=0.1, most=7.0)
+        while True:
+            try:
+                self.node = await self._register()
+                self._reported = self.world.monotonic()
+                log.info("registered node %s", self.config.node_name)
+                return self.node
+            except (StatusError, TransportError) as error:
+                log.warning("cannot register node %s: %s", self.config.node_name, error)
+                await self.world.sleep(backoff.next())
+
+    async def _register(self) -> core_v1.Node:
+        config = self.config
+        wanted = core_v1.Node(
+            metadata=meta_v1.ObjectMeta(
+                name=config.node_name,
+                labels=self._labels() | config.labels,
+                annotations={"volumes.kubernetes.io/controller-managed-attach-detach": "true"},
+            ),
+            spec=core_v1.NodeSpec(taints=_taints(config.taints) or None),
+            status=self.status(None),
+        )
+        if config.register_node:
+            try:
+                return await self._nodes.create(wanted)
+            except AlreadyExists:
+                pass
+        found = await self._nodes.get(config.node_name)
+        labels = {k: v for k, v in self._labels().items() if (found.metadata.labels or {}).get(k) != v}
+        if labels:
+            await self._nodes.patch(config.node_name, None, {"metadata": {"labels": labels}}, "strategic")
+        return await self._write_status(found)
+
+    def _labels(self) -> dict[str, str]:
+        arch = _ARCH.get(platform.machine(), platform.machine())
+        return {
+            "kubernetes.io/hostname": self.config.node_name,
+            "kubernetes.io/os": "linux",
+            "kubernetes.io/arch": arch,
+            "beta.kubernetes.io/os": "linux",
+            "beta.kubernetes.io/arch": arch,
+        }
+
+    # --- Lease ---
+
+    async def keep_lease(self) -> None:
+        """Renews the Lease until cancelled."""
+        lease: coordination_v1.Lease | None = None
+        backoff = Backoff(self.world, first=0.2, most=7.0)
+        while True:
+            try:
+                lease = await self._renew(lease)
+                backoff.reset()
+                await self.world.sleep(self.config.lease_renew)
+            except (Conflict, NotFound, AlreadyExists):
+                lease = None
+                await self.world.sleep(backoff.next())
+            except (StatusError, TransportError) as error:
+                log.warning("cannot renew lease: %s", error)
+                lease = None
+                await self.world.sleep(backoff.next())
+
+    async def _renew(self, lease: coordination_v1.Lease | None) -> coordination_v1.Lease:
+        name, now = self.config.node_name, format_micro(self.world.now())
+        if lease is None:
+            try:
+                lease = await self._leases.get(name, LEASES)
+            except NotFound:
+                return await self._leases.create(
+                    coordination_v1.Lease(
+                        metadata=meta_v1.ObjectMeta(name=name, namespace=LEASES, owner_references=self._owner()),
+                        spec=coordination_v1.LeaseSpec(
+                            holder_identity=name, lease_duration_seconds=self.config.lease_seconds, renew_time=now
+                        ),
+                    )
+                )
+        spec = msgspec.structs.replace(
+            lease.spec, holder_identity=name, lease_duration_seconds=self.config.lease_seconds, renew_time=now
+        )
+        return await self._leases.update(msgspec.structs.replace(lease, spec=spec))
+
+    def _owner(self) -> list[meta_v1.OwnerReference] | None:
+        if self.node is None or not self.node.metadata.uid:
+            return None
+        meta = self.node.metadata
+        return [meta_v1.OwnerReference(api_version="v1", kind="Node", name=meta.name or "", uid=meta.uid or "")]
+
+    # --- status ---
+
+    def look_again(self) -> None:
+        """Something that the status shows may have changed."""
+        self._look.set()
+
+    def seen(self, node: core_v1.Node) -> None:
+        """The Node object as the informer has it now."""
+        self.node = node
+
+    async def keep_status(self) -> None:
+        """Looks at the node's condition again and again and writes what changed, until cancelled."""
+        while True:
+            try:
+                async with asyncio.timeout(self.config.status_frequency):
+                    await self._look.wait()
+            except TimeoutError:
+                pass
+            self._look.clear()
+            try:
+                await self._list_images()
+                node = self.node or await self._nodes.get(self.config.node_name)
+                late = self.world.monotonic() - self._reported >= self.config.status_report
+                if late or _essence(self.status(node)) != _essence(node.status):
+                    self.node = await self._write_status(node)
+                    self._reported = self.world.monotonic()
+            except NotFound:
+                log.warning("node %s is gone, registering it again", self.config.node_name)
+                await self.register()
+            except (StatusError, TransportError) as error:
+                log.warning("cannot write node status: %s", error)
+
+    async def _list_images(self) -> None:
+        try:
+            images = await self.runtime.images()
+            self.runtime_error = ""
+        except RuntimeError_ as error:
+            self.runtime_error = error.message
+            return
+        largest = sorted(images, key=lambda i: (-i.size, i.id))[:50]
+        names = [(list(i.digests) + list(i.tags) or [i.id], i.size) for i in largest]
+        self._images = [core_v1.ContainerImage(names=n, size_bytes=size) for n, size in names]
+
+    async def _write_status(self, node: core_v1.Node) -> core_v1.Node:
+        status = self.status(node)
+        body: dict[str, Any] = msgspec.to_builtins(status)
+        body["addresses"] = [*body.get("addresses", ()), {"$patch": "replace"}]
+        return await self._nodes.patch_status(self.config.node_name, None, {"status": body}, "strategic")
+
+    def status(self, node: core_v1.Node | None) -> core_v1.NodeStatus:
+        """What this node is like now; transition times go on from ``node``."""
+        config = self.config
+        return core_v1.NodeStatus(
+            capacity=self.capacity,
+            allocatable=self.capacity,
+            addresses=[
+                core_v1.NodeAddress(type="InternalIP", address=config.node_ip),
+                core_v1.NodeAddress(type="Hostname", address=config.node_name),
+            ],
+            daemon_endpoints=core_v1.NodeDaemonEndpoints(kubelet_endpoint=core_v1.DaemonEndpoint(port=self.port)),
+            node_info=self._info(),
+            images=self._images,
+            conditions=self._conditions(node),
+        )
+
+    def _info(self) -> core_v1.NodeSystemInfo:
+        return core_v1.NodeSystemInfo(
+            architecture=_ARCH.get(platform.machine(), platform.machine()),
+            operating_system="linux",
+            kernel_version=platform.release(),
+            os_image=os_image(),
+            container_runtime_version=f"{self.runtime.name}://{self.runtime.version}",
+            kubelet_version=VERSION,
+            kube_proxy_version="",
+            boot_id=_read("/proc/sys/kernel/random/boot_id"),
+            machine_id=_read("/etc/machine-id"),
+            system_uuid=_read("/sys/class/dmi/id/product_uuid") or _read("/etc/machine-id"),
+        )
+
+    def _conditions(self, node: core_v1.Node | None) -> list[core_v1.NodeCondition]:
+        now = format_time(self.world.now())
+        before = {c.type: c for c in (node.status.conditions if node else None) or ()}
+        out = []
+        for type_, bad, reasons, messages in (
+            (
+                "MemoryPressure",
+                available_memory() < MEMORY_LOW,
+                ("KubeletHasInsufficientMemory", "KubeletHasSufficientMemory"),
+                ("kubelet has insufficient memory available", "kubelet has sufficient memory available"),
+            ),
+            (
+                "DiskPressure",
+                disk_is_full(self.config.root_dir),
+                ("KubeletHasDiskPressure", "KubeletHasNoDiskPressure"),
+                ("kubelet has disk pressure", "kubelet has no disk pressure"),
+            ),
+            (
+                "PIDPressure",
+                False,
+                ("KubeletHasInsufficientPID", "KubeletHasSufficientPID"),
+                ("kubelet has insufficient PID available", "kubelet has sufficient PID available"),
+            ),
+        ):
+            index = 0 if bad else 1
+            out.append(_condition(type_, bad, reasons[index], messages[index], now, before.get(type_)))
+        ready = not self.runtime_error
+        reason = "KubeletReady" if ready else "KubeletNotReady"
+        message = "kubelet is posting ready status" if ready else f"[container runtime is down: {self.runtime_error}]"
+        out.append(_condition("Ready", ready, reason, message, now, before.get("Ready")))
+        return out
+
+
+def _condition(
+    type_: str, true: bool, reason: str, message: str, now: str, before: core_v1.NodeCondition | None
+) -> core_v1.NodeCondition:
+    status = "True" if true else "False"
+    since = before.last_transition_time if before and before.status == status else None
+    return core_v1.NodeCondition(
+        type=type_,
+        status=status,
+        reason=reason,
+        message=message,
+        last_heartbeat_time=now,
+        last_transition_time=since or now,
+    )
+
+
+def _essence(status: core_v1.NodeStatus) -> Any:
+    """What must be written when it changes: all but heartbeat times and what others own."""
+    return (
+        {k: quantity.canonical(v) for k, v in (status.capacity or {}).items()},
+        [(a.type, a.address) for a in status.addresses or ()],
+        status.node_info,
+        status.images,
+        status.daemon_endpoints,
+        sorted(
+            (c.type, c.status, c.reason or "", c.message or "") for c in status.conditions or () if c.type in _TYPES
+        ),
+    )
+
+
+_TYPES = ("MemoryPressure", "DiskPressure", "PIDPressure", "Ready")
+
+
+def capacity(config: Config) -> dict[str, quantity.Quantity]:
+    """The node's capacity: as configured, else the machine's."""
+    memory = config.memory or f"{_meminfo('MemTotal') // 1024}Ki"
+    storage = config.ephemeral_storage
+    if not storage:
+        folder = next((p for p in (config.root_dir, *config.root_dir.parents) if p.exists()), Path("/"))
+        storage = f"{shutil.disk_usage(folder).total // 1024}Ki"
+    amounts: dict[str, quantity.Quantity] = {
+        "cpu": config.cpu or str(os.cpu_count() or 1),
+        "memory": memory,
+        "pods": str(config.pods),
+        "ephemeral-storage": storage,
+        "hugepages-2Mi": "0",
+        "hugepages-1Gi": "0",
+    }
+    return {name: quantity.canonical(q) for name, q in amounts.items()}
+
+
+def available_memory() -> int:
+    """Bytes that programs can still have."""
+    return _meminfo("MemAvailable")
+
+
+def _meminfo(key: str) -> int:
+    for line in _read("/proc/meminfo").splitlines():
+        if line.startswith(f"{key}:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def disk_is_full(folder: Path) -> bool:
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return False
+    room = found.f_bavail / found.f_blocks if found.f_blocks else 1.0
+    inodes = found.f_favail / found.f_files if found.f_files else 1.0
+    return room < DISK_LOW or inodes < INODES_LOW
+
+
+def os_image() -> str:
+    for line in _read("/etc/os-release").splitlines():
+        if line.startswith("PRETTY_NAME="):
+            return line.split("=", 1)[1].strip('"')
+    return "Linux"
+
+
+def _taints(texts: tuple[str, ...]) -> list[core_v1.Taint]:
+    out = []
+    for text in texts:
+        rest, _, effect = text.rpartition(":")
+        key, _, value = rest.partition("=")
+        out.append(core_v1.Taint(key=key, value=value or None, effect=effect))
+    return out
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return ""

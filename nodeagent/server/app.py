@@ -1,0 +1,228 @@
+"""The routes of the agent's server. Paths and answers are kubelet's: the API server proxies log, exec and attach here."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+import msgspec
+from aiohttp import web
+
+from navarch.api.types import core_v1
+from navarch.world import World
+from nodeagent.config import Config
+from nodeagent.observed import roles
+from nodeagent.runtime.runtime import EXITED, RUNNING, Container, Process, Runtime, RuntimeError_
+from nodeagent.server import logs, stats, streams
+from nodeagent.server.auth import Gate
+from nodeagent.worker import PodWorker
+
+log = logging.getLogger(__name__)
+
+
+class Node(Protocol):
+    """What the server asks of the agent."""
+
+    config: Config
+    runtime: Runtime
+    world: World
+    capacity_memory: int
+
+    def workers(self) -> list[PodWorker]: ...
+
+    def worker_of(self, namespace: str, name: str) -> PodWorker | None: ...
+
+    def ended(self, container_id: str) -> asyncio.Event:
+        """Set once the container is dead."""
+        ...
+
+    def healthy(self) -> bool: ...
+
+
+def _fail(status: type[web.HTTPException], text: str) -> web.HTTPException:
+    return status(text=text)
+
+
+class Server:
+    """Builds the aiohttp application; ``gate`` is None only in tests of the routes."""
+
+    def __init__(self, node: Node, gate: Gate | None) -> None:
+        self._node, self._gate = node, gate
+        self._closing = asyncio.Event()
+
+    def application(self) -> web.Application:
+        app = web.Application(middlewares=[self._guard])
+        app.add_routes(
+            [
+                web.get("/healthz", self._healthz),
+                web.get("/livez", self._healthz),
+                web.get("/readyz", self._healthz),
+                web.get("/pods", self._pods),
+                web.get("/metrics", self._metrics),
+                web.get("/stats/summary", self._summary),
+                web.get("/containerLogs/{namespace}/{pod}/{container}", self._logs),
+                web.get("/exec/{namespace}/{pod}/{container}", self._exec),
+                web.get("/attach/{namespace}/{pod}/{container}", self._attach),
+            ]
+        )
+        return app
+
+    def close(self) -> None:
+        """Streams that follow end."""
+        self._closing.set()
+
+    @web.middleware
+    async def _guard(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        if self._gate is not None and request.path not in ("/healthz", "/livez", "/readyz"):
+            await self._gate.check(request)
+        try:
+            return await handler(request)
+        except RuntimeError_ as error:
+            return web.Response(status=500, text=error.message)
+
+    async def _healthz(self, request: web.Request) -> web.Response:
+        if self._node.healthy():
+            return web.Response(text="ok")
+        return web.Response(status=500, text="not ready")
+
+    async def _pods(self, request: web.Request) -> web.Response:
+        items = [w.latest for w in self._node.workers()]
+        body = {"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items}
+        return web.Response(body=msgspec.json.encode(body), content_type="application/json")
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        text = await stats.metrics(self._node.runtime, self._node.workers())
+        return web.Response(text=text, content_type="text/plain", charset="utf-8")
+
+    async def _summary(self, request: web.Request) -> web.Response:
+        tree = await stats.summary(self._node.runtime, self._node.config, self._node.workers(), self._node.world.now())
+        return web.json_response(tree)
+
+    # --- finding ---
+
+    def _find(self, request: web.Request) -> tuple[PodWorker, str]:
+        """The pod and the container name that a path names."""
+        namespace, name = request.match_info["namespace"], request.match_info["pod"]
+        container = request.match_info["container"]
+        worker = self._node.worker_of(namespace, name)
+        if worker is None:
+            raise _fail(web.HTTPNotFound, f'pod "{name}" does not exist')
+        if not any(r.container.name == container for r in roles(worker.pod.spec)):
+            raise _fail(web.HTTPNotFound, f'container "{container}" not found in pod "{name}"')
+        return worker, container
+
+    def _running(self, worker: PodWorker, name: str) -> Container:
+        found = [c for c in worker.containers.values() if c.name == name and c.state == RUNNING]
+        if not found:
+            raise _fail(web.HTTPNotFound, f'container not found ("{name}")')
+        return max(found, key=lambda c: c.attempt)
+
+    # --- logs ---
+
+    async def _logs(self, request: web.Request) -> web.StreamResponse:
+        worker, name = self._find(request)
+        try:
+            options = logs.Options.parse(request.query, self._node.world.now())
+        except logs.BadOption as error:
+            raise _fail(web.HTTPBadRequest, str(error)) from error
+        container = self._logged(worker, name, options.previous)
+        response = web.StreamResponse(headers={"Content-Type": "text/plain; charset=utf-8"})
+        response.enable_chunked_encoding()
+        ended = self._node.ended(container.id)
+        stop = asyncio.Event()
+        waiting = [asyncio.ensure_future(e.wait()) for e in (ended, self._closing)]
+        for task in waiting:
+            task.add_done_callback(lambda _: stop.set())
+        if container.state == EXITED:
+            stop.set()
+        try:
+            pieces = logs.read(container.log_path, options, stop)
+            await response.prepare(request)
+            async for piece in pieces:
+                await response.write(piece)
+            await response.write_eof()
+        except FileNotFoundError:
+            if not response.prepared:
+                raise
+        except ConnectionError:
+            pass  # the reader has seen enough
+        finally:
+            for task in waiting:
+                task.cancel()
+        return response
+
+    def _logged(self, worker: PodWorker, name: str, previous: bool) -> Container:
+        """The container whose log is asked for."""
+        pod = worker.pod.metadata.name
+        runs = sorted((c for c in worker.containers.values() if c.name == name), key=lambda c: -c.attempt)
+        runs = [c for c in runs if c.log_path]
+        if previous:
+            # The one before the present one; while the pod waits to restart it, the one that ended last.
+            dead = [c for c in runs if c.state == EXITED]
+            if dead and (dead[0] is not runs[0] or worker.waits(name)):
+                return dead[0]
+            raise _fail(web.HTTPBadRequest, f'previous terminated container "{name}" in pod "{pod}" not found')
+        if not runs:
+            why = worker.waiting_reason(name)
+            raise _fail(web.HTTPBadRequest, f'container "{name}" in pod "{pod}" is waiting to start: {why}')
+        return runs[0]
+
+    # --- exec and attach ---
+
+    async def _exec(self, request: web.Request) -> web.StreamResponse:
+        worker, name = self._find(request)
+        container = self._running(worker, name)
+        command = request.query.getall("command", [])
+        if not command:
+            raise _fail(web.HTTPBadRequest, "you must specify at least 1 command")
+        stdin, tty = self._flags(request)
+
+        async def begin() -> Process:
+            return await self._node.runtime.exec(container.id, command, stdin=stdin, tty=tty)
+
+        return await self._stream(request, begin, command, stdin, tty)
+
+    async def _attach(self, request: web.Request) -> web.StreamResponse:
+        worker, name = self._find(request)
+        container = self._running(worker, name)
+        stdin, _ = self._flags(request)
+        spec: core_v1.Container | core_v1.EphemeralContainer = next(
+            r.container for r in roles(worker.pod.spec) if r.container.name == name
+        )
+
+        async def begin() -> Process:
+            return await self._node.runtime.attach(container.id, stdin=stdin)
+
+        return await self._stream(request, begin, [], stdin, bool(spec.tty))
+
+    @staticmethod
+    def _flags(request: web.Request) -> tuple[bool, bool]:
+        """(stdin, tty), under the API's names or kubelet's."""
+
+        def flag(*names: str) -> bool:
+            return any(request.query.get(n, "").lower() in ("1", "true") for n in names)
+
+        stdin, tty = flag("stdin", "input"), flag("tty")
+        if not (stdin or flag("stdout", "output") or flag("stderr", "error")):
+            raise _fail(web.HTTPBadRequest, "you must specify at least 1 of stdin, stdout, stderr")
+        return stdin, tty
+
+    async def _stream(
+        self,
+        request: web.Request,
+        begin: Callable[[], Awaitable[Process]],
+        command: list[str],
+        stdin: bool,
+        tty: bool,
+    ) -> web.StreamResponse:
+        if request.headers.get("Upgrade", "").lower() != "websocket":
+            raise _fail(web.HTTPBadRequest, "you must use a WebSocket with v4.channel.k8s.io or v5.channel.k8s.io")
+        offered = [p.strip() for p in request.headers.get("Sec-WebSocket-Protocol", "").split(",")]
+        if not any(p in streams.PROTOCOLS for p in offered):
+            raise _fail(web.HTTPForbidden, f"unable to negotiate protocol: client supports {offered}")
+        process = await begin()
+        return await streams.serve(request, self._node.world, process, command, stdin=stdin, tty=tty)

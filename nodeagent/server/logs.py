@@ -1,0 +1,222 @@
+"""Container logs: files of lines ``TIME STREAM P|F TEXT`` as CRI writes them, read, filtered and followed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+
+from navarch.api.times import parse_time
+
+BLOCK = 64 * 1024
+_libc = ctypes.CDLL(None, use_errno=True)
+_IN_MODIFY, _IN_CREATE, _IN_MOVED_TO, _IN_MOVE_SELF = 0x2, 0x100, 0x80, 0x800
+_IN_NONBLOCK, _IN_CLOEXEC = 0o4000, 0o2000000
+
+
+class BadOption(ValueError):
+    """A log option that cannot be; the message is for the client."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """PodLogOptions. ``since`` in Unix seconds."""
+
+    follow: bool = False
+    previous: bool = False
+    timestamps: bool = False
+    tail: int | None = None
+    since: float | None = None
+    limit: int | None = None
+    stream: str = ""  # "stdout" or "stderr", empty for both
+
+    @staticmethod
+    def parse(query: Mapping[str, str], now: float) -> Options:
+        """From the query parameters of a request. Raises BadOption."""
+
+        def flag(name: str) -> bool:
+            return query.get(name, "").lower() in ("1", "true", "t")
+
+        def number(name: str, least: int) -> int | None:
+            text = query.get(name)
+            if not text:
+                return None
+            if not text.lstrip("-").isdigit() or int(text) < least:
+                raise BadOption(f'Invalid value: "{text}": {name} must be greater than or equal to {least}')
+            return int(text)
+
+        since = None
+        if (seconds := number("sinceSeconds", 1)) is not None:
+            since = now - seconds
+        if text := query.get("sinceTime"):
+            if since is not None:
+                raise BadOption("at most one of `sinceTime` or `sinceSeconds` may be specified")
+            try:
+                since = parse_time(text)
+            except ValueError:
+                raise BadOption(f'Invalid value: "{text}": sinceTime is not a time') from None
+        stream = query.get("stream", "")
+        return Options(
+            follow=flag("follow"),
+            previous=flag("previous"),
+            timestamps=flag("timestamps"),
+            tail=number("tailLines", 0),
+            since=since,
+            limit=number("limitBytes", 1),
+            stream=stream.lower() if stream in ("Stdout", "Stderr") else "",
+        )
+
+
+def render(line: bytes, options: Options) -> bytes:
+    """What a client sees of one line of a log file; empty if it is filtered out."""
+    stamp, _, rest = line.partition(b" ")
+    stream, _, rest = rest.partition(b" ")
+    tag, _, text = rest.partition(b" ")
+    if tag not in (b"P", b"F") and not tag.startswith((b"P:", b"F:")):
+        return b""
+    if options.stream and stream.decode() != options.stream:
+        return b""
+    if options.since is not None and _seconds(stamp) < options.since:
+        return b""
+    whole = text.removesuffix(b"\n") + (b"" if tag.startswith(b"P") else b"\n")
+    return stamp + b" " + whole if options.timestamps else whole
+
+
+def _seconds(stamp: bytes) -> float:
+    text = stamp.decode(errors="replace")
+    whole, dot, rest = text.partition(".")
+    if dot:  # nanoseconds: more digits than datetime reads
+        digits = len(rest) - len(rest.lstrip("0123456789"))
+        text = f"{whole}.{rest[: min(digits, 6)]}{rest[digits:]}"
+    try:
+        return parse_time(text)
+    except ValueError:
+        return 0.0
+
+
+def tail_offset(fd: int, lines: int) -> int:
+    """Where the last ``lines`` lines of a file begin."""
+    end = os.fstat(fd).st_size
+    if lines <= 0:
+        return end
+    if end == 0:
+        return 0
+    position = end
+    missing = lines + 1 if os.pread(fd, 1, end - 1) == b"\n" else lines  # the newline that ends the last line
+    while position > 0:
+        start = max(0, position - BLOCK)
+        block = os.pread(fd, position - start, start)
+        at = len(block)
+        while (at := block.rfind(b"\n", 0, at)) >= 0:
+            missing -= 1
+            if missing == 0:
+                return start + at + 1
+        position = start
+    return 0
+
+
+def tail(path: str, lines: int, size: int) -> str:
+    """The last words in a log: at most so many lines and bytes of text."""
+    try:
+        fd = os.open(path, os.O_RDONLY)
+    except OSError:
+        return ""
+    try:
+        offset = tail_offset(fd, lines)
+        data = os.pread(fd, 1 << 20, offset)
+    finally:
+        os.close(fd)
+    text = b"".join(render(line, Options()) for line in data.splitlines(keepends=True))
+    return text[-size:].decode(errors="replace")
+
+
+class Watcher:
+    """Wakes up when a file in one folder is written, made or moved (inotify)."""
+
+    def __init__(self, folder: str) -> None:
+        self._fd = _libc.inotify_init1(_IN_NONBLOCK | _IN_CLOEXEC)
+        if self._fd < 0:
+            raise OSError(ctypes.get_errno(), "inotify_init1")
+        mask = _IN_MODIFY | _IN_CREATE | _IN_MOVED_TO | _IN_MOVE_SELF
+        if _libc.inotify_add_watch(self._fd, os.fsencode(folder), mask) < 0:
+            code = ctypes.get_errno()
+            os.close(self._fd)
+            raise OSError(code, os.strerror(code), folder)
+        self.changed = asyncio.Event()
+        asyncio.get_running_loop().add_reader(self._fd, self._read)
+
+    def _read(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._fd, 65536)
+        self.changed.set()
+
+    def close(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._fd)
+        os.close(self._fd)
+
+
+async def read(path: str, options: Options, ended: asyncio.Event | None = None) -> AsyncIterator[bytes]:
+    """The log at ``path`` in pieces. With follow: until ``ended`` is set and everything is read.
+
+    A log that is rotated while it is followed goes on in the new file.
+    """
+    left = options.limit
+    async for lines in _lines(path, options, ended):
+        out = b"".join(render(line, options) for line in lines)
+        if left is not None:
+            out = out[:left]
+            left -= len(out)
+        if out:
+            yield out
+        if left == 0:
+            return
+
+
+async def _lines(path: str, options: Options, ended: asyncio.Event | None) -> AsyncIterator[list[bytes]]:
+    watcher = Watcher(os.path.dirname(path)) if options.follow and ended is not None else None
+    fd = os.open(path, os.O_RDONLY)
+    waiting: list[asyncio.Task[bool]] = []
+    try:
+        os.lseek(fd, 0 if options.tail is None else tail_offset(fd, options.tail), os.SEEK_SET)
+        rest = b""
+        while True:
+            over = ended is None or ended.is_set()  # before reading: what was written until then is read below
+            if watcher is not None:
+                watcher.changed.clear()
+            while block := os.read(fd, BLOCK):
+                *lines, rest = (rest + block).split(b"\n")
+                yield [line + b"\n" for line in lines]
+                await asyncio.sleep(0)
+            if watcher is None or ended is None:
+                break
+            if (fresh := _replaced(path, fd)) is not None:
+                os.close(fd)
+                fd, rest = fresh, b""
+                continue
+            if over:
+                break
+            waiting = [asyncio.ensure_future(watcher.changed.wait()), asyncio.ensure_future(ended.wait())]
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for task in waiting:
+                task.cancel()
+        if rest:
+            yield [rest]
+    finally:
+        for task in waiting:
+            task.cancel()
+        os.close(fd)
+        if watcher is not None:
+            watcher.close()
+
+
+def _replaced(path: str, fd: int) -> int | None:
+    """A new file under the log's name, opened, if there is one."""
+    try:
+        if os.stat(path).st_ino == os.fstat(fd).st_ino:
+            return None
+        return os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
