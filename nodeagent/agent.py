@@ -10,8 +10,8 @@ import asyncio
 import logging
 import os
 import shutil
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 from navarch.api import quantity
 from navarch.api.types import core_v1
@@ -86,8 +86,9 @@ class Agent:
             oom_floor=oom_floor(),
         )
         group.start(self._events(), name="runtime events")
+        await asyncio.sleep(0)  # it listens from its first step on
         await self._find_what_was_left()
-        runner, server = await self._serve()
+        stop_serving = await self._serve()
         try:
             await self.keeper.register()
             status.start()
@@ -110,22 +111,29 @@ class Agent:
             log.info("node %s runs, serving on port %d", config.node_name, self.port)
             await asyncio.Event().wait()
         finally:
+            await stop_serving()
+
+    async def _serve(self) -> Callable[[], Awaitable[None]]:
+        """Starts the server if there is a certificate for it; gives what ends it."""
+        config = self.config
+        if not config.tls_cert_file:
+            log.warning("no --tls-cert-file: no logs and exec on this node")
+            return _nothing
+        from aiohttp import web
+
+        server = Server(self, Gate(self.client, self.world, config.node_name))
+        runner = web.AppRunner(server.application(), access_log=None, shutdown_timeout=1.0, handle_signals=False)
+        await runner.setup()
+        context = server_context(config.tls_cert_file, config.tls_private_key_file, config.client_ca_file)
+        site = web.TCPSite(runner, config.address or config.node_ip, config.port, ssl_context=context)
+        await site.start()
+        self.port = self.keeper.port = int(runner.addresses[0][1])
+
+        async def stop() -> None:
             server.close()
             await runner.cleanup()
 
-    async def _serve(self) -> tuple[Any, Server]:
-        from aiohttp import web
-
-        config = self.config
-        server = Server(self, Gate(self.client, self.world, config.node_name) if config.tls_cert_file else None)
-        runner = web.AppRunner(server.application(), access_log=None, shutdown_timeout=1.0, handle_signals=False)
-        await runner.setup()
-        if config.tls_cert_file:
-            context = server_context(config.tls_cert_file, config.tls_private_key_file, config.client_ca_file)
-            site = web.TCPSite(runner, config.address or config.node_ip, config.port, ssl_context=context)
-            await site.start()
-            self.port = self.keeper.port = int(runner.addresses[0][1])
-        return runner, server
+        return stop
 
     def _prepare_directories(self) -> None:
         config = self.config
@@ -284,6 +292,10 @@ class Agent:
 
     def healthy(self) -> bool:
         return not self.keeper.runtime_error
+
+
+async def _nothing() -> None:
+    pass
 
 
 def oom_floor() -> int:

@@ -19,7 +19,24 @@ from nodeagent.runtime.runtime import Runtime
 
 def make_runtime(config: Config, world: World) -> Runtime:
     """The runtime that the configuration names."""
-    raise NotImplementedError
+    if config.runtime == "hollow":
+        from nodeagent.runtime.hollow import HollowRuntime
+
+        return HollowRuntime(world)
+    from nodeagent.cgroups import Cgroups, own_cgroup
+    from nodeagent.images.store import ImageStore
+    from nodeagent.runtime.oci import OciRuntime
+
+    cgroups = Cgroups(config.cgroup_root or own_cgroup().removesuffix("/sys"))
+    cgroups.prepare(join=not own_cgroup().endswith("/sys"))
+    return OciRuntime(
+        world,
+        state=config.run_dir / "runtime",
+        data=config.root_dir / "containers",
+        images=ImageStore(config.image_root),
+        cgroups=cgroups,
+        owner=config.node_name,
+    )
 
 
 async def serve(config: Config, world: World) -> None:
@@ -44,6 +61,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     config, args = parse(sys.argv[1:] if argv is None else argv)
     level = logging.WARNING if args.v < 1 else logging.DEBUG if args.v >= 4 else logging.INFO
     logging.basicConfig(level=level, format="%(asctime)s %(levelname).1s %(name)s: %(message)s")
+    if config.runtime == "oci":
+        from nodeagent import hostnamespace
+
+        hostnamespace.enter(config.run_dir / "mnt" / "ns")  # while there is only one thread
     world = RealWorld()
     world.run(lambda: serve(config, world))
     return 0
