@@ -5,13 +5,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from apiserver.authn import Authenticator
+from apiserver.authz.authorizer import Authorizer
 from apiserver.registry.allocation import AddressAllocator, PortAllocator
 from apiserver.registry.apps import DeploymentStrategy, ReplicaSetStrategy
 from apiserver.registry.configdata import ConfigMapStrategy, SecretStrategy
+from apiserver.registry.endpoints import Endpoint, EndpointKey
 from apiserver.registry.endpointslices import EndpointSliceStrategy, EndpointsStrategy
 from apiserver.registry.events import EventStrategy, NewEventStrategy
+from apiserver.registry.namespacefinalize import namespace_endpoints
 from apiserver.registry.namespaces import NamespaceStrategy
 from apiserver.registry.nodes import NodeStrategy
+from apiserver.registry.podendpoints import pod_endpoints
 from apiserver.registry.pods.strategy import PodStrategy
 from apiserver.registry.rbac import (
     ClusterRoleBindingStrategy,
@@ -19,11 +24,14 @@ from apiserver.registry.rbac import (
     RoleBindingStrategy,
     RoleStrategy,
 )
+from apiserver.registry.reviews import review_endpoints
 from apiserver.registry.serviceaddresses import Addresses
 from apiserver.registry.services import ServiceStrategy
 from apiserver.registry.simple import LeaseStrategy, PriorityClassStrategy, ServiceAccountStrategy
 from apiserver.registry.strategy import Strategy
+from apiserver.registry.tokenrequest import token_endpoints
 from apiserver.storage.store import Store
+from apiserver.tokens import TokenIssuer
 from navarch.world import World
 
 
@@ -41,6 +49,16 @@ def service_addresses(world: World, store: Store, config: CatalogConfig) -> Addr
         AddressAllocator(world, store, config.service_cidr),
         PortAllocator(world, store, config.node_port_low, config.node_port_high),
     )
+
+
+def endpoints(authenticator: Authenticator, authorizer: Authorizer, issuer: TokenIssuer) -> dict[EndpointKey, Endpoint]:
+    """All that is not a plain verb of a stored kind."""
+    return {
+        **pod_endpoints(),
+        **namespace_endpoints(),
+        **token_endpoints(issuer),
+        **review_endpoints(authenticator, authorizer),
+    }
 
 
 def catalog(world: World, store: Store, config: CatalogConfig | None = None) -> dict[tuple[str, str], Strategy]:

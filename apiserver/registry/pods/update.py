@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from apiserver.registry.common import Tree
+from apiserver.registry.common import Tree, condition
 from navarch.api import names
 from navarch.api.errors import Cause, duplicate, forbidden, invalid
 
@@ -43,12 +43,19 @@ def validate_pod_update(obj: Tree, old: Tree) -> list[Cause]:
         munged["terminationGracePeriodSeconds"] = old_spec["terminationGracePeriodSeconds"]
     out += _tolerations(new_spec, old_spec, munged)
     out += _gates(new_spec, old_spec, munged)
+    # Only the binding endpoint writes spec and status at once: whoever else changes spec keeps the old status.
+    if not old_spec.get("nodeName") and _scheduled(obj) and not _scheduled(old):
+        munged.pop("nodeName", None)
     if out:
         return out
     if munged != old_spec:
         text = "pod updates may not change fields other than " + ",".join(UPDATABLE)
         return [forbidden("spec", f"{text}\n{difference(old_spec, munged)}")]
     return []
+
+
+def _scheduled(obj: Tree) -> bool:
+    return (condition(obj, "PodScheduled") or {}).get("status") == "True"
 
 
 def _spaced(word: str) -> str:
@@ -111,10 +118,10 @@ def validate_pod_status(obj: Tree, old: Tree) -> list[Cause]:
     out: list[Cause] = []
     policy = (old.get("spec") or {}).get("restartPolicy")
     seen: set[str] = set()
-    for i, condition in enumerate(new_status.get("conditions") or ()):
-        if condition.get("type") in seen:
-            out.append(duplicate(f"status.conditions[{i}].type", condition.get("type")))
-        seen.add(condition.get("type") or "")
+    for i, entry in enumerate(new_status.get("conditions") or ()):
+        if entry.get("type") in seen:
+            out.append(duplicate(f"status.conditions[{i}].type", entry.get("type")))
+        seen.add(entry.get("type") or "")
     for i, address in enumerate(new_status.get("podIPs") or ()):
         text = address.get("ip") or ""
         out += [invalid(f"status.podIPs[{i}]", text, m) for m in names.ip_address(text)]

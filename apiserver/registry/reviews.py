@@ -1,0 +1,152 @@
+"""Reviews: questions about users and permissions, answered and never stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from apiserver.authn import Authenticator
+from apiserver.authz.authorizer import Authorizer
+from apiserver.authz.rules import Rule
+from apiserver.registry.common import kind
+from apiserver.registry.endpoints import Endpoint, EndpointKey
+from apiserver.request import Context, RequestInfo, User
+from apiserver.tokens import InvalidToken
+from navarch.api.errors import BadRequest, Cause, invalid, resource_invalid
+from navarch.api.times import format_time
+
+if TYPE_CHECKING:
+    from apiserver.server import APIServer
+
+Tree = dict[str, Any]
+AUTHN, AUTHZ = "authentication.k8s.io", "authorization.k8s.io"
+
+
+def user_info(user: User) -> Tree:
+    """UserInfo of a user, without what is empty."""
+    out = {"username": user.name, "uid": user.uid, "groups": list(user.groups), "extra": user.extra}
+    return {k: v for k, v in out.items() if v}
+
+
+def _asked(spec: Tree, what: str) -> RequestInfo:
+    """The request that an access review asks about. Raises Invalid."""
+    resource, path = spec.get("resourceAttributes"), spec.get("nonResourceAttributes")
+    causes: list[Cause] = []
+    if resource is not None and path is not None:
+        text = "cannot be specified in combination with resourceAttributes"
+        causes.append(invalid("spec.nonResourceAttributes", path, text))
+    if resource is None and path is None:
+        text = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
+        causes.append(invalid("spec.resourceAttributes", None, text))
+    if causes:
+        raise resource_invalid(what, AUTHZ, "", causes)
+    if path is not None:
+        return RequestInfo((path.get("verb") or "").lower(), path.get("path") or "")
+    assert resource is not None
+    return RequestInfo(
+        resource.get("verb") or "", "", True, resource.get("group") or "", resource.get("version") or "",
+        resource.get("resource") or "", resource.get("subresource") or "", resource.get("namespace") or "",
+        resource.get("name") or "",
+    )  # fmt: skip
+
+
+def _rule_lists(rules: list[Rule]) -> tuple[list[Tree], list[Tree]]:
+    resources, urls = [], []
+    for rule in rules:
+        if rule.urls:
+            urls.append({"verbs": sorted(rule.verbs), "nonResourceURLs": list(rule.urls)})
+        if rule.resources:
+            entry = {
+                "verbs": sorted(rule.verbs),
+                "apiGroups": sorted(rule.groups),
+                "resources": sorted(rule.resources),
+            }
+            resources.append(entry | ({"resourceNames": sorted(rule.names)} if rule.names else {}))
+    return resources, urls
+
+
+class Reviews:
+    """The handlers. A review comes back as it was asked, with its status filled in."""
+
+    def __init__(self, authenticator: Authenticator, authorizer: Authorizer) -> None:
+        self.authenticator, self.authorizer = authenticator, authorizer
+
+    def _status(self, user: User, info: RequestInfo) -> Tree:
+        decision = self.authorizer.authorize(user, info)
+        return {"allowed": decision.allowed} | ({"reason": decision.reason} if decision.reason else {})
+
+    async def self_access(
+        self, context: Context, server: APIServer, namespace: str, name: str, body: Tree, query: Mapping[str, str]
+    ) -> Tree:
+        info = _asked(body.get("spec") or {}, "SelfSubjectAccessReview")
+        return body | {"status": self._status(context.user, info)}
+
+    async def access(
+        self, context: Context, server: APIServer, namespace: str, name: str, body: Tree, query: Mapping[str, str]
+    ) -> Tree:
+        return self._access(body, "SubjectAccessReview")
+
+    async def local_access(
+        self, context: Context, server: APIServer, namespace: str, name: str, body: Tree, query: Mapping[str, str]
+    ) -> Tree:
+        asked = ((body.get("spec") or {}).get("resourceAttributes") or {}).get("namespace") or ""
+        if asked != namespace:
+            raise BadRequest(f"spec.resourceAttributes.namespace must match namespace: {namespace}")
+        return self._access(body, "LocalSubjectAccessReview")
+
+    def _access(self, body: Tree, what: str) -> Tree:
+        spec = body.get("spec") or {}
+        info = _asked(spec, what)
+        groups = tuple(spec.get("groups") or ())
+        if not spec.get("user") and not groups:
+            text = "at least one of user or group must be specified"
+            raise resource_invalid(what, AUTHZ, "", [invalid("spec.user", spec.get("user") or "", text)])
+        user = User(spec.get("user") or "", groups, spec.get("uid") or "", spec.get("extra") or {})
+        return body | {"status": self._status(user, info)}
+
+    async def self_rules(
+        self, context: Context, server: APIServer, namespace: str, name: str, body: Tree, query: Mapping[str, str]
+    ) -> Tree:
+        wanted = (body.get("spec") or {}).get("namespace") or ""
+        if not wanted:
+            raise BadRequest("no namespace on request")
+        resources, urls = _rule_lists(self.authorizer.rbac.rules_for(context.user, wanted))
+        return body | {"status": {"resourceRules": resources, "nonResourceRules": urls, "incomplete": False}}
+
+    async def token(
+        self, context: Context, server: APIServer, namespace: str, name: str, body: Tree, query: Mapping[str, str]
+    ) -> Tree:
+        spec = body.get("spec") or {}
+        if not spec.get("token"):
+            raise BadRequest("token is required for TokenReview in authentication")
+        wanted = tuple(spec.get("audiences") or ())
+        try:
+            await server.cache.current()  # the token's account or pod may have come or gone a moment ago
+            user, claims = self.authenticator.verify(spec["token"], wanted)
+        except InvalidToken as error:
+            return body | {"status": {"user": {}, "error": f"[invalid bearer token, {error}]"}}
+        audiences = [a for a in claims.audiences if a in (wanted or self.authenticator.tokens.audiences)]
+        return body | {"status": {"authenticated": True, "user": user_info(user), "audiences": audiences}}
+
+    async def self_subject(
+        self, context: Context, server: APIServer, namespace: str, name: str, body: Tree, query: Mapping[str, str]
+    ) -> Tree:
+        metadata = (body.get("metadata") or {}) | {"creationTimestamp": format_time(context.world.now())}
+        return body | {"metadata": metadata, "status": {"userInfo": user_info(context.user)}}
+
+
+def review_endpoints(authenticator: Authenticator, authorizer: Authorizer) -> dict[EndpointKey, Endpoint]:
+    reviews = Reviews(authenticator, authorizer)
+    handlers: list[tuple[str, str, Callable[..., Any]]] = [
+        (AUTHZ, "SelfSubjectAccessReview", reviews.self_access),
+        (AUTHZ, "SelfSubjectRulesReview", reviews.self_rules),
+        (AUTHZ, "SubjectAccessReview", reviews.access),
+        (AUTHZ, "LocalSubjectAccessReview", reviews.local_access),
+        (AUTHN, "TokenReview", reviews.token),
+        (AUTHN, "SelfSubjectReview", reviews.self_subject),
+    ]
+    out = {}
+    for group, word, handler in handlers:
+        of = kind(f"{group}/v1", word)
+        out[EndpointKey(group, of.resource, "", "create")] = Endpoint(handler, of)
+    return out
