@@ -35,6 +35,8 @@ def tidy(message: str, program: str = "") -> str:
     text = message.strip()
     match = _NOT_FOUND.search(text)
     if match:
+        if "/" in match.group(1):
+            return f'exec: "{match.group(1)}": stat {match.group(1)}: no such file or directory'
         return f'exec: "{match.group(1)}": executable file not found in $PATH'
     lines = [line for line in text.splitlines() if line]
     text = re.sub(r"^\S+ (?:crun: )?", "", lines[-1]) if lines and lines[-1][:4].isdigit() else (lines or [""])[-1]
@@ -45,8 +47,6 @@ def tidy(message: str, program: str = "") -> str:
     ):
         if program and text == f"open executable: {errno_text}":
             return f'exec: "{program}": {words}'
-    if program and text in ("open executable: No such file or directory", "stat executable: No such file or directory"):
-        return f'exec: "{program}": stat {program}: no such file or directory'
     return text or "the runtime failed without a message"
 
 

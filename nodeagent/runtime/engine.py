@@ -167,7 +167,6 @@ class Engine:
         return spec.Surroundings(
             namespaces,
             shm="/dev/shm" if config.host_ipc else str(directory / "shm"),
-            host_ipc=config.host_ipc,
             cgroup=cgroup,
             oom_score_floor=self._oom_floor,
             swap_limit=self.swap_limit,

@@ -31,8 +31,11 @@ def kill_tree(pid: int) -> None:
             os.kill(process, signal.SIGKILL)
 
 
-def start_exec(crun: Crun, container_id: str, prefix: Path, stdin: bool, tty: bool) -> ExecProcess:
-    """Runs the process that ``prefix``.json describes in a container. Files beside it belong to this exec alone."""
+def start_exec(crun: Crun, container_id: str, prefix: Path, stdin: bool, tty: bool, merge: bool = False) -> ExecProcess:
+    """Runs the process that ``prefix``.json describes in a container. Files beside it belong to this exec alone.
+
+    With ``merge`` both output streams come as stdout, in the order they were written.
+    """
     pid_file = prefix.with_suffix(".pid")
     line = crun.arguments("exec", "--process", str(prefix.with_suffix(".json")), "--pid-file", str(pid_file))
 
@@ -61,7 +64,7 @@ def start_exec(crun: Crun, container_id: str, prefix: Path, stdin: bool, tty: bo
             [*line, container_id],
             stdin=subprocess.PIPE if stdin and not tty else null,
             stdout=null if tty else subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=subprocess.STDOUT if merge else subprocess.PIPE,
             bufsize=0,
         )
         master = None

@@ -32,6 +32,7 @@ from nodeagent.runtime.engine import Engine
 from nodeagent.runtime.execution import start_exec
 from nodeagent.runtime.runtime import (
     CREATED,
+    EXITED,
     RUNNING,
     Container,
     ContainerConfig,
@@ -133,9 +134,11 @@ class OciRuntime:
             container = await self._call(self._engine.tidy_created, container)
             self._containers[container.id] = container
             self._ended[container.id] = asyncio.Event()
-            if container.state != RUNNING:
+            if container.state == EXITED:
                 self._ended[container.id].set()
-            elif linux.start_time(container.monitor) != container.monitor_start:
+            if container.state != RUNNING:
+                continue
+            if linux.start_time(container.monitor) != container.monitor_start:
                 await self._finish(container.id)
             else:
                 self._watch(container)
@@ -317,7 +320,7 @@ class OciRuntime:
     # -- exec, attach, logs
 
     async def exec_sync(self, container_id: str, command: Sequence[str], timeout: float) -> tuple[int, bytes]:
-        running = await self.exec(container_id, command, stdin=False, tty=False)
+        running = await self._exec(container_id, command, stdin=False, tty=False, merge=True)
         output = bytearray()
 
         async def collect() -> int:
@@ -334,6 +337,9 @@ class OciRuntime:
             await running.close()
 
     async def exec(self, container_id: str, command: Sequence[str], *, stdin: bool, tty: bool) -> Process:
+        return await self._exec(container_id, command, stdin=stdin, tty=tty, merge=False)
+
+    async def _exec(self, container_id: str, command: Sequence[str], *, stdin: bool, tty: bool, merge: bool) -> Process:
         self._running(container_id)
         self._execs += 1
         bundle = self._directories.bundle(container_id)
@@ -341,7 +347,7 @@ class OciRuntime:
         document = msgspec.json.decode((bundle / "config.json").read_bytes())
         prefix.with_suffix(".json").write_bytes(msgspec.json.encode(spec.exec_process(document, command, tty)))
         try:
-            return await self._call(start_exec, self._crun, container_id, prefix, stdin, tty)
+            return await self._call(start_exec, self._crun, container_id, prefix, stdin, tty, merge)
         except OSError as error:
             raise RuntimeError_("ExecError", f"failed to exec in container: {error}") from error
 

@@ -102,8 +102,8 @@ class ExecProcess:
         self._pidfd = os.pidfd_open(child.pid)
         self._code: int | None = None
         self._closed = False
-        assert child.stderr is not None
-        sources = {child.stderr.fileno(): 2}  # with a terminal only the OCI runtime's own complaints
+        # With a terminal stderr has only the OCI runtime's own complaints.
+        sources = {child.stderr.fileno(): 2} if child.stderr is not None else {}
         if master is not None:
             self._stdin: int | None = master
             sources[master] = 1

@@ -25,7 +25,6 @@ class Surroundings:
 
     namespaces: Mapping[str, str]  # OCI's name of a namespace -> file to join, "" for a new one
     shm: str  # directory to mount at /dev/shm
-    host_ipc: bool = False
     cgroup: str = ""
     oom_score_floor: int = -1000  # lowest value that we may set
     swap_limit: bool = False  # whether the kernel counts swap
@@ -108,10 +107,7 @@ def _mounts(config: ContainerConfig, around: Surroundings, privileged: bool) -> 
         _mount("/dev", "tmpfs", "nosuid", "strictatime", "mode=755", "size=65536k"),
         _mount("/dev/pts", "devpts", "nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"),
     ]
-    if around.host_ipc:
-        mounts.append(_bind("/dev/mqueue", "/dev/mqueue", "nosuid", "noexec", "nodev"))
-    else:
-        mounts.append(_mount("/dev/mqueue", "mqueue", "nosuid", "noexec", "nodev"))
+    mounts.append(_mount("/dev/mqueue", "mqueue", "nosuid", "noexec", "nodev"))  # shows the IPC namespace it is in
     mounts.append(_bind("/dev/shm", around.shm, "nosuid", "noexec", "nodev"))
     mounts.append(_mount("/sys", "sysfs", "nosuid", "noexec", "nodev", access))
     mounts.append(_mount("/sys/fs/cgroup", "cgroup", "nosuid", "noexec", "nodev", "relatime", access))

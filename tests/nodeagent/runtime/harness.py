@@ -74,4 +74,22 @@ async def result(oci: OciRuntime, sandbox_id: str, *command: str, **more: Any) -
 
 
 def log_text(container: Container) -> str:
-    return "".join(line.split(" ", 3)[3] for line in Path(container.log_path).read_text().splitlines(keepends=True))
+    """Both streams of a log in CRI's format: time, stream, F (whole line) or P (part of one), text."""
+    text = ""
+    for line in Path(container.log_path).read_text().splitlines():
+        _, _, tag, content = line.split(" ", 3)
+        text += content + ("" if tag == "P" else "\n")
+    return text
+
+
+async def known(oci: OciRuntime, container_id: str) -> Container:
+    container = await oci.container(container_id)
+    assert container is not None
+    return container
+
+
+async def until(condition: Callable[[], bool], timeout: float = 10) -> None:
+    """Waits for something outside that tells nobody."""
+    async with asyncio.timeout(timeout):
+        while not condition():
+            await asyncio.sleep(0.005)

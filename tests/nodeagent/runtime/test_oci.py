@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
+from navarch.api.types import core_v1
+from navarch.world import RealWorld
+from nodeagent.netlink import Netlink
 from nodeagent.runtime.oci import OciRuntime
+from nodeagent.runtime.runtime import Mount, Resources, RuntimeError_
 from tests.nodeagent.runtime import harness
 
 pytestmark = pytest.mark.node
+
+
+async def sleeping(oci: OciRuntime, container_id: str, seconds: int) -> bool:
+    """Whether a ``sleep`` of so many seconds runs in the container."""
+    script = f"grep -lsz '^{seconds}$' /proc/[0-9]*/cmdline"
+    return (await oci.exec_sync(container_id, ["sh", "-c", script], 10))[1] != b""
 
 
 def test_a_container_runs_logs_and_ends(image_root: Path, tmp_path: Path) -> None:
@@ -21,5 +36,349 @@ def test_a_container_runs_logs_and_ends(image_root: Path, tmp_path: Path) -> Non
         assert container.created <= container.started <= container.finished
         await oci.remove_sandbox(sandbox)
         assert await oci.list_containers() == [] and await oci.list_sandboxes() == []
+
+    harness.run(image_root, tmp_path, body)
+
+
+def test_failures_say_why(image_root: Path, tmp_path: Path) -> None:
+    async def body(oci: OciRuntime) -> None:
+        sandbox = await oci.run_sandbox(harness.sandbox_config())
+        for command, words in (
+            ("nothere", 'exec: "nothere": executable file not found in $PATH'),
+            ("/no/such", 'exec: "/no/such": stat /no/such: no such file or directory'),
+            ("/etc/passwd", 'exec: "/etc/passwd": permission denied'),
+            ("/tmp", 'exec: "/tmp": '),
+        ):
+            container_id = await oci.create_container(sandbox, await harness.config(oci, command, name="c"))
+            with pytest.raises(RuntimeError_) as caught:
+                await oci.start_container(container_id)
+            assert caught.value.reason == "RunContainerError" and words in caught.value.message
+            container = await oci.container(container_id)
+            assert container is not None
+            assert (container.state, container.exit_code, container.reason) == ("exited", 128, "StartError")
+        mount = Mount("/no/such/directory", "/data")
+        container_id = await oci.create_container(sandbox, await harness.config(oci, "true", mounts=(mount,)))
+        with pytest.raises(RuntimeError_, match="/no/such/directory"):
+            await oci.start_container(container_id)
+        missing = await harness.config(oci, "true")
+        with pytest.raises(RuntimeError_, match="not found"):
+            await oci.create_container(sandbox, replace(missing, image="sha256:" + "0" * 64))
+        root = core_v1.SecurityContext(run_as_non_root=True)
+        with pytest.raises(RuntimeError_, match="container has runAsNonRoot and image will run as root") as caught:
+            await oci.create_container(sandbox, await harness.config(oci, "true", security=root))
+        assert caught.value.reason == "CreateContainerConfigError"
+        assert oci._cgroups.processes(oci._cgroups.path("")) == []
+
+    harness.run(image_root, tmp_path, body)
+
+
+def test_security_settings(image_root: Path, tmp_path: Path) -> None:
+    async def body(oci: OciRuntime) -> None:
+        sandbox = await oci.run_sandbox(harness.sandbox_config())
+
+        async def run(script: str, **security: Any) -> str:
+            context = msgspec.convert(security, core_v1.SecurityContext)
+            pod = core_v1.PodSecurityContext(fs_group=2000, supplemental_groups=[3000])
+            more = {"security": context, "pod_security": pod, "name": oci._new_id()}
+            return (await harness.result(oci, sandbox, "sh", "-c", script, **more))[1]
+
+        assert await run("id") == "uid=0(root) gid=0(root) groups=2000,3000\n"
+        assert await run("id; echo $HOME", runAsUser=101) == (
+            "uid=101(web) gid=102(www) groups=103(extra),2000,3000\n/home/web\n"
+        )
+        assert await run("id -u; id -g", runAsUser=1234, runAsGroup=5678) == "1234\n5678\n"
+        assert "Read-only" in await run("touch /x 2>&1", readOnlyRootFilesystem=True)
+        assert await run("touch /x && echo yes") == "yes\n"
+        bits = "grep -E 'CapEff|NoNewPrivs' /proc/self/status | tr -d '\\n'"
+        assert await run(bits) == "CapEff:\t00000000a80425fbNoNewPrivs:\t0"
+        assert await run(bits, capabilities={"drop": ["ALL"]}, allowPrivilegeEscalation=False) == (
+            "CapEff:\t0000000000000000NoNewPrivs:\t1"
+        )
+        assert await run(bits, capabilities={"drop": ["ALL"], "add": ["NET_BIND_SERVICE"]}) == (
+            "CapEff:\t0000000000000400NoNewPrivs:\t0"
+        )
+        assert "denied" in await run("echo 1 > /proc/sys/kernel/hostname 2>&1; mount -t tmpfs x /tmp 2>&1")
+        assert await run("mount -t tmpfs x /tmp && echo mounted", privileged=True) == "mounted\n"
+        assert await run("ls /dev | wc -l", privileged=True) != "0\n"
+        seccomp = {"type": "RuntimeDefault"}
+        assert await run("unshare -U true 2>&1 | head -1; grep Seccomp: /proc/self/status", seccompProfile=seccomp) == (
+            "unshare: unshare(0x10000000): Operation not permitted\nSeccomp:\t2\n"
+        )
+
+    harness.run(image_root, tmp_path, body)
+
+
+def test_pod_network(image_root: Path, tmp_path: Path) -> None:
+    async def body(oci: OciRuntime) -> None:
+        one = await oci.run_sandbox(harness.sandbox_config("one", sysctls={"net.core.somaxconn": "77"}))
+        two = await oci.run_sandbox(harness.sandbox_config("two"))
+        host = await oci.run_sandbox(harness.sandbox_config("host", host_network=True))
+        ips = {sandbox.config.name: sandbox.ip for sandbox in await oci.list_sandboxes()}
+        assert ips == {"one": "10.244.7.2", "two": "10.244.7.3", "host": ""}
+        server = await oci.create_container(
+            one, await harness.config(oci, "sh", "-c", "echo hi > /tmp/f; httpd -f -p 80 -h /tmp", name="web")
+        )
+        await oci.start_container(server)
+        with Netlink() as netlink:  # pods see the node by an address, as it has one in a cluster
+            netlink.set_up(netlink.index("lo"))
+            netlink.add_address(netlink.index("lo"), "192.0.2.1", 32)
+            netlink.commit()
+        ask = "printf 'GET /f HTTP/1.0\\r\\n\\r\\n' | nc -w 5 10.244.7.2 80 | tail -n 1 | grep hi"
+        get = f"for i in 1 2 3 4 5 6 7 8 9; do {ask} && exit 0; sleep 0.1; done; exit 1"
+        for sandbox in (one, two, host):
+            container, text = await harness.result(oci, sandbox, "sh", "-c", get, name="get")
+            assert (container.exit_code, text) == (0, "hi\n")
+        _, text = await harness.result(oci, one, "sh", "-c", "cat /proc/sys/net/core/somaxconn; ip route", name="look")
+        assert text.splitlines() == ["77", "default via 169.254.1.1 dev eth0 ", "169.254.1.1 dev eth0 scope link "]
+        # An address of the range that no pod has is unreachable at once, rather than routed away.
+        _, text = await harness.result(oci, two, "sh", "-c", "nc -w 5 10.244.7.99 80 2>&1", name="none")
+        assert "unreachable" in text or "No route" in text
+        await oci.stop_sandbox(one)
+        await oci.stop_sandbox(one)
+        stopped = await oci.container(server)
+        assert stopped is not None and stopped.exit_code == 137
+        await oci.remove_sandbox(one)
+        three = await oci.run_sandbox(harness.sandbox_config("three"))
+        assert next(s.ip for s in await oci.list_sandboxes() if s.id == three) == "10.244.7.4"  # not the freed one
+
+    harness.run(image_root, tmp_path, body)
+
+
+def test_exec(image_root: Path, tmp_path: Path) -> None:
+    async def body(oci: OciRuntime) -> None:
+        sandbox = await oci.run_sandbox(harness.sandbox_config())
+        main = await oci.create_container(sandbox, await harness.config(oci, "sleep", "1000", env=(("A", "b c"),)))
+        await oci.start_container(main)
+        assert await oci.exec_sync(main, ["sh", "-c", "echo out $A; echo err >&2; exit 7"], 10) == (7, b"out b c\nerr\n")
+        code, output = await oci.exec_sync(main, ["nothere"], 10)
+        assert code == 126 and b"not found" in output
+        with pytest.raises(TimeoutError):
+            await oci.exec_sync(main, ["sh", "-c", "sleep 1001; true"], 0.2)
+        assert not await sleeping(oci, main, 1001)
+        # stdin, and both streams apart
+        running = await oci.exec(main, ["sh", "-c", "cat; echo end >&2"], stdin=True, tty=False)
+
+        async def feed() -> None:
+            await running.write(b"x" * 200_000)
+            await running.close_stdin()
+
+        streams = {1: b"", 2: b""}
+        async with RealWorld().task_group() as group:
+            group.start(feed())
+            async for number, data in running.read():
+                streams[number] += data
+        assert (len(streams[1]), streams[2], await running.wait()) == (200_000, b"end\n", 0)
+        await running.close()
+        # a terminal
+        running = await oci.exec(main, ["sh", "-c", "read x; stty size; tty; echo $x $TERM"], stdin=True, tty=True)
+        await running.resize(101, 37)
+        await running.write(b"word\n")
+        text = b"".join([data async for _, data in running.read()])
+        assert text.split() == [b"word", b"37", b"101", b"/dev/pts/0", b"word", b"xterm"]
+        assert await running.wait() == 0
+        await running.close()
+        # a caller that goes away ends what it started
+        running = await oci.exec(main, ["sleep", "1002"], stdin=False, tty=False)
+        while not await sleeping(oci, main, 1002):
+            pass
+        await running.close()
+        assert not await sleeping(oci, main, 1002)
+        await oci.stop_container(main, 0)
+        with pytest.raises(RuntimeError_, match="not running"):
+            await oci.exec_sync(main, ["true"], 1)
+        assert not list(Path("/run/navarch/containers").glob("*/exec-*"))
+
+    harness.run(image_root, tmp_path, body)
+
+
+def test_attach_and_reopen_log(image_root: Path, tmp_path: Path) -> None:
+    async def body(oci: OciRuntime) -> None:
+        sandbox = await oci.run_sandbox(harness.sandbox_config())
+        script = "while read x; do echo got $x; echo bad >&2; done; echo bye"
+        config = await harness.config(oci, "sh", "-c", script, stdin=True, stdin_once=True)
+        container_id = await oci.create_container(sandbox, config)
+        await oci.start_container(container_id)
+        attached = await oci.attach(container_id, stdin=True)
+        await attached.write(b"a\n")
+        seen: list[tuple[int, bytes]] = []
+        async for item in attached.read():
+            seen.append(item)
+            if len(seen) == 2:
+                await oci.reopen_log(container_id)
+                log = Path((await harness.known(oci, container_id)).log_path)
+                log.rename(f"{log}.1")
+                await oci.reopen_log(container_id)
+                await harness.until(log.exists)
+                await attached.close_stdin()
+        assert sorted(seen[:2]) == [(1, b"got a\n"), (2, b"bad\n")] and seen[2:] == [(1, b"bye\n")]
+        assert await attached.wait() == 0
+        await attached.close()
+        assert harness.log_text(await harness.until_exited(oci, container_id)) == "bye\n"
+        terminal = await oci.create_container(
+            sandbox, await harness.config(oci, "sh", "-c", "read x; stty size", stdin=True, tty=True, name="tty")
+        )
+        await oci.start_container(terminal)
+        attached = await oci.attach(terminal, stdin=True)
+        await attached.resize(90, 30)
+        await attached.write(b"go\n")
+        text = b"".join([data async for _, data in attached.read()])
+        assert b"30 90" in text
+
+    harness.run(image_root, tmp_path, body)
+
+
+def test_memory_limit_and_usage(image_root: Path, tmp_path: Path) -> None:
+    async def body(oci: OciRuntime) -> None:
+        pod = Resources(cpu_shares=512, cpu_quota=50_000, memory_limit=128 << 20, pids_limit=100)
+        sandbox = await oci.run_sandbox(harness.sandbox_config(resources=pod))
+        own = Resources(cpu_shares=256, memory_limit=16 << 20, pids_limit=20, oom_score_adj=500)
+        container, text = await harness.result(oci, sandbox, "tail", "/dev/zero", name="eat", resources=own)
+        assert (container.exit_code, container.reason) == (137, "OOMKilled")
+        eat = "cat /proc/self/oom_score_adj; tail /dev/zero; exit $?"
+        container, text = await harness.result(oci, sandbox, "sh", "-c", eat, name="child", resources=own)
+        assert (container.exit_code, container.reason, text.splitlines()[0]) == (137, "OOMKilled", "500")
+        main = await oci.create_container(sandbox, await harness.config(oci, "sleep", "1000", resources=own))
+        await oci.start_container(main)
+        cpu, memory = (await oci.usage())[main]
+        assert 0 < cpu < 5 and 0 < memory < 16 << 20
+        cgroups = oci._cgroups
+        assert cgroups.usage(cgroups.path("burstable/podpod")) is not None
+        await oci.remove_sandbox(sandbox)
+        assert cgroups.usage(cgroups.path("burstable/podpod")) is None
+
+    harness.run(image_root, tmp_path, body)
+
+
+def test_stop_honours_grace(image_root: Path, tmp_path: Path) -> None:
+    async def body(oci: OciRuntime) -> None:
+        sandbox = await oci.run_sandbox(harness.sandbox_config())
+        script = "trap 'echo bye; exit 5' TERM; echo up; while :; do sleep 0.05; done"
+        polite = await oci.create_container(sandbox, await harness.config(oci, "sh", "-c", script))
+        deaf = await oci.create_container(sandbox, await harness.config(oci, "sleep", "1000", name="deaf"))
+        for container_id in (polite, deaf):
+            await oci.start_container(container_id)
+        log = Path((await harness.known(oci, polite)).log_path)
+        await harness.until(lambda: "up" in log.read_text())
+        await oci.stop_container(polite, 30)
+        assert (await harness.known(oci, polite)).exit_code == 5
+        await oci.stop_container(deaf, 0.1)
+        await oci.stop_container(deaf, 0.1)
+        assert (await harness.known(oci, deaf)).exit_code == 137
+        await oci.remove_container(deaf)
+        await oci.remove_container(deaf)
+        assert await oci.container(deaf) is None
+
+    harness.run(image_root, tmp_path, body)
+
+
+def test_shared_namespaces(image_root: Path, tmp_path: Path) -> None:
+    async def body(oci: OciRuntime) -> None:
+        shared = await oci.run_sandbox(harness.sandbox_config("shared", share_process_namespace=True))
+        one = await oci.create_container(shared, await harness.config(oci, "sh", "-c", "sleep 1000 & wait", name="one"))
+        await oci.start_container(one)
+        _, text = await harness.result(
+            oci, shared, "sh", "-c", "cat /proc/1/cmdline | tr '\\0' ' '; echo; ps | grep -c '[s]leep.1000'", name="two"
+        )
+        lines = text.splitlines()
+        assert lines[0] == "/pause -P " and int(lines[1]) >= 2
+        await oci.stop_container(one, 0)
+        _, text = await harness.result(oci, shared, "sh", "-c", "ps | grep '[s]leep'", name="three")
+        assert text == ""  # its child went with it, although it is not its PID namespace's first
+        await oci.remove_sandbox(shared)
+        host = await oci.run_sandbox(harness.sandbox_config("host", host_pid=True, host_ipc=True, host_network=True))
+        _, text = await harness.result(oci, host, "sh", "-c", "hostname; cat /proc/1/cmdline | tr '\\0' ' '", name="look")
+        assert text.startswith("navarch-test-") and "catatonit" in text
+        await oci.remove_sandbox(host)
+        # /dev/shm and the host name are the pod's
+        pod = await oci.run_sandbox(harness.sandbox_config("pod"))
+        await harness.result(oci, pod, "sh", "-c", "echo there > /dev/shm/x", name="write")
+        _, text = await harness.result(oci, pod, "sh", "-c", "cat /dev/shm/x; hostname", name="read")
+        assert text == "there\npod\n"
+
+    harness.run(image_root, tmp_path, body)
+
+
+def test_recovery(image_root: Path, tmp_path: Path) -> None:
+    """A second runtime finds what the first one left running, and what ended meanwhile."""
+
+    async def main() -> None:
+        async with harness.runtime(image_root, tmp_path) as first:
+            sandbox = await first.run_sandbox(harness.sandbox_config(share_process_namespace=True))
+            goes_on, ends, orphan, created = [
+                await first.create_container(sandbox, await harness.config(first, "sleep", "1000", name=name))
+                for name in ("goes-on", "ends", "orphan", "created")
+            ]
+            for container_id in (goes_on, ends, orphan):
+                await first.start_container(container_id)
+            pid, monitor = (await harness.known(first, ends)).pid, first._containers[orphan].monitor
+        # nobody listens now
+        os.kill(pid, signal.SIGKILL)
+        os.kill(monitor, signal.SIGKILL)
+        (tmp_path / "containers/stray/upper").mkdir(parents=True)
+        await harness.until(lambda: Path(f"/run/navarch/exits/{ends}").exists())
+        async with harness.runtime(image_root, tmp_path) as second:
+            states = {c.name: (c.state, c.exit_code) for c in await second.list_containers()}
+            assert states == {
+                "goes-on": ("running", 0), "ends": ("exited", 137), "orphan": ("exited", 137), "created": ("created", 0)
+            }  # fmt: skip
+            assert not (tmp_path / "containers/stray").exists()
+            found = await second.list_sandboxes()
+            assert [(s.id, s.ready, s.ip) for s in found] == [(sandbox, True, "10.244.7.2")]
+            assert found[0].config == harness.sandbox_config(share_process_namespace=True)
+            await second.start_container(created)
+            other = await second.run_sandbox(harness.sandbox_config("other"))
+            assert (await second.list_sandboxes())[1].ip == "10.244.7.3"
+            # conmon killed while we watch
+            os.kill(second._containers[created].monitor, signal.SIGKILL)
+            assert (await harness.until_exited(second, created)).exit_code == 137
+            os.kill((await harness.known(second, goes_on)).pid, signal.SIGKILL)
+            assert (await harness.until_exited(second, goes_on)).exit_code == 137
+            for sandbox_id in (sandbox, other):
+                await second.remove_sandbox(sandbox_id)
+            assert second._cgroups.processes(second._cgroups.path("")) == []
+        state = Path("/run/navarch")
+        left = [str(p) for name in ("sandboxes", "containers", "exits", "crun") for p in (state / name).iterdir()]
+        assert left == [] and list((tmp_path / "containers").iterdir()) == []
+        assert "/run/navarch" not in Path("/proc/self/mounts").read_text()
+
+    RealWorld().run(main)
+
+
+def test_events(image_root: Path, tmp_path: Path) -> None:
+    async def body(oci: OciRuntime) -> None:
+        seen: list[tuple[str, str]] = []
+
+        async def listen() -> None:
+            async for event in oci.events():
+                seen.append((event.kind, event.pod_uid))
+                if event.kind == "removed" and not event.container_id:
+                    return
+
+        async with RealWorld().task_group() as group:
+            group.start(listen())
+            sandbox = await oci.run_sandbox(harness.sandbox_config())
+            await harness.result(oci, sandbox, "true")
+            await oci.remove_sandbox(sandbox)
+        assert seen == [(kind, "uid-pod") for kind in ("started", "exited", "sandbox", "removed", "removed")]
+
+    harness.run(image_root, tmp_path, body)
+
+
+def test_mounts(image_root: Path, tmp_path: Path) -> None:
+    async def body(oci: OciRuntime) -> None:
+        (tmp_path / "a/sub").mkdir(parents=True)
+        (tmp_path / "a/file").write_text("content")
+        sandbox = await oci.run_sandbox(harness.sandbox_config())
+        mounts = (
+            Mount(str(tmp_path / "a/file"), "/data/deep/file"),
+            Mount(str(tmp_path / "a/file"), "/etc/hosts", read_only=True),
+            Mount(str(tmp_path / "a"), "/data", propagation="HostToContainer"),
+            Mount(str(tmp_path / "a"), "/ro", read_only=True),
+        )
+        (tmp_path / "a/deep").mkdir()
+        script = "exec 2>&1; cat /data/deep/file /etc/hosts; touch /data/new; touch /ro/no; pwd"
+        _, text = await harness.result(oci, sandbox, "sh", "-c", script, mounts=mounts, working_dir="/made/here")
+        assert text == "contentcontenttouch: /ro/no: Read-only file system\n/made/here\n"
+        assert (tmp_path / "a/new").exists()
 
     harness.run(image_root, tmp_path, body)
