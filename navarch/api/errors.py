@@ -77,7 +77,9 @@ class StatusError(Exception):
     code: ClassVar[int] = 500
     reason: ClassVar[str] = ""
 
-    def __init__(self, message: str, details: Mapping[str, Any] | None = None, *, code: int = 0, reason: str = "") -> None:
+    def __init__(
+        self, message: str, details: Mapping[str, Any] | None = None, *, code: int = 0, reason: str = ""
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.details = dict(details or {})
@@ -221,7 +223,9 @@ def resource_invalid(kind: str, group: str, name: str, causes: Sequence[Cause]) 
     listed = [c.text() for c in causes]
     text = listed[0] if len(listed) == 1 else "[" + ", ".join(listed) + "]"
     found = [{"reason": c.reason, "message": c.message, "field": c.field} for c in causes]
-    return Invalid(f'{resource_name(kind, group)} "{name}" is invalid: {text}', details(kind, group, name, causes=found))
+    return Invalid(
+        f'{resource_name(kind, group)} "{name}" is invalid: {text}', details(kind, group, name, causes=found)
+    )
 
 
 def resource_forbidden(resource: str, group: str, name: str, why: str) -> Forbidden:

@@ -67,7 +67,8 @@ class Kind:
 @functools.cache
 def struct_of(group: str, version: str, kind: str) -> type[Struct]:
     module, cls = INDEX[group, version, kind].split(".")
-    return getattr(importlib.import_module(f"navarch.api.types.{module}"), cls)
+    found: type[Struct] = getattr(importlib.import_module(f"navarch.api.types.{module}"), cls)
+    return found
 
 
 def _kinds() -> tuple[Kind, ...]:
@@ -142,4 +143,5 @@ def encode(obj: Struct) -> bytes:
 
 def copy(obj: T) -> T:
     """A deep copy, by encoding and decoding (far cheaper than copy.deepcopy)."""
-    return decoder(type(obj)).decode(_encoder.encode(obj))
+    out: T = decoder(type(obj)).decode(_encoder.encode(obj))
+    return out

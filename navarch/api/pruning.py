@@ -131,38 +131,48 @@ class _BadValue(Exception):
 
 
 def _object(tree: dict[str, Any], node: Node) -> _Found | None:
-    plain, fields = node.plain, node.fields
+    looks = node.looks.get
     found: _Found | None = None
     drop: list[str] | None = None
     for key, value in tree.items():
-        if type(value) is plain.get(key):  # a text or boolean that needs no look: most of all values
+        look = looks(key)
+        if type(value) is look:  # a text or boolean that needs no look: most of all values
             continue
-        child = fields.get(key)
-        if child is None:
+        if look is None:
             if node.open:
                 continue
             found = found or []
             found.append((f".{key}", None))
             drop = [key] if drop is None else [*drop, key]
-        elif type(value) is child.type:
-            if child.deep is not None:
-                inner = child.deep(value, child)
-                if inner is not None:
-                    found = found or []
-                    found += [
-                        (f".{key}{path}", what if what is None or what[2] else (what[0], what[1], node.name, what[3]))
-                        for path, what in inner
-                    ]
-            elif child.leaf is not None:
-                try:
-                    new = child.leaf(value)
-                except _BadValue as error:
-                    found = found or []
-                    found.append((f".{key}", (value, child, node.name, str(error))))
-                else:
-                    if new is not value:
-                        tree[key] = new
-        elif value is None:
+            continue
+        if type(look) is type:
+            child = node.fields[key]
+        else:
+            kind, deep, leaf, child = look
+            if type(value) is kind:
+                if deep is not None:
+                    inner = deep(value, child)
+                    if inner is not None:
+                        found = found or []
+                        # Elements of lists and maps do not know which struct's field they are in.
+                        found += [
+                            (
+                                f".{key}{path}",
+                                what if what is None or what[2] else (what[0], what[1], node.name, what[3]),
+                            )
+                            for path, what in inner
+                        ]
+                elif leaf is not None:
+                    try:
+                        new = leaf(value)
+                    except _BadValue as error:
+                        found = found or []
+                        found.append((f".{key}", (value, child, node.name, str(error))))
+                    else:
+                        if new is not value:
+                            tree[key] = new
+                continue
+        if value is None:
             if not child.nullable:
                 drop = [key] if drop is None else [*drop, key]
         else:
@@ -357,6 +367,13 @@ def equip(node: Node) -> None:
     walks: dict[str, Callable[[Any, Node], Any]] = {OBJECT: _object, LIST: _list, MAP: _map}
     node.deep = walks.get(node.kind)
     node.leaf = _LEAVES.get(node.kind)
-    node.plain = {key: child.type for key, child in node.fields.items() if child.kind in _PLAIN and child.type}
     if node.kind == MAP and node.element.kind == QUANTITY:
         node.element.leaf, node.element.deep = _amount, None
+
+
+def looks_of(node: Node) -> dict[str, Any]:
+    """For each field what the walk does with it: nothing but compare the type, or (type, deep, leaf, node)."""
+    return {
+        key: child.type if child.kind in _PLAIN else (child.type, child.deep, child.leaf, child)
+        for key, child in node.fields.items()
+    }

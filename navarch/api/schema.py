@@ -49,8 +49,6 @@ KEY_DEFAULTS: dict[tuple[str, str], Any] = {
     ("ContainerPort", "protocol"): "TCP",
     ("ServicePort", "protocol"): "TCP",
     ("LocalObjectReference", "name"): "",
-    ("EndpointPort", "protocol"): "TCP",
-    ("TopologySpreadConstraint", "whenUnsatisfiable"): None,
 }
 _NO_TAG = Tag()
 
@@ -62,7 +60,7 @@ class Node:
     items and map values; ``required`` lists wire names that must be there. ``tag`` carries the merge rules of the field
     that holds the value; ``atomic`` says that apply takes the whole value as one. ``name`` is the struct's name and ``go``
     the Go type, for messages. ``open`` objects keep unknown fields; ``nullable`` values keep null. ``deep``, ``leaf`` and
-    ``plain`` belong to the walker.
+    ``looks`` belong to the walker.
     """
 
     __slots__ = (
@@ -75,10 +73,10 @@ class Node:
         "go",
         "kind",
         "leaf",
+        "looks",
         "name",
         "nullable",
         "open",
-        "plain",
         "required",
         "tag",
         "type",
@@ -89,7 +87,7 @@ class Node:
     element: Node
     deep: Callable[[Any, Node], Any] | None
     leaf: Callable[[Any], Any] | None
-    plain: dict[str, type]
+    looks: dict[str, Any]
     type: type | None
 
     def __init__(self, kind: str, go: str, *, tag: Tag = _NO_TAG, name: str = "") -> None:
@@ -108,10 +106,13 @@ class Node:
             else:
                 self.fields, self.required = {}, ()
             return getattr(self, attribute)
-        if attribute in ("deep", "leaf", "plain"):
+        if attribute in ("deep", "leaf", "looks"):
             from navarch.api import pruning
 
-            pruning.equip(self)
+            if attribute == "looks":
+                self.looks = pruning.looks_of(self)
+            else:
+                pruning.equip(self)
             return getattr(self, attribute)
         raise AttributeError(attribute)
 

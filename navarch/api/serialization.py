@@ -20,6 +20,9 @@ from navarch.api.errors import BadRequest
 
 Tree = dict[str, Any]
 
+MAX_DEPTH = 250
+"""Levels of nesting in an object; orjson writes 254."""
+
 
 class DecodeError(ValueError):
     """The text is not JSON or YAML."""
@@ -46,7 +49,19 @@ def decode_object(data: bytes | str) -> Tree:
             f"couldn't get version/kind; json parse error: json: cannot unmarshal {found} into Go value of type "
             'struct { APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }'
         )
+    raw = data.encode() if isinstance(data, str) else data
+    if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH:
+        _check_depth(tree)
     return tree
+
+
+def _check_depth(tree: Any) -> None:
+    level, depth = [tree], 0
+    while level:
+        depth += 1
+        if depth > MAX_DEPTH:
+            raise BadRequest("couldn't get version/kind; json parse error: exceeded max depth")
+        level = [v for x in level for v in (x.values() if isinstance(x, dict) else x) if isinstance(v, dict | list)]
 
 
 def go_type(value: Any) -> str:

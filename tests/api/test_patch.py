@@ -14,6 +14,7 @@ from navarch.api.patch.json import apply_json
 from navarch.api.patch.merge import apply_merge
 from navarch.api.patch.strategic import apply_strategic, without_directives
 from navarch.api.schema import schema_of
+from navarch.api.serialization import decode_object
 from navarch.api.types import apps_v1, core_v1
 
 POD, DEPLOYMENT = schema_of(core_v1.Pod), schema_of(apps_v1.Deployment)
@@ -77,6 +78,17 @@ def test_merge_patch() -> None:
     }
     with pytest.raises(BadRequest):
         apply_merge(tree, [])
+
+
+def test_deep_nesting_is_refused() -> None:
+    deep: Any = {}
+    for _ in range(900):
+        deep = {"a": deep}
+    with pytest.raises(BadRequest, match="max depth"):
+        apply_merge({}, deep)
+    with pytest.raises(BadRequest, match="max depth"):
+        decode_object('{"a":' * 300 + "1" + "}" * 300)
+    assert decode_object('{"a":' * 200 + "1" + "}" * 200)
 
 
 def pod(*containers: dict[str, Any], **more: Any) -> dict[str, Any]:

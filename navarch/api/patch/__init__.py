@@ -10,12 +10,17 @@ from typing import Any
 
 import orjson
 
+from navarch.api.errors import BadRequest
+
 Tree = dict[str, Any]
 
 
 def copy_tree(tree: Any) -> Any:
-    """A deep copy of a JSON value (a fifth of the time of copy.deepcopy)."""
-    return orjson.loads(orjson.dumps(tree))
+    """A deep copy of a JSON value (a fifth of the time of copy.deepcopy). Raises BadRequest beyond 254 levels."""
+    try:
+        return orjson.loads(orjson.dumps(tree))
+    except orjson.JSONEncodeError as error:
+        raise BadRequest(f"json: exceeded max depth or not JSON: {error}") from error
 
 
 def same(left: Any, right: Any) -> bool:
