@@ -268,6 +268,8 @@ def _of_openapi(schema: Mapping[str, Any]) -> Node:
             node = Node(BYTES, kind, tag=tag)
     node.nullable = bool(schema.get("nullable"))
     node.default = schema.get("default")
+    # What a custom resource says nothing about is merged field by field, unlike a RawExtension of a built-in kind.
+    node.atomic = tag.map_type == "atomic"
     return node
 
 

@@ -100,6 +100,16 @@ def test_lists() -> None:
         do(two, {"metadata": {"managedFields": [{"manager": "x"}]}})
 
 
+@pytest.mark.parametrize(
+    "free", [{"type": "object", "additionalProperties": True}, {"x-kubernetes-preserve-unknown-fields": True}]
+)
+def test_free_form_objects_merge(free: dict[str, Any]) -> None:
+    node = from_openapi({"type": "object", "properties": {"spec": free}})
+    one = apply(None, {"spec": {"a": {"b": 1}}}, node, manager="a", api_version="x/v1", now="t")
+    two = apply(one, {"spec": {"a": {"c": 2}}}, node, manager="b", api_version="x/v1", now="t")
+    assert two["spec"] == {"a": {"b": 1, "c": 2}}
+
+
 def test_custom_resources() -> None:
     node = from_openapi(
         {
