@@ -215,9 +215,8 @@ def test_too_many_pods(tmp_path: Path) -> None:
 
 def test_crash_and_previous(tmp_path: Path) -> None:
     async def body(api: Api, runtime: HollowRuntime, node: Agent) -> None:
-        path = api.pod(
-            "p", {"containers": [{"name": "a"}]}, annotations={"hollow.navarch.dev/run": "2s", "hollow.navarch.dev/exit-code": "3"}
-        )
+        declared = {"hollow.navarch.dev/run": "2s", "hollow.navarch.dev/exit-code": "3"}
+        path = api.pod("p", {"containers": [{"name": "a"}]}, annotations=declared)
         await api.until(lambda: api.reason(path) == "CrashLoopBackOff")
         container = api.status(path)["containerStatuses"][0]
         assert container["lastState"]["terminated"]["exitCode"] == 3 and container["restartCount"] == 1
