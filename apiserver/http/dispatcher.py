@@ -9,6 +9,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from apiserver.authz.authorizer import forbidden
 from apiserver.http.asgi import Disconnected, Receive, Request, Scope, Send, warning_headers
 from apiserver.http.pages import Pages
 from apiserver.http.requestinfo import parse_request
@@ -103,11 +104,7 @@ class Dispatcher:
         server = self.server
         user: User | None = request.scope.get("navarch.user")
         if user is None:
-            user = await server.authenticator.authenticate(request.scope)
-            if user is None:
-                if info.path not in PUBLIC and not info.path.startswith(("/healthz/", "/livez/", "/readyz/")):
-                    raise Unauthorized
-                user = ANONYMOUS
+            user = server.authenticator.authenticate(request.scope)
         if request.header(b"impersonate-user"):
             user = await self._impersonate(request, user)
         if not info.is_resource and info.path in PUBLIC:
@@ -137,17 +134,6 @@ class Dispatcher:
         if "system:authenticated" not in groups and name != ANONYMOUS.name:
             groups.append("system:authenticated")
         return User(name, tuple(groups))
-
-
-def forbidden(user: User, info: RequestInfo, reason: str) -> StatusError:
-    """403 in Kubernetes' words."""
-    why = f": {reason}" if reason else ""
-    if not info.is_resource:
-        return Forbidden(f'forbidden: User "{user.name}" cannot {info.verb} path "{info.path}"{why}', details("", ""))
-    resource = f"{info.resource}/{info.subresource}" if info.subresource else info.resource
-    where = f'in the namespace "{info.namespace}"' if info.namespace else "at the cluster scope"
-    text = f'User "{user.name}" cannot {info.verb} resource "{resource}" in API group "{info.group}" {where}{why}'
-    return resource_forbidden(info.resource, info.group, info.name, text)
 
 
 def as_status(error: Exception, path: str) -> StatusError:

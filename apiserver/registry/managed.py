@@ -1,14 +1,17 @@
-"""managedFields of every write: who owns which field."""
+"""managedFields of every write: who owns which field (the rules are in navarch.api.patch.managed)."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from navarch.api.kinds import Kind
+from navarch.api.patch import managed
 from navarch.api.schema import Node
+from navarch.api.times import format_time
 from navarch.world import World
 
 Tree = dict[str, Any]
+APPLY = "Apply"
 
 
 class Tracker:
@@ -19,6 +22,20 @@ class Tracker:
 
     def created(self, obj: Tree, manager: str, *, status: bool) -> None:
         """A new object: ``manager`` owns all that it says; not status, unless ``status``."""
+        said = obj if status or "status" not in obj else {k: v for k, v in obj.items() if k != "status"}
+        self._update(obj, None, said, manager, "")
 
     def changed(self, obj: Tree, old: Tree, manager: str, operation: str, subresource: str) -> None:
-        """``manager`` owns what it changed; nobody owns what is gone."""
+        """``manager`` owns what it changed; nobody owns what is gone. An apply has seen to it already."""
+        if operation != APPLY:
+            self._update(obj, old, obj, manager, subresource)
+
+    def _update(self, obj: Tree, old: Tree | None, said: Tree, manager: str, subresource: str) -> None:
+        entries = managed.update(
+            old, said, self.schema, manager=managed.manager_name(manager, None), api_version=self.kind.api_version,
+            now=format_time(self.world.now()), subresource=subresource,
+        )  # fmt: skip
+        if entries:
+            obj["metadata"]["managedFields"] = entries
+        else:
+            obj["metadata"].pop("managedFields", None)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
 from navarch.api.errors import BadRequest, UnsupportedMediaType
 from navarch.api.schema import Node
 
@@ -20,7 +18,7 @@ APPLY_PATCH = "application/apply-patch+yaml"
 
 def supported(strategic: bool) -> list[str]:
     """The patch types of a kind."""
-    return [JSON_PATCH, MERGE_PATCH, *([STRATEGIC_PATCH] if strategic else [])]
+    return [JSON_PATCH, MERGE_PATCH, *([STRATEGIC_PATCH] if strategic else []), APPLY_PATCH]
 
 
 @dataclass(frozen=True)
@@ -33,9 +31,8 @@ class Patch:
     duplicates: tuple[str, ...] = ()
 
     def apply(self, old: Tree, schema: Node) -> Tree:
-        """The patched object; may change ``old``. Raises a StatusError where the patch does not fit."""
-        # A patch is applied again after a lost race, so its own parts must not end up in an object that changes.
-        tree = orjson.loads(self.body) if self.tree is None else orjson.loads(orjson.dumps(self.tree))
+        """The patched object. Raises a StatusError where the patch does not fit."""
+        tree = self.tree
         if self.type == JSON_PATCH:
             from navarch.api.patch.json import apply_json
 

@@ -10,17 +10,30 @@ from typing import Any
 
 import orjson
 
-from apiserver.registry import scale
+from apiserver.registry import objectmeta, scale
 from apiserver.registry.deletes import Deletes
-from apiserver.registry.patches import Patch
+from apiserver.registry.managed import APPLY
+from apiserver.registry.options import META_GROUP
+from apiserver.registry.patches import APPLY_PATCH, Patch
 from apiserver.registry.strategy import Tree
 from apiserver.registry.writes import Result
 from apiserver.request import Context, WriteOptions
 from navarch.api import pruning
-from navarch.api.errors import BadRequest, resource_conflict
+from navarch.api.errors import (
+    AlreadyExists,
+    BadRequest,
+    NotFound,
+    required,
+    resource_conflict,
+    resource_invalid,
+)
+from navarch.api.patch import copy_tree
+from navarch.api.patch.apply import apply
 from navarch.api.schema import schema_of
+from navarch.api.times import format_time
 from navarch.api.types import autoscaling_v1
 
+_HEAD = ("apiVersion", "kind", "metadata")
 _SCALE_SCHEMA = schema_of(autoscaling_v1.Scale)
 
 
@@ -31,6 +44,8 @@ class Resource(Deletes):
         self, context: Context, namespace: str, name: str, patch: Patch, options: WriteOptions, *, subresource: str = ""
     ) -> Result:
         """Applies a patch to the object or its status. Raises NotFound, Conflict, Invalid, BadRequest ..."""
+        if patch.type == APPLY_PATCH:
+            return await self.apply(context, namespace, name, patch, options, subresource=subresource)
 
         def change(old: Tree) -> Tree:
             version, uid, kind = old["metadata"]["resourceVersion"], old["metadata"].get("uid"), old["kind"]
@@ -53,6 +68,45 @@ class Resource(Deletes):
             return new
 
         return await self.change(context, namespace, name, change, options, subresource=subresource)
+
+    async def apply(
+        self, context: Context, namespace: str, name: str, patch: Patch, options: WriteOptions, *, subresource: str = ""
+    ) -> Result:
+        """Server-side apply; makes the object if there is none. Raises Conflict with the fields of other managers."""
+        if not options.field_manager:
+            cause = required("fieldManager", "is required for apply patch")
+            raise resource_invalid("PatchOptions", META_GROUP, "", [cause])
+        config: Tree = copy_tree(patch.tree)
+        objectmeta.check_kind(config, self.kind)
+        self.conform(context, config, options, patch.duplicates)
+        metadata = objectmeta.metadata_of(config)
+        objectmeta.match_name(config, name, namespace)
+        version, uid = metadata.pop("resourceVersion", None), metadata.pop("uid", None)
+        if self.strategy.has_status:
+            config = {k: v for k, v in config.items() if (k == "status") == (subresource == "status") or k in _HEAD}
+
+        def merged(live: Tree | None) -> Tree:
+            return apply(
+                live, config, self.schema, manager=options.field_manager, api_version=self.kind.api_version,
+                now=format_time(self.world.now()), force=options.force, subresource=subresource,
+            )  # fmt: skip
+
+        def change(old: Tree) -> Tree:
+            self.check_preconditions(old, uid, version)
+            return merged(old)
+
+        while True:
+            try:
+                return await self.change(
+                    context, namespace, name, change, options, subresource=subresource, operation=APPLY
+                )
+            except NotFound:
+                if subresource or uid:
+                    raise
+            try:
+                return await self.create(context, namespace, merged(None), options, applied=True)
+            except AlreadyExists:
+                continue  # made by somebody else meanwhile: apply to that
 
     async def get_scale(self, namespace: str, name: str) -> bytes:
         return orjson.dumps(scale.scale_of(await self.get_tree(namespace, name)))

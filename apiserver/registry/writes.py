@@ -125,9 +125,10 @@ class Writes(Reads):
     # Create
 
     async def create(
-        self, context: Context, namespace: str, obj: Tree, options: WriteOptions, duplicates: Sequence[str] = ()
-    ) -> Result:
-        """Stores a new object. Raises AlreadyExists, Invalid, BadRequest, Forbidden, and what admission raises."""
+        self, context: Context, namespace: str, obj: Tree, options: WriteOptions, duplicates: Sequence[str] = (),
+        *, applied: bool = False,
+    ) -> Result:  # fmt: skip
+        """Stores a new object; ``applied``: its managedFields are those of an apply. Raises AlreadyExists, Invalid, BadRequest, Forbidden, and what admission raises."""
         objectmeta.check_kind(obj, self.kind)
         self.conform(context, obj, options, duplicates)
         metadata = objectmeta.metadata_of(obj)
@@ -137,19 +138,19 @@ class Writes(Reads):
         objectmeta.prepare_create(self.world, obj, self.strategy)
         generated = bool(metadata.get("generateName")) and not metadata.get("name")
         if not generated:
-            return await self._create(context, obj, options)
+            return await self._create(context, obj, options, applied)
         snapshot = orjson.dumps(obj)
         for attempt in range(1, GENERATE_ATTEMPTS + 1):
             objectmeta.generate_name(self.world, obj)
             try:
-                return await self._create(context, obj, options)
+                return await self._create(context, obj, options, applied)
             except AlreadyExists:
                 if attempt == GENERATE_ATTEMPTS:
                     raise
                 obj = orjson.loads(snapshot)
         raise AssertionError
 
-    async def _create(self, context: Context, obj: Tree, options: WriteOptions) -> Result:
+    async def _create(self, context: Context, obj: Tree, options: WriteOptions, applied: bool) -> Result:
         strategy, metadata = self.strategy, obj["metadata"]
         name, namespace = metadata.get("name", ""), metadata.get("namespace", "")
         strategy.default(obj)
@@ -158,7 +159,8 @@ class Writes(Reads):
         if self.admission.mutates(attributes):
             await self.admission.admit(attributes)
             strategy.default(obj)
-        self.tracker.created(obj, options.field_manager, status=not strategy.has_status)
+        if not applied:
+            self.tracker.created(obj, options.field_manager, status=not strategy.has_status)
         self._refuse(obj, objectmeta.causes(obj, strategy) + strategy.validate(obj))
         for text in strategy.warnings(obj, None):
             context.warn(text)
