@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+from apiserver.admission.plugins import default_plugins
+from apiserver.admission.podplacement import DefaultTolerationSeconds
+from apiserver.authn import Authenticator
+from apiserver.authz.authorizer import Authorizer
 from apiserver.config import Config
 from apiserver.registry.catalog import CatalogConfig, catalog
-from apiserver.request import User
+from apiserver.registry.namespacefinalize import namespace_endpoints
+from apiserver.registry.podendpoints import pod_endpoints
+from apiserver.registry.reviews import review_endpoints
+from apiserver.registry.tokenrequest import token_endpoints
 from apiserver.server import APIServer
 from apiserver.storage.store import Store
+from apiserver.tokens import TokenIssuer, new_key
 from navarch.world import World
-
-
-class Certificates:
-    """Users by client certificate: the common name is the user, organizations are the groups."""
-
-    async def authenticate(self, scope: Mapping[str, Any]) -> User | None:
-        from cryptography import x509
-        from cryptography.x509.oid import NameOID
-
-        der = scope.get("navarch.peer_certificate")
-        if der is None:
-            return None
-        subject = x509.load_der_x509_certificate(der).subject
-        names = [str(a.value) for a in subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
-        groups = [str(a.value) for a in subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)]
-        return User(names[0], (*groups, "system:authenticated")) if names else None
 
 
 def assemble(world: World, store: Store, config: Config) -> APIServer:
@@ -35,7 +25,20 @@ def assemble(world: World, store: Store, config: Config) -> APIServer:
     low, high = config.node_ports
     kinds = catalog(world, store, CatalogConfig(config.service_cluster_ip_range, low, high))
     server = APIServer(world, store, config, strategies=kinds)
-    server.use(authenticator=Certificates())
+    # Without a key, tokens are good for the life of the process.
+    key = Path(config.service_account_key_file).read_bytes() if config.service_account_key_file else new_key()
+    tokens = TokenIssuer(world, [key], config.service_account_issuer, config.api_audiences)
+    authenticator = Authenticator(world, server.cache, tokens)
+    authorizer = Authorizer(server.cache)
+    server.endpoints |= pod_endpoints()
+    server.endpoints |= namespace_endpoints()
+    server.endpoints |= token_endpoints(tokens)
+    server.endpoints |= review_endpoints(authenticator, authorizer)
+    patience = DefaultTolerationSeconds(
+        config.default_not_ready_toleration_seconds, config.default_unreachable_toleration_seconds
+    )
+    plugins = [patience if p.name == patience.name else p for p in default_plugins(world, server.cache)]
+    server.use(plugins=plugins, authenticator=authenticator, authorizer=authorizer)
     return server
 
 

@@ -17,13 +17,9 @@ from apiserver.http.resources import ResourceHandler
 from apiserver.request import ANONYMOUS, Context, RequestInfo, User
 from apiserver.storage.store import StoreUnavailable
 from navarch.api.errors import (
-    Forbidden,
     InternalError,
     ServiceUnavailable,
     StatusError,
-    Unauthorized,
-    details,
-    resource_forbidden,
 )  # fmt: skip
 
 if TYPE_CHECKING:

@@ -128,7 +128,10 @@ class Writes(Reads):
         self, context: Context, namespace: str, obj: Tree, options: WriteOptions, duplicates: Sequence[str] = (),
         *, applied: bool = False,
     ) -> Result:  # fmt: skip
-        """Stores a new object; ``applied``: its managedFields are those of an apply. Raises AlreadyExists, Invalid, BadRequest, Forbidden, and what admission raises."""
+        """Stores a new object; ``applied``: its managedFields are those of an apply.
+
+        Raises AlreadyExists, Invalid, BadRequest, Forbidden, and what admission raises.
+        """
         objectmeta.check_kind(obj, self.kind)
         self.conform(context, obj, options, duplicates)
         metadata = objectmeta.metadata_of(obj)
@@ -154,13 +157,14 @@ class Writes(Reads):
         strategy, metadata = self.strategy, obj["metadata"]
         name, namespace = metadata.get("name", ""), metadata.get("namespace", "")
         strategy.default(obj)
+        # Before what the kind and admission add on their own: that has no owner.
+        if not applied:
+            self.tracker.created(obj, options.field_manager, status=not strategy.has_status)
         strategy.prepare_create(context, obj)
         attributes = Attributes(context, CREATE, self.kind, namespace, name, "", obj, None, options.dry_run, options)
         if self.admission.mutates(attributes):
             await self.admission.admit(attributes)
             strategy.default(obj)
-        if not applied:
-            self.tracker.created(obj, options.field_manager, status=not strategy.has_status)
         self._refuse(obj, objectmeta.causes(obj, strategy) + strategy.validate(obj))
         for text in strategy.warnings(obj, None):
             context.warn(text)
@@ -298,6 +302,7 @@ class Writes(Reads):
             if "status" in old:
                 new["status"] = orjson.loads(orjson.dumps(old["status"]))
         strategy.default(new)
+        self.tracker.changed(new, old, options.field_manager, attempt.operation, subresource)
         if subresource == "status":
             strategy.prepare_status(context, new, old)
         elif not subresource:
@@ -308,7 +313,6 @@ class Writes(Reads):
         if attempt.admit and self.admission.mutates(attributes):
             await self.admission.admit(attributes)
             strategy.default(new)
-        self.tracker.changed(new, old, options.field_manager, attempt.operation, subresource)
         if strategy.generation and subresource != "status" and objectmeta.body_differs(new, old):
             metadata["generation"] = old["metadata"].get("generation", 0) + 1
         causes = objectmeta.update_causes(new, old)
