@@ -56,5 +56,5 @@ async def open_store(world: World, text: str) -> Store:
     if kind == "etcd" and rest:
         from apiserver.storage.etcd import EtcdStore
 
-        return EtcdStore(world, rest)
+        return EtcdStore(world, rest.split(","))
     raise ValueError(f"--store {text}: use memory, sqlite:FILE or etcd:ADDRESS")
