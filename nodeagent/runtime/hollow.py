@@ -37,7 +37,9 @@ IMAGE_SIZE = 10_000_000
 class HollowNode:
     """One simulated machine. ``changed(event)`` is called at every change; operations take effect at once."""
 
-    def __init__(self, world: World, timers: Timers, changed: Callable[[Event], None], default: Stages = NORMAL) -> None:
+    def __init__(
+        self, world: World, timers: Timers, changed: Callable[[Event], None], default: Stages = NORMAL
+    ) -> None:
         self._world, self._timers, self._changed = world, timers, changed
         self.default = default
         self.sandboxes: dict[str, Sandbox] = {}

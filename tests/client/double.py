@@ -89,6 +89,7 @@ class Double:
                 "user": str(scope.get("navarch.user")),
                 "headers": [h.decode() for p in scope["headers"] for h in p],
             }
+        path = path.removesuffix("/status")
         collection, name = path.rsplit("/", 1)
         if method == "POST":
             path = f"{path}/{body['metadata']['name']}"
@@ -161,6 +162,13 @@ def _names_object(path: str) -> bool:
 
 
 def _merge(old: Any, patch: Any) -> Any:
+    """A merge patch, with as much of a strategic one as statuses need: lists whose items have a type merge by it."""
+    if isinstance(patch, list):
+        patch = [item for item in patch if not (isinstance(item, dict) and "$patch" in item)]
+        if isinstance(old, list) and all(isinstance(i, dict) and "type" in i for i in [*old, *patch]):
+            by_type = {i["type"]: i for i in old}
+            by_type.update({i["type"]: _merge(by_type.get(i["type"], {}), i) for i in patch})
+            return list(by_type.values())
     if not isinstance(patch, dict) or not isinstance(old, dict):
         return patch
     out = dict(old)

@@ -1,0 +1,119 @@
+"""The wire between a simulated component and the API server: it has a latency, and it can be cut."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+
+from navarch.client.transport import JSON, Query, Response, Stream, Transport, TransportError, WebSocket
+from navarch.world import World
+
+TIMEOUT = 30.0  # seconds after which a request over a cut link is given up
+
+
+class Link:
+    """A transport that takes ``latency`` seconds longer than ``inner``, both ways together.
+
+    While it is cut, nothing passes: requests time out, open streams fall silent and then break.
+    """
+
+    def __init__(self, inner: Transport, world: World, latency: float = 0.0) -> None:
+        self.inner, self.world, self.latency = inner, world, latency
+        self._whole = asyncio.Event()
+        self._whole.set()
+        self._cut = asyncio.Event()
+
+    @property
+    def is_cut(self) -> bool:
+        return self._cut.is_set()
+
+    def cut(self) -> None:
+        self._cut.set()
+        self._whole.clear()
+
+    def mend(self) -> None:
+        self._cut.clear()
+        self._whole.set()
+
+    async def _pass(self, what: str, timeout: float | None) -> None:
+        if self.is_cut:
+            await self.world.sleep(min(TIMEOUT, timeout or TIMEOUT))
+            raise TransportError(f"{what}: timed out")
+        if self.latency:
+            await self.world.sleep(self.latency)
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Query = (),
+        body: bytes | None = None,
+        content_type: str = JSON,
+        accept: str = JSON,
+        headers: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> Response:
+        await self._pass(f"{method} {path}", timeout)
+        answer = await self.inner.request(
+            method,
+            path,
+            query=query,
+            body=body,
+            content_type=content_type,
+            accept=accept,
+            headers=headers,
+            timeout=timeout,
+        )
+        if self.is_cut:  # the request arrived, its answer does not
+            await self._pass(f"{method} {path}", timeout)
+        return answer
+
+    @contextlib.asynccontextmanager
+    async def stream(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Query = (),
+        body: bytes | None = None,
+        content_type: str = JSON,
+        accept: str = JSON,
+        headers: Mapping[str, str] | None = None,
+    ) -> AsyncIterator[Stream]:
+        await self._pass(f"{method} {path}", None)
+        async with self.inner.stream(
+            method, path, query=query, body=body, content_type=content_type, accept=accept, headers=headers
+        ) as inner:
+            yield _LinkStream(self, inner)
+
+    def websocket(
+        self, path: str, *, query: Query = (), protocols: Sequence[str] = (), headers: Mapping[str, str] | None = None
+    ) -> AbstractAsyncContextManager[WebSocket]:
+        return self.inner.websocket(path, query=query, protocols=protocols, headers=headers)
+
+    async def close(self) -> None:
+        await self.inner.close()
+
+
+class _LinkStream:
+    def __init__(self, link: Link, inner: Stream) -> None:
+        self.status = inner.status
+        self.headers = inner.headers
+        self._link = link
+        self._inner = inner
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        source = self._inner.chunks()
+        try:
+            async for chunk in source:
+                if self._link.is_cut:
+                    await self._link._pass("stream", None)
+                yield chunk
+        finally:
+            await source.aclose()  # type: ignore[attr-defined]
+
+    async def read(self) -> bytes:
+        return b"".join([chunk async for chunk in self.chunks()])

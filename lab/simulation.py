@@ -1,0 +1,291 @@
+"""A whole cluster in one process on virtual time: the real API server, controllers and scheduler, simulated nodes.
+
+    def scenario(cluster):
+        await cluster.apply(manifest)
+        await cluster.run_until(lambda: cluster.ready_pods("default") == 3, 60)
+
+    Simulation(seed=1, nodes=3).run(scenario)
+
+Nothing but the seed and the scenario decides what happens: :meth:`Simulation.history` of two runs is the same, byte for
+byte. The store is in memory, the components talk to the API server in process, over links that have a latency and can
+be cut.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, NamedTuple, TypeVar, cast
+
+from apiserver.assembly import assemble
+from apiserver.config import Config as APIServerConfig
+from apiserver.request import User
+from apiserver.server import APIServer
+from apiserver.storage.memory import MemoryStore
+from controllers.config import Config as ControllersConfig
+from controllers.manager import Manager
+from lab.links import Link
+from navarch.api import kinds, pods, serialization
+from navarch.api.conditions import get_condition
+from navarch.api.errors import AlreadyExists
+from navarch.api.kinds import Kind
+from navarch.api.types import core_v1
+from navarch.api.types.base import Struct
+from navarch.client.client import Client
+from navarch.client.transport import InProcessTransport
+from navarch.virtual import START, SimulatedWorld
+from navarch.world import TaskGroup
+from nodeagent.hollow.fleet import Config as FleetConfig
+from nodeagent.hollow.fleet import HollowFleet, NodeSpec
+from scheduler.config import SchedulerConfig
+from scheduler.scheduler import Scheduler
+
+T = TypeVar("T")
+S = TypeVar("S", bound=Struct)
+Condition = Callable[[], Any]
+
+MASTERS = ("system:masters", "system:authenticated")
+LATENCY = 0.001
+
+
+class Record(NamedTuple):
+    """One change of one object. ``time`` is in seconds since the start, ``value`` the stored JSON (before a deletion:
+    the last one)."""
+
+    time: float
+    revision: int
+    type: str  # ADDED, MODIFIED or DELETED
+    key: str
+    value: bytes
+
+    def line(self) -> bytes:
+        return b"%.6f %d %s %s %s\n" % (self.time, self.revision, self.type.encode(), self.key.encode(), self.value)
+
+
+def node_specs(count: int) -> list[NodeSpec]:
+    """``node-1`` ... with addresses of their own."""
+    return [
+        NodeSpec(f"node-{n}", address=f"10.{n >> 14 & 63}.{n >> 7 & 127}.{(n & 127) + 1}") for n in range(1, count + 1)
+    ]
+
+
+class Simulation:
+    """See the module. ``nodes`` is a number or the nodes themselves; the configs are the components' own."""
+
+    def __init__(
+        self,
+        seed: int = 0,
+        *,
+        nodes: int | Sequence[NodeSpec] = 3,
+        start: float = START,
+        latency: float = LATENCY,
+        apiserver: APIServerConfig | None = None,
+        controllers: ControllersConfig | None = None,
+        scheduler: SchedulerConfig | None = None,
+        fleet: FleetConfig | None = None,
+    ) -> None:
+        self.world = SimulatedWorld(seed, start)
+        self.nodes = node_specs(nodes) if isinstance(nodes, int) else list(nodes)
+        self._latency = latency
+        self._apiserver = apiserver or APIServerConfig(store="memory")
+        self._controllers = controllers or ControllersConfig()
+        self._scheduler = scheduler or SchedulerConfig()
+        self._fleet = fleet or FleetConfig()
+        self._records: list[Record] = []
+        self._current: dict[str, tuple[int, bytes]] = {}  # key -> revision, stored JSON
+        self._decoded: dict[str, tuple[int, Any]] = {}
+        self._news = asyncio.Event()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._factories: dict[str, Callable[[], Awaitable[None]]] = {}
+        self._group: TaskGroup
+        self.links: dict[str, Link] = {}
+        self.server: APIServer
+        self.fleet: HollowFleet
+        self.client: Client
+
+    def run(self, scenario: Callable[[Simulation], Awaitable[T]]) -> T:
+        """Starts the cluster, waits until its nodes are Ready, plays the scenario, and stops everything."""
+
+        async def main() -> T:
+            store = MemoryStore()
+            async with self.world.task_group() as self._group:
+                self._group.start(self._record(store), "history")
+                self.server = assemble(self.world, store, self._apiserver)
+                up = asyncio.Event()
+                self._group.start(self.server.run(lambda _: up.set(), listen=False), "apiserver")
+                await up.wait()
+                self.client = self._connect("admin", "admin", MASTERS, "simulation")
+                self.fleet = HollowFleet(
+                    self._connect("nodes", "system:hollow-nodes", MASTERS, "kubelet"),
+                    self.world,
+                    self.nodes,
+                    self._fleet,
+                )
+                self._factories = {
+                    "nodes": self.fleet.run,
+                    "controllers": lambda: Manager(
+                        self._component("controller-manager"), self.world, self._controllers
+                    ).run(),
+                    "scheduler": lambda: Scheduler(self._component("scheduler"), self.world, self._scheduler).run(),
+                }
+                for name in self._factories:
+                    self.start(name)
+                names = [spec.name for spec in self.nodes]
+                await self.run_until(lambda: all(map(self.node_ready, names)), 600)
+                result = await scenario(self)
+                self._group.cancel()
+            await store.close()
+            return result
+
+        return self.world.run(main)
+
+    # Playing fate
+
+    def start(self, component: str) -> None:
+        """Starts (again) "controllers" or "scheduler"; a crashed one has forgotten everything."""
+        if component in self._tasks and not self._tasks[component].done():
+            raise ValueError(f"{component} runs already")
+        self._tasks[component] = self._group.start(cast(Any, self._factories[component]()), component)
+
+    def crash(self, component: str) -> None:
+        """Ends "controllers" or "scheduler" in the middle of whatever it does."""
+        self._tasks[component].cancel()
+
+    def power_off(self, node: str) -> None:
+        self.fleet.power_off(node)
+
+    def power_on(self, node: str) -> None:
+        self.fleet.power_on(node)
+
+    def partition(self, node: str) -> None:
+        self.fleet.partition(node)
+
+    def heal(self, node: str) -> None:
+        self.fleet.heal(node)
+
+    # Doing
+
+    async def apply(self, text: str, namespace: str = "default") -> None:
+        """Creates every object of a YAML text, or patches the one that exists with what the text says."""
+        for tree in serialization.decode_yaml(text):
+            kind = _kind(tree)
+            resource = self.client.tree(kind)
+            meta = tree["metadata"]
+            where = (meta.get("namespace") or namespace) if kind.namespaced else None
+            try:
+                await resource.create(tree, where)
+            except AlreadyExists:
+                await resource.patch(meta["name"], where, tree, "strategic")
+
+    async def sleep(self, seconds: float) -> None:
+        """Lets so much virtual time go by."""
+        await self.world.sleep(seconds)
+
+    async def run_until(self, condition: Condition, timeout: float, what: str = "") -> Any:
+        """Lets time go by until ``condition()`` (plain or async) is true, and gives its value.
+
+        It is asked after every change in the store, and every second. Raises TimeoutError with a picture of the
+        cluster after ``timeout`` virtual seconds.
+        """
+        deadline = self.world.monotonic() + timeout
+        while True:
+            news = self._news
+            value = condition()
+            if inspect.isawaitable(value):
+                value = await value
+            if value:
+                return value
+            left = deadline - self.world.monotonic()
+            if left <= 0:
+                text = what or getattr(condition, "__name__", str(condition))
+                raise TimeoutError(f"not within {timeout} s of virtual time: {text}\n{self.picture()}")
+            try:
+                async with asyncio.timeout(min(1.0, left)):
+                    await news.wait()
+            except TimeoutError:
+                pass
+
+    # Looking
+
+    def objects(self, struct: type[S], namespace: str | None = None) -> list[S]:
+        """All objects of a kind as they are stored now, in the order of their keys. Do not change them."""
+        prefix = f"/registry/{kinds.kind_of(struct).resource}/" + (f"{namespace}/" if namespace else "")
+        return [self._object(struct, key) for key in sorted(k for k in self._current if k.startswith(prefix))]
+
+    def object(self, struct: type[S], name: str, namespace: str | None = None) -> S | None:
+        where = f"{namespace}/{name}" if namespace else name
+        key = f"/registry/{kinds.kind_of(struct).resource}/{where}"
+        return self._object(struct, key) if key in self._current else None
+
+    def node_ready(self, name: str) -> bool:
+        node = self.object(core_v1.Node, name)
+        condition = get_condition(node.status.conditions, "Ready") if node else None
+        return condition is not None and condition.status == "True"
+
+    def ready_pods(self, namespace: str = "default", image: str = "") -> int:
+        """Pods that are Ready and not going away, optionally only those of an image."""
+        found = [p for p in self.objects(core_v1.Pod, namespace) if pods.is_ready(p) and pods.is_active(p)]
+        return sum(not image or p.spec.containers[0].image == image for p in found)
+
+    def picture(self) -> str:
+        """Nodes and pods, a line each, for error messages."""
+        lines = [f"at {self.world.monotonic():.3f} s, revision {self._records[-1].revision if self._records else 0}"]
+        lines += [
+            f"node {n.metadata.name} ready={self.node_ready(n.metadata.name or '')}" for n in self.objects(core_v1.Node)
+        ]
+        for pod in self.objects(core_v1.Pod):
+            meta, images = pod.metadata, ",".join(c.image or "" for c in pod.spec.containers)
+            state = f"{pod.status.phase} ready={pods.is_ready(pod)} node={pod.spec.node_name} {images}"
+            lines.append(f"pod {meta.namespace}/{meta.name} {state}{' terminating' if meta.deletion_timestamp else ''}")
+        return "\n".join(lines)
+
+    def history(self) -> list[Record]:
+        """Every change of every object since the start, in order."""
+        return list(self._records)
+
+    def history_bytes(self) -> bytes:
+        """The history as text, a line a change: two runs of one seed and scenario give the same."""
+        return b"".join(record.line() for record in self._records)
+
+    # Inside
+
+    def _connect(self, name: str, user: str, groups: tuple[str, ...], agent: str) -> Client:
+        inner = InProcessTransport(self.server.app, User(user, groups))
+        self.links[name] = Link(inner, self.world, self._latency)
+        return Client(self.links[name], self.world, agent)
+
+    def _component(self, name: str) -> Client:
+        return self._connect(name, f"system:kube-{name}", ("system:authenticated",), f"kube-{name}")
+
+    async def _record(self, store: MemoryStore) -> None:
+        async for batch in store.watch("/registry/", await store.current_revision() + 1):
+            now = self.world.monotonic()
+            for event in batch.events:
+                if event.value is None:
+                    self._current.pop(event.key, None)
+                    self._decoded.pop(event.key, None)
+                    kind, value = "DELETED", event.previous or b""
+                else:
+                    self._current[event.key] = event.revision, event.value
+                    kind, value = "ADDED" if event.previous is None else "MODIFIED", event.value
+                self._records.append(Record(now, event.revision, kind, event.key, bytes(value)))
+            self._news.set()
+            self._news = asyncio.Event()
+
+    def _object(self, struct: type[S], key: str) -> S:
+        revision, value = self._current[key]
+        known = self._decoded.get(key)
+        if known is None or known[0] != revision:
+            obj = kinds.decoder(struct).decode(value)
+            obj.metadata.resource_version = str(revision)
+            known = self._decoded[key] = revision, obj
+        return cast(S, known[1])
+
+
+def _kind(tree: dict[str, Any]) -> Kind:
+    group, version = kinds.group_version(tree.get("apiVersion", ""))
+    try:
+        return kinds.BY_GVK[group, version, tree["kind"]]
+    except KeyError:
+        raise ValueError(f"no kind {tree.get('kind')} in {tree.get('apiVersion')}") from None

@@ -1,0 +1,412 @@
+"""The simulated nodes of one process, and the faults that they can have."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from navarch.api.conditions import get_condition
+from navarch.api.errors import AlreadyExists, Conflict, NotFound, StatusError
+from navarch.api.times import format_micro, format_time
+from navarch.api.types import coordination_v1, core_v1, meta_v1
+from navarch.client.client import Client
+from navarch.client.informer import Informer
+from navarch.client.queue import WorkQueue
+from navarch.client.transport import TransportError
+from navarch.world import World
+from nodeagent import status as statuses
+from nodeagent.hollow.pod import HollowPod, Machine
+from nodeagent.runtime.hollow import HollowNode
+from nodeagent.runtime.runtime import RUNNING, Event
+from nodeagent.runtime.stages import NORMAL, Stages
+from nodeagent.timers import Timers
+
+log = logging.getLogger(__name__)
+
+VERSION = "v1.34.0+navarch"
+LEASES = "kube-node-lease"
+PATIENCE = 0.1  # seconds that a status nobody waits for waits for company
+PHASES = 100  # the nodes' Leases are renewed in so many bundles, spread over the period
+
+
+@dataclass(frozen=True)
+class NodeSpec:
+    """One simulated node."""
+
+    name: str
+    cpu: str = "4"
+    memory: str = "16Gi"
+    pods: int = 110
+    address: str = "10.0.0.1"
+    labels: Mapping[str, str] = field(default_factory=dict)
+    taints: tuple[core_v1.Taint, ...] = ()
+    stages: Stages = NORMAL
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Times in seconds, defaults as kubelet's."""
+
+    lease_duration: int = 40
+    lease_period: float = 10.0
+    status_period: float = 300.0
+    writers: int = 16
+
+
+class _Node:
+    """``on``: has power. ``cut``: is alive but neither hears nor reaches the API server."""
+
+    def __init__(self, spec: NodeSpec, machine: Machine) -> None:
+        self.spec = spec
+        self.machine = machine
+        self.pods: dict[str, HollowPod] = {}
+        self.on = True
+        self.cut = False
+        self.registered = False
+        self.lease: coordination_v1.Lease | None = None
+
+    @property
+    def connected(self) -> bool:
+        return self.on and not self.cut
+
+
+class HollowFleet:
+    """``run`` keeps the nodes alive until cancelled. The client must be allowed what all kubelets together are."""
+
+    def __init__(
+        self, client: Client, world: World, nodes: Iterable[NodeSpec] = (), config: Config | None = None
+    ) -> None:
+        self._client, self._world = client, world
+        self.config = config or Config()
+        self._timers = Timers(world)
+        self._queue: WorkQueue[tuple[str, str]] = WorkQueue(world, first_delay=0.1, most_delay=10.0)
+        self._nodes: dict[str, _Node] = {}
+        self._pods: dict[str, tuple[_Node, HollowPod]] = {}  # by uid
+        self._seen = Informer(client[core_v1.Pod], indexers={"node": _node_of})
+        self._objects = Informer(client[core_v1.Node])
+        self._running = False
+        for spec in nodes:
+            self.add_node(spec)
+
+    # For those who play fate
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._nodes)
+
+    def add_node(self, spec: NodeSpec) -> None:
+        """A node more; while the fleet runs it registers at once."""
+        timers = self._timers
+        machine = HollowNode(self._world, timers, self._changed, spec.stages)
+        self._nodes[spec.name] = _Node(spec, Machine(self._world, timers, machine, spec.address, self._report))
+        if self._running:
+            self._connect(self._nodes[spec.name])
+
+    def power_off(self, name: str) -> None:
+        """The machine stops dead: no word to anyone, and nothing of what ran is left."""
+        node = self._nodes[name]
+        node.on = False
+        for uid, pod in node.pods.items():
+            pod.forget()
+            self._pods.pop(uid, None)
+        node.pods = {}
+        node.machine.node.power_off()
+
+    def power_on(self, name: str) -> None:
+        """It boots, finds nothing running, and starts what is bound to it."""
+        node = self._nodes[name]
+        if not node.on:
+            node.on, node.registered = True, False
+            self._connect(node)
+
+    def partition(self, name: str) -> None:
+        """Its pods run on, but it hears nothing and nobody hears of it."""
+        self._nodes[name].cut = True
+
+    def heal(self, name: str) -> None:
+        node = self._nodes[name]
+        if node.cut:
+            node.cut = False
+            self._connect(node)
+
+    def kill_container(self, namespace: str, pod: str, container: str, exit_code: int = 137) -> None:
+        """A container dies. Raises KeyError if it does not run on any of these nodes."""
+        found = self._seen.get(namespace, pod)
+        node, _ = self._pods[(found and found.metadata.uid) or ""]
+        for one in node.machine.node.of_pod((found and found.metadata.uid) or "")[1]:
+            if one.name == container and one.state == RUNNING:
+                node.machine.node.kill(one.id, exit_code)
+                return
+        raise KeyError(container)
+
+    def running(self, name: str) -> list[str]:
+        """What runs on a node, whatever the API server knows of it: ``namespace/pod/container``, sorted."""
+        machine = self._nodes[name].machine.node
+        alive = [c for c in machine.containers.values() if c.state == RUNNING]
+        homes = [(machine.sandboxes[c.sandbox_id].config, c.name) for c in alive]
+        return sorted(f"{config.namespace}/{config.name}/{container}" for config, container in homes)
+
+    # Running
+
+    async def run(self) -> None:
+        self._objects.add_handler(self._node_changed)
+        self._seen.add_handler(self._pod_changed)
+        try:
+            async with self._world.task_group() as group:
+                group.start(self._objects.run(), "hollow nodes: nodes")
+                group.start(self._seen.run(), "hollow nodes: pods")
+                await self._objects.wait_synced()
+                await self._seen.wait_synced()
+                self._running = True
+                for node in list(self._nodes.values()):
+                    self._connect(node)
+                self._beat(0)
+                self._timers.after(self.config.status_period, self._report_all)
+                for number in range(self.config.writers):
+                    group.start(self._write(), f"hollow nodes: writer {number}")
+        finally:
+            self._running = False
+            self._timers.clear()
+            self._queue.shut_down()
+
+    def _connect(self, node: _Node) -> None:
+        """The node can reach the API server (again): tell all it has to tell, hear all it has missed."""
+        name = node.spec.name
+        self._queue.add(("node", name))
+        self._queue.add(("lease", name))
+        found = self._objects.get(None, name)
+        if found is not None and found.spec and found.spec.pod_cidr:
+            node.machine.node.configure(found.spec.pod_cidr)
+        bound = {pod.metadata.uid or "": pod for pod in self._seen.by_index("node", name)}
+        for uid, known in list(node.pods.items()):
+            if uid not in bound:
+                known.gone()
+            else:
+                self._queue.add(("pod", uid))
+        for pod in bound.values():
+            self._observe(node, pod)
+
+    def _beat(self, phase: int) -> None:
+        """Renews the Leases of one bundle of nodes, and sets the clock for the next bundle."""
+        for node in list(self._nodes.values())[phase::PHASES]:
+            if node.connected:
+                self._queue.add(("lease", node.spec.name))
+        self._timers.after(self.config.lease_period / PHASES, lambda: self._beat((phase + 1) % PHASES))
+
+    def _report_all(self) -> None:
+        for name, node in self._nodes.items():
+            if node.connected:
+                self._queue.add(("node", name))
+        self._timers.after(self.config.status_period, self._report_all)
+
+    # Hearing
+
+    def _node_changed(self, kind: str, old: core_v1.Node | None, new: core_v1.Node) -> None:
+        node = self._nodes.get(new.metadata.name or "")
+        if node is None or not node.connected or not self._running:
+            return
+        if kind == "DELETED":
+            node.registered = False
+            self._queue.add(("node", node.spec.name))
+            return
+        if new.spec and new.spec.pod_cidr and not node.machine.node.configured:
+            node.machine.node.configure(new.spec.pod_cidr)
+            for pod in list(node.pods.values()):
+                pod.step()
+        ready = get_condition(new.status.conditions, "Ready")
+        if node.registered and (ready is None or ready.status != "True"):
+            self._queue.add(("node", node.spec.name))  # somebody holds us for dead: contradict
+
+    def _pod_changed(self, kind: str, old: core_v1.Pod | None, new: core_v1.Pod) -> None:
+        node = self._nodes.get(new.spec.node_name or "")
+        if node is None or not node.connected or not self._running:
+            return
+        if kind != "DELETED":
+            self._observe(node, new)
+        elif known := node.pods.get(new.metadata.uid or ""):
+            known.gone()
+
+    def _observe(self, node: _Node, pod: core_v1.Pod) -> None:
+        uid = pod.metadata.uid or ""
+        known = node.pods.get(uid)
+        if known is not None:
+            known.update(pod)
+            return
+        if pod.status.phase in ("Succeeded", "Failed") and pod.metadata.deletion_timestamp is None:
+            return  # it ended before we came, and nobody waits for anything
+        made = HollowPod(node.machine, pod)
+        node.pods[uid] = made
+        self._pods[uid] = node, made
+        if node.machine.node.configured or pod.spec.host_network:
+            made.step()
+
+    def _changed(self, event: Event) -> None:
+        """Something happened on a simulated machine."""
+        if found := self._pods.get(event.pod_uid):
+            found[1].step()
+
+    def _report(self, pod: HollowPod, important: bool) -> None:
+        if pod.is_gone:
+            if pod.over:
+                self._forget(pod)
+            return
+        self._queue.add_after(("pod", pod.uid), 0 if important else PATIENCE)
+
+    def _forget(self, pod: HollowPod) -> None:
+        found = self._pods.pop(pod.uid, None)
+        if found is not None:
+            found[0].pods.pop(pod.uid, None)
+
+    # Writing
+
+    async def _write(self) -> None:
+        while True:
+            key = await self._queue.get()
+            what, name = key
+            try:
+                if what == "pod":
+                    await self._write_pod(name)
+                elif what == "lease":
+                    await self._write_lease(name)
+                else:
+                    await self._write_node(name)
+                self._queue.forget(key)
+            except (StatusError, TransportError) as error:
+                log.warning("%s %s: %s", what, name, error)
+                self._queue.add_rate_limited(key)
+            finally:
+                self._queue.done(key)
+
+    async def _write_pod(self, uid: str) -> None:
+        node, pod = self._pods.get(uid, (None, None))
+        if node is None or pod is None or not node.connected or pod.is_gone:
+            return
+        meta, pods = pod.pod.metadata, self._client[core_v1.Pod]
+        name, status = meta.name or "", pod.status
+        try:
+            if body := statuses.patch(pod.sent, status):
+                await pods.patch_status(name, meta.namespace, {"metadata": {"uid": uid}, "status": body}, "strategic")
+                pod.sent = status
+            if pod.over and pod.pod.metadata.deletion_timestamp is not None and status is pod.status:
+                await pods.delete(name, meta.namespace, grace_period_seconds=0, uid=uid)
+        except (NotFound, Conflict) as error:
+            if isinstance(error, Conflict) and "UID" not in error.message and "uid" not in error.message:
+                raise
+            pod.gone()
+
+    async def _write_lease(self, name: str) -> None:
+        node = self._nodes[name]
+        if not node.connected:
+            return
+        leases = self._client[coordination_v1.Lease]
+        spec = coordination_v1.LeaseSpec(
+            holder_identity=name,
+            lease_duration_seconds=self.config.lease_duration,
+            renew_time=format_micro(self._world.now()),
+        )
+        try:
+            if node.lease is None:
+                try:
+                    node.lease = await leases.get(name, LEASES)
+                except NotFound:
+                    meta = meta_v1.ObjectMeta(name=name, namespace=LEASES)
+                    node.lease = await leases.create(coordination_v1.Lease(metadata=meta, spec=spec))
+                    return
+            node.lease = await leases.update(coordination_v1.Lease(metadata=node.lease.metadata, spec=spec))
+        except (NotFound, Conflict):
+            node.lease = None
+            raise
+
+    async def _write_node(self, name: str) -> None:
+        node = self._nodes[name]
+        if not node.connected:
+            return
+        nodes = self._client[core_v1.Node]
+        known = self._objects.get(None, name)
+        if known is None:
+            spec = core_v1.NodeSpec(taints=list(node.spec.taints) or None)
+            meta = meta_v1.ObjectMeta(
+                name=name, labels=_labels(node.spec), annotations=dict(node.spec.annotations) or None
+            )
+            try:
+                status = _status(node.spec, node.machine.node.boots, None, self._world.now())
+                await nodes.create(core_v1.Node(metadata=meta, spec=spec, status=status))
+                node.registered = True
+                return
+            except AlreadyExists:
+                known = await nodes.get(name)
+        status = _status(node.spec, node.machine.node.boots, known, self._world.now())
+        await nodes.patch_status(name, None, {"status": status}, "strategic")
+        node.registered = True
+
+
+def _node_of(pod: core_v1.Pod) -> list[str]:
+    return [pod.spec.node_name] if pod.spec.node_name else []
+
+
+def _labels(spec: NodeSpec) -> dict[str, str]:
+    return {
+        "beta.kubernetes.io/arch": "amd64",
+        "beta.kubernetes.io/os": "linux",
+        "kubernetes.io/arch": "amd64",
+        "kubernetes.io/os": "linux",
+        "kubernetes.io/hostname": spec.name,
+        "type": "hollow",
+        **spec.labels,
+    }
+
+
+# type, status, reason, message: what a healthy kubelet says
+_CONDITIONS = (
+    ("MemoryPressure", "False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
+    ("DiskPressure", "False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+    ("PIDPressure", "False", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+    ("Ready", "True", "KubeletReady", "kubelet is posting ready status"),
+)
+
+
+def _status(spec: NodeSpec, boots: int, known: core_v1.Node | None, now: float) -> core_v1.NodeStatus:
+    stamp = format_time(now)
+    conditions = []
+    for kind, status, reason, message in _CONDITIONS:
+        before = get_condition(known.status.conditions, kind) if known else None
+        since = before.last_transition_time if before is not None and before.status == status else stamp
+        conditions.append(
+            core_v1.NodeCondition(
+                type=kind,
+                status=status,
+                reason=reason,
+                message=message,
+                last_heartbeat_time=stamp,
+                last_transition_time=since,
+            )
+        )
+    amounts: dict[str, str | int | float] = {
+        "cpu": spec.cpu,
+        "memory": spec.memory,
+        "pods": str(spec.pods),
+        "ephemeral-storage": "100Gi",
+    }
+    return core_v1.NodeStatus(
+        capacity=amounts,
+        allocatable=amounts,
+        conditions=conditions,
+        addresses=[
+            core_v1.NodeAddress(type="InternalIP", address=spec.address),
+            core_v1.NodeAddress(type="Hostname", address=spec.name),
+        ],
+        node_info=core_v1.NodeSystemInfo(
+            architecture="amd64",
+            boot_id=f"{spec.name}-{boots}",
+            container_runtime_version="hollow://1",
+            kernel_version="simulated",
+            kube_proxy_version="",
+            kubelet_version=VERSION,
+            machine_id=spec.name,
+            operating_system="linux",
+            os_image="navarch hollow node",
+            system_uuid=spec.name,
+        ),
+    )
