@@ -15,11 +15,11 @@ from navarch.client.informer import Informer
 from navarch.client.queue import WorkQueue
 from navarch.client.transport import TransportError
 from navarch.world import World
-from nodeagent import status as statuses
 from nodeagent.hollow.pod import HollowPod, Machine
 from nodeagent.runtime.hollow import HollowNode
 from nodeagent.runtime.runtime import RUNNING, Event
 from nodeagent.runtime.stages import NORMAL, Stages
+from nodeagent.status import patch as status_patch
 from nodeagent.timers import Timers
 
 log = logging.getLogger(__name__)
@@ -286,7 +286,7 @@ class HollowFleet:
         meta, pods = pod.pod.metadata, self._client[core_v1.Pod]
         name, status = meta.name or "", pod.status
         try:
-            if body := statuses.patch(pod.sent, status):
+            if body := status_patch(pod.sent, status):
                 await pods.patch_status(name, meta.namespace, {"metadata": {"uid": uid}, "status": body}, "strategic")
                 pod.sent = status
             if pod.over and pod.pod.metadata.deletion_timestamp is not None and status is pod.status:
