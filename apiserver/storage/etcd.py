@@ -1,4 +1,4 @@
-"""The store in etcd: its v3 API spoken through grpc.aio, over a unix socket or mutual TLS.
+"""The store in etcd: its v3 API over a unix socket or mutual TLS.
 
 etcd has all that the protocol asks for; what is added here: one linearizable read is shared by all who ask for the
 current revision meanwhile, and none is needed while this server is the only one (see etcd_presence); keys with a time
@@ -11,12 +11,11 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-import grpc
-
 from apiserver.storage.etcd_connection import TLS, Connection, LeaseNotFound
 from apiserver.storage.etcd_leases import Leases
 from apiserver.storage.etcd_presence import Presence
 from apiserver.storage.feed import prefix_end
+from apiserver.storage.grpc_channel import RpcError
 from apiserver.storage.store import (
     Batch,
     Compacted,
@@ -134,14 +133,15 @@ class EtcdStore:
             prev_kv=previous,
             fragment=True,
         )
-        call = self._connection.watch()
+        stream = await self._connection.watch()
         parts: list[Any] = []
         try:
-            await call.write(pb.WatchRequest(create=create))
+            stream.send(pb.WatchRequest(create=create).SerializeToString())
             while True:
-                response = await call.read()
-                if response is grpc.aio.EOF:
+                message = await stream.receive()
+                if message is None:
                     raise StoreUnavailable("etcd ended the watch")
+                response = pb.WatchResponse.FromString(message)
                 if response.canceled:
                     if response.compact_revision:
                         raise Compacted(response.compact_revision)
@@ -151,12 +151,10 @@ class EtcdStore:
                 if parts and not response.fragment:
                     yield Batch([_event(part) for part in parts], parts[-1].kv.mod_revision)
                     parts = []
-        except grpc.aio.AioRpcError as error:
+        except RpcError as error:
             raise self._connection.translate(error) from error
-        except asyncio.InvalidStateError as error:  # the stream ended before we wrote
-            raise StoreUnavailable(f"etcd: {error}") from error
         finally:
-            call.cancel()
+            stream.cancel()
 
     async def compact(self, revision: int) -> None:
         self._check()

@@ -19,9 +19,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-import grpc
-
 from apiserver.storage.etcd_connection import Connection
+from apiserver.storage.grpc_channel import RpcError, Stream
 from apiserver.storage.store import StoreUnavailable
 from navarch.world import World
 from protos import etcd_pb2 as pb
@@ -106,21 +105,26 @@ class Presence:
     async def _keep(self) -> None:
         """Keeps the lease alive. When it has ended, the next write finds out and joins again."""
         while True:
-            call = self._connection.keep_alive()
             try:
-                while True:
-                    sent = self._clocks()
-                    await call.write(pb.LeaseKeepAliveRequest(id=self._lease))
-                    response = await asyncio.wait_for(call.read(), TTL)
-                    if response is grpc.aio.EOF or response.ttl <= 0:
-                        break
-                    self._renewed(sent)
-                    await self._world.sleep(TTL / 3)
-            except (grpc.RpcError, asyncio.InvalidStateError, TimeoutError) as error:
+                stream = await self._connection.keep_alive()
+                try:
+                    await self._renew(stream)
+                finally:
+                    stream.cancel()
+            except (RpcError, StoreUnavailable, TimeoutError) as error:
                 log.info("the lease was not renewed: %s", error)
-            finally:
-                call.cancel()
             await self._world.sleep(0.2)
+
+    async def _renew(self, stream: Stream) -> None:
+        """Renews the lease again and again; returns when it has ended."""
+        while True:
+            sent = self._clocks()
+            stream.send(pb.LeaseKeepAliveRequest(id=self._lease).SerializeToString())
+            message = await asyncio.wait_for(stream.receive(), TTL)
+            if message is None or pb.LeaseKeepAliveResponse.FromString(message).ttl <= 0:
+                return
+            self._renewed(sent)
+            await self._world.sleep(TTL / 3)
 
     async def _follow(self) -> None:
         """Acknowledges those who come, and notices when the last other one has gone."""
@@ -151,21 +155,18 @@ class Presence:
 
     async def _change(self) -> None:
         """Waits until something changed behind the last list."""
-        call = self._connection.watch()
+        create = pb.WatchCreateRequest(
+            key=PREFIX.encode(), range_end=PREFIX[:-1].encode() + b"0", start_revision=self._listed + 1
+        )
+        stream = await self._connection.watch()
         try:
-            await call.write(
-                pb.WatchRequest(
-                    create=pb.WatchCreateRequest(
-                        key=PREFIX.encode(), range_end=PREFIX[:-1].encode() + b"0", start_revision=self._listed + 1
-                    )
-                )
-            )
-            while True:
-                response = await call.read()
-                if response is grpc.aio.EOF or response.canceled or response.events:
+            stream.send(pb.WatchRequest(create=create).SerializeToString())
+            while (message := await stream.receive()) is not None:
+                response = pb.WatchResponse.FromString(message)
+                if response.canceled or response.events:
                     return
         finally:
-            call.cancel()
+            stream.cancel()
 
     async def _remove(self, key: str, created: int) -> None:
         compare = pb.Compare(target=pb.Compare.CREATE, key=key.encode(), create_revision=created)

@@ -9,7 +9,7 @@ import pytest
 
 from apiserver.cache.encoded import encode
 from apiserver.storage.etcd import EtcdStore
-from apiserver.storage.store import Compare, Put, Store
+from apiserver.storage.store import Compare, Put, Store, StoreUnavailable
 from navarch.world import RealWorld
 from tests.apiserver.cache.test_cache import PODS, pod, put, running
 from tests.apiserver.storage.etcd_server import Etcd
@@ -63,6 +63,8 @@ def test_etcd_is_killed_and_comes_back(tmp_path: Path) -> None:
                 watcher = cache.watch(PODS)
                 assert (await anext(watcher)).revision == first
                 etcd.stop()
+                with pytest.raises(StoreUnavailable):  # it may have been sent before the loss was noticed
+                    await put(store, pod("b"))
                 waiting = asyncio.ensure_future(put(store, pod("b")))
                 entry = cache.get(PODS, "default", "a")
                 assert entry is not None and entry.revision == first

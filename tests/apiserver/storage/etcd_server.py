@@ -2,29 +2,47 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 from pathlib import Path
 from types import TracebackType
+
+from apiserver.storage.etcd_connection import TLS
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
 
 
 class Etcd:
     """Runs while its ``with`` lasts. Its socket is there a little later; clients wait for it."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.endpoint = f"unix:{folder}/localhost:1"
+    def __init__(self, folder: Path, tls: TLS | None = None) -> None:
+        """``tls``: on a port of the loopback instead, for clients with a certificate."""
+        self.folder, self.tls = folder, tls
+        self.port = free_port() if tls else 0
+        self.endpoint = f"localhost:{self.port}" if tls else f"unix:{folder}/localhost:1"
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         client, peer = "unix://localhost:1", "unix://localhost:2"
-        for socket in ("localhost:1", "localhost:2"):
-            (self.folder / socket).unlink(missing_ok=True)
+        options: list[str] = []
+        if self.tls is not None:
+            client = f"https://127.0.0.1:{self.port}"
+            options = ["--client-cert-auth", "--trusted-ca-file", str(self.tls.ca)]
+            options += ["--cert-file", str(self.tls.certificate), "--key-file", str(self.tls.key)]
+        for name in ("localhost:1", "localhost:2"):
+            (self.folder / name).unlink(missing_ok=True)
         self._process = subprocess.Popen(
             [
                 *("etcd", "--name", "e", "--data-dir", str(self.folder / "data"), "--initial-cluster", f"e={peer}"),
                 *("--listen-client-urls", client, "--advertise-client-urls", client),
                 *("--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer),
                 *("--heartbeat-interval", "10", "--election-timeout", "100", "--log-level", "error", "--logger", "zap"),
+                *options,
             ],
             cwd=self.folder,
             stdout=subprocess.DEVNULL,

@@ -16,6 +16,7 @@ from apiserver.storage.etcd import EtcdStore
 from apiserver.storage.store import Compare, Put, StoreUnavailable, TooLarge
 from navarch.world import RealWorld
 from protos import etcd_pb2 as pb
+from tests.apiserver.storage.certificates import make_certificates
 from tests.apiserver.storage.etcd_server import Etcd
 
 world = RealWorld()
@@ -140,3 +141,65 @@ def test_a_dead_predecessor_is_not_waited_for(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(etcd_presence, "TTL", 60)
     run(tmp_path, test)
+
+
+def test_large_values(tmp_path: Path) -> None:
+    """More than the flow-control windows hold, many at once, and a watch that comes in fragments."""
+
+    async def test(etcd: Etcd) -> None:
+        store = EtcdStore(world, [etcd.endpoint])
+        start = (await store.txn([], [Put("/start", b"")])).revision
+        values = [bytes([65 + n]) * 1_400_000 for n in range(8)]
+        await asyncio.gather(*(store.txn([], [Put(f"/large/{n}", value)]) for n, value in enumerate(values)))
+        page = await store.list("/large/")
+        assert [item.value for item in page.items] == values
+        seen: dict[str, bytes | None] = {}
+        async for batch in store.watch("/large/", start + 1):
+            seen |= {event.key: event.value for event in batch.events}
+            if len(seen) == 8:
+                break
+        assert seen == {f"/large/{n}": value for n, value in enumerate(values)}
+        await store.close()
+
+    run(tmp_path, test)
+
+
+def test_cancelled_calls_leave_the_connection_usable(tmp_path: Path) -> None:
+    async def test(etcd: Etcd) -> None:
+        store = EtcdStore(world, [etcd.endpoint])
+        await store.start()
+        for _ in range(20):
+            calls = [asyncio.ensure_future(store.txn([], [Put("/a", b"x" * 100_000)])) for _ in range(4)]
+            await asyncio.sleep(0)
+            for call in calls[::2]:
+                call.cancel()
+            results = await asyncio.gather(*calls, return_exceptions=True)
+            assert all(not isinstance(result, BaseException) and result.succeeded for result in results[1::2])
+        await store.close()
+
+    run(tmp_path, test)
+
+
+def test_mutual_tls_and_failover(tmp_path: Path) -> None:
+    async def main() -> None:
+        tls = make_certificates(tmp_path)
+        with Etcd(tmp_path, tls) as etcd:
+            # The first endpoint answers nobody.
+            store = EtcdStore(world, ["localhost:1", etcd.endpoint], tls)
+            async with asyncio.timeout(20):
+                while True:
+                    try:
+                        made = await store.txn([], [Put("/a", b"1")])
+                        break
+                    except StoreUnavailable:
+                        await asyncio.sleep(0.02)
+                found, _ = await store.get("/a")
+                assert found is not None and found.revision == made.revision
+                async for batch in store.watch("/a", made.revision):
+                    assert batch.revision == made.revision
+                    break
+            await store.close()
+        with pytest.raises(ValueError, match="mutual TLS"):
+            EtcdStore(world, ["localhost:1"])
+
+    world.run(main)
