@@ -95,11 +95,14 @@ def prepare_mounts() -> None:
     mount("none", "/", flags=MS_REC | MS_PRIVATE)
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         target = line.split()[4].replace("\\040", " ")
-        # Pinned network namespaces of other labs would outlive them if our copy of the mount stayed. crun refuses to
-        # run beside a cgroup2 mount on a hybrid host.
-        if target.startswith("/run/netns/") or target == "/sys/fs/cgroup/unified":
+        # Pinned network namespaces of other labs would outlive them if our copy of the mount stayed.
+        if target.startswith("/run/netns/"):
             with contextlib.suppress(OSError):
                 unmount(target)
+        # crun refuses to run beside a cgroup2 mount on a hybrid host. Hidden, not unmounted: crun makes folders there,
+        # which would land in the host's own tmpfs below that mount.
+        if target == "/sys/fs/cgroup/unified":
+            mount("tmpfs", target, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=1m,mode=755")
     mount("tmpfs", "/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755")
     keep = "/run/cgroup"
     os.mkdir(keep)

@@ -71,15 +71,15 @@ def extract(stream: Any, target: Path) -> str:
     times: list[tuple[str, float]] = []
     try:
         with tarfile.open(fileobj=cast("IO[bytes]", reader), mode="r|") as archive:
-            extractor = _Extractor(root)
+            extractor = Extractor(root)
             for member in archive:
-                extractor.add(archive, member)
+                extractor.add(member, archive.extractfile(member) if member.isreg() else None)
                 if member.isdir():
                     times.append((member.name, member.mtime))
             extractor.close()
         for name, mtime in reversed(times):  # last, since making a file touches its directory
             with contextlib.suppress(OSError):
-                fd = linux.openat_in_root(root, _clean(name), os.O_RDONLY | os.O_DIRECTORY)
+                fd = linux.openat_in_root(root, clean(name), os.O_RDONLY | os.O_DIRECTORY)
                 os.utime(fd, (mtime, mtime))
                 os.close(fd)
     finally:
@@ -88,11 +88,14 @@ def extract(stream: Any, target: Path) -> str:
     return reader.digest
 
 
-def _clean(name: str) -> str:
+def clean(name: str) -> str:
+    """A tar entry's name without leading, double and dot parts."""
     return "/".join(part for part in name.split("/") if part not in ("", "."))
 
 
-class _Extractor:
+class Extractor:
+    """Makes files below the directory that ``root`` is open on. It may be a mounted root file system too."""
+
     def __init__(self, root: int) -> None:
         self.root = root
         self._parent: tuple[str, int] | None = None
@@ -120,8 +123,9 @@ class _Extractor:
         self._parent = (path, fd)
         return fd
 
-    def add(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
-        path = _clean(member.name)
+    def add(self, member: tarfile.TarInfo, content: IO[bytes] | None) -> None:
+        """Makes what a tar entry describes; ``content`` is a regular file's."""
+        path = clean(member.name)
         if not path:
             os.fchmod(self.root, member.mode & 0o7777)
             os.fchown(self.root, member.uid, member.gid)
@@ -139,12 +143,12 @@ class _Extractor:
             os.mknod(name, stat.S_IFCHR, os.makedev(0, 0), dir_fd=parent)
             return
         self._clear(parent, name, keep_directory=member.isdir())
-        self._make(archive, member, parent, name)
+        self._make(member, content, parent, name)
 
-    def _make(self, archive: tarfile.TarFile, member: tarfile.TarInfo, parent: int, name: str) -> None:
+    def _make(self, member: tarfile.TarInfo, content: IO[bytes] | None, parent: int, name: str) -> None:
         mode = member.mode & 0o7777
         if member.islnk():
-            upper, _, last = _clean(member.linkname).rpartition("/")
+            upper, _, last = clean(member.linkname).rpartition("/")
             fd = linux.openat_in_root(self.root, upper, os.O_PATH | os.O_DIRECTORY)
             try:
                 os.link(last, name, src_dir_fd=fd, dst_dir_fd=parent, follow_symlinks=False)
@@ -162,9 +166,7 @@ class _Extractor:
             fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
         elif member.isreg():
             fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=parent)
-            source = archive.extractfile(member)
-            assert source is not None
-            while data := source.read(1 << 20):
+            while content is not None and (data := content.read(1 << 20)):
                 _write_all(fd, data)
         elif member.isfifo() or member.ischr() or member.isblk():
             kind = stat.S_IFIFO if member.isfifo() else stat.S_IFCHR if member.ischr() else stat.S_IFBLK

@@ -55,7 +55,7 @@ KILL_PATIENCE = 30.0  # seconds until we say that a killed container does not di
 class OciRuntime:
     """``state`` is a directory on the node's /run, ``data`` one on a disk (writable layers; emptied of strays)."""
 
-    name = "navarch"
+    name = "oci"
 
     def __init__(
         self,
