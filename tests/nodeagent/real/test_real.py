@@ -19,7 +19,7 @@ from apiserver.config import Config as ServerConfig
 from apiserver.request import User
 from apiserver.storage.memory import MemoryStore
 from lab.certificates import Authority
-from navarch.api.errors import NotFound
+from navarch.api.errors import AlreadyExists, NotFound
 from navarch.api.types import core_v1
 from navarch.client.client import Client
 from navarch.client.transport import InProcessTransport
@@ -102,6 +102,10 @@ class Cluster:
         return out.decode(), status
 
 
+def named(cls: type[Any], name: str, namespace: str | None = None) -> Any:
+    return msgspec.convert({"metadata": {"name": name, "namespace": namespace}}, cls)
+
+
 def running(pod: core_v1.Pod) -> bool:
     return pod.status.phase == "Running" and all(s.ready for s in pod.status.container_statuses or ())
 
@@ -134,7 +138,8 @@ async def started(world: RealWorld, client: Client, image_root: Path, folder: Pa
 
 
 @contextlib.asynccontextmanager
-async def control_plane(world: RealWorld, folder: Path) -> AsyncIterator[Client]:
+async def control_plane(world: RealWorld, folder: Path) -> AsyncIterator[tuple[Client, Client]]:
+    """An administrator's client and the node's."""
     pki = folder / "pki"
     pki.mkdir()
     authority = Authority(pki, "test")
@@ -148,8 +153,14 @@ async def control_plane(world: RealWorld, folder: Path) -> AsyncIterator[Client]
         async with asyncio.timeout(10):
             while not server.ready:
                 await asyncio.sleep(0.01)
-        transport = InProcessTransport(server.app, User("admin", groups=("system:masters", "system:authenticated")))
-        yield Client(transport, world)
+        admin = User("admin", groups=("system:masters", "system:authenticated"))
+        node = User("system:node:n1", groups=("system:nodes", "system:authenticated"))
+        client = Client(InProcessTransport(server.app, admin), world)
+        for name in ("default", "kube-node-lease"):
+            with contextlib.suppress(AlreadyExists):
+                await client[core_v1.Namespace].create(named(core_v1.Namespace, name))
+        await client[core_v1.ServiceAccount].create(named(core_v1.ServiceAccount, "default", "default"))
+        yield client, Client(InProcessTransport(server.app, node), world)
     finally:
         server.stop()
         await task
@@ -161,7 +172,10 @@ def run(image_root: Path, folder: Path, body: Callable[[Cluster], Awaitable[None
     world = RealWorld()
 
     async def main() -> None:
-        async with control_plane(world, folder) as client, started(world, client, image_root, folder) as agent:
+        async with (
+            control_plane(world, folder) as (client, node),
+            started(world, node, image_root, folder) as agent,
+        ):
             await body(Cluster(client, agent, folder / "pki"))
 
     world.run(main)
@@ -266,12 +280,12 @@ def test_containers_survive_the_agent(image_root: Path, tmp_path: Path) -> None:
     world = RealWorld()
 
     async def main() -> None:
-        async with control_plane(world, tmp_path) as client:
-            async with started(world, client, image_root, tmp_path) as agent:
+        async with control_plane(world, tmp_path) as (client, node):
+            async with started(world, node, image_root, tmp_path) as agent:
                 cluster = Cluster(client, agent, tmp_path / "pki")
                 await cluster.pod("p", {"containers": [{"name": "a", "command": ["sleep", "1000"]}]})
                 before = await cluster.until("p", running)
-            async with started(world, client, image_root, tmp_path) as agent:
+            async with started(world, node, image_root, tmp_path) as agent:
                 cluster = Cluster(client, agent, tmp_path / "pki")
                 assert (await cluster.exec("p", "echo", "here"))[0] == "here\n"
                 after = await cluster.until("p", running)
