@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from apiserver.cache.cache import Cache, Entry
-from apiserver.request import ANONYMOUS, User
+from apiserver.request import User
 from apiserver.tokens import Claims, InvalidToken, Reference, TokenIssuer
 from navarch.api.errors import Unauthorized
 from navarch.world import World
@@ -42,8 +42,8 @@ class Authenticator:
         self._certificates = _Recent()
         self._claims = _Recent()
 
-    def authenticate(self, scope: Mapping[str, Any]) -> User:
-        """The user of an ASGI scope. Raises Unauthorized for credentials that are not good."""
+    async def authenticate(self, scope: Mapping[str, Any]) -> User | None:
+        """The user of an ASGI scope, None without credentials. Raises Unauthorized for credentials that are not good."""
         certificate = scope.get("navarch.peer_certificate")
         if certificate:
             return self.certificate_user(certificate)
@@ -51,9 +51,9 @@ class Authenticator:
             if name == b"authorization":
                 word, _, token = value.decode("latin-1").partition(" ")
                 if word.lower() == "bearer" and token:
-                    return self.token_user(token.strip())
+                    return await self.token_user(token.strip())
                 break
-        return ANONYMOUS
+        return None
 
     def certificate_user(self, der: bytes) -> User:
         """Common name and organisations of a client certificate."""
@@ -65,10 +65,16 @@ class Authenticator:
             raise Unauthorized()
         return user  # type: ignore[no-any-return]
 
-    def token_user(self, token: str, audiences: tuple[str, ...] = ()) -> User:
+    async def token_user(self, token: str) -> User:
         """The service account that a token speaks for. Raises Unauthorized."""
         try:
-            return self.verify(token, audiences)[0]
+            return self.verify(token)[0]
+        except InvalidToken as error:
+            if not error.curable:
+                raise Unauthorized() from error
+        await self.cache.current()  # the account or the pod may be newer than what the cache had
+        try:
+            return self.verify(token)[0]
         except InvalidToken as error:
             raise Unauthorized() from error
 
@@ -104,9 +110,10 @@ class Authenticator:
     def _same(self, resource: str, namespace: str, reference: Reference, what: str) -> None:
         entry: Entry | None = self.cache.get(f"/registry/{resource}/", namespace or None, reference.name)
         if entry is None:
-            raise InvalidToken(f"{what} {reference.name} has been deleted")
+            raise InvalidToken(f"{what} {reference.name} has been deleted", curable=True)
         if entry.uid != reference.uid:
-            raise InvalidToken(f"{what} UID ({entry.uid}) does not match claim ({reference.uid})")
+            text = f"{what} UID ({entry.uid}) does not match claim ({reference.uid})"
+            raise InvalidToken(text, curable=True)
 
 
 def account_user(claims: Claims) -> User:

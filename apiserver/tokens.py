@@ -32,7 +32,11 @@ PRIVATE = "kubernetes.io"
 
 
 class InvalidToken(Exception):
-    """The token is not one of ours, or no longer good; the text says why."""
+    """The token is not one of ours, or no longer good; the text says why. ``curable``: a newer view may think better."""
+
+    def __init__(self, text: str, curable: bool = False) -> None:
+        super().__init__(text)
+        self.curable = curable
 
 
 @dataclass(frozen=True)
