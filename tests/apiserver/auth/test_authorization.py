@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from apiserver.authz.authorizer import Authorizer
+from apiserver.authz.policy import cluster_role_bindings, cluster_roles
+from apiserver.authz.rules import compile_rules, uncovered
+from apiserver.request import ANONYMOUS, LOOPBACK, RequestInfo, User
+from navarch.world import RealWorld
+from tests.apiserver.auth.support import Cluster, cluster
+
+RBAC = "apiVersion: rbac.authorization.k8s.io/v1"
+JANE, NODE = User("jane", ("dev", "system:authenticated")), User("system:node:n1", ("system:nodes", "system:authenticated"))
+ROBOT = User("system:serviceaccount:ns:robot", ("system:serviceaccounts", "system:serviceaccounts:ns", "system:authenticated"))
+
+
+def ask(verb: str, resource: str, namespace: str = "", name: str = "", group: str = "") -> RequestInfo:
+    resource, _, subresource = resource.partition("/")
+    return RequestInfo(verb, "/", True, group, "v1", resource, subresource, namespace, name)
+
+
+async def defaults(made: Cluster) -> None:
+    import yaml
+
+    await made.put(yaml.safe_dump_all([*cluster_roles(), *cluster_role_bindings()]))
+
+
+ROLES = f"""
+{RBAC}
+kind: Role
+metadata: {{name: reader, namespace: ns}}
+rules:
+- {{apiGroups: [""], resources: [pods, pods/log], verbs: [get, list]}}
+- {{apiGroups: [""], resources: [configmaps], resourceNames: [one], verbs: [get]}}
+---
+{RBAC}
+kind: RoleBinding
+metadata: {{name: readers, namespace: ns}}
+roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: Role, name: reader}}
+subjects: [{{kind: Group, name: dev}}, {{kind: ServiceAccount, name: robot}}]
+"""
+
+
+def test_rbac() -> None:
+    async def main() -> None:
+        async with cluster() as made:
+            authorizer = Authorizer(made.cache)
+
+            def may(user: User, info: RequestInfo) -> bool:
+                return authorizer.authorize(user, info).allowed
+
+            assert not may(JANE, ask("get", "pods", "ns"))
+            await made.put(ROLES)
+            for user in (JANE, ROBOT):
+                assert may(user, ask("get", "pods", "ns", "p")) and may(user, ask("get", "pods/log", "ns", "p"))
+                assert not may(user, ask("get", "pods", "other")) and not may(user, ask("delete", "pods", "ns", "p"))
+                assert not may(user, ask("list", "pods")) and not may(user, ask("get", "pods/exec", "ns", "p"))
+                assert may(user, ask("get", "configmaps", "ns", "one")) and not may(user, ask("get", "configmaps", "ns", "two"))
+            assert may(LOOPBACK, ask("delete", "nodes"))
+            await made.drop("rolebindings/ns/readers")
+            assert not may(JANE, ask("get", "pods", "ns"))
+            await made.put(ROLES.replace("name: reader}\nsubjects", "name: gone}\nsubjects"))
+            assert authorizer.authorize(JANE, ask("get", "pods", "ns")) == (
+                False, 'RBAC: role.rbac.authorization.k8s.io "gone" not found',
+            )  # fmt: skip
+            authorizer.close()
+
+    RealWorld().run(main)
+
+
+def test_default_roles() -> None:
+    async def main() -> None:
+        async with cluster() as made:
+            await defaults(made)
+            authorizer = Authorizer(made.cache)
+            await made.put(f"""
+{RBAC}
+kind: RoleBinding
+metadata: {{name: jane, namespace: ns}}
+roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: edit}}
+subjects: [{{kind: User, name: jane}}]
+---
+{RBAC}
+kind: ClusterRole
+metadata: {{name: more, labels: {{rbac.authorization.k8s.io/aggregate-to-edit: "true"}}}}
+rules: [{{apiGroups: [shop], resources: [carts], verbs: [create]}}]
+""")
+            table: list[tuple[User, RequestInfo, bool]] = [
+                (JANE, ask("create", "deployments", "ns", group="apps"), True),
+                (JANE, ask("list", "pods", "ns"), True),
+                (JANE, ask("create", "carts", "ns", group="shop"), True),
+                (JANE, ask("create", "rolebindings", "ns", group="rbac.authorization.k8s.io"), False),
+                (JANE, ask("create", "selfsubjectaccessreviews", group="authorization.k8s.io"), True),
+                (JANE, RequestInfo("get", "/apis/apps"), True),
+                (ANONYMOUS, RequestInfo("get", "/healthz"), True),
+                (ANONYMOUS, RequestInfo("get", "/apis"), False),
+                (ANONYMOUS, ask("list", "pods", "ns"), False),
+                (User("system:kube-scheduler"), ask("create", "pods/binding", "ns", "p"), True),
+                (User("system:kube-scheduler"), ask("get", "secrets", "ns", "s"), False),
+                (User("system:kube-controller-manager"), ask("delete", "anything", "ns", "x", group="g"), True),
+                (User("system:kube-proxy"), ask("watch", "endpointslices", group="discovery.k8s.io"), True),
+                (User("system:kube-proxy"), ask("list", "secrets"), False),
+            ]
+            for user, info, expected in table:
+                assert authorizer.authorize(user, info).allowed is expected, (user.name, info)
+
+    RealWorld().run(main)
+
+
+def test_node() -> None:
+    async def main() -> None:
+        async with cluster() as made:
+            authorizer = Authorizer(made.cache)
+            await made.put("""
+apiVersion: v1
+kind: Pod
+metadata: {name: p, namespace: ns}
+spec:
+  nodeName: n1
+  serviceAccountName: sa
+  volumes: [{name: a, secret: {secretName: mine}}]
+  containers: [{name: c, image: i, envFrom: [{configMapRef: {name: conf}}]}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: q, namespace: ns}
+spec: {nodeName: n2, containers: [], volumes: [{name: a, secret: {secretName: theirs}}]}
+""")
+            for info, expected in (
+                (ask("get", "secrets", "ns", "mine"), True),
+                (ask("get", "secrets", "ns", "theirs"), False),
+                (ask("get", "secrets", "other", "mine"), False),
+                (ask("list", "secrets", "ns"), False),
+                (ask("update", "secrets", "ns", "mine"), False),
+                (ask("watch", "configmaps", "ns", "conf"), True),
+                (ask("create", "serviceaccounts/token", "ns", "sa"), True),
+                (ask("create", "serviceaccounts/token", "ns", "default"), False),
+                (ask("patch", "nodes/status", "", "n1"), True),
+                (ask("update", "leases", "kube-node-lease", "n1", "coordination.k8s.io"), True),
+                (ask("delete", "deployments", "ns", "d", "apps"), False),
+            ):
+                assert authorizer.authorize(NODE, info).allowed is expected, info
+            refused = authorizer.authorize(NODE, ask("get", "secrets", "ns", "theirs"))
+            assert refused.reason == "no relationship found between node 'n1' and this object"
+
+    RealWorld().run(main)
+
+
+@pytest.mark.parametrize(
+    "owned, wanted, missing",
+    [
+        ([{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}],
+         [{"verbs": ["get"], "apiGroups": ["a"], "resources": ["b/c"]}], 0),
+        ([{"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}],
+         [{"verbs": ["get", "list"], "apiGroups": [""], "resources": ["pods"]}], 1),
+        ([{"verbs": ["get"], "apiGroups": [""], "resources": ["pods"], "resourceNames": ["a"]}],
+         [{"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}], 1),
+        ([{"verbs": ["get"], "nonResourceURLs": ["/a/*"]}], [{"verbs": ["get"], "nonResourceURLs": ["/a/b", "/b"]}], 1),
+    ],
+)  # fmt: skip
+def test_escalation(owned: list[Mapping[str, object]], wanted: list[Mapping[str, object]], missing: int) -> None:
+    assert len(uncovered(compile_rules(owned), wanted)) == missing

@@ -1,0 +1,177 @@
+"""Every kind but pods: defaults, what is refused and in which words, the row of kubectl get."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.apiserver.kinds.support import CATALOG, CONTEXT, created, problems, strategy, tree
+
+META = "metadata: {name: x, namespace: default, creationTimestamp: '2024-01-01T00:00:00Z'}"
+NOW = 1_704_067_200.0 + 3 * 86400 + 4 * 3600
+TEMPLATE = "template: {metadata: {labels: {a: b}}, spec: {containers: [{name: c, image: i}]}}"
+
+MINIMAL = {
+    ("", "namespaces"): ("{metadata: {name: x, creationTimestamp: '2024-01-01T00:00:00Z'}}", ["x", "Active", "3d4h"]),
+    ("", "nodes"): (
+        "{metadata: {name: x, creationTimestamp: '2024-01-01T00:00:00Z', labels: {node-role.kubernetes.io/worker: ''}},"
+        " spec: {unschedulable: true}, status: {conditions: [{type: Ready, status: 'True'}], addresses: "
+        "[{type: InternalIP, address: 10.0.0.1}], nodeInfo: {kubeletVersion: v1.34.0}}}",
+        ["x", "Ready,SchedulingDisabled", "worker", "3d4h", "v1.34.0", "10.0.0.1", "<none>", "<unknown>", "<unknown>",
+         "<unknown>"],
+    ),
+    ("", "configmaps"): (f"{{{META}, data: {{a: b}}}}", ["x", 1, "3d4h"]),
+    ("", "secrets"): (f"{{{META}, stringData: {{a: b}}}}", ["x", "Opaque", 1, "3d4h"]),
+    ("", "serviceaccounts"): (f"{{{META}}}", ["x", 0, "3d4h"]),
+    ("", "services"): (
+        f"{{{META}, spec: {{selector: {{a: b}}, ports: [{{port: 80}}]}}}}",
+        ["x", "ClusterIP", "<none>", "<none>", "80/TCP", "3d4h", "a=b"],
+    ),
+    ("", "endpoints"): (
+        f"{{{META}, subsets: [{{addresses: [{{ip: 1.1.1.1}}, {{ip: 1.1.1.2}}], ports: [{{port: 1, name: a}}, "
+        "{port: 2, name: b}]}]}",
+        ["x", "1.1.1.1:1,1.1.1.2:1,1.1.1.1:2 + 1 more...", "3d4h"],
+    ),
+    ("discovery.k8s.io", "endpointslices"): (
+        f"{{{META}, addressType: IPv4, endpoints: [{{addresses: [1.1.1.1]}}], ports: [{{port: 80}}]}}",
+        ["x", "IPv4", "80", "1.1.1.1", "3d4h"],
+    ),
+    ("", "events"): (
+        f"{{{META}, involvedObject: {{kind: Pod, name: p, namespace: default}}, reason: R, message: m, type: Normal, "
+        "source: {component: c, host: h}, firstTimestamp: '2024-01-01T00:00:00Z', "
+        "lastTimestamp: '2024-01-04T03:59:00Z', count: 3}",
+        ["60s", "Normal", "R", "pod/p", "", "c, h", "m", "3d4h", 3, "x"],
+    ),
+    ("events.k8s.io", "events"): (
+        f"{{{META}, regarding: {{kind: Pod, name: p, namespace: default}}, reason: R, note: m, type: Normal, action: A, "
+        "reportingController: c, reportingInstance: i, eventTime: '2024-01-04T03:59:00Z'}",
+        ["60s", "Normal", "R", "pod/p", "", "c", "m", "60s", 1, "x"],
+    ),
+    ("coordination.k8s.io", "leases"): (f"{{{META}, spec: {{holderIdentity: me}}}}", ["x", "me", "3d4h"]),
+    ("apps", "replicasets"): (
+        f"{{{META}, spec: {{selector: {{matchLabels: {{a: b}}}}, {TEMPLATE}}}}}",
+        ["x", 1, 0, 0, "3d4h", "c", "i", "a=b"],
+    ),
+    ("apps", "deployments"): (
+        f"{{{META}, spec: {{selector: {{matchLabels: {{a: b}}}}, {TEMPLATE}}}}}",
+        ["x", "0/1", 0, 0, "3d4h", "c", "i", "a=b"],
+    ),
+    ("scheduling.k8s.io", "priorityclasses"): (
+        "{metadata: {name: x, creationTimestamp: '2024-01-01T00:00:00Z'}, value: 5}",
+        ["x", 5, False, "3d4h", "PreemptLowerPriority"],
+    ),
+    ("rbac.authorization.k8s.io", "roles"): (
+        f"{{{META}, rules: [{{apiGroups: [''], resources: [pods], verbs: [get]}}]}}", ["x", "2024-01-01T00:00:00Z"],
+    ),
+    ("rbac.authorization.k8s.io", "clusterroles"): (f"{{{META}}}", ["x", "2024-01-01T00:00:00Z"]),
+    ("rbac.authorization.k8s.io", "rolebindings"): (
+        f"{{{META}, roleRef: {{kind: Role, name: r}}, subjects: [{{kind: User, name: u}}, "
+        "{kind: ServiceAccount, name: s, namespace: n}]}",
+        ["x", "Role/r", "3d4h", "u", "", "n/s"],
+    ),
+    ("rbac.authorization.k8s.io", "clusterrolebindings"): (
+        f"{{{META}, roleRef: {{kind: ClusterRole, name: r}}, subjects: [{{kind: Group, name: g}}]}}",
+        ["x", "ClusterRole/r", "3d4h", "", "g", ""],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("key", [k for k in CATALOG if k != ("", "pods")])
+def test_minimal_object(key: tuple[str, str]) -> None:
+    text, row = MINIMAL[key]
+    rules, obj = CATALOG[key], tree(text)
+    status = obj.get("status")
+    created(rules, obj)
+    if status and key == ("", "nodes"):
+        assert obj["status"]["conditions"] == status["conditions"]
+    assert rules.validate(obj) == []
+    assert rules.validate_update(obj, obj) == []
+    assert rules.cells(obj, NOW) == row and len(row) == len(rules.columns)
+    if rules.selectable_fields:
+        assert set(rules.selectable_fields) <= set(rules.fields(rules.to_stored(obj)))
+        assert all(isinstance(v, str) for v in rules.fields(rules.to_stored(obj)).values())
+
+
+def deployment(**spec: object) -> dict[str, object]:
+    obj = tree(MINIMAL["apps", "deployments"][0])
+    obj["spec"] |= spec
+    return obj
+
+
+@pytest.mark.parametrize(
+    "key, obj, expected",
+    [
+        (("apps", "deployments"), deployment(selector={"matchLabels": {"a": "z"}}),
+         ['spec.template.metadata.labels: Invalid value: {"a":"b"}: `selector` does not match template `labels`']),
+        (("apps", "deployments"), deployment(replicas=-1),
+         ["spec.replicas: Invalid value: -1: must be greater than or equal to 0"]),
+        (("apps", "deployments"), deployment(strategy={"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 0}}),
+         ["spec.strategy.rollingUpdate.maxUnavailable: Invalid value: 0: may not be 0 when `maxSurge` is 0"]),
+        (("apps", "deployments"), tree("{metadata: {name: x}, spec: {template: {spec: {containers: []}}}}"),
+         ["spec.selector: Required value", "spec.template.spec.containers: Required value"]),
+        (("", "configmaps"), tree("{metadata: {name: x}, data: {'a/b': c}}"),
+         ["data[a/b]: Invalid value: \"a/b\": a valid config key must consist of alphanumeric characters, '-', '_' or '.' "
+          "(e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')"]),
+        (("", "configmaps"), {"metadata": {"name": "x"}, "data": {"a": "x" * (1 << 20) + "x"}},
+         ["Too long: may not be more than 1048576 bytes"]),
+        (("", "secrets"), tree("{metadata: {name: x}, type: kubernetes.io/tls}"),
+         ["data[tls.crt]: Required value", "data[tls.key]: Required value"]),
+        (("", "services"), tree("{metadata: {name: x}, spec: {}}"), ["spec.ports: Required value"]),
+        (("", "services"), tree("{metadata: {name: x}, spec: {ports: [{port: 1}, {port: 1, name: b}]}}"),
+         ["spec.ports[0].name: Required value", 'spec.ports[1]: Duplicate value: {"port":1,"protocol":"TCP"}']),
+        (("", "services"), tree("{metadata: {name: x}, spec: {type: ExternalName}}"),
+         ["spec.externalName: Required value"]),
+        (("", "services"), tree("{metadata: {name: x}, spec: {ports: [{port: 1, nodePort: 30000}]}}"),
+         ["spec.ports[0].nodePort: Forbidden: may not be used when `type` is 'ClusterIP'"]),
+        (("rbac.authorization.k8s.io", "roles"), tree("{metadata: {name: x}, rules: [{apiGroups: ['']}]}"),
+         ["rules[0].verbs: Required value: verbs must contain at least one value",
+          "rules[0].resources: Required value: resource rules must supply at least one resource"]),
+        (("", "endpoints"), tree("{metadata: {name: x}, subsets: [{addresses: [{ip: 127.0.0.1}]}]}"),
+         ["subsets[0].addresses[0].ip: Invalid value: \"127.0.0.1\": may not be in the loopback range "
+          "(127.0.0.0/8, ::1/128)"]),
+    ],
+)  # fmt: skip
+def test_refused(key: tuple[str, str], obj: dict[str, object], expected: list[str]) -> None:
+    assert problems(CATALOG[key], obj) == expected
+
+
+def update(resource: str, group: str, old: str, new: str) -> list[str]:
+    rules = strategy(resource, group)
+    before, after = created(rules, tree(old)), tree(new)
+    rules.default(after)
+    rules.prepare_update(CONTEXT, after, before)
+    return [c.text() for c in rules.validate_update(after, before)]
+
+
+def test_immutable_fields() -> None:
+    text = MINIMAL["apps", "deployments"][0]
+    changed = text.replace("a: b", "a: c")
+    assert update("deployments", "apps", text, text) == []
+    assert update("deployments", "apps", text, changed) == [
+        'spec.selector: Invalid value: {"matchLabels":{"a":"c"}}: field is immutable'
+    ]
+    assert update("configmaps", "", "{metadata: {name: x}, immutable: true}", "{metadata: {name: x}, data: {a: b}}") == [
+        "immutable: Forbidden: field is immutable when `immutable` is set",
+        "data: Forbidden: field is immutable when `immutable` is set",
+    ]
+    assert update("secrets", "", "{metadata: {name: x}, type: a/b}", "{metadata: {name: x}, type: c/d}") == [
+        'type: Invalid value: "c/d": field is immutable'
+    ]
+    binding = MINIMAL["rbac.authorization.k8s.io", "rolebindings"][0]
+    assert update("rolebindings", "rbac.authorization.k8s.io", binding, binding.replace("name: r}", "name: q}"))[0] == (
+        'roleRef: Invalid value: {"kind":"Role","name":"q","apiGroup":"rbac.authorization.k8s.io"}: cannot change roleRef'
+    )
+
+
+def test_deployment_defaults() -> None:
+    spec = created(strategy("deployments", "apps"), deployment())["spec"]
+    assert spec["replicas"] == 1 and spec["revisionHistoryLimit"] == 10 and spec["progressDeadlineSeconds"] == 600
+    assert spec["strategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "25%", "maxSurge": "25%"}}
+    assert "enableServiceLinks" not in spec["template"]["spec"]
+
+
+def test_two_shapes_of_an_event() -> None:
+    rules = strategy("events", "events.k8s.io")
+    obj = created(rules, tree(MINIMAL["events.k8s.io", "events"][0]))
+    stored = rules.to_stored(obj)
+    assert stored["apiVersion"] == "v1" and stored["involvedObject"]["name"] == "p" and stored["message"] == "m"
+    assert rules.from_stored(stored) == obj | {"apiVersion": "events.k8s.io/v1"}
