@@ -8,11 +8,13 @@ from apiserver.admission.plugins import default_plugins
 from apiserver.admission.podplacement import DefaultTolerationSeconds
 from apiserver.authn import Authenticator
 from apiserver.authz.authorizer import Authorizer
+from apiserver.bootstrap import add_bootstrap
 from apiserver.config import Config
 from apiserver.registry.catalog import CatalogConfig, catalog
 from apiserver.registry.namespacefinalize import namespace_endpoints
 from apiserver.registry.podendpoints import pod_endpoints
 from apiserver.registry.reviews import review_endpoints
+from apiserver.registry.services import ServiceStrategy
 from apiserver.registry.tokenrequest import token_endpoints
 from apiserver.server import APIServer
 from apiserver.storage.store import Store
@@ -39,6 +41,9 @@ def assemble(world: World, store: Store, config: Config) -> APIServer:
     )
     plugins = [patience if p.name == patience.name else p for p in default_plugins(world, server.cache)]
     server.use(plugins=plugins, authenticator=authenticator, authorizer=authorizer)
+    services = kinds["", "services"]
+    assert isinstance(services, ServiceStrategy)
+    add_bootstrap(server, services.addresses)
     return server
 
 

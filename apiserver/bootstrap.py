@@ -9,16 +9,20 @@ from apiserver.authz.policy import cluster_role_bindings, cluster_roles
 from apiserver.authz.rules import compile_rules, uncovered
 from apiserver.registry.simple import SYSTEM_PRIORITIES
 from apiserver.request import WriteOptions
+from apiserver.storage.store import StoreUnavailable
 from navarch.api.errors import AlreadyExists, NotFound
 
 if TYPE_CHECKING:
     from apiserver.registry.resource import Resource
+    from apiserver.registry.serviceaddresses import Addresses
     from apiserver.server import APIServer
 
 log = logging.getLogger(__name__)
 
 Tree = dict[str, Any]
 NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
+DEFAULT_PORT = 6443
+REPAIR_PERIOD = 180.0
 RBAC = "rbac.authorization.k8s.io"
 AUTOUPDATE = "rbac.authorization.kubernetes.io/autoupdate"
 MANAGER = WriteOptions(field_manager="kube-apiserver")
@@ -27,6 +31,43 @@ PRIORITY_TEXTS = {
     "another node if necessary.",
     "system-node-critical": "Used for system critical pods that must not be moved from their current node.",
 }
+
+
+def add_bootstrap(server: APIServer, addresses: Addresses) -> None:
+    """Has the server do all this before it is ready, and keep default/kubernetes and the allocators right after."""
+    from apiserver.kubernetesservice import KubernetesService
+
+    config = server.config
+    where = config.advertise_address or config.bind_addresses[0]
+    published = KubernetesService(server, addresses.addresses.first, where, config.secure_port or DEFAULT_PORT)
+
+    async def prepare(server: APIServer) -> None:
+        await repair(server, addresses)
+        await bootstrap(server)
+        await published.prepare()
+
+    async def publish(server: APIServer) -> None:
+        await published.run()
+
+    async def keep_repairing(server: APIServer) -> None:
+        while True:
+            await server.world.sleep(REPAIR_PERIOD)
+            try:
+                await repair(server, addresses)
+            except StoreUnavailable as error:
+                log.warning("cannot check cluster IPs and node ports: %s", error)
+
+    server.before_ready.append(prepare)
+    server.background += [publish, keep_repairing]
+
+
+async def repair(server: APIServer, addresses: Addresses) -> None:
+    """Gives back cluster IPs and node ports that no Service has (a server died between taking one and using it)."""
+    await server.cache.current()
+    services = [entry.tree() for entry in server.cache.list("/registry/services/").entries]
+    released = await addresses.repair(services)
+    if released:
+        log.info("gave back addresses and ports that no Service has: %s", ", ".join(released))
 
 
 async def bootstrap(server: APIServer) -> None:

@@ -8,6 +8,7 @@ from apiserver.authz.node import NodeAuthorizer, node_name
 from apiserver.authz.rbac import Rbac
 from apiserver.cache.cache import Cache
 from apiserver.request import SYSTEM_MASTERS, RequestInfo, User
+from navarch.api.errors import Forbidden, details, resource_forbidden
 
 
 class Decision(NamedTuple):
@@ -35,3 +36,16 @@ class Authorizer:
 
     def close(self) -> None:
         self.rbac.close()
+
+
+def forbidden(user: User, info: RequestInfo, reason: str = "") -> Forbidden:
+    """The refusal of a request."""
+    tail = f": {reason}" if reason else ""
+    if not info.is_resource:
+        text = f'User "{user.name}" cannot {info.verb} path "{info.path}"{tail}'
+        return Forbidden(f"forbidden: {text}", details("", "", ""))
+    resource = f"{info.resource}/{info.subresource}" if info.subresource else info.resource
+    # A request for a Namespace is about a cluster-scoped object, although its path has a namespace.
+    where = f'in the namespace "{info.namespace}"' if info.namespace else "at the cluster scope"
+    text = f'User "{user.name}" cannot {info.verb} resource "{resource}" in API group "{info.group}" {where}{tail}'
+    return resource_forbidden(info.resource, info.group, info.name, text)
