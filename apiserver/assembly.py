@@ -61,5 +61,7 @@ async def open_store(world: World, text: str) -> Store:
     if kind == "etcd" and rest:
         from apiserver.storage.etcd import EtcdStore
 
-        return EtcdStore(world, rest.split(","))
+        etcd = EtcdStore(world, rest.split(","))
+        await etcd.start()
+        return etcd
     raise ValueError(f"--store {text}: use memory, sqlite:FILE or etcd:ADDRESS")

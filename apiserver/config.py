@@ -76,7 +76,7 @@ def parse(argv: list[str]) -> Config:
     """The configuration of a command line; exits with a message if it is wrong."""
     commands = parser()
     arguments = commands.parse_args(argv)
-    values = {k: v for k, v in vars(arguments).items() if v is not None and k != "set"}
+    values: dict[str, Any] = {k: v for k, v in vars(arguments).items() if v is not None and k != "set"}
     types = {f.name: str(f.type) for f in dataclasses.fields(Config)}
     for setting in arguments.set:
         flag, separator, value = setting.partition("=")
@@ -90,4 +90,5 @@ def parse(argv: list[str]) -> Config:
                 values[name] = {"int": int, "float": float}.get(types[name], str)(value)
         except ValueError:
             commands.error(f"--set {setting}: not a number")
-    return Config(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    return Config(**values)

@@ -74,7 +74,7 @@ class APIServer:
         endpoints: Mapping[EndpointKey, Endpoint] | None = None,
     ) -> None:
         self.world, self.store, self.config = world, store, config or Config()
-        prefixes = {s.prefix: s for s in reversed(strategies.values()) if not s.converts}
+        prefixes = {s.prefix: s for s in reversed(list(strategies.values())) if not s.converts}
         self.cache = Cache(
             world,
             store,
@@ -153,7 +153,7 @@ class APIServer:
             if self.stopping.is_set():
                 raise StoreUnavailable("stopping")
 
-        checks = {"ping": ping, "log": ping, "etcd": store}
+        checks: dict[str, Callable[[], Awaitable[None]]] = {"ping": ping, "log": ping, "etcd": store}
         if which == "readyz":
             checks |= {"informer-sync": cache, "poststarthook/start-apiserver": started, "shutdown": shutdown}
         return checks

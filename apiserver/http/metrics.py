@@ -43,8 +43,8 @@ class Metrics:
         yield f"# TYPE {name} histogram"
         for labels_, counts in sorted(self.durations.items()):
             shown, total = _pairs(labels_), 0.0
-            for limit, count in zip((*BUCKETS, "+Inf"), counts, strict=False):
-                total += count
+            for limit, in_bucket in zip((*BUCKETS, "+Inf"), counts, strict=False):
+                total += in_bucket
                 yield f'{name}_bucket{{{shown},le="{limit}"}} {total:.0f}'
             yield f"{name}_sum{{{shown}}} {counts[-1]:.6f}"
             yield f"{name}_count{{{shown}}} {total:.0f}"

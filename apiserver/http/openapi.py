@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -167,9 +167,9 @@ class OpenAPI:
 
     @cached_property
     def _by_kind(self) -> dict[tuple[str, str, str], str]:
-        out = {}
+        out: dict[tuple[str, str, str], str] = {}
         for name, found in self._definitions.items():
-            own = found.get("x-kubernetes-group-version-kind") or ()
+            own = found.get("x-kubernetes-group-version-kind") or []
             if len(own) == 1:
                 out[own[0]["group"], own[0]["version"], own[0]["kind"]] = name
         return out
@@ -209,7 +209,7 @@ class OpenAPI:
             "components": {"schemas": dict(sorted(schemas.items()))},
         }
 
-    def _paths(self, entry: Entry, known: dict[Kind, str | None], listed: str | None) -> Tree:
+    def _paths(self, entry: Entry, known: Mapping[Kind, str | None], listed: str | None) -> Tree:
         kind, verbs = entry.kind, entry.verbs
         collection = kind.path("{namespace}")
         item = kind.path("{namespace}", "{name}")

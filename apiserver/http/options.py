@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from apiserver.http import protobuf
 from apiserver.http.asgi import Request, flag
 from apiserver.http.negotiation import JSON, YAML, media_type
 from apiserver.registry.options import META_GROUP, ListOptions
 from apiserver.request import DeleteOptions, WriteOptions
 from navarch.api.errors import BadRequest, UnsupportedMediaType, forbidden, invalid, not_supported, resource_invalid
+from navarch.api.kinds import Kind
+from navarch.api.schema import Node, schema_of
 from navarch.api.selectors import ALL_FIELDS, EVERYTHING, SelectorError, parse_field_selector, parse_label_selector
 from navarch.api.serialization import DecodeError, decode_object, decode_yaml_documents, go_type, json_duplicates
+from navarch.api.types import meta_v1
 
 Query = Mapping[str, str]
 IGNORE, WARN, STRICT = "Ignore", "Warn", "Strict"
 _DEFAULT_LIST = ListOptions()
 MANAGER_LIMIT = 128
+
+
+BODY_TYPES = (JSON, YAML, protobuf.MEDIA_TYPE)
+_DELETE_SCHEMA = schema_of(meta_v1.DeleteOptions)
+
+
+def unknown_format(accepted: Sequence[str]) -> UnsupportedMediaType:
+    listed = ", ".join(accepted)
+    return UnsupportedMediaType(
+        f"the body of the request was in an unknown format - accepted media types include: {listed}"
+    )
 
 
 class Body(NamedTuple):
@@ -90,16 +105,19 @@ def is_dry_run(values: list[str] | None, kind: str) -> bool:
     return any(values or ())
 
 
-async def body_of(request: Request, check_duplicates: bool) -> Body:
-    """The object in the request's body, JSON or YAML. Raises UnsupportedMediaType, BadRequest, RequestEntityTooLarge."""
+async def body_of(request: Request, check_duplicates: bool, kind_of_body: Kind, schema: Node) -> Body:
+    """The object in the body: JSON, YAML or protobuf.
+
+    Raises UnsupportedMediaType, BadRequest, RequestEntityTooLarge.
+    """
     kind = media_type(request.header(b"content-type")) or JSON
-    if kind not in (JSON, YAML):
-        raise UnsupportedMediaType(
-            f"the body of the request was in an unknown format - accepted media types include: {JSON}, {YAML}"
-        )
+    if kind not in BODY_TYPES:
+        raise unknown_format(BODY_TYPES)
     data = await request.body()
     if kind == YAML:
         return yaml_body(data)
+    if kind == protobuf.MEDIA_TYPE:
+        return Body(protobuf.decode(data, protobuf.type_name(kind_of_body), schema), [])
     tree = decode_object(data)
     return Body(tree, json_duplicates(data, tree) if check_duplicates else [])
 
@@ -122,12 +140,13 @@ async def delete_options(request: Request) -> DeleteOptions:
     query = request.query
     if data.strip():
         kind = media_type(request.header(b"content-type")) or JSON
-        if kind not in (JSON, YAML, "application/x-www-form-urlencoded"):
-            raise UnsupportedMediaType(
-                f"the body of the request was in an unknown format - accepted media types include: {JSON}, {YAML}"
-            )
-        tree = yaml_body(data).tree if kind == YAML else decode_object(data)
-        if tree.get("kind", "DeleteOptions") != "DeleteOptions":
+        if kind == protobuf.MEDIA_TYPE:
+            tree = protobuf.decode(data, protobuf.DELETE_OPTIONS, _DELETE_SCHEMA)
+        elif kind not in (*BODY_TYPES, "application/x-www-form-urlencoded"):
+            raise unknown_format(BODY_TYPES)
+        else:
+            tree = yaml_body(data).tree if kind == YAML else decode_object(data)
+        if (tree.get("kind") or "DeleteOptions") != "DeleteOptions":
             raise BadRequest(f"unable to decode the body as DeleteOptions: it is a {tree.get('kind')}")
     else:
         tree = {}

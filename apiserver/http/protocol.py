@@ -40,7 +40,7 @@ class Protocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         if self._peer is not None:
-            self.scope[PEER] = self._peer  # type: ignore[typeddict-unknown-key]
+            self.scope[PEER] = self._peer  # type: ignore[literal-required]
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
@@ -49,7 +49,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     async def run_asgi(self) -> None:
         peer = peer_certificate(self.transport)
         if peer is not None:
-            self.scope[PEER] = peer  # type: ignore[typeddict-unknown-key]
+            self.scope[PEER] = peer  # type: ignore[literal-required]
         await super().run_asgi()
 
 
@@ -79,7 +79,7 @@ class Listener:
             if port == 0 and bound:
                 port = bound[0][1]
             server = await loop.create_server(
-                lambda: Protocol(self.config, self.state, {}),  # type: ignore[arg-type]
+                lambda: Protocol(self.config, self.state, {}),
                 host, port, ssl=self.tls, backlog=1024, reuse_address=True,
                 ssl_handshake_timeout=20 if self.tls else None,
             )  # fmt: skip

@@ -12,7 +12,8 @@ from apiserver.http.asgi import Request, warning_headers
 from apiserver.http.negotiation import PLAIN, Accept, accept, media_type
 from apiserver.registry.endpoints import Endpoint, EndpointKey
 from apiserver.registry.patches import APPLY_PATCH, JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, Patch, supported
-from apiserver.registry.resource import Resource
+from apiserver.registry.resource import SCALE_SCHEMA, Resource
+from apiserver.registry.scale import SCALE
 from apiserver.request import Context, RequestInfo, WriteOptions
 from navarch.api import pruning
 from navarch.api.errors import BadRequest, MethodNotAllowed, NotFound, StatusError, UnsupportedMediaType
@@ -127,7 +128,7 @@ class ResourceHandler:
     async def _create(self, request: Request, context: Context, resource: Resource, namespace: str) -> None:
         wanted = accept(request.header(b"accept"))
         options = opts.write_options(request, "CreateOptions")
-        body = await opts.body_of(request, options.field_validation != opts.IGNORE)
+        body = await opts.body_of(request, options.field_validation != opts.IGNORE, resource.kind, resource.schema)
         result = await resource.create(context, namespace, body.tree, options, body.duplicates)
         await self._reply(request, context, resource, 201, result.data, wanted)
 
@@ -136,7 +137,7 @@ class ResourceHandler:
     ) -> None:
         wanted = accept(request.header(b"accept"))
         options = opts.write_options(request, "UpdateOptions")
-        body = await opts.body_of(request, options.field_validation != opts.IGNORE)
+        body = await opts.body_of(request, options.field_validation != opts.IGNORE, resource.kind, resource.schema)
         result = await resource.update(
             context, namespace, context.info.name, body.tree, options, subresource=subresource, duplicates=body.duplicates
         )
@@ -154,10 +155,7 @@ class ResourceHandler:
         kind = media_type(request.header(b"content-type"))
         known = supported(resource.strategy.strategic_patch)
         if kind not in known:
-            listed = ", ".join(known)
-            raise UnsupportedMediaType(
-                f"the body of the request was in an unknown format - accepted media types include: {listed}"
-            )
+            raise opts.unknown_format(known)
         options = opts.write_options(request, "PatchOptions", kind == APPLY_PATCH)
         data = await request.body()
         if kind == APPLY_PATCH:
@@ -203,7 +201,7 @@ class ResourceHandler:
                 return await resource.get_scale(namespace, name)
             case "update":
                 options = opts.write_options(request, "UpdateOptions")
-                body = await opts.body_of(request, False)
+                body = await opts.body_of(request, False, SCALE, SCALE_SCHEMA)
                 return await resource.update_scale(context, namespace, name, body.tree, options)
             case "patch":
                 patch, options = await self._read_patch(request, resource)
@@ -217,7 +215,8 @@ class ResourceHandler:
         tree: dict[str, Any] = {}
         if info.verb in ("create", "update"):
             options = opts.write_options(request, "CreateOptions")
-            body = await opts.body_of(request, options.field_validation != opts.IGNORE)
+            schema = schema_of(endpoint.kind.type)
+            body = await opts.body_of(request, options.field_validation != opts.IGNORE, endpoint.kind, schema)
             tree = conform_endpoint(endpoint.kind, context, body, options)
         elif info.verb == "patch":
             raise UnsupportedMediaType("patches are not supported here")
@@ -235,8 +234,8 @@ def endpoint_version(endpoint: Endpoint, resource: Resource | None) -> str:
 def conform_endpoint(kind: Kind, context: Context, body: opts.Body, options: WriteOptions) -> dict[str, Any]:
     """Brings the body of an endpoint in order by the schema of its kind. Raises BadRequest."""
     tree = body.tree
-    tree.setdefault("apiVersion", kind.api_version)
-    tree.setdefault("kind", kind.kind)
+    tree["apiVersion"] = tree.get("apiVersion") or kind.api_version
+    tree["kind"] = tree.get("kind") or kind.kind
     if (tree["apiVersion"], tree["kind"]) != (kind.api_version, kind.kind):
         raise BadRequest(
             f"the API version in the data ({tree['apiVersion']}, Kind={tree['kind']}) does not match the expected "

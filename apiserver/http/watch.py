@@ -11,7 +11,7 @@ from apiserver.cache.cache import Watcher
 from apiserver.cache.history import BOOKMARK, Event
 from apiserver.http import shapes
 from apiserver.http.asgi import Request
-from apiserver.http.negotiation import Accept
+from apiserver.http.negotiation import META_GROUP, Accept
 from apiserver.registry.options import ListOptions
 from apiserver.registry.resource import Resource
 from navarch.api.errors import Expired
@@ -96,7 +96,7 @@ def framer(world: World, resource: Resource, accept: Accept, include: str) -> Ca
 
     def as_partial(event: Event) -> bytes:
         if event.entry is None:
-            return line(event, bookmark("PartialObjectMetadata", f"{shapes.META_GROUP}/v1", event))
+            return line(event, bookmark("PartialObjectMetadata", f"{META_GROUP}/v1", event))
         return line(event, shapes.partial(orjson.loads(resource.render(event.entry))))
 
     if accept.shape == "Table":

@@ -34,7 +34,7 @@ from navarch.api.times import format_time
 from navarch.api.types import autoscaling_v1
 
 _HEAD = ("apiVersion", "kind", "metadata")
-_SCALE_SCHEMA = schema_of(autoscaling_v1.Scale)
+SCALE_SCHEMA = schema_of(autoscaling_v1.Scale)
 
 
 class Resource(Deletes):
@@ -130,13 +130,13 @@ class Resource(Deletes):
         """PATCH of a Scale, by any patch type."""
 
         def change(old: Tree) -> Tree:
-            return scale.set_scale(old, self._scale(patch.apply(scale.scale_of(old), _SCALE_SCHEMA)))
+            return scale.set_scale(old, self._scale(patch.apply(scale.scale_of(old), SCALE_SCHEMA)))
 
         return await self._scaled(context, namespace, name, change, options)
 
     def _scale(self, tree: Mapping[str, Any]) -> Tree:
         body: Tree = orjson.loads(orjson.dumps(tree))
-        pruning.prepare(body, _SCALE_SCHEMA).raise_types("Scale", "v1")
+        pruning.prepare(body, SCALE_SCHEMA).raise_types("Scale", "v1")
         return body
 
     async def _scaled(self, context: Context, namespace: str, name: str, change: Any, options: WriteOptions) -> bytes:

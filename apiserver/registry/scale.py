@@ -31,7 +31,7 @@ def scale_of(obj: Tree) -> Tree:
 
 def set_scale(obj: Tree, scale: Tree) -> Tree:
     """The object with the replicas of a Scale. Raises BadRequest, Invalid."""
-    version, kind = scale.get("apiVersion", SCALE.api_version), scale.get("kind", SCALE.kind)
+    version, kind = scale.get("apiVersion") or SCALE.api_version, scale.get("kind") or SCALE.kind
     if (version, kind) != (SCALE.api_version, SCALE.kind):
         raise BadRequest(f"wrong object passed to Scale update: {version}, Kind={kind}")
     replicas = (scale.get("spec") or {}).get("replicas") or 0

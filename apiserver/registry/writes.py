@@ -237,7 +237,8 @@ class Writes(Reads):
         ``change`` is trusted. ``admit`` False leaves out admission. Raises NotFound and what ``change`` raises.
         """
         attempt = _Attempt(context, namespace, name, change, options, subresource, operation, admit)
-        return await self.with_stored(namespace, name, lambda stored: self._change(attempt, stored))
+        result: Result = await self.with_stored(namespace, name, lambda stored: self._change(attempt, stored))
+        return result
 
     async def with_stored(self, namespace: str, name: str, act: Callable[[Stored], Any]) -> Any:
         """Awaits ``act`` on the stored object until its answer is true of what the store has; see the module."""
