@@ -24,7 +24,7 @@ from apiserver.registry.endpoints import Endpoint, EndpointKey
 from apiserver.registry.reads import Parts, extract
 from apiserver.registry.resource import Resource
 from apiserver.registry.strategy import Strategy
-from apiserver.request import ANONYMOUS, LOOPBACK, Context, RequestInfo, User
+from apiserver.request import LOOPBACK, Context, RequestInfo, User
 from apiserver.storage.store import Store, StoreUnavailable
 from navarch.world import World
 
@@ -32,8 +32,8 @@ log = logging.getLogger(__name__)
 
 
 class Authenticator(Protocol):
-    def authenticate(self, scope: Mapping[str, Any]) -> User:
-        """The user of a request; anonymous without credentials. Raises Unauthorized for credentials that are no good."""
+    async def authenticate(self, scope: Mapping[str, Any]) -> User | None:
+        """The user of a request; None without credentials. Raises Unauthorized for credentials that are no good."""
         ...
 
 
@@ -53,8 +53,8 @@ class AllowAll:
 class NoCredentials:
     """The authenticator of a server without one: only in-process callers, who bring their user along."""
 
-    def authenticate(self, scope: Mapping[str, Any]) -> User:
-        return ANONYMOUS
+    async def authenticate(self, scope: Mapping[str, Any]) -> User | None:
+        return None
 
 
 Hook = Callable[["APIServer"], Awaitable[None]]

@@ -100,7 +100,7 @@ class Dispatcher:
         server = self.server
         user: User | None = request.scope.get("navarch.user")
         if user is None:
-            user = server.authenticator.authenticate(request.scope)
+            user = await server.authenticator.authenticate(request.scope) or ANONYMOUS
         if request.header(b"impersonate-user"):
             user = await self._impersonate(request, user)
         if not info.is_resource and info.path in PUBLIC:
