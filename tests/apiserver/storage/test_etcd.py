@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,12 +38,13 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 def count_reads(store: EtcdStore) -> list[None]:
-    """Grows by one with every range that the store asks etcd for."""
+    """Grows by one with every revision that the store asks etcd for."""
     reads: list[None] = []
     ask = store._connection.range
 
-    async def counted(request: object) -> object:
-        reads.append(None)
+    async def counted(request: Any) -> Any:
+        if request.count_only:
+            reads.append(None)
         return await ask(request)
 
     store._connection.range = counted  # type: ignore[method-assign]
