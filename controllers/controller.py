@@ -50,6 +50,7 @@ class Context:
         self.client, self.world, self.config, self.informers = client, world, config, informers
         self.metrics = Metrics()
         self.recorders: dict[str, EventRecorder] = {}
+        self.structs: dict[type[Struct], None] = {}  # kinds of which somebody holds all objects
 
     def recorder(self, component: str) -> EventRecorder:
         """Tells events in the name of ``component``; run by the manager."""
@@ -76,6 +77,7 @@ class Controller:
 
     def informer(self, struct: type[S], indexers: Mapping[str, Index[S]] | None = None) -> Informer[S]:
         """The shared informer of a kind; the controller starts working only when it has synced."""
+        self.context.structs[struct] = None
         informer = self.context.informers.informer(struct, indexers=indexers)
         if informer not in self._informers:
             self._informers.append(informer)

@@ -10,6 +10,8 @@ from controllers.controller import Context, Controller
 from controllers.deployment.controller import DeploymentController
 from controllers.endpoints.endpoints import EndpointsController
 from controllers.endpoints.endpointslice import EndpointSliceController
+from controllers.garbage.collector import GarbageCollector
+from controllers.namespace import NamespaceController
 from controllers.nodes.eviction import TaintEvictionController
 from controllers.nodes.ipam import NodeIPAMController
 from controllers.nodes.lifecycle import NodeLifecycleController
@@ -62,6 +64,7 @@ class Manager:
         out: dict[str, Factory] = {
             c.name: c
             for c in (
+                NamespaceController,
                 ServiceAccountController,
                 NodeIPAMController,
                 NodeLifecycleController,
@@ -77,6 +80,8 @@ class Manager:
             out[RootCAController.name] = _root_ca(self.root_ca)
         if not self.config.allocate_node_cidrs:
             del out[NodeIPAMController.name]
+        if self.config.enable_garbage_collector:
+            out[GarbageCollector.name] = GarbageCollector  # last: it shares the informers of the others
         return out
 
     async def run(self) -> None:

@@ -76,7 +76,7 @@ def test_slices_follow_pods(rounds: list[dict[int, tuple[bool, int]]]) -> None:
         assert server.slices and all(len(s.endpoints) <= 8 for s in server.slices.values())
         for s in server.slices.values():
             for e in s.endpoints:
-                ready, port = wanted[int((e.target_ref.name if e.target_ref else "")[1:])]
+                ready, port = wanted[int(str(e.target_ref and e.target_ref.name)[1:])]
                 assert (s.ports or [])[0].port == port
                 assert e.conditions is not None and e.conditions.ready is ready
 
@@ -104,7 +104,7 @@ def test_what_a_slice_says() -> None:
         "kubernetes.io/service-name": "web",
         "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io",
     }
-    (owner,) = s.metadata.owner_references or ()
+    (owner,) = s.metadata.owner_references or []
     assert (owner.kind, owner.uid, owner.controller) == ("Service", "svc", True)
     assert s.metadata.generate_name == "web-" and s.address_type == "IPv4"
     assert s.ports == [discovery_v1.EndpointPort(name="http", port=8080, protocol="TCP")]

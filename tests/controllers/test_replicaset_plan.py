@@ -108,7 +108,7 @@ def test_status() -> None:
 def test_failure_condition_comes_and_goes() -> None:
     rs = replica_set(2)
     rs.status, _ = planning.report(rs, [], RuntimeError("quota"), NOW)
-    (condition,) = rs.status.conditions or ()
+    (condition,) = rs.status.conditions or []
     assert (condition.type, condition.reason, condition.message) == ("ReplicaFailure", "FailedCreate", "quota")
     rs.status, _ = planning.report(rs, [], None, NOW)
     assert rs.status.conditions is None
