@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 
+from apiserver.assembly import assemble
 from apiserver.config import Config as ServerConfig
-from apiserver.registry.catalog import CatalogConfig, catalog
-from apiserver.registry.namespacefinalize import namespace_endpoints
-from apiserver.registry.podendpoints import pod_endpoints
-from apiserver.request import LOOPBACK
+from apiserver.request import LOOPBACK, User
 from apiserver.server import APIServer
 from apiserver.storage.memory import MemoryStore
 from controllers.config import Config
@@ -19,7 +18,7 @@ from controllers.manager import Manager
 from navarch.api.conditions import get_condition, set_condition
 from navarch.api.errors import Conflict, NotFound
 from navarch.api.pods import is_terminal
-from navarch.api.times import format_micro, format_time
+from navarch.api.times import format_micro, format_time, parse_time
 from navarch.api.types import apps_v1, coordination_v1, core_v1, meta_v1
 from navarch.client.client import Client
 from navarch.client.informer import Informer
@@ -28,6 +27,7 @@ from navarch.client.transport import InProcessTransport
 from navarch.virtual import SimulatedWorld
 
 T = TypeVar("T")
+MANAGER = User("system:kube-controller-manager", ("system:authenticated",))
 LEASES = "kube-node-lease"
 
 
@@ -120,8 +120,6 @@ class Nodes:
         if is_terminal(pod) or pod.status.phase == "Running":
             return None
         made = pod.metadata.creation_timestamp or ""
-        from navarch.api.times import parse_time
-
         left = parse_time(made) + self.delay - self.world.now()
         if left > 0:
             return left
@@ -148,6 +146,11 @@ class Cluster:
             assert self.world.monotonic() < end, f"not within {timeout} s: {await self.dump()}"
             await self.world.sleep(0.5)
         return found
+
+    async def furnished(self) -> bool:
+        """Pods can be made: their service account is there."""
+        accounts = (await self.client[core_v1.ServiceAccount].list("default")).items
+        return bool(accounts)
 
     async def dump(self) -> str:
         pods = (await self.client[core_v1.Pod].list()).items
@@ -181,28 +184,22 @@ def run_cluster(
 
     async def main() -> None:
         store = MemoryStore()
-        endpoints: dict[Any, Any] = {**pod_endpoints(), **namespace_endpoints()}
-        kinds = catalog(world, store, CatalogConfig())
-        server = APIServer(world, store, ServerConfig(), strategies=kinds, endpoints=endpoints)
+        server = assemble(world, store, ServerConfig())
 
-        def client(name: str) -> Client:
-            return Client(InProcessTransport(server.app, LOOPBACK), world, name)
+        def client(name: str, user: User = LOOPBACK) -> Client:
+            return Client(InProcessTransport(server.app, user), world, name)
 
         config = Config().with_settings(settings)
-        manager = Manager(client("kube-controller-manager"), world, config, root_ca="PEM")
+        manager = Manager(client("kube-controller-manager", MANAGER), world, config, root_ca="PEM")
         cluster = Cluster(world, server, manager, Nodes(client("kubelet"), nodes))
+        ready = asyncio.Event()
         async with world.task_group() as group:
-            group.start(server.run(listen=False))
-            await server.cache.wait_ready()
-            for name in ("default", "kube-system", LEASES):
-                meta = meta_v1.ObjectMeta(name=name)
-                try:
-                    await cluster.client[core_v1.Namespace].create(core_v1.Namespace(metadata=meta))
-                except Exception as error:
-                    assert "already exists" in str(error), error
+            group.start(server.run(lambda bound: ready.set(), listen=False))
+            await ready.wait()
             await cluster.nodes.register()
             group.start(cluster.nodes.run())
             group.start(manager.run())
+            await cluster.until(cluster.furnished)
             await test(cluster)
             group.cancel()
 
