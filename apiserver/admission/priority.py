@@ -73,6 +73,7 @@ class Priority(BasePlugin):
         obj = attributes.obj
         if attributes.kind.resource != "priorityclasses" or obj is None or not obj.get("globalDefault"):
             return
+        await self.cache.current()
         default = self._default()
         if default is not None and default["metadata"]["name"] != attributes.name:
             other = default["metadata"]["name"]
