@@ -66,7 +66,7 @@ class Cache:
     """See the module. ``resources``: for each key prefix how to read what is indexed; ``indexes``: for a prefix the
     selectable field that gets an index (pods: spec.nodeName).
 
-    ``history_seconds``, ``history_least``, ``history_most``: how long a watch can start in the past (see History).
+    ``history_seconds``, ``history_least``, ``history_bytes``: how long a watch can start in the past (see History).
     ``buffer``: events that may wait for a watcher before it is dropped. ``wait_seconds``: how long :meth:`current`
     waits. ``bookmark_seconds``: how often watchers that want bookmarks get one. ``replay``:
     revisions of history that are taken from the store at the start.
@@ -81,14 +81,14 @@ class Cache:
         indexes: Mapping[str, str] | None = None,
         history_seconds: float = 75.0,
         history_least: int = 1000,
-        history_most: int = 100_000,
+        history_bytes: int = 64 << 20,
         buffer: int = 20_000,
         wait_seconds: float = 3.0,
         bookmark_seconds: float = 60.0,
         replay: int = 1000,
     ) -> None:
         self._world, self._store = world, store
-        self._history_seconds, self._history_least, self._history_most = history_seconds, history_least, history_most
+        self._history_seconds, self._history_least, self._history_bytes = history_seconds, history_least, history_bytes
         self._buffer, self._wait_seconds, self._bookmark_seconds = buffer, wait_seconds, bookmark_seconds
         self._replay = replay
         self._resources: dict[str, _Resource] = {}
@@ -128,7 +128,6 @@ class Cache:
         if prefix in self._resources:
             return
         objects = Objects(prefix, extract, index)
-        objects.changed = self._revision
         resource = _Resource(objects, self._history(self._revision))
         self._resources[prefix] = resource
         mine = [key for key in self._rest if key.startswith(prefix)]
@@ -188,16 +187,22 @@ class Cache:
         """Entries in key order. ``start_after`` is an Entry.key; ``limit`` 0 means all."""
         objects = self._resources[prefix].objects
         found = objects.select(namespace, labels, fields, start_after)
-        if not limit:
-            return Listing(list(found), self._revision)
-        return self._page(objects, found, namespace, limit)
+        return self._page(objects, found, self._revision, namespace, limit)
 
-    def _page(self, objects: Objects, found: Iterator[Entry], namespace: str | None, limit: int) -> Listing:
-        entries = list(islice(found, limit + 1))
-        if len(entries) <= limit:
-            return Listing(entries, self._revision)
+    def _page(
+        self,
+        objects: Objects,
+        found: Iterator[Entry],
+        revision: int,
+        namespace: str | None,
+        limit: int,
+        past: Mapping[str, Entry | None] | None = None,
+    ) -> Listing:
+        entries = list(islice(found, limit + 1 if limit else None))
+        if not limit or len(entries) <= limit:
+            return Listing(entries, revision)
         del entries[limit:]
-        return Listing(entries, self._revision, True, objects.count_after(namespace, entries[-1].key))
+        return Listing(entries, revision, True, objects.count_after(namespace, entries[-1].key, past))
 
     async def list_at(
         self,
@@ -210,27 +215,44 @@ class Cache:
         start_after: str = "",
         limit: int = 0,
     ) -> Listing:
-        """Like :meth:`list`, exactly at ``revision``: from here if nothing changed since, else from the store.
+        """Like :meth:`list`, exactly at ``revision``: from here if the history goes back so far, else from the store.
 
         Raises Compacted, FutureRevision.
         """
         if revision > self._revision:
             await self.current(revision)
-        objects = self._resources[prefix].objects
-        if objects.changed <= revision:
-            return self.list(
-                prefix, namespace, labels=labels, fields=fields, start_after=start_after, limit=limit
-            )._replace(revision=revision)
+        resource = self._resources[prefix]
+        objects = resource.objects
+        if revision >= resource.history.floor:
+            past = resource.history.before(revision)
+            if past:
+                found = objects.select_past(past, namespace, labels, fields, start_after)
+            else:
+                found = objects.select(namespace, labels, fields, start_after)
+            return self._page(objects, found, revision, namespace, limit, past)
+        return await self._list_stored(objects, revision, namespace, labels, fields, start_after, limit)
+
+    async def _list_stored(
+        self,
+        objects: Objects,
+        revision: int,
+        namespace: str | None,
+        labels: Selector | None,
+        fields: Selector | None,
+        start_after: str,
+        limit: int,
+    ) -> Listing:
+        prefix = objects.prefix
         under = f"{prefix}{namespace}/" if namespace else prefix
         after = prefix + start_after if start_after else ""
-        past = Objects(prefix, objects.extract)
+        stored = Objects(prefix, objects.extract)
         entries: list[Entry] = []
         size = limit and max(limit + 1, 500 if labels or fields else 0)
         while True:
             page = await self._store.list(under, start_after=after, revision=revision, limit=size)
             for item in page.items:
-                past.put(past.entry(item.key[len(prefix) :], item.value, item.revision, item.created))
-            entries += past.select(None, labels, fields, after[len(prefix) :])
+                stored.put(stored.entry(item.key[len(prefix) :], item.value, item.revision, item.created))
+            entries += stored.select(None, labels, fields, after[len(prefix) :])
             if not page.more or len(entries) > limit > 0:
                 break
             after = page.items[-1].key
@@ -315,7 +337,6 @@ class Cache:
         old, self._resources, self._rest = self._resources, {}, {}
         for prefix, resource in old.items():
             objects = Objects(prefix, resource.objects.extract, resource.objects.index)
-            objects.changed = revision
             self._resources[prefix] = _Resource(objects, self._history(revision))
         for item in items:
             found = self._resource(item.key)
@@ -348,7 +369,7 @@ class Cache:
         key = event.key[len(objects.prefix) :]
         new: Entry | None = None
         if event.value is None:
-            old = objects.remove(key, event.revision)
+            old = objects.remove(key)
             if old is None:
                 return
         else:
@@ -371,13 +392,11 @@ class Cache:
     def _set(self, resource: _Resource, item: KeyValue) -> bool:
         """Takes an object as it lies in the store; False if it is none."""
         objects = resource.objects
-        changed = objects.changed
         try:
             objects.put(objects.entry(item.key[len(objects.prefix) :], item.value, item.revision, item.created))
         except ValueError as error:
             log.error("%s is no object: %s", item.key, error)
             return False
-        objects.changed = changed
         return True
 
     def _resource(self, key: str) -> _Resource | None:
@@ -391,7 +410,7 @@ class Cache:
         return None
 
     def _history(self, floor: int) -> History:
-        return History(floor, seconds=self._history_seconds, least=self._history_least, most=self._history_most)
+        return History(floor, seconds=self._history_seconds, least=self._history_least, most_bytes=self._history_bytes)
 
     # Progress
 

@@ -53,6 +53,17 @@ class Change:
         self._modified: Event | None = None
         self._deleted: Event | None = None
 
+    @property
+    def key(self) -> str:
+        some = self.new or self.old
+        assert some is not None
+        return some.key
+
+    @property
+    def size(self) -> int:
+        """Bytes that the history holds because of it, about: the old state, which nobody else needs."""
+        return len(self.old.data) if self.old is not None else 200
+
     def seen(self, before: bool, after: bool) -> Event | None:
         """The event for a watcher that selected the object ``before`` and selects it ``after`` the change."""
         if after:
@@ -74,12 +85,14 @@ class Change:
 class History:
     """The changes of one resource above revision ``floor``, in order; none is missing.
 
-    A change stays for ``seconds``, and longer while it is among the newest ``least``; never more than ``most`` stay.
+    A change stays for ``seconds``, and longer while it is among the newest ``least``; but never more stay than
+    ``most_bytes`` of objects.
     """
 
-    def __init__(self, floor: int, *, seconds: float, least: int, most: int) -> None:
+    def __init__(self, floor: int, *, seconds: float, least: int, most_bytes: int) -> None:
         self.floor = floor
-        self._seconds, self._least, self._most = seconds, least, most
+        self._seconds, self._least, self._most_bytes = seconds, least, most_bytes
+        self._bytes = 0
         self._changes: deque[Change] = deque()
 
     def __len__(self) -> int:
@@ -87,13 +100,23 @@ class History:
 
     def add(self, change: Change) -> None:
         self._changes.append(change)
+        self._bytes += change.size
         self.prune(change.time)
 
     def prune(self, now: float) -> None:
         """Drops what is too old or too much."""
-        changes = self._changes
-        while len(changes) > self._most or (len(changes) > self._least and changes[0].time < now - self._seconds):
-            self.floor = changes.popleft().revision
+        changes, oldest = self._changes, now - self._seconds
+        while self._bytes > self._most_bytes or (len(changes) > self._least and changes[0].time < oldest):
+            change = changes.popleft()
+            self._bytes -= change.size
+            self.floor = change.revision
+
+    def before(self, revision: int) -> dict[str, Entry | None]:
+        """What has changed after ``revision``, which must not be below the floor: key -> its state at ``revision``."""
+        past: dict[str, Entry | None] = {}
+        for change in self.after(revision):
+            past.setdefault(change.key, change.old)
+        return past
 
     def after(self, revision: int) -> Iterator[Change]:
         """Changes above ``revision``, which must not be below the floor."""

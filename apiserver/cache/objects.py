@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import heapq
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -117,7 +118,6 @@ class Objects:
     def __init__(self, prefix: str, extract: Extract, index: str = "") -> None:
         self.prefix = prefix
         self.index = index
-        self.changed = 0  # revision of the last change, or of the load
         self.extract = extract
         self._entries: SortedDict = SortedDict()  # key -> Entry
         self._indexed: dict[str, SortedDict] = {}  # value of the indexed field -> key -> Entry
@@ -137,7 +137,6 @@ class Objects:
         """Takes the new state of an object; returns the old one."""
         old: Entry | None = self._entries.get(entry.key)
         self._entries[entry.key] = entry
-        self.changed = entry.revision
         if self.index:
             value = entry.fields.get(self.index, "")
             if old is not None and (was := old.fields.get(self.index, "")) != value:
@@ -148,9 +147,8 @@ class Objects:
             keys[entry.key] = entry
         return old
 
-    def remove(self, key: str, revision: int) -> Entry | None:
-        """Forgets an object that was deleted at ``revision``; returns its last state."""
-        self.changed = revision
+    def remove(self, key: str) -> Entry | None:
+        """Forgets an object that was deleted; returns its last state."""
         old: Entry | None = self._entries.pop(key, None)
         if old is not None and self.index:
             self._unindex(old.fields.get(self.index, ""), key)
@@ -174,26 +172,48 @@ class Objects:
         name = name or required_value(fields, "metadata.name")
         namespace = namespace or required_value(fields, "metadata.namespace")
         value = required_value(fields, self.index)
-        found: Iterator[Entry] | Sequence[Entry]
         one = self._entries.get(f"{namespace}/{name}" if namespace else name) if name else None
+        found: Iterable[Entry]
         if name and (namespace or one is not None):
             found = [one] if one is not None and one.key > start_after else []
         else:
             found = _range(self._entries if value is None else self._indexed.get(value), namespace, start_after)
             if name:
                 found = (entry for entry in found if entry.name == name)
-        if labels is not None and not labels.empty:
-            found = (entry for entry in found if labels.matches(entry.labels))
-        if fields is not None and not fields.empty:
-            found = (entry for entry in found if fields.matches(field_values(entry)))
-        return iter(found)
+        return _matching(found, labels, fields)
 
-    def count_after(self, namespace: str | None, start_after: str) -> int:
-        """How many objects lie behind ``start_after``, selectors aside."""
-        low = max(f"{namespace}/" if namespace else "", start_after)
+    def select_past(
+        self,
+        past: Mapping[str, Entry | None],
+        namespace: str | None = None,
+        labels: Selector | None = None,
+        fields: Selector | None = None,
+        start_after: str = "",
+    ) -> Iterator[Entry]:
+        """As :meth:`select`, where ``past`` tells how those keys were that have changed since."""
+        low = f"{namespace}/" if namespace else ""
+        gone = sorted(key for key, entry in past.items() if entry and key > start_after and key.startswith(low))
+        now = (entry for entry in _range(self._entries, namespace, start_after) if entry.key not in past)
+        old = (entry for key in gone if (entry := past[key]) is not None)
+        return _matching(heapq.merge(now, old, key=lambda entry: entry.key), labels, fields)
+
+    def count_after(self, namespace: str | None, key: str, past: Mapping[str, Entry | None] | None = None) -> int:
+        """How many objects lie behind ``key``, selectors aside; with ``past`` how many did."""
+        low = f"{namespace}/" if namespace else ""
         end = self._entries.bisect_left(f"{namespace}0") if namespace else len(self._entries)
-        at: int = self._entries.bisect_right(low)
-        return max(0, int(end) - at)
+        count = max(0, int(end) - int(self._entries.bisect_right(max(low, key))))
+        for changed, entry in (past or {}).items():
+            if changed > key and changed.startswith(low):
+                count += (entry is not None) - (changed in self._entries)
+        return count
+
+
+def _matching(found: Iterable[Entry], labels: Selector | None, fields: Selector | None) -> Iterator[Entry]:
+    if labels is not None and not labels.empty:
+        found = (entry for entry in found if labels.matches(entry.labels))
+    if fields is not None and not fields.empty:
+        found = (entry for entry in found if fields.matches(field_values(entry)))
+    return iter(found)
 
 
 def _range(entries: SortedDict | None, namespace: str | None, start_after: str) -> Iterator[Entry]:

@@ -90,7 +90,8 @@ def test_encoding() -> None:
     assert decode(with_revision(encode({"kind": "X", "metadata": {}}), 3))["metadata"] == {"resourceVersion": "3"}
 
 
-def test_get_and_list() -> None:
+@pytest.mark.parametrize("history", [1000, 0])  # old lists come from the cache's history, or from the store
+def test_get_and_list(history: int) -> None:
     async def test(store: MemoryStore, cache: Cache) -> None:
         for name, namespace, node in [("a", "x", "n1"), ("b", "x", "n2"), ("b", "x-y", "n1"), ("c", "y", "")]:
             revision = await put(store, pod(name, namespace, node, app=name))
@@ -125,7 +126,7 @@ def test_get_and_list() -> None:
         with pytest.raises(FutureRevision):
             await cache.current(revision + 100)
 
-    run(test, wait_seconds=0.05)
+    run(test, wait_seconds=0.05, history_least=history, history_seconds=1000 if history else 0)
 
 
 def test_watch_sees_selector_transitions() -> None:

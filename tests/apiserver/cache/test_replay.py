@@ -120,6 +120,15 @@ def test_list_and_watch_agree(steps: list[tuple[str, Any]]) -> None:
                 followers.append(Follower(watcher, {}, dict(known), revision))
                 found = await cache.list_at(PODS, revision)
                 assert {entry.key: entry.revision for entry in found.entries} == known
+                pages, after = [], ""
+                while True:
+                    page = await cache.list_at(PODS, revision, "a", start_after=after, limit=1)
+                    pages += page.entries
+                    if not page.more:
+                        break
+                    after = page.entries[-1].key
+                    assert page.remaining == sum(key > after for key in known if key.startswith("a/"))
+                assert [entry.key for entry in pages] == sorted(key for key in known if key.startswith("a/"))
             for follower in followers:
                 if follower.watcher.closed:
                     assert ("reload", None) in steps
