@@ -21,7 +21,7 @@ _UP = 1
 _UNIVERSE, _LINK = 0, 253
 _UNICAST, _UNREACHABLE = 1, 7
 _STATIC = 4
-_SEND_REDIRECTS, _RP_FILTER = 6, 8  # numbers of IPv4 settings of a link
+_SEND_REDIRECTS, _RP_FILTER, _ROUTE_LOCALNET = 6, 8, 26  # numbers of IPv4 settings of a link
 
 
 def _attribute(kind: int, data: bytes) -> bytes:
@@ -107,9 +107,9 @@ class Netlink:
         self._add(NEWLINK, 0, struct.pack("=BxHiII", 0, 0, index, _UP, _UP), f"link {index} up")
 
     def guard(self, index: int) -> None:
-        """Strict reverse path filtering and no redirects on a link: what files below /proc/sys would set, without
-        depending on the network namespace of the thread."""
-        settings = _u32(_RP_FILTER, 1) + _u32(_SEND_REDIRECTS, 0)
+        """Strict reverse path filtering, no redirects, and answers to 127.0.0.1 (host ports) on a link: what files
+        below /proc/sys would set, without depending on the network namespace of the thread."""
+        settings = _u32(_RP_FILTER, 1) + _u32(_SEND_REDIRECTS, 0) + _u32(_ROUTE_LOCALNET, 1)
         spec = _attribute(26, _attribute(socket.AF_INET, _attribute(1, settings)))
         self._add(NEWLINK, 0, struct.pack("=BxHiII", 0, 0, index, 0, 0) + spec, f"guard link {index}")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,5 +34,5 @@ def execute(
     bundle.mkdir(exist_ok=True)
     (bundle / "config.json").write_bytes(msgspec.json.encode(document))
     line = ["crun", f"--root={scratch / 'crun'}", "--cgroup-manager=disabled", "run", f"--bundle={bundle}"]
-    done = subprocess.run([*line, f"build-{secrets.token_hex(8)}"], stdin=subprocess.DEVNULL, stdout=2)
+    done = subprocess.run([*line, "build"], stdin=subprocess.DEVNULL, stdout=2)
     return done.returncode

@@ -18,6 +18,7 @@ import msgspec
 
 from nodeagent import linux
 from nodeagent.cgroups import Cgroups, Limits
+from nodeagent.hostports import HostPortError, HostPorts
 from nodeagent.images.store import ImageStore, Settings
 from nodeagent.network import NoAddress, PodNetwork
 from nodeagent.runtime import rootfs, sandboxes, security, spec
@@ -44,6 +45,7 @@ class Engine:
     ) -> None:
         self.directories, self.images, self.cgroups, self.network = directories, images, cgroups, network
         self.crun, self.owner, self.now, self.seccomp_directory = crun, owner, now, seccomp_directory
+        self.host_ports = HostPorts()
         self.swap_limit = cgroups.limits_swap()
         # Without CAP_SYS_RESOURCE nobody may lower the score.
         self._oom_floor = -1000
@@ -76,6 +78,8 @@ class Engine:
             )
             network = None if config.host_network else self.network
             sandboxes.create(directory, record.id, config, network, record.ip)
+            if record.ip:
+                self.host_ports.add(record.ip, config.port_mappings)
             if config.log_directory:
                 Path(config.log_directory).mkdir(parents=True, exist_ok=True)
             if config.share_process_namespace and not config.host_pid:
@@ -83,7 +87,7 @@ class Engine:
             record = msgspec.structs.replace(record, ready=True)
             save_sandbox(self.directories, record)
             return record
-        except (OSError, CommandFailed, ValueError, RuntimeError) as error:
+        except (OSError, CommandFailed, HostPortError, ValueError, RuntimeError) as error:
             self.remove_sandbox(self.stop_sandbox(record), last_of_pod=False)
             raise RuntimeError_("CreatePodSandboxError", str(error)) from error
 
@@ -135,6 +139,7 @@ class Engine:
             self.crun.delete(record.id)
         if not record.stopped:
             if record.ip:
+                self.host_ports.remove(record.ip, record.config.port_mappings)
                 self.network.detach(record.id, record.ip)
             sandboxes.destroy(self.directories.sandbox(record.id))
             record = msgspec.structs.replace(record, stopped=True, ready=False)

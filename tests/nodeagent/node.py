@@ -131,7 +131,7 @@ def throwaway_node() -> Iterator[Node]:
 
 def left_overs() -> list[str]:
     """What tests must not leave on the machine: cgroups, veths and mounts of ours."""
-    found = [str(path) for path in Path("/sys/fs/cgroup").glob("*/navarch-test-*")]
+    found = [str(path) for path in Path("/sys/fs/cgroup").glob(f"*/navarch-test-{os.getpid()}-*")]
     found += [name for name in os.listdir("/sys/class/net") if re.fullmatch("nv[0-9a-f]{12}", name)]
     with open("/proc/self/mounts") as file:
         found += [line.split()[1] for line in file if "/sandboxes/" in line or "/rootfs " in line]

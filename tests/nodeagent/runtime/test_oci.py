@@ -15,7 +15,7 @@ from navarch.api.types import core_v1
 from navarch.world import RealWorld
 from nodeagent.netlink import Netlink
 from nodeagent.runtime.oci import OciRuntime
-from nodeagent.runtime.runtime import Mount, Resources, RuntimeError_
+from nodeagent.runtime.runtime import Mount, PortMapping, Resources, RuntimeError_
 from tests.nodeagent.runtime import harness
 
 pytestmark = pytest.mark.node
@@ -108,6 +108,15 @@ def test_security_settings(image_root: Path, tmp_path: Path) -> None:
     harness.run(image_root, tmp_path, body)
 
 
+SERVE = "echo hi > /tmp/f; httpd -f -p 80 -h /tmp"
+
+
+def fetch(address: str, port: int) -> str:
+    """A script that gets what SERVE serves (and waits a second for it to begin)."""
+    ask = f"printf 'GET /f HTTP/1.0\\r\\n\\r\\n' | nc -w 5 {address} {port} 2>/dev/null | tail -n 1 | grep hi"
+    return f"for i in 1 2 3 4 5 6 7 8 9; do {ask} && exit 0; sleep 0.1; done; exit 1"
+
+
 def test_pod_network(image_root: Path, tmp_path: Path) -> None:
     async def body(oci: OciRuntime) -> None:
         one = await oci.run_sandbox(harness.sandbox_config("one", sysctls={"net.core.somaxconn": "77"}))
@@ -115,16 +124,13 @@ def test_pod_network(image_root: Path, tmp_path: Path) -> None:
         host = await oci.run_sandbox(harness.sandbox_config("host", host_network=True))
         ips = {sandbox.config.name: sandbox.ip for sandbox in await oci.list_sandboxes()}
         assert ips == {"one": "10.244.7.2", "two": "10.244.7.3", "host": ""}
-        server = await oci.create_container(
-            one, await harness.config(oci, "sh", "-c", "echo hi > /tmp/f; httpd -f -p 80 -h /tmp", name="web")
-        )
+        server = await oci.create_container(one, await harness.config(oci, "sh", "-c", SERVE))
         await oci.start_container(server)
         with Netlink() as netlink:  # pods see the node by an address, as it has one in a cluster
             netlink.set_up(netlink.index("lo"))
             netlink.add_address(netlink.index("lo"), "192.0.2.1", 32)
             netlink.commit()
-        ask = "printf 'GET /f HTTP/1.0\\r\\n\\r\\n' | nc -w 5 10.244.7.2 80 | tail -n 1 | grep hi"
-        get = f"for i in 1 2 3 4 5 6 7 8 9; do {ask} && exit 0; sleep 0.1; done; exit 1"
+        get = fetch("10.244.7.2", 80)
         for sandbox in (one, two, host):
             container, text = await harness.result(oci, sandbox, "sh", "-c", get, name="get")
             assert (container.exit_code, text) == (0, "hi\n")
@@ -140,6 +146,34 @@ def test_pod_network(image_root: Path, tmp_path: Path) -> None:
         await oci.remove_sandbox(one)
         three = await oci.run_sandbox(harness.sandbox_config("three"))
         assert next(s.ip for s in await oci.list_sandboxes() if s.id == three) == "10.244.7.4"  # not the freed one
+
+    harness.run(image_root, tmp_path, body)
+
+
+def test_host_ports(image_root: Path, tmp_path: Path) -> None:
+    async def body(oci: OciRuntime) -> None:
+        with Netlink() as netlink:
+            netlink.set_up(netlink.index("lo"))
+            netlink.add_address(netlink.index("lo"), "192.0.2.1", 32)
+            netlink.commit()
+        ports = (PortMapping(80, 8080), PortMapping(80, 8081, host_ip="192.0.2.1"))
+        web = await oci.run_sandbox(harness.sandbox_config("web", port_mappings=ports))
+        other = await oci.run_sandbox(harness.sandbox_config("other"))
+        host = await oci.run_sandbox(harness.sandbox_config("host", host_network=True))
+        server = await oci.create_container(web, await harness.config(oci, "sh", "-c", SERVE))
+        await oci.start_container(server)
+
+        async def ask(sandbox: str, address: str, port: int) -> bool:
+            script = fetch(address, port)
+            return (await harness.result(oci, sandbox, "sh", "-c", script, name="ask"))[0].exit_code == 0
+
+        for sandbox in (web, other, host):
+            assert await ask(sandbox, "192.0.2.1", 8080) and await ask(sandbox, "192.0.2.1", 8081)
+        assert await ask(host, "127.0.0.1", 8080) and not await ask(host, "127.0.0.1", 8081)
+        with pytest.raises(RuntimeError_, match="File exists"):
+            await oci.run_sandbox(harness.sandbox_config("second", port_mappings=ports))
+        await oci.remove_sandbox(web)
+        await oci.run_sandbox(harness.sandbox_config("third", port_mappings=ports))
 
     harness.run(image_root, tmp_path, body)
 
