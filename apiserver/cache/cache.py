@@ -376,7 +376,7 @@ class Cache:
             try:
                 new = objects.entry(key, event.value, event.revision, event.created)
             except ValueError as error:
-                log.error("%s is no object: %s", event.key, error)
+                log.error("%s", error)
                 return
             old = objects.put(new)
         change = Change(old, new, event.revision, now)
@@ -395,7 +395,7 @@ class Cache:
         try:
             objects.put(objects.entry(item.key[len(objects.prefix) :], item.value, item.revision, item.created))
         except ValueError as error:
-            log.error("%s is no object: %s", item.key, error)
+            log.error("%s", error)
             return False
         return True
 

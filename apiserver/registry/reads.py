@@ -44,7 +44,10 @@ class ListResult(NamedTuple):
 
 def extract(strategy: Strategy) -> Extract:
     """How the cache reads the labels and selectable fields of a kind."""
-    return extract_fields(strategy.fields) if strategy.selectable_fields else extract_metadata
+    if not strategy.selectable_fields:
+        return extract_metadata
+    converts = type(strategy).from_stored is not Strategy.from_stored
+    return extract_fields(strategy.fields, () if converts else strategy.selectable_fields)
 
 
 class Reads:

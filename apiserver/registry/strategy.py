@@ -110,7 +110,7 @@ class Strategy:
         return names.dns_subdomain(name.rstrip("-") if prefix else name)
 
     def fields(self, obj: Tree) -> dict[str, str]:
-        """Values of selectable_fields, "" when absent."""
+        """Values of selectable_fields, "" when absent. Looks at nothing else: the tree may hold only these paths."""
         return {}
 
     def cells(self, obj: Tree, now: float) -> list[Any]:

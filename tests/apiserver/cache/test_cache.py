@@ -206,6 +206,33 @@ def test_history_ends_and_slow_watchers_are_dropped() -> None:
     run(test, buffer=5, history_least=5, history_seconds=0)
 
 
+def test_extraction_of_parts() -> None:
+    def see(tree: dict[str, Any]) -> dict[str, str]:
+        assert set(tree) <= {"metadata", "spec", "source", "status"}
+        return {"tree": repr({key: value for key, value in tree.items() if key != "metadata"})}
+
+    extract = extract_fields(
+        see, ["spec.nodeName", "spec.absent", "source", "status.conditions.from", "nothing.at.all"]
+    )
+    tree = pod("a", node="n", app="x") | {"source": {"a": 1}, "status": None, "other": [1]}
+    found = extract(encode(tree))
+    assert found[:3] == ("default", "a", {"app": "x"}) and found.uid == "uid-a"
+    assert found.fields["tree"] == repr({"spec": {"nodeName": "n"}, "source": {"a": 1}, "status": None})
+
+
+def test_what_is_no_object_does_no_harm() -> None:
+    async def test(store: MemoryStore, cache: Cache) -> None:
+        for value in (b"{}", b"what", b'{"metadata":{"labels":3}}'):
+            await store.txn([], [Put(PODS + "default/broken", value)])
+            revision = await put(store, pod("a"))
+            assert await cache.current() == revision
+            assert [e.name for e in cache.list(PODS).entries] == ["a"]
+        async with running(store) as again:
+            assert [e.name for e in again.list(PODS).entries] == ["a"]
+
+    run(test)
+
+
 def test_resources_come_and_go() -> None:
     async def test(store: MemoryStore, cache: Cache) -> None:
         prefix = "/registry/example.com/things/"
