@@ -52,6 +52,7 @@ class Agent:
         self._services = Informer(client[core_v1.Service])
         self._group: TaskGroup
         self.services: Services
+        self._node_news = asyncio.Event()
         self.ready = asyncio.Event()
         self.port = config.port
 
@@ -102,6 +103,7 @@ class Agent:
             ):
                 group.start(task, name=name)
             self._node.add_handler(self._node_changed)
+            events.event(self.reference(), "Normal", "Starting", "Starting kubelet.")
             await self._configure_network()
             self._pods.add_handler(self._pod_changed)
             group.start(self._pods.run(), name="pods")
@@ -142,20 +144,22 @@ class Agent:
         config.secrets_dir.mkdir(mode=0o700, exist_ok=True)
         if config.use_tmpfs and not _in_memory(config.secrets_dir):
             local.mount_tmpfs(config.secrets_dir, mode=0o700, executable=False)
-        # Containers' users must be able to reach their volumes; who may see which is the mount's business.
-        os.chmod(config.secrets_dir, 0o711)
+        # Only we walk these folders: containers get what is inside as mounts of their own.
+        os.chmod(config.secrets_dir, 0o700)
+        os.chmod(config.pods_dir, 0o750)
 
     async def _configure_network(self) -> None:
         """Waits until the node's pod range is known. Pods on the host's network could start before; they wait too."""
-        cidr = self.config.pod_cidr
-        node = self.keeper.node
-        if node is not None and node.spec is not None and node.spec.pod_cidr:
-            cidr = node.spec.pod_cidr
-        while not cidr:
-            await self.world.sleep(0.05)
-            node = self._node.get(None, self.config.node_name)
-            cidr = (node.spec.pod_cidr or "") if node is not None and node.spec is not None else ""
+        while not (cidr := self._pod_range()):
+            self._node_news.clear()
+            await self._node_news.wait()
         await self.runtime.configure(cidr)
+        self.keeper.network_error = ""
+        self.keeper.look_again()
+
+    def _pod_range(self) -> str:
+        node = self.keeper.node
+        return (node.spec.pod_cidr if node is not None else None) or self.config.pod_cidr
 
     # --- the runtime ---
 
@@ -279,8 +283,15 @@ class Agent:
     def _node_changed(self, kind: str, old: core_v1.Node | None, node: core_v1.Node) -> None:
         if kind == "DELETED":
             self.keeper.node = None
+            self.keeper.look_again()  # registers anew
         else:
             self.keeper.seen(node)
+        self._node_news.set()
+
+    def reference(self) -> core_v1.ObjectReference:
+        """What events about the node point at."""
+        name = self.config.node_name
+        return core_v1.ObjectReference(kind="Node", api_version="v1", name=name, uid=name)
 
     # --- asked by the server ---
 

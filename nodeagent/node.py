@@ -27,6 +27,7 @@ from nodeagent.runtime.runtime import Runtime, RuntimeError_
 
 log = logging.getLogger(__name__)
 LEASES = "kube-node-lease"
+NO_RANGE = "the node has no pod CIDR yet"
 _ARCH = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 MEMORY_LOW = 100 * 1024 * 1024  # kubelet's default eviction threshold memory.available
 DISK_LOW = 0.10  # nodefs.available
@@ -43,6 +44,7 @@ class NodeKeeper:
         self.node: core_v1.Node | None = None
         self.port = config.port
         self.runtime_error = ""
+        self.network_error = NO_RANGE  # until the runtime knows the node's pod range
         self._reported = 0.0
         self._look = asyncio.Event()
         self._images: list[core_v1.ContainerImage] | None = None
@@ -242,9 +244,15 @@ class NodeKeeper:
         ):
             index = 0 if bad else 1
             out.append(_condition(type_, bad, reasons[index], messages[index], now, before.get(type_)))
-        ready = not self.runtime_error
+        troubles = [f"container runtime is down: {self.runtime_error}"] if self.runtime_error else []
+        if self.network_error:
+            network = "NetworkReady=false reason:NetworkPluginNotReady message:Network plugin returns error: "
+            troubles.append(f"container runtime network not ready: {network}{self.network_error}")
+        ready = not troubles
         reason = "KubeletReady" if ready else "KubeletNotReady"
-        message = "kubelet is posting ready status" if ready else f"[container runtime is down: {self.runtime_error}]"
+        message = "kubelet is posting ready status" if ready else "[" + ", ".join(troubles) + "]"
+        if len(troubles) == 1:
+            message = troubles[0]
         out.append(_condition("Ready", ready, reason, message, now, before.get("Ready")))
         return out
 

@@ -35,8 +35,8 @@ class _Entry:
     version: int = 0  # the resourceVersion of ``sent``
     dirty: bool = False
     final: bool = False  # delete the API object after this status
-    queued: bool = False
-    attempts: int = 0
+    queued: bool = False  # a writer will come to it
+    patient: bool = False  # it waits for company first
 
 
 class StatusManager:
@@ -69,12 +69,14 @@ class StatusManager:
         important = _important(entry.status, status) or _important(entry.sent, status) or final
         entry.pod, entry.status = pod, status
         entry.final = entry.final or final
-        if (entry.dirty or entry.final) and not entry.queued:
-            entry.queued = True
-            if important:
-                self._ready.put_nowait(uid)
-            else:
-                self._group.start(self._later(uid), name=f"status of {uid}")
+        if not (entry.dirty or entry.final):
+            return
+        if important and (entry.patient or not entry.queued):
+            entry.queued, entry.patient = True, False
+            self._ready.put_nowait(uid)
+        elif not entry.queued:
+            entry.queued = entry.patient = True
+            self._group.start(self._later(uid), name=f"status of {uid}")
 
     def latest(self, uid: str) -> core_v1.PodStatus | None:
         """The newest status handed in, sent or not."""
@@ -86,7 +88,10 @@ class StatusManager:
 
     async def _later(self, uid: str) -> None:
         await self._world.sleep(PATIENCE)
-        self._ready.put_nowait(uid)
+        entry = self._entries.get(uid)
+        if entry is not None and entry.patient:
+            entry.patient = False
+            self._ready.put_nowait(uid)
 
     async def _write(self) -> None:
         backoff = Backoff(self._world, first=0.2, most=10.0)

@@ -160,6 +160,9 @@ async def control_plane(world: RealWorld, folder: Path) -> AsyncIterator[tuple[C
             with contextlib.suppress(AlreadyExists):
                 await client[core_v1.Namespace].create(named(core_v1.Namespace, name))
         await client[core_v1.ServiceAccount].create(named(core_v1.ServiceAccount, "default", "default"))
+        authority_map = named(core_v1.ConfigMap, "kube-root-ca.crt", "default")
+        authority_map.data = {"ca.crt": (pki / "ca.crt").read_text()}
+        await client[core_v1.ConfigMap].create(authority_map)
         yield client, Client(InProcessTransport(server.app, node), world)
     finally:
         server.stop()
