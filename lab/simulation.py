@@ -47,6 +47,7 @@ Condition = Callable[[], Any]
 
 MASTERS = ("system:masters", "system:authenticated")
 LATENCY = 0.001
+POD_RANGE = "100.64.0.0/10"  # room for 16,384 nodes
 
 
 class Record(NamedTuple):
@@ -89,7 +90,7 @@ class Simulation:
         self.nodes = node_specs(nodes) if isinstance(nodes, int) else list(nodes)
         self._latency = latency
         self._apiserver = apiserver or APIServerConfig(store="memory")
-        self._controllers = controllers or ControllersConfig()
+        self._controllers = controllers or ControllersConfig(cluster_cidr=POD_RANGE)
         self._scheduler = scheduler or SchedulerConfig()
         self._fleet = fleet or FleetConfig()
         self._records: list[Record] = []
@@ -131,8 +132,14 @@ class Simulation:
                 }
                 for name in self._factories:
                     self.start(name)
-                names = [spec.name for spec in self.nodes]
-                await self.run_until(lambda: all(map(self.node_ready, names)), 600)
+                waiting = [spec.name for spec in reversed(self.nodes)]
+
+                def all_ready() -> bool:
+                    while waiting and self.node_ready(waiting[-1]):
+                        waiting.pop()  # each is looked at again only until it is Ready
+                    return not waiting
+
+                await self.run_until(all_ready, 600)
                 result = await scenario(self)
                 self._group.cancel()
             await store.close()
