@@ -139,7 +139,7 @@ class Cluster:
         self.world, self.server, self.manager, self.nodes = world, server, manager, nodes
         self.client = Client(InProcessTransport(server.app, LOOPBACK), world, "test")
 
-    async def until(self, check: Callable[[], Awaitable[T]], timeout: float = 900.0) -> T:
+    async def until(self, check: Callable[[], Awaitable[T | None]], timeout: float = 900.0) -> T:
         """The first true answer of ``check``; asked every virtual half second."""
         end = self.world.monotonic() + timeout
         while not (found := await check()):
@@ -178,8 +178,9 @@ def run_cluster(
     *settings: str,
     nodes: Sequence[str] = ("n1", "n2", "n3"),
     seed: int = 0,
+    managed: bool = True,
 ) -> None:
-    """Runs ``test`` in a fresh cluster; ``settings`` are the manager's knobs."""
+    """Runs ``test`` in a fresh cluster; ``settings`` are the manager's knobs; without ``managed`` none is started."""
     world = SimulatedWorld(seed)
 
     async def main() -> None:
@@ -198,8 +199,9 @@ def run_cluster(
             await ready.wait()
             await cluster.nodes.register()
             group.start(cluster.nodes.run())
-            group.start(manager.run())
-            await cluster.until(cluster.furnished)
+            if managed:
+                group.start(manager.run())
+                await cluster.until(cluster.furnished)
             await test(cluster)
             group.cancel()
 
