@@ -21,6 +21,8 @@ from apiserver.storage.store import Store
 from apiserver.tokens import TokenIssuer, new_key
 from navarch.world import World
 
+JWKS_PATH = "/openid/v1/jwks"
+
 
 def assemble(world: World, store: Store, config: Config) -> APIServer:
     """A server that serves everything in the catalog; call within a running event loop."""
@@ -39,12 +41,19 @@ def assemble(world: World, store: Store, config: Config) -> APIServer:
     patience = DefaultTolerationSeconds(
         config.default_not_ready_toleration_seconds, config.default_unreachable_toleration_seconds
     )
-    plugins = [patience if p.name == patience.name else p for p in default_plugins(world, server.cache)]
+    plugins = [patience if p.name == patience.name else p for p in default_plugins(world, server.cache, authorizer)]
     server.use(plugins=plugins, authenticator=authenticator, authorizer=authorizer)
+    server.documents[JWKS_PATH] = tokens.jwks
+    server.documents["/.well-known/openid-configuration"] = lambda: tokens.openid_configuration(_jwks_uri(config))
     services = kinds["", "services"]
     assert isinstance(services, ServiceStrategy)
-    add_bootstrap(server, services.addresses)
+    add_bootstrap(server, services.addresses, authorizer.rbac)
     return server
+
+
+def _jwks_uri(config: Config) -> str:
+    host = config.advertise_address or config.bind_addresses[0]
+    return f"https://{host}:{config.secure_port}{JWKS_PATH}"
 
 
 async def open_store(world: World, text: str) -> Store:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from apiserver.authz.aggregation import keep_aggregated
 from apiserver.authz.policy import cluster_role_bindings, cluster_roles
 from apiserver.authz.rules import compile_rules, uncovered
 from apiserver.registry.simple import SYSTEM_PRIORITIES
@@ -13,6 +14,7 @@ from apiserver.storage.store import StoreUnavailable
 from navarch.api.errors import AlreadyExists, NotFound
 
 if TYPE_CHECKING:
+    from apiserver.authz.rbac import Rbac
     from apiserver.registry.resource import Resource
     from apiserver.registry.serviceaddresses import Addresses
     from apiserver.server import APIServer
@@ -33,8 +35,9 @@ PRIORITY_TEXTS = {
 }
 
 
-def add_bootstrap(server: APIServer, addresses: Addresses) -> None:
-    """Has the server do all this before it is ready, and keep default/kubernetes and the allocators right after."""
+def add_bootstrap(server: APIServer, addresses: Addresses, rbac: Rbac) -> None:
+    """Has the server do all this before it is ready, and keep right after what has to be kept: default/kubernetes, the
+    allocators, the rules of aggregated roles."""
     from apiserver.kubernetesservice import KubernetesService
 
     config = server.config
@@ -58,7 +61,11 @@ def add_bootstrap(server: APIServer, addresses: Addresses) -> None:
                 log.warning("cannot check cluster IPs and node ports: %s", error)
 
     server.before_ready.append(prepare)
-    server.background += [publish, keep_repairing]
+
+    async def aggregate(server: APIServer) -> None:
+        await keep_aggregated(server, rbac)
+
+    server.background += [publish, keep_repairing, aggregate]
 
 
 async def repair(server: APIServer, addresses: Addresses) -> None:
@@ -119,7 +126,7 @@ async def _mend_role(server: APIServer, roles: Resource, wanted: Tree) -> None:
         if (old["metadata"].get("annotations") or {}).get(AUTOUPDATE) == "false":
             return old
         rules = old.get("rules") or []
-        if uncovered(compile_rules(rules), wanted["rules"]):
+        if uncovered(compile_rules(rules), wanted.get("rules", ())):
             extra = [r for r in rules if r not in wanted["rules"]]
             old["rules"] = [*copy(wanted["rules"]), *extra]
             log.info("gave ClusterRole %s its default rules back", name)

@@ -88,6 +88,7 @@ class APIServer:
         parts = Parts(world, store, self.cache, self.admission)
         self._resources = {key: Resource(parts, strategy) for key, strategy in strategies.items()}
         self.served = {(r.group, r.kind.version, r.resource): r for r in self._resources.values()}
+        self.documents: dict[str, Callable[[], Mapping[str, Any]]] = {}  # paths that answer with a JSON document
         self.metrics = Metrics()
         self.watches = Watches(world)
         self.streams = Streams(self)

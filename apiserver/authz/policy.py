@@ -136,12 +136,8 @@ ROLES: dict[str, list[Tree]] = {
         rule("discovery.k8s.io", "endpointslices", "list watch"),
     ],
 }
-# Name -> (rules, the labels of the roles that are aggregated into it).
-AGGREGATED: dict[str, tuple[list[Tree], tuple[str, ...]]] = {
-    "admin": ([*ADMINISTERED, *EDITED, *VIEWED], ("admin",)),
-    "edit": ([*EDITED, *VIEWED], ("edit",)),
-    "view": (VIEWED, ("view",)),
-}
+# Roles whose rules are those of the roles that carry their label; filled in by apiserver/authz/aggregation.py.
+AGGREGATED = ("admin", "edit", "view")
 # Which role a role is aggregated into, besides the one in its own name.
 _INTO = {
     "system:aggregate-to-admin": ("admin",),
@@ -182,10 +178,9 @@ def cluster_roles() -> list[Tree]:
     """All default ClusterRoles, as objects."""
     head = {"apiVersion": f"{GROUP}/v1", "kind": "ClusterRole"}
     out: list[Tree] = [head | {"metadata": _meta(name), "rules": rules} for name, rules in ROLES.items()]
-    for name, (rules, words) in AGGREGATED.items():
-        selectors = [{"matchLabels": {AGGREGATE + word: "true"}} for word in words]
-        aggregation = {"clusterRoleSelectors": selectors}
-        out.append(head | {"metadata": _meta(name), "rules": rules, "aggregationRule": aggregation})
+    for name in AGGREGATED:
+        aggregation = {"clusterRoleSelectors": [{"matchLabels": {AGGREGATE + name: "true"}}]}
+        out.append(head | {"metadata": _meta(name), "aggregationRule": aggregation})
     return out
 
 

@@ -39,7 +39,7 @@ class Rbac:
         self._roles: dict[tuple[str, str], _Role] = {}
         self._grants: dict[tuple[str, str], dict[_Grant, None]] = {}  # ("user"|"group", name) -> grants, in order
         self._bindings: dict[tuple[str, str], list[tuple[tuple[str, str], _Grant]]] = {}
-        self._aggregated: dict[str, tuple[Rule, ...]] | None = {}
+        self._aggregated: dict[str, tuple[Rule, ...]] = {}  # of aggregated roles; emptied when any role changes
         self._followers = [
             Follower(cache, f"/registry/{resource}/", put, drop, functools.partial(forget, cluster))
             for resource, cluster, put, drop, forget in (
@@ -75,10 +75,12 @@ class Rbac:
         return out
 
     def role_rules(self, namespace: str, name: str) -> list[Tree] | None:
-        """The rules of a Role, or of a ClusterRole (namespace ""), as written; None if there is no such role."""
+        """The rules that a Role, or a ClusterRole (namespace ""), grants; None if there is no such role."""
         self._catch_up()
         role = self._roles.get((namespace, name))
-        return role.raw if role is not None else None
+        if role is None:
+            return None
+        return role.raw if role.aggregation is None else self._aggregate(name)
 
     def _grants_of(self, user: User, namespace: str) -> Iterator[_Grant]:
         self._catch_up()
@@ -95,22 +97,32 @@ class Rbac:
             return None
         if role.aggregation is None:
             return role.rules
-        if self._aggregated is None:
-            self._aggregated = {}
         rules = self._aggregated.get(grant.role)
         if rules is None:
-            rules = self._aggregated[grant.role] = self._aggregate(grant.role, role)
+            rules = self._aggregated[grant.role] = compile_rules(self._aggregate(grant.role))
         return rules
 
-    def _aggregate(self, name: str, role: _Role) -> tuple[Rule, ...]:
-        """An aggregated ClusterRole grants what the ClusterRoles grant that its selectors choose."""
-        out = list(role.rules)
-        for (namespace, other), candidate in self._roles.items():
-            if namespace or other == name:
+    def _aggregate(self, name: str) -> list[Tree]:
+        """An aggregated ClusterRole grants what the ClusterRoles grant that its selectors choose, each rule once."""
+        out: list[Tree] = []
+        seen, todo = {name}, [name]
+        while todo:
+            role = self._roles["", todo.pop(0)]
+            if role.aggregation is None:
+                out += [r for r in role.raw if r not in out]
                 continue
-            if any(selector_matches(s, candidate.labels) for s in role.aggregation or ()):
-                out += candidate.rules
-        return tuple(out)
+            for (namespace, other), candidate in sorted(self._roles.items(), key=lambda item: item[0]):
+                chosen = not namespace and any(selector_matches(s, candidate.labels) for s in role.aggregation)
+                if chosen and other not in seen:
+                    seen.add(other)
+                    todo.append(other)
+        return out
+
+    def aggregated(self) -> dict[str, list[Tree]]:
+        """What the rules of each aggregated ClusterRole ought to be, where that differs from what is written."""
+        self._catch_up()
+        wanted = {n: self._aggregate(n) for (ns, n), r in self._roles.items() if not ns and r.aggregation is not None}
+        return {name: rules for name, rules in wanted.items() if rules != self._roles["", name].raw}
 
     def _shown(self, grant: _Grant) -> str:
         kind, role = "ClusterRoleBinding" if not grant.namespace else "RoleBinding", grant.role
@@ -134,17 +146,16 @@ class Rbac:
         selectors = (obj.get("aggregationRule") or {}).get("clusterRoleSelectors")
         raw = obj.get("rules") or []
         self._roles[key] = _Role(compile_rules(raw), raw, metadata.get("labels") or {}, selectors)
-        if not key[0]:
-            self._aggregated = None
+        self._aggregated = {}
 
     def _drop_role(self, obj: Tree) -> None:
         metadata = obj["metadata"]
         self._roles.pop((metadata.get("namespace", ""), metadata["name"]), None)
-        self._aggregated = None
+        self._aggregated = {}
 
     def _forget_roles(self, cluster: bool) -> None:
         self._roles = {k: v for k, v in self._roles.items() if bool(k[0]) == cluster}
-        self._aggregated = None
+        self._aggregated = {}
 
     def _put_binding(self, obj: Tree) -> None:
         self._drop_binding(obj)

@@ -64,6 +64,8 @@ class Pages:
                 return await request.reply(200, text.encode(), b"text/plain; version=0.0.4; charset=utf-8")
             case []:
                 return await self._tree(request, {"paths": self._paths()})
+        if path in self.server.documents:
+            return await self._tree(request, self.server.documents[path]())
         raise no_such_path()
 
     async def _tree(self, request: Request, tree: Any) -> None:

@@ -188,3 +188,35 @@ def test_services_at_once_and_the_one_for_the_api() -> None:
         assert (await ask("GET", path))["endpoints"][0]["addresses"] == ["10.0.0.1"]
 
     on_server(body)
+
+
+def test_nobody_grants_more_than_they_hold() -> None:
+    async def body(ask: Asker) -> None:
+        rbac = "apiVersion: rbac.authorization.k8s.io/v1"
+        bind = f"{{{rbac}, kind: RoleBinding, metadata: {{name: %s}}, roleRef: {{kind: ClusterRole, name: %s}}, subjects: [{{kind: User, name: jane}}]}}"  # noqa: E501
+        await create(ask, bind % ("jane", "admin"))
+        await ask("GET", "/apis/rbac.authorization.k8s.io/v1/namespaces/default/rolebindings")  # waits for the cache
+        role = f"{{{rbac}, kind: Role, metadata: {{name: r}}, rules: [{{apiGroups: [''], resources: [%s], verbs: [get]}}]}}"
+        await create(ask, role % "pods", user=JANE)
+        more = await create(ask, role.replace("name: r}", "name: q}") % "nodes", user=JANE, code=403)
+        assert more["message"] == (
+            'roles.rbac.authorization.k8s.io "q" is forbidden: user "jane" (groups=["system:authenticated"]) is attempting '
+            'to grant RBAC permissions not currently held:\n{APIGroups:[""], Resources:["nodes"], Verbs:["get"]}'
+        )
+        await create(ask, bind % ("a", "view"), user=JANE)
+        await create(ask, bind % ("b", "cluster-admin"), user=JANE, code=403)
+        rules: list[dict[str, Any]] = []
+        while not any("configmaps" in r["resources"] for r in rules):  # aggregated in the background
+            view = await ask("GET", "/apis/rbac.authorization.k8s.io/v1/clusterroles/view")
+            rules = view.get("rules") or []
+
+    on_server(body)
+
+
+def test_keys_are_published() -> None:
+    async def body(ask: Asker) -> None:
+        found = await ask("GET", "/.well-known/openid-configuration")
+        assert found["jwks_uri"].endswith("/openid/v1/jwks") and (await ask("GET", "/openid/v1/jwks"))["keys"]
+        await ask("GET", "/openid/v1/jwks", user=JANE, code=403)
+
+    on_server(body)
