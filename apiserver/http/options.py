@@ -73,7 +73,7 @@ def write_options(request: Request, kind: str, apply: bool = False) -> WriteOpti
     query = request.query
     manager = query.get("fieldManager", "")
     if not query:
-        return WriteOptions(False, manager_of(request.header(b"user-agent")), WARN, False)
+        return WriteOptions(False, "" if apply else manager_of(request.header(b"user-agent")), WARN, False)
     causes = []
     validation, force = query.get("fieldValidation") or WARN, flag(query, "force")
     if validation not in (IGNORE, WARN, STRICT):
