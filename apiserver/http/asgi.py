@@ -31,7 +31,7 @@ class Disconnected(Exception):
 class Request:
     """One HTTP request. ``query`` holds the first value of each parameter."""
 
-    __slots__ = ("_headers", "_query", "method", "path", "receive", "scope", "send", "started")
+    __slots__ = ("_headers", "_query", "method", "path", "receive", "scope", "send", "started", "status")
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope, self.receive, self.send = scope, receive, send
@@ -40,6 +40,7 @@ class Request:
         self._query: dict[str, str] | None = None
         self._headers: dict[bytes, bytes] | None = None
         self.started = False
+        self.status = 0  # of the reply, once it began
 
     @property
     def query(self) -> dict[str, str]:
@@ -96,7 +97,7 @@ class Request:
             body = gzip.compress(body, 1, mtime=0)
             sent += [(b"content-encoding", b"gzip"), (b"vary", b"Accept-Encoding")]
         sent.append((b"content-length", b"%d" % len(body)))
-        self.started = True
+        self.started, self.status = True, status
         await self.send({"type": "http.response.start", "status": status, "headers": sent})
         await self.send({"type": "http.response.body", "body": b"" if self.method == "HEAD" else body})
 
@@ -113,7 +114,7 @@ class Request:
 
     async def start_stream(self, status: int, content_type: bytes, headers: Headers = []) -> None:  # noqa: B006
         """Begins a reply that is sent piece by piece with :meth:`write`."""
-        self.started = True
+        self.started, self.status = True, status
         sent = [(b"content-type", content_type), *headers]
         await self.send({"type": "http.response.start", "status": status, "headers": sent})
         # Servers hold the head back until the first body message; watchers wait for the head.

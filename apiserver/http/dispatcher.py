@@ -56,7 +56,6 @@ class Dispatcher:
         metrics = self.server.metrics
         began = self.server.world.monotonic()
         info = parse_request(request.method, request.path, request.query)
-        code = 200
         context: Context | None = None
         try:
             context = await self._admit(request, info)
@@ -65,17 +64,16 @@ class Dispatcher:
             else:
                 await self.pages.handle(request, context)
         except Disconnected:
-            code = 499
+            request.status = 499
         except asyncio.CancelledError:
             raise
         except Exception as error:
             status = as_status(error, request.path)
-            code = status.http_code
             if request.started:
                 raise
             await request.reply_error(status, warning_headers(context.warnings) if context else [])
         finally:
-            metrics.request(info, code, self.server.world.monotonic() - began)
+            metrics.request(info, request.status, self.server.world.monotonic() - began)
 
     async def _websocket(self, request: Request) -> None:
         """Only streams of pods come as WebSockets; errors before the handshake are plain HTTP replies."""

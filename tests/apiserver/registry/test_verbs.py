@@ -227,6 +227,7 @@ def test_lists() -> None:
         assert (await call("GET", PATH, resourceVersionMatch="Exact")).code == 422
         assert (await call("GET", PATH, continue_="nonsense")).code == 400
         await call.server.store.compact(await call.server.store.current_revision())
+        call.server.cache._resources["/registry/widgets/"].history.floor = call.server.cache.revision
         expired = await call("GET", PATH, limit=3, continue_=token)
         assert (expired.code, expired.tree["reason"]) == (410, "Expired")
         fresh = await call("GET", PATH, continue_=expired.tree["metadata"]["continue"])

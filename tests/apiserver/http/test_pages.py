@@ -1,0 +1,143 @@
+"""Discovery, OpenAPI, version, health and metrics of the whole server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from apiserver.assembly import assemble
+from apiserver.config import Config
+from apiserver.http.negotiation import accept
+from apiserver.http.requestinfo import parse_request
+from apiserver.request import User
+from apiserver.storage.memory import MemoryStore
+from navarch.api.errors import NotAcceptable
+from navarch.world import RealWorld
+from tests.apiserver.registry.widget import Caller
+
+ADMIN = User("admin", ("system:masters", "system:authenticated"))
+
+
+def serving(test: Callable[[Caller], Awaitable[None]], user: User = ADMIN) -> None:
+    """Runs a test against everything that is served."""
+    world = RealWorld()
+
+    async def main() -> None:
+        server = assemble(world, MemoryStore(), Config())
+        async with world.task_group() as group:
+            running = group.start(server.run(listen=False))
+            while not server.ready:
+                await world.sleep(0.01)
+            await test(Caller(server, user))
+            server.stop()
+            await running
+
+    world.run(main)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "query", "expected"),
+    [
+        ("GET", "/api/v1/pods", {}, ("list", "", "pods", "", "", "")),
+        ("GET", "/api/v1/namespaces/a/pods", {"watch": "true"}, ("watch", "", "pods", "", "a", "")),
+        ("GET", "/api/v1/namespaces/a", {}, ("get", "", "namespaces", "", "a", "a")),
+        ("PUT", "/api/v1/namespaces/a/finalize", {}, ("update", "", "namespaces", "finalize", "a", "a")),
+        ("DELETE", "/apis/apps/v1/namespaces/a/deployments", {}, ("deletecollection", "apps", "deployments", "", "a", "")),
+        ("POST", "/api/v1/namespaces/a/pods/p/binding", {}, ("create", "", "pods", "binding", "a", "p")),
+        ("GET", "/api/v1/pods", {"fieldSelector": "metadata.name=x"}, ("list", "", "pods", "", "", "x")),
+        ("GET", "/api/v1/watch/nodes", {}, ("watch", "", "nodes", "", "", "")),
+    ],
+)
+def test_request_info(method: str, path: str, query: dict[str, str], expected: tuple[str, ...]) -> None:
+    info = parse_request(method, path, query)
+    assert info.is_resource
+    assert (info.verb, info.group, info.resource, info.subresource, info.namespace, info.name) == expected
+    assert not parse_request("GET", "/apis/apps/v1", {}).is_resource
+
+
+def test_accept() -> None:
+    table = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json"
+    assert accept(table).shape == "Table"
+    assert accept("application/json;as=Table;v=v9;g=meta.k8s.io,application/json").shape == ""
+    assert accept("application/yaml;q=0.5, */*;q=0.1").media_type == "application/yaml"
+    with pytest.raises(NotAcceptable):
+        accept("application/vnd.kubernetes.protobuf")
+
+
+def test_discovery() -> None:
+    async def test(call: Caller) -> None:
+        wanted = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json"
+        for path in ("/api", "/apis"):
+            answer = await call("GET", path, accept=wanted)
+            assert answer.headers["content-type"] == "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+            assert answer.tree["kind"] == "APIGroupDiscoveryList"
+        assert (await call("GET", "/api")).tree["versions"] == ["v1"]
+        listed = (await call("GET", "/api/v1")).tree
+        found = {r["name"]: r for r in listed["resources"]}
+        assert found["pods"]["shortNames"] == ["po"] and found["pods"]["categories"] == ["all"]
+        assert {"pods/log", "pods/exec", "pods/binding", "pods/status", "serviceaccounts/token"} <= set(found)
+        assert "replicationcontrollers" not in found
+        groups = {g["name"] for g in (await call("GET", "/apis")).tree["groups"]}
+        assert {"apps", "rbac.authorization.k8s.io", "authorization.k8s.io"} <= groups and "batch" not in groups
+        assert (await call("GET", "/apis/apps")).tree["preferredVersion"]["version"] == "v1"
+        scale = {r["name"]: r for r in (await call("GET", "/apis/apps/v1")).tree["resources"]}["deployments/scale"]
+        assert (scale["group"], scale["kind"]) == ("autoscaling", "Scale")
+        for path in ("/apis/batch", "/apis/batch/v1/jobs", "/api/v2", "/nothing"):
+            assert (await call("GET", path)).code == 404
+
+    serving(test)
+
+
+def test_openapi() -> None:
+    async def test(call: Caller) -> None:
+        index = (await call("GET", "/openapi/v3")).tree["paths"]
+        url, _, digest = index["apis/apps/v1"]["serverRelativeURL"].partition("?hash=")
+        answer = await call("GET", url, hash=digest)
+        assert answer.headers["etag"] == f'"{digest}"' and "immutable" in answer.headers["cache-control"]
+        document = answer.tree
+        patch = document["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"]["patch"]
+        assert patch["x-kubernetes-group-version-kind"] == {"group": "apps", "version": "v1", "kind": "Deployment"}
+        assert "application/strategic-merge-patch+json" in patch["requestBody"]["content"]
+        assert "fieldValidation" in {p["name"] for p in patch["parameters"]}
+        schemas = document["components"]["schemas"]
+        containers = schemas["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"]
+        assert containers["x-kubernetes-patch-merge-key"] == "name" and containers["type"] == "array"
+        text = json.dumps(document)
+        assert '"null"' not in text and "$defs" not in text
+        for name in index:  # every link leads somewhere
+            whole = (await call("GET", f"/openapi/v3/{name}")).tree
+            links = {part.split('"')[0] for part in json.dumps(whole).split('"#/components/schemas/')[1:]}
+            assert links <= set(whole["components"]["schemas"])
+        old = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+        assert (await call("GET", "/openapi/v2", accept=old)).code == 200
+
+    serving(test)
+
+
+def test_health_version_and_metrics() -> None:
+    async def test(call: Caller) -> None:
+        assert (await call("GET", "/version")).tree["minor"] == "34"
+        for path in ("/healthz", "/livez", "/readyz", "/readyz/etcd"):
+            assert (await call("GET", path)).tree == "ok"
+        assert "[+]etcd ok" in (await call("GET", "/readyz", verbose="")).tree
+        assert (await call("GET", "/readyz/nonsense")).code == 404
+        await call("GET", "/api/v1/nodes/none")
+        assert 'resource="nodes",subresource="",code="404"' in (await call("GET", "/metrics")).tree
+        assert (await call("POST", "/version")).code == 405
+
+    serving(test)
+
+
+def test_access() -> None:
+    async def test(call: Caller) -> None:
+        denied = await call("GET", "/api/v1/namespaces/default/pods")
+        assert denied.code == 403 and denied.tree["message"] == (
+            'pods is forbidden: User "bob" cannot list resource "pods" in API group "" in the namespace "default"'
+        )
+        review = {"spec": {"resourceAttributes": {"verb": "list", "resource": "pods", "namespace": "default"}}}
+        asked = await call("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review)
+        assert asked.code == 201 and asked.tree["status"]["allowed"] is False
+
+    serving(test, User("bob", ("system:authenticated",)))
