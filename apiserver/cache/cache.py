@@ -157,7 +157,11 @@ class Cache:
         Raises FutureRevision if ``min_revision`` did not come in time, StoreUnavailable if the store does not answer.
         """
         if not self._loaded.is_set():
-            await self._loaded.wait()
+            try:
+                async with asyncio.timeout(self._wait_seconds):
+                    await self._loaded.wait()
+            except TimeoutError:
+                raise StoreUnavailable("the cache is being loaded") from None
         wanted = min_revision
         if wanted is None:
             wanted = max(await self._store.current_revision(), self._acknowledged)

@@ -92,7 +92,8 @@ class Presence:
         self.alone = False
         if self._lease:
             try:
-                await self._connection.revoke(pb.LeaseRevokeRequest(id=self._lease))
+                async with asyncio.timeout(1):  # etcd may be gone before us
+                    await self._connection.revoke(pb.LeaseRevokeRequest(id=self._lease))
             except Exception as error:
                 log.info("could not give the lease back: %s", error)
 
@@ -108,21 +109,24 @@ class Presence:
             try:
                 stream = await self._connection.keep_alive()
                 try:
-                    await self._renew(stream)
+                    if not await self._renew(stream):
+                        return
                 finally:
                     stream.cancel()
             except (RpcError, StoreUnavailable, TimeoutError) as error:
                 log.info("the lease was not renewed: %s", error)
             await self._world.sleep(0.2)
 
-    async def _renew(self, stream: Stream) -> None:
-        """Renews the lease again and again; returns when it has ended."""
+    async def _renew(self, stream: Stream) -> bool:
+        """Renews the lease again and again; returns True when the stream has ended, False when the lease has."""
         while True:
             sent = self._clocks()
             stream.send(pb.LeaseKeepAliveRequest(id=self._lease).SerializeToString())
             message = await asyncio.wait_for(stream.receive(), TTL)
-            if message is None or pb.LeaseKeepAliveResponse.FromString(message).ttl <= 0:
-                return
+            if message is None:
+                return True
+            if pb.LeaseKeepAliveResponse.FromString(message).ttl <= 0:
+                return False
             self._renewed(sent)
             await self._world.sleep(TTL / 3)
 
