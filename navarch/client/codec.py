@@ -40,6 +40,8 @@ class Codec(Protocol, Generic[T]):
 
     def resource_version(self, obj: T) -> str: ...
 
+    def drop_managed_fields(self, obj: T) -> None: ...
+
     def decode_unless_status(self, data: bytes) -> T | None:
         """The answer of a DELETE: the object, or None for a Status that says it is gone."""
         ...
@@ -79,6 +81,11 @@ class StructCodec(Generic[S]):
 
     def decode_unless_status(self, data: bytes) -> S | None:
         return None if _tag_decoder.decode(data).kind == "Status" else self.decode(data)
+
+    def drop_managed_fields(self, obj: S) -> None:
+        meta = self._meta(obj)
+        if getattr(meta, "managed_fields", None) is not None:  # a struct of one's own may not have it
+            meta.managed_fields = None
 
     def name(self, obj: S) -> str:
         return self._meta(obj).name or ""
@@ -123,6 +130,9 @@ class TreeCodec:
     def decode_unless_status(self, data: bytes) -> Tree | None:
         tree = self.decode(data)
         return None if tree.get("kind") == "Status" else tree
+
+    def drop_managed_fields(self, obj: Tree) -> None:
+        obj.get("metadata", {}).pop("managedFields", None)
 
     def name(self, obj: Tree) -> str:
         return cast(str, obj.get("metadata", {}).get("name", ""))

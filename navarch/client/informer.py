@@ -51,7 +51,8 @@ def split_key(key: str) -> tuple[str | None, str]:
 class Informer(Generic[T]):
     """Objects of one resource, optionally of one namespace or selector. ``run`` keeps it current until cancelled.
 
-    ``indexers`` name functions from an object to index values; :meth:`by_index` finds objects by them.
+    ``indexers`` name functions from an object to index values; :meth:`by_index` finds objects by them. Objects are kept
+    without metadata.managedFields, which nobody here reads and which is half of an object, unless told otherwise.
     """
 
     def __init__(
@@ -61,8 +62,10 @@ class Informer(Generic[T]):
         label_selector: str | None = None,
         field_selector: str | None = None,
         indexers: Mapping[str, Index[T]] | None = None,
+        managed_fields: bool = False,
     ) -> None:
         self.resource = resource
+        self._managed_fields = managed_fields
         self.resource_version = ""  # up to where the cache is current, "" before the first list
         self._namespace = namespace
         self._label_selector = label_selector
@@ -194,6 +197,8 @@ class Informer(Generic[T]):
                 self._put(obj)
 
     def _put(self, obj: T) -> None:
+        if not self._managed_fields:
+            self._codec.drop_managed_fields(obj)
         key = self.key(obj)
         old = self._objects.get(key)
         if old is not None and self._codec.uid(old) != self._codec.uid(obj):

@@ -34,8 +34,11 @@ class Tag(NamedTuple):
     map_type: str | None = None
 
 
-class Struct(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """Base of all API types: keyword only; absent fields are ``None`` and are not encoded."""
+class Struct(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
+    """Base of all API types: keyword only; absent fields are ``None`` and are not encoded.
+
+    API objects are trees: the collector of cycles need not look at them (gc=False).
+    """
 
     _tags_: ClassVar[dict[str, Tag]] = {}
     _atomic_: ClassVar[bool] = False
