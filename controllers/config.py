@@ -61,6 +61,7 @@ class Config:
 
     root_ca_file: str = _knob("", "CA published as kube-root-ca.crt; default: the kubeconfig's CA")
     max_endpoints_per_slice: int = _knob(100, "most endpoints in one EndpointSlice")
+    mirroring_max_endpoints_per_subset: int = _knob(1000, "most addresses of a subset of Endpoints that are mirrored")
     enable_garbage_collector: bool = _knob(True, "delete objects whose owners are gone")
 
     def with_settings(self, settings: Iterable[str]) -> Config:

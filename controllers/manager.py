@@ -10,6 +10,7 @@ from controllers.controller import Context, Controller
 from controllers.deployment.controller import DeploymentController
 from controllers.endpoints.endpoints import EndpointsController
 from controllers.endpoints.endpointslice import EndpointSliceController
+from controllers.endpoints.mirroring import MirroringController
 from controllers.garbage.collector import GarbageCollector
 from controllers.namespace import NamespaceController
 from controllers.nodes.eviction import TaintEvictionController
@@ -74,6 +75,7 @@ class Manager:
                 DeploymentController,
                 EndpointSliceController,
                 EndpointsController,
+                MirroringController,
             )
         }
         if self.root_ca:

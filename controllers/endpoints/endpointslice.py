@@ -9,6 +9,7 @@ from controllers.endpoints.selecting import BY_NODE, Node, SelectingController
 from controllers.overlay import Overlay
 from navarch.api.errors import NotFound, StatusError
 from navarch.api.types import discovery_v1
+from navarch.client.client import Client
 from navarch.client.events import WARNING
 
 EndpointSlice = discovery_v1.EndpointSlice
@@ -66,24 +67,29 @@ class EndpointSliceController(SelectingController):
             most=self.config.max_endpoints_per_slice,
             trigger=self.times.trigger(key, service, pods),
         )
-        client = self.client[EndpointSlice]
         try:
-            for made in plan.create:
-                self.overlay.wrote(await client.create(made))
-            for changed in plan.update:
-                self.overlay.wrote(await client.update(changed))
-            for gone in plan.delete:
-                try:
-                    await client.delete(gone.metadata.name or "", gone.metadata.namespace, uid=gone.metadata.uid)
-                except NotFound:
-                    pass
-                self.overlay.deleted(gone)
+            await write(self.client, self.overlay, plan)
         except StatusError as error:
             if error.http_code not in (404, 409):
                 text = f"Error updating Endpoint Slices for Service {key_of_object(service)}: {error}"
                 self.events.event(service, WARNING, "FailedToUpdateEndpointSlices", text)
             raise
         return None
+
+
+async def write(client: Client, overlay: Overlay[EndpointSlice], plan: slices.Plan) -> None:
+    """Does what a plan says, and notes it in the overlay."""
+    resource = client[EndpointSlice]
+    for made in plan.create:
+        overlay.wrote(await resource.create(made))
+    for changed in plan.update:
+        overlay.wrote(await resource.update(changed))
+    for gone in plan.delete:
+        try:
+            await resource.delete(gone.metadata.name or "", gone.metadata.namespace, uid=gone.metadata.uid)
+        except NotFound:
+            pass
+        overlay.deleted(gone)
 
 
 def _zone(node: Node) -> str | None:

@@ -6,7 +6,7 @@ written anyway, then into one existing slice with room for all of them, and only
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -22,6 +22,7 @@ EndpointSlice = discovery_v1.EndpointSlice
 SERVICE_NAME = "kubernetes.io/service-name"
 MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
 MANAGER = "endpointslice-controller.k8s.io"
+MIRROR_MANAGER = "endpointslicemirroring-controller.k8s.io"
 RESERVED = (SERVICE_NAME, MANAGED_BY, members.HEADLESS)
 
 
@@ -48,12 +49,55 @@ def plan(
     out = Plan()
     present = {s.address_type for s in slices}
     wanted_families = members.families(service)
+    labels = _labels(service)
     for family in wanted_families:
-        existing = sorted((s for s in slices if s.address_type == family), key=lambda s: s.metadata.name or "")
-        _plan_family(out, service, _wanted(service, pods, zones, family), existing, family, most, trigger)
+        existing = [s for s in slices if s.address_type == family]
+        make = _maker(service, "Service", labels, family, trigger)
+        pack(out, _wanted(service, pods, zones, family), existing, labels, make, most, trigger, keep_one=True)
     for family in sorted(present - set(wanted_families)):
         out.delete += [s for s in slices if s.address_type == family]
     return out
+
+
+def mirror(
+    endpoints: core_v1.Endpoints | None, slices: Sequence[EndpointSlice], *, most: int = 100, most_each: int = 1000
+) -> Plan:
+    """Slices that say what an Endpoints object written by somebody says; none if there is nothing to mirror.
+
+    Of each subset at most ``most_each`` addresses are taken.
+    """
+    out = Plan()
+    if endpoints is None:
+        out.delete = list(slices)
+        return out
+    labels = {
+        **(endpoints.metadata.labels or {}),
+        SERVICE_NAME: endpoints.metadata.name or "",
+        MANAGED_BY: MIRROR_MANAGER,
+    }
+    for family in ("IPv4", "IPv6"):
+        groups: dict[Ports, dict[str, Endpoint]] = {}
+        for subset in endpoints.subsets or ():
+            ports = _sorted_ports(subset.ports)
+            both = [(a, True) for a in subset.addresses or ()] + [(a, False) for a in subset.not_ready_addresses or ()]
+            for address, ready in both[:most_each]:
+                if (":" in address.ip) == (family == "IPv6"):
+                    made = _mirrored(address, ready)
+                    groups.setdefault(ports, {})[_identity(made)] = made
+        existing = [s for s in slices if s.address_type == family]
+        make = _maker(endpoints, "Endpoints", labels, family, None)
+        pack(out, groups, existing, labels, make, most, None, keep_one=False)
+    return out
+
+
+def _mirrored(address: core_v1.EndpointAddress, ready: bool) -> Endpoint:
+    return Endpoint(
+        addresses=[address.ip],
+        conditions=discovery_v1.EndpointConditions(ready=ready),
+        hostname=address.hostname,
+        node_name=address.node_name,
+        target_ref=address.target_ref,
+    )
 
 
 def _wanted(
@@ -80,7 +124,11 @@ def _identity(endpoint: Endpoint) -> str:
 
 
 def ports_of(slice_: EndpointSlice) -> Ports:
-    found = [Port(p.name or "", p.protocol or "TCP", p.port or 0, p.app_protocol) for p in slice_.ports or ()]
+    return _sorted_ports(slice_.ports)
+
+
+def _sorted_ports(ports: Sequence[discovery_v1.EndpointPort | core_v1.EndpointPort] | None) -> Ports:
+    found = [Port(p.name or "", p.protocol or "TCP", p.port or 0, p.app_protocol) for p in ports or ()]
     return tuple(sorted(found, key=lambda p: (p.name, p.protocol, p.port)))
 
 
@@ -93,16 +141,25 @@ def _labels(service: core_v1.Service) -> dict[str, str]:
     return out
 
 
-def _plan_family(
+Maker = Callable[[Ports, list[Endpoint]], EndpointSlice]
+
+
+def pack(
     out: Plan,
-    service: core_v1.Service,
     wanted: dict[Ports, dict[str, Endpoint]],
     existing: Sequence[EndpointSlice],
-    family: str,
+    labels: dict[str, str],
+    make: Maker,
     most: int,
     trigger: str | None,
+    *,
+    keep_one: bool,
 ) -> None:
-    labels = _labels(service)
+    """Adds to ``out`` what turns ``existing`` slices of one address type into ``wanted``.
+
+    With ``keep_one`` a slice stays even if there is nothing to hold.
+    """
+    existing = sorted(existing, key=lambda s: s.metadata.name or "")
     groups: dict[Ports, list[EndpointSlice]] = {ports: [] for ports in wanted}
     for slice_ in existing:
         groups.setdefault(ports_of(slice_), []).append(slice_)
@@ -117,7 +174,7 @@ def _plan_family(
             else:
                 emptied.append(slice_)
         fresh += [(ports, chunk) for chunk in packed.create]
-    if not fresh and len(emptied) == len(existing):  # a service always has a slice, so that watchers know it is empty
+    if keep_one and not fresh and len(emptied) == len(existing):  # so that watchers know that nobody is there
         keep = next((s for s in emptied if not s.ports and not s.endpoints and s.metadata.labels == labels), None)
         if keep is not None:
             emptied.remove(keep)
@@ -127,7 +184,7 @@ def _plan_family(
         ports, endpoints = fresh.pop(0)
         written.append((emptied.pop(0), ports, endpoints))
     out.update += [_rewrite(s, labels, ports, endpoints, trigger) for s, ports, endpoints in written]
-    out.create += [_make(service, labels, ports, endpoints, family, trigger) for ports, endpoints in fresh]
+    out.create += [make(ports, endpoints) for ports, endpoints in fresh]
     out.delete += emptied
 
 
@@ -189,23 +246,21 @@ def _rewrite(
     return msgspec.structs.replace(slice_, metadata=metadata, ports=_ports(ports), endpoints=endpoints)
 
 
-def _make(
-    service: core_v1.Service,
-    labels: dict[str, str],
-    ports: Ports,
-    endpoints: list[Endpoint],
-    family: str,
-    trigger: str | None,
-) -> EndpointSlice:
-    return EndpointSlice(
-        metadata=meta_v1.ObjectMeta(
-            generate_name=f"{service.metadata.name}-",
-            namespace=service.metadata.namespace,
-            labels=labels,
-            annotations=_annotations(None, trigger),
-            owner_references=[reference(service, "v1", "Service")],
-        ),
-        address_type=family,
-        ports=_ports(ports),
-        endpoints=endpoints,
-    )
+def _maker(
+    owner: core_v1.Service | core_v1.Endpoints, kind: str, labels: dict[str, str], family: str, trigger: str | None
+) -> Maker:
+    def make(ports: Ports, endpoints: list[Endpoint]) -> EndpointSlice:
+        return EndpointSlice(
+            metadata=meta_v1.ObjectMeta(
+                generate_name=f"{owner.metadata.name}-",
+                namespace=owner.metadata.namespace,
+                labels=labels,
+                annotations=_annotations(None, trigger),
+                owner_references=[reference(owner, "v1", kind)],
+            ),
+            address_type=family,
+            ports=_ports(ports),
+            endpoints=endpoints,
+        )
+
+    return make

@@ -187,7 +187,7 @@ class GarbageCollector(Controller):
         else:
             held = live.metadata.finalizers or ()
             policy = "Orphan" if ORPHAN in held else "Foreground" if FOREGROUND in held else "Background"
-        self.log.info("deleting %s: its owners are gone (%s)", vertex.identity, policy)
+        self.log.debug("deleting %s: its owners are gone (%s)", vertex.identity, policy)
         try:
             await self._resource(vertex.identity).delete(
                 vertex.identity.name,

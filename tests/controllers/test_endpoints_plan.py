@@ -152,3 +152,34 @@ def test_many_addresses_are_truncated() -> None:
     assert (made.metadata.annotations or {})[subsets.OVER_CAPACITY] == "truncated"
     assert sum(len(s.addresses or ()) for s in made.subsets) == 650
     assert sum(len(s.not_ready_addresses or ()) for s in made.subsets) == 350
+
+
+def test_mirroring() -> None:
+    def endpoints(*subsets: core_v1.EndpointSubset) -> core_v1.Endpoints:
+        meta = meta_v1.ObjectMeta(name="db", namespace="default", uid="ep", labels={"a": "b"})
+        return core_v1.Endpoints(metadata=meta, subsets=list(subsets))
+
+    def addresses(*ips: str) -> list[core_v1.EndpointAddress]:
+        return [core_v1.EndpointAddress(ip=ip) for ip in ips]
+
+    port = [core_v1.EndpointPort(port=5432, name="sql", protocol="TCP")]
+    subset = core_v1.EndpointSubset(
+        addresses=addresses("192.0.2.1", "2001:db8::1"), not_ready_addresses=addresses("192.0.2.2"), ports=port
+    )
+    server = Server()
+    assert server.apply(slices.mirror(endpoints(subset), [])) == 2
+    four, six = sorted(server.slices.values(), key=lambda s: s.address_type)
+    assert (four.address_type, six.address_type) == ("IPv4", "IPv6")
+    assert [(e.addresses, e.conditions and e.conditions.ready) for e in four.endpoints] == [
+        (["192.0.2.1"], True),
+        (["192.0.2.2"], False),
+    ]
+    assert four.metadata.labels == {
+        "a": "b",
+        "kubernetes.io/service-name": "db",
+        "endpointslice.kubernetes.io/managed-by": "endpointslicemirroring-controller.k8s.io",
+    }
+    assert [r.kind for r in four.metadata.owner_references or []] == ["Endpoints"]
+    assert server.apply(slices.mirror(endpoints(subset), list(server.slices.values()))) == 0
+    assert server.apply(slices.mirror(endpoints(), list(server.slices.values()))) == 2
+    assert not server.slices

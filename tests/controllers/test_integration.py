@@ -173,6 +173,33 @@ def test_endpoints_follow_pods() -> None:
     run_cluster(test)
 
 
+def test_endpoints_written_by_hand_are_mirrored() -> None:
+    async def test(cluster: Cluster) -> None:
+        meta = meta_v1.ObjectMeta(name="db", namespace="default")
+        spec = core_v1.ServiceSpec(ports=[core_v1.ServicePort(port=5432)])
+        await cluster.client[core_v1.Service].create(core_v1.Service(metadata=meta, spec=spec))
+        subset = core_v1.EndpointSubset(
+            addresses=[core_v1.EndpointAddress(ip="192.0.2.1")], ports=[core_v1.EndpointPort(port=5432)]
+        )
+        await cluster.client[core_v1.Endpoints].create(core_v1.Endpoints(metadata=meta, subsets=[subset]))
+
+        async def mirrored() -> list[str]:
+            found = await cluster.client[discovery_v1.EndpointSlice].list(
+                "default", label_selector="kubernetes.io/service-name=db"
+            )
+            return [a for s in found.items for e in s.endpoints for a in e.addresses]
+
+        await cluster.until(mirrored)
+        await cluster.client[core_v1.Endpoints].delete("db", "default")
+
+        async def unmirrored() -> bool:
+            return not await mirrored()
+
+        await cluster.until(unmirrored)
+
+    run_cluster(test)
+
+
 def test_deleting_a_deployment_in_every_way() -> None:
     async def test(cluster: Cluster) -> None:
         deployments = cluster.client[Deployment]
