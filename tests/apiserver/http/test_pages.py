@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
 from apiserver.assembly import assemble
 from apiserver.config import Config
+from apiserver.http.asgi import Request
 from apiserver.http.negotiation import accept
 from apiserver.http.requestinfo import parse_request
 from apiserver.request import User
@@ -141,3 +143,19 @@ def test_access() -> None:
         assert asked.code == 201 and asked.tree["status"]["allowed"] is False
 
     serving(test, User("bob", ("system:authenticated",)))
+
+
+def test_gzip_for_clients_far_away() -> None:
+    async def test(call: Caller) -> None:
+        for host, packed in (("192.0.43.10", True), ("10.1.2.3", False)):
+            sent: list[Any] = []
+
+            async def send(message: Any, sent: list[Any] = sent) -> None:
+                sent.append(message)
+
+            scope = {"path": "/", "method": "GET", "headers": [(b"accept-encoding", b"gzip")], "client": (host, 1)}
+            await Request(scope, None, send).reply(200, b"x" * 200_000)  # type: ignore[arg-type]
+            assert (b"content-encoding", b"gzip") in sent[0]["headers"] or not packed
+            assert (len(sent[1]["body"]) < 10_000) == packed
+
+    serving(test)
