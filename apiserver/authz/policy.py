@@ -123,6 +123,10 @@ ROLES: dict[str, list[Tree]] = {
         rule("authentication.k8s.io", "tokenreviews", "create"),
         rule("authorization.k8s.io", "subjectaccessreviews", "create"),
     ],
+    "system:kubelet-api-admin": [
+        rule("core", "nodes", READ),
+        rule("core", "nodes/proxy nodes/log nodes/stats nodes/metrics nodes/healthz nodes/pods", "*"),
+    ],
     "system:service-account-issuer-discovery": [_urls("/.well-known/openid-configuration /openid/v1/jwks")],
     "system:aggregate-to-admin": ADMINISTERED,
     "system:aggregate-to-edit": EDITED,

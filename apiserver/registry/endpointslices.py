@@ -19,6 +19,7 @@ SHOWN = 3
 
 class EndpointsStrategy(Strategy):
     kind = kind("v1", "Endpoints")
+    create_on_update = True
     generation = False
     columns = (NAME_COLUMN, Column("Endpoints"), AGE_COLUMN)
 

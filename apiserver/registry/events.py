@@ -102,6 +102,7 @@ def _namespace(obj: Tree, field: str) -> list[Cause]:
 class EventStrategy(Strategy):
     kind = kind("v1", "Event")
     generation = False
+    create_on_update = True
     ttl = TTL
     selectable_fields = (
         *(f"involvedObject.{f}" for f in REFERENCE), "reason", "reportingComponent", "source", "type",
@@ -130,6 +131,7 @@ class NewEventStrategy(Strategy):
 
     kind = kind("events.k8s.io/v1", "Event")
     generation = False
+    create_on_update = True
     ttl = TTL
     selectable_fields = (
         *(f"regarding.{f}" for f in REFERENCE), "reason", "reportingController", "type",

@@ -17,6 +17,7 @@ SUBJECTS = ("Group", "ServiceAccount", "User")
 
 class _Rbac(Strategy):
     generation = False
+    create_on_update = True
 
     def name_causes(self, name: str, prefix: bool) -> list[str]:
         return names.path_segment(name)

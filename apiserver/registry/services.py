@@ -31,6 +31,7 @@ def is_headless(spec: Tree) -> bool:
 class ServiceStrategy(Strategy):
     kind = kind("v1", "Service")
     has_status = True
+    create_on_update = True
     generation = False
     selectable_fields = ("spec.clusterIP", "spec.type")
     columns = (

@@ -60,7 +60,7 @@ def summary(obj: Tree, now: float) -> tuple[int, int, str, str]:
     word = status.get("reason") or status.get("phase") or ""
     if (condition(obj, "PodScheduled") or {}).get("reason") == "SchedulingGated":
         word = "SchedulingGated"
-    sidecars = {c["name"] for c in spec.get("initContainers") or () if c.get("restartPolicy") == "Always"}
+    sidecars = {c.get("name") for c in spec.get("initContainers") or () if c.get("restartPolicy") == "Always"}
     total, ready = len(spec.get("containers") or ()) + len(sidecars), 0
     restarts, sidecar_restarts = _Restarts(), _Restarts()
     initializing = False
