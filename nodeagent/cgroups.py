@@ -50,12 +50,13 @@ def _mounts() -> tuple[dict[str, Path], Path | None]:
             left, _, right = line.partition(" - ")
             kind, _, rest = right.partition(" ")
             place = left.split()[4]
-            places.pop(place, None)
             if kind in ("cgroup", "cgroup2"):
                 places[place] = (kind, rest.split()[-1].split(","))
     v1: dict[str, Path] = {}
     v2: Path | None = None
     for place, (kind, options) in places.items():
+        if linux.filesystem_type(place) != (linux.CGROUP2_MAGIC if kind == "cgroup2" else linux.CGROUP_MAGIC):
+            continue  # something is mounted over it
         if kind == "cgroup2":
             v2 = v2 or Path(place)
             continue

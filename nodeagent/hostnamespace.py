@@ -9,6 +9,7 @@ are made that way already), nothing happens.
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -53,6 +54,19 @@ def _make(pin: Path) -> None:
         linux.mount(pin.parent, pin.parent, None, linux.MS_BIND)
     linux.mount("none", pin.parent, None, linux.MS_PRIVATE)
     pin.touch()
+    # The kernel binds only namespaces that are newer than ours, and (6.18) tells that by numbers which each CPU takes
+    # from a batch of its own: one made on the CPU that made ours is surely newer.
+    cpus = sorted(os.sched_getaffinity(0))
+    for cpu in cpus:
+        try:
+            _make_on(cpu, pin)
+            return
+        except OSError as error:
+            if error.errno != errno.EINVAL or cpu == cpus[-1]:
+                raise
+
+
+def _make_on(cpu: int, pin: Path) -> None:
     ready_read, ready_write = os.pipe()
     done_read, done_write = os.pipe()
     pid = os.fork()
@@ -61,6 +75,7 @@ def _make(pin: Path) -> None:
         try:
             os.close(ready_read)
             os.close(done_write)
+            os.sched_setaffinity(0, {cpu})
             linux.unshare(linux.CLONE_NEWNS)
             linux.mount("none", "/", None, linux.MS_REC | linux.MS_SLAVE)
             hide_hybrid_mount()

@@ -51,13 +51,13 @@ def pull(
             with os.fdopen(fd, "w") as file:
                 json.dump({"auths": {reference.domain: {"auth": token}}}, file)
             line.append(f"--src-authfile={path}")
-        line += [source, f"oci:{target}:image"]
+        line += ["--preserve-digests", source, f"dir:{target}"]
         done = subprocess.run(line, stdin=subprocess.DEVNULL, capture_output=True, text=True)
         if done.returncode != 0:
             raise PullFailed(f'failed to pull image "{name}": {_reason(done.stderr)}')
         try:
-            return archive.load(store, target, [str(reference)])[0]
-        except (ValueError, OSError, IndexError) as error:
+            return archive.load_directory(store, target, [str(reference)])
+        except (ValueError, OSError, KeyError) as error:
             raise PullFailed(f'failed to pull image "{name}": {error}') from error
 
 

@@ -94,6 +94,8 @@ class ImageStore:
         self.root = Path(root).resolve()
         for name in ("blobs/sha256", "layers", "images", "names", "uses", "locks", "tmp"):
             (self.root / name).mkdir(parents=True, exist_ok=True)
+        (self.root / "layers").chmod(0o700)  # set-user-id programs of images are for containers only
+        (self.root / "tmp").chmod(0o700)
 
     # -- blobs and layers
 

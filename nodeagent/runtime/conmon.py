@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _NOT_FOUND = re.compile(r"executable file [`']?(.+?)[`']? not found(?: in \$PATH)?(?:: .*)?$", re.MULTILINE)
-CREATE_TIMEOUT = 120.0
+CREATE_TIMEOUT = COMMAND_TIMEOUT = 120.0  # seconds
 
 
 class CommandFailed(Exception):
@@ -60,7 +60,16 @@ class Crun:
         return [self.program, f"--root={self.root}", "--cgroup-manager=cgroupfs", *command]
 
     def _run(self, *command: str) -> None:
-        done = subprocess.run(self.arguments(*command), stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        try:
+            done = subprocess.run(
+                self.arguments(*command),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=COMMAND_TIMEOUT,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise CommandFailed(f"{self.program} {command[0]} took more than {COMMAND_TIMEOUT:g} s") from error
         if done.returncode != 0:
             raise CommandFailed(tidy(done.stderr))
 

@@ -121,7 +121,7 @@ class Engine:
             "linux": {
                 "namespaces": [{"type": k, "path": p} if p else {"type": k} for k, p in namespaces.items()],
                 "cgroupsPath": self.cgroups.path(f"{record.config.cgroup}/{record.id}"),
-                "resources": {"devices": [{"allow": False, "access": "rwm"}]},
+                **({"resources": {"devices": [{"allow": False, "access": "rwm"}]}} if around.device_rules else {}),
             },
         }
         (bundle / "config.json").write_bytes(msgspec.json.encode(config))
@@ -175,6 +175,7 @@ class Engine:
             cgroup=cgroup,
             oom_score_floor=self._oom_floor,
             swap_limit=self.swap_limit,
+            device_rules=security.can_install_device_rules(self.cgroups.unified),
             seccomp_directory=self.seccomp_directory,
         )
 

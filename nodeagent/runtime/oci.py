@@ -72,7 +72,9 @@ class OciRuntime:
         threads: int = 6,
     ) -> None:
         self._world = world
-        self._directories = Directories(Path(state), Path(data))
+        # An overlay cannot be the upper side of another: in a container that has no real disk, write to /run.
+        on_overlay = linux.filesystem_type(_existing(Path(data))) == linux.OVERLAY_MAGIC
+        self._directories = Directories(Path(state), Path(state) / "writable" if on_overlay else Path(data))
         self._images = images
         self._cgroups = cgroups
         self._network = PodNetwork(mtu)
@@ -87,6 +89,7 @@ class OciRuntime:
         self._watcher = Watcher()
         self._sandboxes: dict[str, SandboxRecord] = {}
         self._containers: dict[str, ContainerRecord] = {}
+        self._inside: dict[str, dict[str, None]] = {}  # sandbox id -> its containers' ids
         self._locks: dict[str, asyncio.Lock] = {}
         self._ended: dict[str, asyncio.Event] = {}
         self._subscribers: list[asyncio.Queue[Event | None]] = []
@@ -133,6 +136,7 @@ class OciRuntime:
         for container in await self._call(load_containers, self._directories):
             container = await self._call(self._engine.tidy_created, container)
             self._containers[container.id] = container
+            self._inside.setdefault(container.sandbox_id, {})[container.id] = None
             self._ended[container.id] = asyncio.Event()
             if container.state == EXITED:
                 self._ended[container.id].set()
@@ -187,7 +191,7 @@ class OciRuntime:
             self._watcher.watch(record.id, record.pause_pid, record.pause_start, ended)
 
     async def stop_sandbox(self, sandbox_id: str) -> None:
-        inside = [c.id for c in self._containers.values() if c.sandbox_id == sandbox_id and c.state == RUNNING]
+        inside = list(self._inside.get(sandbox_id, ()))
         await asyncio.gather(*(self.stop_container(container_id, 0) for container_id in inside))
         async with self._lock(sandbox_id):
             record = self._sandboxes.get(sandbox_id)
@@ -201,8 +205,8 @@ class OciRuntime:
         if sandbox_id not in self._sandboxes:
             return
         await self.stop_sandbox(sandbox_id)
-        for container in [c for c in self._containers.values() if c.sandbox_id == sandbox_id]:
-            await self.remove_container(container.id)
+        for container_id in list(self._inside.get(sandbox_id, ())):
+            await self.remove_container(container_id)
         async with self._lock(sandbox_id):
             record = self._sandboxes.get(sandbox_id)
             if record is None:
@@ -211,6 +215,7 @@ class OciRuntime:
             await self._call(self._engine.remove_sandbox, record, len(others) == 1)
             self._emit("removed", "", sandbox_id)
             del self._sandboxes[sandbox_id]
+            self._inside.pop(sandbox_id, None)
             self._locks.pop(sandbox_id, None)
 
     async def list_sandboxes(self) -> list[Sandbox]:
@@ -229,6 +234,7 @@ class OciRuntime:
         async with self._lock(container_id):
             record = await self._call(self._engine.create_container, container_id, sandbox, config)
             self._containers[container_id] = record
+            self._inside.setdefault(sandbox_id, {})[container_id] = None
             self._ended[container_id] = asyncio.Event()
         return container_id
 
@@ -298,11 +304,12 @@ class OciRuntime:
             await self._call(self._engine.remove_container, record)
             self._emit("removed", container_id, record.sandbox_id)
             del self._containers[container_id], self._ended[container_id]
+            self._inside.get(record.sandbox_id, {}).pop(container_id, None)
             self._locks.pop(container_id, None)
 
     async def list_containers(self, sandbox_id: str | None = None) -> list[Container]:
-        records = self._containers.values()
-        return [r.public() for r in records if sandbox_id is None or r.sandbox_id == sandbox_id]
+        ids = self._containers if sandbox_id is None else self._inside.get(sandbox_id, {})
+        return [self._containers[container_id].public() for container_id in ids]
 
     async def container(self, container_id: str) -> Container | None:
         record = self._containers.get(container_id)
@@ -436,3 +443,8 @@ class OciRuntime:
             return found
 
         return await self._call(work)
+
+
+def _existing(path: Path) -> Path:
+    """The path or its nearest ancestor that is there."""
+    return next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())

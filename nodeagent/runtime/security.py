@@ -8,6 +8,7 @@ with and allows the rest, where others list what is allowed.
 from __future__ import annotations
 
 import os
+import resource
 import stat
 from collections.abc import Iterable
 from functools import cache
@@ -72,6 +73,13 @@ def available_capabilities() -> frozenset[str]:
     with open("/proc/self/status") as file:
         mask = next(int(line.split()[1], 16) for line in file if line.startswith("CapBnd:"))
     return frozenset(name for bit, name in enumerate(CAPABILITIES) if mask >> bit & 1)
+
+
+@cache
+def can_install_device_rules(unified: bool) -> bool:
+    """On cgroup2 they are BPF programs, for which crun insists on lifting a limit: not everybody may."""
+    unlimited = resource.getrlimit(resource.RLIMIT_MEMLOCK)[1] == resource.RLIM_INFINITY
+    return not unified or unlimited or "CAP_SYS_RESOURCE" in available_capabilities()
 
 
 def capabilities(security: core_v1.SecurityContext | None) -> list[str]:

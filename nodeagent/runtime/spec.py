@@ -28,6 +28,7 @@ class Surroundings:
     cgroup: str = ""
     oom_score_floor: int = -1000  # lowest value that we may set
     swap_limit: bool = False  # whether the kernel counts swap
+    device_rules: bool = True  # whether crun can install them
     seccomp_directory: Path | None = None
     extra_mounts: Sequence[dict[str, Any]] = field(default_factory=tuple)
 
@@ -136,7 +137,7 @@ def _bind(destination: str, source: str, *options: str) -> dict[str, Any]:
 
 def _resources(config: ContainerConfig, around: Surroundings, privileged: bool) -> dict[str, Any]:
     limits = config.resources
-    result: dict[str, Any] = {"devices": [{"allow": privileged, "access": "rwm"}]}
+    result: dict[str, Any] = {"devices": [{"allow": privileged, "access": "rwm"}]} if around.device_rules else {}
     cpu: dict[str, Any] = {}
     if limits.cpu_shares:
         cpu["shares"] = max(2, limits.cpu_shares)
@@ -183,6 +184,8 @@ def build(
     context = config.security
     privileged = bool(context and context.privileged)
     granted = security.capabilities(context)
+    if not around.device_rules and not privileged:
+        granted = [name for name in granted if name != "CAP_MKNOD"]  # or any device of the machine could be had
     process: dict[str, Any] = {
         "terminal": config.tty,
         "user": {"uid": who.uid, "gid": who.gid, "additionalGids": _groups(config, who)},

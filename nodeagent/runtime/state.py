@@ -90,7 +90,8 @@ class Directories:
 
     def make(self) -> None:
         for path in (self.sandboxes, self.containers, self.exits, self.persist, self.crun, self.uppers):
-            path.mkdir(parents=True, exist_ok=True, mode=0o711)
+            path.mkdir(parents=True, exist_ok=True)
+            path.chmod(0o700)  # environments have secrets, root file systems have set-user-id programs
 
     def bundle(self, container_id: str) -> Path:
         return self.containers / container_id

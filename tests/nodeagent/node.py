@@ -27,8 +27,8 @@ _NAMESPACES = (
 class Node:
     """``init`` is the pid of the first process, as seen from here."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, unified: bool = False) -> None:
+        self.name, self.unified = name, unified
         self.cgroups = Cgroups(f"/{name}")
         self.cgroups.prepare(join=False)
         read, write = os.pipe()
@@ -56,6 +56,8 @@ class Node:
         try:
             os.setsid()
             linux.mount("none", "/", None, linux.MS_REC | linux.MS_PRIVATE)
+            if self.unified:  # as on a host that has only cgroup2
+                linux.mount("cgroup2", "/sys/fs/cgroup", "cgroup2")
             hide_hybrid_mount()
             linux.mount("proc", "/proc", "proc", linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC)
             linux.mount("run", "/run", "tmpfs", 0, "mode=755")
@@ -121,8 +123,8 @@ class Node:
 
 
 @contextlib.contextmanager
-def throwaway_node() -> Iterator[Node]:
-    node = Node(f"navarch-test-{os.getpid()}-{time.monotonic_ns()}")
+def throwaway_node(unified: bool = False) -> Iterator[Node]:
+    node = Node(f"navarch-test-{os.getpid()}-{time.monotonic_ns()}", unified)
     try:
         yield node
     finally:

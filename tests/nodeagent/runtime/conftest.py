@@ -16,11 +16,12 @@ from tests.nodeagent.node import left_overs, throwaway_node
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: Any) -> bool | None:
-    if pyfuncitem.get_closest_marker("node") is None:
+    marker = pyfuncitem.get_closest_marker("node")
+    if marker is None:
         return None
     names = inspect.signature(pyfuncitem.obj).parameters
     arguments = {name: pyfuncitem.funcargs[name] for name in names}
-    with throwaway_node() as node:
+    with throwaway_node(**marker.kwargs) as node:
         node.run(lambda: pyfuncitem.obj(**arguments))
     return True
 

@@ -18,8 +18,8 @@ CIDR = "10.244.7.0/24"
 
 
 @contextlib.asynccontextmanager
-async def runtime(image_root: Path, data: Path) -> AsyncIterator[OciRuntime]:
-    cgroups = Cgroups(own_cgroup().removesuffix("/sys"))
+async def runtime(image_root: Path, data: Path, cgroup: str = "") -> AsyncIterator[OciRuntime]:
+    cgroups = Cgroups(cgroup or own_cgroup().removesuffix("/sys"))
     oci = OciRuntime(
         RealWorld(), state="/run/navarch", data=data, images=ImageStore(image_root), cgroups=cgroups, owner="test"
     )
@@ -31,9 +31,9 @@ async def runtime(image_root: Path, data: Path) -> AsyncIterator[OciRuntime]:
         await oci.close()
 
 
-def run(image_root: Path, data: Path, body: Callable[[OciRuntime], Awaitable[None]]) -> None:
+def run(image_root: Path, data: Path, body: Callable[[OciRuntime], Awaitable[None]], cgroup: str = "") -> None:
     async def main() -> None:
-        async with runtime(image_root, data) as oci:
+        async with runtime(image_root, data, cgroup) as oci:
             await body(oci)
 
     RealWorld().run(main)
