@@ -16,6 +16,9 @@ Tree = dict[str, Any]
 SERVICE_ACCOUNT = "system:serviceaccount:"
 
 
+_Subject = tuple[str, str, str]  # ("user" or "group", name, the binding's namespace or "")
+
+
 class _Grant(NamedTuple):
     """One binding as seen from a subject: ``namespace`` "" holds everywhere."""
 
@@ -37,8 +40,8 @@ class Rbac:
 
     def __init__(self, cache: Cache) -> None:
         self._roles: dict[tuple[str, str], _Role] = {}
-        self._grants: dict[tuple[str, str], dict[_Grant, None]] = {}  # ("user"|"group", name) -> grants, in order
-        self._bindings: dict[tuple[str, str], list[tuple[tuple[str, str], _Grant]]] = {}
+        self._grants: dict[_Subject, dict[_Grant, None]] = {}  # in the order in which they came
+        self._bindings: dict[tuple[str, str], list[tuple[_Subject, _Grant]]] = {}
         self._aggregated: dict[str, tuple[Rule, ...]] = {}  # of aggregated roles; emptied when any role changes
         self._followers = [
             Follower(cache, f"/registry/{resource}/", put, drop, functools.partial(forget, cluster))
@@ -86,10 +89,8 @@ class Rbac:
         self._catch_up()
         subjects = [("user", user.name), *(("group", g) for g in user.groups)]
         for wanted in ("", namespace) if namespace else ("",):
-            for subject in subjects:
-                for grant in self._grants.get(subject, ()):
-                    if grant.namespace == wanted:
-                        yield grant
+            for kind, name in subjects:
+                yield from self._grants.get((kind, name, wanted), ())
 
     def _rules_of(self, grant: _Grant) -> tuple[Rule, ...] | None:
         role = self._roles.get((grant.role_namespace, grant.role))
@@ -167,11 +168,12 @@ class Rbac:
         for subject in obj.get("subjects") or ():
             match subject.get("kind"):
                 case "User":
-                    key = "user", subject.get("name", "")
+                    key = "user", subject.get("name", ""), namespace
                 case "Group":
-                    key = "group", subject.get("name", "")
+                    key = "group", subject.get("name", ""), namespace
                 case "ServiceAccount":
-                    key = "user", f"{SERVICE_ACCOUNT}{subject.get('namespace') or namespace}:{subject.get('name', '')}"
+                    account = f"{subject.get('namespace') or namespace}:{subject.get('name', '')}"
+                    key = "user", SERVICE_ACCOUNT + account, namespace
                 case _:
                     continue
             self._grants.setdefault(key, {})[grant] = None
