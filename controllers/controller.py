@@ -43,6 +43,15 @@ def key(obj: Any) -> str:
     return key_of(obj.metadata.namespace, obj.metadata.name)
 
 
+def patience(size: int) -> float:
+    """Seconds to gather events before an object with ``size`` members is gone through again.
+
+    A pass costs in proportion to the members. Waiting in proportion too bounds its share of the time however large the
+    object is, so that a thousand pods that become ready one by one do not cost a million looks.
+    """
+    return 0.0 if size < 100 else min(0.5, size * 1e-4)
+
+
 class Context:
     """What all controllers of one process share."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from controllers.controller import Context, Controller, key
+from controllers.controller import Context, Controller, key, patience
 from controllers.endpoints import members
 from navarch.api.types import core_v1
 
@@ -53,12 +53,14 @@ class SelectingController(Controller):
         self.services = self.informer(Service, {BY_SELECTOR: _first_pair})
         self.pods = self.informer(Pod, {BY_LABEL: _all_pairs, BY_NODE: _node})
         self.times = members.ChangeTimes()
+        self._sizes: dict[str, int] = {}  # pods of each service when it was last looked at
         self.services.add_handler(self._service_changed)
         self.pods.add_handler(self._pod_changed)
 
     def _service_changed(self, kind: str, old: Service | None, new: Service) -> None:
         if kind == "DELETED":
             self.times.forget(key(new))
+            self._sizes.pop(key(new), None)
         if old is None or kind == "DELETED" or _essence(old) != _essence(new):
             self.enqueue(new)
 
@@ -73,7 +75,8 @@ class SelectingController(Controller):
         for pair in _all_pairs(pod):
             for service in self.services.by_index(BY_SELECTOR, pair):
                 if selects(service, pod):
-                    self.enqueue(service)
+                    found = key(service)
+                    self.queue.add_after(found, patience(self._sizes.get(found, 0)))
 
     def pods_of(self, service: Service) -> list[Pod]:
         """The pods that the service selects, by name."""
@@ -81,7 +84,9 @@ class SelectingController(Controller):
         if not selector:
             return []
         near = [self.pods.by_index(BY_LABEL, _pair(service.metadata.namespace, k, v)) for k, v in selector.items()]
-        return sorted((p for p in min(near, key=len) if selects(service, p)), key=lambda p: p.metadata.name or "")
+        found = sorted((p for p in min(near, key=len) if selects(service, p)), key=lambda p: p.metadata.name or "")
+        self._sizes[key(service)] = len(found)
+        return found
 
 
 def _essence(service: Service) -> tuple[Any, ...]:

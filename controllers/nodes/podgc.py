@@ -46,9 +46,10 @@ class PodGCController(Controller):
             self._gone_since.pop(name, None)
             if not _out_of_service(new):
                 return
-        else:
+        pods = self.pods.by_index(BY_NODE, name)
+        if kind == "DELETED" and pods:
             self._gone_since[name] = self.world.monotonic()
-        for pod in self.pods.by_index(BY_NODE, name):
+        for pod in pods:
             self.enqueue(pod)
 
     def _pod_changed(self, kind: str, old: Pod | None, new: Pod) -> None:

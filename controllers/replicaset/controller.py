@@ -7,7 +7,15 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
-from controllers.controller import BY_CONTROLLER, Context, Controller, by_controller, namespace_is_terminating, orphans
+from controllers.controller import (
+    BY_CONTROLLER,
+    Context,
+    Controller,
+    by_controller,
+    namespace_is_terminating,
+    orphans,
+    patience,
+)
 from controllers.controller import key as key_of_object
 from controllers.expectations import Expectations
 from controllers.ownership import adoption_patch, claim, reference, release_patch
@@ -57,7 +65,9 @@ class ReplicaSetController(Controller):
                     self.expectations.created(key)
                 if kind == "DELETED" or new.metadata.deletion_timestamp is not None:
                     self.expectations.deleted(key, new.metadata.uid or "")
-                self.queue.add(key)
+                    self.queue.add(key)  # it may have to be replaced
+                else:
+                    self.queue.add_after(key, patience(planning.wanted(owner)))
             return
         changed = old is None or before is not None or old.metadata.labels != new.metadata.labels
         if kind != "DELETED" and changed and new.metadata.deletion_timestamp is None:
