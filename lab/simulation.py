@@ -96,6 +96,7 @@ class Simulation:
         self._records: list[Record] = []
         self._current: dict[str, tuple[int, bytes]] = {}  # key -> revision, stored JSON
         self._decoded: dict[str, tuple[int, Any]] = {}
+        self._revision = 0  # up to where the history goes
         self._news = asyncio.Event()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._factories: dict[str, Callable[[], Awaitable[None]]] = {}
@@ -184,10 +185,12 @@ class Simulation:
                 await resource.create(tree, where)
             except AlreadyExists:
                 await resource.patch(meta["name"], where, tree, "strategic")
+        await self._catch_up()
 
     async def sleep(self, seconds: float) -> None:
         """Lets so much virtual time go by."""
         await self.world.sleep(seconds)
+        await self._catch_up()
 
     async def run_until(self, condition: Condition, timeout: float, what: str = "") -> Any:
         """Lets time go by until ``condition()`` (plain or async) is true, and gives its value.
@@ -197,6 +200,7 @@ class Simulation:
         """
         deadline = self.world.monotonic() + timeout
         while True:
+            await self._catch_up()
             news = self._news
             value = condition()
             if inspect.isawaitable(value):
@@ -216,7 +220,10 @@ class Simulation:
     # Looking
 
     def objects(self, struct: type[S], namespace: str | None = None) -> list[S]:
-        """All objects of a kind as they are stored now, in the order of their keys. Do not change them."""
+        """All objects of a kind as they are stored, in the order of their keys. Do not change them.
+
+        Current after ``apply``, ``sleep`` and in conditions; a write of your own may show an instant later.
+        """
         prefix = f"/registry/{kinds.kind_of(struct).resource}/" + (f"{namespace}/" if namespace else "")
         return [self._object(struct, key) for key in sorted(k for k in self._current if k.startswith(prefix))]
 
@@ -237,7 +244,7 @@ class Simulation:
 
     def picture(self) -> str:
         """Nodes and pods, a line each, for error messages."""
-        lines = [f"at {self.world.monotonic():.3f} s, revision {self._records[-1].revision if self._records else 0}"]
+        lines = [f"at {self.world.monotonic():.3f} s, revision {self._revision}"]
         lines += [
             f"node {n.metadata.name} ready={self.node_ready(n.metadata.name or '')}" for n in self.objects(core_v1.Node)
         ]
@@ -265,6 +272,11 @@ class Simulation:
     def _component(self, name: str) -> Client:
         return self._connect(name, f"system:kube-{name}", ("system:authenticated",), f"kube-{name}")
 
+    async def _catch_up(self) -> None:
+        """Until the history holds all that is in the store."""
+        while self._revision < await self.server.store.current_revision():
+            await self._news.wait()
+
     async def _record(self, store: MemoryStore) -> None:
         async for batch in store.watch("/registry/", await store.current_revision() + 1):
             now = self.world.monotonic()
@@ -277,6 +289,7 @@ class Simulation:
                     self._current[event.key] = event.revision, event.value
                     kind, value = "ADDED" if event.previous is None else "MODIFIED", event.value
                 self._records.append(Record(now, event.revision, kind, event.key, bytes(value)))
+            self._revision = batch.revision
             self._news.set()
             self._news = asyncio.Event()
 
