@@ -10,12 +10,8 @@ from apiserver.authn import Authenticator
 from apiserver.authz.authorizer import Authorizer
 from apiserver.bootstrap import add_bootstrap
 from apiserver.config import Config
-from apiserver.registry.catalog import CatalogConfig, catalog
-from apiserver.registry.namespacefinalize import namespace_endpoints
-from apiserver.registry.podendpoints import pod_endpoints
-from apiserver.registry.reviews import review_endpoints
+from apiserver.registry.catalog import CatalogConfig, catalog, endpoints
 from apiserver.registry.services import ServiceStrategy
-from apiserver.registry.tokenrequest import token_endpoints
 from apiserver.server import APIServer
 from apiserver.storage.store import Store
 from apiserver.tokens import TokenIssuer, new_key
@@ -34,10 +30,7 @@ def assemble(world: World, store: Store, config: Config) -> APIServer:
     tokens = TokenIssuer(world, [key], config.service_account_issuer, config.api_audiences)
     authenticator = Authenticator(world, server.cache, tokens)
     authorizer = Authorizer(server.cache)
-    server.endpoints |= pod_endpoints()
-    server.endpoints |= namespace_endpoints()
-    server.endpoints |= token_endpoints(tokens)
-    server.endpoints |= review_endpoints(authenticator, authorizer)
+    server.endpoints |= endpoints(authenticator, authorizer, tokens)
     patience = DefaultTolerationSeconds(
         config.default_not_ready_toleration_seconds, config.default_unreachable_toleration_seconds
     )
