@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from navarch.world import World
 
 TIMEOUT = 300.0
+DOUBT = 5.0
+"""Seconds to wait for an event when a request was not answered: it may have been carried out, or not."""
 
 
 @dataclass
@@ -44,6 +46,11 @@ class Expectations:
         """One creation was seen, or will not take place."""
         if pending := self._pending.get(key):
             pending.creations -= 1
+
+    def doubted(self, key: str) -> None:
+        """A creation was asked for and not answered. If no event tells of it soon it is taken not to have happened."""
+        if pending := self._pending.get(key):
+            pending.since = min(pending.since, self.world.monotonic() - TIMEOUT + DOUBT)
 
     def deleted(self, key: str, object_id: str) -> None:
         if pending := self._pending.get(key):

@@ -30,6 +30,8 @@ from navarch.client.transport import TransportError
 Pod = core_v1.Pod
 ReplicaSet = apps_v1.ReplicaSet
 
+UNSETTLED = 6.0
+"""Seconds after which we look whether what was expected has come."""
 AT_ONCE = 32
 """Requests in flight for one replica set."""
 
@@ -99,6 +101,8 @@ class ReplicaSetController(Controller):
             await self.client[ReplicaSet].update_status(msgspec.structs.replace(replica_set, status=status))
         if error is not None:
             raise error
+        if not settled:  # an event may have been lost
+            return min(again or UNSETTLED, UNSETTLED)
         return again
 
     async def _claim(self, replica_set: ReplicaSet) -> list[Pod]:
@@ -167,7 +171,10 @@ class ReplicaSetController(Controller):
     async def _create_one(self, key: str, replica_set: ReplicaSet, pod: Pod) -> None:
         try:
             made = await self.client[Pod].create(pod)
-        except (StatusError, TransportError) as error:
+        except TransportError:
+            self.expectations.doubted(key)
+            raise
+        except StatusError as error:
             self.expectations.created(key)
             if namespace_is_terminating(error):
                 return

@@ -14,7 +14,7 @@ from navarch.api.conditions import get_condition
 from navarch.api.pods import is_ready
 from navarch.api.types import apps_v1, coordination_v1, core_v1, meta_v1
 from navarch.client.client import Client
-from navarch.client.transport import InProcessTransport
+from navarch.client.transport import InProcessTransport, Response, TransportError
 from tests.controllers.cluster import MANAGER, Cluster, run_cluster
 from tests.controllers.test_integration import fresh, gone, rolled_out
 
@@ -258,6 +258,41 @@ def test_a_taint_by_hand_evicts_who_does_not_tolerate_it() -> None:
         assert any(m.startswith("Marking for deletion Pod default/web-") for m in await cluster.events("TaintManagerEviction"))
 
     run_cluster(test)
+
+
+def test_answers_that_get_lost_make_no_pod_too_many() -> None:
+    async def test(cluster: Cluster) -> None:
+        made = manager(cluster)
+        transport = Lossy(cluster.server.app)
+        made.client.transport = transport
+        async with cluster.world.task_group() as group:
+            group.start(made.run())
+            await cluster.until(cluster.furnished)
+            transport.lose = 3
+            await cluster.client[Deployment].create(fresh(10))
+            await cluster.until(lambda: rolled_out(cluster))
+            assert transport.lose == 0
+            assert len(await cluster.pods()) == 10
+            assert not await cluster.events("SuccessfulDelete")
+            group.cancel()
+
+    run_cluster(test, managed=False)
+
+
+class Lossy(InProcessTransport):
+    """Carries out every request, but the answers to some creations of pods get lost."""
+
+    lose = 0
+
+    def __init__(self, app: Any) -> None:
+        super().__init__(app, MANAGER)
+
+    async def request(self, method: str, path: str, **options: Any) -> Response:
+        answer = await super().request(method, path, **options)
+        if self.lose and method == "POST" and path.endswith("/pods"):
+            self.lose -= 1
+            raise TransportError("lost")
+        return answer
 
 
 def test_addresses() -> None:

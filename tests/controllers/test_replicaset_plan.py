@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controllers.expectations import TIMEOUT, Expectations
+from controllers.expectations import DOUBT, TIMEOUT, Expectations
 from controllers.ownership import claim
 from controllers.replicaset import plan as planning
 from navarch.api.times import format_time
@@ -152,3 +152,8 @@ def test_expectations() -> None:
     assert not expectations.satisfied("a")
     clock.time = TIMEOUT + 1
     assert expectations.satisfied("a")
+    expectations.expect_creations("b", 1)
+    expectations.doubted("b")
+    assert not expectations.satisfied("b")
+    clock.time += DOUBT + 1
+    assert expectations.satisfied("b")
