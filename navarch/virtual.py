@@ -19,6 +19,7 @@ import contextvars
 import functools
 import heapq
 import itertools
+import math
 import random
 import selectors
 import sys
@@ -35,7 +36,7 @@ T = TypeVar("T")
 START = 1767225600.0  # 2026-01-01T00:00:00Z
 # So many turns of the loop at one instant are taken for an endless loop.
 MOST_TURNS = 2_000_000
-# Two timers nearer than this are due together. Far below what anyone asks for, far above float rounding in a year.
+# Two timers nearer than this (seconds) are due together. Far below what anyone asks for.
 RESOLUTION = 1e-9
 SHOWN_TASKS = 20
 
@@ -207,6 +208,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             raise Deadlock(f"at time {self._clock.time:.3f} nothing can ever happen again; waiting: {self._who()}")
         # Assigned, not added: sums of floats would drift away from what was asked for.
         self._clock.time = self._scheduled[0].when()
+        # The loop takes what is due before time + resolution; after half a year the sum must still be more than time.
+        self._clock_resolution = max(RESOLUTION, 2 * math.ulp(self._clock.time))
 
     def _who(self) -> str:
         """The tasks and where they wait, for error messages."""

@@ -286,5 +286,6 @@ class HollowPod:
 
 def _facts(status: core_v1.PodStatus) -> Any:
     """What others wait for: it is written at once, the rest may wait for company."""
-    ready = next((c.status for c in status.conditions or () if c.type == "Ready"), "")
-    return status.phase, ready, status.pod_ip, [(s.ready, s.restart_count) for s in status.container_statuses or ()]
+    ready = any(c.type == "Ready" and c.status == "True" for c in status.conditions or ())
+    containers = [(s.name, s.ready, s.restart_count) for s in status.container_statuses or ()]
+    return status.phase or "Pending", ready, [c for c in containers if c[1] or c[2]]

@@ -39,6 +39,18 @@ def test_time_jumps_in_order() -> None:
     assert world.now() == START + 86400 * 40 + 10
 
 
+def test_centuries_pass() -> None:
+    world = SimulatedWorld()
+
+    async def main() -> None:
+        for _ in range(40):
+            await world.sleep(86400 * 365 + 0.1)
+            await world.sleep(0.001)
+
+    world.run(main)
+    assert world.monotonic() == pytest.approx(40 * (86400 * 365 + 0.101))
+
+
 def test_deadlock_livelock_and_leaks_are_errors() -> None:
     async def waits_for_ever() -> None:
         await asyncio.Event().wait()
