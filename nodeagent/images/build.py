@@ -7,6 +7,8 @@ RUN executes with crun in that root file system, without a network. ``COPY --fro
     FROM scratch
     COPY --from=host /usr/bin/redis-server /usr/bin/
     ENTRYPOINT ["/usr/bin/redis-server"]
+
+``--exclude=PATTERN`` leaves out what matches below a directory that is copied (``--exclude=**/__pycache__``).
 """
 
 from __future__ import annotations
@@ -243,12 +245,13 @@ class _Builder:
         words = instruction.words()
         if len(words) < 2:
             raise instruction.error("expected SOURCE... DESTINATION")
-        known = {"from", "chown", "chmod"} if instruction.keyword == "COPY" else {"chown", "chmod"}
+        known = ("from", "chown", "chmod", "exclude") if instruction.keyword == "COPY" else ("chown", "chmod")
         if unknown := [flag for flag in instruction.flags if flag not in known]:
             raise instruction.error(f"unsupported flag --{unknown[0]}")
         *sources, destination = words
         origin = instruction.flags.get("from", "")
         ours = origin in ("", HOST)
+        exclude = copying.Ignore(instruction.flags.get("exclude", "").splitlines())
         target = stage.path(destination)
         with self._origin(instruction, origin) as (root, ignore):
             try:
@@ -259,7 +262,7 @@ class _Builder:
                 unpack: list[Path] = []
                 for path in found:
                     if path.is_dir() and (ours or not path.is_symlink()):
-                        files.extend(copying.tree(path, target, root, ignore))
+                        files.extend(copying.tree(path, target, root, ignore, exclude))
                     elif instruction.keyword == "ADD" and copying.is_archive(path):
                         unpack.append(path)
                     else:

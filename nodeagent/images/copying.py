@@ -62,15 +62,19 @@ def matches(root: Path, source: str, ignore: Ignore) -> list[Path]:
     return kept
 
 
-def tree(directory: Path, target: str, root: Path, ignore: Ignore) -> list[tuple[Path, str]]:
-    """The directory itself and all in it (symlinks as they are), with their names in the image."""
+def tree(directory: Path, target: str, root: Path, ignore: Ignore, exclude: Ignore) -> list[tuple[Path, str]]:
+    """The directory itself and all in it (symlinks as they are), with their names in the image.
+
+    ``ignore`` judges paths below ``root``, ``exclude`` paths below the directory.
+    """
     found = [(directory, target)]
     for place, names, files in os.walk(directory):
         names.sort()
         for name in sorted([*names, *files]):
             path = Path(place) / name
-            if not ignore(os.path.relpath(path, root)):
-                found.append((path, os.path.join(target, os.path.relpath(path, directory))))
+            inside = os.path.relpath(path, directory)
+            if not ignore(os.path.relpath(path, root)) and not exclude(inside):
+                found.append((path, os.path.join(target, inside)))
     return found
 
 

@@ -88,6 +88,8 @@ def _instruction(line: str, number: int) -> Instruction:
     while keyword in ("COPY", "ADD", "FROM", "RUN") and rest.startswith("--"):
         flag, _, rest = rest.partition(" ")
         name, _, value = flag[2:].partition("=")
+        if name == "exclude" and name in flags:
+            value = f"{flags[name]}\n{value}"  # may be given more than once
         flags[name], rest = value, rest.strip()
     if "<<" in rest and keyword in ("RUN", "COPY", "ADD") and re.search(r"<<-?[\"']?\w+", rest):
         raise BuildError(f"line {number}: {keyword}: here-documents are not supported")

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from nodeagent.images.store import Settings
-from nodeagent.runtime import spec
+from nodeagent.runtime import security, spec
 from nodeagent.runtime.runtime import ContainerConfig, RuntimeError_, SandboxConfig
 
 
@@ -20,7 +20,8 @@ def execute(
     """Runs the command as the image's user in its working directory; the exit code. Output goes to our stderr."""
     shm = scratch / "shm"
     shm.mkdir(exist_ok=True, mode=0o1777)
-    around = spec.Surroundings({kind: "" for kind in ("mount", "pid", "ipc", "uts", "network")}, shm=str(shm))
+    namespaces = {kind: "" for kind in ("mount", "pid", "ipc", "uts", "network")}
+    around = spec.Surroundings(namespaces, shm=str(shm), open_files=security.open_files())
     settings = Settings(user=config.get("User") or "", working_dir=config.get("WorkingDir") or "")
     wanted = ContainerConfig("build", 0, "", command=command, env=tuple(environment.items()))
     try:

@@ -175,6 +175,7 @@ class Engine:
             cgroup=cgroup,
             oom_score_floor=self._oom_floor,
             swap_limit=self.swap_limit,
+            open_files=security.open_files(),
             device_rules=security.can_install_device_rules(self.cgroups.unified),
             seccomp_directory=self.seccomp_directory,
         )

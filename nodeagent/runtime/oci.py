@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import subprocess
@@ -47,6 +48,8 @@ from nodeagent.runtime.state import ContainerRecord, Directories, SandboxRecord,
 from nodeagent.runtime.watcher import Watcher
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 OUTPUT_LIMIT = 16 << 10
 KILL_PATIENCE = 30.0  # seconds until we say that a killed container does not die
@@ -275,7 +278,15 @@ class OciRuntime:
             record = self._containers.get(container_id)
             if record is None or record.state != RUNNING:
                 return
-            self._containers[container_id] = await self._call(self._engine.finish, record)
+            try:
+                record = await self._call(self._engine.finish, record)
+            except OSError as error:  # it has ended all the same
+                log.error("container %s: %s", container_id, error)
+                now = self._world.now()
+                record = msgspec.structs.replace(
+                    record, state=EXITED, exit_code=137, reason="ContainerStatusUnknown", message=str(error), finished=now
+                )
+            self._containers[container_id] = record
             self._ended[container_id].set()
             self._emit("exited", container_id, record.sandbox_id)
 

@@ -82,6 +82,13 @@ def can_install_device_rules(unified: bool) -> bool:
     return not unified or unlimited or "CAP_SYS_RESOURCE" in available_capabilities()
 
 
+def open_files() -> int:
+    """How many open files a container may have: all that we may, but no more than a million, since there are programs
+    that go through every number when they start."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return 1 << 20 if most == resource.RLIM_INFINITY else min(most, 1 << 20)
+
+
 def capabilities(security: core_v1.SecurityContext | None) -> list[str]:
     """The capabilities of a container, in a fixed order."""
     wanted = dict.fromkeys(DEFAULT_CAPABILITIES)

@@ -28,6 +28,7 @@ class Surroundings:
     cgroup: str = ""
     oom_score_floor: int = -1000  # lowest value that we may set
     swap_limit: bool = False  # whether the kernel counts swap
+    open_files: int = 1 << 20  # limit of open files
     device_rules: bool = True  # whether crun can install them
     seccomp_directory: Path | None = None
     extra_mounts: Sequence[dict[str, Any]] = field(default_factory=tuple)
@@ -195,6 +196,7 @@ def build(
         # Not inheritable: a program's file capabilities stay its own.
         "capabilities": {kind: granted for kind in ("bounding", "effective", "permitted")},
         "noNewPrivileges": security.no_new_privileges(context) and not privileged,
+        "rlimits": [{"type": "RLIMIT_NOFILE", "soft": around.open_files, "hard": around.open_files}],
         "oomScoreAdj": max(config.resources.oom_score_adj, around.oom_score_floor),
     }
     linux: dict[str, Any] = {

@@ -218,7 +218,7 @@ STOPSIGNAL SIGQUIT
 ENTRYPOINT ["cat"]
 
 FROM scratch
-COPY --from=first /srv/ /data/
+COPY --from=first --exclude=made --exclude=**/deep /srv/ /data/
 COPY --from=host /usr/bin/env /usr/bin/id /bin/
 CMD ["/bin/env"]
 """
@@ -250,7 +250,8 @@ def test_build(tmp_path: Path) -> None:
     second = build(store, context, ["localhost/second"], text=DOCKERFILE)
     [layer] = second.layers
     root = store.layer(layer)
-    assert (root / "data/site/index.html").stat().st_uid == 101
+    assert (root / "data/site/index.html").stat().st_uid == 101 and (root / "data/uid").exists()
+    assert not (root / "data/made").exists() and not (root / "data/site/deep").exists()
     assert "uid=0" in subprocess.run(["chroot", str(root), "/bin/id"], capture_output=True, text=True).stdout
     for text, words in (
         ("FROM nothere", "not in the store"),

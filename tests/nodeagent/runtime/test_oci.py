@@ -89,6 +89,7 @@ def test_security_settings(image_root: Path, tmp_path: Path) -> None:
         assert await run("id -u; id -g", runAsUser=1234, runAsGroup=5678) == "1234\n5678\n"
         assert "Read-only" in await run("touch /x 2>&1", readOnlyRootFilesystem=True)
         assert await run("touch /x && echo yes") == "yes\n"
+        assert int(await run("ulimit -n")) > 1024
         bits = "grep -E 'CapEff|NoNewPrivs' /proc/self/status | tr -d '\\n'"
         assert await run(bits) == "CapEff:\t00000000a80425fbNoNewPrivs:\t0"
         assert await run(bits, capabilities={"drop": ["ALL"]}, allowPrivilegeEscalation=False) == (
