@@ -218,6 +218,21 @@ class Cgroups:
                 os.kill(pid, number)
         return bool(pids)
 
+    def end(self, cgroup: str, timeout: float = 5.0) -> bool:
+        """Kills all processes in and below an absolute cgroup path and removes it. False if that did not succeed."""
+        for _ in range(int(timeout / 0.01)):
+            if self.remove_path(cgroup):
+                return True
+            fds = []
+            for pid in self.processes(cgroup):
+                with contextlib.suppress(OSError):
+                    fds.append(os.pidfd_open(pid))
+                    signal.pidfd_send_signal(fds[-1], signal.SIGKILL)
+            linux.wait_any(fds, 0.01)  # until one is gone; version 1 does not tell when all are
+            for fd in fds:
+                os.close(fd)
+        return False
+
     def remove(self, relative: str) -> bool:
         """Removes a cgroup below ``pods`` with everything below it. False while a process is still in it."""
         return self.remove_path(self.path(relative))

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import ctypes
 import os
+import select
 import signal
 import struct
+from collections.abc import Iterable
 from pathlib import Path
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -144,6 +146,14 @@ def signal_process(pid: int, started: int, number: int) -> bool:
         return False
     finally:
         os.close(fd)
+
+
+def wait_any(fds: Iterable[int], timeout: float) -> bool:
+    """Waits until one of the descriptors is readable (a pidfd: its process ended), at most ``timeout`` seconds."""
+    poll = select.poll()  # select() itself cannot take descriptors above 1023
+    for fd in fds:
+        poll.register(fd, select.POLLIN)
+    return bool(poll.poll(timeout * 1000))
 
 
 def write_atomic(path: Path, data: bytes) -> None:

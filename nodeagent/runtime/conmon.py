@@ -11,6 +11,7 @@ import json
 import os
 import re
 import select
+import shutil
 import signal
 import subprocess
 from dataclasses import dataclass
@@ -81,6 +82,7 @@ class Crun:
         if (self.root / container_id).exists():
             with contextlib.suppress(CommandFailed):
                 self._run("delete", "--force", container_id)
+            shutil.rmtree(self.root / container_id, ignore_errors=True)  # of a start or removal that was cut short
 
     def create(
         self,

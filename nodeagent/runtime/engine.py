@@ -21,8 +21,8 @@ from nodeagent.cgroups import Cgroups, Limits
 from nodeagent.hostports import HostPortError, HostPorts
 from nodeagent.images.store import ImageStore, Settings
 from nodeagent.network import NoAddress, PodNetwork
-from nodeagent.runtime import rootfs, sandboxes, security, spec
-from nodeagent.runtime.conmon import CommandFailed, Crun, read_pid, signal_number
+from nodeagent.runtime import rootfs, sandboxes, security, spec, stragglers
+from nodeagent.runtime.conmon import CommandFailed, Crun, signal_number
 from nodeagent.runtime.runtime import CREATED, EXITED, RUNNING, ContainerConfig, RuntimeError_, SandboxConfig
 from nodeagent.runtime.state import ContainerRecord, Directories, SandboxRecord, save_container, save_sandbox
 
@@ -137,6 +137,7 @@ class Engine:
         """Takes network and namespaces down (its containers are dead already)."""
         if record.config.share_process_namespace:
             self.crun.delete(record.id)
+            self.cgroups.end(self.cgroups.path(f"{record.config.cgroup}/{record.id}"))
         if not record.stopped:
             if record.ip:
                 self.host_ports.remove(record.ip, record.config.port_mappings)
@@ -153,8 +154,11 @@ class Engine:
             self.cgroups.remove(record.config.cgroup)
         shutil.rmtree(directory, ignore_errors=True)
 
-    def check_sandbox(self, record: SandboxRecord) -> SandboxRecord:
-        """After a restart: is what the record says still so?"""
+    def check_sandbox(self, record: SandboxRecord) -> SandboxRecord | None:
+        """After a restart: is what the record says still so? None if it was never finished, and is removed now."""
+        if not record.ready and not record.stopped:
+            self.remove_sandbox(self.stop_sandbox(record), last_of_pod=False)
+            return None
         ready = record.ready and sandboxes.alive(self.directories.sandbox(record.id), record.config)
         if record.pause_pid and linux.start_time(record.pause_pid) != record.pause_start:
             ready = False
@@ -210,7 +214,7 @@ class Engine:
             rootfs.mount(root, [self.images.layer(layer) for layer in image.layers], self.directories.uppers / container_id)
             around = self._surroundings(sandbox, cgroup, self.directories.sandbox(sandbox.id))
             document = spec.build(config, sandbox.config, settings, root, around, os.uname().nodename)
-            (bundle / "config.json").write_bytes(msgspec.json.encode(document))
+            linux.write_atomic(bundle / "config.json", msgspec.json.encode(document))  # last: now it is whole
             return record
         except RuntimeError_:
             self.remove_container(record)
@@ -292,16 +296,19 @@ class Engine:
 
     def _tear_down(self, record: ContainerRecord) -> None:
         """Frees processes, cgroup and mount."""
-        if not record.own_pid_namespace:
-            self.cgroups.kill(record.cgroup)
         self.crun.delete(record.id)
+        self.cgroups.end(record.cgroup)  # with whoever is still in it: it may not have been a PID namespace of its own
         rootfs.unmount(self.directories.bundle(record.id) / "rootfs")
-        self.cgroups.remove_path(record.cgroup)
 
-    def tidy_created(self, record: ContainerRecord) -> ContainerRecord:
-        """After a restart: a start that was cut short leaves a process behind that nobody watches."""
-        if record.state == CREATED and read_pid(self.directories.bundle(record.id) / "conmon.pid"):
+    def tidy_created(self, record: ContainerRecord) -> ContainerRecord | None:
+        """After a restart: a creation that was cut short is undone (None); nobody was told of it. A start that was cut
+        short leaves a process that nobody watches: it goes, and the container can be started again."""
+        if record.state == CREATED and not (self.directories.bundle(record.id) / "config.json").exists():
+            self.remove_container(record)
+            return None
+        if record.state == CREATED and (self.directories.bundle(record.id) / "ctl").exists():
             self.crun.delete(record.id)
+            self.cgroups.end(record.cgroup)
             record = msgspec.structs.replace(record, pid=0, pid_start=0, monitor=0, monitor_start=0)
             for name in ("conmon.pid", "pid", "attach", "ctl", "winsz"):
                 (self.directories.bundle(record.id) / name).unlink(missing_ok=True)
@@ -317,6 +324,11 @@ class Engine:
         (self.directories.exits / record.id).unlink(missing_ok=True)
         self.images.release(self.owner, record.id)
         shutil.rmtree(self.directories.bundle(record.id), ignore_errors=True)
+
+    def end_stragglers(self, sandboxes: list[SandboxRecord], containers: list[ContainerRecord]) -> None:
+        """After a restart: ends what the last agent had not finished."""
+        keep = [s.id for s in sandboxes if s.ready] + [c.id for c in containers if c.state == RUNNING]
+        stragglers.end(self.crun.root, self.crun.program, frozenset(keep))
 
     def sweep(self, containers: frozenset[str]) -> None:
         """After a restart: removes writable directories whose container went with the power, and their image uses."""

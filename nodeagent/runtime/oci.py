@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import resource
 import signal
 import subprocess
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
@@ -129,15 +130,24 @@ class OciRuntime:
     async def start(self) -> None:
         version = subprocess.run([self._crun.program, "--version"], capture_output=True, text=True, check=True).stdout
         self.version = version.split()[2]
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]  # we hold a descriptor a container
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         await self._call(self._directories.make)
-        for sandbox in await self._call(load_sandboxes, self._directories):
-            sandbox = self._engine.check_sandbox(sandbox)
+        sandboxes = await self._call(load_sandboxes, self._directories)
+        containers = await self._call(load_containers, self._directories)
+        await self._call(self._engine.end_stragglers, sandboxes, containers)
+        for found in sandboxes:
+            sandbox = await self._call(self._engine.check_sandbox, found)
+            if sandbox is None:
+                continue
             self._sandboxes[sandbox.id] = sandbox
             if sandbox.ip and not sandbox.stopped:
                 self._network.pool.reserve([sandbox.ip])
             self._watch_pause(sandbox)
-        for container in await self._call(load_containers, self._directories):
-            container = await self._call(self._engine.tidy_created, container)
+        for record in containers:
+            container = await self._call(self._engine.tidy_created, record)
+            if container is None:
+                continue
             self._containers[container.id] = container
             self._inside.setdefault(container.sandbox_id, {})[container.id] = None
             self._ended[container.id] = asyncio.Event()

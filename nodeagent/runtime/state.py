@@ -6,14 +6,15 @@ file, once written, changes by rename only. Power loss takes /run, and with it a
 
 from __future__ import annotations
 
-import contextlib
-import os
+import shutil
 from pathlib import Path
 
 import msgspec
 
 from nodeagent import linux
 from nodeagent.runtime.runtime import Container, ContainerConfig, Resources, SandboxConfig
+
+MOUNTS = ("rootfs", "network", "ipc", "uts", "shm")  # what may be mounted in a sandbox's or container's folder
 
 
 class SandboxRecord(msgspec.Struct):
@@ -122,14 +123,15 @@ def load_containers(directories: Directories) -> list[ContainerRecord]:
 
 
 def _read_all(directory: Path) -> list[bytes]:
-    """Records below a directory. A folder without one is the rest of a start or removal cut short: it goes away."""
+    """Records below a directory. A folder without one is the rest of a removal cut short: it goes away."""
     found = []
     for path in sorted(directory.iterdir()):
         try:
             found.append((path / "record.json").read_bytes())
         except FileNotFoundError:
-            with contextlib.suppress(OSError):
-                os.rmdir(path)
+            for name in MOUNTS:
+                linux.umount(path / name)
+            shutil.rmtree(path, ignore_errors=True)
     return found
 
 

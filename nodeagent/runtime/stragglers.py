@@ -1,0 +1,42 @@
+"""What a killed agent was in the middle of: commands of the OCI runtime, and conmons of containers that it had not yet
+noted as running. They would go on, and finish what the next agent believes never happened; so they are ended first.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+from nodeagent import linux
+
+PATIENCE = 5.0  # seconds
+
+
+def end(root: Path, program: str, keep: frozenset[str]) -> None:
+    """Kills processes of the OCI runtime ``program`` with this state directory, and conmons but for those of containers
+    in ``keep``. Returns when they are gone."""
+    ours = f"--root={root}".encode()
+    waiting: list[int] = []
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        try:
+            with open(f"/proc/{name}/cmdline", "rb") as file:
+                arguments = file.read().split(b"\0")
+            if ours not in arguments:
+                continue
+            kind = os.path.basename(arguments[0]).decode()
+            if kind == "conmon":
+                if arguments[arguments.index(b"--cid") + 1].decode() in keep:
+                    continue
+            elif kind != os.path.basename(program):
+                continue
+            fd = os.pidfd_open(int(name))
+            signal.pidfd_send_signal(fd, signal.SIGKILL)
+        except (OSError, ValueError):
+            continue
+        waiting.append(fd)
+    for fd in waiting:
+        linux.wait_any([fd], PATIENCE)
+        os.close(fd)
