@@ -134,6 +134,8 @@ def as_status(error: Exception, path: str) -> StatusError:
     """Any exception as the error that the client sees."""
     if isinstance(error, StatusError):
         return error
+    if isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        return as_status(error.exceptions[0], path)
     if isinstance(error, StoreUnavailable):
         return ServiceUnavailable(f"the store is unavailable: {error}", {"retryAfterSeconds": 1})
     log.error("%s: %s", path, error, exc_info=error)

@@ -7,7 +7,7 @@ its own client certificate; whether the user may do this was decided before we g
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
@@ -213,16 +213,22 @@ def _check_log(query: Mapping[str, str]) -> None:
 
 
 async def _relay(answer: Any, request: Request) -> None:
-    async for chunk in answer.chunks():
-        await request.write(chunk)
+    # A log that breaks off (the node is gone) just ends: its head was sent long ago.
+    with suppress(TransportError):
+        async for chunk in answer.chunks():
+            await request.write(chunk)
 
 
 async def _to_client(other: Any, request: Request) -> None:
-    while (data := await other.receive()) is not None:
-        await request.send({"type": "websocket.send", "bytes": data})
+    with suppress(TransportError):
+        while (data := await other.receive()) is not None:
+            await request.send({"type": "websocket.send", "bytes": data})
 
 
 async def _to_agent(request: Request, other: Any) -> None:
     while (message := await request.receive())["type"] == "websocket.receive":
         data = message.get("bytes")
-        await other.send(data if data is not None else (message.get("text") or "").encode())
+        try:
+            await other.send(data if data is not None else (message.get("text") or "").encode())
+        except TransportError:
+            return
