@@ -71,3 +71,12 @@ def test_waiting_in_vain_shows_the_cluster() -> None:
             await cluster.run_until(lambda: False, 5, "pigs fly")
 
     Simulation(nodes=1).run(scenario)
+
+
+def test_the_example_in_the_docs(capsys: pytest.CaptureFixture[str]) -> None:
+    text = (ROOT / "docs" / "simulation.md").read_text()
+    for block in text.split("```python\n")[1:]:
+        names = {"Simulation": Simulation}
+        exec(compile(block.partition("```")[0], "docs/simulation.md", "exec"), names)
+    shown = capsys.readouterr().out
+    assert "is NotReady" in shown and "three pods are ready again" in shown
