@@ -117,11 +117,16 @@ class Cgroups:
     # -- making and removing
 
     def prepare(self, join: bool = True) -> None:
-        """Makes the root with ``sys`` and ``pods``; with ``join`` moves this process into ``sys``."""
+        """Makes the root with ``sys`` and ``pods``; with ``join`` moves this process into ``sys``.
+
+        Pods that asked for nothing share the least weight, however many they are.
+        """
         self._make(f"{self.root}/sys")
         if join:
             self.add_process(os.getpid(), f"{self.root}/sys")
         self._make(f"{self.root}/pods")
+        with contextlib.suppress(OSError):  # no cpu controller
+            self.ensure("besteffort", Limits(cpu_shares=MIN_SHARES))
 
     def add_process(self, pid: int, cgroup: str) -> None:
         """Moves a process (all its threads) into an absolute cgroup path in every hierarchy."""
