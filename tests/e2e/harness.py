@@ -1,0 +1,114 @@
+"""A real lab for tests: the commands as a user types them, and waiting for conditions."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Lab:
+    """A lab of its own under ``home``."""
+
+    def __init__(self, home: Path, name: str = "default") -> None:
+        self.home, self.name = home, name
+        self.environment = os.environ | {
+            "NAVARCH_HOME": str(home),
+            "NAVARCH_LAB": name,
+            "KUBECONFIG": str(home / "labs" / name / "kubeconfig"),
+            "KUBECACHEDIR": str(home / "kube-cache"),
+        }
+
+    def run(
+        self, *words: str, check: bool = True, stdin: str = "", timeout: float = 120
+    ) -> subprocess.CompletedProcess:
+        done = subprocess.run(
+            words, input=stdin, capture_output=True, text=True, env=self.environment, timeout=timeout, cwd=ROOT
+        )
+        if check and done.returncode != 0:
+            raise AssertionError(f"{' '.join(words)}: exit {done.returncode}\n{done.stdout}\n{done.stderr}")
+        return done
+
+    def navarch(self, *words: str, **options: Any) -> str:
+        return self.run(sys.executable, "-m", "cli", *words, **options).stdout
+
+    def kubectl(self, *words: str, **options: Any) -> str:
+        return self.run("kubectl", *words, **options).stdout
+
+    def fails(self, *words: str, stdin: str = "") -> str:
+        """Runs kubectl, which must fail; its standard error."""
+        done = self.run("kubectl", *words, check=False, stdin=stdin)
+        assert done.returncode != 0, f"kubectl {' '.join(words)} succeeded: {done.stdout}"
+        return done.stderr
+
+    def get(self, *words: str) -> Any:
+        return json.loads(self.kubectl("get", *words, "-o", "json"))
+
+    def apply(self, text: str) -> str:
+        return self.kubectl("apply", "-f", "-", stdin=text)
+
+    def status(self) -> dict[str, Any]:
+        return json.loads(self.navarch("status", "-o", "json"))
+
+    def pid(self, process: str) -> int:
+        return next(p["pid"] for p in self.status()["processes"] if p["name"] == process)
+
+    def node(self, name: str) -> dict[str, Any]:
+        return next(n for n in self.status()["nodes"] if n["name"] == name)
+
+    def kill(self, process: str) -> int:
+        """kill -9 of a component; returns the pid that is gone."""
+        pid = self.pid(process)
+        os.kill(pid, signal.SIGKILL)
+        return pid
+
+    def in_node(self, node: str, *words: str, **options: Any) -> str:
+        return self.run("nsenter", "-t", str(self.node(node)["pid"]), "-a", *words, **options).stdout
+
+
+def wait_for(condition: Callable[[], Any], what: str, timeout: float = 60) -> Any:
+    """The condition's first true value; AssertionError (ours count as not yet) after ``timeout`` seconds."""
+    end = time.monotonic() + timeout
+    last: object = None
+    while True:
+        try:
+            last = condition()
+            if last:
+                return last
+        except (AssertionError, KeyError, StopIteration) as error:
+            last = error
+        if time.monotonic() > end:
+            raise AssertionError(f"{what}: not within {timeout} s; last: {last}")
+        time.sleep(0.1)
+
+
+def traces(home: Path) -> list[str]:
+    """What a lab may leave on the machine: processes, cgroups, mounts, namespaces, links, routes, nftables tables."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if str(home) in (entry / "cmdline").read_text() or "navarch" in (entry / "cgroup").read_text():
+                found.append(f"process {entry.name} {(entry / 'cmdline').read_text()!r}")
+        except OSError:
+            continue
+    found += [f"cgroup {p}" for p in Path("/sys/fs/cgroup").glob("*/navarch*")]
+    found += [f"cgroup {p}" for p in Path("/sys/fs/cgroup").glob("navarch*")]
+    found += [f"mount {line}" for line in Path("/proc/mounts").read_text().splitlines() if "navarch" in line]
+    for command in (
+        ["ip", "netns"],
+        ["ip", "-o", "link"],
+        ["ip", "route", "show", "table", "all"],
+        ["nft", "list", "tables"],
+    ):
+        listed = subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
+        marks = ("navarch", "nv2", " 10.2")
+        found += [f"{' '.join(command)}: {line}" for line in listed if any(m in f" {line}" for m in marks)]
+    return found
