@@ -335,7 +335,9 @@ def spawn(paths: LabPaths, cgroup: str) -> None:
         os.dup2(null, 0)
         os.dup2(log, 1)
         os.dup2(log, 2)
-        os.set_inheritable(writer, False)
+        # What our parent has open, the lab's lock above all, must not stay open with us.
+        os.closerange(3, writer)
+        os.closerange(writer + 1, 4096)
         reopen_output()
         os.chdir("/")
         set_process_name("nv-supervisor")
