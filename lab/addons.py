@@ -31,11 +31,42 @@ def dns_service(address: str) -> dict[str, Any]:
     }
 
 
+def publisher_role() -> list[tuple[str, dict[str, Any]]]:
+    """Lets the proxies publish their resolvers: (path of the collection, object) pairs."""
+    name = {"name": "navarch:dns-publisher", "namespace": "kube-system"}
+    rules = [
+        {
+            "apiGroups": ["discovery.k8s.io"],
+            "resources": ["endpointslices"],
+            "verbs": ["create", "get", "update"],
+        }
+    ]
+    group = "rbac.authorization.k8s.io"
+    subject = {"kind": "User", "apiGroup": group, "name": "system:kube-proxy"}
+    reference = {"apiGroup": group, "kind": "Role", "name": name["name"]}
+    path, version = f"/apis/{group}/v1/namespaces/kube-system", f"{group}/v1"
+    return [
+        (f"{path}/roles", {"apiVersion": version, "kind": "Role", "metadata": name, "rules": rules}),
+        (
+            f"{path}/rolebindings",
+            {
+                "apiVersion": version,
+                "kind": "RoleBinding",
+                "metadata": name,
+                "roleRef": reference,
+                "subjects": [subject],
+            },
+        ),
+    ]
+
+
 def apply_addons(cluster: Cluster) -> None:
     """Creates what is missing; what a user changed stays as it is."""
-    path = "/api/v1/namespaces/kube-system/services"
-    if cluster.call("GET", f"{path}/kube-dns")[0] != 404:
-        return
-    status, body = cluster.call("POST", path, dns_service(cluster.addresses.dns))
-    if status not in (201, 409):
-        raise LabError(f"could not create the DNS service: {body.decode(errors='replace')[:300]}")
+    services = "/api/v1/namespaces/kube-system/services"
+    for path, wanted in [*publisher_role(), (services, dns_service(cluster.addresses.dns))]:
+        name = wanted["metadata"]["name"]
+        if cluster.call("GET", f"{path}/{name}")[0] != 404:
+            continue
+        status, body = cluster.call("POST", path, wanted)
+        if status not in (201, 409):
+            raise LabError(f"could not create {wanted['kind']} {name}: {body.decode(errors='replace')[:300]}")

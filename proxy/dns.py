@@ -11,6 +11,7 @@ import ipaddress
 import logging
 import struct
 from collections.abc import Iterable
+from typing import cast
 
 from dnslib import A, CLASS, CNAME, DNSRecord, PTR, QTYPE, RCODE, RR, SOA, SRV, DNSError  # isort: skip
 
@@ -261,8 +262,7 @@ class _Datagrams(asyncio.DatagramProtocol):
         self.tasks: dict[asyncio.Task[None], None] = {}
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self.transport = transport
+        self.transport = cast(asyncio.DatagramTransport, transport)  # uvloop's own class, not asyncio's
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         if len(self.tasks) > 1000:
