@@ -22,7 +22,7 @@ class Config:
     run_dir: Path = Path("/run/navarch")  # a tmpfs: secrets, runtime state; gone with power
     image_root: Path = Path("/var/lib/navarch/images")  # shared by the nodes of one machine
     cgroup_root: str = ""  # absolute cgroup path of the node, with "sys" and "pods" below; empty: the agent's own
-    pod_cidr: str = ""  # used until the Node object has one
+    pod_cidr: str = ""  # registered with the node; empty: the node IPAM controller gives one
     resolv_conf: Path = Path("/etc/resolv.conf")
     cluster_dns: tuple[str, ...] = ()
     cluster_domain: str = "cluster.local"

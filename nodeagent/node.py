@@ -71,7 +71,11 @@ class NodeKeeper:
                 labels=self._labels() | config.labels,
                 annotations={"volumes.kubernetes.io/controller-managed-attach-detach": "true"},
             ),
-            spec=core_v1.NodeSpec(taints=_taints(config.taints) or None),
+            spec=core_v1.NodeSpec(
+                taints=_taints(config.taints) or None,
+                pod_cidr=config.pod_cidr or None,  # who routes pods decides; else the node IPAM controller does
+                pod_cidrs=[config.pod_cidr] if config.pod_cidr else None,
+            ),
             status=self.status(None),
         )
         if config.register_node:
