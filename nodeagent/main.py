@@ -35,7 +35,6 @@ def make_runtime(config: Config, world: World) -> Runtime:
         data=config.root_dir / "containers",
         images=ImageStore(config.image_root),
         cgroups=cgroups,
-        owner=config.node_name,
     )
 
 

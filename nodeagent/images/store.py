@@ -6,7 +6,8 @@
     layers/HEX           each layer, by its diff id, unpacked once: lower directories of the containers' overlays
     images/HEX.json      a Record an image, by the digest of its config
     names/QUOTED         reference -> image id
-    uses/OWNER/CONTAINER image id, for images that a container of some node stands on
+    uses/NODE/CONTAINER  image id, for images that a container of some node stands on; uses/NODE/.directory says where
+                         that node keeps its data: uses of a node that has been deleted count no more
 
 Every file appears by rename and never changes, so readers take no lock. Writers lock what they make (flock: gone with
 the process), so that two nodes that want the same layer unpack it once.
@@ -17,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import functools
+import hashlib
 import os
 import shutil
 import tempfile
@@ -246,37 +248,50 @@ class ImageStore:
 
     # -- uses and removal
 
-    def use(self, owner: str, container: str, image_id: str) -> None:
-        """Notes that a container of a node stands on the image, so that nobody removes it."""
-        directory = self.root / "uses" / owner
+    def _uses(self, node: Path) -> Path:
+        return self.root / "uses" / hashlib.sha256(os.fsencode(node)).hexdigest()[:32]
+
+    def use(self, node: Path, container: str, image_id: str) -> None:
+        """Notes that a container stands on the image, so that nobody removes it. A node is known by the directory of its
+        data, since names of nodes repeat from lab to lab. Raises KeyError if the image is not here."""
+        directory = self._uses(node)
         with self.lock("collection", shared=True):
             if self.record(image_id) is None:
                 raise KeyError(image_id)
-            directory.mkdir(exist_ok=True)
+            if not directory.exists():
+                directory.mkdir(exist_ok=True)
+                linux.write_atomic(directory / ".directory", os.fsencode(node))
             linux.write_atomic(directory / container, image_id.encode())
 
-    def release(self, owner: str, container: str) -> None:
+    def release(self, node: Path, container: str) -> None:
+        """The container is gone."""
         with contextlib.suppress(FileNotFoundError):
-            (self.root / "uses" / owner / container).unlink()
+            (self._uses(node) / container).unlink()
 
-    def release_owner(self, owner: str, keep: Iterable[str] = ()) -> None:
+    def release_node(self, node: Path, keep: Iterable[str] = ()) -> None:
         """Forgets the uses of a node but for some containers: a node that lost its power has none left."""
         kept = frozenset(keep)
-        directory = self.root / "uses" / owner
-        if not directory.exists():
-            return
-        for path in directory.iterdir():
-            if path.name not in kept:
-                path.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            directory.rmdir()
+        directory = self._uses(node)
+        if directory.exists():
+            for path in directory.iterdir():
+                if path.name not in kept and path.name != ".directory":
+                    path.unlink(missing_ok=True)
 
     def used(self) -> set[str]:
         """Ids of the images that some container of some node stands on."""
         found: set[str] = set()
-        for path in (self.root / "uses").glob("*/*"):
-            with contextlib.suppress(FileNotFoundError):
-                found.add(path.read_text())
+        for directory in (self.root / "uses").iterdir():
+            try:
+                alive = os.path.exists((directory / ".directory").read_bytes())
+            except FileNotFoundError:  # just being made
+                alive = True
+            if not alive:
+                shutil.rmtree(directory, ignore_errors=True)
+                continue
+            for path in directory.iterdir():
+                if not path.name.startswith("."):
+                    with contextlib.suppress(FileNotFoundError):
+                        found.add(path.read_text())
         return found
 
     def untag(self, name: str) -> bool:

@@ -30,7 +30,7 @@ START_ERROR_CODE = 128
 
 
 class Engine:
-    """``owner`` names the node in the image store, which nodes share. ``now`` is Unix time."""
+    """``now`` gives Unix time."""
 
     def __init__(
         self,
@@ -39,12 +39,11 @@ class Engine:
         cgroups: Cgroups,
         network: PodNetwork,
         crun: Crun,
-        owner: str,
         now: Callable[[], float],
         seccomp_directory: Path | None = None,
     ) -> None:
         self.directories, self.images, self.cgroups, self.network = directories, images, cgroups, network
-        self.crun, self.owner, self.now, self.seccomp_directory = crun, owner, now, seccomp_directory
+        self.crun, self.now, self.seccomp_directory = crun, now, seccomp_directory
         self.host_ports = HostPorts()
         self.swap_limit = cgroups.limits_swap()
         # Without CAP_SYS_RESOURCE nobody may lower the score.
@@ -208,7 +207,7 @@ class Engine:
         bundle.mkdir()
         save_container(self.directories, record)
         try:
-            self.images.use(self.owner, container_id, image.id)
+            self.images.use(self.directories.data, container_id, image.id)
             root = bundle / "rootfs"
             root.mkdir()
             rootfs.mount(root, [self.images.layer(layer) for layer in image.layers], self.directories.uppers / container_id)
@@ -322,7 +321,7 @@ class Engine:
         with contextlib.suppress(FileNotFoundError):
             rootfs.discard(self.directories.uppers / record.id)
         (self.directories.exits / record.id).unlink(missing_ok=True)
-        self.images.release(self.owner, record.id)
+        self.images.release(self.directories.data, record.id)
         shutil.rmtree(self.directories.bundle(record.id), ignore_errors=True)
 
     def end_stragglers(self, sandboxes: list[SandboxRecord], containers: list[ContainerRecord]) -> None:
@@ -335,4 +334,4 @@ class Engine:
         for path in sorted(self.directories.uppers.iterdir()):
             if path.name not in containers:
                 rootfs.discard(path)
-        self.images.release_owner(self.owner, containers)
+        self.images.release_node(self.directories.data, containers)

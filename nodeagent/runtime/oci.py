@@ -69,7 +69,6 @@ class OciRuntime:
         data: str | Path,
         images: ImageStore,
         cgroups: Cgroups,
-        owner: str,
         mtu: int = 0,
         insecure_registries: Sequence[str] = (),
         seccomp_directory: str | Path | None = None,
@@ -78,15 +77,13 @@ class OciRuntime:
         self._world = world
         # An overlay cannot be the upper side of another: in a container that has no real disk, write to /run.
         on_overlay = linux.filesystem_type(_existing(Path(data))) == linux.OVERLAY_MAGIC
-        self._directories = Directories(Path(state), Path(state) / "writable" if on_overlay else Path(data))
+        self._directories = Directories(Path(state), Path(data).absolute(), diskless=on_overlay)
         self._images = images
         self._cgroups = cgroups
         self._network = PodNetwork(mtu)
         self._crun = Crun(self._directories.crun)
         profiles = Path(seccomp_directory) if seccomp_directory else None
-        self._engine = Engine(
-            self._directories, images, cgroups, self._network, self._crun, owner, world.now, seccomp_directory=profiles
-        )
+        self._engine = Engine(self._directories, images, cgroups, self._network, self._crun, world.now, profiles)
         self._insecure = frozenset(insecure_registries)
         self._pool = ThreadPoolExecutor(threads, "runtime")
         self._pullers = ThreadPoolExecutor(2, "pull")

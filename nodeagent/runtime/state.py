@@ -78,18 +78,20 @@ class ContainerRecord(msgspec.Struct):
 
 
 class Directories:
-    """Where things are. ``state`` must lie on a file system that a power loss clears; ``data`` need not."""
+    """Where things are. ``state`` must lie on a file system that a power loss clears; ``data`` need not. Writable layers
+    are below ``data``, or below ``state`` if ``diskless``."""
 
-    def __init__(self, state: Path, data: Path) -> None:
+    def __init__(self, state: Path, data: Path, diskless: bool = False) -> None:
         self.state, self.data = state, data
         self.sandboxes = state / "sandboxes"
         self.containers = state / "containers"
         self.exits = state / "exits"
         self.persist = state / "conmon"
         self.crun = state / "crun"
-        self.uppers = data / "containers"
+        self.uppers = (state / "writable" if diskless else data) / "containers"
 
     def make(self) -> None:
+        self.data.mkdir(parents=True, exist_ok=True)
         for path in (self.sandboxes, self.containers, self.exits, self.persist, self.crun, self.uppers):
             path.mkdir(parents=True, exist_ok=True)
             path.chmod(0o700)  # environments have secrets, root file systems have set-user-id programs

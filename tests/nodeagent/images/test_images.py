@@ -147,10 +147,14 @@ def test_store_load_save_remove(tmp_path: Path) -> None:
     assert copied.layers == record.layers and third.find("named") == copied
     assert (third.layer(copied.layers[0]) / "bin/busybox").stat().st_mode & 0o111
     # use and removal
-    store.use("node", "container", record.id)
+    nodes = [tmp_path / "node-1", tmp_path / "node-2"]
+    for node in nodes:
+        node.mkdir()
+        store.use(node, "container", record.id)
+    store.release_node(nodes[0], ["other"])
     with pytest.raises(ImageInUse):
         store.remove(record.id)
-    store.release_owner("node", ["other"])
+    nodes[1].rmdir()  # a node that is deleted uses nothing
     assert store.remove(record.id) and not store.remove(record.id)
     assert list((store.root / "layers").iterdir()) == [] == list((store.root / "blobs/sha256").iterdir())
     assert store.find("busybox:1") is None

@@ -20,9 +20,7 @@ CIDR = "10.244.7.0/24"
 @contextlib.asynccontextmanager
 async def runtime(image_root: Path, data: Path, cgroup: str = "") -> AsyncIterator[OciRuntime]:
     cgroups = Cgroups(cgroup or own_cgroup().removesuffix("/sys"))
-    oci = OciRuntime(
-        RealWorld(), state="/run/navarch", data=data, images=ImageStore(image_root), cgroups=cgroups, owner="test"
-    )
+    oci = OciRuntime(RealWorld(), state="/run/navarch", data=data, images=ImageStore(image_root), cgroups=cgroups)
     await oci.start()
     await oci.configure(CIDR)
     try:
