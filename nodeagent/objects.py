@@ -69,6 +69,8 @@ class ObjectCache:
         )
 
         def handler(kind: str, old: Any, new: Any) -> None:
+            if not informer.synced:
+                return  # the first list is no change
             for uid in list(self._holders.get(key, ())):
                 self._changed(uid)
 

@@ -39,12 +39,13 @@ from nodeagent.probes import Prober
 from nodeagent.runtime.runtime import CREATED, EXITED, RUNNING, Container, Event, RuntimeError_, Sandbox
 from nodeagent.services import Services
 from nodeagent.starter import Starter, StartError
+from nodeagent.stopper import Stopper
 from nodeagent.volumes import manager
 from nodeagent.volumes.manager import PodVolumes, VolumeError
+from nodeagent.volumes.refresher import Refresher
 from nodeagent.volumes.tokens import Tokens
 
 log = logging.getLogger(__name__)
-LEAST_GRACE = 2.0  # what a container gets after its preStop hook used the grace period up
 
 
 class PodWorker:
@@ -78,16 +79,14 @@ class PodWorker:
         self._stale_sandboxes = False
         self._busy: asyncio.Task[None] | None = None  # the one thing being made
         self._interruptible = False
-        self._stops: dict[str, tuple[float, asyncio.Task[None]]] = {}  # container id -> deadline, task
         self._hooked: dict[str, None] = {}
         self._messages: dict[str, str] = {}
         self._told: dict[str, None] = {}
-        self._refresh_wanted = False
-        self._refresh: asyncio.Task[None] | None = None
         self._volume_backoff = Backoff(services.world, first=0.5, most=120.0)
-        self._volume_retry: float | None = None
         self._group: TaskGroup
         self._prober: Prober
+        self._stopper: Stopper
+        self._refresher = Refresher(self.volumes, services.world)
         self._old_status = pod.status
         self._status: core_v1.PodStatus | None = None
         self._torn_down = False
@@ -98,8 +97,9 @@ class PodWorker:
         """The API server has a newer pod of this uid."""
         if pod.spec != self.pod.spec:
             self.machine.retry_now()
-        if pod.metadata != self.pod.metadata:
-            self._refresh_wanted = True
+        new, old = pod.metadata, self.pod.metadata
+        if (new.labels, new.annotations) != (old.labels, old.annotations):
+            self._refresher.want()  # downwardAPI volumes show them
         self.pod = pod
         self._dirty.set()
 
@@ -111,8 +111,7 @@ class PodWorker:
     def objects_changed(self) -> None:
         """A ConfigMap or Secret that the pod names has changed."""
         self.machine.retry_now()
-        self._volume_retry = None
-        self._refresh_wanted = True
+        self._refresher.want()
         self._dirty.set()
 
     def runtime_event(self, event: Event) -> None:
@@ -155,6 +154,7 @@ class PodWorker:
         """Until nothing of the pod is left here. Cancelled: lets go, containers keep running."""
         async with self.s.world.task_group() as self._group:
             self._prober = Prober(self.s.runtime, self.s.world, self._group, self._dirty.set, self._tell)
+            self._stopper = Stopper(self.s.runtime, self.s.world, self._group, self._stopped, self._tell)
             meta = self.pod.metadata
             wanted = list(manager.references(self.pod))
             for role in roles(self.pod.spec):
@@ -170,7 +170,7 @@ class PodWorker:
         """Takes over what an earlier agent left: its containers' health goes on from the status it wrote."""
         self._stale.update(dict.fromkeys(self.containers))
         if self.sandboxes and self.pod.status.phase not in podstatus.TERMINAL:
-            self._refresh_wanted = True
+            self._refresher.want()
 
     async def _step(self) -> bool:
         """Observes, decides, acts, waits. True when the pod has left this node for good."""
@@ -183,7 +183,7 @@ class PodWorker:
         acted = False
         for action in decision.actions:
             acted = await self._do(action, now) or acted
-        over = decision.ended and self._busy is None and not self._stops
+        over = decision.ended and self._busy is None and not self._stopper.busy
         self._report(pod, decision, over)
         if over:
             if not self._torn_down and not await self._tear_down():
@@ -193,8 +193,10 @@ class PodWorker:
                 if self.is_gone and not self.containers and not self.sandboxes:
                     self._forget()
                     return True
-        else:
-            self._refresh_volumes(now, decision)
+        elif self._busy is None and self.sandboxes:
+            sandbox = self._observed().sandbox
+            facts = self.s.facts(sandbox.ip if sandbox else "")
+            self._refresher.begin_if_due(self._group, self.pod, facts, self._dirty.set)
         if not acted:
             await self._wait(decision.wake)
         return False
@@ -209,7 +211,9 @@ class PodWorker:
         return msgspec.structs.replace(self.pod, status=status)
 
     async def _wait(self, wake: float | None) -> None:
-        times = [t for t in (wake, self.volumes.next_refresh, self._volume_retry) if t is not None]
+        # A refresh that cannot begin now is looked at again when what it waits for is done.
+        due = self._refresher.due if self._busy is None and self.sandboxes and not self._torn_down else None
+        times = [t for t in (wake, due) if t is not None]
         if not times:
             await self._dirty.wait()
             return
@@ -424,8 +428,9 @@ class PodWorker:
         except Outcome as outcome:
             self._tell("Warning", "FailedPostStartHook", f"PostStartHook failed: {outcome.output}", container)
             grace = float(self.pod.spec.termination_grace_period_seconds or 30)
-            deadline = self.s.world.now() + grace
-            self._stop(StopContainer(container_id, container.name, deadline, "FailedPostStartHook"))
+            self._stop(
+                StopContainer(container_id, container.name, self.s.world.now() + grace, "FailedPostStartHook")
+            )
         finally:
             self._interruptible = False
             self._hooked.pop(container_id, None)
@@ -441,53 +446,21 @@ class PodWorker:
         self._tell("Warning", "Failed", f"Error: {shown}", container)
         self.machine.failed(container.name, error.reason, error.message, now, error.retry_in)
 
-    # --- stopping ---
+    # --- the end ---
 
     def _stop(self, action: StopContainer) -> None:
-        running = self._stops.get(action.id)
-        if running is not None:
-            if running[0] <= action.deadline + 0.5:
-                return
-            running[1].cancel()  # the grace period was shortened
-        else:
-            role = self._role(action.name)
-            self._tell("Normal", "Killing", action.why, role.container if role else None)
-        task = self._group.start(self._stopping(action, again=running is not None), name=f"stop {action.id}")
-        self._stops[action.id] = action.deadline, task
+        role, container = self._role(action.name), self.containers.get(action.id)
+        ip = self._ip(container.sandbox_id) if container else ""
+        self._stopper.stop(action, role.container if role else None, ip)
 
-    async def _stopping(self, action: StopContainer, again: bool) -> None:
-        world = self.s.world
-        role = self._role(action.name)
-        container = self.containers.get(action.id)
-        try:
-            hook = role.container.lifecycle.pre_stop if role and role.container.lifecycle else None
-            left = action.deadline - world.now()
-            if hook is not None and role is not None and container is not None and not again and left > 0:
-                ip = self._ip(container.sandbox_id)
-                try:
-                    async with asyncio.timeout(left):
-                        await lifecycle.run(self.s.runtime, world, hook, role.container, action.id, ip, left)
-                except Outcome as outcome:
-                    self._tell("Warning", "FailedPreStopHook", f"PreStopHook failed: {outcome.output}", role.container)
-                except TimeoutError:
-                    self._tell("Warning", "FailedPreStopHook", "PreStopHook did not complete in time", role.container)
-                left = max(action.deadline - world.now(), LEAST_GRACE)
-            await self.s.runtime.stop_container(action.id, max(0.0, left))
-        except RuntimeError_ as error:
-            self._tell("Warning", "FailedKillPod", f"error killing pod: {error.message}")
-            await world.sleep(2.0)
-        finally:
-            held = self._stops.get(action.id)
-            if held is not None and held[0] == action.deadline:
-                del self._stops[action.id]
-            self._stale[action.id] = None
-            self._dirty.set()
+    def _stopped(self, container_id: str) -> None:
+        self._stale[container_id] = None
+        self._dirty.set()
 
     async def _tear_down(self) -> bool:
         """Volumes and probes of a pod of which nothing runs any more."""
         self._prober.close()
-        if self._refresh is not None:
-            self._refresh.cancel()
+        self._refresher.stop()
         try:
             self.volumes.tear_down()
         except OSError as error:
@@ -501,32 +474,6 @@ class PodWorker:
         self.s.images.forget(self.uid)
         self.s.status.forget(self.uid)
         self.starter.remove_files(self.pod)
-
-    # --- volumes that change ---
-
-    def _refresh_volumes(self, now: float, decision: Decision) -> None:
-        due = self.volumes.next_refresh
-        if self._volume_retry is not None:
-            wanted = now >= self._volume_retry
-        else:
-            wanted = self._refresh_wanted or (due is not None and now >= due)
-        if not wanted or self._refresh is not None or self._busy is not None or not self.sandboxes:
-            return
-        self._refresh_wanted = False
-        self._refresh = self._group.start(self._refreshing(), name=f"volumes of {self.uid}")
-
-    async def _refreshing(self) -> None:
-        try:
-            sandbox = self._observed().sandbox
-            await self.starter.volumes(self.pod, sandbox.ip if sandbox else "")
-            self._volume_retry = None
-        except VolumeError as error:
-            if "not found" not in str(error):
-                log.warning("pod %s: %s", self.uid, error)
-            self._volume_retry = self.s.world.now() + 20.0
-        finally:
-            self._refresh = None
-            self._dirty.set()
 
     # --- small things ---
 

@@ -57,15 +57,6 @@ class PodVolumes:
             except OSError as error:
                 raise VolumeError(volume.name, f"{error.filename or ''}: {error.strerror}".lstrip(": ")) from error
 
-    async def refresh(self, pod: core_v1.Pod, facts: Facts) -> None:
-        """Writes what changed in configMaps, secrets, tokens and the pod's own metadata. Raises VolumeError."""
-        for volume in pod.spec.volumes or ():
-            if payload.has_payload(volume) and volume.name in self.paths:
-                try:
-                    await self._one(pod, volume, facts)
-                except (ConfigError, StatusError, TransportError, OSError, TimeoutError) as error:
-                    raise VolumeError(volume.name, str(error)) from error
-
     async def _one(self, pod: core_v1.Pod, volume: core_v1.Volume, facts: Facts) -> Path:
         security = pod.spec.security_context
         gid = security.fs_group if security else None

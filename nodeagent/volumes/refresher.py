@@ -1,0 +1,60 @@
+"""Keeps one pod's volumes current while it runs: after changes of objects, and before tokens end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from navarch.api.types import core_v1
+from navarch.world import TaskGroup, World
+from nodeagent.fields import Facts
+from nodeagent.volumes.manager import PodVolumes, VolumeError
+
+log = logging.getLogger(__name__)
+RETRY = 20.0  # seconds
+
+
+class Refresher:
+    """One refresh at a time. ``due`` says when the next is wanted (Unix seconds)."""
+
+    def __init__(self, volumes: PodVolumes, world: World) -> None:
+        self._volumes, self._world = volumes, world
+        self._wanted = False
+        self._retry: float | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def due(self) -> float | None:
+        if self._task is not None:
+            return None
+        if self._retry is not None:
+            return self._retry
+        return self._volumes.next_refresh
+
+    def want(self) -> None:
+        """What the volumes are made from has changed."""
+        self._wanted = True
+        self._retry = None
+
+    def begin_if_due(self, group: TaskGroup, pod: core_v1.Pod, facts: Facts, done: Callable[[], None]) -> None:
+        """Starts a refresh if one is wanted; ``done`` is called at its end."""
+        due = self.due
+        if self._task is None and (self._wanted or (due is not None and self._world.now() >= due)):
+            self._wanted = False
+            self._task = group.start(self._refresh(pod, facts, done), name=f"volumes of {pod.metadata.uid}")
+
+    def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _refresh(self, pod: core_v1.Pod, facts: Facts, done: Callable[[], None]) -> None:
+        try:
+            await self._volumes.set_up(pod, facts)
+            self._retry = None
+        except VolumeError as error:
+            log.info("pod %s/%s: %s", pod.metadata.namespace, pod.metadata.name, error)
+            self._retry = self._world.now() + RETRY
+        finally:
+            self._task = None
+            done()
