@@ -305,11 +305,13 @@ class OciRuntime:
         if grace > 0:
             self._engine.send_signal(record, record.stop_signal)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(ended.wait(), grace)
+                async with asyncio.timeout(grace):
+                    await ended.wait()
         if not ended.is_set():
             await self._call(self._engine.send_signal, record, signal.SIGKILL)
             try:
-                await asyncio.wait_for(ended.wait(), KILL_PATIENCE)
+                async with asyncio.timeout(KILL_PATIENCE):
+                    await ended.wait()
             except TimeoutError as error:
                 raise RuntimeError_("KillContainerError", f"container {container_id} does not die") from error
 
@@ -354,8 +356,9 @@ class OciRuntime:
             return await running.wait()
 
         try:
-            code = await asyncio.wait_for(collect(), timeout if timeout > 0 else None)
-            return code, bytes(output)
+            # Not wait_for: Python 3.11's loses a cancellation that comes together with the end.
+            async with asyncio.timeout(timeout if timeout > 0 else None):
+                return await collect(), bytes(output)
         except TimeoutError:
             raise TimeoutError(f"command {' '.join(command)!r} timed out after {timeout:g}s") from None
         finally:

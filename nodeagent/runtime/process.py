@@ -148,7 +148,8 @@ class ExecProcess:
         if self._code is None and self._child.poll() is None:
             self._kill()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.wait(), 5)
+                async with asyncio.timeout(5):
+                    await self.wait()
             if self._child.poll() is None:
                 self._child.kill()
                 await self.wait()
