@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from cli import labs
+from cli import images, labs
 
 app = typer.Typer(
     name="navarch",
@@ -16,6 +16,8 @@ app = typer.Typer(
 for part in (labs.app,):
     app.registered_commands += part.registered_commands
     app.registered_groups += part.registered_groups
+
+app.add_typer(images.app, name="image")
 
 
 def main() -> None:
