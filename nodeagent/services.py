@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -34,7 +33,6 @@ class Services:
     memory_capacity: int = 1
     allocatable: Mapping[str, quantity.Quantity] = field(default_factory=dict)
     oom_floor: int = -1000  # the kernel refuses lower scores to us
-    starts: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(8))
 
     def facts(self, pod_ip: str = "") -> Facts:
         """What fields of a pod may refer to."""

@@ -180,6 +180,8 @@ class PodWorker:
         pod = self._current()
         decision = self.machine.decide(pod, self._observed(), now)
         self._track_probes()
+        if self.machine.terminating and self._busy is not None and self._interruptible:
+            self._busy.cancel()  # no use in waiting for an image or a hook any more
         acted = False
         for action in decision.actions:
             acted = await self._do(action, now) or acted
@@ -304,8 +306,6 @@ class PodWorker:
             self._make(self._start(action))
             return False
         if self._busy is not None:
-            if self.machine.terminating and self._interruptible:
-                self._busy.cancel()
             return False  # what is being made must not be taken apart under it
         try:
             await self._remove(action)
@@ -341,8 +341,7 @@ class PodWorker:
 
     async def _guarded(self, coroutine: Coroutine[Any, Any, None]) -> None:
         try:
-            async with self.s.starts:
-                await coroutine
+            await coroutine
         except asyncio.CancelledError:
             coroutine.close()
             raise

@@ -10,6 +10,7 @@ from navarch.virtual import SimulatedWorld
 from nodeagent.agent import Agent
 from nodeagent.runtime.hollow import HollowRuntime
 from nodeagent.runtime.runtime import RUNNING
+from nodeagent.runtime.stages import Stages
 from tests.nodeagent.cluster import NODE, Api, agent, config
 
 Body = Callable[[Api, HollowRuntime, Agent], Awaitable[None]]
@@ -172,6 +173,19 @@ def test_image_pull_back_off(tmp_path: Path) -> None:
         await api.until(lambda: api.reason(never) == "ErrImageNeverPull")
         bad = api.pod("b", {"containers": [{"name": "a", "image": "Not A Name"}]})
         await api.until(lambda: api.reason(bad) == "InvalidImageName")
+
+    run(tmp_path, body)
+
+
+def test_deleted_while_its_image_is_pulled(tmp_path: Path) -> None:
+    async def body(api: Api, runtime: HollowRuntime, node: Agent) -> None:
+        path = api.pod("p", {"containers": [{"name": "a"}]})
+        runtime.node.default = Stages(pull=1000)
+        await api.until(lambda: api.events("Pulling"))
+        api.delete(path, 30)
+        began = node.world.monotonic()
+        await api.until(lambda: path not in api.objects)
+        assert node.world.monotonic() - began < 5
 
     run(tmp_path, body)
 

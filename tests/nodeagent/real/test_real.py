@@ -195,7 +195,8 @@ def give_address() -> None:
 def test_logs_exec_and_deletion(image_root: Path, tmp_path: Path) -> None:
     async def body(cluster: Cluster) -> None:
         script = "trap 'echo bye; exit 0' TERM; echo hello; echo oops >&2; sleep 1000 & wait"
-        container = {"name": "a", "command": ["sh", "-c", script], "env": [{"name": "V", "value": "1"}]}
+        container: dict[str, Any] = {"name": "a", "command": ["sh", "-c", script], "env": [{"name": "V", "value": "1"}]}
+        container["lifecycle"] = {"preStop": {"exec": {"command": ["sh", "-c", "echo leaving > /proc/1/fd/1"]}}}
         await cluster.pod("p", {"containers": [container]})
         pod = await cluster.until("p", running)
         assert pod.status.pod_ip and pod.status.pod_ip.startswith("10.244.7.")
@@ -208,7 +209,7 @@ def test_logs_exec_and_deletion(image_root: Path, tmp_path: Path) -> None:
         following = asyncio.ensure_future(cluster.log("p", follow="true"))
         await asyncio.sleep(0.2)
         await cluster.pods.delete("p", "default")
-        assert (await asyncio.wait_for(following, 10)).endswith("bye\n")
+        assert (await asyncio.wait_for(following, 10)).endswith("leaving\nbye\n")
         await cluster.until_gone("p")
         for user, code in (("nobody", 403), ("", 401)):
             async with cluster.session(user) as session, session.get("/pods") as answer:
