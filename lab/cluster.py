@@ -22,7 +22,7 @@ import orjson
 
 from lab import cgroups, components, node, supervisor, switch
 from lab.addons import apply_addons
-from lab.addresses import Addresses, claim_index, free_port, release_index
+from lab.addresses import Addresses, claim_index, free_port, namesake, release_index
 from lab.certificates import Authority
 from lab.namespaces import ProcessId
 from lab.paths import LabError, LabPaths, LabRecord, NodeRecord, private_directory
@@ -343,7 +343,8 @@ class Cluster:
                 with contextlib.suppress(LabError):
                     supervisor.request(self.paths, "shutdown", timeout=30)
             self._end_leftovers()
-            if os.geteuid() == 0:
+            # What another home's lab of this name has on the machine is not ours to remove.
+            if os.geteuid() == 0 and namesake(str(self.paths.root)) is None:
                 if record is not None:
                     self.progress("nodes and network")
                     for entry in record.nodes:
