@@ -133,21 +133,6 @@ class PodWorker:
         """Whether the pod takes room on the node."""
         return not self._torn_down and not self.machine.verdict and self.pod.status.phase not in podstatus.TERMINAL
 
-    def waits(self, name: str) -> bool:
-        """Whether a container has ended and is to be started again."""
-        return name in self.machine.failures or any(
-            s.name == name and s.state is not None and s.state.waiting is not None
-            for s in (self._current().status.container_statuses or ())
-        )
-
-    def waiting_reason(self, name: str) -> str:
-        """Why a container has not started."""
-        status = self._current().status
-        for found in (*(status.container_statuses or ()), *(status.init_container_statuses or ())):
-            if found.name == name and found.state is not None and found.state.waiting is not None:
-                return found.state.waiting.reason or "ContainerCreating"
-        return "ContainerCreating"
-
     # --- the loop ---
 
     async def run(self) -> None:

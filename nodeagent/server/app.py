@@ -10,6 +10,7 @@ from typing import Protocol
 import msgspec
 from aiohttp import web
 
+from navarch.api.pods import container_status
 from navarch.api.types import core_v1
 from navarch.world import World
 from nodeagent.config import Config
@@ -160,14 +161,16 @@ class Server:
         pod = worker.pod.metadata.name
         runs = sorted((c for c in worker.containers.values() if c.name == name), key=lambda c: -c.attempt)
         runs = [c for c in runs if c.log_path]
+        status = container_status(worker.latest, name)
+        waiting = status.state.waiting if status and status.state else None
         if previous:
             # The one before the present one; while the pod waits to restart it, the one that ended last.
             dead = [c for c in runs if c.state == EXITED]
-            if dead and (dead[0] is not runs[0] or worker.waits(name)):
+            if dead and (dead[0] is not runs[0] or waiting is not None):
                 return dead[0]
             raise _fail(web.HTTPBadRequest, f'previous terminated container "{name}" in pod "{pod}" not found')
         if not runs:
-            why = worker.waiting_reason(name)
+            why = waiting.reason if waiting else "ContainerCreating"
             raise _fail(web.HTTPBadRequest, f'container "{name}" in pod "{pod}" is waiting to start: {why}')
         return runs[0]
 
