@@ -148,7 +148,8 @@ def kubeconfig(
 
     with reported():
         cluster = Cluster(lab)
-        path = cluster.known and cluster.paths.kubeconfig
+        cluster.known  # noqa: B018 - says so if there is no such lab
+        path = cluster.paths.kubeconfig
         if merge:
             from lab.kubeconfigs import merge_into_user_config
 

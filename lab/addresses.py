@@ -69,12 +69,16 @@ def claim_index(lab: str, wanted: int = 0) -> int:
     with (directory / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         routed = routed_networks()
-        for index in [*([wanted] if wanted else []), *range(FIRST_INDEX, LAST_INDEX + 1)]:
+        candidates: list[int] = [wanted] if wanted else []
+        candidates += range(FIRST_INDEX, LAST_INDEX + 1)
+        for index in candidates:
             file = directory / str(index)
             if file.exists():
-                if file.read_text() == lab:
-                    return int(file.name)
-                continue
+                owner = file.read_text()
+                if owner == lab:
+                    return index
+                if Path(owner, "lab.json").exists():
+                    continue  # else its home was deleted
             if any(n.overlaps(ipaddress.IPv4Network(f"10.{index}.0.0/16")) for n in routed):
                 continue
             file.write_text(lab)

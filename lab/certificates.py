@@ -91,7 +91,10 @@ class Authority:
 
     def kubeconfig(self, path: Path, file: str, server: str, cluster: str, user: str) -> None:
         """Writes a kubeconfig that holds the certificate issued as ``file``."""
-        text = lambda name: base64.b64encode((self.directory / name).read_bytes()).decode()  # noqa: E731
+
+        def text(name: str) -> str:
+            return base64.b64encode((self.directory / name).read_bytes()).decode()
+
         config = {
             "apiVersion": "v1",
             "kind": "Config",

@@ -51,7 +51,8 @@ def definitions() -> dict[str, Any]:
     import kubernetes_validate
 
     root = pathlib.Path(kubernetes_validate.__file__).parent / "kubernetes-json-schema"
-    return json.loads((root / f"{API_VERSION}-local" / "_definitions.json").read_bytes())["$defs"]
+    definitions: dict[str, Any] = json.loads((root / f"{API_VERSION}-local" / "_definitions.json").read_bytes())["$defs"]
+    return definitions
 
 
 def gvks(definition: dict[str, Any]) -> list[tuple[str, str, str]]:
