@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,17 +36,17 @@ class _Entry:
     final: bool = False  # delete the API object after this status
     queued: bool = False  # a writer will come to it
     patient: bool = False  # it waits for company first
+    backoff: Backoff | None = None  # while the server does not take it
 
 
 class StatusManager:
-    """One for the node. ``written(pod_uid)`` is called after a final status was written and the object deleted."""
+    """One for the node. ``set`` takes a status in, writers send it; the object of a pod that is over is deleted."""
 
     def __init__(self, client: Client, world: World, group: TaskGroup) -> None:
         self._pods = client[core_v1.Pod]
         self._world, self._group = world, group
         self._entries: dict[str, _Entry] = {}
         self._ready: asyncio.Queue[str] = asyncio.Queue()
-        self.deleted: Callable[[str], None] = lambda uid: None
 
     def start(self) -> None:
         for i in range(WRITERS):
@@ -93,8 +92,11 @@ class StatusManager:
             entry.patient = False
             self._ready.put_nowait(uid)
 
+    async def _again(self, uid: str, delay: float) -> None:
+        await self._world.sleep(delay)
+        self._ready.put_nowait(uid)
+
     async def _write(self) -> None:
-        backoff = Backoff(self._world, first=0.2, most=10.0)
         while True:
             uid = await self._ready.get()
             entry = self._entries.get(uid)
@@ -102,7 +104,7 @@ class StatusManager:
                 continue
             try:
                 await self._send(uid, entry)
-                backoff.reset()
+                entry.backoff = None
                 entry.queued = False
                 if entry.dirty and self._entries.get(uid) is entry:
                     entry.queued = True
@@ -110,8 +112,9 @@ class StatusManager:
             except (StatusError, TransportError) as error:
                 log.warning("status of pod %s/%s: %s", entry.pod.metadata.namespace, entry.pod.metadata.name, error)
                 entry.dirty = True
-                await self._world.sleep(backoff.next())
-                self._ready.put_nowait(uid)
+                entry.backoff = entry.backoff or Backoff(self._world, first=0.2, most=10.0)
+                # Not here: one pod that the server refuses must not hold the others up.
+                self._group.start(self._again(uid, entry.backoff.next()), name=f"status of {uid}")
 
     async def _send(self, uid: str, entry: _Entry) -> None:
         meta = entry.pod.metadata
@@ -143,7 +146,6 @@ class StatusManager:
 
     def _gone(self, uid: str) -> None:
         self._entries.pop(uid, None)
-        self.deleted(uid)
 
 
 def _version(pod: core_v1.Pod) -> int:
