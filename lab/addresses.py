@@ -59,11 +59,8 @@ def routed_networks() -> list[ipaddress.IPv4Network]:
 def claim_index(lab: str, wanted: int = 0) -> int:
     """Takes a free second byte for a lab: a file a lab in :func:`index_directory`, removed by release_index.
 
-    ``lab`` is the lab's directory. Raises LabError when all are taken, or when a lab of another home has the name: the
-    machine knows a lab's cgroups and namespaces by its name alone.
+    ``lab`` is the lab's directory. Raises LabError when all are taken.
     """
-    if (other := namesake(lab)) is not None:
-        raise LabError(f'a lab of this name is up already, from {other}; give yours another: navarch up --lab NAME')
     directory = index_directory()
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / ".lock").open("w") as lock:
@@ -84,13 +81,6 @@ def claim_index(lab: str, wanted: int = 0) -> int:
             file.write_text(lab)
             return index
     raise LabError(f"all address ranges for labs are in use (see {directory}); take a lab down first")
-
-
-def namesake(lab: str) -> str | None:
-    """The directory of a lab with the same name that another home has claimed a range for."""
-    directory = index_directory()
-    claims = [file.read_text() for file in sorted(directory.glob("[0-9]*"))] if directory.exists() else []
-    return next((claim for claim in claims if claim != lab and Path(claim).name == Path(lab).name), None)
 
 
 def release_index(lab: str) -> None:

@@ -22,7 +22,7 @@ import orjson
 
 from lab import cgroups, components, node, supervisor, switch
 from lab.addons import apply_addons
-from lab.addresses import Addresses, claim_index, free_port, namesake, release_index
+from lab.addresses import Addresses, claim_index, free_port, release_index
 from lab.certificates import Authority
 from lab.namespaces import ProcessId
 from lab.paths import LabError, LabPaths, LabRecord, NodeRecord, private_directory
@@ -143,20 +143,20 @@ class Cluster:
             wanted = 3 if nodes is None else nodes
             if not record.nodes and record.next_number == 1:
                 self._plan_nodes(wanted, node_cpu, node_memory)
-            with_nodes = bool(record.nodes) or switch.exists(self.paths.name)
+            with_nodes = bool(record.nodes) or switch.exists(self.paths.id)
             if with_nodes and os.geteuid() != 0:
                 raise LabError("real nodes need root; without it use: navarch up --nodes 0")
             self._certificates()
             self.save()
             root = os.geteuid() == 0
             if root:
-                cgroups.make(components.control_group(self.paths.name))
+                cgroups.make(components.control_group(self.paths.id))
             if with_nodes:
                 self.progress("network")
-                switch.create(self.paths.name, self.addresses)
+                switch.create(self.paths.id, self.addresses)
             if not self.running():
                 self.progress("control plane")
-                supervisor.spawn(self.paths, components.control_group(self.paths.name))
+                supervisor.spawn(self.paths, components.control_group(self.paths.id))
             specs = [components.etcd(self.paths)] if record.store == "etcd" else []
             specs += [
                 components.apiserver(self.paths, record, with_nodes),
@@ -250,20 +250,20 @@ class Cluster:
         if init is None or not init.alive():
             self._power_off(entry)
             memory = int(quantity.value(entry.memory))
-            init = node.power_on(self.paths.name, entry.name, quantity.milli(entry.cpu) / 1000, memory)
+            init = node.power_on(self.paths.id, entry.name, quantity.milli(entry.cpu) / 1000, memory)
             entry.init = init.dump()
             self.save()
-            switch.plug(self.paths.name, self.addresses, entry.number, init)
+            switch.plug(self.paths.id, self.addresses, entry.number, init)
             if entry.partitioned:
-                switch.set_port(self.paths.name, entry.number, up=False)
+                switch.set_port(self.paths.id, entry.number, up=False)
         record = self.known
         specs = [components.agent(self.paths, record, entry, init), components.proxy(self.paths, record, entry, init)]
         self._start(specs)
 
     def _power_off(self, entry: NodeRecord) -> None:
-        node.power_off(self.paths.name, entry.name, ProcessId.load(entry.init))
+        node.power_off(self.paths.id, entry.name, ProcessId.load(entry.init))
         entry.init = None
-        switch.unplug(self.paths.name, entry.number)
+        switch.unplug(self.paths.id, entry.number)
 
     # Waiting
 
@@ -343,18 +343,16 @@ class Cluster:
                 with contextlib.suppress(LabError):
                     supervisor.request(self.paths, "shutdown", timeout=30)
             self._end_leftovers()
-            # What another home's lab of this name has on the machine is not ours to remove.
-            if os.geteuid() == 0 and namesake(str(self.paths.root)) is None:
+            if os.geteuid() == 0:
                 if record is not None:
                     self.progress("nodes and network")
                     for entry in record.nodes:
-                        node.power_off(self.paths.name, entry.name, ProcessId.load(entry.init))
+                        node.power_off(self.paths.id, entry.name, ProcessId.load(entry.init))
                         entry.init = None
-                    switch.destroy(self.paths.name, Addresses(record.index))
-                cgroups.destroy(f"navarch/{self.paths.name}")
+                    switch.destroy(self.paths.id, Addresses(record.index))
+                cgroups.destroy(f"navarch/{self.paths.id}")
                 cgroups.remove_if_empty("navarch")
             if record is not None:
-                release_index(str(self.paths.root))
                 record.save(self.paths.config)
             shutil.rmtree(self.paths.run, ignore_errors=True)
             for leftover in self.paths.nodes.glob("*/pods") if self.paths.nodes.exists() else ():
@@ -362,6 +360,7 @@ class Cluster:
             if purge:
                 self.record = None
         if purge:
+            release_index(str(self.paths.root))  # not before: certificates and stored services hold its addresses
             shutil.rmtree(self.paths.root, ignore_errors=True)
         return was_running
 
@@ -393,7 +392,7 @@ class Cluster:
         with self.locked():
             if os.geteuid() != 0:
                 raise LabError("real nodes need root")
-            if not switch.exists(self.paths.name):
+            if not switch.exists(self.paths.id):
                 raise LabError(
                     "this lab was started without nodes, so its API server does not listen on the lab's network; "
                     f"start anew: navarch down --purge{self.lab_flag} and navarch up"
@@ -426,7 +425,7 @@ class Cluster:
         self._need_running()
         with self.locked():
             entry = self.known.node(name)
-            node.power_off(self.paths.name, name, ProcessId.load(entry.init))  # first: nobody gets to say goodbye
+            node.power_off(self.paths.id, name, ProcessId.load(entry.init))  # first: nobody gets to say goodbye
             self._stop_components(entry)
             self._power_off(entry)
             entry.stopped = True
@@ -449,7 +448,7 @@ class Cluster:
             entry = self.known.node(name)
             if ProcessId.load(entry.init) is None:
                 raise LabError(f"node {name} is off; start it with: navarch node start {name}{self.lab_flag}")
-            switch.set_port(self.paths.name, entry.number, up=heal)
+            switch.set_port(self.paths.id, entry.number, up=heal)
             entry.partitioned = not heal
             self.save()
 

@@ -66,7 +66,7 @@ def etcd(paths: LabPaths) -> Spec:
         ],
         cwd=str(directory),
         log=str(paths.logs / "etcd.log"),
-        cgroup=control_group(paths.name),
+        cgroup=control_group(paths.id),
         env={"GOMAXPROCS": "2"},
     )  # fmt: skip
 
@@ -111,7 +111,7 @@ def apiserver(paths: LabPaths, record: LabRecord, with_nodes: bool) -> Spec:
         module="apiserver.main",
         argv=argv + settings_of(record, "apiserver"),
         log=str(paths.logs / "apiserver.log"),
-        cgroup=control_group(paths.name),
+        cgroup=control_group(paths.id),
     )
 
 
@@ -121,7 +121,7 @@ def scheduler(paths: LabPaths, record: LabRecord) -> Spec:
         module="scheduler.main",
         argv=["--kubeconfig", str(paths.component_kubeconfig("scheduler")), *settings_of(record, "scheduler")],
         log=str(paths.logs / "scheduler.log"),
-        cgroup=control_group(paths.name),
+        cgroup=control_group(paths.id),
     )
 
 
@@ -137,13 +137,13 @@ def controllers(paths: LabPaths, record: LabRecord) -> Spec:
             *settings_of(record, "controllers"),
         ],
         log=str(paths.logs / "controllers.log"),
-        cgroup=control_group(paths.name),
+        cgroup=control_group(paths.id),
     )  # fmt: skip
 
 
 def agent(paths: LabPaths, record: LabRecord, node: NodeRecord, init: ProcessId) -> Spec:
     addresses = Addresses(record.index)
-    own = group(paths.name, node.name)
+    own = group(paths.id, node.name)
     return Spec(
         name=f"agent/{node.name}",
         module="nodeagent.main",
@@ -186,7 +186,7 @@ def proxy(paths: LabPaths, record: LabRecord, node: NodeRecord, init: ProcessId)
             *settings_of(record, "proxy"),
         ],
         log=str(paths.logs / f"proxy-{node.name}.log"),
-        cgroup=f"{group(paths.name, node.name)}/sys",
+        cgroup=f"{group(paths.id, node.name)}/sys",
         node=init.dump(),
     )  # fmt: skip
 

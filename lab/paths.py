@@ -6,6 +6,7 @@ shared by all labs of one home. What does not outlive a reboot is told apart by 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -20,8 +21,11 @@ class LabError(Exception):
     """Something that a person can understand and mend went wrong; the text says what to do."""
 
 
+DEFAULT_HOME = Path.home() / ".navarch"
+
+
 def home() -> Path:
-    return Path(os.environ.get("NAVARCH_HOME") or Path.home() / ".navarch").absolute()
+    return Path(os.environ.get("NAVARCH_HOME") or DEFAULT_HOME).absolute()
 
 
 def private_directory(path: Path) -> Path:
@@ -49,6 +53,9 @@ class LabPaths:
             )
         self.name = name
         self.root = home() / "labs" / name
+        # What the machine knows the lab by (cgroups, network namespace): labs of several homes may have one name.
+        other = "" if home() == DEFAULT_HOME else "-" + hashlib.sha256(str(home()).encode()).hexdigest()[:6]
+        self.id = name + other
         self.pki = self.root / "pki"
         self.logs = self.root / "logs"
         self.run = self.root / "run"
