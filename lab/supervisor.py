@@ -208,10 +208,7 @@ class Supervisor:
     def ended(self, managed: Managed) -> None:
         managed.last_exit = "ended"
         self.forget(managed)
-        node = ProcessId.load(managed.spec.node)
-        if node is not None and not node.alive():
-            self.managed.pop(managed.spec.name, None)  # it went down with its node
-            self.save()
+        if self.dropped(managed):
             return
         if time.monotonic() - managed.started > STEADY:
             managed.delay = 0.0
@@ -220,13 +217,22 @@ class Supervisor:
         managed.restarts += 1
         print(f"{managed.spec.name}: {managed.last_exit}; starts again in {managed.delay:.1f} s", flush=True)
 
+    def dropped(self, managed: Managed) -> bool:
+        """Whether the component went down with its node, and is given up. A node's init ends after all else on it."""
+        node = ProcessId.load(managed.spec.node)
+        if node is None or node.alive():
+            return False
+        self.managed.pop(managed.spec.name, None)
+        self.save()
+        return True
+
     def next_due(self) -> float | None:
         due = [m.due for m in self.managed.values() if m.due]
         return max(0.0, min(due) - time.monotonic()) if due else None
 
     def start_due(self) -> None:
         for managed in list(self.managed.values()):
-            if managed.due and managed.due <= time.monotonic():
+            if managed.due and managed.due <= time.monotonic() and not self.dropped(managed):
                 self.launch(managed)
                 self.save()
 
@@ -245,7 +251,11 @@ class Supervisor:
             with os.fdopen(reader, "rb") as file:
                 inner = file.read()
             os.waitpid(pid, 0)
-            managed.child, managed.process = False, ProcessId.of(int(inner or 0))
+            managed.child, managed.process = False, ProcessId.of(int(inner)) if inner else None
+        if managed.process is None:  # the node ended meanwhile, or cannot be entered
+            managed.started = time.monotonic()
+            self.ended(managed)
+            return
         self.watch(managed)
 
     def first_fork(self, spec: Spec, writer: int) -> NoReturn:
