@@ -117,5 +117,6 @@ def parse(argv: Sequence[str]) -> tuple[Config, argparse.Namespace]:
     values["taints"] = tuple(t for t in args.register_with_taints.split(",") if t)
     # Pods and system share one parent: the node's cgroup.
     values["cgroup_root"] = args.cgroup_root.removesuffix("/pods")
+    values["use_tmpfs"] = args.runtime != "hollow"  # whose pods are nobody's secrets, and often not root's
     values["lease_renew"] = args.lease_seconds / 4
     return Config(**values), args

@@ -133,8 +133,9 @@ class StatusManager:
                     self._gone(uid)
                     return
                 except Conflict:
-                    # Another pod of the same name by now: ours is gone.
-                    self._gone(uid)
+                    if (await self._pods.get(name, namespace)).metadata.uid == uid:
+                        raise  # too many writers at once: again later
+                    self._gone(uid)  # another pod has the name by now
                     return
             entry.sent = status
         if entry.final and not entry.dirty and meta.deletion_timestamp is not None:
