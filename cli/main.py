@@ -1,27 +1,65 @@
-"""The entry point of ``navarch``."""
+"""The entry point of ``navarch``.
+
+Start-up time is what every command pays, so only the module that holds the wanted command is imported; ``--help`` (or a
+word that is no command) needs them all.
+"""
 
 from __future__ import annotations
 
+import importlib
+import sys
+from collections.abc import Sequence
+
 import typer
 
-from cli import images, labs
+# Module -> its commands, in the order in which --help shows them.
+COMMANDS = {
+    "cli.labs": ("up", "down", "status", "kubeconfig", "node"),
+    "cli.apply": ("apply", "create"),
+    "cli.get": ("get",),
+    #    #    "cli.describe": ("describe",),
+    "cli.delete": ("delete",),
+    "cli.logs": ("logs",),
+    #    #    "cli.execute": ("exec",),
+    "cli.scale": ("scale",),
+    "cli.rollout": ("rollout",),
+    #    #    "cli.wait": ("wait",),
+    #    #    "cli.information": ("version", "api-resources", "explain"),
+    #}
+# Command -> module whose application is a group of that name.
+GROUPS = {"image": "cli.images"}
 
-app = typer.Typer(
-    name="navarch",
-    help="A Kubernetes-compatible cluster on one machine: real containers, real nodes, in seconds.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-for part in (labs.app,):
-    app.registered_commands += part.registered_commands
-    app.registered_groups += part.registered_groups
 
-app.add_typer(images.app, name="image")
+def build(arguments: Sequence[str]) -> typer.Typer:
+    """The application, with the part that ``arguments`` need or, if that is not clear, with all parts."""
+    app = typer.Typer(
+        name="navarch",
+        help="A Kubernetes-compatible cluster on one machine: real containers, real nodes, in seconds.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_group)
+    word = next((argument for argument in arguments if not argument.startswith("-")), "")
+    groups = [word] if word in GROUPS else []
+    modules = [module for module, commands in COMMANDS.items() if word in commands]
+    if not groups and not modules:
+        groups, modules = list(GROUPS), list(COMMANDS)
+    for group in groups:
+        app.add_typer(importlib.import_module(GROUPS[group]).app, name=group)
+    for module in modules:
+        part: typer.Typer = importlib.import_module(module).app
+        app.registered_commands += part.registered_commands
+        app.registered_groups += part.registered_groups
+    return app
+
+
+def _group() -> None:
+    """Keeps Typer from taking the only command that was imported for the whole program."""
 
 
 def main() -> None:
-    app()
+    build(sys.argv[1:])()
 
 
 if __name__ == "__main__":

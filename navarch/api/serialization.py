@@ -275,10 +275,15 @@ class _Dumper(yaml.CSafeDumper):  # type: ignore[misc]
         return True
 
 
+# Text that other readers of YAML take for a time or a sexagesimal number.
+_ambiguous = re.compile(r"\d{4}-\d\d?-\d\d?(?:[Tt ].*)?|[-+]?\d[\d_]*(?::[0-5]?\d)+(?:\.\d*)?").fullmatch
+
+
 def _text(dumper: yaml.CSafeDumper, text: str) -> yaml.ScalarNode:
     if "\n" in text:
         return dumper.represent_scalar(_PLAIN + "str", text, style="|")
-    style = None if isinstance(resolve(text) if text else None, str) else '"'
+    plain = text and isinstance(resolve(text), str) and not _ambiguous(text)
+    style = None if plain else '"'
     return dumper.represent_scalar(_PLAIN + "str", text, style=style)
 
 
