@@ -17,15 +17,11 @@ COMMANDS = {
     "cli.labs": ("up", "down", "status", "kubeconfig", "node"),
     "cli.apply": ("apply", "create"),
     "cli.get": ("get",),
-    #    #    "cli.describe": ("describe",),
     "cli.delete": ("delete",),
     "cli.logs": ("logs",),
-    #    #    "cli.execute": ("exec",),
     "cli.scale": ("scale",),
     "cli.rollout": ("rollout",),
-    #    #    "cli.wait": ("wait",),
-    #    #    "cli.information": ("version", "api-resources", "explain"),
-    #}
+}
 # Command -> module whose application is a group of that name.
 GROUPS = {"image": "cli.images"}
 
