@@ -138,10 +138,17 @@ class ProcessId:
         fd = self.open()
         if fd is None:
             raise LabError("the node is not running")
+        root = os.open(f"/proc/{self.pid}/root", os.O_PATH) if flags & NEWNS else -1
         try:
             setns(fd, flags)
+            if root >= 0:
+                # A mount namespace has its own idea of "/": where we run in a chroot, the process's root is not that.
+                os.fchdir(root)
+                os.chroot(".")
         finally:
             os.close(fd)
+            if root >= 0:
+                os.close(root)
 
 
 def in_child(function: Callable[[], Any]) -> Any:
