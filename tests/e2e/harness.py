@@ -40,6 +40,21 @@ class Lab:
     def navarch(self, *words: str, **options: Any) -> str:
         return self.run(sys.executable, "-m", "cli", *words, **options).stdout
 
+    def up(self, *words: str) -> str:
+        return self.navarch("up", *words)
+
+    @property
+    def directory(self) -> Path:
+        return self.home / "labs" / self.name
+
+    @property
+    def index(self) -> int:
+        """The second byte of the lab's addresses; 0 if there is no such lab."""
+        try:
+            return int(json.loads((self.directory / "lab.json").read_text())["index"])
+        except FileNotFoundError:
+            return 0
+
     def kubectl(self, *words: str, **options: Any) -> str:
         return self.run("kubectl", *words, **options).stdout
 
@@ -90,25 +105,57 @@ def wait_for(condition: Callable[[], Any], what: str, timeout: float = 60) -> An
         time.sleep(0.1)
 
 
-def traces(home: Path) -> list[str]:
-    """What a lab may leave on the machine: processes, cgroups, mounts, namespaces, links, routes, nftables tables."""
+class Load:
+    """load.py at work; ``node`` makes it run in that node's network. Leaving the block ends it; then ``report`` is there.
+
+    The report: sent, failed, failures (texts), slowest (seconds), bodies (first word of the answer -> count).
+    """
+
+    def __init__(self, lab: Lab, *urls: str, node: str = "", rate: float = 50) -> None:
+        words = [sys.executable, str(ROOT / "tests/e2e/load.py"), "--rate", str(rate), *urls]
+        if node:
+            words = ["nsenter", "-t", str(lab.node(node)["pid"]), "-n", *words]
+        self.words = words
+        self.report: dict[str, Any] = {}
+
+    def __enter__(self) -> Load:
+        self.process = subprocess.Popen(self.words, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == "ready\n"
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.process.terminate()
+        out, _ = self.process.communicate(timeout=30)
+        self.report = json.loads(out)
+
+    @property
+    def failed(self) -> int:
+        return int(self.report["failed"])
+
+
+def traces(home: Path, lab: str, index: int) -> list[str]:
+    """What is left of a lab on the machine: processes, cgroups, mounts, namespaces, links, routes, nftables tables."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            if str(home) in (entry / "cmdline").read_text() or "navarch" in (entry / "cgroup").read_text():
+            environment = (entry / "environ").read_text().split("\0")
+            ours = f"NAVARCH_HOME={home}" in environment and f"NAVARCH_LAB={lab}" in environment
+            if ours or f"/navarch/{lab}/" in (entry / "cgroup").read_text():
                 found.append(f"process {entry.name} {(entry / 'cmdline').read_text()!r}")
         except OSError:
             continue
-    found += [f"cgroup {p}" for p in Path("/sys/fs/cgroup").glob("*/navarch*")]
-    found += [f"cgroup {p}" for p in Path("/sys/fs/cgroup").glob("navarch*")]
-    found += [f"mount {line}" for line in Path("/proc/mounts").read_text().splitlines() if "navarch" in line]
+    cgroups = Path("/sys/fs/cgroup")
+    found += [f"cgroup {p}" for pattern in (f"navarch/{lab}", f"*/navarch/{lab}") for p in cgroups.glob(pattern)]
+    mounts = Path("/proc/mounts").read_text().splitlines()
+    found += [f"mount {line}" for line in mounts if str(home) in line or f"navarch-{lab}" in line]
+    marks = (f"navarch-{lab}", f" nv{index}", f" 10.{index}.")
     for command in (
         ["ip", "netns"],
         ["ip", "-o", "link"],
         ["ip", "route", "show", "table", "all"],
-        ["nft", "list", "tables"],
+        ["nft", "list", "ruleset"],
     ):
         listed = subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
-        marks = ("navarch", "nv2", " 10.2")
         found += [f"{' '.join(command)}: {line}" for line in listed if any(m in f" {line}" for m in marks)]
     return found
