@@ -46,7 +46,7 @@ def lab(home: Path, request: pytest.FixtureRequest) -> Iterator[Lab]:
             shutil.copytree(lab.directory / "logs", home / "logs", dirs_exist_ok=True)
         index = lab.index
         lab.navarch("down", "--purge")
-        assert traces(home, lab.name, index) == []
+        assert traces(lab, index) == []
 
 
 @pytest.fixture(scope="session")

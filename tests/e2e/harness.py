@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import http.client
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -54,6 +57,28 @@ class Lab:
             return int(json.loads((self.directory / "lab.json").read_text())["index"])
         except FileNotFoundError:
             return 0
+
+    @property
+    def id(self) -> str:
+        """What the machine knows the lab by, the home not being the default one."""
+        return f"{self.name}-{hashlib.sha256(str(self.home).encode()).hexdigest()[:6]}"
+
+    def call(self, method: str, path: str, body: Any = None, timeout: float = 5) -> tuple[int, Any]:
+        """One request as the lab's administrator, over a connection of its own: status and answer. Raises OSError."""
+        pki = self.directory / "pki"
+        context = ssl.create_default_context(cafile=str(pki / "ca.crt"))
+        context.load_cert_chain(pki / "admin.crt", pki / "admin.key")
+        port = json.loads((self.directory / "lab.json").read_text())["port"]
+        connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=timeout, context=context)
+        try:
+            data = None if body is None else json.dumps(body)
+            connection.request(method, path, data, {"Content-Type": "application/json"} if data else {})
+            response = connection.getresponse()
+            return response.status, json.loads(response.read() or b"null")
+        except (http.client.HTTPException, ValueError) as error:
+            raise OSError(str(error)) from error
+        finally:
+            connection.close()
 
     def kubectl(self, *words: str, **options: Any) -> str:
         return self.run("kubectl", *words, **options).stdout
@@ -134,22 +159,22 @@ class Load:
         return int(self.report["failed"])
 
 
-def traces(home: Path, lab: str, index: int) -> list[str]:
-    """What is left of a lab on the machine: processes, cgroups, mounts, namespaces, links, routes, nftables tables."""
+def traces(lab: Lab, index: int) -> list[str]:
+    """What a lab, whose address range was ``index``, left on the machine: processes, cgroups, mounts, links and so on."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             environment = (entry / "environ").read_text().split("\0")
-            ours = f"NAVARCH_HOME={home}" in environment and f"NAVARCH_LAB={lab}" in environment
-            if ours or f"/navarch/{lab}/" in (entry / "cgroup").read_text():
+            ours = f"NAVARCH_HOME={lab.home}" in environment and f"NAVARCH_LAB={lab.name}" in environment
+            if ours or f"/navarch/{lab.id}/" in (entry / "cgroup").read_text():
                 found.append(f"process {entry.name} {(entry / 'cmdline').read_text()!r}")
         except OSError:
             continue
     cgroups = Path("/sys/fs/cgroup")
-    found += [f"cgroup {p}" for pattern in (f"navarch/{lab}", f"*/navarch/{lab}") for p in cgroups.glob(pattern)]
+    found += [f"cgroup {p}" for pattern in (f"navarch/{lab.id}", f"*/navarch/{lab.id}") for p in cgroups.glob(pattern)]
     mounts = Path("/proc/mounts").read_text().splitlines()
-    found += [f"mount {line}" for line in mounts if str(home) in line or f"navarch-{lab}" in line]
-    marks = (f"navarch-{lab}", f" nv{index}", f" 10.{index}.")
+    found += [f"mount {line}" for line in mounts if str(lab.home) in line or f"navarch-{lab.id}" in line]
+    marks = (f"navarch-{lab.id}", f" nv{index}", f" 10.{index}.")
     for command in (
         ["ip", "netns"],
         ["ip", "-o", "link"],
