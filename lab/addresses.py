@@ -59,28 +59,37 @@ def routed_networks() -> list[ipaddress.IPv4Network]:
 def claim_index(lab: str, wanted: int = 0) -> int:
     """Takes a free second byte for a lab: a file a lab in :func:`index_directory`, removed by release_index.
 
-    ``lab`` is the lab's directory. Raises LabError when all are taken.
+    ``lab`` is the lab's directory, which exists from before the claim until after its release. ``wanted`` is the one it
+    has had so far: that or none. Raises LabError when it is, or all are, taken.
     """
     directory = index_directory()
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         routed = routed_networks()
-        candidates: list[int] = [wanted] if wanted else []
-        candidates += range(FIRST_INDEX, LAST_INDEX + 1)
-        for index in candidates:
+        for index in [wanted] if wanted else range(FIRST_INDEX, LAST_INDEX + 1):
             file = directory / str(index)
             if file.exists():
                 owner = file.read_text()
                 if owner == lab:
                     return index
-                if Path(owner, "lab.json").exists():
+                if Path(owner).exists():
                     continue  # else its home was deleted
             if any(n.overlaps(ipaddress.IPv4Network(f"10.{index}.0.0/16")) for n in routed):
                 continue
             file.write_text(lab)
             return index
+    if wanted:
+        raise LabError(f"addresses 10.{wanted}.0.0/16 of this lab are in use by something else on this machine")
     raise LabError(f"all address ranges for labs are in use (see {directory}); take a lab down first")
+
+
+def holds_index(lab: str, index: int) -> bool:
+    """True if the addresses are the lab's now. After a reboot, or when someone cleaned /run, they may be another's."""
+    try:
+        return (index_directory() / str(index)).read_text() == lab
+    except FileNotFoundError:
+        return False
 
 
 def release_index(lab: str) -> None:

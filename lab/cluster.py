@@ -22,7 +22,7 @@ import orjson
 
 from lab import cgroups, components, node, supervisor, switch
 from lab.addons import apply_addons
-from lab.addresses import Addresses, claim_index, free_port, release_index
+from lab.addresses import Addresses, claim_index, free_port, holds_index, release_index
 from lab.certificates import Authority
 from lab.namespaces import ProcessId
 from lab.paths import LabError, LabPaths, LabRecord, NodeRecord, private_directory
@@ -191,11 +191,7 @@ class Cluster:
                 f'lab "{record.name}" has {len(record.nodes)} nodes; '
                 f"use navarch node add or remove, or start anew: navarch down --purge{self.lab_flag}"
             )
-        claimed = claim_index(str(self.paths.root), record.index)
-        if claimed != record.index:
-            raise LabError(
-                f"addresses 10.{record.index}.0.0/16 of this lab are in use by something else on this machine"
-            )
+        claim_index(str(self.paths.root), record.index)
         if failover is not None:
             record.failover = failover
         record.settings |= settings
@@ -349,7 +345,8 @@ class Cluster:
                     for entry in record.nodes:
                         node.power_off(self.paths.id, entry.name, ProcessId.load(entry.init))
                         entry.init = None
-                    switch.destroy(self.paths.id, Addresses(record.index))
+                    holds = holds_index(str(self.paths.root), record.index)
+                    switch.destroy(self.paths.id, Addresses(record.index) if holds else None)
                 cgroups.destroy(f"navarch/{self.paths.id}")
                 cgroups.remove_if_empty("navarch")
             if record is not None:

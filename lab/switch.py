@@ -110,19 +110,20 @@ def _block(addresses: Addresses) -> None:
         ip.route("replace", dst=addresses.range, type="unreachable", priority=LAST_RESORT)
 
 
-def destroy(lab: str, addresses: Addresses) -> None:
-    """Removes all of it; what is gone already is no error."""
+def destroy(lab: str, addresses: Addresses | None) -> None:
+    """Removes all of it; what is gone already is no error. ``addresses`` is None if they are not the lab's any more."""
 
-    def work() -> None:
-        with IPRoute() as ip:
-            for index in ip.link_lookup(ifname=addresses.uplink):
-                ip.link("del", index=index)
-            with contextlib.suppress(Exception):
-                ip.route("del", dst=addresses.range, type="unreachable", priority=LAST_RESORT)
+    def outside() -> None:
+        if addresses is not None:
+            with IPRoute() as ip:
+                for index in ip.link_lookup(ifname=addresses.uplink):
+                    ip.link("del", index=index)
+                with contextlib.suppress(Exception):
+                    ip.route("del", dst=addresses.range, type="unreachable", priority=LAST_RESORT)
         if exists(lab):
             netns.remove(namespace_name(lab))
 
-    in_child(work)
+    in_child(outside)
 
 
 def port_name(number: int) -> str:
