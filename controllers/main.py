@@ -12,6 +12,7 @@ import signal
 from controllers.config import Config, describe
 from navarch.client import kubeconfig
 from navarch.client.client import Client
+from navarch.client.health import health_pages, parse_address, serving
 from navarch.client.leader import LeadershipLost
 from navarch.client.transport import connect
 from navarch.world import RealWorld, World
@@ -56,7 +57,6 @@ def main(argv: list[str]) -> int:
 
 
 async def _run(arguments: argparse.Namespace, config: Config, cluster: kubeconfig.Config, world: World) -> int:
-    from controllers.http import parse_address, serving
     from controllers.manager import Manager
 
     client = Client(connect(cluster), world, "kube-controller-manager")
@@ -80,7 +80,8 @@ async def _run(arguments: argparse.Namespace, config: Config, cluster: kubeconfi
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(client.close)
         if arguments.address:
-            await stack.enter_async_context(serving(manager, parse_address(arguments.address)))
+            pages = health_pages(lambda: "" if manager.ready else "caches are not synced", manager.context.metrics.text)
+            await stack.enter_async_context(serving(pages, parse_address(arguments.address)))
         async with world.task_group() as group:
             task = group.start(work(), name="manager")
             await stop.wait()

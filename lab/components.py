@@ -132,6 +132,7 @@ def controllers(paths: LabPaths, record: LabRecord) -> Spec:
         module="controllers.main",
         argv=[
             "--kubeconfig", str(paths.component_kubeconfig("controllers")),
+            "--address", str(paths.run / "controllers.sock"),
             "--set", f"cluster-cidr={addresses.pods}", "--set", "node-cidr-mask-size=24",
             "--set", f"root-ca-file={paths.pki / 'ca.crt'}",
             *settings_of(record, "controllers"),
@@ -183,6 +184,7 @@ def proxy(paths: LabPaths, record: LabRecord, node: NodeRecord, init: ProcessId)
             "--node-ip", addresses.node(node.number),
             "--cluster-cidr", addresses.pods,
             "--cluster-domain", "cluster.local",
+            "--address", "127.0.0.1:10256",
             *settings_of(record, "proxy"),
         ],
         log=str(paths.logs / f"proxy-{node.name}.log"),

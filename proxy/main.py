@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import signal
 from collections.abc import Sequence
 
 from navarch.client import kubeconfig
 from navarch.client.client import Client
+from navarch.client.health import health_pages, parse_address, serving
 from navarch.client.informer import SharedInformers
 from navarch.client.transport import connect
 from navarch.world import RealWorld
@@ -27,6 +29,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--node-ip", required=True, help="the address to answer DNS on")
     parser.add_argument("--cluster-cidr", default="", help="where pods live; clients outside it are masqueraded")
     parser.add_argument("--cluster-domain", default="cluster.local")
+    parser.add_argument("--address", default="", help="serve /healthz, /readyz, /metrics on 127.0.0.1:PORT or a path")
     parser.add_argument("--set", action="append", default=[], metavar="FLAG=VALUE", help=f"one of: {', '.join(FLAGS)}")
     return parser.parse_args(argv)
 
@@ -50,7 +53,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         informers = SharedInformers(client, world)
         proxy = Proxy(world, informers, options.node_name, options.cluster_cidr)
         server = Server(Zone(world, informers, options.cluster_domain), options.node_ip, upstream=upstream)
-        async with world.task_group() as group:
+        pages = health_pages(lambda: "" if proxy.synced.is_set() else "rules are not programmed yet", proxy.metrics)
+        async with contextlib.AsyncExitStack() as stack, world.task_group() as group:
+            if options.address:
+                await stack.enter_async_context(serving(pages, parse_address(options.address)))
             group.start(informers.run(), name="informers")
             group.start(proxy.run(), name="rules")
             group.start(server.run(), name="dns")

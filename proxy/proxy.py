@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+
 from navarch.api.types import core_v1, discovery_v1
 from navarch.client.informer import SharedInformers, key_of
 from navarch.world import Backoff, World
@@ -36,6 +38,17 @@ class Proxy:
         self.slices.add_handler(self.on_slice)
         self.nft = nft or Nftables()
         self.rules = RuleSet()
+        self.registry = CollectorRegistry()
+        self.sync_seconds = Histogram(
+            "kubeproxy_sync_proxy_rules_duration_seconds",
+            "Seconds from a change to the rules that follow from it",
+            registry=self.registry,
+        )
+        self.sync_errors = Counter(
+            "kubeproxy_sync_proxy_rules_nftables_sync_failures_total",
+            "Transactions that nftables refused",
+            registry=self.registry,
+        )
         self.dirty: dict[str, None] = {}
         self.wake = asyncio.Event()
         self.synced = asyncio.Event()
@@ -67,6 +80,7 @@ class Proxy:
         while True:
             dirty, self.dirty = self.dirty, {}
             self.wake.clear()
+            began = self.world.monotonic()
             wanted = {key: self.wanted(key) for key in dirty}
             before = {key: self.rules.services.get(key, Rules()) for key in wanted}
             commands = self.rules.change(wanted)
@@ -77,6 +91,7 @@ class Proxy:
                     self.nft.run(commands)
             except NftablesError as error:
                 log.error("nftables: %s; trying again with the whole rule set", error)
+                self.sync_errors.inc()
                 replace = True
                 await self.world.sleep(backoff.next())
                 continue
@@ -85,7 +100,12 @@ class Proxy:
             for key, new in wanted.items():
                 await self.clean_udp(before[key], new)
             self.synced.set()
+            self.sync_seconds.observe(self.world.monotonic() - began)
             await self.wake.wait()
+
+    def metrics(self) -> bytes:
+        """Counters as Prometheus text, under kube-proxy's names."""
+        return generate_latest(self.registry)
 
     async def clean_udp(self, old: Rules, new: Rules) -> None:
         """UDP has no connections that end: flows to endpoints that are gone would stay with them."""

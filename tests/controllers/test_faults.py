@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from controllers.config import Config
-from controllers.http import parse_address
 from controllers.manager import Manager
 from navarch.api.conditions import get_condition
 from navarch.api.pods import is_ready
 from navarch.api.types import apps_v1, coordination_v1, core_v1, meta_v1
 from navarch.client.client import Client
+from navarch.client.health import parse_address
 from navarch.client.transport import InProcessTransport, Response, TransportError
 from tests.controllers.cluster import MANAGER, Cluster, run_cluster
 from tests.controllers.test_integration import fresh, gone, rolled_out
