@@ -15,7 +15,7 @@ from lab.paths import LabError, LabPaths, LabRecord, NodeRecord, private_directo
 from lab.supervisor import Spec
 
 COMPONENTS = ("apiserver", "controllers", "scheduler", "agent", "proxy")
-ETCD_SOCKET = "localhost:2379"  # etcd makes a socket file of this name in its working directory
+ETCD_SOCKET, ETCD_PEER_SOCKET = "localhost:2379", "localhost:2380"  # files that etcd makes in its working directory
 
 # `--failover fast`: what a cluster on one machine can afford; the defaults stay Kubernetes'.
 FAST_FAILOVER = {
@@ -54,7 +54,7 @@ def etcd(paths: LabPaths) -> Spec:
     if program is None:
         raise LabError("etcd is not installed: run deploy/setup, or use --store sqlite")
     directory = private_directory(paths.etcd)
-    url, peer = f"unix://{ETCD_SOCKET}", "unix://localhost:2380"
+    url, peer = f"unix://{ETCD_SOCKET}", f"unix://{ETCD_PEER_SOCKET}"
     return Spec(
         name="etcd",
         exec=[
@@ -68,6 +68,7 @@ def etcd(paths: LabPaths) -> Spec:
         log=str(paths.logs / "etcd.log"),
         cgroup=control_group(paths.id),
         env={"GOMAXPROCS": "2"},
+        stale=[str(directory / ETCD_SOCKET), str(directory / ETCD_PEER_SOCKET)],
     )  # fmt: skip
 
 

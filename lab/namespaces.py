@@ -110,6 +110,14 @@ class ProcessId:
         os.close(fd)
         return True
 
+    def enterable(self) -> bool:
+        """Alive and not about to end. The init of a PID namespace outlasts its namespaces until all in it have ended."""
+        try:
+            os.readlink(f"/proc/{self.pid}/root")
+        except OSError:
+            return False
+        return self.alive()
+
     def kill(self, number: int = signal.SIGKILL) -> bool:
         """Sends a signal; False if the process is gone."""
         fd = self.open()

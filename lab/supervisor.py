@@ -54,6 +54,7 @@ class Spec:
     cgroup: str = ""
     node: dict[str, Any] | None = None  # the init of the node to run it in
     env: dict[str, str] = field(default_factory=dict)
+    stale: list[str] = field(default_factory=list)  # files that one which was killed leaves and the next stumbles over
 
 
 @dataclass
@@ -218,9 +219,9 @@ class Supervisor:
         print(f"{managed.spec.name}: {managed.last_exit}; starts again in {managed.delay:.1f} s", flush=True)
 
     def dropped(self, managed: Managed) -> bool:
-        """Whether the component went down with its node, and is given up. A node's init ends after all else on it."""
+        """Whether the component went down with its node, and is given up."""
         node = ProcessId.load(managed.spec.node)
-        if node is None or node.alive():
+        if node is None or node.enterable():
             return False
         self.managed.pop(managed.spec.name, None)
         self.save()
@@ -238,6 +239,8 @@ class Supervisor:
 
     def launch(self, managed: Managed) -> None:
         spec = managed.spec
+        for file in spec.stale:
+            Path(file).unlink(missing_ok=True)
         reader, writer = os.pipe()
         pid = os.fork()
         if pid == 0:
