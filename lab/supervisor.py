@@ -239,8 +239,8 @@ class Supervisor:
 
     def launch(self, managed: Managed) -> None:
         spec = managed.spec
-        for file in spec.stale:
-            Path(file).unlink(missing_ok=True)
+        for stale in spec.stale:
+            Path(stale).unlink(missing_ok=True)
         reader, writer = os.pipe()
         pid = os.fork()
         if pid == 0:
