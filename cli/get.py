@@ -184,35 +184,28 @@ def _printer(query: Query, options: Options, resource: Resource, prefix: bool) -
 async def _tables(
     session: Session, query: Query, options: Options, groups: list[tuple[Resource, list[str]]], named: bool
 ) -> None:
-    printed = False
-    prefix = options.show_kind or len(groups) > 1 or (not named and "all" in query.arguments)
+    tables: list[tuple[Resource, Tree]] = []
     for resource, names in groups:
+        rows: list[Tree] = []
         table: Tree | None = None
-        if not named:
+        for name in names if named else [None]:
             try:
-                table = await _table(session, resource, query, None, bool(options.sort_by))
-            except StatusError as error:
-                query.failures.errors.append(error)
-        for name in names:
-            try:
-                one = await _table(session, resource, query, name, bool(options.sort_by))
+                table = await _table(session, resource, query, name, bool(options.sort_by))
+                rows += table["rows"]
             except StatusError as error:
                 if error.http_code != 404 or not options.ignore_not_found:
                     query.failures.errors.append(error)
-                continue
-            if table is None:
-                table = one
-            else:
-                table["rows"] += one["rows"]
-        if table is None or not table["rows"]:
-            continue
-        if options.sort_by:
-            table["rows"].sort(key=lambda row: sort_key(row.get("object") or {}, options.sort_by))
-        if printed:
+        if table is not None and rows:
+            if options.sort_by:
+                rows.sort(key=lambda row: sort_key(row.get("object") or {}, options.sort_by))
+            tables.append((resource, table | {"rows": rows}))
+    several = len(query.arguments) == 1 and ("," in query.arguments[0] or query.arguments[0] == "all")
+    prefix = options.show_kind or several or len(tables) > 1
+    for number, (resource, table) in enumerate(tables):
+        if number:
             print()
-        printed = True
         print("\n".join(_printer(query, options, resource, prefix).lines(table)))
-    if not printed and not query.failures.errors and not options.ignore_not_found:
+    if not tables and not query.failures.errors and not options.ignore_not_found:
         _nothing(session, query, [resource for resource, _ in groups])
 
 

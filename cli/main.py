@@ -17,10 +17,14 @@ COMMANDS = {
     "cli.labs": ("up", "down", "status", "kubeconfig", "node"),
     "cli.apply": ("apply", "create"),
     "cli.get": ("get",),
+    "cli.describe": ("describe",),
     "cli.delete": ("delete",),
     "cli.logs": ("logs",),
     "cli.scale": ("scale",),
     "cli.rollout": ("rollout",),
+    "cli.wait": ("wait",),
+    "cli.execute": ("exec",),
+    "cli.information": ("version", "api-resources", "explain"),
 }
 # Command -> module whose application is a group of that name.
 GROUPS = {"image": "cli.images"}

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cli.errors import CommandError
+from cli.errors import CommandError, warn
 from navarch.api.errors import StatusError
 from navarch.api.kinds import Kind
 from navarch.client import kubeconfig
 from navarch.client.client import Client, ResourceClient
-from navarch.client.transport import JSON, connect
+from navarch.client.transport import JSON, Response, connect
 
 if TYPE_CHECKING:
     from cli.verb import Where
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 Tree = dict[str, Any]
 
+WARNING = re.compile(r'299 \S+ "((?:[^"\\]|\\.)*)"')
 AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList," + JSON
 
 
@@ -81,6 +83,21 @@ def _names(kind: Kind) -> tuple[str, ...]:
     return (kind.resource, kind.singular_name, kind.kind.lower(), *kind.short_names)
 
 
+class WarningClient(Client):
+    """A client that shows people what the server warns of, once."""
+
+    seen: frozenset[str] = frozenset()
+
+    async def request(self, *arguments: Any, **options: Any) -> Response:
+        response = await super().request(*arguments, **options)
+        for text in WARNING.findall(response.headers.get("warning", "")):
+            shown = re.sub(r"\\(.)", r"\1", text)
+            if shown not in self.seen:
+                self.seen |= {shown}
+                warn(shown)
+        return response
+
+
 class Session:
     """Open it with ``async with``. ``namespace`` is the one given or, if none was, the context's."""
 
@@ -88,7 +105,7 @@ class Session:
         self.where, self.world = where, world
         self.config = kubeconfig.load(where.kubeconfig_path(), where.context or None)
         self.namespace = where.namespace or self.config.namespace
-        self.client = Client(connect(self.config), world, "navarch")
+        self.client: Client = WarningClient(connect(self.config), world, "navarch")
         self._resources: Resources | None = None
         self._lock = asyncio.Lock()
 

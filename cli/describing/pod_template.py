@@ -35,12 +35,8 @@ def describe_template(writer: Writer, template: Tree) -> None:
         _spread(writer, spec["topologySpreadConstraints"])
     if spec.get("priorityClassName"):
         writer.line(1, "Priority Class Name:", spec["priorityClassName"])
-    writer.line(1, *_selector_cells(spec.get("nodeSelector")))
+    pairs(writer, 1, "Node-Selectors", spec.get("nodeSelector"))
     tolerations(writer, "  ", spec.get("tolerations") or [])
-
-
-def _selector_cells(selector: Mapping[str, str] | None) -> tuple[str, str]:
-    return "Node-Selectors:", "\n\t".join(f"{k}={v}" for k, v in sorted((selector or {}).items())) or "<none>"
 
 
 def _spread(writer: Writer, constraints: list[Tree]) -> None:

@@ -28,6 +28,13 @@ if TYPE_CHECKING:
 
 TOKEN_LIFE = 60.0
 SAFE_TO_REPEAT = ("GET",)
+# A WebSocket handshake whose outcome we do not mean to use; its key protects nothing.
+HANDSHAKE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "bmF2YXJjaCByZWZ1c2VkIQ==",
+}
 
 
 class HTTPSTransport:
@@ -182,8 +189,9 @@ class HTTPSTransport:
             with _as_transport_error("GET", path):
                 socket = await self._websockets.ws_connect(url, protocols=protocols, max_msg_size=0, **options)
         except aiohttp.WSServerHandshakeError as error:
-            # aiohttp throws the refusal's body away; the same request without the upgrade is refused the same way.
-            answer = await self.request("GET", path, query=query, headers=headers, timeout=10)
+            # aiohttp throws the refusal's body away; the same handshake once more is refused the same way.
+            handshake = HANDSHAKE | {"Sec-WebSocket-Protocol": ", ".join(protocols)} | dict(headers or {})
+            answer = await self.request("GET", path, query=query, headers=handshake, timeout=10)
             raise error_of(answer.status if answer.status >= 400 else error.status, answer.body) from None
         except aiohttp.ClientError as error:
             raise TransportError(f"GET {path}: {error}") from error

@@ -1,0 +1,123 @@
+"""``navarch version``, ``api-resources`` and ``explain``: what is there to talk to, and in what words."""
+
+from __future__ import annotations
+
+import json
+from importlib import metadata
+from typing import Annotated, Any
+
+import typer
+
+from cli import printing
+from cli.errors import CommandError, Failures
+from cli.session import Resource, Session
+from cli.tables import Columns
+from cli.verb import Where, verb
+
+app = typer.Typer()
+
+Tree = dict[str, Any]
+
+
+def own_version() -> str:
+    try:
+        return "v" + metadata.version("navarch")
+    except metadata.PackageNotFoundError:
+        return "v0.0.0-source"
+
+
+@verb(app)
+def version(
+    where: Where,
+    client: Annotated[bool, typer.Option("--client", help="Only this program's version; asks no server.")] = False,
+    output: Annotated[str, typer.Option("-o", "--output", metavar="json|yaml", help="json or yaml.")] = "",
+) -> None:
+    """Show the versions of this program and of the server."""
+    if output not in ("", "json", "yaml"):
+        raise SystemExit("--output must be 'yaml' or 'json'")
+    own = {"clientVersion": {"gitVersion": own_version()}}
+    if client:
+        _print_version(own, output)
+        return
+
+    async def main(session: Session) -> None:
+        _print_version(own | {"serverVersion": await session.client.get_json("/version")}, output)
+
+    where.run(main)
+
+
+def _print_version(found: dict[str, Tree], output: str) -> None:
+    if output:
+        print(json.dumps(found, indent=2) if output == "json" else printing.rendered(found, "yaml"))
+        return
+    print(f"Client Version: {found['clientVersion']['gitVersion']}")
+    if "serverVersion" in found:
+        print(f"Server Version: {found['serverVersion']['gitVersion']}")
+
+
+@verb(app, "api-resources")
+def api_resources(
+    where: Where,
+    output: Annotated[str, typer.Option("-o", "--output", metavar="name|wide", help="name or wide.")] = "",
+    namespaced: Annotated[
+        str, typer.Option("--namespaced", metavar="true|false", help="Only those with (or without) a namespace.")
+    ] = "",
+    api_group: Annotated[str | None, typer.Option("--api-group", metavar="GROUP", help="Only of this group.")] = None,
+    verbs: Annotated[str, typer.Option("--verbs", metavar="VERB,...", help="Only with all of these verbs.")] = "",
+    no_headers: Annotated[bool, typer.Option("--no-headers", help="Without the line of column names.")] = False,
+) -> None:
+    """List the types of objects that the server serves, with their short names."""
+
+    async def main(session: Session) -> None:
+        if output not in ("", "name", "wide"):
+            raise CommandError(f"--output {output} is not available")
+        wanted = [v for v in verbs.split(",") if v]
+        chosen = [
+            each
+            for each in (await session.resources()).listed
+            if (not namespaced or each.kind.namespaced == (namespaced.lower() != "false"))
+            and (api_group is None or each.kind.group == api_group)
+            and all(v in each.verbs for v in wanted)
+        ]
+        # The core group first, then by group and name.
+        chosen.sort(key=lambda r: (r.kind.group, r.kind.resource))
+        if output == "name":
+            print("\n".join(each.full for each in chosen))
+            return
+        rows = [] if no_headers else [["NAME", "SHORTNAMES", "APIVERSION", "NAMESPACED", "KIND"]]
+        if output == "wide" and rows:
+            rows[0] += ["VERBS", "CATEGORIES"]
+        rows += [_row(each, output == "wide") for each in chosen]
+        print("\n".join(Columns().lines(rows)))
+
+    where.run(main)
+
+
+def _row(each: Resource, wide: bool) -> list[str]:
+    kind = each.kind
+    row = [kind.resource, ",".join(kind.short_names), kind.api_version, str(kind.namespaced).lower(), kind.kind]
+    return [*row, ",".join(sorted(each.verbs)), ",".join(kind.categories)] if wide else row
+
+
+@verb(app)
+def explain(
+    where: Where,
+    path: Annotated[str, typer.Argument(metavar="TYPE[.FIELD...]")],
+    recursive: Annotated[bool, typer.Option("--recursive", help="Names and types of all fields below.")] = False,
+) -> None:
+    """Show what fields a type of object has: navarch explain pods.spec.containers."""
+
+    async def main(session: Session) -> None:
+        from cli.explaining import lines
+
+        failures = Failures()
+        word, *fields = path.split(".")
+        resource = await session.resource(word)
+        kind = resource.kind
+        group = f"apis/{kind.group}/{kind.version}" if kind.group else f"api/{kind.version}"
+        with failures.collect():
+            document = await session.client.get_json(f"/openapi/v3/{group}")
+            print("\n".join(lines(document, kind, fields, recursive)))
+        failures.raise_any()
+
+    where.run(main)
