@@ -189,9 +189,14 @@ class HTTPSTransport:
             with _as_transport_error("GET", path):
                 socket = await self._websockets.ws_connect(url, protocols=protocols, max_msg_size=0, **options)
         except aiohttp.WSServerHandshakeError as error:
-            # aiohttp throws the refusal's body away; the same handshake once more is refused the same way.
-            handshake = HANDSHAKE | {"Sec-WebSocket-Protocol": ", ".join(protocols)} | dict(headers or {})
+            # aiohttp throws the refusal's body away; the same handshake once more is refused the same way, or, if a
+            # refusal there has no body, the same request without one.
+            handshake = HANDSHAKE | dict(headers or {})
+            if protocols:
+                handshake["Sec-WebSocket-Protocol"] = ", ".join(protocols)
             answer = await self.request("GET", path, query=query, headers=handshake, timeout=10)
+            if not answer.body:
+                answer = await self.request("GET", path, query=query, headers=headers, timeout=10)
             raise error_of(answer.status if answer.status >= 400 else error.status, answer.body) from None
         except aiohttp.ClientError as error:
             raise TransportError(f"GET {path}: {error}") from error
