@@ -7,6 +7,7 @@ terminal's size, 255 (v5 only) a channel that is closed, named by the next byte.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import json
 import os
@@ -76,12 +77,18 @@ async def _send_input(socket: WebSocket) -> None:
     queue: asyncio.Queue[bytes] = asyncio.Queue(8)
 
     def read() -> None:
-        with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: the loop is closed, nobody wants more
-            while True:
+        data = b"more"
+        while data:
+            try:
                 data = os.read(0, CHUNK)
-                asyncio.run_coroutine_threadsafe(queue.put(data), loop).result()
-                if not data:
-                    return
+            except OSError:
+                data = b""
+            put = queue.put(data)
+            try:
+                asyncio.run_coroutine_threadsafe(put, loop).result()
+            except (RuntimeError, concurrent.futures.CancelledError):
+                put.close()  # the loop has ended, and with it the command: nobody wants more
+                return
 
     # A daemon: it sits in read() when the command has ended, and must not keep this process alive.
     threading.Thread(target=read, daemon=True).start()
