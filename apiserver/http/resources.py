@@ -58,6 +58,8 @@ class ResourceHandler:
         if resource is None:
             raise no_such_path()
         self._check_scope(info, resource)
+        if resource.strategy.deprecation:
+            context.warn(resource.strategy.deprecation)
         if info.subresource:
             return await self._subresource(request, context, resource)
         verb = info.verb
@@ -123,7 +125,7 @@ class ResourceHandler:
         include = shapes.include_object(request.query) if wanted.shape == "Table" else ""
         found = await resource.list(namespace, opts.list_options(request.query))
         data = shapes.many(resource.strategy, resource.kind, found, wanted, include, self.world.now())
-        await request.reply(200, data, wanted.content_type)
+        await request.reply(200, data, wanted.content_type, warning_headers(context.warnings))
 
     async def _create(self, request: Request, context: Context, resource: Resource, namespace: str) -> None:
         wanted = accept(request.header(b"accept"))

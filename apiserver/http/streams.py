@@ -7,7 +7,7 @@ its own client certificate; whether the user may do this was decided before we g
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
@@ -32,6 +32,7 @@ Stream = Callable[[Request, Context], Awaitable[None]]
 
 _LOG_PARAMETERS = ("follow", "previous", "sinceSeconds", "sinceTime", "timestamps", "tailLines", "limitBytes", "stream")
 PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
+ERROR_CHANNEL = b"\x03"
 
 
 class Streams:
@@ -92,20 +93,30 @@ class Streams:
     async def exec(self, request: Request, context: Context) -> None:
         """WebSocket of pods/NAME/exec or attach: frames pass through unchanged, channel bytes and all."""
         info = context.info
-        if request.scope["type"] != "websocket":
-            raise BadRequest("you must specify an Upgrade to a WebSocket connection (SPDY is not supported)")
-        offered = request.scope.get("subprotocols") or []
-        chosen = next((p for p in PROTOCOLS if p in offered), None)
-        if chosen is None:
-            raise BadRequest(f"unable to upgrade: none of the subprotocols {offered} is supported")
+        # What is wrong with the request itself comes first: a client whose WebSocket was refused asks again with SPDY,
+        # and shows its user only the second answer.
         pod = await self._pod(context)
         pairs = parse_qsl((request.scope.get("query_string") or b"").decode("latin-1"), keep_blank_values=True)
         container = self._container(pod, request.query.get("container", ""), choose=True)
         query = [(k, v) for k, v in pairs if k != "container"]
         if info.subresource == "exec" and not any(k == "command" and v for k, v in query):
             raise BadRequest("you must specify at least one command for the container")
+        self._address(pod)
+        if request.scope["type"] != "websocket":
+            raise BadRequest("you must specify an Upgrade to a WebSocket connection (SPDY is not supported)")
+        offered = request.scope.get("subprotocols") or []
+        chosen = next((p for p in PROTOCOLS if p in offered), None)
+        if chosen is None:
+            raise BadRequest(f"unable to upgrade: none of the subprotocols {offered} is supported")
         path = f"/{info.subresource}/{info.namespace}/{info.name}/{container}"
-        async with self._connected(pod) as agent, agent.websocket(path, query=query, protocols=[chosen]) as other:
+        async with AsyncExitStack() as stack:
+            try:
+                agent = await stack.enter_async_context(self._connected(pod))
+                other = await stack.enter_async_context(agent.websocket(path, query=query, protocols=[chosen]))
+            except TransportError as error:
+                return await _failed(request, chosen, f"error dialing backend: {error}")
+            except StatusError as error:
+                return await _failed(request, chosen, f"unable to upgrade connection: {error.message}")
             await request.send({"type": "websocket.accept", "subprotocol": chosen})
             request.started = True
             async with self.server.world.task_group() as group:
@@ -196,6 +207,17 @@ class Streams:
         if not host or not port:
             raise InternalError(f'Internal error occurred: no preferred addresses found for node "{node_name}"')
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+async def _failed(request: Request, protocol: str, why: str) -> None:
+    """The agent refused: v5 clients are told on the stream's own error channel, older ones by a refused handshake."""
+    error = InternalError(f"Internal error occurred: {why}")
+    if protocol == "v4.channel.k8s.io":
+        raise error
+    await request.send({"type": "websocket.accept", "subprotocol": protocol})
+    request.started = True
+    await request.send({"type": "websocket.send", "bytes": ERROR_CHANNEL + orjson.dumps(error.status())})
+    await request.send({"type": "websocket.close", "code": 1000})
 
 
 def _check_log(query: Mapping[str, str]) -> None:

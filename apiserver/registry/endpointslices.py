@@ -22,6 +22,7 @@ class EndpointsStrategy(Strategy):
     create_on_update = True
     generation = False
     columns = (NAME_COLUMN, Column("Endpoints"), AGE_COLUMN)
+    deprecation = "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"
 
     def default(self, obj: Tree) -> None:
         for subset in obj.get("subsets") or ():

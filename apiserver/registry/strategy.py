@@ -54,6 +54,7 @@ class Strategy:
     indexed_field: ClassVar[str] = ""  # the selectable field that most watches ask for (pods: spec.nodeName)
     strategic_patch: ClassVar[bool] = True  # custom resources have no strategic merge patch
     columns: ClassVar[Sequence[Column]] = (NAME_COLUMN, AGE_COLUMN)
+    deprecation: ClassVar[str] = ""  # a warning to everybody who uses the kind
 
     @property
     def converts(self) -> bool:

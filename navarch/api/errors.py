@@ -97,7 +97,8 @@ class StatusError(Exception):
         }
         if self.status_reason:
             out["reason"] = self.status_reason
-        if self.details:
+        # kubectl looks into the details of every NotFound to tell a missing object from a missing resource.
+        if self.details or self.status_reason == "NotFound":
             out["details"] = self.details
         return out | {"code": self.http_code}
 

@@ -22,6 +22,9 @@ from nodeagent.worker import PodWorker
 
 log = logging.getLogger(__name__)
 
+# What a reader of logs is told instead of these reasons of a waiting container.
+PULL_TROUBLE = {"ErrImagePull": "image can't be pulled", "ImagePullBackOff": "trying and failing to pull image"}
+
 
 class Node(Protocol):
     """What the server asks of the agent."""
@@ -116,10 +119,10 @@ class Server:
             raise _fail(web.HTTPNotFound, f'container "{container}" not found in pod "{name}"')
         return worker, container
 
-    def _running(self, worker: PodWorker, name: str) -> Container:
+    def _running(self, worker: PodWorker, name: str, absent: str) -> Container:
         found = [c for c in worker.containers.values() if c.name == name and c.state == RUNNING]
         if not found:
-            raise _fail(web.HTTPNotFound, f'container not found ("{name}")')
+            raise _fail(web.HTTPNotFound, absent)
         return max(found, key=lambda c: c.attempt)
 
     # --- logs ---
@@ -170,7 +173,8 @@ class Server:
                 return dead[0]
             raise _fail(web.HTTPBadRequest, f'previous terminated container "{name}" in pod "{pod}" not found')
         if not runs:
-            why = waiting.reason if waiting else "ContainerCreating"
+            reason = (waiting.reason if waiting else None) or "ContainerCreating"
+            why = PULL_TROUBLE.get(reason, reason)
             raise _fail(web.HTTPBadRequest, f'container "{name}" in pod "{pod}" is waiting to start: {why}')
         return runs[0]
 
@@ -178,7 +182,7 @@ class Server:
 
     async def _exec(self, request: web.Request) -> web.StreamResponse:
         worker, name = self._find(request)
-        container = self._running(worker, name)
+        container = self._running(worker, name, f'container not found ("{name}")')
         command = request.query.getall("command", [])
         if not command:
             raise _fail(web.HTTPBadRequest, "you must specify at least 1 command")
@@ -191,7 +195,9 @@ class Server:
 
     async def _attach(self, request: web.Request) -> web.StreamResponse:
         worker, name = self._find(request)
-        container = self._running(worker, name)
+        metadata = worker.pod.metadata
+        absent = f"container {name} not found in pod {metadata.name}_{metadata.namespace}"
+        container = self._running(worker, name, absent)
         stdin, _ = self._flags(request)
         spec: core_v1.Container | core_v1.EphemeralContainer = next(
             r.container for r in roles(worker.pod.spec) if r.container.name == name

@@ -82,7 +82,7 @@ def render(line: bytes, options: Options) -> bytes:
     if options.since is not None and _seconds(stamp) < options.since:
         return b""
     whole = text.removesuffix(b"\n") + (b"" if tag.startswith(b"P") else b"\n")
-    return stamp + b" " + whole if options.timestamps else whole
+    return stamp.replace(b"+00:00", b"Z") + b" " + whole if options.timestamps else whole
 
 
 def _seconds(stamp: bytes) -> float:
