@@ -30,6 +30,7 @@ from lab.namespaces import (
     ProcessId,
     in_child,
     mount,
+    pivot_root,
     set_hostname,
     unmount,
     unshare,
@@ -90,9 +91,35 @@ def _become_init(name: str, init: str, writer: int) -> NoReturn:
     os._exit(1)
 
 
+def leave_chroot() -> None:
+    """Where we run in a chroot, makes its directory the true root of this (private) mount namespace.
+
+    Containers are made with pivot_root, which in a chroot would leave their namespace's root where it was: whoever
+    enters a container later (exec) would stand in the machine's root instead of the container's.
+    """
+    here, machine = os.stat("/"), os.stat("/proc/1/root")
+    if (here.st_dev, here.st_ino) == (machine.st_dev, machine.st_ino):
+        return
+    own = os.open("/", os.O_PATH)
+    # A process whose working directory is outside its root can climb to the top: stand here, root somewhere below.
+    os.chroot("/proc")
+    os.fchdir(own)
+    while os.stat(".") != os.stat(".."):
+        os.chdir("..")
+    os.chroot(".")
+    path = os.readlink(f"/proc/self/fd/{own}")
+    os.close(own)
+    mount(path, path, flags=MS_BIND | MS_REC)
+    os.chdir(path)
+    pivot_root(".", ".")
+    unmount(".")  # what is on top here is the old root
+    os.chdir("/")
+
+
 def prepare_mounts() -> None:
     """Makes the calling process's fresh mount namespace that of a node: own /proc, /sys and /run; nothing leaks in."""
     mount("none", "/", flags=MS_REC | MS_PRIVATE)
+    leave_chroot()
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         target = line.split()[4].replace("\\040", " ")
         # Pinned network namespaces of other labs would outlive them if our copy of the mount stayed.
