@@ -97,18 +97,17 @@ def leave_chroot() -> None:
     Containers are made with pivot_root, which in a chroot would leave their namespace's root where it was: whoever
     enters a container later (exec) would stand in the machine's root instead of the container's.
     """
-    here, machine = os.stat("/"), os.stat("/proc/1/root")
-    if (here.st_dev, here.st_ino) == (machine.st_dev, machine.st_ino):
-        return
     own = os.open("/", os.O_PATH)
     # A process whose working directory is outside its root can climb to the top: stand here, root somewhere below.
     os.chroot("/proc")
     os.fchdir(own)
-    while os.stat(".") != os.stat(".."):
+    while not os.path.samefile(".", ".."):
         os.chdir("..")
     os.chroot(".")
     path = os.readlink(f"/proc/self/fd/{own}")
     os.close(own)
+    if path == "/":
+        return
     mount(path, path, flags=MS_BIND | MS_REC)
     os.chdir(path)
     pivot_root(".", ".")
