@@ -1,0 +1,117 @@
+"""What the docs mention exists: files, links, modules, commands with their options, settings of components."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer.main
+
+ROOT = Path(__file__).parent.parent
+DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FOLDERS = {path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")}
+
+LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")
+QUOTED = re.compile(r"`([^`\n]+)`")
+BLOCK = re.compile(r"^```\w*\n(.*?)^```", re.M | re.S)
+SETTING = re.compile(r"\b(apiserver|controllers|scheduler|agent|proxy)\.([a-z]+(?:-[a-z]+)+)\b")
+
+
+def quoted(text: str) -> Iterator[str]:
+    """Everything between backticks, in one line or several."""
+    for match in QUOTED.finditer(BLOCK.sub("", text)):
+        yield match[1]
+
+
+def commands(text: str) -> Iterator[str]:
+    """Command lines: quoted ones, and those after a prompt in a block."""
+    yield from quoted(text)
+    for block in BLOCK.finditer(text):
+        for line in block[1].splitlines():
+            yield re.sub(r"\s+# .*", "", line.removeprefix("# ").removeprefix("$ ").strip())
+
+
+@pytest.fixture(scope="module")
+def cli() -> object:
+    from cli.main import build
+
+    return typer.main.get_command(build([]))
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
+def test_links_and_files_exist(path: Path) -> None:
+    text = path.read_text()
+    missing = [target for target in LINK.findall(text) if not (path.parent / target).exists()]
+    for word in quoted(text):
+        name = word.rstrip("/")
+        if re.fullmatch(r"[\w.-]+(/[\w.*-]+)+", name) and name.split("/")[0] in FOLDERS and not list(ROOT.glob(name)):
+            missing.append(word)
+    assert not missing
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
+def test_commands_exist(path: Path, cli: object) -> None:
+    unknown = []
+    for line in commands(path.read_text()):
+        words = line.split()
+        if words[:2] == ["python", "-m"] and len(words) > 2 and words[2].split(".")[0] in FOLDERS:
+            if importlib.util.find_spec(words[2]) is None:
+                unknown.append(line)
+        elif words and words[0].startswith("deploy/") and not (ROOT / words[0]).exists():
+            unknown.append(line)
+        elif words and words[0].removeprefix(".venv/bin/") == "navarch" and (why := _unknown(cli, words[1:])):
+            unknown.append(f"{line}: {why}")
+    assert not unknown
+
+
+def _unknown(command: object, words: list[str]) -> str:
+    """What of a navarch command line does not exist; "" if all does."""
+    for word in [w for w in words if not w.startswith("-")]:
+        known = getattr(command, "commands", None)
+        if known is None:
+            break
+        if word.strip("[],.;") not in known:
+            return word
+        command = known[word.strip("[],.;")]
+    options = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}  # type: ignore[attr-defined]
+    options |= {"-h", "--help"}
+    return next((w for w in words if w.startswith("-") and w != "-" and w.split("=")[0].strip("[]") not in options), "")
+
+
+def test_every_command_is_read() -> None:
+    """The checks above find what they look for."""
+    assert "navarch down --purge" in list(quoted("x `navarch down --purge` y"))
+    assert list(commands("```\n# navarch up   # start\n```\n")) == ["navarch up"]
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
+def test_settings_exist(path: Path) -> None:
+    from apiserver.config import parser as apiserver
+    from controllers.config import describe
+    from nodeagent.config import parser as agent
+    from proxy.main import FLAGS as PROXY
+    from scheduler.config import FLAGS as SCHEDULER
+
+    known = {
+        "apiserver": apiserver().format_help(),
+        "controllers": describe(),
+        "agent": agent().format_help(),
+        "scheduler": " ".join(SCHEDULER),
+        "proxy": " ".join(PROXY),
+    }
+    missing = [f"{owner}.{flag}" for owner, flag in SETTING.findall(path.read_text()) if flag not in known[owner]]
+    assert not missing
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
+def test_nothing_of_this_machine_is_in_the_docs(path: Path) -> None:
+    text = path.read_text()
+    assert not re.findall(r"/work/\S*|docker\.io/\S+|/tmp/\S*", text)
+    for block in BLOCK.finditer(text):
+        for line in block[1].splitlines():
+            if line.startswith(("# navarch", "$ navarch")):
+                shlex.split(line[2:].split("  #")[0])  # can be pasted
