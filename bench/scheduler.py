@@ -34,10 +34,11 @@ from navarch.client import kubeconfig
 from navarch.client.client import Client
 from navarch.client.transport import connect
 from navarch.world import RealWorld, calm_gc
-from scheduler.config import default_profile
 from scheduler.cycle import schedule
 from scheduler.nodes import NodeTable
 from scheduler.pods import PodInfo
+from scheduler.profiles import default_profile
+from scheduler.ranking import Rankings
 
 WORLD = RealWorld()
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -78,7 +79,10 @@ def pod_spec(kind: str) -> dict[str, object]:
     return kinds[kind]
 
 
-KINDS = ("plain", "node-affinity", "unschedulable")
+KINDS = (
+    "plain", "node-affinity", "spread", "preferred-spread", "anti-affinity", "affinity", "preferred-affinity",
+    "preferred-anti-affinity", "unschedulable",
+)  # fmt: skip
 
 
 def pod_tree(name: str, kind: str = "plain", namespace: str = "default") -> dict[str, object]:
@@ -97,6 +101,7 @@ def pod_tree(name: str, kind: str = "plain", namespace: str = "default") -> dict
 
 def cycle(nodes: int, pods: int, kind: str) -> None:
     table, profile, chance = NodeTable(), default_profile(), random.Random(0)
+    rankings = Rankings()
     for n in range(nodes):
         table.set_node(msgspec.convert(node_tree(n), core_v1.Node))
     made = [msgspec.convert(pod_tree(f"p{n}", kind), core_v1.Pod) for n in range(pods)]
@@ -105,7 +110,7 @@ def cycle(nodes: int, pods: int, kind: str) -> None:
     took, bound = time.process_time(), 0
     for pod in made:
         info = PodInfo(pod)
-        decision = schedule(info, table, profile, chance)
+        decision = schedule(info, table, profile, chance, rankings)
         if decision.node:
             bound += 1
             table.add_pod(info, decision.node)

@@ -1,21 +1,18 @@
-"""The scheduler's settings, and its default profile."""
+"""The scheduler's settings: its flags, and the file that --config names."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
-from scheduler.plugin import Plugin, Profile, Weighted
-from scheduler.plugins.gates import SchedulingGates
-from scheduler.plugins.node_affinity import NodeAffinity
-from scheduler.plugins.node_name import NodeName
-from scheduler.plugins.node_ports import NodePorts
-from scheduler.plugins.node_resources import NodeResourcesBalancedAllocation, NodeResourcesFit
-from scheduler.plugins.node_unschedulable import NodeUnschedulable
-from scheduler.plugins.taint_toleration import TaintToleration
-from scheduler.plugins.unsupported import Unsupported
+from navarch.api.serialization import decode_yaml
+from scheduler.plugin import Plugin, Profile
+from scheduler.profiles import DEFAULT_SCHEDULER, default_profile, profiles
 
-DEFAULT_SCHEDULER = "default-scheduler"
+__all__ = ["DEFAULT_SCHEDULER", "FLAGS", "SchedulerConfig", "default_profile"]
+
+GROUP = "kubescheduler.config.k8s.io/"
 
 
 def _seconds(text: str) -> float:
@@ -37,6 +34,8 @@ class SchedulerConfig:
 
     pod_initial_backoff_seconds: float = 1.0
     pod_max_backoff_seconds: float = 10.0
+    leader_elect: bool = False
+    profiles: list[Profile] = field(default_factory=lambda: [default_profile()])
 
     def set(self, text: str) -> None:
         """Takes a ``flag=value``. Raises ValueError."""
@@ -48,12 +47,22 @@ class SchedulerConfig:
         except ValueError as error:
             raise ValueError(f'invalid value "{value}" of {flag}: {error}') from error
 
-
-def default_profile(name: str = DEFAULT_SCHEDULER) -> Profile:
-    """The plugins in Kubernetes' order, with its weights."""
-    taints, affinity = TaintToleration(), NodeAffinity()
-    fit, balanced = NodeResourcesFit(), NodeResourcesBalancedAllocation()
-    plugins: list[Plugin] = [
-        SchedulingGates(), Unsupported(), NodeUnschedulable(), NodeName(), taints, affinity, NodePorts(), fit, balanced,
-    ]  # fmt: skip
-    return Profile(name, plugins, [Weighted(taints, 3), Weighted(affinity, 2), Weighted(fit, 1), Weighted(balanced, 1)])
+    @classmethod
+    def load(cls, text: str, user: Sequence[type[Plugin]] = ()) -> SchedulerConfig:
+        """A KubeSchedulerConfiguration in YAML, or "" for the defaults. Raises ValueError."""
+        documents: list[Any] = decode_yaml(text) if text.strip() else [{}]
+        if len(documents) != 1 or not isinstance(documents[0], dict):
+            raise ValueError("one KubeSchedulerConfiguration is expected")
+        tree = documents[0]
+        version, kind = tree.get("apiVersion", GROUP + "v1"), tree.get("kind", "KubeSchedulerConfiguration")
+        if not str(version).startswith(GROUP) or kind != "KubeSchedulerConfiguration":
+            raise ValueError(f'no kind "{kind}" is registered for version "{version}"')
+        if tree.get("extenders"):
+            raise ValueError("extenders: not supported yet")
+        config = cls(profiles=profiles(tree, user))
+        for name in ("podInitialBackoffSeconds", "podMaxBackoffSeconds"):
+            if tree.get(name) is not None:
+                flag = "pod-initial-backoff-seconds" if "Initial" in name else "pod-max-backoff-seconds"
+                config.set(f"{flag}={tree[name]}")
+        config.leader_elect = bool((tree.get("leaderElection") or {}).get("leaderElect", False))
+        return config

@@ -7,28 +7,53 @@ from the world, so that a simulation repeats itself.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
 import numpy as np
 
-from scheduler.nodes import NodeTable, Scores
-from scheduler.plugin import CycleState, Profile, Rejected
+from scheduler.nodes import NodeTable
+from scheduler.plugin import CycleState, Profile
 from scheduler.pods import PodInfo
+from scheduler.ranking import Ranking, Rankings
 
 
-@dataclass
 class Decision:
-    """Where a pod goes and why. ``node`` is empty if it fits nowhere; ``refused_by`` names the plugins that said no."""
+    """Where a pod goes and why. ``node`` is empty if it fits nowhere."""
 
-    pod: PodInfo
-    node: str = ""
-    state: CycleState = field(default_factory=CycleState)
-    nodes: int = 0
-    feasible: int = 0
-    reasons: dict[str, int] = field(default_factory=dict)  # reason -> how many nodes
-    refused_by: list[str] = field(default_factory=list)
-    score: float = 0
-    rejection: str = ""
+    __slots__ = ("node", "notes", "pod", "ranking", "rejection", "rejection_by", "row", "score")
+
+    def __init__(self, pod: PodInfo, ranking: Ranking) -> None:
+        self.pod = pod
+        self.ranking = ranking
+        self.notes = len(ranking.notes)
+        self.node, self.row, self.score = "", -1, 0.0
+        self.rejection, self.rejection_by = ranking.rejection, ranking.rejected_by
+
+    @property
+    def state(self) -> CycleState:
+        return self.ranking.state
+
+    @property
+    def nodes(self) -> int:
+        return self.ranking.nodes
+
+    @property
+    def feasible(self) -> int:
+        return self.ranking.feasible
+
+    @property
+    def reasons(self) -> dict[str, int]:
+        """reason -> how many nodes"""
+        return self.ranking.counts()
+
+    @property
+    def refused_by(self) -> list[str]:
+        """The plugins that said no."""
+        return [self.rejection_by] if self.rejection_by else self.ranking.refused_by()
+
+    def reject(self, plugin: str, reason: str) -> None:
+        """A plugin took the decision back after a node was chosen."""
+        self.node, self.rejection, self.rejection_by = "", reason, plugin
 
     def message(self) -> str:
         """The line that a pending pod's condition and event carry."""
@@ -40,53 +65,45 @@ class Decision:
         return f"0/{self.nodes} nodes are available: {listed}."
 
 
-def schedule(pod: PodInfo, table: NodeTable, profile: Profile, chance: random.Random) -> Decision:
-    """Filters, scores and picks. Changes nothing."""
-    decision = Decision(pod, nodes=len(table))
-    feasible = table.valid.copy()
-    if not len(table):
-        return decision
-    try:
-        for plugin in profile.plugins:
-            only = plugin.pre_filter(decision.state, pod, table)
-            if only is not None:
-                feasible &= only
-    except Rejected as rejected:
-        decision.rejection = str(rejected)
-        decision.refused_by.append(plugin.name)
-        return decision
-    for plugin in profile.plugins:
-        gone = None
-        for refusal in plugin.filter(decision.state, pod, table):
-            hit = int(np.count_nonzero(refusal.nodes & feasible))
-            if hit:
-                decision.reasons[refusal.reason] = decision.reasons.get(refusal.reason, 0) + hit
-                gone = refusal.nodes if gone is None else gone | refusal.nodes
-        if gone is not None:
-            feasible &= ~gone
-            decision.refused_by.append(plugin.name)
-    left = np.flatnonzero(feasible)
-    decision.feasible = len(left)
-    if not len(left):
-        return decision
-    row = int(left[0])
-    if len(left) > 1:
-        total = scores(pod, table, profile, decision.state, feasible)[left]
-        best = left[total == total.max()]
-        row = int(best[0]) if len(best) == 1 else int(best[chance.randrange(len(best))])
-        decision.score = float(total.max())
-    chosen = table.nodes[row]
-    assert chosen is not None
-    decision.node = chosen.metadata.name or ""
+Nominations = Sequence[tuple[PodInfo, str]]
+"""Pods that preempted others, and the nodes on which they wait for room."""
+
+
+def schedule(
+    pod: PodInfo,
+    table: NodeTable,
+    profile: Profile,
+    chance: random.Random,
+    rankings: Rankings | None = None,
+    nominated: Nominations = (),
+    own: str = "",
+) -> Decision:
+    """Filters, scores and picks. Changes nothing but ``rankings``, which save work and never change the decision.
+
+    ``nominated``: other pods of the same or a higher priority, for which room is kept; ``own``: the node on which this
+    pod waits for room, taken if it has it now.
+    """
+    if nominated:
+        ranking = beside(pod, table, profile, nominated)
+    else:
+        ranking = rankings.get(pod, table, profile) if rankings is not None else Ranking(pod, table, profile)
+    decision = Decision(pod, ranking)
+    if ranking.feasible:
+        row = table.rows.get(own, -1)
+        if row < 0 or ranking.total[row] == -np.inf:
+            best = ranking.best()
+            row = int(best[0]) if len(best) == 1 else int(best[chance.randrange(len(best))])
+        decision.row, decision.node, decision.score = row, ranking.names[row], float(ranking.total[row])
     return decision
 
 
-def scores(pod: PodInfo, table: NodeTable, profile: Profile, state: CycleState, feasible: np.ndarray) -> Scores:
-    """The weighted sum of all scorers, a row each; rows that are not feasible mean nothing."""
-    total = np.zeros(table.size)
-    for entry in profile.scorers:
-        entry.plugin.pre_score(state, pod, table, feasible)
-        raw = entry.plugin.score(state, pod, table)
-        if raw is not None:
-            total += entry.weight * entry.plugin.normalize(raw, feasible)
-    return total
+def beside(pod: PodInfo, table: NodeTable, profile: Profile, nominated: Nominations) -> Ranking:
+    """A ranking in which nodes are refused, too, where the pod would not fit once the nominated pods are there."""
+    for other, node in nominated:
+        table.add_pod(other, node)
+    crowded = Ranking(pod, table, profile)
+    for other, _ in nominated:
+        table.remove_pod(other.uid)
+    ranking = Ranking(pod, table, profile)
+    ranking.exclude(crowded)
+    return ranking

@@ -1,27 +1,55 @@
 """The node table: one column a fact, one row a node.
 
 Filters and scores work on whole columns, so a cycle over thousands of nodes is a few numpy operations. The table is kept
-by deltas: a pod that comes or goes touches one row. Masks that depend on nodes only (affinity, taints) are cached a pod
-shape and are dropped when any node's labels, taints or schedulability change.
+by deltas: a pod that comes or goes touches one row. Columns that depend on nodes only (affinity, taints) are cached a
+pod shape; when a node's labels, taints or schedulability change, one number of each is worked out again.
+
+The table writes down which rows changed, so that who keeps something computed from it (see ranking.py) can follow.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from navarch.api import resources
+from navarch.api.selectors import LabelSelector
 from navarch.api.types import core_v1
-from scheduler.pods import HostPort, PodInfo
+from scheduler.pods import HostPort, PodInfo, normalized_image
+from scheduler.topology import Topology
 
 Mask = npt.NDArray[np.bool_]
 Column = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float64]
 
 FIRST_ROWS = 64
+NO_POD = PodInfo(core_v1.Pod(spec=core_v1.PodSpec(containers=[])))
+LOG_LENGTH = 4096
+CACHED_COLUMNS = 1024
+
+
+class Log:
+    """Which rows changed, by a position that only grows; the oldest entries are forgotten."""
+
+    def __init__(self) -> None:
+        self.end = 0
+        self._rows: list[int] = []
+
+    def add(self, row: int) -> None:
+        self._rows.append(row)
+        self.end += 1
+        if len(self._rows) > 2 * LOG_LENGTH:
+            del self._rows[:LOG_LENGTH]
+
+    def since(self, position: int) -> list[int] | None:
+        """The rows that changed since, each once; None if that is not known any more."""
+        new = self.end - position
+        if new > len(self._rows):
+            return None
+        return list(dict.fromkeys(self._rows[-new:])) if new else []
 
 
 class NodeTable:
@@ -37,14 +65,23 @@ class NodeTable:
         self.unschedulable: Mask = np.zeros(self.size, bool)
         self.allocatable: dict[str, Column] = {}
         self.requested: dict[str, Column] = {}
+        self.by_priority: dict[int, dict[str, Column]] = {}  # requested, by the pods' priority
         self.nonzero_cpu: Column = np.zeros(self.size, np.int64)
         self.nonzero_memory: Column = np.zeros(self.size, np.int64)
         self.ports: dict[tuple[str, int], dict[int, list[str]]] = {}
         self.pods: dict[str, tuple[PodInfo, str]] = {}  # uid -> the pod and its node's name, present or not
         self.by_node: dict[str, dict[str, PodInfo]] = {}
-        self.version = 0  # of what static masks depend on
-        self._cache: dict[tuple[str, bytes], Any] = {}
-        self._cache_version = 0
+        self.version = 0  # of the nodes themselves: labels, taints, images, coming and going
+        self.images: dict[str, dict[int, int]] = {}  # name -> row -> bytes
+        self.nodes_images: dict[int, list[tuple[str, int]]] = {}
+        self.topology = Topology(self.size, self._placed)
+        self.changes = Log()  # of amounts and pods
+        self.spread_selector: Callable[[PodInfo], LabelSelector | None] = lambda _: None
+        self._node_changes = Log()
+        self._names: list[str] | None = None
+        self._codes: dict[str, int] = {"": 0}
+        self._domains: dict[str, dict[str, int]] = {}
+        self._cache: dict[tuple[str, bytes], tuple[Any, int]] = {}
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -63,15 +100,20 @@ class NodeTable:
         else:
             old = self.nodes[row]
         self.nodes[row] = node
+        if old is None:
+            self._names = None
         static = old is None or _static_facts(old) != _static_facts(node)
         capacity = old is None or old.status.allocatable != node.status.allocatable
         if static:
-            self.version += 1
             self.unschedulable[row] = bool(node.spec.unschedulable)
+            self._node_changed(row)
         if capacity:
             listed = resources.amounts(node.status.allocatable)
             for resource in {**self.allocatable, **listed}:
                 self._column(self.allocatable, resource)[row] = listed.get(resource, 0)
+            self.changes.add(row)
+        if (old.status.images if old else None) != node.status.images:
+            self._set_images(row, node)
         if old is None:
             for pod in self.by_node.get(name, {}).values():
                 self._count(pod, row, 1)
@@ -83,12 +125,36 @@ class NodeTable:
             return
         for pod in self.by_node.get(name, {}).values():
             self._count(pod, row, -1)
-        for column in (*self.allocatable.values(), *self.requested.values()):
+        for column in self.allocatable.values():
             column[row] = 0
-        self.nodes[row] = None
-        self.valid[row] = False
+        self._set_images(row, None)
+        self.nodes[row] = self._names = None
+        self.valid[row] = self.unschedulable[row] = False
         self.free.append(row)
+        self._node_changed(row)
+
+    def _node_changed(self, row: int) -> None:
         self.version += 1
+        self._node_changes.add(row)
+
+    def _set_images(self, row: int, node: core_v1.Node | None) -> None:
+        old = self.nodes_images.pop(row, ())
+        new = [
+            (normalized_image(name), image.size_bytes or 0)
+            for image in (node.status.images if node else None) or ()
+            for name in image.names or ()
+        ]
+        for name, _ in old:
+            rows = self.images.get(name, {})
+            rows.pop(row, None)
+            if not rows:
+                self.images.pop(name, None)
+        for name, size in new:
+            self.images.setdefault(name, {})[row] = size
+        if new:
+            self.nodes_images[row] = new
+        if old or new:
+            self.version += 1
 
     def _new_row(self) -> int:
         if self.used == self.size:
@@ -105,10 +171,11 @@ class NodeTable:
 
         self.valid, self.unschedulable = longer(self.valid), longer(self.unschedulable)
         self.nonzero_cpu, self.nonzero_memory = longer(self.nonzero_cpu), longer(self.nonzero_memory)
-        for columns in (self.allocatable, self.requested):
+        for columns in (self.allocatable, self.requested, *self.by_priority.values()):
             for resource in columns:
                 columns[resource] = longer(columns[resource])
         self.size += more
+        self.topology.grow(self.size)
         self._cache.clear()
 
     def _column(self, columns: dict[str, Column], resource: str) -> Column:
@@ -119,6 +186,11 @@ class NodeTable:
     def free_of(self, resource: str) -> Column:
         """What is left of a resource on each row."""
         return self._column(self.allocatable, resource) - self._column(self.requested, resource)
+
+    def free_at(self, resource: str, row: int) -> int:
+        """What is left of a resource on one row."""
+        has, used = self.allocatable.get(resource), self.requested.get(resource)
+        return (0 if has is None else int(has[row])) - (0 if used is None else int(used[row]))
 
     # Pods
 
@@ -147,12 +219,33 @@ class NodeTable:
         return True
 
     def _count(self, pod: PodInfo, row: int, sign: int) -> None:
+        by_priority = self.by_priority.setdefault(pod.priority, {})
         for resource, amount in pod.requests.items():
             self._column(self.requested, resource)[row] += sign * amount
+            self._column(by_priority, resource)[row] += sign * amount
         self.nonzero_cpu[row] += sign * pod.nonzero[0]
         self.nonzero_memory[row] += sign * pod.nonzero[1]
         for port in pod.host_ports:
             self._count_port(port, row, sign)
+        self.topology.count(pod, row, sign)
+        self.changes.add(row)
+
+    def _placed(self) -> Iterator[tuple[PodInfo, int]]:
+        """All pods on nodes that exist, with their rows."""
+        for pod, node in self.pods.values():
+            row = self.rows.get(node)
+            if row is not None:
+                yield pod, row
+
+    def names(self) -> list[str]:
+        """The name of each row, "" where there is no node. The same list until nodes come or go."""
+        if self._names is None:
+            self._names = [(n.metadata.name or "") if n else "" for n in self.nodes]
+        return self._names
+
+    def touch(self) -> None:
+        """Something that decisions depend on, and that is not in the table, changed."""
+        self.version += 1
 
     def _count_port(self, port: HostPort, row: int, sign: int) -> None:
         rows = self.ports.setdefault(port[:2], {})
@@ -177,15 +270,48 @@ class NodeTable:
         return out
 
     def static(self, plugin: str, pod: PodInfo, function: Callable[[core_v1.Node], Any], kind: type) -> Any:
-        """:meth:`each`, cached by plugin and pod shape for as long as no node changes. Do not change the result."""
-        if self._cache_version != self.version or len(self._cache) > 4096:
-            self._cache.clear()
-            self._cache_version = self.version
+        """:meth:`each`, cached by plugin and pod shape; only rows whose node changed are asked again. Do not change
+        the result."""
         key = (plugin, pod.shape)
         found = self._cache.get(key)
-        if found is None:
-            found = self._cache[key] = self.each(function, kind)
-        return found
+        if found is not None:
+            rows = self._node_changes.since(found[1])
+            if rows is not None:
+                column = found[0]
+                for row in rows:
+                    node = self.nodes[row]
+                    column[row] = function(node) if node else 0
+                if rows:
+                    self._cache[key] = (column, self._node_changes.end)
+                return column
+        if len(self._cache) > CACHED_COLUMNS:
+            self._cache.clear()
+        column = self.each(function, kind)
+        self._cache[key] = (column, self._node_changes.end)
+        return column
+
+    def static_codes(self, plugin: str, pod: PodInfo, function: Callable[[core_v1.Node], str]) -> Column:
+        """As :meth:`static` for a function that gives texts: a column of their numbers in ``texts`` (0 is "")."""
+
+        def code(node: core_v1.Node) -> int:
+            text = function(node)
+            return self._codes.setdefault(text, len(self._codes)) if text else 0
+
+        return self.static(plugin, pod, code, np.int64)  # type: ignore[no-any-return]
+
+    def text(self, code: int) -> str:
+        return list(self._codes)[code]
+
+    def domains(self, key: str) -> tuple[Column, int]:
+        """Which topology domain each row is in: a number for each value of the label, -1 without; and how many numbers."""
+        numbers = self._domains.setdefault(key, {})
+
+        def number(node: core_v1.Node) -> int:
+            value = (node.metadata.labels or {}).get(key)
+            return 0 if value is None else numbers.setdefault(value, len(numbers)) + 1
+
+        # One more than the number, so that rows without a node (0) have none.
+        return self.static("domains/" + key, NO_POD, number, np.int64) - 1, len(numbers)
 
 
 def _static_facts(node: core_v1.Node) -> tuple[Any, ...]:

@@ -2,24 +2,39 @@
 
 A plugin subclasses :class:`Plugin` and overrides the extension points it has something to say at. ``filter`` answers for
 all nodes at once with the masks of those it refuses; ``score`` gives a column, higher is better, which ``normalize``
-brings to 0..100. A rule that is easier to write for one node goes through :meth:`NodeTable.each`.
+brings to 0..100. A rule that is easier to write for one node at a time subclasses :class:`NodePlugin`, which lifts it.
+
+Pods that are alike are not ranked from the beginning each time: ``reach`` says how far the placing of a pod changes what
+the plugin says of the next one like it (see ranking.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from navarch.api.types import core_v1
 from scheduler.nodes import Mask, NodeTable, Scores
 from scheduler.pods import PodInfo
 
 MAX_SCORE = 100.0
+ALL_ROWS = slice(None)
 
 # What can make a pod schedulable that was not (Kubernetes' ClusterEvent).
 NODE_ADDED, NODE_CHANGED, POD_GONE, POD_CHANGED, POD_ADDED = "NodeAdd", "NodeUpdate", "PodDelete", "PodUpdate", "PodAdd"
+NAMESPACE_CHANGED = "NamespaceUpdate"
+
+
+class Reach(IntEnum):
+    """On which nodes the coming or going of a pod changes a plugin's answers about other pods of some sort."""
+
+    NOWHERE = 0
+    ITS_NODE = 1
+    EVERYWHERE = 2
 
 
 class Refusal(NamedTuple):
@@ -28,6 +43,14 @@ class Refusal(NamedTuple):
     reason: str
     nodes: Mask
     resolvable: bool = True
+
+
+class Event(NamedTuple):
+    """Something happened: ``kind`` is one of the names above, ``pod`` or ``node`` what it happened to."""
+
+    kind: str
+    pod: PodInfo | None = None
+    node: core_v1.Node | None = None
 
 
 @dataclass
@@ -42,10 +65,19 @@ class Rejected(Exception):
 
 
 class Plugin:
-    """One scheduling rule. ``events`` name what may turn its refusal around."""
+    """One scheduling rule. ``events`` name what may turn its refusal around; ``helps`` looks closer."""
 
     name: ClassVar[str]
     events: ClassVar[frozenset[str]] = frozenset({NODE_ADDED, NODE_CHANGED, POD_GONE, POD_CHANGED})
+
+    def helps(self, event: Event, pod: PodInfo, table: NodeTable) -> bool:
+        """Queueing hint: whether an event of one of ``events`` may let the pod, which this plugin refused, in."""
+        return True
+
+    def reach(self, pod: PodInfo, table: NodeTable) -> Reach:
+        """How far other pods change what this plugin says of ``pod``. With ITS_NODE, ``refuses`` and ``score_rows``
+        must be there; a plugin that does not say is asked anew for every pod."""
+        return Reach.EVERYWHERE
 
     def pre_enqueue(self, pod: PodInfo) -> None:
         """May keep the pod out of the active queue by raising Rejected."""
@@ -57,9 +89,9 @@ class Plugin:
     def filter(self, state: CycleState, pod: PodInfo, table: NodeTable) -> Sequence[Refusal]:
         return ()
 
-    def post_filter(self, state: CycleState, pod: PodInfo, table: NodeTable) -> str | None:
-        """After no node was left; may return the name of a node that will become free (preemption)."""
-        return None
+    def refuses(self, state: CycleState, pod: PodInfo, table: NodeTable, row: int) -> Sequence[str]:
+        """The reasons that ``filter`` has for one row."""
+        return [r.reason for r in self.filter(state, pod, table) if r.nodes[row]]
 
     def pre_score(self, state: CycleState, pod: PodInfo, table: NodeTable, feasible: Mask) -> None:
         pass
@@ -67,6 +99,11 @@ class Plugin:
     def score(self, state: CycleState, pod: PodInfo, table: NodeTable) -> Scores | None:
         """A raw score a row; None if the plugin has no opinion on this pod."""
         return None
+
+    def score_rows(self, state: CycleState, pod: PodInfo, table: NodeTable, rows: slice) -> Scores | None:
+        """Some rows of ``score``."""
+        scores = self.score(state, pod, table)
+        return None if scores is None else scores[rows]
 
     def normalize(self, scores: Scores, feasible: Mask) -> Scores:
         """Brings raw scores to 0..100; overridden where raw scores are not that already."""
@@ -91,9 +128,56 @@ class Plugin:
     def post_bind(self, state: CycleState, pod: PodInfo, node: str) -> None:
         pass
 
-    def less(self, left: PodInfo, right: PodInfo) -> bool:
-        """Queue order, of the one plugin that is the queue sort."""
-        raise NotImplementedError
+
+class NodeView(NamedTuple):
+    """One node as a plugin that is written node by node sees it."""
+
+    node: core_v1.Node
+    pods: Sequence[PodInfo]
+    free: Mapping[str, int]
+
+
+class NodePlugin(Plugin):
+    """A rule written for one pod and one node. Override ``filter_node``, ``score_node`` (higher is better), or both."""
+
+    def filter_node(self, pod: PodInfo, view: NodeView) -> str:
+        """Why not there; "" if it may."""
+        return ""
+
+    def score_node(self, pod: PodInfo, view: NodeView) -> float:
+        return 0.0
+
+    def filter(self, state: CycleState, pod: PodInfo, table: NodeTable) -> Sequence[Refusal]:
+        if type(self).filter_node is NodePlugin.filter_node:
+            return ()
+        found: dict[str, Mask] = {}
+        for row in table.rows.values():
+            if reason := self.filter_node(pod, view_of(table, row)):
+                found.setdefault(reason, np.zeros(table.size, bool))[row] = True
+        return [Refusal(reason, mask) for reason, mask in found.items()]
+
+    def score(self, state: CycleState, pod: PodInfo, table: NodeTable) -> Scores | None:
+        if type(self).score_node is NodePlugin.score_node:
+            return None
+        scores = np.zeros(table.size)
+        for row in table.rows.values():
+            scores[row] = self.score_node(pod, view_of(table, row))
+        return scores
+
+    def normalize(self, scores: Scores, feasible: Mask) -> Scores:
+        """Between the lowest and the highest score of the nodes that are left."""
+        left = scores[feasible]
+        low, high = float(left.min(initial=np.inf)), float(left.max(initial=-np.inf))
+        if not high > low:
+            return np.zeros_like(scores)
+        return np.clip(np.floor((scores - low) * MAX_SCORE / (high - low)), 0, MAX_SCORE)
+
+
+def view_of(table: NodeTable, row: int) -> NodeView:
+    node = table.nodes[row]
+    assert node is not None
+    free = {r: int(table.free_of(r)[row]) for r in table.allocatable}
+    return NodeView(node, list(table.by_node.get(node.metadata.name or "", {}).values()), free)
 
 
 def scale(scores: Scores, feasible: Mask, reverse: bool = False) -> Scores:
@@ -111,13 +195,36 @@ class Weighted:
     weight: float = 1
 
 
-@dataclass(frozen=True)
+def overriding(plugins: Sequence[Plugin], *points: str) -> list[Plugin]:
+    """The plugins that have something to say at any of these extension points."""
+    return [p for p in plugins if any(getattr(type(p), point) is not getattr(Plugin, point) for point in points)]
+
+
 class Profile:
     """The plugins of one scheduler name: filters in order, scorers with their weights."""
 
-    name: str
-    plugins: Sequence[Plugin]
-    scorers: Sequence[Weighted]
+    def __init__(
+        self,
+        name: str,
+        plugins: Sequence[Plugin],
+        scorers: Sequence[Weighted],
+        at: Mapping[str, Sequence[Plugin]] | None = None,
+    ) -> None:
+        """``at``: the plugins of each extension point; all of them where it is not given."""
+        self.name, self.plugins, self.scorers = name, tuple(plugins), tuple(scorers)
+
+        def point(*methods: str) -> list[Plugin]:
+            return overriding(plugins if at is None else at.get(methods[0], ()), *methods)
+
+        self.pre_enqueuers = point("pre_enqueue")
+        self.pre_filters = point("pre_filter")
+        self.filters = point("filter")
+        self.reservers = point("reserve", "unreserve")
+        self.permitters = point("permit")
+        self.pre_binders = point("pre_bind")
+        self.binders = point("bind")
+        self.post_binders = point("post_bind")
+        self.post_filters = list(plugins if at is None else at.get("post_filter", ()))
 
 
-PluginFactory = Callable[[], Plugin]
+PluginFactory = Callable[[Mapping[str, Any]], Plugin]

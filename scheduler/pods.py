@@ -2,42 +2,97 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import cached_property
+from typing import NamedTuple
 
 import msgspec
 
-from navarch.api import resources
+from navarch.api import resources, selectors
 from navarch.api.pods import all_containers
-from navarch.api.types import core_v1
+from navarch.api.selectors import LabelSelector, Requirement
+from navarch.api.types import core_v1, meta_v1
 
 HostPort = tuple[str, int, str]
 """(protocol, port, host address); the address "0.0.0.0" stands for all."""
 
-_encode = msgspec.json.Encoder().encode
+Labels = Mapping[str, str]
+
+_encode = msgspec.json.Encoder(order="sorted").encode
+
+
+class PodSelector(NamedTuple):
+    """Some pods: of these namespaces (or of those that match a selector), with labels that match."""
+
+    namespaces: tuple[str, ...]
+    namespace_selector: LabelSelector | None
+    selector: LabelSelector
+
+    def matches(self, namespace: str, labels: Labels, namespaces: Mapping[str, Labels]) -> bool:
+        """``namespaces`` gives the labels of each namespace."""
+        if not self.selector.matches(labels):
+            return False
+        if namespace in self.namespaces:
+            return True
+        of = self.namespace_selector
+        return of is not None and of.matches(namespaces.get(namespace, {}))
+
+
+class Term(NamedTuple):
+    """A term of pod affinity or anti-affinity."""
+
+    pods: PodSelector
+    topology_key: str
+
+
+class Terms(NamedTuple):
+    """All of a pod's terms; preferred ones with their weights, anti-affinity's negative."""
+
+    affinity: tuple[Term, ...] = ()
+    anti_affinity: tuple[Term, ...] = ()
+    preferred: tuple[tuple[int, Term], ...] = ()
+
+
+NO_TERMS = Terms()
 
 
 class PodInfo:
     """A pod and its derived facts. ``requests`` in millicores and base units, ``pods`` (always 1) included."""
 
-    __slots__ = ("__dict__", "host_ports", "nonzero", "pod", "requests")
+    __slots__ = ("__dict__", "host_ports", "labels", "namespace", "nonzero", "pod", "requests", "terms", "uid")
 
     def __init__(self, pod: core_v1.Pod) -> None:
         self.pod = pod
+        meta = pod.metadata
+        self.uid = meta.uid or ""
+        self.namespace = meta.namespace or ""
+        self.labels: Labels = meta.labels or {}
         self.requests = resources.pod_requests(pod) | {"pods": 1}
         self.nonzero = resources.nonzero_requests(pod)
         self.host_ports = host_ports(pod)
-
-    @property
-    def uid(self) -> str:
-        return self.pod.metadata.uid or ""
+        self.terms = terms(pod)
 
     @property
     def key(self) -> str:
-        return f"{self.pod.metadata.namespace}/{self.pod.metadata.name}"
+        return f"{self.namespace}/{self.pod.metadata.name}"
+
+    @property
+    def profile(self) -> str:
+        """The name of the profile that schedules it."""
+        return self.pod.spec.scheduler_name or "default-scheduler"
 
     @property
     def priority(self) -> int:
         return self.pod.spec.priority or 0
+
+    @property
+    def terminating(self) -> bool:
+        return self.pod.metadata.deletion_timestamp is not None
+
+    @cached_property
+    def images(self) -> tuple[str, ...]:
+        """The images of all containers, as nodes report them."""
+        return tuple(normalized_image(c.image or "") for c in all_containers(self.pod))
 
     @cached_property
     def shape(self) -> bytes:
@@ -45,6 +100,20 @@ class PodInfo:
         spec = self.pod.spec
         affinity = spec.affinity.node_affinity if spec.affinity else None
         return _encode([spec.node_selector, affinity, spec.tolerations])
+
+    @cached_property
+    def likeness(self) -> bytes:
+        """Equal for pods that scheduling cannot tell apart."""
+        meta, spec = self.pod.metadata, self.pod.spec
+        volumes = [v for v in spec.volumes or () if v.persistent_volume_claim or v.ephemeral]
+        owners = [(o.kind, o.name) for o in meta.owner_references or () if o.controller]
+        return _encode(
+            [
+                self.namespace, self.labels, self.requests, self.nonzero, self.host_ports, spec.node_selector,
+                spec.affinity, spec.tolerations, spec.topology_spread_constraints, spec.node_name, self.images,
+                spec.priority, spec.resource_claims, volumes, owners,
+            ]
+        )  # fmt: skip
 
 
 def host_ports(pod: core_v1.Pod) -> tuple[HostPort, ...]:
@@ -54,3 +123,47 @@ def host_ports(pod: core_v1.Pod) -> tuple[HostPort, ...]:
         for p in c.ports or ()
         if p.host_port
     )
+
+
+def normalized_image(name: str) -> str:
+    """With the tag that an image without tag or digest stands for."""
+    return name if "@" in name or ":" in name.rpartition("/")[2] else f"{name}:latest"
+
+
+def narrowed(
+    selector: meta_v1.LabelSelector | None,
+    labels: Labels,
+    same: Sequence[str] | None,
+    other: Sequence[str] | None = None,
+) -> LabelSelector:
+    """A selector with matchLabelKeys and mismatchLabelKeys put in, for a pod of these labels (KEPs 3243 and 3633)."""
+    made = selectors.from_struct(selector)
+    more = [Requirement(k, "in", (labels[k],)) for k in same or () if k in labels]
+    more += [Requirement(k, "notin", (labels[k],)) for k in other or () if k in labels]
+    if not more or made.nothing:
+        return made
+    return LabelSelector(tuple(sorted({*made.requirements, *more}, key=lambda r: (r.key, r.operator, r.values))))
+
+
+def terms(pod: core_v1.Pod) -> Terms:
+    affinity = pod.spec.affinity
+    if affinity is None or not (affinity.pod_affinity or affinity.pod_anti_affinity):
+        return NO_TERMS
+    namespace, labels = pod.metadata.namespace or "", pod.metadata.labels or {}
+
+    def term(t: core_v1.PodAffinityTerm) -> Term:
+        namespaces = tuple(sorted(t.namespaces or ()))
+        of = None if t.namespace_selector is None else selectors.from_struct(t.namespace_selector)
+        if not namespaces and of is None:
+            namespaces = (namespace,)
+        chosen = narrowed(t.label_selector, labels, t.match_label_keys, t.mismatch_label_keys)
+        return Term(PodSelector(namespaces, of, chosen), t.topology_key)
+
+    required: list[tuple[Term, ...]] = []
+    preferred: list[tuple[int, Term]] = []
+    for rules, sign in ((affinity.pod_affinity, 1), (affinity.pod_anti_affinity, -1)):
+        musts = (rules.required_during_scheduling_ignored_during_execution if rules else None) or ()
+        wishes = (rules.preferred_during_scheduling_ignored_during_execution if rules else None) or ()
+        required.append(tuple(term(t) for t in musts))
+        preferred += [(sign * w.weight, term(w.pod_affinity_term)) for w in wishes if w.pod_affinity_term]
+    return Terms(required[0], required[1], tuple(preferred))

@@ -2,8 +2,10 @@
 
     active         ready to be tried
     backoff        tried and failed; ready after 1 s, doubling to 10 s, with each attempt
-    unschedulable  refused by some plugins; an event that one of those plugins registered for wakes them, and all are
-                   tried again after five minutes in case an event was missed
+    unschedulable  refused by some plugins; an event that one of those plugins registered for, and says may help (its
+                   queueing hint), wakes them; all are tried again after five minutes in case an event was missed
+
+Pods that are unschedulable are kept by the plugins that refused them, so an event costs nothing to the others.
 
 An event can only wake pods that are in ``unschedulable``. A decision is made without giving up control in between, so
 no event is lost between a refusal and the pod's return to the queue.
@@ -13,11 +15,12 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from navarch.world import World
-from scheduler.plugin import Plugin, Rejected
+from scheduler.nodes import NodeTable
+from scheduler.plugin import Event, Plugin, Profile, Rejected
 from scheduler.pods import PodInfo
 
 FLUSH_AFTER = 300.0  # seconds
@@ -40,10 +43,12 @@ class Waiting:
 @dataclass
 class SchedulingQueue:
     world: World
-    plugins: tuple[Plugin, ...]
+    profiles: Mapping[str, Profile]
+    table: NodeTable
     first_backoff: float = 1.0
     most_backoff: float = 10.0
     pods: dict[str, Waiting] = field(default_factory=dict)  # by uid
+    incoming: Callable[[str, str], None] = lambda place, why: None  # told of each move, for metrics
 
     def __post_init__(self) -> None:
         self._active: list[tuple[int, float, int, str]] = []
@@ -52,7 +57,14 @@ class SchedulingQueue:
         self._wake = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
-        self._events = {p.name: p.events for p in self.plugins}
+        self._listening: dict[str, list[tuple[Plugin, dict[str, Waiting]]]] = {}  # event kind -> who may be woken
+        self._parked: dict[tuple[str, str], dict[str, Waiting]] = {}  # (profile, plugin) -> uid -> pod
+        for profile in self.profiles.values():
+            for plugin in profile.plugins:
+                parked = self._parked[profile.name, plugin.name] = {}
+                for kind in sorted(plugin.events):
+                    self._listening.setdefault(kind, []).append((plugin, parked))
+        self._unexplained: dict[str, Waiting] = {}  # unschedulable, no plugin to blame: any event wakes them
 
     def __len__(self) -> int:
         return len(self.pods)
@@ -69,7 +81,16 @@ class SchedulingQueue:
         self._enqueue(waiting)
 
     def remove(self, uid: str) -> None:
-        self.pods.pop(uid, None)
+        waiting = self.pods.pop(uid, None)
+        if waiting is not None:
+            self._unpark(waiting)
+
+    def counts(self) -> dict[str, int]:
+        """How many pods are where; those in flight count as active."""
+        out = {"active": 0, "backoff": 0, "unschedulable": 0, "gated": 0}
+        for waiting in self.pods.values():
+            out["active" if waiting.place == "flight" else waiting.place] += 1
+        return out
 
     async def pop(self) -> PodInfo:
         """The next pod to try; it stays known, in flight, until :meth:`remove` or a failure brings it back."""
@@ -91,6 +112,10 @@ class SchedulingQueue:
             waiting.failed_at = self.world.monotonic()
             waiting.refused_by = tuple(refused_by)
             self._place(waiting, "unschedulable")
+            for plugin in waiting.refused_by:
+                self._parked[waiting.pod.profile, plugin][uid] = waiting
+            if not waiting.refused_by:
+                self._unexplained[uid] = waiting
             self._timer_at(waiting.failed_at + FLUSH_AFTER, waiting)
 
     def failed(self, uid: str) -> None:
@@ -100,16 +125,25 @@ class SchedulingQueue:
             waiting.failed_at = self.world.monotonic()
             self._back_off(waiting)
 
-    def happened(self, event: str) -> None:
-        """Wakes the pods that were refused by a plugin that registered for this event."""
-        helped = {name for name, events in self._events.items() if event in events}
-        for waiting in list(self.pods.values()):
-            if waiting.place == "unschedulable" and (not waiting.refused_by or helped.intersection(waiting.refused_by)):
+    def happened(self, event: Event) -> None:
+        """Wakes the pods that were refused by a plugin that says that this event may help them."""
+        woken = list(self._unexplained.values())
+        for plugin, parked in self._listening.get(event.kind, ()):
+            if parked:
+                woken += [w for w in parked.values() if plugin.helps(event, w.pod, self.table)]
+        for waiting in woken:
+            if waiting.place == "unschedulable":
                 self._back_off(waiting)
+
+    def _unpark(self, waiting: Waiting) -> None:
+        for plugin in waiting.refused_by:
+            self._parked[waiting.pod.profile, plugin].pop(waiting.pod.uid, None)
+        self._unexplained.pop(waiting.pod.uid, None)
+        waiting.refused_by = ()
 
     def _enqueue(self, waiting: Waiting) -> None:
         try:
-            for plugin in self.plugins:
+            for plugin in self.profiles[waiting.pod.profile].pre_enqueuers:
                 plugin.pre_enqueue(waiting.pod)
         except Rejected as rejected:
             waiting.gate = str(rejected)
@@ -137,6 +171,9 @@ class SchedulingQueue:
 
     def _place(self, waiting: Waiting, place: str) -> None:
         self._sequence += 1
+        if waiting.place == "unschedulable":
+            self._unpark(waiting)
+        self.incoming(place, "PodAdd" if not waiting.attempts else "ScheduleAttemptFailure")
         waiting.place, waiting.token = place, self._sequence
 
     def _timer_at(self, due: float, waiting: Waiting) -> None:

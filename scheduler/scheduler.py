@@ -8,23 +8,42 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Any
+
+import msgspec
 
 from navarch.api.conditions import get_condition
 from navarch.api.errors import NotFound, StatusError
 from navarch.api.times import format_time
-from navarch.api.types import core_v1, meta_v1
+from navarch.api.types import core_v1
 from navarch.client.client import Client
 from navarch.client.events import EventRecorder
 from navarch.client.informer import SharedInformers
 from navarch.client.transport import TransportError
 from navarch.client.watch import ADDED, DELETED
 from navarch.world import TaskGroup, World
-from scheduler.config import SchedulerConfig, default_profile
+from scheduler.config import SchedulerConfig
 from scheduler.cycle import Decision, schedule
+from scheduler.events import ScheduledEvents
+from scheduler.explain import Recent
+from scheduler.metrics import Metrics
 from scheduler.nodes import NodeTable
-from scheduler.plugin import NODE_ADDED, NODE_CHANGED, POD_ADDED, POD_CHANGED, POD_GONE, Profile, Rejected
+from scheduler.owners import Owners
+from scheduler.plugin import (
+    NAMESPACE_CHANGED,
+    NODE_ADDED,
+    NODE_CHANGED,
+    POD_ADDED,
+    POD_CHANGED,
+    POD_GONE,
+    Event,
+    Profile,
+    Rejected,
+)
+from scheduler.plugins.preemption import DefaultPreemption, Plan
 from scheduler.pods import PodInfo
 from scheduler.queue import SchedulingQueue
+from scheduler.ranking import Rankings
 
 log = logging.getLogger(__name__)
 
@@ -32,37 +51,54 @@ LIVE_PODS = "status.phase!=Succeeded,status.phase!=Failed"
 BINDINGS_AT_ONCE = 64
 TURN = 16  # decisions after which other tasks (watches, bindings) get a turn
 
+_encode = msgspec.json.Encoder().encode
+
 
 class Scheduler:
-    """Binds pods that name its profile in spec.schedulerName."""
+    """Binds pods whose spec.schedulerName is one of its profiles. ``profile`` alone is a shorthand for tests."""
 
     def __init__(
         self, client: Client, world: World, config: SchedulerConfig | None = None, profile: Profile | None = None
     ) -> None:
         config = config or SchedulerConfig()
         self.client, self.world = client, world
-        self.profile = profile or default_profile()
+        self.profiles = {p.name: p for p in ([profile] if profile else config.profiles)}
+        self.rankings = {name: Rankings() for name in self.profiles}
         self.table = NodeTable()
+        self.metrics = Metrics(world)
+        self.recent = Recent()
         self.queue = SchedulingQueue(
             world,
-            tuple(self.profile.plugins),
+            self.profiles,
+            self.table,
             config.pod_initial_backoff_seconds,
             config.pod_max_backoff_seconds,
+            incoming=self.metrics.incoming,
         )
+        self.metrics.queue = self.queue.counts
         self.assumed: dict[str, str] = {}  # uid -> node, until the watch shows the binding
+        self.nominated: dict[str, tuple[PodInfo, str]] = {}  # uid -> pods that preempted, and where they wait for room
         self.informers = SharedInformers(client, world)
         self.nodes = self.informers.informer(core_v1.Node)
         self.pods = self.informers.informer(core_v1.Pod, field_selector=LIVE_PODS)
+        self.namespaces = self.informers.informer(core_v1.Namespace)
+        self.table.spread_selector = Owners(self.informers, self.table.touch).selector
         self.nodes.add_handler(self.on_node)
         self.pods.add_handler(self.on_pod)
-        self.events = EventRecorder(client, world, self.profile.name)
+        self.namespaces.add_handler(self.on_namespace)
+        name = next(iter(self.profiles))
+        self.events = EventRecorder(client, world, name)
+        self.scheduled = ScheduledEvents(client, world, name)
+        self.ready = False
 
     async def run(self) -> None:
         """Schedules until cancelled."""
         async with self.world.task_group() as group:
             group.start(self.informers.run(), name="informers")
             group.start(self.events.run(), name="events")
+            group.start(self.scheduled.run(), name="scheduled events")
             await self.informers.wait_synced()
+            self.ready = True
             await self.work(group)
 
     async def work(self, group: TaskGroup) -> None:
@@ -73,22 +109,31 @@ class Scheduler:
             decided += 1
             if decided % TURN == 0:
                 await asyncio.sleep(0)
-            decision = schedule(pod, self.table, self.profile, self.world.random)
+            began = self.world.monotonic()
+            profile = self.profiles[pod.profile]
+            decision = self.decide(pod)
+            if decision.node:
+                self.reserve(decision, profile)
             if not decision.node:
-                self.refuse(decision, group)
-                continue
-            try:
-                for plugin in self.profile.plugins:
-                    plugin.reserve(decision.state, pod, decision.node)
-            except Rejected as rejected:
-                self.unreserve(decision)
-                decision.rejection, decision.refused_by = str(rejected), [plugin.name]
-                self.refuse(decision, group)
+                self.refuse(decision, profile, group)
+                self.metrics.attempt(profile.name, "unschedulable", began)
                 continue
             self.assumed[pod.uid] = decision.node
             self.table.add_pod(pod, decision.node)
+            self.recent.add(decision, self.world.now())
             await room.acquire()
-            group.start(self.bind(decision, room), name=f"bind {pod.key}")
+            group.start(self.bind(decision, profile, room, began), name=f"bind {pod.key}")
+
+    def decide(self, pod: PodInfo) -> Decision:
+        """One cycle against the state of now."""
+        others = [
+            (other, node)
+            for uid, (other, node) in self.nominated.items()
+            if uid != pod.uid and other.priority >= pod.priority and uid not in self.assumed
+        ]
+        own = self.nominated[pod.uid][1] if pod.uid in self.nominated else ""
+        profile, chance = self.profiles[pod.profile], self.world.random
+        return schedule(pod, self.table, profile, chance, self.rankings[profile.name], others, own)
 
     # What the watches say
 
@@ -96,93 +141,178 @@ class Scheduler:
         if kind == DELETED:
             self.table.remove_node(node.metadata.name or "")
         elif self.table.set_node(node):
-            self.queue.happened(NODE_ADDED if kind == ADDED else NODE_CHANGED)
+            self.queue.happened(Event(NODE_ADDED if kind == ADDED else NODE_CHANGED, node=node))
+
+    def on_namespace(self, kind: str, old: core_v1.Namespace | None, new: core_v1.Namespace) -> None:
+        labels = None if kind == DELETED else new.metadata.labels or {}
+        self.table.topology.set_namespace(new.metadata.name or "", labels)
+        if old is None or old.metadata.labels != new.metadata.labels:
+            self.queue.happened(Event(NAMESPACE_CHANGED))
 
     def on_pod(self, kind: str, old: core_v1.Pod | None, pod: core_v1.Pod) -> None:
         uid = pod.metadata.uid or ""
         if kind == DELETED:
             self.queue.remove(uid)
             self.assumed.pop(uid, None)
+            self.nominated.pop(uid, None)
+            known = self.table.pods.get(uid)
             if self.table.remove_pod(uid):
-                self.queue.happened(POD_GONE)
+                self.queue.happened(Event(POD_GONE, pod=known and known[0]))
         elif pod.spec.node_name:
             self.queue.remove(uid)
             self.assumed.pop(uid, None)
+            self.nominated.pop(uid, None)
             known = self.table.pods.get(uid)
-            if known is None or known[1] != pod.spec.node_name or known[0].pod.spec != pod.spec:
-                self.table.add_pod(PodInfo(pod), pod.spec.node_name)
-                self.queue.happened(POD_ADDED)
+            if known is None or known[1] != pod.spec.node_name or _differs(known[0], pod):
+                info = PodInfo(pod)
+                self.table.add_pod(info, pod.spec.node_name)
+                if info.terminating:
+                    self.queue.happened(Event(POD_GONE, pod=info))  # for spreading it is gone already
+                self.queue.happened(Event(POD_ADDED, pod=info))
         elif pod.metadata.deletion_timestamp:
             self.queue.remove(uid)
-        elif uid not in self.assumed and pod.spec.scheduler_name == self.profile.name:
-            waiting = self.queue.pods.get(uid)
-            if waiting is None or waiting.pod.pod.spec != pod.spec:
-                self.queue.add(PodInfo(pod))
-                if waiting is not None:
-                    self.queue.happened(POD_CHANGED)
+            self.nominated.pop(uid, None)
+        elif uid not in self.assumed and pod.spec.scheduler_name in self.profiles:
+            self.want(pod, uid)
+
+    def want(self, pod: core_v1.Pod, uid: str) -> None:
+        """A pod without a node, new or changed."""
+        waiting = self.queue.pods.get(uid)
+        node = pod.status.nominated_node_name
+        if waiting is None or waiting.pod.pod.spec != pod.spec or waiting.pod.labels != (pod.metadata.labels or {}):
+            info = PodInfo(pod)
+            self.queue.add(info)
+            if waiting is not None:
+                self.queue.happened(Event(POD_CHANGED, pod=info))
+            if node:
+                self.nominated[uid] = (info, node)
+        elif node and uid not in self.nominated:
+            self.nominated[uid] = (waiting.pod, node)
 
     # What becomes of a decision
 
-    async def bind(self, decision: Decision, room: asyncio.Semaphore) -> None:
+    def reserve(self, decision: Decision, profile: Profile) -> None:
+        for plugin in profile.reservers:
+            try:
+                plugin.reserve(decision.state, decision.pod, decision.node)
+            except Rejected as rejected:
+                self.unreserve(decision, profile)
+                decision.reject(plugin.name, str(rejected))
+                return
+
+    async def bind(self, decision: Decision, profile: Profile, room: asyncio.Semaphore, began: float) -> None:
         pod, node = decision.pod, decision.node
         try:
-            for plugin in self.profile.plugins:
+            for plugin in profile.permitters:
                 await plugin.permit(decision.state, pod, node)
-            for plugin in self.profile.plugins:
+            for plugin in profile.pre_binders:
                 await plugin.pre_bind(decision.state, pod, node)
-            for plugin in self.profile.plugins:
+            for plugin in profile.binders:
                 if await plugin.bind(decision.state, pod, node):
                     break
             else:
                 await self.post_binding(pod, node)
         except NotFound:
-            self.forget(decision)
+            self.forget(decision, profile)
             self.queue.remove(pod.uid)  # deleted while it was on its way
         except (StatusError, TransportError, Rejected) as error:
             log.warning("binding %s to %s: %s", pod.key, node, error)
-            self.forget(decision)
+            self.forget(decision, profile)
             self.queue.failed(pod.uid)
+            self.metrics.attempt(profile.name, "error", began)
             self.events.event(pod.pod, "Warning", "FailedScheduling", f"binding rejected: {error}")
         else:
-            for plugin in self.profile.plugins:
+            for plugin in profile.post_binders:
                 plugin.post_bind(decision.state, pod, node)
+            waiting = self.queue.pods.get(pod.uid)
+            self.metrics.bound(profile.name, began, waiting)
             self.queue.remove(pod.uid)
-            self.events.event(pod.pod, "Normal", "Scheduled", f"Successfully assigned {pod.key} to {node}")
+            self.nominated.pop(pod.uid, None)
+            self.scheduled.scheduled(pod, node)
         finally:
             room.release()
 
     async def post_binding(self, pod: PodInfo, node: str) -> None:
         meta = pod.pod.metadata
-        body = core_v1.Binding(
-            api_version="v1",
-            kind="Binding",
-            metadata=meta_v1.ObjectMeta(name=meta.name, namespace=meta.namespace, uid=meta.uid),
-            target=core_v1.ObjectReference(api_version="v1", kind="Node", name=node),
-        )
-        await self.client[core_v1.Pod].sub(meta.name or "", meta.namespace, "binding", body)
+        body = {
+            "apiVersion": "v1",
+            "kind": "Binding",
+            "metadata": {"name": meta.name, "namespace": meta.namespace, "uid": meta.uid},
+            "target": {"apiVersion": "v1", "kind": "Node", "name": node},
+        }
+        path = f"/api/v1/namespaces/{meta.namespace}/pods/{meta.name}/binding"
+        await self.client.request("POST", path, body=_encode(body))
 
-    def forget(self, decision: Decision) -> None:
+    def forget(self, decision: Decision, profile: Profile) -> None:
         """Takes an assumption back, unless the watch has confirmed it meanwhile."""
-        self.unreserve(decision)
+        self.unreserve(decision, profile)
         if self.assumed.pop(decision.pod.uid, None) is not None and self.table.remove_pod(decision.pod.uid):
-            self.queue.happened(POD_GONE)
+            self.queue.happened(Event(POD_GONE, pod=decision.pod))
 
-    def unreserve(self, decision: Decision) -> None:
-        for plugin in reversed(self.profile.plugins):
+    def unreserve(self, decision: Decision, profile: Profile) -> None:
+        for plugin in reversed(profile.reservers):
             plugin.unreserve(decision.state, decision.pod, decision.node)
 
-    def refuse(self, decision: Decision, group: TaskGroup) -> None:
+    def refuse(self, decision: Decision, profile: Profile, group: TaskGroup) -> None:
         pod = decision.pod
-        for plugin in self.profile.plugins:
-            plugin.post_filter(decision.state, pod, self.table)
-        self.queue.unschedulable(pod.uid, decision.refused_by)
         message = decision.message()
+        plan = Plan()
+        if len(self.table) and not decision.rejection:
+            plan = self.preempt(decision, profile, group)
+            if plan.message:
+                message += f" preemption: {plan.message}"
+        self.recent.add(decision, self.world.now(), message, plan)
+        self.queue.unschedulable(pod.uid, decision.refused_by)
         self.events.event(pod.pod, "Warning", "FailedScheduling", message)
         current = get_condition(pod.pod.status.conditions, "PodScheduled")
-        if current is None or current.status != "False" or current.message != message:
-            group.start(self.report(pod, message), name=f"report {pod.key}")
+        if plan.node or current is None or current.status != "False" or current.message != message:
+            group.start(self.report(pod, message, plan.node), name=f"report {pod.key}")
 
-    async def report(self, pod: PodInfo, message: str) -> None:
+    def preempt(self, decision: Decision, profile: Profile, group: TaskGroup) -> Plan:
+        """Looks for a node on which pods of lower priority can make room, and has them deleted."""
+        pod = decision.pod
+        for plugin in profile.post_filters:
+            if isinstance(plugin, DefaultPreemption):
+                before = self.nominated[pod.uid][1] if pod.uid in self.nominated else ""
+                plan = plugin.plan(pod, self.table, decision.ranking, self.world.random, before)
+                if not plan.node:
+                    return plan
+                self.metrics.preempted(len(plan.victims))
+                for uid, (other, node) in list(self.nominated.items()):
+                    if node == plan.node and other.priority < pod.priority:
+                        del self.nominated[uid]  # it may find another place by now
+                        group.start(self.denominate(other), name=f"denominate {other.key}")
+                self.nominated[pod.uid] = (pod, plan.node)
+                for victim in plan.victims:
+                    if not victim.terminating:
+                        group.start(self.evict(victim, pod, plan.node), name=f"preempt {victim.key}")
+                return plan
+        return Plan()
+
+    async def evict(self, victim: PodInfo, pod: PodInfo, node: str) -> None:
+        """Says on a victim why it goes, and deletes it with its own grace period."""
+        meta = victim.pod.metadata
+        condition = {
+            "type": "DisruptionTarget",
+            "status": "True",
+            "reason": "PreemptionByScheduler",
+            "message": f"{pod.profile}: preempting to accommodate a higher priority pod",
+            "lastTransitionTime": format_time(self.world.now()),
+        }
+        body: dict[str, Any] = {"metadata": {"uid": meta.uid}, "status": {"conditions": [condition]}}
+        pods = self.client[core_v1.Pod]
+        try:
+            await pods.patch_status(meta.name or "", meta.namespace, body, type="strategic")
+            await pods.delete(meta.name or "", meta.namespace, uid=meta.uid)
+        except (StatusError, TransportError) as error:
+            log.warning("preempting %s: %s", victim.key, error)
+        else:
+            self.events.event(victim.pod, "Normal", "Preempted", f"Preempted by pod {pod.uid} on node {node}")
+
+    async def denominate(self, pod: PodInfo) -> None:
+        await self._patch_status(pod, {"nominatedNodeName": None})
+
+    async def report(self, pod: PodInfo, message: str, nominated: str = "") -> None:
         """Sets the PodScheduled condition that says why the pod is pending."""
         condition = {
             "type": "PodScheduled",
@@ -191,9 +321,22 @@ class Scheduler:
             "message": message,
             "lastTransitionTime": format_time(self.world.now()),
         }
+        status: dict[str, Any] = {"conditions": [condition]}
+        await self._patch_status(pod, status | ({"nominatedNodeName": nominated} if nominated else {}))
+
+    async def _patch_status(self, pod: PodInfo, status: dict[str, Any]) -> None:
         meta = pod.pod.metadata
-        body = {"metadata": {"uid": meta.uid}, "status": {"conditions": [condition]}}
+        body = {"metadata": {"uid": meta.uid}, "status": status}
         try:
             await self.client[core_v1.Pod].patch_status(meta.name or "", meta.namespace, body, type="strategic")
         except (StatusError, TransportError) as error:
             log.info("condition of %s: %s", pod.key, error)
+
+
+def _differs(known: PodInfo, pod: core_v1.Pod) -> bool:
+    """Whether a pod on a node changed in a way that scheduling looks at."""
+    return (
+        known.pod.spec != pod.spec
+        or known.terminating != (pod.metadata.deletion_timestamp is not None)
+        or known.labels != (pod.metadata.labels or {})
+    )

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from scheduler.plugin import POD_CHANGED, Plugin, Rejected
+from scheduler.nodes import NodeTable
+from scheduler.plugin import POD_CHANGED, Plugin, Reach, Rejected
 from scheduler.pods import PodInfo
 
 
 class SchedulingGates(Plugin):
     name = "SchedulingGates"
     events = frozenset({POD_CHANGED})
+
+    def reach(self, pod: PodInfo, table: NodeTable) -> Reach:
+        return Reach.NOWHERE
 
     def pre_enqueue(self, pod: PodInfo) -> None:
         gates = [g.name for g in pod.pod.spec.scheduling_gates or ()]

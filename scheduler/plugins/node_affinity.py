@@ -9,7 +9,7 @@ import numpy as np
 from navarch.api.affinity import pod_matches_node, preferred_weight
 from navarch.api.types import core_v1
 from scheduler.nodes import Mask, NodeTable, Scores
-from scheduler.plugin import NODE_ADDED, NODE_CHANGED, CycleState, Plugin, Refusal, scale
+from scheduler.plugin import NODE_ADDED, NODE_CHANGED, CycleState, Event, Plugin, Reach, Refusal, scale
 from scheduler.pods import PodInfo
 
 
@@ -17,29 +17,53 @@ class NodeAffinity(Plugin):
     name = "NodeAffinity"
     events = frozenset({NODE_ADDED, NODE_CHANGED})
 
+    def __init__(self, added: core_v1.NodeAffinity | None = None) -> None:
+        """``added`` holds for all pods of the profile, besides what they ask for themselves."""
+        self.added = core_v1.PodSpec(containers=[], affinity=core_v1.Affinity(node_affinity=added)) if added else None
+
+    def reach(self, pod: PodInfo, table: NodeTable) -> Reach:
+        return Reach.NOWHERE
+
+    def helps(self, event: Event, pod: PodInfo, table: NodeTable) -> bool:
+        meta = event.node.metadata if event.node else None
+        return meta is None or pod_matches_node(pod.pod.spec, meta.name or "", meta.labels or {})
+
     def filter(self, state: CycleState, pod: PodInfo, table: NodeTable) -> Sequence[Refusal]:
         spec = pod.pod.spec
         affinity = spec.affinity.node_affinity if spec.affinity else None
-        if not spec.node_selector and not (affinity and affinity.required_during_scheduling_ignored_during_execution):
-            return ()
+        own = spec.node_selector or (affinity and affinity.required_during_scheduling_ignored_during_execution)
+        found = []
+        if self.added:
+            added = self.added
+
+            def enforced(node: core_v1.Node) -> bool:
+                return not pod_matches_node(added, node.metadata.name or "", node.metadata.labels or {})
+
+            out: Mask = table.static(f"{self.name}/added/{id(self)}", pod, enforced, np.bool_)
+            found.append(Refusal("node(s) didn't match scheduler-enforced node affinity", out, resolvable=False))
+        if not own:
+            return found
 
         def refused(node: core_v1.Node) -> bool:
             return not pod_matches_node(spec, node.metadata.name or "", node.metadata.labels or {})
 
         mask: Mask = table.static(self.name, pod, refused, np.bool_)
-        return [Refusal("node(s) didn't match Pod's node affinity/selector", mask, resolvable=False)]
+        if found:
+            mask = mask & ~found[0].nodes
+        return [*found, Refusal("node(s) didn't match Pod's node affinity/selector", mask, resolvable=False)]
 
     def score(self, state: CycleState, pod: PodInfo, table: NodeTable) -> Scores | None:
         spec = pod.pod.spec
         affinity = spec.affinity.node_affinity if spec.affinity else None
-        if not (affinity and affinity.preferred_during_scheduling_ignored_during_execution):
+        if not self.added and not (affinity and affinity.preferred_during_scheduling_ignored_during_execution):
             return None
 
         def weight(node: core_v1.Node) -> float:
-            return preferred_weight(spec, node.metadata.name or "", node.metadata.labels or {})
+            where = node.metadata.name or "", node.metadata.labels or {}
+            return preferred_weight(spec, *where) + (preferred_weight(self.added, *where) if self.added else 0)
 
-        found: Scores = table.static(self.name + "/score", pod, weight, np.float64)
-        return found
+        scores: Scores = table.static(f"{self.name}/score/{id(self)}", pod, weight, np.float64)
+        return scores
 
     def normalize(self, scores: Scores, feasible: Mask) -> Scores:
         return scale(scores, feasible)

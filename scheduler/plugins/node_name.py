@@ -7,13 +7,19 @@ from collections.abc import Sequence
 import numpy as np
 
 from scheduler.nodes import NodeTable
-from scheduler.plugin import NODE_ADDED, CycleState, Plugin, Refusal
+from scheduler.plugin import NODE_ADDED, CycleState, Event, Plugin, Reach, Refusal
 from scheduler.pods import PodInfo
 
 
 class NodeName(Plugin):
     name = "NodeName"
     events = frozenset({NODE_ADDED})
+
+    def reach(self, pod: PodInfo, table: NodeTable) -> Reach:
+        return Reach.NOWHERE
+
+    def helps(self, event: Event, pod: PodInfo, table: NodeTable) -> bool:
+        return event.node is None or event.node.metadata.name == pod.pod.spec.node_name
 
     def filter(self, state: CycleState, pod: PodInfo, table: NodeTable) -> Sequence[Refusal]:
         wanted = pod.pod.spec.node_name

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from scheduler.nodes import NodeTable
-from scheduler.plugin import NODE_ADDED, POD_GONE, CycleState, Plugin, Refusal
+from scheduler.plugin import NODE_ADDED, POD_GONE, CycleState, Event, Plugin, Reach, Refusal
 from scheduler.pods import PodInfo
 
 ANY = "0.0.0.0"
@@ -16,6 +16,15 @@ ANY = "0.0.0.0"
 class NodePorts(Plugin):
     name = "NodePorts"
     events = frozenset({NODE_ADDED, POD_GONE})
+
+    def reach(self, pod: PodInfo, table: NodeTable) -> Reach:
+        return Reach.ITS_NODE if pod.host_ports else Reach.NOWHERE
+
+    def helps(self, event: Event, pod: PodInfo, table: NodeTable) -> bool:
+        if event.kind != POD_GONE or event.pod is None:
+            return True
+        freed = {port[:2] for port in event.pod.host_ports}
+        return any(port[:2] in freed for port in pod.host_ports)
 
     def filter(self, state: CycleState, pod: PodInfo, table: NodeTable) -> Sequence[Refusal]:
         if not pod.host_ports:

@@ -1,63 +1,163 @@
-"""NodeResourcesFit and NodeResourcesBalancedAllocation: room, the least used node, and an even use of cpu and memory."""
+"""NodeResourcesFit and NodeResourcesBalancedAllocation: room, a use of nodes by strategy, and an even use of resources."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from scheduler.nodes import NodeTable, Scores
-from scheduler.plugin import MAX_SCORE, NODE_ADDED, NODE_CHANGED, POD_GONE, CycleState, Plugin, Refusal
+from scheduler.nodes import Column, NodeTable, Scores
+from scheduler.plugin import (
+    ALL_ROWS,
+    MAX_SCORE,
+    NODE_ADDED,
+    NODE_CHANGED,
+    POD_GONE,
+    CycleState,
+    Event,
+    Plugin,
+    Reach,
+    Refusal,
+)
 from scheduler.pods import PodInfo
+
+CPU_AND_MEMORY: Mapping[str, int] = {"cpu": 1, "memory": 1}
+STRATEGIES = ("LeastAllocated", "MostAllocated", "RequestedToCapacityRatio")
 
 
 class NodeResourcesFit(Plugin):
-    """Filters by requests; scores by the LeastAllocated strategy (cpu and memory, weight 1 each)."""
+    """Filters by requests; scores by a strategy over weighted resources.
+
+    ``shape`` is for RequestedToCapacityRatio: points (utilisation in percent, score of 0 to 10), between which the score
+    runs straight. ``ignored`` names resources, or groups of them (``example.com/``), that are not looked at.
+    """
 
     name = "NodeResourcesFit"
     events = frozenset({NODE_ADDED, NODE_CHANGED, POD_GONE})
 
+    def __init__(
+        self,
+        strategy: str = "LeastAllocated",
+        resources: Mapping[str, int] = CPU_AND_MEMORY,
+        shape: Sequence[tuple[int, int]] = ((0, 0), (100, 10)),
+        ignored: Sequence[str] = (),
+    ) -> None:
+        if strategy not in STRATEGIES:
+            raise ValueError(f'unknown scoring strategy "{strategy}"; known: {", ".join(STRATEGIES)}')
+        self.strategy, self.resources, self.ignored = strategy, dict(resources), tuple(ignored)
+        self.shape = [(u, s * 10) for u, s in shape]
+
+    def reach(self, pod: PodInfo, table: NodeTable) -> Reach:
+        return Reach.ITS_NODE
+
+    def helps(self, event: Event, pod: PodInfo, table: NodeTable) -> bool:
+        """A pod that goes must free something that is asked for; a node must be large enough when empty."""
+        if event.kind == POD_GONE and event.pod is not None:
+            return any(event.pod.requests.get(r, 0) > 0 for r, n in pod.requests.items() if n > 0)
+        row = table.rows.get(event.node.metadata.name or "") if event.node else None
+        return row is None or not self.refuses(CycleState(), pod, table, row)
+
+    def _asked(self, pod: PodInfo) -> list[tuple[str, int]]:
+        return [(r, n) for r, n in pod.requests.items() if n > 0 and not (self.ignored and self._ignores(r))]
+
+    def _ignores(self, resource: str) -> bool:
+        return any(resource == i or (i.endswith("/") and resource.startswith(i)) for i in self.ignored)
+
     def filter(self, state: CycleState, pod: PodInfo, table: NodeTable) -> Sequence[Refusal]:
-        found = []
-        for resource, amount in pod.requests.items():
-            if amount > 0:
-                short = table.free_of(resource) < amount
-                found.append(Refusal("Too many pods" if resource == "pods" else f"Insufficient {resource}", short))
-        return found
+        return [Refusal(_short(r), table.free_of(r) < amount) for r, amount in self._asked(pod)]
+
+    def refuses(self, state: CycleState, pod: PodInfo, table: NodeTable, row: int) -> Sequence[str]:
+        return [_short(r) for r, amount in self._asked(pod) if table.free_at(r, row) < amount]
 
     def score(self, state: CycleState, pod: PodInfo, table: NodeTable) -> Scores | None:
-        parts = []
-        for resource, used, extra in _scored(pod, table):
-            capacity = _capacity(table, resource)
-            free = capacity - used - extra
-            parts.append(
-                np.where((capacity > 0) & (free > 0), np.floor(free * MAX_SCORE / np.maximum(capacity, 1)), 0.0)
-            )
-        return np.floor((parts[0] + parts[1]) / len(parts))
+        return self.score_rows(state, pod, table, ALL_ROWS)
+
+    def score_rows(self, state: CycleState, pod: PodInfo, table: NodeTable, rows: slice) -> Scores | None:
+        total: Any = 0.0
+        weights: Any = 0.0
+        for resource, weight in self.resources.items():
+            if resource not in ("cpu", "memory") and not pod.requests.get(resource):
+                continue
+            capacity, used = _capacity_and_use(table, pod, resource, rows, nonzero=True)
+            if self.strategy == "LeastAllocated":
+                part = np.where(used < capacity, np.floor((capacity - used) * MAX_SCORE / np.maximum(capacity, 1)), 0.0)
+                counts = capacity > 0
+            elif self.strategy == "MostAllocated":
+                part = np.floor(np.minimum(used, capacity) * MAX_SCORE / np.maximum(capacity, 1))
+                counts = capacity > 0
+            else:
+                part = self._by_shape(capacity, used)
+                counts = (capacity > 0) & (part > 0)
+            total = total + np.where(counts, part, 0.0) * weight
+            weights = weights + counts * float(weight)
+        mean = total / np.maximum(weights, 1.0)
+        if self.strategy == "RequestedToCapacityRatio":
+            return np.floor(mean + 0.5)  # type: ignore[no-any-return]
+        return np.floor(mean)  # type: ignore[no-any-return]
+
+    def _by_shape(self, capacity: Column, used: Column) -> Scores:
+        full = (capacity == 0) | (used > capacity)
+        use = np.where(full, 100, used * 100 // np.maximum(capacity, 1))
+        out = np.full(use.shape, float(self.shape[-1][1]))
+        for (u0, s0), (u1, s1) in reversed(list(zip(self.shape, self.shape[1:], strict=False))):
+            # Whole numbers, cut towards zero.
+            out = np.where(use <= u1, s0 + np.trunc((s1 - s0) * (use - u0) / max(u1 - u0, 1)), out)
+        return np.where(use <= self.shape[0][0], float(self.shape[0][1]), out)
 
 
 class NodeResourcesBalancedAllocation(Plugin):
-    """Prefers nodes on which the fractions of cpu and memory in use would be alike."""
+    """Prefers nodes on which the fractions of the resources in use would be alike."""
 
     name = "NodeResourcesBalancedAllocation"
     events = frozenset({NODE_ADDED, NODE_CHANGED, POD_GONE})
 
+    def __init__(self, resources: Mapping[str, int] = CPU_AND_MEMORY) -> None:
+        self.resources = tuple(resources)
+
+    def reach(self, pod: PodInfo, table: NodeTable) -> Reach:
+        return Reach.ITS_NODE
+
     def score(self, state: CycleState, pod: PodInfo, table: NodeTable) -> Scores | None:
-        if not pod.requests.get("cpu") and not pod.requests.get("memory"):
+        return self.score_rows(state, pod, table, ALL_ROWS)
+
+    def score_rows(self, state: CycleState, pod: PodInfo, table: NodeTable, rows: slice) -> Scores | None:
+        if not any(pod.requests.get(r) for r in self.resources):
             return None  # a best-effort pod would tip every node the same way (KEP-4603)
-        fractions = []
-        for resource in ("cpu", "memory"):
-            capacity = _capacity(table, resource)
-            used = table.requested.get(resource, np.zeros(table.size, np.int64)) + pod.requests.get(resource, 0)
-            fractions.append(np.minimum(used / np.maximum(capacity, 1), 1.0))
-        # The standard deviation of two numbers is half their distance.
-        return np.floor((1 - np.abs(fractions[0] - fractions[1]) / 2) * MAX_SCORE)  # type: ignore[no-any-return]
+        fractions, counted = [], []
+        for resource in self.resources:
+            if resource not in ("cpu", "memory") and not pod.requests.get(resource):
+                continue
+            capacity, used = _capacity_and_use(table, pod, resource, rows, nonzero=False)
+            counted.append(capacity > 0)
+            fractions.append(np.where(capacity > 0, np.minimum(used / np.maximum(capacity, 1), 1.0), 0.0))
+        if len(fractions) == 2:
+            # The standard deviation of two numbers is half their distance.
+            spread = np.where(counted[0] & counted[1], np.abs(fractions[0] - fractions[1]) / 2, 0.0)
+        else:
+            count = np.maximum(sum(c.astype(np.float64) for c in counted), 1.0)
+            mean = sum(fractions) / count
+            squares = sum(np.where(c, (f - mean) ** 2, 0.0) for c, f in zip(counted, fractions, strict=True))
+            spread = np.sqrt(squares / count)
+        return np.floor((1 - spread) * MAX_SCORE)
 
 
-def _scored(pod: PodInfo, table: NodeTable) -> tuple[tuple[str, np.ndarray, int], ...]:
-    return ("cpu", table.nonzero_cpu, pod.nonzero[0]), ("memory", table.nonzero_memory, pod.nonzero[1])
+def _short(resource: str) -> str:
+    return "Too many pods" if resource == "pods" else f"Insufficient {resource}"
 
 
-def _capacity(table: NodeTable, resource: str) -> np.ndarray:
+def _capacity_and_use(
+    table: NodeTable, pod: PodInfo, resource: str, rows: slice, nonzero: bool
+) -> tuple[Column, Column]:
+    """What each row has of a resource, and what would be used with the pod there. ``nonzero``: containers that ask for no
+    cpu or memory count with a default."""
     found = table.allocatable.get(resource)
-    return np.zeros(table.size, np.int64) if found is None else found
+    if found is None:
+        return (none := np.zeros(table.size, np.int64)[rows]), none
+    if nonzero and resource == "cpu":
+        return found[rows], table.nonzero_cpu[rows] + pod.nonzero[0]
+    if nonzero and resource == "memory":
+        return found[rows], table.nonzero_memory[rows] + pod.nonzero[1]
+    used = table.requested.get(resource)
+    asked = pod.requests.get(resource, 0)
+    return found[rows], np.full(table.size, asked)[rows] if used is None else used[rows] + asked

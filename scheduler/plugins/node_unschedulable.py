@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from navarch.api.affinity import tolerated
 from navarch.api.types import core_v1
 from scheduler.nodes import NodeTable
-from scheduler.plugin import NODE_ADDED, NODE_CHANGED, CycleState, Plugin, Refusal
+from scheduler.plugin import NODE_ADDED, NODE_CHANGED, CycleState, Event, Plugin, Reach, Refusal
 from scheduler.pods import PodInfo
 
 TAINT = core_v1.Taint(key="node.kubernetes.io/unschedulable", effect="NoSchedule")
@@ -16,6 +16,12 @@ TAINT = core_v1.Taint(key="node.kubernetes.io/unschedulable", effect="NoSchedule
 class NodeUnschedulable(Plugin):
     name = "NodeUnschedulable"
     events = frozenset({NODE_ADDED, NODE_CHANGED})
+
+    def reach(self, pod: PodInfo, table: NodeTable) -> Reach:
+        return Reach.NOWHERE
+
+    def helps(self, event: Event, pod: PodInfo, table: NodeTable) -> bool:
+        return event.node is None or not event.node.spec.unschedulable
 
     def filter(self, state: CycleState, pod: PodInfo, table: NodeTable) -> Sequence[Refusal]:
         if not table.unschedulable.any() or tolerated(pod.pod.spec.tolerations, TAINT):

@@ -9,13 +9,19 @@ import numpy as np
 from navarch.api.affinity import tolerated, untolerated
 from navarch.api.types import core_v1
 from scheduler.nodes import Mask, NodeTable, Scores
-from scheduler.plugin import NODE_ADDED, NODE_CHANGED, CycleState, Plugin, Refusal, scale
+from scheduler.plugin import NODE_ADDED, NODE_CHANGED, CycleState, Event, Plugin, Reach, Refusal, scale
 from scheduler.pods import PodInfo
 
 
 class TaintToleration(Plugin):
     name = "TaintToleration"
     events = frozenset({NODE_ADDED, NODE_CHANGED})
+
+    def reach(self, pod: PodInfo, table: NodeTable) -> Reach:
+        return Reach.NOWHERE
+
+    def helps(self, event: Event, pod: PodInfo, table: NodeTable) -> bool:
+        return event.node is None or untolerated(pod.pod.spec.tolerations, event.node.spec.taints) is None
 
     def filter(self, state: CycleState, pod: PodInfo, table: NodeTable) -> Sequence[Refusal]:
         tolerations = pod.pod.spec.tolerations
@@ -24,8 +30,11 @@ class TaintToleration(Plugin):
             taint = untolerated(tolerations, node.spec.taints)
             return f"node(s) had untolerated taint {{{taint.key}: {taint.value or ''}}}" if taint else ""
 
-        reasons = table.static(self.name, pod, reason, object)
-        return [Refusal(text, reasons == text, resolvable=False) for text in sorted({r for r in reasons if r})]
+        codes = table.static_codes(self.name, pod, reason)
+        if not codes.any():
+            return ()
+        texts = sorted((table.text(code), code) for code in set(codes.tolist()) if code)
+        return [Refusal(text, codes == code, resolvable=False) for text, code in texts]
 
     def score(self, state: CycleState, pod: PodInfo, table: NodeTable) -> Scores | None:
         tolerations = [t for t in pod.pod.spec.tolerations or () if t.effect in (None, "", "PreferNoSchedule")]

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from navarch.api import resources
 from navarch.api.affinity import pod_matches_node, untolerated
 from navarch.api.types import core_v1, meta_v1
-from scheduler.config import default_profile
 from scheduler.cycle import schedule
 from scheduler.nodes import NodeTable
 from scheduler.pods import PodInfo
+from scheduler.profiles import default_profile
 
 
 def node(name: str, cpu: str = "1", memory: str = "1Gi", pods: str = "110", **more: object) -> core_v1.Node:
@@ -89,8 +89,8 @@ def test_affinity_ports_and_names():
 
 
 def test_what_is_not_supported_is_refused():
-    spread = core_v1.TopologySpreadConstraint(max_skew=1, topology_key="zone", when_unsatisfiable="DoNotSchedule")
-    d = decide(pod(topology_spread_constraints=[spread]), table(node("a")))
+    claim = core_v1.PersistentVolumeClaimVolumeSource(claim_name="c")
+    d = decide(pod(volumes=[core_v1.Volume(name="v", persistent_volume_claim=claim)]), table(node("a")))
     assert d.node == "" and "does not support" in d.message()
 
 

@@ -1,0 +1,32 @@
+"""ImageLocality: prefers nodes that hold the pod's images already, the more the larger they are and the more nodes do."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from scheduler.nodes import NodeTable, Scores
+from scheduler.plugin import MAX_SCORE, CycleState, Plugin, Reach
+from scheduler.pods import PodInfo
+
+MEGABYTE = 1024 * 1024
+SMALLEST = 23 * MEGABYTE  # sums below count as nothing (upstream's thresholds)
+LARGEST = 1000 * MEGABYTE  # a container; above counts as this
+
+
+class ImageLocality(Plugin):
+    name = "ImageLocality"
+
+    def reach(self, pod: PodInfo, table: NodeTable) -> Reach:
+        return Reach.NOWHERE
+
+    def score(self, state: CycleState, pod: PodInfo, table: NodeTable) -> Scores | None:
+        held = [rows for image in pod.images if (rows := table.images.get(image))]
+        if not held:
+            return None  # nothing on any node: 0 for all
+        total = np.zeros(table.size, np.int64)
+        for rows in held:
+            part = len(rows) / len(table)
+            for row, size in rows.items():
+                total[row] += int(size * part)
+        most = LARGEST * len(pod.images)
+        return np.floor((np.clip(total, SMALLEST, most) - SMALLEST) * MAX_SCORE / (most - SMALLEST))

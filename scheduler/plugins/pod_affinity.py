@@ -1,0 +1,146 @@
+"""InterPodAffinity: pods that want to be near other pods, or far from them, by the topology domain of the node.
+
+It works both ways: a pod is kept from the domains whose pods have anti-affinity to it, and drawn to those whose pods
+want it near.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from scheduler.nodes import Column, Mask, NodeTable, Scores
+from scheduler.plugin import (
+    MAX_SCORE,
+    NAMESPACE_CHANGED,
+    NODE_ADDED,
+    NODE_CHANGED,
+    POD_ADDED,
+    POD_CHANGED,
+    POD_GONE,
+    CycleState,
+    Event,
+    Plugin,
+    Reach,
+    Refusal,
+)
+from scheduler.pods import PodInfo
+from scheduler.topology import Matching
+
+AFFINITY = "node(s) didn't match pod affinity rules"
+ANTI_AFFINITY = "node(s) didn't match pod anti-affinity rules"
+EXISTING = "node(s) didn't satisfy existing pods anti-affinity rules"
+
+
+class InterPodAffinity(Plugin):
+    """``hard_weight``: what the required affinity of pods that run adds to a score; ``ignore_preferred_of_existing``:
+    their wishes do not count for pods that have none."""
+
+    name = "InterPodAffinity"
+    events = frozenset({NODE_ADDED, NODE_CHANGED, POD_ADDED, POD_GONE, POD_CHANGED, NAMESPACE_CHANGED})
+
+    def __init__(self, hard_weight: int = 1, ignore_preferred_of_existing: bool = False) -> None:
+        self.hard_weight = hard_weight
+        self.ignore_preferred = ignore_preferred_of_existing
+
+    def reach(self, pod: PodInfo, table: NodeTable) -> Reach:
+        """The terms of other pods change with the version of the topology only, at which rankings begin anew."""
+        return Reach.EVERYWHERE if any(pod.terms) else Reach.NOWHERE
+
+    def helps(self, event: Event, pod: PodInfo, table: NodeTable) -> bool:
+        other = event.pod
+        if other is None:
+            return True
+        namespaces = table.topology.namespaces
+        if event.kind == POD_GONE:
+            near = pod.terms.anti_affinity
+            return any(t.pods.matches(other.namespace, other.labels, namespaces) for t in near) or any(
+                t.pods.matches(pod.namespace, pod.labels, namespaces) for t in other.terms.anti_affinity
+            )
+        return any(t.pods.matches(other.namespace, other.labels, namespaces) for t in pod.terms.affinity)
+
+    def filter(self, state: CycleState, pod: PodInfo, table: NodeTable) -> Sequence[Refusal]:
+        # One reason a node: the first of the three that fails.
+        out: list[Refusal] = []
+        open_ = np.ones(table.size, bool)
+
+        def refuse(reason: str, bad: Mask, resolvable: bool) -> None:
+            nonlocal open_
+            out.append(Refusal(reason, bad & open_, resolvable))
+            open_ &= ~bad
+
+        if pod.terms.affinity:
+            refuse(AFFINITY, ~self._near(pod, table), False)
+        if pod.terms.anti_affinity:
+            bad = np.zeros(table.size, bool)
+            for term in pod.terms.anti_affinity:
+                domains, sums = _by_domain(table, term.topology_key, table.topology.matching(Matching((term.pods,))))
+                bad |= (domains >= 0) & (sums[domains] > 0)
+            refuse(ANTI_AFFINITY, bad, True)
+        bad = np.zeros(table.size, bool)
+        for held, column in table.topology.held_against(pod):
+            if held.sort == "anti-affinity":
+                domains, sums = _by_domain(table, held.term.topology_key, column)
+                bad |= (domains >= 0) & (sums[domains] > 0)
+        if bad.any():
+            refuse(EXISTING, bad, True)
+        return out
+
+    def _near(self, pod: PodInfo, table: NodeTable) -> Mask:
+        """Nodes that have, in the domain of every term, a pod that matches all terms."""
+        terms = pod.terms.affinity
+        matching = table.topology.matching(Matching(tuple(t.pods for t in terms)))
+        near = table.valid.copy()
+        labelled = table.valid.copy()
+        anywhere = False
+        for term in terms:
+            domains, sums = _by_domain(table, term.topology_key, matching)
+            labelled &= domains >= 0
+            near &= (domains >= 0) & (sums[domains] > 0)
+            anywhere = anywhere or bool((sums > 0).any())
+        namespaces = table.topology.namespaces
+        if not anywhere and all(t.pods.matches(pod.namespace, pod.labels, namespaces) for t in terms):
+            return labelled  # the first of a group that wants to be with itself
+        return near
+
+    def score(self, state: CycleState, pod: PodInfo, table: NodeTable) -> Scores | None:
+        """The sum of the weights of all terms, the pod's own and those of others, that a node's domains satisfy."""
+        weights: list[tuple[str, Column, int]] = []
+        for weight, term in pod.terms.preferred:
+            weights.append((term.topology_key, table.topology.matching(Matching((term.pods,))), weight))
+        wishes = bool(pod.terms.preferred)
+        for held, column in table.topology.held_against(pod):
+            if held.sort == "preferred" and (wishes or not self.ignore_preferred):
+                weights.append((held.term.topology_key, column, held.weight))
+            elif held.sort == "affinity" and self.hard_weight:
+                weights.append((held.term.topology_key, column, self.hard_weight))
+        if not weights:
+            return None
+        total = np.zeros(table.size)
+        for key, column, weight in weights:
+            domains, sums = _by_domain(table, key, column)
+            total += np.where(domains >= 0, sums[domains] * weight, 0)
+        return total
+
+    def normalize(self, scores: Scores, feasible: Mask) -> Scores:
+        left = scores[feasible]
+        low, high = float(left.min(initial=np.inf)), float(left.max(initial=-np.inf))
+        if not high > low:
+            return np.zeros_like(scores)
+        return np.clip(np.floor(MAX_SCORE * ((scores - low) / (high - low))), 0, MAX_SCORE)
+
+
+def _by_domain(table: NodeTable, key: str, column: Column) -> tuple[Column, Column]:
+    """The domain of each row (-1 without), and the sum of a column over each domain."""
+    domains, number = table.domains(key)
+    has = (domains >= 0) & table.valid
+    sums = np.bincount(domains[has], weights=column[has], minlength=max(number, 1)).astype(np.int64)
+    return domains, sums
+
+
+def from_args(args: Mapping[str, object]) -> InterPodAffinity:
+    weight = args.get("hardPodAffinityWeight", 1)
+    if not isinstance(weight, int) or not 0 <= weight <= 100:
+        raise ValueError("hardPodAffinityWeight: must be in the range 0-100")
+    return InterPodAffinity(weight, bool(args.get("ignorePreferredTermsOfExistingPods", False)))

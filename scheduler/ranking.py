@@ -1,0 +1,288 @@
+"""All nodes, as one sort of pod sees them: refused by what, scored how.
+
+A ranking is made whole by asking every plugin for its columns. It can then follow the table: while plugins reach no
+further than the node that a pod comes to or leaves, only the rows that changed are asked about again, and the ranking is
+what it would be if it were made anew. So a thousand pods that are alike cost one pass over all nodes and a thousand
+single rows, in any order with other pods, with the same decisions.
+
+What changed is also noted, so that the ranking can be told later as it was at each decision: that is how decisions are
+explained without keeping a table for each.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from scheduler.nodes import Mask, NodeTable, Scores
+from scheduler.plugin import CycleState, Profile, Reach, Rejected, overriding
+from scheduler.pods import PodInfo
+
+Bits = npt.NDArray[np.uint32]
+Parts = npt.NDArray[np.uint8]
+
+MOST_REASONS = 31  # the last bit is for all further ones
+FOLLOWED = 64  # rows that changed at once; with more it is cheaper to begin anew
+NOTED = 4096  # changes after which a ranking begins anew, so that notes do not grow for ever
+
+
+class Reason(NamedTuple):
+    """Why a plugin refuses nodes. ``resolvable``: taking pods away may help."""
+
+    plugin: str
+    text: str
+    resolvable: bool
+    local: bool = False  # the plugin reaches its node only
+
+
+class Change(NamedTuple):
+    row: int
+    refused: int
+    parts: tuple[int, ...]
+
+
+class Ranking:
+    """See the module. ``refused`` has a bit a reason, 0 on nodes that are feasible; ``total`` is -inf on others."""
+
+    def __init__(self, pod: PodInfo, table: NodeTable, profile: Profile) -> None:
+        self.pod, self.profile = pod, profile
+        self.state = CycleState()
+        self.nodes = len(table)
+        self.names = table.names()
+        self.reasons: list[Reason] = []
+        self.rejection = self.rejected_by = ""
+        self.refused: Bits = np.zeros(table.size, np.uint32)
+        self.parts: Parts = np.zeros((len(profile.scorers), table.size), np.uint8)
+        self.total: Scores = np.full(table.size, -np.inf)
+        self._fixed: Scores = np.zeros(table.size)  # of the plugins that reach nowhere
+        self.feasible = 0
+        self.notes: list[Change] = []
+        self._numbers: dict[tuple[str, str], int] = {}
+        self._versions = table.version, table.topology.version
+        self._position = table.changes.end
+        self.reaches = {p.name: p.reach(pod, table) for p in profile.plugins}
+        self.follows = all(r < Reach.EVERYWHERE for r in self.reaches.values())
+        self._settled = True  # no normalised score depends on which nodes are feasible
+        if self.nodes:
+            self._make(table)
+        self.base = (self.refused.copy(), self.parts.copy()) if self.follows else (self.refused, self.parts)
+
+    def _make(self, table: NodeTable) -> None:
+        pod, state, profile = self.pod, self.state, self.profile
+        feasible: Mask = table.valid.copy()
+        for plugin in profile.pre_filters:
+            try:
+                only = plugin.pre_filter(state, pod, table)
+            except Rejected as rejected:
+                self.rejection, self.rejected_by = str(rejected), plugin.name
+                return
+            if only is not None:
+                self._refuse(plugin.name, f"node(s) didn't satisfy plugin(s) [{plugin.name}]", ~only, False, feasible)
+                feasible &= only
+        for plugin in profile.filters:
+            gone: Mask | None = None
+            for refusal in plugin.filter(state, pod, table):
+                self._refuse(plugin.name, refusal.reason, refusal.nodes, refusal.resolvable, feasible)
+                gone = refusal.nodes if gone is None else gone | refusal.nodes
+            if gone is not None:
+                feasible &= ~gone
+        self.feasible = int(np.count_nonzero(feasible))
+        if not self.feasible:
+            return
+        moving = np.zeros(table.size)
+        for n, entry in enumerate(profile.scorers):
+            plugin = entry.plugin
+            plugin.pre_score(state, pod, table, feasible)
+            raw = plugin.score(state, pod, table)
+            if raw is None:
+                continue
+            if normalizes(plugin):
+                if raw.any():
+                    self._settled = False
+                raw = plugin.normalize(raw, feasible)
+            if self.reaches[plugin.name] == Reach.NOWHERE:
+                self._fixed += entry.weight * raw
+            else:
+                moving += entry.weight * raw
+            np.clip(raw, 0, 100, out=self.parts[n], casting="unsafe")
+        self.total = self._fixed + moving
+        self.total[~feasible] = -np.inf
+
+    def _refuse(self, plugin: str, text: str, nodes: Mask, resolvable: bool, feasible: Mask) -> None:
+        hit = nodes & feasible
+        if hit.any():
+            self.refused[hit] |= np.uint32(1 << self._number(plugin, text, resolvable))
+
+    def _number(self, plugin: str, text: str, resolvable: bool) -> int:
+        number = self._numbers.get((plugin, text))
+        if number is None:
+            number = self._numbers[plugin, text] = min(len(self.reasons), MOST_REASONS)
+            if number < MOST_REASONS:
+                self.reasons.append(Reason(plugin, text, resolvable, self.reaches[plugin] == Reach.ITS_NODE))
+            elif len(self.reasons) == MOST_REASONS:
+                self.reasons.append(Reason(plugin, "node(s) were refused for other reasons", resolvable))
+        return number
+
+    def exclude(self, other: Ranking) -> None:
+        """Refuses the nodes that another ranking of the same pod refuses, for its reasons."""
+        if other.rejection:
+            self.rejection, self.rejected_by = other.rejection, other.rejected_by
+            self.feasible = 0
+            return
+        lost = (self.refused == 0) & (other.refused != 0)
+        for n, reason in enumerate(other.reasons):
+            here = other.refused & np.uint32(1 << n) != 0
+            self._refuse(reason.plugin, reason.text, here, reason.resolvable, lost)
+        self.total[lost] = -np.inf
+        self.feasible = int(np.count_nonzero(self.total > -np.inf))
+        self.follows, self.base = False, (self.refused, self.parts)
+
+    # Following the table
+
+    def follow(self, table: NodeTable) -> bool:
+        """Brings the ranking up to date; False if it must be made anew."""
+        if not self.follows or self.rejection or self._versions != (table.version, table.topology.version):
+            return False
+        if self._position == table.changes.end:
+            return True
+        rows = table.changes.since(self._position)
+        if rows is None or len(rows) > FOLLOWED or len(self.notes) > NOTED or len(self.refused) != table.size:
+            return False
+        for row in rows:
+            if not self._again(table, row):
+                return False
+        self._position = table.changes.end
+        return True
+
+    def _again(self, table: NodeTable, row: int) -> bool:
+        """Asks the plugins that reach their node only about one row. False if that is not enough."""
+        if not table.valid[row]:
+            return False
+        pod, state, before = self.pod, self.state, int(self.refused[row])
+        if before and not all(r.local for n, r in enumerate(self.reasons) if before >> n & 1):
+            # Refused by a plugin that no pod changes the mind of: still so, by the same one if those before it agree.
+            return all(r.local is False for n, r in enumerate(self.reasons) if before >> n & 1) and self._silent(
+                table, row
+            )
+        bits = 0
+        for plugin in self.profile.filters:
+            if self.reaches[plugin.name] == Reach.ITS_NODE:
+                for text in plugin.refuses(state, pod, table, row):
+                    bits |= 1 << self._number(plugin.name, text, True)
+                if bits:
+                    break
+        if bits:
+            if not before:
+                if not self._settled or self.feasible == 1:
+                    return False
+                self.feasible -= 1
+                self.total[row] = -np.inf
+            self.refused[row] = bits
+            self.notes.append(Change(row, bits, ()))
+            return True
+        if before:
+            return False  # feasible again: the plugins that were not asked must be
+        moving = 0.0
+        one = slice(row, row + 1)
+        for n, entry in enumerate(self.profile.scorers):
+            if self.reaches[entry.plugin.name] == Reach.ITS_NODE:
+                raw = entry.plugin.score_rows(state, pod, table, one)
+                if raw is not None:
+                    moving += entry.weight * float(raw[0])
+                    self.parts[n, row] = min(max(float(raw[0]), 0), 100)
+        self.total[row] = float(self._fixed[row]) + moving
+        self.notes.append(Change(row, 0, tuple(self.parts[:, row].tolist())))
+        return True
+
+    def _silent(self, table: NodeTable, row: int) -> bool:
+        """Whether no plugin that reaches its node refuses this row before the one that did."""
+        refusing = next(r.plugin for n, r in enumerate(self.reasons) if int(self.refused[row]) >> n & 1)
+        for plugin in self.profile.filters:
+            if plugin.name == refusing:
+                return True
+            if self.reaches[plugin.name] == Reach.ITS_NODE and plugin.refuses(self.state, self.pod, table, row):
+                return False
+        return True
+
+    # Reading
+
+    def keep(self) -> None:
+        """Lets go of what is needed no more once the decision is made, if no other decision will use the ranking."""
+        if not self.follows:
+            self.total = self._fixed = np.zeros(0)
+
+    def retire(self) -> None:
+        """As :meth:`keep`, for one that was followed: what it was can still be told from its notes."""
+        self.total = self._fixed = np.zeros(0)
+        self.refused, self.parts = self.base
+
+    @property
+    def nbytes(self) -> int:
+        return sum(a.nbytes for a in (self.total, self._fixed, self.refused, self.parts, *self.base))
+
+    def best(self) -> npt.NDArray[np.intp]:
+        """The rows with the highest total."""
+        return np.flatnonzero(self.total == self.total.max())
+
+    def counts(self) -> dict[str, int]:
+        """reason -> how many nodes are refused for it."""
+        out: dict[str, int] = {}
+        for n, reason in enumerate(self.reasons):
+            hit = int(np.count_nonzero(self.refused & np.uint32(1 << n)))
+            if hit:
+                out[reason.text] = out.get(reason.text, 0) + hit
+        return out
+
+    def refused_by(self) -> list[str]:
+        """The plugins that refused any node, or the pod altogether."""
+        if self.rejection:
+            return [self.rejected_by]
+        every = int(np.bitwise_or.reduce(self.refused)) if len(self.refused) else 0
+        return list(dict.fromkeys(r.plugin for n, r in enumerate(self.reasons) if every >> n & 1))
+
+    def resolvable(self) -> Mask:
+        """Rows that are refused only for reasons that taking pods away may remove."""
+        never = np.uint32(sum(1 << n for n, r in enumerate(self.reasons) if not r.resolvable))
+        out: Mask = (self.refused != 0) & (self.refused & never == 0)
+        return out
+
+    def as_of(self, notes: int) -> tuple[Bits, Parts]:
+        """``refused`` and ``parts`` as they were when so many changes had been noted."""
+        if not self.follows:
+            return self.base
+        refused, parts = self.base[0].copy(), self.base[1].copy()
+        for change in self.notes[:notes]:
+            refused[change.row] = change.refused
+            if not change.refused:
+                parts[:, change.row] = change.parts
+        return refused, parts
+
+
+def normalizes(plugin: object) -> bool:
+    return bool(overriding([plugin], "normalize"))  # type: ignore[list-item]
+
+
+class Rankings:
+    """The rankings of the sorts of pods seen last, for one profile."""
+
+    def __init__(self, most: int = 16) -> None:
+        self.most = most
+        self._kept: OrderedDict[bytes, Ranking] = OrderedDict()
+
+    def get(self, pod: PodInfo, table: NodeTable, profile: Profile) -> Ranking:
+        """The ranking for this pod as the table is now."""
+        found = self._kept.get(pod.likeness)
+        if found is not None:
+            if found.follow(table):
+                self._kept.move_to_end(pod.likeness)
+                return found
+            self._kept.pop(pod.likeness).retire()
+        made = Ranking(pod, table, profile)
+        if made.follows:
+            self._kept[pod.likeness] = made
+            if len(self._kept) > self.most:
+                self._kept.popitem(last=False)[1].retire()
+        return made
