@@ -11,7 +11,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Lab:
-    """A lab of its own under ``home``."""
+    """A lab of its own under ``home``. ``enter`` is put before every command: it leads into other namespaces."""
 
-    def __init__(self, home: Path, name: str = "default") -> None:
-        self.home, self.name = home, name
+    def __init__(self, home: Path, name: str = "default", enter: Sequence[str] = ()) -> None:
+        self.home, self.name, self.enter = home, name, tuple(enter)
         self.environment = os.environ | {
             "NAVARCH_HOME": str(home),
             "NAVARCH_LAB": name,
@@ -34,7 +34,13 @@ class Lab:
         self, *words: str, check: bool = True, stdin: str = "", timeout: float = 120
     ) -> subprocess.CompletedProcess:
         done = subprocess.run(
-            words, input=stdin, capture_output=True, text=True, env=self.environment, timeout=timeout, cwd=ROOT
+            (*self.enter, *words),
+            input=stdin,
+            capture_output=True,
+            text=True,
+            env=self.environment,
+            timeout=timeout,
+            cwd=ROOT,
         )
         if check and done.returncode != 0:
             raise AssertionError(f"{' '.join(words)}: exit {done.returncode}\n{done.stdout}\n{done.stderr}")
@@ -130,6 +136,24 @@ def wait_for(condition: Callable[[], Any], what: str, timeout: float = 60) -> An
         time.sleep(0.1)
 
 
+# Not busybox' wget: linked statically, it crashes on machines whose name service modules it does not fit.
+FETCH = """
+import sys, urllib.request
+with urllib.request.urlopen(sys.argv[1], sys.argv[2].encode() if sys.argv[2:] else None, 3) as answer:
+    sys.stdout.write(answer.read().decode())
+"""
+
+
+def fetch(url: str, data: str = "") -> list[str]:
+    """The command that prints what is at an address; with ``data`` it is a POST."""
+    return [sys.executable, "-S", "-c", FETCH, url, *([data] if data else [])]
+
+
+def answers(url: str, lab: Lab) -> str:
+    """The body at an address as the lab's machine sees it; "" if there is none."""
+    return lab.run(*fetch(url), check=False).stdout
+
+
 class Load:
     """load.py at work; ``node`` makes it run in that node's network. Leaving the block ends it; then ``report`` is there.
 
@@ -181,6 +205,6 @@ def traces(lab: Lab, index: int) -> list[str]:
         ["ip", "route", "show", "table", "all"],
         ["nft", "list", "ruleset"],
     ):
-        listed = subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
+        listed = lab.run(*command, check=False).stdout.splitlines()
         found += [f"{' '.join(command)}: {line}" for line in listed if any(m in f" {line}" for m in marks)]
     return found

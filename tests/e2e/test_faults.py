@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import time
-import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.e2e.harness import Lab, wait_for
+from tests.e2e.harness import Lab, answers, fetch, wait_for
 from tests.e2e.writer import Writer
 
 
@@ -38,14 +37,6 @@ def processes(lab: Lab, container: str) -> list[int]:
     for path in Path("/sys/fs/cgroup").glob(f"**/navarch/{lab.id}/*/pods/**/{container.removeprefix('oci://')}*"):
         found |= dict.fromkeys(int(line) for line in (path / "cgroup.procs").read_text().split())
     return sorted(found)
-
-
-def answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=1) as response:
-            return response.status == 200
-    except OSError:
-        return False
 
 
 def settled(lab: Lab) -> bool:
@@ -127,7 +118,7 @@ def test_partitioned_node(whole: Lab) -> None:
     print(f"partition: replaced after {time.monotonic() - began:.1f} s")
 
     assert {name: processes(lab, container) for name, container in old.items()} == before, "they run on over there"
-    assert "v1" in lab.in_node(victim, "busybox", "wget", "-q", "-O", "-", f"http://{address}:8080/version")
+    assert "v1" in lab.in_node(victim, *fetch(f"http://{address}:8080/version"))
 
     began = time.monotonic()
     lab.navarch("node", "heal", victim)
@@ -162,7 +153,7 @@ def test_components_come_back_and_nothing_is_lost(whole: Lab, number: signal.Sig
     # Every part works: the scheduler places, the controllers make, the agent runs, the proxy leads there.
     lab.kubectl("scale", "deployment/frontend", "--replicas=4")
     lab.kubectl("rollout", "status", "deployment/frontend", "--timeout=60s")
-    wait_for(lambda: answers(url), "the front end answers", 20)
+    wait_for(lambda: answers(url, lab), "the front end answers", 20)
     after = containers(lab)
     assert {name: after.get(name) for name in before} == before, "no container was restarted"
     lab.kubectl("scale", "deployment/frontend", "--replicas=3")
