@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import FRONTEND, GUESTBOOK
-from tests.e2e.harness import Lab, answers, traces, wait_for
+from tests.e2e.harness import ROOT, Lab, answers, traces, wait_for
 
 WEB = f"""
 apiVersion: apps/v1
@@ -69,7 +69,8 @@ def down_at_last(lab: Lab) -> Iterator[Lab]:
 
 def kill(*pids: int) -> None:
     for pid in pids:
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # one may have taken the next along
+            os.kill(pid, signal.SIGKILL)
 
 
 def members(lab: Lab, *below: str) -> list[int]:
@@ -188,7 +189,7 @@ def strict_host() -> Iterator[list[str]]:
     assert holder.stdout is not None
     try:
         assert holder.stdout.readline() == "ready\n"
-        yield ["nsenter", "-t", str(holder.pid), "-n", "-m"]
+        yield ["nsenter", "-t", str(holder.pid), "-n", "-m", f"--wd={ROOT}"]
     finally:
         holder.kill()
         holder.wait()
