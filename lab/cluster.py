@@ -26,7 +26,7 @@ from lab.addresses import Addresses, claim_index, free_port, holds_index, releas
 from lab.certificates import Authority
 from lab.namespaces import ProcessId
 from lab.paths import LabError, LabPaths, LabRecord, NodeRecord, private_directory
-from navarch.api import quantity
+from navarch.api import quantity, times
 
 Progress = Callable[[str], None]
 MASTERS = ("system:masters",)
@@ -92,7 +92,7 @@ class Cluster:
 
     def _node_status(self, record: NodeRecord) -> dict[str, Any]:
         init = ProcessId.load(record.init)
-        on = init is not None and init.alive()
+        on = init is not None and init.enterable()
         return {
             "name": record.name,
             "address": self.addresses.node(record.number),
@@ -243,8 +243,9 @@ class Cluster:
 
     def _power_on(self, entry: NodeRecord) -> None:
         init = ProcessId.load(entry.init)
-        if init is None or not init.alive():
+        if init is None or not init.enterable():
             self._power_off(entry)
+            entry.booted = time.time()
             memory = int(quantity.value(entry.memory))
             init = node.power_on(self.paths.id, entry.name, quantity.milli(entry.cpu) / 1000, memory)
             entry.init = init.dump()
@@ -294,14 +295,20 @@ class Cluster:
         self._wait(lambda: set(names) <= self.ready_nodes(), timeout, what, f"agent-{names[0]}")
 
     def ready_nodes(self) -> set[str]:
-        status, body = self.call("GET", "/api/v1/nodes")
-        if status != 200:
+        """The nodes that are Ready, and have said so since they were switched on."""
+        leases_path = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
+        answers = [self.call("GET", path) for path in ("/api/v1/nodes", leases_path)]
+        if any(status != 200 for status, _ in answers):
             return set()
+        nodes, leases = (orjson.loads(body)["items"] for _, body in answers)
+        renewed = {item["metadata"]["name"]: times.parse_time(item["spec"]["renewTime"]) for item in leases}
+        booted = {entry.name: entry.booted for entry in self.known.nodes}
         return {
-            item["metadata"]["name"]
-            for item in orjson.loads(body)["items"]
-            for condition in item.get("status", {}).get("conditions", ())
+            name
+            for name, status in ((item["metadata"]["name"], item.get("status", {})) for item in nodes)
+            for condition in status.get("conditions", ())
             if condition["type"] == "Ready" and condition["status"] == "True"
+            if renewed.get(name, 0.0) >= booted.get(name, 0.0)
         }
 
     def _wait(self, condition: Callable[[], bool], timeout: float, failure: str, log: str) -> None:

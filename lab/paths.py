@@ -94,6 +94,7 @@ class NodeRecord:
     init: dict[str, Any] | None = None
     partitioned: bool = False
     stopped: bool = False  # by `node stop`: `up` leaves it off
+    booted: float = 0.0  # when it was last switched on, Unix seconds
 
 
 @dataclass

@@ -47,7 +47,7 @@ def serve(lab: Lab) -> str:
 
 
 def web(lab: Lab) -> str:
-    port = lab.get("service", "web")["spec"]["ports"][0]["nodePort"]
+    port = wait_for(lambda: lab.get("service", "web"), "the API server answers")["spec"]["ports"][0]["nodePort"]
     url = f"http://{lab.status()['nodes'][0]['address']}:{port}/version"
     wait_for(lambda: answers(url, lab), f"{url} answers", 30)
     return url
