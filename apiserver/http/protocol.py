@@ -1,7 +1,8 @@
 """uvicorn's protocols, with the client's certificate put into the scope, and a listener without uvicorn's own server.
 
 ``scope["navarch.peer_certificate"]`` is the DER of the certificate that the client proved to own (the TLS context
-verified it against the client CA), absent for a client without one.
+verified it against the client CA), absent for a client without one. ``scope["navarch.take_over"]`` is there when the
+client asks to upgrade to something else than WebSocket (SPDY/3.1): called, it gives the bare connection.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from uvicorn.server import ServerState
 from navarch.world import World
 
 PEER = "navarch.peer_certificate"
+TAKE_OVER = "navarch.take_over"
+TakeOver = Callable[[], tuple[asyncio.StreamReader, asyncio.StreamWriter]]
+BUFFER = 256 * 1024  # bytes read ahead of a connection that was taken over
 
 
 def peer_certificate(transport: asyncio.BaseTransport) -> bytes | None:
@@ -42,9 +46,59 @@ class Protocol(HttpToolsProtocol):
         if self._peer is not None:
             self.scope[PEER] = self._peer  # type: ignore[literal-required]
 
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        if self.parser.should_upgrade() and not self._should_upgrade():
+            # The parser is of no use for what may follow, whether the upgrade is granted or not.
+            self.cycle.keep_alive = False
+            self.scope[TAKE_OVER] = self._take_over  # type: ignore[literal-required]
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """It is for the application to say so."""
+
+    def _take_over(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """The connection as a reader and a writer; uvicorn lets go of it. Nothing was answered yet."""
+        self._unset_keepalive_if_required()
+        self.flow.resume_reading()
+        self.connections.discard(self)
+        self.cycle.disconnected = True  # keeps uvicorn from answering itself
+        reader = asyncio.StreamReader(BUFFER)
+        protocol = _Bare(reader, self.connections)
+        writer = asyncio.StreamWriter(self.transport, protocol, reader, self.loop)
+        self.transport.set_protocol(protocol)
+        protocol.connection_made(self.transport)
+        return reader, writer
+
+
+class _Bare(asyncio.StreamReaderProtocol):
+    """A connection that was taken over, among those that the listener ends."""
+
+    def __init__(self, reader: asyncio.StreamReader, connections: Any) -> None:
+        super().__init__(reader)
+        self._all = connections
+        self.transport: asyncio.BaseTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.transport = transport
+        self._all.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._all.discard(self)
+        super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        if self.transport is not None:
+            self.transport.close()
+
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
-    """WebSocket connections (exec), the same."""
+    """WebSocket connections (exec, port-forward), the same. Which subprotocol is spoken the application decides."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        # websockets refuses kubectl's SPDY/3.1+portforward.k8s.io: a slash may not stand in such a name.
+        self.conn.process_subprotocol = lambda headers: None  # type: ignore[method-assign]
 
     async def run_asgi(self) -> None:
         peer = peer_certificate(self.transport)

@@ -1,4 +1,5 @@
-"""Streams of pods, proxied to the agent of the pod's node: logs over HTTPS, exec over WebSocket.
+"""Streams of pods, proxied to the agent of the pod's node: logs over HTTPS; exec, attach and port-forward over WebSocket
+or SPDY. The agent speaks the same protocols as the client, so nothing in them is looked at here.
 
 The agent is found through the pod's Node: its InternalIP and the port in status.daemonEndpoints. The server shows it
 its own client certificate; whether the user may do this was decided before we get here.
@@ -6,20 +7,20 @@ its own client certificate; whether the user may do this was decided before we g
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 import orjson
 
+from apiserver.http import relay
+from apiserver.http.agents import Agents
 from apiserver.http.asgi import Request, flag
 from apiserver.request import Context, RequestInfo
-from navarch.api.errors import BadRequest, InternalError, MethodNotAllowed, NotFound, StatusError
+from navarch.api.errors import BadRequest, InternalError, MethodNotAllowed, StatusError
 from navarch.api.kinds import BY_GVK, Kind
-from navarch.client.kubeconfig import Config
-from navarch.client.transport import HTTPSTransport, Transport, TransportError, error_of
+from navarch.client.transport import HTTPSTransport, TransportError, error_of
 
 if TYPE_CHECKING:
     from apiserver.server import APIServer
@@ -27,12 +28,15 @@ if TYPE_CHECKING:
 POD = BY_GVK["", "v1", "Pod"]
 EXEC_OPTIONS = Kind("", "v1", "PodExecOptions", "pods")
 ATTACH_OPTIONS = Kind("", "v1", "PodAttachOptions", "pods")
+PORT_FORWARD_OPTIONS = Kind("", "v1", "PodPortForwardOptions", "pods")
 
 Stream = Callable[[Request, Context], Awaitable[None]]
 
 _LOG_PARAMETERS = ("follow", "previous", "sinceSeconds", "sinceTime", "timestamps", "tailLines", "limitBytes", "stream")
-PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
+CHANNEL_PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
 ERROR_CHANNEL = b"\x03"
+SPDY, VERSION = "SPDY/3.1", "X-Stream-Protocol-Version"
+PORT_FORWARD = "portforward.k8s.io"
 
 
 class Streams:
@@ -42,22 +46,23 @@ class Streams:
         ("", "pods", "log"): (POD, ("get",)),
         ("", "pods", "exec"): (EXEC_OPTIONS, ("create", "get")),
         ("", "pods", "attach"): (ATTACH_OPTIONS, ("create", "get")),
+        ("", "pods", "portforward"): (PORT_FORWARD_OPTIONS, ("create", "get")),
     }
 
     def __init__(self, server: APIServer) -> None:
         self.server = server
-        self._transports: dict[str, Transport] = {}
+        self.agents = Agents(server)
 
     def get(self, info: RequestInfo) -> Stream | None:
         """The handler of a request, None if it is none of ours."""
         if (info.group, info.resource) != ("", "pods") or info.version != "v1":
             return None
-        return {"log": self.log, "exec": self.exec, "attach": self.exec}.get(info.subresource)
+        return {
+            "log": self.log, "exec": self.exec, "attach": self.exec, "portforward": self.port_forward,
+        }.get(info.subresource)  # fmt: skip
 
     async def close(self) -> None:
-        for transport in self._transports.values():
-            await transport.close()
-        self._transports.clear()
+        await self.agents.close()
 
     # Logs
 
@@ -82,49 +87,86 @@ class Streams:
                     raise error_of(answer_stream.status, await answer_stream.read())
                 await request.start_stream(200, content_type)
                 async with self.server.world.task_group() as group:
-                    relay = group.start(_relay(answer_stream, request), "log-relay")
+                    copy = group.start(_relay(answer_stream, request), "log-relay")
                     gone = group.start(request.disconnected(), "log-disconnect")
-                    relay.add_done_callback(lambda _: gone.cancel())
-                    gone.add_done_callback(lambda _: relay.cancel())
+                    copy.add_done_callback(lambda _: gone.cancel())
+                    gone.add_done_callback(lambda _: copy.cancel())
                 await request.end_stream()
 
-    # Exec
+    # Exec, attach, port-forward
 
     async def exec(self, request: Request, context: Context) -> None:
-        """WebSocket of pods/NAME/exec or attach: frames pass through unchanged, channel bytes and all."""
+        """pods/NAME/exec and attach: WebSocket messages or SPDY pass through unchanged."""
         info = context.info
-        # What is wrong with the request itself comes first: a client whose WebSocket was refused asks again with SPDY,
-        # and shows its user only the second answer.
         pod = await self._pod(context)
         pairs = parse_qsl((request.scope.get("query_string") or b"").decode("latin-1"), keep_blank_values=True)
         container = self._container(pod, request.query.get("container", ""), choose=True)
         query = [(k, v) for k, v in pairs if k != "container"]
         if info.subresource == "exec" and not any(k == "command" and v for k, v in query):
             raise BadRequest("you must specify at least one command for the container")
-        self._address(pod)
+        path = f"/{info.subresource}/{info.namespace}/{info.name}/{container}"
+        await self._stream(request, pod, path, query, CHANNEL_PROTOCOLS, "")
+
+    async def port_forward(self, request: Request, context: Context) -> None:
+        """pods/NAME/portforward: SPDY, SPDY inside WebSocket messages, or plain WebSocket channels."""
+        info = context.info
+        pod = await self._pod(context)
+        query = [("ports", port) for port in request.queries("ports")]
+        path = f"/portForward/{info.namespace}/{info.name}"
+        await self._stream(request, pod, path, query, CHANNEL_PROTOCOLS[1:], PORT_FORWARD)
+
+    async def _stream(
+        self,
+        request: Request,
+        pod: dict[str, Any],
+        path: str,
+        query: list[tuple[str, str]],
+        channels: tuple[str, ...],
+        tunneled: str,
+    ) -> None:
+        """Joins the client to the agent. ``tunneled``: the SPDY protocol that WebSocket messages may carry."""
+        # What is wrong with the request itself comes first: a client whose WebSocket was refused asks again with SPDY,
+        # and shows its user only the second answer.
+        self.agents.of_pod(pod)
+        world = self.server.world
         if request.scope["type"] != "websocket":
-            raise BadRequest("you must specify an Upgrade to a WebSocket connection (SPDY is not supported)")
+            return await self._spdy(request, pod, path, query)
         offered = request.scope.get("subprotocols") or []
-        chosen = next((p for p in PROTOCOLS if p in offered), None)
+        tunnel = f"{SPDY}+{tunneled}" if tunneled else ""
+        chosen = next((p for p in offered if p in channels or p == tunnel), None)
         if chosen is None:
             raise BadRequest(f"unable to upgrade: none of the subprotocols {offered} is supported")
-        path = f"/{info.subresource}/{info.namespace}/{info.name}/{container}"
+        if chosen == tunnel:
+            headers = {VERSION: tunneled}
+            async with (
+                self._connected(pod) as agent,
+                agent.upgrade("POST", path, protocol=SPDY, query=query, headers=headers) as other,
+            ):
+                return await relay.messages_to_bytes(world, request, other, chosen)
         async with AsyncExitStack() as stack:
             try:
                 agent = await stack.enter_async_context(self._connected(pod))
-                other = await stack.enter_async_context(agent.websocket(path, query=query, protocols=[chosen]))
+                socket = await stack.enter_async_context(agent.websocket(path, query=query, protocols=[chosen]))
             except TransportError as error:
                 return await _failed(request, chosen, f"error dialing backend: {error}")
             except StatusError as error:
                 return await _failed(request, chosen, f"unable to upgrade connection: {error.message}")
-            await request.send({"type": "websocket.accept", "subprotocol": chosen})
-            request.started = True
-            async with self.server.world.task_group() as group:
-                down = group.start(_to_client(other, request), "exec-down")
-                up = group.start(_to_agent(request, other), "exec-up")
-                down.add_done_callback(lambda _: up.cancel())
-                up.add_done_callback(lambda _: down.cancel())
-            await request.send({"type": "websocket.close", "code": 1000})
+            await relay.messages_to_messages(world, request, socket, chosen)
+
+    async def _spdy(self, request: Request, pod: dict[str, Any], path: str, query: list[tuple[str, str]]) -> None:
+        if relay.upgrade_of(request) != SPDY.lower():
+            raise BadRequest("Upgrade request required")
+        versions = [v.decode("latin-1") for k, v in request.scope["headers"] if k == b"x-stream-protocol-version"]
+        headers = {VERSION: ",".join(versions)} if versions else {}
+        async with AsyncExitStack() as stack:
+            agent = await stack.enter_async_context(self._connected(pod))
+            try:
+                upgrade = agent.upgrade("POST", path, protocol=SPDY, query=query, headers=headers)
+                other = await stack.enter_async_context(upgrade)
+            except StatusError as error:
+                # The agent's own words, as it said them: clients put "unable to upgrade connection" before a text.
+                return await request.reply(error.http_code, error.message.encode(), b"text/plain; charset=utf-8")
+            await relay.bytes_to_bytes(self.server.world, request, other, SPDY)
 
     async def refuse(self, request: Request, error: StatusError) -> None:
         """Answers a WebSocket handshake with an HTTP error, or ends a connection that is open already."""
@@ -165,48 +207,12 @@ class Streams:
         raise BadRequest(text)
 
     @asynccontextmanager
-    async def _connected(self, pod: dict[str, Any]) -> Any:
+    async def _connected(self, pod: dict[str, Any]) -> AsyncIterator[HTTPSTransport]:
         """The transport to the agent of the pod's node. A lost connection becomes an InternalError."""
-        address = self._address(pod)
-        agent = self._transports.get(address)
-        if agent is None:
-            agent = self._transports[address] = self._transport(address)
         try:
-            yield agent
+            yield self.agents.of_pod(pod)
         except TransportError as error:
             raise InternalError(f"Internal error occurred: error dialing backend: {error}") from error
-
-    def _transport(self, address: str) -> Transport:
-        config = self.server.config
-
-        def content(path: str) -> bytes:
-            return Path(path).read_bytes() if path else b""
-
-        return HTTPSTransport(
-            Config(
-                server=f"https://{address}",
-                ca=content(config.kubelet_certificate_authority),
-                client_certificate=content(config.kubelet_client_certificate),
-                client_key=content(config.kubelet_client_key),
-                # Without an authority for agents their identity is unknown, as with kube-apiserver's default.
-                insecure=not config.kubelet_certificate_authority,
-            )
-        )
-
-    def _address(self, pod: dict[str, Any]) -> str:
-        """HOST:PORT of the agent that runs the pod. Raises BadRequest for a pod without a node, InternalError."""
-        node_name, name = pod["spec"].get("nodeName"), pod["metadata"]["name"]
-        if not node_name:
-            raise BadRequest(f"pod {name} does not have a host assigned")
-        node = self.server.resource("", "nodes").cached("", node_name)
-        if node is None:
-            raise NotFound(f'nodes "{node_name}" not found')
-        status = node.get("status") or {}
-        host = next((a["address"] for a in status.get("addresses") or () if a.get("type") == "InternalIP"), "")
-        port = ((status.get("daemonEndpoints") or {}).get("kubeletEndpoint") or {}).get("Port")
-        if not host or not port:
-            raise InternalError(f'Internal error occurred: no preferred addresses found for node "{node_name}"')
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 async def _failed(request: Request, protocol: str, why: str) -> None:
@@ -239,18 +245,3 @@ async def _relay(answer: Any, request: Request) -> None:
     with suppress(TransportError):
         async for chunk in answer.chunks():
             await request.write(chunk)
-
-
-async def _to_client(other: Any, request: Request) -> None:
-    with suppress(TransportError):
-        while (data := await other.receive()) is not None:
-            await request.send({"type": "websocket.send", "bytes": data})
-
-
-async def _to_agent(request: Request, other: Any) -> None:
-    while (message := await request.receive())["type"] == "websocket.receive":
-        data = message.get("bytes")
-        try:
-            await other.send(data if data is not None else (message.get("text") or "").encode())
-        except TransportError:
-            return

@@ -26,6 +26,8 @@ from navarch.client.wire import (
 if TYPE_CHECKING:
     import aiohttp
 
+    from navarch.client.upgrade import Upgraded
+
 TOKEN_LIFE = 60.0
 SAFE_TO_REPEAT = ("GET",)
 # A WebSocket handshake whose outcome we do not mean to use; its key protects nothing.
@@ -204,6 +206,18 @@ class HTTPSTransport:
             yield _HTTPWebSocket(socket)
         finally:
             await socket.close()
+
+    def upgrade(
+        self, method: str, path: str, *, protocol: str, query: Query = (), headers: Mapping[str, str] | None = None
+    ) -> contextlib.AbstractAsyncContextManager[Upgraded]:
+        """A request that makes its connection one of another ``protocol`` (SPDY/3.1); see :func:`upgraded`."""
+        from navarch.client.upgrade import upgraded
+
+        self._connections()  # makes the TLS context
+        host, port = self._url.hostname or "", self._url.port or (443 if self._context else 80)
+        sent = {**(headers or {}), "Connection": "Upgrade", "Upgrade": protocol}
+        request = self._encode(method, path, query, None if method == "GET" else b"", JSON, "*/*", sent)
+        return upgraded(host, port, self._context, self.config.tls_server_name, request)
 
     async def close(self) -> None:
         if self._pool is not None:

@@ -301,6 +301,9 @@ class HollowRuntime:
     async def attach(self, container_id: str, *, stdin: bool) -> Process:
         raise RuntimeError_("NotSupported", "simulated containers have no processes to talk to")
 
+    async def port_forward(self, sandbox_id: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        raise RuntimeError_("NotSupported", "simulated pods listen on no ports")
+
     async def reopen_log(self, container_id: str) -> None:
         pass
 

@@ -28,7 +28,7 @@ from nodeagent.images import pull as pulling
 from nodeagent.images.reference import InvalidReference
 from nodeagent.images.store import ImageInUse, ImageStore, Record, Settings
 from nodeagent.network import PodNetwork
-from nodeagent.runtime import process, spec
+from nodeagent.runtime import portforward, process, sandboxes, spec
 from nodeagent.runtime.conmon import Crun
 from nodeagent.runtime.engine import Engine
 from nodeagent.runtime.execution import start_exec
@@ -392,6 +392,13 @@ class OciRuntime:
         except OSError as error:
             raise RuntimeError_("AttachError", f"failed to attach to container {container_id}: {error}") from error
         return process.AttachProcess(connection, bundle / "ctl", stdin, exit_code)
+
+    async def port_forward(self, sandbox_id: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        record = self._sandboxes.get(sandbox_id)
+        if record is None or not record.ready:
+            raise RuntimeError_("PortForwardError", f"sandbox {sandbox_id} is not running")
+        pin = None if record.config.host_network else self._directories.sandbox(sandbox_id) / sandboxes.NETWORK
+        return await portforward.connect(self._call, pin, port)
 
     async def reopen_log(self, container_id: str) -> None:
         self._running(container_id)

@@ -7,6 +7,7 @@ Stop and remove are idempotent: what is gone already is no error.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -234,6 +235,10 @@ class Runtime(Protocol):
     async def exec(self, container_id: str, command: Sequence[str], *, stdin: bool, tty: bool) -> Process: ...
 
     async def attach(self, container_id: str, *, stdin: bool) -> Process: ...
+
+    async def port_forward(self, sandbox_id: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A TCP connection to a port of the pod's own localhost. Raises RuntimeError_ (PortForwardError)."""
+        ...
 
     async def reopen_log(self, container_id: str) -> None: ...
 

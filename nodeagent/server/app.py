@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -16,7 +16,7 @@ from navarch.world import World
 from nodeagent.config import Config
 from nodeagent.observed import roles
 from nodeagent.runtime.runtime import EXITED, RUNNING, Container, Process, Runtime, RuntimeError_
-from nodeagent.server import logs, stats, streams
+from nodeagent.server import logs, portforward, remotecommand, stats, streams, upgrade
 from nodeagent.server.auth import Gate
 from nodeagent.worker import PodWorker
 
@@ -67,8 +67,15 @@ class Server:
                 web.get("/metrics", self._metrics),
                 web.get("/stats/summary", self._summary),
                 web.get("/containerLogs/{namespace}/{pod}/{container}", self._logs),
-                web.get("/exec/{namespace}/{pod}/{container}", self._exec),
-                web.get("/attach/{namespace}/{pod}/{container}", self._attach),
+            ]
+            + [
+                web.route(method, path, handler)
+                for method in ("GET", "POST")
+                for path, handler in (
+                    ("/exec/{namespace}/{pod}/{container}", self._exec),
+                    ("/attach/{namespace}/{pod}/{container}", self._attach),
+                    ("/portForward/{namespace}/{pod}", self._port_forward),
+                )
             ]
         )
         return app
@@ -108,14 +115,19 @@ class Server:
 
     # --- finding ---
 
-    def _find(self, request: web.Request) -> tuple[PodWorker, str]:
-        """The pod and the container name that a path names."""
-        namespace, name = request.match_info["namespace"], request.match_info["pod"]
-        container = request.match_info["container"]
-        worker = self._node.worker_of(namespace, name)
+    def _worker(self, request: web.Request) -> PodWorker:
+        """The pod that a path names."""
+        name = request.match_info["pod"]
+        worker = self._node.worker_of(request.match_info["namespace"], name)
         if worker is None:
             raise _fail(web.HTTPNotFound, f'pod "{name}" does not exist')
+        return worker
+
+    def _find(self, request: web.Request) -> tuple[PodWorker, str]:
+        """The pod and the container name that a path names."""
+        worker, container = self._worker(request), request.match_info["container"]
         if not any(r.container.name == container for r in roles(worker.pod.spec)):
+            name = request.match_info["pod"]
             raise _fail(web.HTTPNotFound, f'container "{container}" not found in pod "{name}"')
         return worker, container
 
@@ -178,7 +190,7 @@ class Server:
             raise _fail(web.HTTPBadRequest, f'container "{name}" in pod "{pod}" is waiting to start: {why}')
         return runs[0]
 
-    # --- exec and attach ---
+    # --- exec, attach, port-forward ---
 
     async def _exec(self, request: web.Request) -> web.StreamResponse:
         worker, name = self._find(request)
@@ -186,52 +198,74 @@ class Server:
         command = request.query.getall("command", [])
         if not command:
             raise _fail(web.HTTPBadRequest, "you must specify at least 1 command")
-        stdin, tty = self._flags(request)
+        wanted = self._wanted(request, _flag(request, "tty"))
 
         async def begin() -> Process:
-            return await self._node.runtime.exec(container.id, command, stdin=stdin, tty=tty)
+            return await self._node.runtime.exec(container.id, command, stdin="stdin" in wanted, tty="resize" in wanted)
 
-        return await self._stream(request, begin, command, stdin, tty)
+        return await self._stream(request, begin, command, wanted)
 
     async def _attach(self, request: web.Request) -> web.StreamResponse:
         worker, name = self._find(request)
         metadata = worker.pod.metadata
         absent = f"container {name} not found in pod {metadata.name}_{metadata.namespace}"
         container = self._running(worker, name, absent)
-        stdin, _ = self._flags(request)
         spec: core_v1.Container | core_v1.EphemeralContainer = next(
             r.container for r in roles(worker.pod.spec) if r.container.name == name
         )
+        wanted = self._wanted(request, bool(spec.tty))
 
         async def begin() -> Process:
-            return await self._node.runtime.attach(container.id, stdin=stdin)
+            return await self._node.runtime.attach(container.id, stdin="stdin" in wanted)
 
-        return await self._stream(request, begin, [], stdin, bool(spec.tty))
+        return await self._stream(request, begin, [], wanted)
 
     @staticmethod
-    def _flags(request: web.Request) -> tuple[bool, bool]:
-        """(stdin, tty), under the API's names or kubelet's."""
-
-        def flag(*names: str) -> bool:
-            return any(request.query.get(n, "").lower() in ("1", "true") for n in names)
-
-        stdin, tty = flag("stdin", "input"), flag("tty")
-        if not (stdin or flag("stdout", "output") or flag("stderr", "error")):
+    def _wanted(request: web.Request, tty: bool) -> list[str]:
+        """The streams that the client asks for, under the API's names or kubelet's. "resize" stands for a terminal."""
+        named = {"stdin": "input", "stdout": "output", "stderr": "error"}
+        wanted = [n for n, other in named.items() if _flag(request, n, other) and not (tty and n == "stderr")]
+        if not wanted:
             raise _fail(web.HTTPBadRequest, "you must specify at least 1 of stdin, stdout, stderr")
-        return stdin, tty
+        return [*wanted, "resize"] if tty else wanted
 
     async def _stream(
         self,
         request: web.Request,
         begin: Callable[[], Awaitable[Process]],
         command: list[str],
-        stdin: bool,
-        tty: bool,
+        wanted: list[str],
     ) -> web.StreamResponse:
-        if request.headers.get("Upgrade", "").lower() != "websocket":
-            raise _fail(web.HTTPBadRequest, "you must use a WebSocket with v4.channel.k8s.io or v5.channel.k8s.io")
-        offered = [p.strip() for p in request.headers.get("Sec-WebSocket-Protocol", "").split(",")]
-        if not any(p in streams.PROTOCOLS for p in offered):
-            raise _fail(web.HTTPForbidden, f"unable to negotiate protocol: client supports {offered}")
+        if upgrade.wants_spdy(request):
+            return await remotecommand.serve(request, self._node.world, begin, command, wanted)
+        self._offered(request, streams.PROTOCOLS)
         process = await begin()
+        stdin, tty = "stdin" in wanted, "resize" in wanted
         return await streams.serve(request, self._node.world, process, command, stdin=stdin, tty=tty)
+
+    async def _port_forward(self, request: web.Request) -> web.StreamResponse:
+        worker = self._worker(request)
+        sandbox = max((s for s in worker.sandboxes.values() if s.ready), key=lambda s: s.config.attempt, default=None)
+        if sandbox is None:
+            raise _fail(web.HTTPNotFound, f'pod "{worker.pod.metadata.name}" is not running')
+
+        async def connect(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+            return await self._node.runtime.port_forward(sandbox.id, port)
+
+        if upgrade.wants_spdy(request):
+            return await portforward.serve(request, self._node.world, connect)
+        self._offered(request, portforward.CHANNELS)
+        return await portforward.serve_channels(request, self._node.world, connect)
+
+    @staticmethod
+    def _offered(request: web.Request, known: Sequence[str]) -> None:
+        """Raises unless it is a WebSocket that speaks one of our protocols."""
+        if request.headers.get("Upgrade", "").lower() != "websocket":
+            raise _fail(web.HTTPBadRequest, "Upgrade request required")
+        offered = [p.strip() for p in request.headers.get("Sec-WebSocket-Protocol", "").split(",")]
+        if not any(p in known for p in offered):
+            raise _fail(web.HTTPForbidden, f"unable to negotiate protocol: client supports {offered}")
+
+
+def _flag(request: web.Request, *names: str) -> bool:
+    return any(request.query.get(n, "").lower() in ("1", "true") for n in names)
