@@ -13,7 +13,7 @@ import pytest
 
 from apiserver.assembly import assemble
 from apiserver.config import Config
-from apiserver.http.protocol import PEER, Listener
+from apiserver.http.protocol import PEER, TAKE_OVER, Listener
 from apiserver.server import APIServer
 from apiserver.storage.memory import MemoryStore
 from apiserver.tls import make_certificates, server_context, write_admin_kubeconfig
@@ -40,6 +40,8 @@ async def agent(scope: Any, receive: Any, send: Any) -> None:
                 await send({"type": "websocket.close", "code": 1000})
                 return
         return
+    if TAKE_OVER in scope:
+        return await upgraded(scope)
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
     text = scope["path"].encode() + b"?" + scope["query_string"] + b"\n"
     await send({"type": "http.response.body", "body": text, "more_body": True})
@@ -47,6 +49,20 @@ async def agent(scope: Any, receive: Any, send: Any) -> None:
         await asyncio.sleep(0.05)
         await send({"type": "http.response.body", "body": b"more\n", "more_body": True})
     await send({"type": "http.response.body", "body": b""})
+
+
+async def upgraded(scope: Any) -> None:
+    """The agent's SPDY, which here is: says what it was asked for, then echoes."""
+    version = dict(scope["headers"]).get(b"x-stream-protocol-version", b"")
+    reader, writer = scope[TAKE_OVER]()
+    writer.write(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: SPDY/3.1\r\nConnection: Upgrade\r\n")
+    writer.write(b"X-Stream-Protocol-Version: " + version.split(b",")[-1] + b"\r\n\r\n" + scope["path"].encode())
+    while data := await reader.read(65536):
+        writer.write(data.upper())
+        await writer.drain()
+        if data.endswith(b"."):
+            break
+    writer.close()
 
 
 def serving(directory: Path, test: Callable[[APIServer, HTTPSTransport], Awaitable[None]]) -> None:
@@ -119,6 +135,40 @@ def test_logs_and_exec(tmp_path: Path) -> None:
                 async with transport.websocket(POD + "/exec", query=[("container", "x")], protocols=V4):
                     pass
             assert refused.value.http_code == 400
+
+        await with_agent(server, transport, streams)
+
+    serving(tmp_path, test)
+
+
+def test_spdy_passes_through(tmp_path: Path) -> None:
+    async def test(server: APIServer, transport: HTTPSTransport) -> None:
+        async def streams() -> None:
+            offers = {"X-Stream-Protocol-Version": "v5.channel.k8s.io,v4.channel.k8s.io"}
+            query = [("command", "x"), ("stdout", "true")]
+            for verb, path in (("exec", "/exec/default/p/c"), ("portforward", "/portForward/default/p")):
+                async with transport.upgrade(
+                    "POST", f"{POD}/{verb}", protocol="SPDY/3.1", query=query, headers=offers
+                ) as up:
+                    assert up.headers["x-stream-protocol-version"] == "v4.channel.k8s.io"
+                    assert await up.reader.readexactly(len(path)) == path.encode()
+                    text = b"a" * 300_000 + b"."
+                    up.writer.write(text)
+                    assert await up.reader.read(-1) == text.upper()  # all of it, and then the end
+            tunnel = "SPDY/3.1+portforward.k8s.io"
+            async with transport.websocket(POD + "/portforward", protocols=[tunnel]) as socket:
+                assert socket.protocol == tunnel
+                assert await socket.receive() == b"/portForward/default/p"
+                await socket.send(b"hello.")
+                assert await socket.receive() == b"HELLO."
+                assert await socket.receive() is None
+            with pytest.raises(StatusError, match="Upgrade request required"):
+                async with transport.upgrade("POST", POD + "/portforward", protocol="h2c"):
+                    pass
+            answer = await transport.request("POST", POD + "/exec", query=query)
+            assert answer.status == 400
+            while any(t.get_name().startswith("relay-") for t in asyncio.all_tasks()):
+                await asyncio.sleep(0.01)
 
         await with_agent(server, transport, streams)
 
