@@ -137,7 +137,8 @@ class OpenAPI:
     async def _v2(self, request: Request) -> None:
         for media_type, _ in clauses(request.header(b"accept") or JSON):
             if media_type in (V2_PROTOBUF, V2_OLD_PROTOBUF):
-                return await request.reply(200, _v2_document(), media_type.encode())
+                # Asked for with an "@", answered without: Go cannot parse a Content-Type that has one.
+                return await request.reply(200, _v2_document(), V2_PROTOBUF.encode())
             if media_type in (JSON, "*/*", "application/*"):
                 info = {"title": "Kubernetes", "version": LEVEL}
                 return await request.reply_tree(200, {"swagger": "2.0", "info": info, "paths": {}, "definitions": {}})

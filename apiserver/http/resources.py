@@ -163,13 +163,15 @@ class ResourceHandler:
         if kind == APPLY_PATCH:
             body = opts.yaml_body(data)
             return Patch(kind, data, body.tree, tuple(body.duplicates)), options
+        before = "error decoding patch: " if kind == MERGE_PATCH else ""
         try:
             tree = decode_json(data)
         except DecodeError as error:
-            raise BadRequest(f"error decoding patch: {error}") from None
+            raise BadRequest(f"{before}{error}") from None
         if not isinstance(tree, list if kind == JSON_PATCH else dict):
-            what = "array" if kind == JSON_PATCH else "object"
-            raise BadRequest(f"error decoding patch: json: cannot unmarshal {go_type(tree)} into an {what}")
+            what = "jsonpatch.Patch" if kind == JSON_PATCH else "map[string]interface {}"
+            found = "array" if isinstance(tree, list) else go_type(tree)
+            raise BadRequest(f"{before}json: cannot unmarshal {found} into Go value of type {what}")
         duplicates: list[str] = []
         if kind in (MERGE_PATCH, STRATEGIC_PATCH) and options.field_validation != opts.IGNORE:
             duplicates = json_duplicates(data, tree)

@@ -59,7 +59,7 @@ class ConfigMapStrategy(Strategy):
                 out.append(_base64_cause("binaryData", key, value))
             size += len(raw or b"")
         if size > MAX_SIZE:
-            out.append(too_long("", MAX_SIZE))
+            out.append(too_long("[]", MAX_SIZE))
         return out
 
     def validate_update(self, obj: Tree, old: Tree) -> list[Cause]:

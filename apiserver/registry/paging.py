@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from typing import Any, NamedTuple
 
 import orjson
@@ -39,6 +40,9 @@ class ExpiredPage(Expired):
         return super().status() | {"metadata": {"continue": self.token}}
 
 
+_not_base64url = re.compile(r"[^A-Za-z0-9_-]").search
+
+
 def encode(position: Position) -> str:
     token = orjson.dumps({"v": VERSION, "rv": position.revision, "start": position.after + "\0"})
     return base64.urlsafe_b64encode(token).rstrip(b"=").decode()
@@ -46,6 +50,8 @@ def encode(position: Position) -> str:
 
 def decode(token: str, namespace: str) -> Position:
     """Reads a token of a list in ``namespace`` ("" for all). Raises BadRequest."""
+    if (bad := _not_base64url(token)) is not None:
+        raise _bad(f"illegal base64 data at input byte {bad.start()}")
     try:
         tree = orjson.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
         version, revision, start = tree["v"], tree["rv"], tree["start"]

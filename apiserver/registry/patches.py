@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from navarch.api.errors import BadRequest, UnsupportedMediaType
+import orjson
+
+from navarch.api.errors import BadRequest, StatusError, UnsupportedMediaType, invalid, resource_invalid
 from navarch.api.schema import Node
 
 Tree = dict[str, Any]
@@ -50,3 +52,24 @@ class Patch:
         if not isinstance(new, dict):
             raise BadRequest("the patched object is no object")
         return new
+
+    def refused(self, old: Tree, schema: Node, why: str) -> StatusError:
+        """The error for a patch whose outcome is no object of the kind: of a strategic patch it shows the patch, of the
+        others the patched object."""
+        strategic = self.type == STRATEGIC_PATCH
+        shown = go_text(self.tree) if strategic else orjson.dumps(self.apply(old, schema)).decode()
+        return resource_invalid("", "", "", [invalid("patch", shown, why)])
+
+
+def go_text(value: Any) -> str:
+    """A JSON value as Go's fmt prints it with %v."""
+    match value:
+        case dict():
+            return f"map[{' '.join(f'{key}:{go_text(value[key])}' for key in sorted(value))}]"
+        case list():
+            return f"[{' '.join(map(go_text, value))}]"
+        case bool():
+            return "true" if value else "false"
+        case None:
+            return "<nil>"
+    return str(value)

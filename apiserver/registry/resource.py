@@ -55,7 +55,7 @@ class Resource(Deletes):
             if new.get("apiVersion") != self.kind.api_version or new.get("kind") != kind:
                 found = f"{new.get('apiVersion')}, Kind={new.get('kind')}"
                 raise BadRequest(f"the patched object is of another kind: {found}")
-            self.conform(context, new, options, patch.duplicates, patch.body)
+            self.conform(context, new, options, patch.duplicates, (patch, old))
             metadata = new["metadata"]
             if metadata.get("name") != name or metadata.get("namespace", "") != namespace:
                 found = metadata.get("name") if metadata.get("name") != name else metadata.get("namespace")

@@ -19,10 +19,11 @@ from apiserver.admission.chain import CREATE, UPDATE
 from apiserver.cache.encoded import encode, with_revision
 from apiserver.registry import objectmeta
 from apiserver.registry.managed import Tracker
+from apiserver.registry.patches import STRATEGIC_PATCH, Patch
 from apiserver.registry.reads import Parts, Reads
 from apiserver.registry.strategy import Strategy, Tree
 from apiserver.request import Attributes, Context, WriteOptions
-from apiserver.storage.store import Compare, Put, StoreUnavailable, TxnResult
+from apiserver.storage.store import Compare, Put, StoreUnavailable, TooLarge, TxnResult
 from navarch.api.errors import (
     AlreadyExists,
     BadRequest,
@@ -35,7 +36,7 @@ from navarch.api.errors import (
     resource_exists,
     resource_invalid,
 )  # fmt: skip
-from navarch.api.pruning import prepare, strict_error
+from navarch.api.pruning import cannot_handle, prepare, strict_error
 
 STRICT, WARN = "Strict", "Warn"
 GENERATE_ATTEMPTS = 8
@@ -77,26 +78,33 @@ class Writes(Reads):
         return f"{self.prefix}{namespace}/{name}" if self.kind.namespaced else self.prefix + name
 
     def conform(
-        self, context: Context, obj: Tree, options: WriteOptions, duplicates: Sequence[str] = (), patch: bytes | None = None
-    ) -> None:
+        self, context: Context, obj: Tree, options: WriteOptions, duplicates: Sequence[str] = (),
+        patched: tuple[Patch, Tree] | None = None,
+    ) -> None:  # fmt: skip
         """Prunes the object by its schema; unknown and duplicate fields are ignored, warned of, or refused.
 
-        ``patch`` is the text of the patch that made ``obj``, for the message. Raises BadRequest (wrong types, Strict),
-        or Invalid if a patch is at fault.
+        ``patched``: the patch that made ``obj``, and what it was applied to. Raises BadRequest (wrong types, Strict), or
+        Invalid if a patch is at fault.
         """
         problems = prepare(obj, self.schema)
         if problems.types:
-            problems.raise_types(self.kind.kind, self.kind.version)
+            first, kind = problems.types[0], self.kind
+            error = cannot_handle(kind.kind, kind.version, first.message())
+            if patched is None:
+                raise error
+            patch, old = patched
+            why = first.conversion() if patch.type == STRATEGIC_PATCH else error.message
+            raise patch.refused(old, self.schema, why)
         if (problems.unknown or duplicates) and options.field_validation in (STRICT, WARN):
             texts = problems.strict(list(duplicates))
             if options.field_validation == WARN:
                 for text in texts:
                     context.warn(text)
-            elif patch is None:
+            elif patched is None:
                 raise strict_error(self.kind.kind, self.kind.version, texts)
             else:
-                what = "strict decoding error: " + ", ".join(texts)
-                raise resource_invalid("", "", "", [invalid("patch", patch.decode(errors="replace"), what)])
+                patch, old = patched
+                raise patch.refused(old, self.schema, "strict decoding error: " + ", ".join(texts))
 
     def _refuse(self, obj: Tree, causes: list[Cause]) -> None:
         if causes:
@@ -108,6 +116,8 @@ class Writes(Reads):
         except StoreUnavailable as error:
             # Whether it was written is unknown: the client has to look.
             raise Timeout(f"Timeout: request did not complete within the requested timeout - {error}") from error
+        except TooLarge as error:
+            raise StatusError("etcdserver: request is too large", code=500) from error
         if result.succeeded:
             self.cache.acknowledged(result.revision)
         return result

@@ -39,6 +39,16 @@ from navarch.api.schema import (
 )
 from navarch.api.serialization import go_type
 
+_CONVERTED = {
+    bool: "bool",
+    str: "string",
+    int: "int64",
+    float: "float64",
+    list: "slice",
+    dict: "map",
+    type(None): "nil",
+}
+
 
 class TypeProblem(NamedTuple):
     """A value of the wrong type at ``path``. ``owner`` names the struct that holds the field."""
@@ -60,6 +70,22 @@ class TypeProblem(NamedTuple):
         if self.node.kind == INT_OR_STRING:
             return f"json: cannot unmarshal {value} into Go value of type int32"
         return f"json: cannot unmarshal {value} into Go struct field {self.owner}.{self.go_path} of type {self.node.go}"
+
+    def conversion(self) -> str:
+        """As upstream's converter from trees to structs tells it, through which strategic merge patches go."""
+        kind, found = self.node.kind, _CONVERTED[type(self.value)]
+        if self.text or kind in (QUANTITY, INT_OR_STRING, TIME, MICRO_TIME):
+            return self.message()
+        if kind in (LIST, BYTES):
+            return f"cannot restore slice from {found}"
+        if kind in (MAP, ANY_OBJECT):
+            return f"cannot restore map from {found}"
+        if kind == OBJECT:
+            return f"cannot restore struct from: {found}"
+        # What Go converts at all it refuses by name: numbers to each other, and an integer to a string.
+        if (found == "int64" and kind != BOOL) or (found == "float64" and kind not in (BOOL, STRING)):
+            return f"cannot convert {found} to {self.node.go}"
+        return f"unrecognized type: {kind}"
 
     def cause(self) -> Cause:
         """As the validation of a custom resource tells it."""

@@ -17,6 +17,7 @@ import orjson
 import yaml
 
 from navarch.api.errors import BadRequest
+from navarch.api.gojson import syntax_error
 
 Tree = dict[str, Any]
 
@@ -34,7 +35,8 @@ def decode_json(data: bytes | str) -> Any:
         return orjson.loads(data)
     except orjson.JSONDecodeError as error:
         # orjson refuses integers beyond 64 bits only as floats would lose them; NaN and the like are no JSON.
-        raise DecodeError(str(error)) from error
+        text = data if isinstance(data, str) else data.decode("utf-8", "replace")
+        raise DecodeError(syntax_error(text) or str(error)) from error
 
 
 def decode_object(data: bytes | str) -> Tree:

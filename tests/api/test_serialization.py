@@ -88,3 +88,26 @@ json_values = st.recursive(
 @given(st.dictionaries(st.text(max_size=4), json_values, max_size=4))
 def test_yaml_round_trip(tree: dict[str, Any]) -> None:
     assert s.decode_yaml("---\n" + s.dump_yaml(tree)) == ([tree])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{bad", "invalid character 'b' looking for beginning of object key string"),
+        ('{"a":1', "unexpected end of JSON input"),
+        ('{"a" 1}', "invalid character '1' after object key"),
+        ('{"a":1 "b":2}', "invalid character '\"' after object key:value pair"),
+        ("[1 2]", "invalid character '2' after array element"),
+        ("{} {}", "invalid character '{' after top-level value"),
+        ("tru3", "invalid character '3' in literal true (expecting 'e')"),
+        ("-x", "invalid character 'x' in numeric literal"),
+        ('"a\nb"', "invalid character '\\n' in string literal"),
+        ("", "unexpected end of JSON input"),
+        ("yes", "invalid character 'y' looking for beginning of value"),
+        ("[" * 5000, "exceeded max depth"),
+    ],
+)
+def test_syntax_errors_in_go_words(text: str, message: str) -> None:
+    with pytest.raises(s.DecodeError) as caught:
+        s.decode_json(text)
+    assert str(caught.value) == message

@@ -112,7 +112,7 @@ def deployment(**spec: object) -> dict[str, object]:
          ["data[a/b]: Invalid value: \"a/b\": a valid config key must consist of alphanumeric characters, '-', '_' or '.' "
           "(e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')"]),
         (("", "configmaps"), {"metadata": {"name": "x"}, "data": {"a": "x" * (1 << 20) + "x"}},
-         ["Too long: may not be more than 1048576 bytes"]),
+         ["[]: Too long: may not be more than 1048576 bytes"]),
         (("", "secrets"), tree("{metadata: {name: x}, type: kubernetes.io/tls}"),
          ["data[tls.crt]: Required value", "data[tls.key]: Required value"]),
         (("", "services"), tree("{metadata: {name: x}, spec: {}}"), ["spec.ports: Required value"]),
