@@ -282,8 +282,10 @@ class Supervisor:
             os.dup2(log, 1)
             os.dup2(log, 2)
             os.closerange(3, 1024)
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGPIPE, signal.SIGCHLD):
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
                 signal.signal(number, signal.SIG_DFL)
+            # Python ignores SIGPIPE and raises instead: a client that hangs up must not kill a server. Programs start afresh.
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL if spec.exec else signal.SIG_IGN)
             os.environ.update(spec.env)
             os.chdir(spec.cwd)
             if spec.exec:
