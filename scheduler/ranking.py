@@ -241,7 +241,8 @@ class Ranking:
         if self.rejection:
             return [self.rejected_by]
         every = int(np.bitwise_or.reduce(self.refused)) if len(self.refused) else 0
-        return list(dict.fromkeys(r.plugin for n, r in enumerate(self.reasons) if every >> n & 1))
+        found = {r.plugin for n, r in enumerate(self.reasons) if every >> n & 1}
+        return [p.name for p in self.profile.plugins if p.name in found]
 
     def resolvable(self) -> Mask:
         """Rows that are refused only for reasons that taking pods away may remove."""

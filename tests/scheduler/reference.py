@@ -1,0 +1,334 @@
+"""The scheduler's rules written plainly, one node and one pod at a time: what the vectorised plugins must equal.
+
+A cluster here is a list of nodes and a list of (pod, node name); nothing is cached and nothing is clever.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from navarch.api import resources, selectors
+from navarch.api.affinity import pod_matches_node, preferred_weight, tolerated, untolerated
+from navarch.api.types import core_v1, meta_v1
+
+HOSTNAME = "kubernetes.io/hostname"
+MB = 1024 * 1024
+
+
+@dataclass
+class Cluster:
+    nodes: dict[str, core_v1.Node] = field(default_factory=dict)
+    pods: dict[str, tuple[core_v1.Pod, str]] = field(default_factory=dict)  # by uid
+    namespaces: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def on(self, name: str) -> list[core_v1.Pod]:
+        return [p for p, where in self.pods.values() if where == name]
+
+    def placed(self) -> list[tuple[core_v1.Pod, core_v1.Node]]:
+        return [(p, self.nodes[where]) for p, where in self.pods.values() if where in self.nodes]
+
+
+def labels_of(obj) -> dict[str, str]:
+    return obj.metadata.labels or {}
+
+
+# Filters: the reason why not, or ""
+
+
+def unschedulable(c: Cluster, pod: core_v1.Pod, node: core_v1.Node) -> str:
+    taint = core_v1.Taint(key="node.kubernetes.io/unschedulable", effect="NoSchedule")
+    return "unschedulable" if node.spec.unschedulable and not tolerated(pod.spec.tolerations, taint) else ""
+
+
+def taints(c: Cluster, pod: core_v1.Pod, node: core_v1.Node) -> str:
+    return "taint" if untolerated(pod.spec.tolerations, node.spec.taints) else ""
+
+
+def node_affinity(c: Cluster, pod: core_v1.Pod, node: core_v1.Node) -> str:
+    return "" if pod_matches_node(pod.spec, node.metadata.name, labels_of(node)) else "affinity"
+
+
+def ports(c: Cluster, pod: core_v1.Pod, node: core_v1.Node) -> str:
+    def wanted(p):
+        return [x for k in p.spec.containers for x in k.ports or () if x.host_port]
+
+    for mine in wanted(pod):
+        for other in c.on(node.metadata.name):
+            for theirs in wanted(other):
+                same = (mine.protocol or "TCP", mine.host_port) == (theirs.protocol or "TCP", theirs.host_port)
+                a, b = mine.host_ip or "0.0.0.0", theirs.host_ip or "0.0.0.0"
+                if same and (a == b or "0.0.0.0" in (a, b)):
+                    return "port"
+    return ""
+
+
+def used(c: Cluster, node: core_v1.Node, resource: str) -> int:
+    if resource == "pods":
+        return len(c.on(node.metadata.name))
+    return sum(resources.pod_requests(p).get(resource, 0) for p in c.on(node.metadata.name))
+
+
+def fit(c: Cluster, pod: core_v1.Pod, node: core_v1.Node) -> str:
+    has = resources.amounts(node.status.allocatable)
+    for resource, amount in (resources.pod_requests(pod) | {"pods": 1}).items():
+        if amount > 0 and used(c, node, resource) + amount > has.get(resource, 0):
+            return "room"
+    return ""
+
+
+def spread_selector(pod: core_v1.Pod, constraint: core_v1.TopologySpreadConstraint) -> selectors.LabelSelector:
+    base = constraint.label_selector
+    if base is None:
+        return selectors.NOTHING
+    more = [
+        meta_v1.LabelSelectorRequirement(key=k, operator="In", values=[labels_of(pod)[k]])
+        for k in constraint.match_label_keys or ()
+        if k in labels_of(pod)
+    ]
+    return selectors.from_struct(
+        meta_v1.LabelSelector(
+            match_labels=base.match_labels, match_expressions=[*(base.match_expressions or ()), *more]
+        )
+    )
+
+
+def counts_there(pod: core_v1.Pod, constraint: core_v1.TopologySpreadConstraint, node: core_v1.Node) -> bool:
+    """Whether the node takes part in a constraint."""
+    if (constraint.node_affinity_policy or "Honor") == "Honor" and not pod_matches_node(
+        pod.spec, node.metadata.name, labels_of(node)
+    ):
+        return False
+    honor = constraint.node_taints_policy == "Honor"
+    return not (honor and untolerated(pod.spec.tolerations, node.spec.taints))
+
+
+def matching_on(c: Cluster, pod: core_v1.Pod, selector: selectors.LabelSelector, node: core_v1.Node) -> int:
+    return sum(
+        p.metadata.namespace == pod.metadata.namespace
+        and not p.metadata.deletion_timestamp
+        and selector.matches(labels_of(p))
+        for p in c.on(node.metadata.name)
+    )
+
+
+def spread(c: Cluster, pod: core_v1.Pod, node: core_v1.Node) -> str:
+    musts = [t for t in pod.spec.topology_spread_constraints or () if t.when_unsatisfiable == "DoNotSchedule"]
+    keys = [t.topology_key for t in musts]
+    if any(k not in labels_of(node) for k in keys):
+        return "label"
+    for must in musts:
+        selector = spread_selector(pod, must)
+        domains: dict[str, int] = {}
+        for n in c.nodes.values():
+            if all(k in labels_of(n) for k in keys) and counts_there(pod, must, n):
+                value = labels_of(n)[must.topology_key]
+                domains[value] = domains.get(value, 0) + matching_on(c, pod, selector, n)
+        least = min(domains.values(), default=2**31 - 1)
+        if len(domains) < (must.min_domains or 1):
+            least = 0
+        own = 1 if selector.matches(labels_of(pod)) else 0
+        if domains.get(labels_of(node)[must.topology_key], 0) + own - least > must.max_skew:
+            return "skew"
+    return ""
+
+
+def meant(c: Cluster, owner: core_v1.Pod, term: core_v1.PodAffinityTerm, pod: core_v1.Pod) -> bool:
+    """Whether a term of ``owner`` means ``pod``."""
+    if term.namespaces or term.namespace_selector is not None:
+        of = pod.metadata.namespace in (term.namespaces or ())
+        if not of and term.namespace_selector is not None:
+            labels = c.namespaces.get(pod.metadata.namespace, {})
+            of = selectors.from_struct(term.namespace_selector).matches(labels)
+    else:
+        of = pod.metadata.namespace == owner.metadata.namespace
+    if not of or not selectors.from_struct(term.label_selector).matches(labels_of(pod)):
+        return False
+    mine, theirs = labels_of(owner), labels_of(pod)
+    same = all(theirs.get(k) == mine[k] for k in term.match_label_keys or () if k in mine)
+    return same and all(theirs.get(k) != mine[k] for k in term.mismatch_label_keys or () if k in mine)
+
+
+def required(pod: core_v1.Pod, kind: str) -> list[core_v1.PodAffinityTerm]:
+    rules = getattr(pod.spec.affinity, kind) if pod.spec.affinity else None
+    return list((rules.required_during_scheduling_ignored_during_execution if rules else None) or ())
+
+
+def preferred(pod: core_v1.Pod, kind: str) -> list[core_v1.WeightedPodAffinityTerm]:
+    rules = getattr(pod.spec.affinity, kind) if pod.spec.affinity else None
+    return list((rules.preferred_during_scheduling_ignored_during_execution if rules else None) or ())
+
+
+def together(key: str, a: core_v1.Node, b: core_v1.Node) -> bool:
+    return key in labels_of(a) and labels_of(a)[key] == labels_of(b).get(key)
+
+
+def pod_affinity(c: Cluster, pod: core_v1.Pod, node: core_v1.Node) -> str:
+    near = required(pod, "pod_affinity")
+    if near:
+        friends = [(p, n) for p, n in c.placed() if all(meant(c, pod, t, p) for t in near)]
+        anywhere = any(t.topology_key in labels_of(n) for _, n in friends for t in near)
+        if anywhere or not all(meant(c, pod, t, pod) for t in near):
+            if not all(any(together(t.topology_key, node, n) for _, n in friends) for t in near):
+                return "affinity"
+        elif not all(t.topology_key in labels_of(node) for t in near):
+            return "affinity"
+    for term in required(pod, "pod_anti_affinity"):
+        if any(meant(c, pod, term, p) and together(term.topology_key, node, n) for p, n in c.placed()):
+            return "anti-affinity"
+    for p, n in c.placed():
+        if any(meant(c, p, t, pod) and together(t.topology_key, node, n) for t in required(p, "pod_anti_affinity")):
+            return "existing"
+    return ""
+
+
+FILTERS = {
+    "NodeUnschedulable": unschedulable,
+    "TaintToleration": taints,
+    "NodeAffinity": node_affinity,
+    "NodePorts": ports,
+    "NodeResourcesFit": fit,
+    "PodTopologySpread": spread,
+    "InterPodAffinity": pod_affinity,
+}
+
+# Scores: normalised, for the nodes that are left
+
+
+def scaled(raw: dict[str, float], reverse: bool = False) -> dict[str, float]:
+    top = max(raw.values())
+    if top == 0:
+        return dict.fromkeys(raw, 100.0 if reverse else 0.0)
+    out = {k: float(int(v * 100 / top)) for k, v in raw.items()}
+    return {k: 100 - v for k, v in out.items()} if reverse else out
+
+
+def prefers_taints(c: Cluster, pod: core_v1.Pod, left: list[core_v1.Node]) -> dict[str, float]:
+    mine = [t for t in pod.spec.tolerations or () if t.effect in (None, "", "PreferNoSchedule")]
+    return scaled(
+        {
+            n.metadata.name: sum(t.effect == "PreferNoSchedule" and not tolerated(mine, t) for t in n.spec.taints or ())
+            for n in left
+        },
+        reverse=True,
+    )
+
+
+def prefers_nodes(c: Cluster, pod: core_v1.Pod, left: list[core_v1.Node]) -> dict[str, float]:
+    return scaled({n.metadata.name: preferred_weight(pod.spec, n.metadata.name, labels_of(n)) for n in left})
+
+
+def fractions(c: Cluster, pod: core_v1.Pod, node: core_v1.Node, nonzero: bool) -> list[tuple[int, int]]:
+    """(would be used, capacity) of cpu and memory."""
+    has = resources.amounts(node.status.allocatable)
+    out = []
+    for i, resource in enumerate(("cpu", "memory")):
+        pods = [*c.on(node.metadata.name), pod]
+        if nonzero:
+            amount = sum(resources.nonzero_requests(p)[i] for p in pods)
+        else:
+            amount = sum(resources.pod_requests(p).get(resource, 0) for p in pods)
+        out.append((amount, has.get(resource, 0)))
+    return out
+
+
+def least(c: Cluster, pod: core_v1.Pod, left: list[core_v1.Node], most: bool = False) -> dict[str, float]:
+    out = {}
+    for n in left:
+        parts = []
+        for amount, has in fractions(c, pod, n, True):
+            if has:
+                parts.append(min(amount, has) * 100 // has if most else max(has - amount, 0) * 100 // has)
+        out[n.metadata.name] = float(sum(parts) // len(parts)) if parts else 0.0
+    return out
+
+
+def most(c: Cluster, pod: core_v1.Pod, left: list[core_v1.Node]) -> dict[str, float]:
+    return least(c, pod, left, most=True)
+
+
+def balanced(c: Cluster, pod: core_v1.Pod, left: list[core_v1.Node]) -> dict[str, float]:
+    if not any(resources.pod_requests(pod).get(r) for r in ("cpu", "memory")):
+        return {n.metadata.name: 0.0 for n in left}
+    out = {}
+    for n in left:
+        parts = [min(amount / has, 1.0) for amount, has in fractions(c, pod, n, False) if has]
+        deviation = abs(parts[0] - parts[1]) / 2 if len(parts) == 2 else 0.0
+        out[n.metadata.name] = float(math.floor((1 - deviation) * 100))
+    return out
+
+
+def images(c: Cluster, pod: core_v1.Pod, left: list[core_v1.Node]) -> dict[str, float]:
+    def size(node: core_v1.Node, image: str) -> int:
+        name = image if ":" in image else image + ":latest"
+        return next((i.size_bytes for i in node.status.images or () if name in i.names), 0)
+
+    def having(image: str) -> int:
+        return sum(size(n, image) > 0 for n in c.nodes.values())
+
+    wanted = [k.image for k in pod.spec.containers]
+    top = 1000 * MB * len(wanted)
+    out = {}
+    for n in left:
+        total = sum(int(size(n, i) * (having(i) / len(c.nodes))) for i in wanted)
+        out[n.metadata.name] = float((min(max(total, 23 * MB), top) - 23 * MB) * 100 // (top - 23 * MB))
+    return out
+
+
+def spreads(c: Cluster, pod: core_v1.Pod, left: list[core_v1.Node]) -> dict[str, float]:
+    wishes = [t for t in pod.spec.topology_spread_constraints or () if t.when_unsatisfiable == "ScheduleAnyway"]
+    if not wishes:
+        return {n.metadata.name: 0.0 for n in left}
+    keys = [t.topology_key for t in wishes]
+    taking_part = [n for n in left if all(k in labels_of(n) for k in keys)]
+    raw: dict[str, float] = {}
+    for n in taking_part:
+        total = 0.0
+        for wish in wishes:
+            selector, key = spread_selector(pod, wish), wish.topology_key
+            if key == HOSTNAME:
+                size, count = len(taking_part), matching_on(c, pod, selector, n)
+            else:
+                size = len({labels_of(m)[key] for m in taking_part})
+                count = sum(
+                    matching_on(c, pod, selector, m)
+                    for m in c.nodes.values()
+                    if all(k in labels_of(m) for k in keys) and counts_there(pod, wish, m) and together(key, n, m)
+                )
+            total += count * math.log(size + 2) + wish.max_skew - 1
+        raw[n.metadata.name] = math.floor(total + 0.5)
+    out = {n.metadata.name: 0.0 for n in left}
+    for name, value in raw.items():
+        high, low = max(raw.values()), min(raw.values())
+        out[name] = 100.0 if high == 0 else float(int(100 * (high + low - value) / high))
+    return out
+
+
+def attracts(c: Cluster, pod: core_v1.Pod, left: list[core_v1.Node]) -> dict[str, float]:
+    raw: dict[str, int] = {}
+    for n in left:
+        total = 0
+        for p, m in c.placed():
+            for kind, sign in (("pod_affinity", 1), ("pod_anti_affinity", -1)):
+                for w in preferred(pod, kind):
+                    t = w.pod_affinity_term
+                    total += sign * w.weight * (meant(c, pod, t, p) and together(t.topology_key, n, m))
+                for w in preferred(p, kind):
+                    t = w.pod_affinity_term
+                    total += sign * w.weight * (meant(c, p, t, pod) and together(t.topology_key, n, m))
+            for t in required(p, "pod_affinity"):
+                total += meant(c, p, t, pod) and together(t.topology_key, n, m)
+        raw[n.metadata.name] = total
+    low, high = min(raw.values()), max(raw.values())
+    return {k: float(int(100 * ((v - low) / (high - low)))) if high > low else 0.0 for k, v in raw.items()}
+
+
+SCORES = {
+    "TaintToleration": prefers_taints,
+    "NodeAffinity": prefers_nodes,
+    "PodTopologySpread": spreads,
+    "InterPodAffinity": attracts,
+    "NodeResourcesFit": least,
+    "NodeResourcesBalancedAllocation": balanced,
+    "ImageLocality": images,
+}

@@ -1,0 +1,193 @@
+"""The columns say what a plain reference says, node by node and plugin by plugin, after any sequence of deltas."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from scheduler.cycle import schedule
+from scheduler.nodes import NodeTable
+from scheduler.plugin import CycleState
+from scheduler.plugins.node_resources import NodeResourcesFit
+from scheduler.plugins.preemption import DefaultPreemption
+from scheduler.pods import PodInfo
+from scheduler.profiles import default_profile
+from scheduler.ranking import Ranking, Rankings
+from tests.scheduler import clusters, reference
+from tests.scheduler.reference import Cluster
+
+NAMES = [f"n{i}" for i in range(6)]
+RELAXED = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+
+
+class Both:
+    """A table and a plain cluster, changed alike."""
+
+    def __init__(self) -> None:
+        self.table, self.plain = NodeTable(), Cluster(namespaces=clusters.NAMESPACES)
+        for name, labels in clusters.NAMESPACES.items():
+            self.table.topology.set_namespace(name, labels)
+
+    def set_node(self, node) -> None:
+        self.table.set_node(node)
+        self.plain.nodes[node.metadata.name] = node
+
+    def remove_node(self, name: str) -> None:
+        self.table.remove_node(name)
+        self.plain.nodes.pop(name, None)
+
+    def add_pod(self, pod, node: str) -> None:
+        self.table.add_pod(PodInfo(pod), node)
+        self.plain.pods[pod.metadata.uid] = (pod, node)
+
+    def remove_pod(self, uid: str) -> None:
+        self.table.remove_pod(uid)
+        self.plain.pods.pop(uid, None)
+
+
+def change(both: Both, data) -> None:
+    """One random delta."""
+    what = data.draw(st.sampled_from(["node", "node", "pod", "pod", "pod", "pod", "gone", "lost", "moved"]))
+    if what == "node":
+        name = data.draw(st.sampled_from(NAMES))
+        both.set_node(data.draw(clusters.nodes(name)))
+    elif what == "pod":
+        both.add_pod(data.draw(clusters.pods()), data.draw(st.sampled_from(NAMES)))
+    elif what == "gone" and both.plain.pods:
+        both.remove_pod(data.draw(st.sampled_from(sorted(both.plain.pods))))
+    elif what == "lost":
+        both.remove_node(data.draw(st.sampled_from(NAMES)))
+    elif what == "moved" and both.plain.pods:
+        uid = data.draw(st.sampled_from(sorted(both.plain.pods)))
+        both.add_pod(both.plain.pods[uid][0], data.draw(st.sampled_from(NAMES)))
+
+
+def check(both: Both, pod) -> None:
+    """Every plugin's answer about every node."""
+    table, plain, info = both.table, both.plain, PodInfo(pod)
+    profile = default_profile()
+    plugins = {p.name: p for p in profile.plugins}
+    left = list(plain.nodes.values())
+    for name, rule in reference.FILTERS.items():
+        state = CycleState()
+        refused = np.zeros(table.size, bool)
+        for refusal in plugins[name].filter(state, info, table):
+            refused |= refusal.nodes
+        for node in plain.nodes.values():
+            row = table.rows[node.metadata.name]
+            why = rule(plain, pod, node)
+            assert bool(refused[row]) == bool(why), (name, node.metadata.name, why)
+            assert bool(plugins[name].refuses(state, info, table, row)) == bool(why), name
+        left = [n for n in left if not rule(plain, pod, n)]
+    ranking = Ranking(info, table, profile)
+    assert {ranking.names[r] for r in np.flatnonzero(ranking.total > -np.inf)} == {n.metadata.name for n in left}
+    if not left:
+        return
+    feasible = ranking.refused == 0
+    feasible &= table.valid
+    scorers = [s.plugin for s in profile.scorers]
+    rules = [*((p, reference.SCORES[p.name]) for p in scorers), (NodeResourcesFit("MostAllocated"), reference.most)]
+    for plugin, rule in rules:
+        state = CycleState()
+        plugin.pre_score(state, info, table, feasible)
+        raw = plugin.score(state, info, table)
+        scores = np.zeros(table.size) if raw is None else plugin.normalize(raw, feasible)
+        expected = rule(plain, pod, left)
+        for node in left:
+            found = float(scores[table.rows[node.metadata.name]])
+            assert found == expected[node.metadata.name], (plugin.name, node.metadata.name)
+
+
+@RELAXED
+@given(st.data())
+def test_every_plugin_equals_the_reference_after_any_deltas(data):
+    both = Both()
+    for name in NAMES[: data.draw(st.integers(1, 6))]:
+        both.set_node(data.draw(clusters.nodes(name)))
+    for _ in range(data.draw(st.integers(0, 10))):
+        change(both, data)
+        if data.draw(st.integers(0, 3)) == 0:
+            check(both, data.draw(clusters.pods()))
+    check(both, data.draw(clusters.pods()))
+
+
+@RELAXED
+@given(st.data())
+def test_rankings_that_follow_decide_as_new_ones_do(data):
+    """Batches of pods that are alike, other pods in between, deltas: the same nodes, scores and messages."""
+    both = Both()
+    for name in NAMES:
+        both.set_node(data.draw(clusters.nodes(name)))
+    table, profile, rankings = both.table, default_profile(), Rankings()
+    sorts = [data.draw(clusters.pods(affinities=data.draw(st.booleans()))) for _ in range(3)]
+    seed = data.draw(st.integers(0, 99))
+    kept = []
+    for n in range(data.draw(st.integers(1, 20))):
+        if data.draw(st.integers(0, 4)) == 0:
+            change(both, data)
+        model = data.draw(st.sampled_from(sorts))
+        pod = PodInfo(model)
+        pod.uid = f"x{n}"
+        fast = schedule(pod, table, profile, random.Random(seed + n), rankings)
+        slow = schedule(pod, table, profile, random.Random(seed + n))
+        assert (fast.node, fast.message(), fast.score) == (slow.node, slow.message(), slow.score)
+        assert fast.feasible == slow.feasible and fast.refused_by == slow.refused_by
+        assert np.array_equal(fast.ranking.total, slow.ranking.total)
+        kept.append((fast, slow.ranking.refused.copy(), slow.ranking.parts.copy(), slow.ranking.reasons))
+        if fast.node:
+            table.add_pod(pod, fast.node)
+    for decision, refused, parts, reasons in kept:  # what was kept tells each decision as it was
+        then, scored = decision.ranking.as_of(decision.notes)
+        assert [texts(decision.ranking.reasons, b) for b in then] == [texts(reasons, b) for b in refused]
+        assert np.array_equal(scored[:, then == 0], parts[:, refused == 0])
+
+
+def texts(reasons, bits) -> list[str]:
+    return sorted(r.text for n, r in enumerate(reasons) if int(bits) >> n & 1)
+
+
+@RELAXED
+@given(st.data())
+def test_preemption_takes_pods_of_lower_priority_as_few_as_needed(data):
+    both = Both()
+    for name in NAMES[:3]:
+        both.set_node(data.draw(clusters.nodes(name)))
+    for _ in range(data.draw(st.integers(0, 8))):
+        both.add_pod(data.draw(clusters.pods()), data.draw(st.sampled_from(NAMES[:3])))
+    pod = PodInfo(data.draw(clusters.pods()))
+    table, profile = both.table, default_profile()
+    ranking = Ranking(pod, table, profile)
+    if ranking.feasible:
+        return
+    before = {uid: node for uid, (_, node) in table.pods.items()}
+    plan = DefaultPreemption().plan(pod, table, ranking, random.Random(0), "")
+    assert {uid: node for uid, (_, node) in table.pods.items()} == before  # put back as it was
+    assert np.array_equal(Ranking(pod, table, profile).refused, ranking.refused)
+
+    def fits(node: str) -> bool:
+        return all(not rule(both.plain, pod.pod, both.plain.nodes[node]) for rule in reference.FILTERS.values())
+
+    if not plan.node:
+        for name in list(both.plain.nodes):
+            gone = {
+                uid: p
+                for uid, p in both.plain.pods.items()
+                if p[1] == name and (p[0].spec.priority or 0) < pod.priority
+            }
+            for uid in gone:
+                del both.plain.pods[uid]
+            assert not gone or not fits(name)
+            both.plain.pods.update(gone)
+        return
+    assert all(v.priority < pod.priority and before[v.uid] == plan.node for v in plan.victims)
+    saved = {v.uid: both.plain.pods.pop(v.uid) for v in plan.victims}
+    assert fits(plan.node)
+    for uid, where in saved.items():  # not one of them could have stayed
+        both.plain.pods[uid] = where
+        assert not fits(plan.node) or any(v.pod.spec.affinity or pod.pod.spec.affinity for v in plan.victims)
+        del both.plain.pods[uid]
