@@ -91,7 +91,7 @@ def report(error: BaseException) -> int:
     if isinstance(error, Failures):
         return max(report(each) for each in error.errors)
     if isinstance(error, BaseExceptionGroup):
-        return max(report(each) for each in error.exceptions)
+        return report(error.exceptions[0])  # requests made at once fail for one reason
     if isinstance(error, CommandError):
         if str(error):
             print(str(error) if error.plain else f"error: {error}", file=sys.stderr)
@@ -105,18 +105,21 @@ def report(error: BaseException) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if isinstance(error, TransportError):
-        print(_unreachable(error), file=sys.stderr)
+        print(f"Unable to connect to the server: {error}", file=sys.stderr)
         return 1
     raise error
 
 
-def _unreachable(error: TransportError) -> str:
-    cause = error.__cause__
-    os_error = getattr(cause, "os_error", cause)
-    host, port = getattr(cause, "host", ""), getattr(cause, "port", "")
-    if isinstance(os_error, ConnectionRefusedError) and host:
-        return (
-            f"The connection to the server {host}:{port} was refused - did you specify the right host or port?\n"
-            "(is the lab up?  navarch status; start it with:  navarch up)"
-        )
-    return f"Unable to connect to the server: {error}"
+def refused(error: TransportError, server: str) -> CommandError | None:
+    """What to say of a server that does not listen; None if something else is the matter."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ConnectionRefusedError):
+        cause = cause.__cause__ or cause.__context__
+    if cause is None:
+        return None
+    place = server.partition("://")[2]
+    return CommandError(
+        f"The connection to the server {place} was refused - did you specify the right host or port?",
+        plain=True,
+        hint="is the lab up? see: navarch status; start it with: navarch up",
+    )

@@ -6,6 +6,7 @@ word that is no command) needs them all.
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import sys
 from collections.abc import Sequence
@@ -59,6 +60,13 @@ def _group() -> None:
 
 
 def main() -> None:
+    word = sys.argv[1] if len(sys.argv) > 1 else "-"
+    known = [*GROUPS, *(command for commands in COMMANDS.values() for command in commands)]
+    if not word.startswith("-") and word not in known:
+        near = difflib.get_close_matches(word, known, 1)
+        print(f'error: unknown command "{word}" for "navarch"', file=sys.stderr)
+        print(f"Did you mean {near[0]}?" if near else "See navarch --help.", file=sys.stderr)
+        raise SystemExit(1)
     build(sys.argv[1:])()
 
 

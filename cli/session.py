@@ -7,12 +7,12 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cli.errors import CommandError, warn
+from cli.errors import CommandError, refused, warn
 from navarch.api.errors import StatusError
 from navarch.api.kinds import Kind
 from navarch.client import kubeconfig
 from navarch.client.client import Client, ResourceClient
-from navarch.client.transport import JSON, Response, connect
+from navarch.client.transport import JSON, Response, TransportError, connect
 
 if TYPE_CHECKING:
     from cli.verb import Where
@@ -83,13 +83,17 @@ def _names(kind: Kind) -> tuple[str, ...]:
     return (kind.resource, kind.singular_name, kind.kind.lower(), *kind.short_names)
 
 
-class WarningClient(Client):
-    """A client that shows people what the server warns of, once."""
+class PoliteClient(Client):
+    """A client that shows people what the server warns of, once, and says in words that it does not listen."""
 
     seen: frozenset[str] = frozenset()
+    server = ""
 
     async def request(self, *arguments: Any, **options: Any) -> Response:
-        response = await super().request(*arguments, **options)
+        try:
+            response = await super().request(*arguments, **options)
+        except TransportError as error:
+            raise refused(error, self.server) or error from None
         for text in WARNING.findall(response.headers.get("warning", "")):
             shown = re.sub(r"\\(.)", r"\1", text)
             if shown not in self.seen:
@@ -105,7 +109,8 @@ class Session:
         self.where, self.world = where, world
         self.config = kubeconfig.load(where.kubeconfig_path(), where.context or None)
         self.namespace = where.namespace or self.config.namespace
-        self.client: Client = WarningClient(connect(self.config), world, "navarch")
+        self.client = PoliteClient(connect(self.config), world, "navarch")
+        self.client.server = self.config.server
         self._resources: Resources | None = None
         self._lock = asyncio.Lock()
 

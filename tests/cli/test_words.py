@@ -151,3 +151,11 @@ def test_flags_as_people_write_them(command: Navarch) -> None:
     ran = command("get", "ns", "--nonsense")
     assert ran.code == 1
     assert ran.err == "error: unknown flag: --nonsense\nSee 'navarch get --help' for usage.\n"
+
+
+def test_a_server_that_does_not_listen(command: Navarch, kubeconfig: str, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "kubeconfig"
+    elsewhere.write_text(re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:1", Path(kubeconfig).read_text()))
+    ran = command("get", "pods", "--kubeconfig", str(elsewhere))
+    expected = "The connection to the server 127.0.0.1:1 was refused - did you specify the right host or port?\n"
+    assert (ran.code, ran.err) == (1, expected)
