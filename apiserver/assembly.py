@@ -10,6 +10,7 @@ from apiserver.authn import Authenticator
 from apiserver.authz.authorizer import Authorizer
 from apiserver.bootstrap import add_bootstrap
 from apiserver.config import Config
+from apiserver.crd.serving import add_definitions
 from apiserver.registry.catalog import CatalogConfig, catalog, endpoints
 from apiserver.registry.services import ServiceStrategy
 from apiserver.server import APIServer
@@ -40,6 +41,7 @@ def assemble(world: World, store: Store, config: Config) -> APIServer:
     server.documents["/.well-known/openid-configuration"] = lambda: tokens.openid_configuration(_jwks_uri(config))
     services = kinds["", "services"]
     assert isinstance(services, ServiceStrategy)
+    add_definitions(server)
     add_bootstrap(server, services.addresses, authorizer.rbac)
     return server
 

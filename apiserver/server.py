@@ -85,8 +85,9 @@ class APIServer:
         self.authenticator: Authenticator = NoCredentials()
         self.authorizer: Authorizer = AllowAll()
         self.endpoints: dict[EndpointKey, Endpoint] = dict(endpoints or {})
-        parts = Parts(world, store, self.cache, self.admission)
-        self._resources = {key: Resource(parts, strategy) for key, strategy in strategies.items()}
+        self.parts = Parts(world, store, self.cache, self.admission)
+        self._resources = {key: Resource(self.parts, strategy) for key, strategy in strategies.items()}
+        self._custom: dict[tuple[str, str], list[Resource]] = {}  # all served versions, the preferred one first
         self.served = {(r.group, r.kind.version, r.resource): r for r in self._resources.values()}
         self.documents: dict[str, Callable[[], Mapping[str, Any]]] = {}  # paths that answer with a JSON document
         self.metrics = Metrics()
@@ -113,13 +114,24 @@ class APIServer:
             self.authorizer = authorizer
 
     def resource(self, group: str, resource: str) -> Resource:
-        """The verbs of a kind. Raises KeyError if it is not served."""
+        """The verbs of a kind, in its preferred version. Raises KeyError if it is not served."""
+        if (group, resource) in self._custom:
+            return self._custom[group, resource][0]
         return self._resources[group, resource]
+
+    def serve_custom(self, key: tuple[str, str], versions: Sequence[Resource]) -> None:
+        """Serves these versions of a custom kind from now on, (group, resource) being ``key``; none ends it."""
+        for old in self._custom.pop(key, ()):
+            self.served.pop((old.group, old.kind.version, old.resource), None)
+        if versions:
+            self._custom[key] = list(versions)
+            self.served |= {(r.group, r.kind.version, r.resource): r for r in versions}
+        self._discovery = None
 
     @property
     def resources(self) -> list[Resource]:
         """All that is served."""
-        return list(self._resources.values())
+        return [*self._resources.values(), *(r for versions in self._custom.values() for r in versions)]
 
     @property
     def discovery(self) -> Discovery:

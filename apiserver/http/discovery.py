@@ -8,7 +8,7 @@ from typing import Any
 from apiserver.registry.endpoints import Endpoints
 from apiserver.registry.resource import Resource
 from apiserver.registry.scale import SCALE
-from navarch.api.kinds import Kind
+from navarch.api.kinds import Kind, version_order
 
 Tree = dict[str, Any]
 
@@ -66,6 +66,8 @@ class Discovery:
         self.groups: dict[str, dict[str, list[Entry]]] = {}
         for entry in found:
             self.groups.setdefault(entry.kind.group, {}).setdefault(entry.kind.version, []).append(entry)
+        for group, versions in self.groups.items():
+            self.groups[group] = {v: versions[v] for v in sorted(versions, key=version_order)}
 
     def api_versions(self) -> Tree:
         """GET /api."""

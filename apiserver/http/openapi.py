@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from apiserver.crd.custom import CustomStrategy, definitions_of
 from apiserver.http.asgi import Request
 from apiserver.http.negotiation import JSON, clauses
 from apiserver.registry.patches import supported
+from apiserver.registry.strategy import Strategy
 from navarch.api.errors import MethodNotAllowed, NotAcceptable, NotFound
 from navarch.api.kinds import Kind
 
@@ -163,7 +165,8 @@ class OpenAPI:
     def digest(self, name: str) -> str:
         """Changes whenever the document would."""
         entries = self._names()[name]
-        shown = [(e.kind.resource, e.verbs, [(s.name, s.verbs) for s in e.subs]) for e in entries]
+        shown: list[Any] = [(e.kind.resource, e.verbs, [(s.name, s.verbs) for s in e.subs]) for e in entries]
+        shown += [s.fingerprint for e in entries if isinstance(s := self._strategy(e), CustomStrategy)]
         return hashlib.sha512(orjson.dumps([LEVEL, name, shown, 1])).hexdigest()[:64].upper()
 
     @cached_property
@@ -189,26 +192,48 @@ class OpenAPI:
 
     def _build(self, entries: list[Entry]) -> Tree:
         paths: Tree = {}
+        custom: dict[str, Tree] = {}
         roots = {_META + "Patch", _META + "DeleteOptions", _META + "Status", _META + "WatchEvent"}
         for entry in entries:
             kinds = [entry.kind, *(s.kind for s in entry.subs)]
+            own = self._custom(entry)
+            custom |= own
             known = {k: self._by_kind.get((k.group, k.version, k.kind)) for k in kinds}
             listed = self._by_kind.get((entry.kind.group, entry.kind.version, entry.kind.list_kind))
+            if own:
+                first, listed = own
+                known[entry.kind] = first
             roots |= {n for n in (*known.values(), listed) if n}
             paths |= self._paths(entry, known, listed)
         schemas: Tree = {}
         todo = sorted(roots)
         while todo:
             at = todo.pop()
-            if at not in schemas and at in self._definitions:
+            if at in schemas:
+                continue
+            if at in custom:
+                schemas[at] = custom[at]
+            elif at in self._definitions:
                 schemas[at] = definition(at, self._definitions[at])
-                todo += _links(schemas[at])
+            else:
+                continue
+            todo += _links(schemas[at])
         return {
             "openapi": "3.0.0",
             "info": {"title": "Kubernetes", "version": LEVEL},
             "paths": dict(sorted(paths.items())),
             "components": {"schemas": dict(sorted(schemas.items()))},
         }
+
+    def _custom(self, entry: Entry) -> dict[str, Tree]:
+        """The definitions of a custom kind and of its list; nothing for a built-in one."""
+        strategy = self._strategy(entry)
+        return definitions_of(strategy) if isinstance(strategy, CustomStrategy) else {}
+
+    def _strategy(self, entry: Entry) -> Strategy | None:
+        kind = entry.kind
+        resource = self.server.served.get((kind.group, kind.version, kind.resource))
+        return resource.strategy if resource else None
 
     def _paths(self, entry: Entry, known: Mapping[Kind, str | None], listed: str | None) -> Tree:
         kind, verbs = entry.kind, entry.verbs

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from apiserver.authn import Authenticator
 from apiserver.authz.authorizer import Authorizer
+from apiserver.crd.definition import CustomResourceDefinitionStrategy
 from apiserver.registry.allocation import AddressAllocator, PortAllocator
 from apiserver.registry.apps import DeploymentStrategy, ReplicaSetStrategy
 from apiserver.registry.configdata import ConfigMapStrategy, SecretStrategy
@@ -83,5 +84,6 @@ def catalog(world: World, store: Store, config: CatalogConfig | None = None) -> 
         RoleBindingStrategy(),
         ClusterRoleStrategy(),
         ClusterRoleBindingStrategy(),
+        CustomResourceDefinitionStrategy(world),
     ]
     return {(s.kind.group, s.kind.resource): s for s in strategies}

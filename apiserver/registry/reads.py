@@ -66,13 +66,17 @@ class Reads:
 
     def render(self, entry: Entry) -> bytes:
         """The entry's object as clients see it."""
-        return orjson.dumps(self.strategy.from_stored(entry.tree())) if self.converts else entry.data
+        if not self.converts or not self.strategy.stale(entry.data, entry.revision):
+            return entry.data
+        return orjson.dumps(self.strategy.from_stored(entry.tree()))
 
     def frame(self, event: Event) -> bytes:
         """A watch event (no bookmark) as a line of JSON."""
         if not self.converts:
             return event.frame
         assert event.entry is not None
+        if not self.strategy.stale(event.entry.data, event.entry.revision):
+            return event.frame
         return b'{"type":"%b","object":%b}\n' % (event.type.encode(), self.render(event.entry))
 
     def not_found(self, name: str) -> StatusError:

@@ -109,7 +109,7 @@ class Resource(Deletes):
                 continue  # made by somebody else meanwhile: apply to that
 
     async def get_scale(self, namespace: str, name: str) -> bytes:
-        return orjson.dumps(scale.scale_of(await self.get_tree(namespace, name)))
+        return orjson.dumps(scale.scale_of(await self.get_tree(namespace, name), self.strategy.scale_paths))
 
     async def update_scale(
         self, context: Context, namespace: str, name: str, body: Tree, options: WriteOptions
@@ -117,10 +117,11 @@ class Resource(Deletes):
         """PUT of a Scale."""
         version = (body.get("metadata") or {}).get("resourceVersion")
         uid = (body.get("metadata") or {}).get("uid")
+        paths = self.strategy.scale_paths
 
         def change(old: Tree) -> Tree:
             self.check_preconditions(old, uid, version)
-            return scale.set_scale(old, self._scale(body))
+            return scale.set_scale(old, self._scale(body), paths)
 
         return await self._scaled(context, namespace, name, change, options)
 
@@ -128,9 +129,10 @@ class Resource(Deletes):
         self, context: Context, namespace: str, name: str, patch: Patch, options: WriteOptions
     ) -> bytes:
         """PATCH of a Scale, by any patch type."""
+        paths = self.strategy.scale_paths
 
         def change(old: Tree) -> Tree:
-            return scale.set_scale(old, self._scale(patch.apply(scale.scale_of(old), SCALE_SCHEMA)))
+            return scale.set_scale(old, self._scale(patch.apply(scale.scale_of(old, paths), SCALE_SCHEMA)), paths)
 
         return await self._scaled(context, namespace, name, change, options)
 
@@ -141,4 +143,4 @@ class Resource(Deletes):
 
     async def _scaled(self, context: Context, namespace: str, name: str, change: Any, options: WriteOptions) -> bytes:
         result = await self.change(context, namespace, name, change, options, subresource="scale")
-        return orjson.dumps(scale.scale_of(orjson.loads(result.data)))
+        return orjson.dumps(scale.scale_of(orjson.loads(result.data), self.strategy.scale_paths))

@@ -9,7 +9,7 @@ Order of a write: prune -> default -> prepare -> mutating admission -> default -
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -33,6 +33,15 @@ class Column(NamedTuple):
     description: str = ""
 
 
+class ScalePaths(NamedTuple):
+    """Where a kind keeps what its Scale shows. ``selector`` is the path of a text; () for the LabelSelector of
+    spec.selector."""
+
+    spec: tuple[str, ...] = ("spec", "replicas")
+    status: tuple[str, ...] = ("status", "replicas")
+    selector: tuple[str, ...] | None = ()
+
+
 NAME_COLUMN = Column("Name", "string", "name")
 AGE_COLUMN = Column("Age", "string", "")
 
@@ -40,21 +49,23 @@ AGE_COLUMN = Column("Age", "string", "")
 class Strategy:
     """The rules of one kind. Subclass per kind; the base is right for a kind with nothing special (ConfigMap)."""
 
-    kind: ClassVar[Kind]
-    verbs: ClassVar[tuple[str, ...]] = (
+    kind: Kind
+    verbs: tuple[str, ...] = (
         "create", "delete", "deletecollection", "get", "list", "patch", "update", "watch",
     )  # fmt: skip
-    has_status: ClassVar[bool] = False  # serves the status subresource
-    scale_path: ClassVar[bool] = False  # serves the scale subresource (spec.replicas, status.replicas)
-    create_on_update: ClassVar[bool] = False  # PUT of an absent object creates it
-    unconditional_update: ClassVar[bool] = True  # PUT without resourceVersion is allowed
-    ttl: ClassVar[float] = 0  # seconds an object lives (events: 3600)
-    generation: ClassVar[bool] = True  # metadata.generation follows spec
-    selectable_fields: ClassVar[tuple[str, ...]] = ()  # besides metadata.name and metadata.namespace
-    indexed_field: ClassVar[str] = ""  # the selectable field that most watches ask for (pods: spec.nodeName)
-    strategic_patch: ClassVar[bool] = True  # custom resources have no strategic merge patch
-    columns: ClassVar[Sequence[Column]] = (NAME_COLUMN, AGE_COLUMN)
-    deprecation: ClassVar[str] = ""  # a warning to everybody who uses the kind
+    has_status: bool = False  # serves the status subresource
+    scale_path: bool = False  # serves the scale subresource
+    scale_paths: ScalePaths = ScalePaths()  # where it finds the replicas
+    strict_types: bool = True  # a wrong type anywhere is a bad request; custom resources leave it to validate
+    create_on_update: bool = False  # PUT of an absent object creates it
+    unconditional_update: bool = True  # PUT without resourceVersion is allowed
+    ttl: float = 0  # seconds an object lives (events: 3600)
+    generation: bool = True  # metadata.generation follows spec
+    selectable_fields: tuple[str, ...] = ()  # besides metadata.name and metadata.namespace
+    indexed_field: str = ""  # the selectable field that most watches ask for (pods: spec.nodeName)
+    strategic_patch: bool = True  # custom resources have no strategic merge patch
+    columns: Sequence[Column] = (NAME_COLUMN, AGE_COLUMN)
+    deprecation: str = ""  # a warning to everybody who uses the kind
 
     @property
     def converts(self) -> bool:
@@ -70,6 +81,11 @@ class Strategy:
     def from_stored(self, obj: Tree) -> Tree:
         """The inverse of :meth:`to_stored`."""
         return obj
+
+    def stale(self, data: bytes, revision: int) -> bool:
+        """Whether an object as stored must go through :meth:`from_stored` before clients see it; asked only if
+        :attr:`converts`."""
+        return True
 
     @property
     def schema(self) -> Node:

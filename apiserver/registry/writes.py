@@ -88,6 +88,9 @@ class Writes(Reads):
         """
         problems = prepare(obj, self.schema)
         if problems.types:
+            if not self.strategy.strict_types:
+                problems.types = [t for t in problems.types if t.path.startswith("metadata")]
+        if problems.types:
             first, kind = problems.types[0], self.kind
             error = cannot_handle(kind.kind, kind.version, first.message())
             if patched is None:

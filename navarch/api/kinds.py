@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import re
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -30,6 +31,7 @@ class Kind:
     short_names: tuple[str, ...] = ()
     categories: tuple[str, ...] = ()
     singular: str = ""
+    list_name: str = ""  # the kind of lists where it is not KIND + "List"
 
     @property
     def api_version(self) -> str:
@@ -41,7 +43,7 @@ class Kind:
 
     @property
     def list_kind(self) -> str:
-        return self.kind + "List"
+        return self.list_name or self.kind + "List"
 
     @property
     def path_prefix(self) -> str:
@@ -95,6 +97,10 @@ def _kinds() -> tuple[Kind, ...]:
         Kind(*rbac, "RoleBinding", "rolebindings"),
         Kind(*rbac, "ClusterRole", "clusterroles", False),
         Kind(*rbac, "ClusterRoleBinding", "clusterrolebindings", False),
+        Kind(
+            "apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", False,
+            ("crd", "crds"), ("api-extensions",),
+        ),
         Kind(*authz, "SelfSubjectAccessReview", "selfsubjectaccessreviews", False),
         Kind(*authz, "SelfSubjectRulesReview", "selfsubjectrulesreviews", False),
         Kind(*authz, "SubjectAccessReview", "subjectaccessreviews", False),
@@ -115,6 +121,18 @@ def kind_of(struct: type[Struct] | Struct) -> Kind:
     if gvk is None:
         raise KeyError(struct)
     return BY_GVK[gvk]
+
+
+_VERSION = re.compile(r"v(\d+)(?:(alpha|beta)(\d+))?").fullmatch
+
+
+def version_order(name: str) -> tuple[int, int, int, str]:
+    """A sort key of API versions as discovery lists them: v2, v1, v2beta1, v1alpha1, then all others by name."""
+    found = _VERSION(name)
+    if found is None:
+        return (3, 0, 0, name)
+    major, stage, minor = found.groups()
+    return ({None: 0, "beta": 1, "alpha": 2}[stage], -int(major), -int(minor or 0), "")
 
 
 def group_version(api_version: str) -> tuple[str, str]:

@@ -250,10 +250,10 @@ def _of_openapi(schema: Mapping[str, Any]) -> Node:
         node = Node(INT_OR_STRING, "int-or-string", tag=tag)
     elif kind == "array":
         node = Node(LIST, "array", tag=tag)
-        node.element = _of_openapi(schema.get("items") or {"x-kubernetes-preserve-unknown-fields": True})
+        node.element = _element(schema.get("items") or {"x-kubernetes-preserve-unknown-fields": True})
     elif isinstance(extra, Mapping) and not schema.get("properties"):
         node = Node(MAP, "object", tag=tag)
-        node.element = _of_openapi(extra)
+        node.element = _element(extra)
     elif extra is True and not schema.get("properties"):
         node = Node(ANY_OBJECT, "object", tag=tag)
     elif kind == "object" or schema.get("properties"):
@@ -270,6 +270,13 @@ def _of_openapi(schema: Mapping[str, Any]) -> Node:
     node.default = schema.get("default")
     # What a custom resource says nothing about is merged field by field, unlike a RawExtension of a built-in kind.
     node.atomic = tag.map_type == "atomic"
+    return node
+
+
+def _element(schema: Mapping[str, Any]) -> Node:
+    """An element keeps a null: it is up to validation to refuse it."""
+    node = _of_openapi(schema)
+    node.nullable = True
     return node
 
 

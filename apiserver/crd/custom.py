@@ -1,0 +1,271 @@
+"""The strategy of a custom kind in one of its versions, made from its definition."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from apiserver.cache.cache import Extract, extract_fields, extract_metadata
+from apiserver.crd import paths
+from apiserver.crd.defaults import compile_defaults
+from apiserver.crd.parts import compile_parts
+from apiserver.crd.rules import compile_rules
+from apiserver.crd.values import ABSENT, ROOT, Check, blocking
+from apiserver.registry.strategy import AGE_COLUMN, NAME_COLUMN, Column, ScalePaths, Strategy, Tree
+from apiserver.request import Context
+from navarch.api import pruning
+from navarch.api.durations import age
+from navarch.api.errors import Cause, MethodNotAllowed, invalid
+from navarch.api.kinds import Kind
+from navarch.api.patch import copy_tree
+from navarch.api.schema import Node, from_openapi
+
+UNCHECKED = (
+    "some validation rules were not checked because the object was invalid; "
+    "correct the existing errors to complete validation"
+)
+COLUMN_TEXT = "Custom resource definition column (in JSONPath format): "
+Cell = Callable[[Tree, float], Any]
+
+
+def stored_version(definition: Tree) -> str:
+    """The version in which objects are stored."""
+    return next(str(v["name"]) for v in definition["spec"]["versions"] if v.get("storage"))
+
+
+def kind_of(definition: Tree, version: str) -> Kind:
+    """The kind of a definition: names as accepted, where they are."""
+    spec = definition["spec"]
+    names = spec["names"]
+    accepted = (definition.get("status") or {}).get("acceptedNames") or {}
+    return Kind(
+        spec["group"], version, names["kind"], names["plural"], spec.get("scope") == "Namespaced",
+        tuple(accepted.get("shortNames") or ()), tuple(accepted.get("categories") or ()),
+        accepted.get("singular") or names.get("singular") or "", accepted.get("listKind") or names.get("listKind") or "",
+    )  # fmt: skip
+
+
+def prefix_of(definition: Tree) -> str:
+    """Where the store keeps the objects of a definition."""
+    return f"/registry/{definition['spec']['group']}/{definition['spec']['names']['plural']}/"
+
+
+class CustomStrategy(Strategy):
+    """``since``: the revision of the definition. Objects stored later have passed through this very schema; older ones
+    are pruned and given defaults when they are read. ``terminating``: whether the definition is being deleted, now."""
+
+    strategic_patch = False
+    strict_types = False
+
+    def __init__(self, definition: Tree, version: Tree, since: int, terminating: Callable[[], bool]) -> None:
+        self.kind = kind_of(definition, version["name"])
+        self._terminating = terminating
+        self.stored = f"{self.kind.group}/{stored_version(definition)}"
+        self._prefix = prefix_of(definition)
+        self._since = since
+        self._head = orjson.dumps({"kind": self.kind.kind, "apiVersion": self.kind.api_version})[:-1] + b","
+        if version.get("deprecated"):
+            default = f"{self.kind.api_version} {self.kind.kind} is deprecated"
+            self.deprecation = version.get("deprecationWarning") or default
+        subresources = version.get("subresources") or {}
+        self.has_status = "status" in subresources
+        if scale := subresources.get("scale"):
+            self.scale_path = True
+            selector = scale.get("labelSelectorPath")
+            self.scale_paths = ScalePaths(
+                paths.simple(scale["specReplicasPath"]), paths.simple(scale["statusReplicasPath"]),
+                paths.simple(selector) if selector else None,
+            )  # fmt: skip
+        self.open_schema: Tree = (version.get("schema") or {}).get("openAPIV3Schema") or {}
+        self._schema = from_openapi(self.open_schema)
+        self._fill = compile_defaults(self.open_schema)
+        self._check = Check(self.open_schema)
+        self._parts = compile_parts(self.open_schema)
+        self._rules = compile_rules(self.open_schema)
+        self._selectable = {
+            ".".join(p): p for f in version.get("selectableFields") or () for p in [paths.simple(f["jsonPath"])]
+        }
+        self.selectable_fields = tuple(self._selectable)
+        self.columns, self._cells = compile_columns(version.get("additionalPrinterColumns") or ())
+        shown = [self.open_schema, sorted(subresources), self.kind.list_kind]
+        self.fingerprint = hashlib.sha256(orjson.dumps(shown, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+    # Storing and reading
+
+    @property
+    def prefix(self) -> str:
+        return self._prefix
+
+    @property
+    def schema(self) -> Node:
+        return self._schema
+
+    @property
+    def converts(self) -> bool:
+        return True
+
+    def stale(self, data: bytes, revision: int) -> bool:
+        return revision <= self._since or not data.startswith(self._head)
+
+    def to_stored(self, obj: Tree) -> Tree:
+        return obj if obj["apiVersion"] == self.stored else obj | {"apiVersion": self.stored}
+
+    def from_stored(self, obj: Tree) -> Tree:
+        obj["apiVersion"] = self.kind.api_version
+        pruning.prepare(obj, self._schema)
+        self.default(obj)
+        return obj
+
+    # Rules
+
+    def default(self, obj: Tree) -> None:
+        if self._fill is not None:
+            self._fill(obj)
+
+    def prepare_create(self, context: Context, obj: Tree) -> None:
+        if self._terminating():
+            raise MethodNotAllowed("create not allowed while custom resource definition is terminating")
+        if self.has_status:
+            obj.pop("status", None)
+
+    def prepare_update(self, context: Context, obj: Tree, old: Tree) -> None:
+        # Without the status subresource, status is content like any other.
+        if not self.has_status and obj.get("status") != old.get("status"):
+            obj["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
+
+    def validate(self, obj: Tree) -> list[Cause]:
+        return self._causes(obj, ABSENT)
+
+    def validate_update(self, obj: Tree, old: Tree) -> list[Cause]:
+        return self._causes(obj, old)
+
+    def validate_status(self, obj: Tree, old: Tree) -> list[Cause]:
+        return self._causes(obj, old)
+
+    def _causes(self, obj: Tree, old: Any) -> list[Cause]:
+        out: list[Cause] = []
+        self._check.run(obj, "", out, old)
+        if self._parts is not None:
+            before: list[Cause] = []
+            if old is not ABSENT:
+                self._parts(old, "", before)
+            if not before:
+                self._parts(obj, "", out)
+        if self._rules is not None:
+            if blocking(out):
+                out.append(invalid(ROOT, None, UNCHECKED))
+            else:
+                self._rules.run(obj, "", out, old)
+        return out
+
+    # Showing
+
+    def fields(self, obj: Tree) -> dict[str, str]:
+        return {name: text_at(obj, path) for name, path in self._selectable.items()}
+
+    def cells(self, obj: Tree, now: float) -> list[Any]:
+        return [obj["metadata"].get("name", ""), *(cell(obj, now) for cell in self._cells)]
+
+
+def text_at(obj: Any, path: Sequence[str]) -> str:
+    """A selectable value as field selectors see it."""
+    for name in path:
+        obj = obj.get(name) if isinstance(obj, dict) else None
+    if obj is None:
+        return ""
+    return obj if isinstance(obj, str) else orjson.dumps(obj).decode()
+
+
+def extract_of(definition: Tree) -> tuple[Extract, tuple[str, ...]]:
+    """How the cache reads the objects of a definition, and the selectable fields of all its versions."""
+    wanted: dict[str, tuple[str, ...]] = {}
+    for version in definition["spec"]["versions"]:
+        for field in version.get("selectableFields") or ():
+            path = paths.simple(field["jsonPath"])
+            wanted[".".join(path)] = path
+    if not wanted:
+        return extract_metadata, ()
+
+    def fields(obj: Mapping[str, Any]) -> dict[str, str]:
+        return {name: text_at(obj, path) for name, path in wanted.items()}
+
+    return extract_fields(fields, tuple(wanted)), tuple(wanted)
+
+
+# --- columns ----------------------------------------------------------------------------------------------------------
+
+
+def compile_columns(wanted: Sequence[Tree]) -> tuple[tuple[Column, ...], list[Cell]]:
+    """The columns behind the name, and what fills them."""
+    if not wanted:
+        return (NAME_COLUMN, AGE_COLUMN._replace(type="date")), [
+            lambda obj, now: age(obj["metadata"].get("creationTimestamp"), now)
+        ]
+    columns, cells = [NAME_COLUMN], []
+    for one in wanted:
+        path = one["jsonPath"]
+        description = one.get("description") or COLUMN_TEXT + path
+        columns.append(Column(one["name"], one["type"], one.get("format") or "", one.get("priority") or 0, description))
+        cells.append(_cell(paths.compile_path(path), one["type"]))
+    return tuple(columns), cells
+
+
+def _cell(path: paths.JSONPath, kind: str) -> Cell:
+    def cell(obj: Tree, now: float) -> Any:
+        value = path.first(obj)
+        if value is None:
+            return None
+        if kind == "string":
+            return value if isinstance(value, str) else orjson.dumps(value).decode()
+        if kind == "date":
+            try:
+                return age(value, now) if isinstance(value, str) else None
+            except ValueError:
+                return "<invalid>"
+        if kind == "boolean":
+            return value if isinstance(value, bool) else None
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return None
+        return int(value) if kind == "integer" else float(value)
+
+    return cell
+
+
+# --- OpenAPI ----------------------------------------------------------------------------------------------------------
+
+META = "io.k8s.apimachinery.pkg.apis.meta.v1."
+_TEXTS = {
+    "apiVersion": "The versioned schema of this representation of an object, as group/version.",
+    "kind": "The REST resource that this object represents, in CamelCase.",
+}
+
+
+def definition_name(kind: Kind, name: str) -> str:
+    """The name of a custom kind's definition: the group backwards."""
+    return ".".join([*reversed(kind.group.split(".")), kind.version, name])
+
+
+def definitions_of(strategy: CustomStrategy) -> dict[str, Tree]:
+    """The OpenAPI definitions of a custom kind and of its list."""
+    kind = strategy.kind
+
+    def link(name: str, text: str) -> Tree:
+        return {"allOf": [{"$ref": f"#/components/schemas/{META}{name}"}], "description": text}
+
+    def head(name: str) -> Tree:
+        gvk = {"group": kind.group, "version": kind.version, "kind": name}
+        return {"type": "object", "x-kubernetes-group-version-kind": [gvk]}
+
+    typed: Tree = {name: {"type": "string", "description": text} for name, text in _TEXTS.items()}
+    one: Tree = copy_tree(strategy.open_schema) | head(kind.kind)
+    one["properties"] = dict(one.get("properties") or {}) | typed | {"metadata": link("ObjectMeta", "Standard metadata.")}
+    items = {"type": "array", "items": {"$ref": f"#/components/schemas/{definition_name(kind, kind.kind)}"}}
+    many = head(kind.list_kind) | {
+        "description": f"{kind.list_kind} is a list of {kind.kind}",
+        "required": ["items"],
+        "properties": typed | {"metadata": link("ListMeta", "Standard list metadata."), "items": items},
+    }
+    return {definition_name(kind, kind.kind): one, definition_name(kind, kind.list_kind): many}
