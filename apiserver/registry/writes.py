@@ -87,9 +87,8 @@ class Writes(Reads):
         Invalid if a patch is at fault.
         """
         problems = prepare(obj, self.schema)
-        if problems.types:
-            if not self.strategy.strict_types:
-                problems.types = [t for t in problems.types if t.path.startswith("metadata")]
+        if problems.types and not self.strategy.strict_types:
+            problems.types = [t for t in problems.types if t.path.startswith("metadata")]
         if problems.types:
             first, kind = problems.types[0], self.kind
             error = cannot_handle(kind.kind, kind.version, first.message())
