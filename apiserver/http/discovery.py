@@ -42,7 +42,8 @@ def entries(
         known.add(at)
         subs: dict[str, Sub] = {}
         if strategy.has_status:
-            subs["status"] = Sub("status", kind, ("get", "patch", "update"))
+            for word in strategy.status_subresources:
+                subs[word] = Sub(word, kind, ("get", "patch", "update"))
         if strategy.scale_path:
             subs["scale"] = Sub("scale", SCALE, ("get", "patch", "update"))
         for key, endpoint in endpoints.items():

@@ -181,16 +181,16 @@ class ResourceHandler:
         """status and scale, which every kind can have."""
         info, strategy = context.info, resource.strategy
         namespace = info.namespace if resource.kind.namespaced else ""
-        if info.subresource == "status" and strategy.has_status:
+        if strategy.has_status and info.subresource in strategy.status_subresources:
             match info.verb:
                 case "get":
                     wanted = accept(request.header(b"accept"))
                     data = await resource.get(namespace, info.name, request.query.get("resourceVersion", ""))
                     return await self._reply(request, context, resource, 200, data, wanted)
                 case "update":
-                    return await self._update(request, context, resource, namespace, "status")
+                    return await self._update(request, context, resource, namespace, info.subresource)
                 case "patch":
-                    return await self._patch(request, context, resource, namespace, "status")
+                    return await self._patch(request, context, resource, namespace, info.subresource)
             raise not_allowed()
         if info.subresource == "scale" and strategy.scale_path:
             data = await self._scale(request, context, resource, namespace)

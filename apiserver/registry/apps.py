@@ -37,8 +37,12 @@ def wide_cells(spec: Tree) -> list[Any]:
     return [containers, images, selector_text(spec.get("selector"))]
 
 
-def validate_selected_template(spec: Tree, path: str = "spec") -> list[Cause]:
-    """The selector is there, is valid and selects the template's pods; the template is valid and restarts for ever."""
+def validate_selected_template(
+    spec: Tree, path: str = "spec", *, empty: str = "deployment", owner: str = "ReplicaSet"
+) -> list[Cause]:
+    """The selector is there, is valid and selects the template's pods; the template is valid and restarts for ever.
+
+    ``empty`` and ``owner``: how the texts name the kind."""
     selector, template = spec.get("selector"), spec.get("template")
     out: list[Cause] = []
     if selector is None:
@@ -47,7 +51,7 @@ def validate_selected_template(spec: Tree, path: str = "spec") -> list[Cause]:
         wrong = validate_label_selector(selector, f"{path}.selector")
         out += wrong
         if selector_empty(selector):
-            out.append(invalid(f"{path}.selector", selector, "empty selector is invalid for deployment"))
+            out.append(invalid(f"{path}.selector", selector, f"empty selector is invalid for {empty}"))
         labels = ((template or {}).get("metadata") or {}).get("labels") or {}
         usable = not wrong and template is not None and not selector_empty(selector)
         if usable and not selector_matches(selector, labels):
@@ -56,13 +60,18 @@ def validate_selected_template(spec: Tree, path: str = "spec") -> list[Cause]:
     if template is None:
         out.append(required(f"{path}.template"))
         return out
-    out += validate_template(template, f"{path}.template")
+    return out + validate_endless_template(template, f"{path}.template", owner)
+
+
+def validate_endless_template(template: Tree, path: str, owner: str) -> list[Cause]:
+    """A valid template of pods that run for ever."""
+    out = validate_template(template, path)
     pod = template.get("spec") or {}
     if pod.get("restartPolicy") != "Always":
-        out.append(not_supported(f"{path}.template.spec.restartPolicy", pod.get("restartPolicy"), ("Always",)))
+        out.append(not_supported(f"{path}.spec.restartPolicy", pod.get("restartPolicy"), ("Always",)))
     if pod.get("activeDeadlineSeconds") is not None:
-        text = "activeDeadlineSeconds in ReplicaSet is not Supported"
-        out.append(forbidden(f"{path}.template.spec.activeDeadlineSeconds", text))
+        text = f"activeDeadlineSeconds in {owner} is not Supported"
+        out.append(forbidden(f"{path}.spec.activeDeadlineSeconds", text))
     return out
 
 
@@ -77,7 +86,9 @@ def percent_of(value: Any) -> int | None:
     return int(value[:-1]) if isinstance(value, str) and not names.percent(value) else None
 
 
-class _Workload(Strategy):
+class Workload(Strategy):
+    """What the kinds with replicas of a template share."""
+
     has_status = True
     scale_path = True
     counts: ClassVar[tuple[str, ...]] = ()
@@ -114,7 +125,7 @@ class _Workload(Strategy):
         return out
 
 
-class DeploymentStrategy(_Workload):
+class DeploymentStrategy(Workload):
     kind = kind("apps/v1", "Deployment")
     counts = ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas", "unavailableReplicas")
     columns = (
@@ -176,7 +187,7 @@ def _rollout(strategy: Tree, path: str) -> list[Cause]:
             return [not_supported(f"{path}.type", other or "", ("Recreate", "RollingUpdate"))]
 
 
-class ReplicaSetStrategy(_Workload):
+class ReplicaSetStrategy(Workload):
     kind = kind("apps/v1", "ReplicaSet")
     counts = ("replicas", "fullyLabeledReplicas", "readyReplicas", "availableReplicas")
     selectable_fields = ("status.replicas",)

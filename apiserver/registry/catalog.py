@@ -10,27 +10,51 @@ from apiserver.authz.authorizer import Authorizer
 from apiserver.crd.definition import CustomResourceDefinitionStrategy
 from apiserver.registry.allocation import AddressAllocator, PortAllocator
 from apiserver.registry.apps import DeploymentStrategy, ReplicaSetStrategy
+from apiserver.registry.autoscaling import HorizontalPodAutoscalerStrategy
+from apiserver.registry.autoscalingv1 import HorizontalPodAutoscalerV1Strategy
+from apiserver.registry.certificates import CertificateSigningRequestStrategy
 from apiserver.registry.configdata import ConfigMapStrategy, SecretStrategy
+from apiserver.registry.cronjobs import CronJobStrategy
+from apiserver.registry.daemonsets import ControllerRevisionStrategy, DaemonSetStrategy
+from apiserver.registry.disruption import PodDisruptionBudgetStrategy
 from apiserver.registry.endpoints import Endpoint, EndpointKey
 from apiserver.registry.endpointslices import EndpointSliceStrategy, EndpointsStrategy
 from apiserver.registry.events import EventStrategy, NewEventStrategy
+from apiserver.registry.flowcontrol import FlowSchemaStrategy, PriorityLevelConfigurationStrategy
+from apiserver.registry.ingresses import IngressClassStrategy, IngressStrategy
+from apiserver.registry.jobs import JobStrategy
 from apiserver.registry.namespacefinalize import namespace_endpoints
 from apiserver.registry.namespaces import NamespaceStrategy
+from apiserver.registry.networkpolicies import NetworkPolicyStrategy
 from apiserver.registry.nodes import NodeStrategy
 from apiserver.registry.podendpoints import pod_endpoints
 from apiserver.registry.pods.strategy import PodStrategy
+from apiserver.registry.quotas import LimitRangeStrategy, ResourceQuotaStrategy
 from apiserver.registry.rbac import (
     ClusterRoleBindingStrategy,
     ClusterRoleStrategy,
     RoleBindingStrategy,
     RoleStrategy,
 )
+from apiserver.registry.replicationcontrollers import PodTemplateStrategy, ReplicationControllerStrategy
 from apiserver.registry.reviews import review_endpoints
+from apiserver.registry.runtimeclasses import RuntimeClassStrategy
 from apiserver.registry.serviceaddresses import Addresses
+from apiserver.registry.serviceips import IPAddressStrategy, ServiceCIDRStrategy
 from apiserver.registry.services import ServiceStrategy
 from apiserver.registry.simple import LeaseStrategy, PriorityClassStrategy, ServiceAccountStrategy
+from apiserver.registry.statefulsets import StatefulSetStrategy
+from apiserver.registry.storage import (
+    CSIDriverStrategy,
+    CSINodeStrategy,
+    CSIStorageCapacityStrategy,
+    StorageClassStrategy,
+    VolumeAttachmentStrategy,
+    VolumeAttributesClassStrategy,
+)
 from apiserver.registry.strategy import Strategy
 from apiserver.registry.tokenrequest import token_endpoints
+from apiserver.registry.volumeclaims import PersistentVolumeClaimStrategy, PersistentVolumeStrategy
 from apiserver.storage.store import Store
 from apiserver.tokens import TokenIssuer
 from navarch.world import World
@@ -63,7 +87,9 @@ def endpoints(authenticator: Authenticator, authorizer: Authorizer, issuer: Toke
 
 
 def catalog(world: World, store: Store, config: CatalogConfig | None = None) -> dict[tuple[str, str], Strategy]:
-    """(group, resource) -> strategy. The Service strategy holds the allocators (``.addresses``)."""
+    """(group, resource) -> strategy. The Service strategy holds the allocators (``.addresses``).
+
+    A kind that is served in a second version has it behind its resource's name there: ``resource.v1``."""
     strategies: list[Strategy] = [
         NamespaceStrategy(),
         NodeStrategy(),
@@ -84,6 +110,40 @@ def catalog(world: World, store: Store, config: CatalogConfig | None = None) -> 
         RoleBindingStrategy(),
         ClusterRoleStrategy(),
         ClusterRoleBindingStrategy(),
+        PersistentVolumeStrategy(),
+        PersistentVolumeClaimStrategy(),
+        PodTemplateStrategy(),
+        ReplicationControllerStrategy(),
+        ResourceQuotaStrategy(),
+        LimitRangeStrategy(),
+        StatefulSetStrategy(),
+        DaemonSetStrategy(),
+        ControllerRevisionStrategy(),
+        JobStrategy(),
+        CronJobStrategy(),
+        HorizontalPodAutoscalerStrategy(),
+        HorizontalPodAutoscalerV1Strategy(),
+        PodDisruptionBudgetStrategy(),
+        IngressStrategy(),
+        IngressClassStrategy(),
+        NetworkPolicyStrategy(),
+        ServiceCIDRStrategy(),
+        IPAddressStrategy(),
+        StorageClassStrategy(),
+        VolumeAttachmentStrategy(),
+        CSIDriverStrategy(),
+        CSINodeStrategy(),
+        CSIStorageCapacityStrategy(),
+        VolumeAttributesClassStrategy(),
+        RuntimeClassStrategy(),
+        CertificateSigningRequestStrategy(),
+        FlowSchemaStrategy(),
+        PriorityLevelConfigurationStrategy(),
         CustomResourceDefinitionStrategy(world),
     ]
-    return {(s.kind.group, s.kind.resource): s for s in strategies}
+    out: dict[tuple[str, str], Strategy] = {}
+    for strategy in strategies:
+        kind = strategy.kind
+        first = (kind.group, kind.resource)
+        out[first if first not in out else (kind.group, f"{kind.resource}.{kind.version}")] = strategy
+    return out

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from apiserver.registry.common import Tree
-from navarch.api import names
+from navarch.api import names, quantity
 from navarch.api.errors import Cause, forbidden, invalid, not_supported, required
 
 Check = Callable[[str], list[str]]
@@ -34,6 +34,17 @@ def one_of(value: str | None, path: str, choices: Sequence[str]) -> list[Cause]:
 
 def non_negative(value: int | None, path: str) -> list[Cause]:
     return [invalid(path, value, "must be greater than or equal to 0")] if value is not None and value < 0 else []
+
+
+def non_negative_quantity(value: Any, path: str) -> list[Cause]:
+    """An amount that is there (the schema has made it a quantity) and not below zero."""
+    if quantity.nanos(value) < 0:
+        return [invalid(path, str(value), "must be greater than or equal to 0")]
+    return []
+
+
+def positive_quantity(value: Any, path: str) -> list[Cause]:
+    return [invalid(path, str(value), "must be greater than zero")] if quantity.nanos(value) <= 0 else []
 
 
 def range_cause(value: int, path: str, check: Callable[[int], list[str]]) -> list[Cause]:
@@ -121,3 +132,13 @@ def duplicates(values: Iterable[Any]) -> list[int]:
             out.append(i)
         seen.append(value)
     return out
+
+
+def domain_path(value: str, path: str) -> list[Cause]:
+    """``example.com/some/path``."""
+    if not value:
+        return [required(path)]
+    domain, slash, rest = value.partition("/")
+    if not slash or not domain or not rest:
+        return [invalid(path, value, 'must be a domain-prefixed path (such as "acme.io/foo")')]
+    return [invalid(path, domain, m) for m in names.dns_subdomain(domain)]

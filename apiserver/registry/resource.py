@@ -83,7 +83,8 @@ class Resource(Deletes):
         objectmeta.match_name(config, name, namespace)
         version, uid = metadata.pop("resourceVersion", None), metadata.pop("uid", None)
         if self.strategy.has_status:
-            config = {k: v for k, v in config.items() if (k == "status") == (subresource == "status") or k in _HEAD}
+            of_status = subresource in self.strategy.status_subresources
+            config = {k: v for k, v in config.items() if (k == "status") == of_status or k in _HEAD}
 
         def merged(live: Tree | None) -> Tree:
             return apply(

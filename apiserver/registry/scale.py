@@ -38,7 +38,9 @@ def scale_of(obj: Tree, paths: ScalePaths = ScalePaths()) -> Tree:  # noqa: B008
         if text := at(obj, paths.selector):
             out["status"]["selector"] = text
     elif paths.selector is not None and (selector := at(obj, ("spec", "selector"))) is not None:
-        out["status"]["selector"] = str(selectors.from_tree(selector))
+        plain = obj.get("kind") == "ReplicationController"  # the one kind whose selector is a map of labels
+        labels = selectors.from_labels(selector) if plain else selectors.from_tree(selector)
+        out["status"]["selector"] = str(labels)
     return out
 
 

@@ -54,6 +54,7 @@ class Strategy:
         "create", "delete", "deletecollection", "get", "list", "patch", "update", "watch",
     )  # fmt: skip
     has_status: bool = False  # serves the status subresource
+    status_subresources: tuple[str, ...] = ("status",)  # those that write status, if there is one
     scale_path: bool = False  # serves the scale subresource
     scale_paths: ScalePaths = ScalePaths()  # where it finds the replicas
     strict_types: bool = True  # a wrong type anywhere is a bad request; custom resources leave it to validate

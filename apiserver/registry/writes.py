@@ -307,7 +307,8 @@ class Writes(Reads):
         new = attempt.change(self.tree_of(stored))
         metadata = new["metadata"]
         objectmeta.keep_system_fields(new, old)
-        if subresource == "status":
+        of_status = subresource in strategy.status_subresources
+        if of_status:
             new = _only_status(new, old)
             metadata = new["metadata"]
         elif not subresource and strategy.has_status:
@@ -316,7 +317,7 @@ class Writes(Reads):
                 new["status"] = orjson.loads(orjson.dumps(old["status"]))
         strategy.default(new)
         self.tracker.changed(new, old, options.field_manager, attempt.operation, subresource)
-        if subresource == "status":
+        if of_status:
             strategy.prepare_status(context, new, old)
         elif not subresource:
             strategy.prepare_update(context, new, old)
@@ -326,10 +327,10 @@ class Writes(Reads):
         if attempt.admit and self.admission.mutates(attributes):
             await self.admission.admit(attributes)
             strategy.default(new)
-        if strategy.generation and subresource != "status" and objectmeta.body_differs(new, old):
+        if strategy.generation and not of_status and objectmeta.body_differs(new, old):
             metadata["generation"] = old["metadata"].get("generation", 0) + 1
         causes = objectmeta.update_causes(new, old)
-        causes += strategy.validate_status(new, old) if subresource == "status" else strategy.validate_update(new, old)
+        causes += strategy.validate_status(new, old) if of_status else strategy.validate_update(new, old)
         self._refuse(new, causes)
         for text in strategy.warnings(new, old):
             context.warn(text)

@@ -76,6 +76,8 @@ def struct_of(group: str, version: str, kind: str) -> type[Struct]:
 def _kinds() -> tuple[Kind, ...]:
     core, apps, every = ("", "v1"), ("apps", "v1"), ("all",)
     rbac = ("rbac.authorization.k8s.io", "v1")
+    network, storage = ("networking.k8s.io", "v1"), ("storage.k8s.io", "v1")
+    flow = ("flowcontrol.apiserver.k8s.io", "v1")
     authz, authn = ("authorization.k8s.io", "v1"), ("authentication.k8s.io", "v1")
     return (
         Kind(*core, "Namespace", "namespaces", False, ("ns",)),
@@ -90,8 +92,37 @@ def _kinds() -> tuple[Kind, ...]:
         Kind(*core, "Event", "events", True, ("ev",)),
         Kind("events.k8s.io", "v1", "Event", "events", True, ("ev",)),
         Kind("coordination.k8s.io", "v1", "Lease", "leases"),
+        Kind(*core, "PersistentVolume", "persistentvolumes", False, ("pv",)),
+        Kind(*core, "PersistentVolumeClaim", "persistentvolumeclaims", True, ("pvc",)),
+        Kind(*core, "PodTemplate", "podtemplates"),
+        Kind(*core, "ReplicationController", "replicationcontrollers", True, ("rc",), every),
+        Kind(*core, "ResourceQuota", "resourcequotas", True, ("quota",)),
+        Kind(*core, "LimitRange", "limitranges", True, ("limits",)),
         Kind(*apps, "ReplicaSet", "replicasets", True, ("rs",), every),
         Kind(*apps, "Deployment", "deployments", True, ("deploy",), every),
+        Kind(*apps, "StatefulSet", "statefulsets", True, ("sts",), every),
+        Kind(*apps, "DaemonSet", "daemonsets", True, ("ds",), every),
+        Kind(*apps, "ControllerRevision", "controllerrevisions"),
+        Kind("batch", "v1", "Job", "jobs", True, (), every),
+        Kind("batch", "v1", "CronJob", "cronjobs", True, ("cj",), every),
+        Kind("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers", True, ("hpa",), every),
+        Kind("autoscaling", "v1", "HorizontalPodAutoscaler", "horizontalpodautoscalers", True, ("hpa",), every),
+        Kind("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets", True, ("pdb",)),
+        Kind(*network, "Ingress", "ingresses", True, ("ing",)),
+        Kind(*network, "IngressClass", "ingressclasses", False),
+        Kind(*network, "NetworkPolicy", "networkpolicies", True, ("netpol",)),
+        Kind(*network, "ServiceCIDR", "servicecidrs", False),
+        Kind(*network, "IPAddress", "ipaddresses", False, ("ip",)),
+        Kind(*storage, "StorageClass", "storageclasses", False, ("sc",)),
+        Kind(*storage, "VolumeAttachment", "volumeattachments", False),
+        Kind(*storage, "CSIDriver", "csidrivers", False),
+        Kind(*storage, "CSINode", "csinodes", False),
+        Kind(*storage, "CSIStorageCapacity", "csistoragecapacities"),
+        Kind(*storage, "VolumeAttributesClass", "volumeattributesclasses", False, ("vac",)),
+        Kind("node.k8s.io", "v1", "RuntimeClass", "runtimeclasses", False),
+        Kind("certificates.k8s.io", "v1", "CertificateSigningRequest", "certificatesigningrequests", False, ("csr",)),
+        Kind(*flow, "FlowSchema", "flowschemas", False),
+        Kind(*flow, "PriorityLevelConfiguration", "prioritylevelconfigurations", False),
         Kind("scheduling.k8s.io", "v1", "PriorityClass", "priorityclasses", False, ("pc",)),
         Kind(*rbac, "Role", "roles"),
         Kind(*rbac, "RoleBinding", "rolebindings"),

@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from tests.apiserver.kinds.support import CATALOG, CONTEXT, created, problems, strategy, tree
 
 META = "metadata: {name: x, namespace: default, creationTimestamp: '2024-01-01T00:00:00Z'}"
 NOW = 1_704_067_200.0 + 3 * 86400 + 4 * 3600
+GLOBAL = META.replace(" namespace: default,", "")
+JOB = "template: {metadata: {labels: {a: b}}, spec: {restartPolicy: Never, containers: [{name: c, image: i}]}}"
+
+
+def signing_request() -> str:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "jane")])
+    made = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
+    return base64.b64encode(made.public_bytes(serialization.Encoding.PEM)).decode()
+
+
+REQUEST = signing_request()
 TEMPLATE = "template: {metadata: {labels: {a: b}}, spec: {containers: [{name: c, image: i}]}}"
 
 MINIMAL = {
@@ -71,6 +89,108 @@ MINIMAL = {
     ("rbac.authorization.k8s.io", "clusterrolebindings"): (
         f"{{{META}, roleRef: {{kind: ClusterRole, name: r}}, subjects: [{{kind: Group, name: g}}]}}",
         ["x", "ClusterRole/r", "3d4h", "", "g", ""],
+    ),
+    ("", "persistentvolumes"): (
+        f"{{{GLOBAL}, spec: {{capacity: {{storage: 1Gi}}, accessModes: [ReadWriteOnce], hostPath: {{path: /a}}}}}}",
+        ["x", "1Gi", "RWO", "Retain", "Pending", "", "", "<unset>", "", "3d4h", "Filesystem"],
+    ),
+    ("", "persistentvolumeclaims"): (
+        f"{{{META}, spec: {{accessModes: [ReadWriteOnce], resources: {{requests: {{storage: 1Gi}}}}}}}}",
+        ["x", "Pending", "", "", "", "", "<unset>", "3d4h", "Filesystem"],
+    ),
+    ("", "podtemplates"): (f"{{{META}, {TEMPLATE}}}", ["x", "c", "i", "a=b"]),
+    ("", "replicationcontrollers"): (f"{{{META}, spec: {{{TEMPLATE}}}}}", ["x", 1, 0, 0, "3d4h", "c", "i", "a=b"]),
+    ("", "resourcequotas"): (f"{{{META}, spec: {{hard: {{pods: '3', limits.cpu: '2'}}}}}}", ["x", "", "", "3d4h"]),
+    ("", "limitranges"): (
+        f"{{{META}, spec: {{limits: [{{type: Container, max: {{cpu: '2'}}, min: {{cpu: 100m}}}}]}}}}",
+        ["x", "2024-01-01T00:00:00Z"],
+    ),
+    ("apps", "statefulsets"): (
+        f"{{{META}, spec: {{selector: {{matchLabels: {{a: b}}}}, {TEMPLATE}, volumeClaimTemplates: [{{metadata: "
+        "{name: v}, spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}}]}}",
+        ["x", "0/1", "3d4h", "c", "i"],
+    ),
+    ("apps", "daemonsets"): (
+        f"{{{META}, spec: {{selector: {{matchLabels: {{a: b}}}}, {TEMPLATE}}}}}",
+        ["x", 0, 0, 0, 0, 0, "<none>", "3d4h", "c", "i", "a=b"],
+    ),
+    ("apps", "controllerrevisions"): (f"{{{META}, data: {{a: b}}, revision: 3}}", ["x", "<none>", 3, "3d4h"]),
+    ("batch", "jobs"): (
+        f"{{{META[:-1]}, uid: u1}}, spec: {{{JOB}, podFailurePolicy: {{rules: [{{action: Ignore, onPodConditions: "
+        "[{type: DisruptionTarget}]}, {action: FailJob, onExitCodes: {operator: In, values: [1, 2]}}]}}}",
+        ["x", "Running", "0/1", "", "3d4h", "c", "i", "batch.kubernetes.io/controller-uid=u1"],
+    ),
+    ("batch", "cronjobs"): (
+        f"{{{META}, spec: {{schedule: '*/5 1-3 * jan,3 mon', timeZone: Europe/Zurich, jobTemplate: {{spec: {{{JOB}}}}}}}}}",
+        ["x", "*/5 1-3 * jan,3 mon", "Europe/Zurich", "False", 0, "<none>", "3d4h", "c", "i", "<none>"],
+    ),
+    ("autoscaling", "horizontalpodautoscalers"): (
+        f"{{{META}, spec: {{maxReplicas: 3, scaleTargetRef: {{kind: Deployment, name: d}}, behavior: {{scaleUp: {{}}}}, "
+        "metrics: [{type: Resource, resource: {name: cpu, target: {type: Utilization, averageUtilization: 50}}}, "
+        "{type: Pods, pods: {metric: {name: m}, target: {type: AverageValue, averageValue: '5'}}}]}}",
+        ["x", "Deployment/d", "cpu: <unknown>/50%, <unknown>/5", "1", "3", 0, "3d4h"],
+    ),
+    ("autoscaling", "horizontalpodautoscalers.v1"): (
+        f"{{{META}, spec: {{maxReplicas: 3, scaleTargetRef: {{kind: Deployment, name: d}}}}}}",
+        ["x", "Deployment/d", "cpu: <unknown>/80%", "1", "3", 0, "3d4h"],
+    ),
+    ("policy", "poddisruptionbudgets"): (
+        f"{{{META}, spec: {{minAvailable: 50%, selector: {{matchLabels: {{a: b}}}}}}}}", ["x", "50%", "N/A", 0, "3d4h"],
+    ),
+    ("networking.k8s.io", "ingresses"): (
+        f"{{{META}, spec: {{ingressClassName: c, tls: [{{hosts: [a.b], secretName: s}}], rules: [{{host: a.b, http: {{paths: "
+        "[{path: /, pathType: Prefix, backend: {service: {name: s, port: {number: 80}}}}]}}]}}",
+        ["x", "c", "a.b", "", "80, 443", "3d4h"],
+    ),
+    ("networking.k8s.io", "ingressclasses"): (
+        f"{{{GLOBAL}, spec: {{controller: a.b/c, parameters: {{kind: K, name: n, apiGroup: g}}}}}}",
+        ["x", "a.b/c", "K.g/n", "3d4h"],
+    ),
+    ("networking.k8s.io", "networkpolicies"): (
+        f"{{{META}, spec: {{podSelector: {{matchLabels: {{a: b}}}}, egress: [{{to: [{{ipBlock: {{cidr: 10.0.0.0/8, except: "
+        "[10.1.0.0/16]}}, {podSelector: {}}], ports: [{port: 80, endPort: 90}]}]}}", ["x", "a=b", "3d4h"],
+    ),
+    ("networking.k8s.io", "servicecidrs"): (f"{{{GLOBAL}, spec: {{cidrs: [10.0.0.0/16]}}}}", ["x", "10.0.0.0/16", "3d4h"]),
+    ("networking.k8s.io", "ipaddresses"): (
+        f"{{{GLOBAL}, spec: {{parentRef: {{resource: services, namespace: n, name: s}}}}}}", ["x", "services/n/s"],
+    ),
+    ("storage.k8s.io", "storageclasses"): (
+        f"{{{GLOBAL}, provisioner: a.b/c, allowedTopologies: [{{matchLabelExpressions: [{{key: k, values: [v]}}]}}]}}",
+        ["x", "a.b/c", "Delete", "Immediate", False, "3d4h"],
+    ),
+    ("storage.k8s.io", "volumeattachments"): (
+        f"{{{GLOBAL}, spec: {{attacher: a.b, nodeName: n, source: {{persistentVolumeName: v}}}}}}",
+        ["x", "a.b", "v", "n", False, "3d4h"],
+    ),
+    ("storage.k8s.io", "csidrivers"): (
+        f"{{{GLOBAL}, spec: {{tokenRequests: [{{audience: a, expirationSeconds: 600}}]}}}}",
+        ["x", True, False, False, "a", False, "Persistent", "3d4h"],
+    ),
+    ("storage.k8s.io", "csinodes"): (
+        f"{{{GLOBAL}, spec: {{drivers: [{{name: d, nodeID: n, topologyKeys: [k], allocatable: {{count: 1}}}}]}}}}",
+        ["x", 1, "3d4h"],
+    ),
+    ("storage.k8s.io", "csistoragecapacities"): (f"{{{META}, storageClassName: c, capacity: 1Gi}}", ["x", "c", "1Gi"]),
+    ("storage.k8s.io", "volumeattributesclasses"): (
+        f"{{{GLOBAL}, driverName: d, parameters: {{a: b}}}}", ["x", "d", "3d4h"],
+    ),
+    ("node.k8s.io", "runtimeclasses"): (
+        f"{{{GLOBAL}, handler: h, overhead: {{podFixed: {{cpu: 10m}}}}, scheduling: {{nodeSelector: {{a: b}}, "
+        "tolerations: [{key: a, operator: Exists}]}}", ["x", "h", "3d4h"],
+    ),
+    ("certificates.k8s.io", "certificatesigningrequests"): (
+        f"{{{GLOBAL}, spec: {{request: {REQUEST}, signerName: a.b/c, usages: [client auth], expirationSeconds: 3600}}}}",
+        ["x", "3d4h", "a.b/c", "system:apiserver", "60m", "Pending"],
+    ),
+    ("flowcontrol.apiserver.k8s.io", "flowschemas"): (
+        f"{{{GLOBAL}, spec: {{priorityLevelConfiguration: {{name: l}}, distinguisherMethod: {{type: ByUser}}, rules: "
+        "[{subjects: [{kind: User, user: {name: u}}], resourceRules: [{verbs: [get], apiGroups: [''], resources: [pods], "
+        "namespaces: ['*']}], nonResourceRules: [{verbs: ['*'], nonResourceURLs: ['*']}]}]}}",
+        ["x", "l", 1000, "ByUser", "3d4h", "?"],
+    ),
+    ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations"): (
+        f"{{{GLOBAL}, spec: {{type: Limited, limited: {{limitResponse: {{type: Queue, queuing: {{}}}}}}}}}}",
+        ["x", "Limited", 30, 64, 8, 50, "3d4h"],
     ),
 }  # fmt: skip
 

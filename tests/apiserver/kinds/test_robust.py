@@ -53,13 +53,19 @@ RICH["apps", "deployments"]["spec"]["template"]["spec"] = SPEC
 RICH["", "services"]["spec"] |= {"type": "NodePort", "sessionAffinity": "ClientIP", "externalIPs": ["1.1.1.1"]}
 
 
+# Fields whose values the schema has made quantities.
+QUANTITIES = ("emptyDir", "capacity", "hard", "used", "podFixed", "max", "min", "default", "defaultRequest",
+              "averageValue", "requests")  # fmt: skip
+
+
 def spots(value: Any) -> list[tuple[Any, Any]]:
     """Every (container, key) inside, but for what the generic code guarantees: the name, and well-formed quantities."""
     out: list[tuple[Any, Any]] = []
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, inner in items:
-        if key != "metadata":
-            out += [(value, key), *([] if key in ("limits", "requests", "emptyDir") else spots(inner))]
+        amounts = key in QUANTITIES or (key == "limits" and isinstance(inner, dict))
+        if key != "metadata" and not (amounts and isinstance(inner, str)):
+            out += [(value, key), *([] if amounts else spots(inner))]
     return out
 
 
