@@ -80,7 +80,7 @@ def test_discovery() -> None:
         found = {r["name"]: r for r in listed["resources"]}
         assert found["pods"]["shortNames"] == ["po"] and found["pods"]["categories"] == ["all"]
         assert {"pods/log", "pods/exec", "pods/binding", "pods/status", "serviceaccounts/token"} <= set(found)
-        assert "replicationcontrollers" not in found
+        assert "componentstatuses" not in found
         groups = {g["name"] for g in (await call("GET", "/apis")).tree["groups"]}
         assert {"apps", "rbac.authorization.k8s.io", "authorization.k8s.io"} <= groups and "batch" not in groups
         assert (await call("GET", "/apis/apps")).tree["preferredVersion"]["version"] == "v1"
