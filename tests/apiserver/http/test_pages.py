@@ -82,11 +82,11 @@ def test_discovery() -> None:
         assert {"pods/log", "pods/exec", "pods/binding", "pods/status", "serviceaccounts/token"} <= set(found)
         assert "componentstatuses" not in found
         groups = {g["name"] for g in (await call("GET", "/apis")).tree["groups"]}
-        assert {"apps", "rbac.authorization.k8s.io", "authorization.k8s.io"} <= groups and "batch" not in groups
+        assert {"apps", "rbac.authorization.k8s.io", "authorization.k8s.io"} <= groups and "extensions" not in groups
         assert (await call("GET", "/apis/apps")).tree["preferredVersion"]["version"] == "v1"
         scale = {r["name"]: r for r in (await call("GET", "/apis/apps/v1")).tree["resources"]}["deployments/scale"]
         assert (scale["group"], scale["kind"]) == ("autoscaling", "Scale")
-        for path in ("/apis/batch", "/apis/batch/v1/jobs", "/api/v2", "/nothing"):
+        for path in ("/apis/extensions", "/apis/extensions/v1/jobs", "/api/v2", "/nothing"):
             assert (await call("GET", path)).code == 404
 
     serving(test)

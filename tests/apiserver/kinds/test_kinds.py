@@ -90,6 +90,12 @@ MINIMAL = {
         f"{{{META}, roleRef: {{kind: ClusterRole, name: r}}, subjects: [{{kind: Group, name: g}}]}}",
         ["x", "ClusterRole/r", "3d4h", "", "g", ""],
     ),
+    ("apiextensions.k8s.io", "customresourcedefinitions"): (
+        f"{{{GLOBAL.replace('name: x', 'name: xs.a.b')}, spec: {{group: a.b, scope: Namespaced, "
+        "names: {plural: xs, kind: X}, "
+        "versions: [{name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object}}}]}}",
+        ["xs.a.b", "2024-01-01T00:00:00Z"],
+    ),
     ("", "persistentvolumes"): (
         f"{{{GLOBAL}, spec: {{capacity: {{storage: 1Gi}}, accessModes: [ReadWriteOnce], hostPath: {{path: /a}}}}}}",
         ["x", "1Gi", "RWO", "Retain", "Pending", "", "", "<unset>", "", "3d4h", "Filesystem"],
