@@ -19,6 +19,7 @@ COMMANDS = {
     "cli.apply": ("apply", "create"),
     "cli.get": ("get",),
     "cli.describe": ("describe",),
+    "cli.why": ("why", "what-if"),
     "cli.delete": ("delete",),
     "cli.logs": ("logs",),
     "cli.scale": ("scale",),

@@ -120,7 +120,11 @@ def scheduler(paths: LabPaths, record: LabRecord) -> Spec:
     return Spec(
         name="scheduler",
         module="scheduler.main",
-        argv=["--kubeconfig", str(paths.component_kubeconfig("scheduler")), *settings_of(record, "scheduler")],
+        argv=[
+            "--kubeconfig", str(paths.component_kubeconfig("scheduler")),
+            "--address", str(paths.run / "scheduler.sock"),
+            *settings_of(record, "scheduler"),
+        ],
         log=str(paths.logs / "scheduler.log"),
         cgroup=control_group(paths.id),
     )

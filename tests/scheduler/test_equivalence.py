@@ -21,7 +21,7 @@ from tests.scheduler.reference import Cluster
 
 NAMES = [f"n{i}" for i in range(6)]
 RELAXED = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 
 

@@ -1,0 +1,99 @@
+"""KubeSchedulerConfiguration, plugins of the user, and plugins written node by node."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from scheduler.config import SchedulerConfig
+from scheduler.cycle import schedule
+from scheduler.plugin import NodePlugin, NodeView
+from scheduler.plugins.node_resources import NodeResourcesFit
+from scheduler.pods import PodInfo
+from scheduler.profiles import load_plugin
+from tests.scheduler.test_cycle import node, pod, table
+
+CONFIG = """
+apiVersion: kubescheduler.config.k8s.io/v1
+kind: KubeSchedulerConfiguration
+podMaxBackoffSeconds: 5
+percentageOfNodesToScore: 100
+profiles:
+- schedulerName: default-scheduler
+- schedulerName: packer
+  plugins:
+    score:
+      disabled: [{name: NodeResourcesBalancedAllocation}, {name: ImageLocality}]
+      enabled: [{name: NodeResourcesFit, weight: 10}]
+    multiPoint:
+      disabled: [{name: InterPodAffinity}]
+  pluginConfig:
+  - name: NodeResourcesFit
+    args: {scoringStrategy: {type: MostAllocated, resources: [{name: cpu, weight: 1}]}}
+- schedulerName: bare
+  plugins: {multiPoint: {disabled: [{name: "*"}]}, filter: {enabled: [{name: NodeResourcesFit}]}}
+"""
+
+
+class Initials(NodePlugin):
+    """Likes nodes by the letter that their names begin with."""
+
+    name = "Initials"
+
+    def __init__(self, likes: str = "z") -> None:
+        self.likes = likes
+
+    def filter_node(self, pod: PodInfo, view: NodeView) -> str:
+        return "node(s) were named badly" if view.node.metadata.name == "bad" else ""
+
+    def score_node(self, pod: PodInfo, view: NodeView) -> float:
+        return 100.0 * (view.node.metadata.name or "").startswith(self.likes) - len(view.pods)
+
+
+def test_profiles_take_plugins_weights_and_arguments():
+    config = SchedulerConfig.load(CONFIG)
+    default, packer, bare = config.profiles
+    assert config.pod_max_backoff_seconds == 5
+    weights = {s.plugin.name: s.weight for s in packer.scorers}
+    assert weights == {"TaintToleration": 3, "NodeAffinity": 2, "PodTopologySpread": 2, "NodeResourcesFit": 10}
+    assert "InterPodAffinity" not in [p.name for p in packer.filters]
+    assert [p.name for p in bare.filters] == ["NodeResourcesFit"] and not bare.scorers
+    t = table(node("a"), node("b"))
+    t.add_pod(pod("500m"), "b")
+    assert schedule(pod("100m"), t, packer, random.Random(0)).node == "b"
+    assert schedule(pod("100m"), t, default, random.Random(0)).node == "a"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("profiles: [{plugins: {score: {enabled: [{name: Nope}]}}}]", 'profiles[0]: plugins: unknown plugin "Nope"'),
+        ("profiles: [{plugins: {sort: {}}}]", "unknown extension point"),
+        ("profiles: [{schedulerName: a}, {schedulerName: a}]", "unique"),
+        ("profiles: [{pluginConfig: [{name: NodeResourcesFit, args: {scoringStrategy: {type: X}}}]}]", "strategy"),
+        ("{kind: Deployment, apiVersion: apps/v1}", "no kind"),
+    ],
+)
+def test_wrong_configurations_are_refused(text, said):
+    with pytest.raises(ValueError) as caught:
+        SchedulerConfig.load(text)
+    assert said in str(caught.value)
+
+
+def test_a_plugin_written_node_by_node_is_lifted():
+    config = SchedulerConfig.load("profiles: [{pluginConfig: [{name: Initials, args: {likes: 'y'}}]}]", [Initials])
+    t = table(node("x"), node("y1"), node("y2"), node("bad"))
+    t.add_pod(pod(), "y1")
+    decision = schedule(pod(), t, config.profiles[0], random.Random(0))
+    assert decision.node == "y2" and decision.reasons == {"node(s) were named badly": 1}
+    assert load_plugin("tests.scheduler.test_profiles:Initials").name == "Initials"
+    with pytest.raises(ValueError):
+        load_plugin("tests.scheduler.test_profiles:CONFIG")
+
+
+def test_requested_to_capacity_ratio_follows_its_shape():
+    t = table(node("a", cpu="1"), node("b", cpu="2"), node("c", cpu="10"))
+    fit = NodeResourcesFit("RequestedToCapacityRatio", {"cpu": 1}, [(0, 0), (50, 10), (100, 5)])
+    scores = fit.score(None, pod("1"), t)
+    assert scores[:3].tolist() == [50, 100, 20]
