@@ -105,7 +105,9 @@ class Lab:
         return json.loads(self.navarch("status", "-o", "json"))
 
     def pid(self, process: str) -> int:
-        return next(p["pid"] for p in self.status()["processes"] if p["name"] == process)
+        """As `navarch status` says, many times a second."""
+        known = json.loads((self.directory / "run" / "processes.json").read_text())
+        return int(next(p["process"]["pid"] for p in known if p["spec"]["name"] == process))
 
     def node(self, name: str) -> dict[str, Any]:
         return next(n for n in self.status()["nodes"] if n["name"] == name)
@@ -164,7 +166,7 @@ class Load:
         words = [sys.executable, str(ROOT / "tests/e2e/load.py"), "--rate", str(rate), *urls]
         if node:
             words = ["nsenter", "-t", str(lab.node(node)["pid"]), "-n", *words]
-        self.words = words
+        self.urls, self.words = urls, words
         self.report: dict[str, Any] = {}
 
     def __enter__(self) -> Load:
@@ -181,6 +183,21 @@ class Load:
     @property
     def failed(self) -> int:
         return int(self.report["failed"])
+
+
+def addresses(lab: Lab) -> tuple[str, list[str]]:
+    """URLs of the front end: at its cluster IP, and at every node's port."""
+    service = lab.get("service", "frontend")["spec"]
+    port = service["ports"][0]["nodePort"]
+    return f"http://{service['clusterIP']}/version", [
+        f"http://{node['address']}:{port}/version" for node in lab.status()["nodes"]
+    ]
+
+
+def loads(lab: Lab) -> tuple[Load, Load]:
+    """50 requests a second at the cluster IP from inside a node, and as many at every node's port from outside."""
+    inside, outside = addresses(lab)
+    return Load(lab, inside, node="node-1"), Load(lab, *outside)
 
 
 def traces(lab: Lab, index: int) -> list[str]:

@@ -82,17 +82,21 @@ def members(lab: Lab, *below: str) -> list[int]:
     return list(found)
 
 
+def supervisor(lab: Lab) -> int:
+    return int(next(p["pid"] for p in lab.status()["processes"] if p["name"] == "supervisor"))
+
+
 def conmons(lab: Lab) -> list[int]:
     return [p for p in members(lab) if Path(f"/proc/{p}/comm").read_text().strip() == "conmon"]
 
 
 VICTIMS: dict[str, Callable[[Lab], list[int]]] = {
-    "supervisor": lambda lab: [lab.pid("supervisor")],
+    "supervisor": lambda lab: [supervisor(lab)],
     "init": lambda lab: [lab.node("node-1")["pid"]],
     "conmon": conmons,
     "etcd": lambda lab: [lab.pid("etcd")],
     "agent": lambda lab: [lab.pid("agent/node-1")],
-    "nodes": lambda lab: [lab.pid("supervisor"), *(n["pid"] for n in lab.status()["nodes"])],
+    "nodes": lambda lab: [supervisor(lab), *(n["pid"] for n in lab.status()["nodes"])],
     "everything": members,
 }
 

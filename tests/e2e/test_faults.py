@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.harness import Lab, answers, fetch, wait_for
+from tests.e2e.harness import Lab, answers, fetch, loads, wait_for
 from tests.e2e.writer import Writer
 
 
@@ -135,9 +135,8 @@ COMPONENTS = ("apiserver", "etcd", "controllers", "scheduler", "agent/node-1", "
 def test_components_come_back_and_nothing_is_lost(whole: Lab, number: signal.Signals) -> None:
     lab = whole
     before = containers(lab)
-    frontend = lab.get("service", "frontend")["spec"]["ports"][0]["nodePort"]
-    url = f"http://{lab.node('node-1')['address']}:{frontend}/entries"
-    with Writer(lab) as writer:
+    inside, outside = loads(lab)
+    with inside, outside, Writer(lab) as writer:
         for component in COMPONENTS:
             old = lab.pid(component)
             os.kill(old, number)
@@ -150,9 +149,11 @@ def test_components_come_back_and_nothing_is_lost(whole: Lab, number: signal.Sig
         f"{len(writer.acknowledged)} acknowledged, {writer.doubtful} without an answer, longest gap {writer.longest:.2f} s"
     )
     writer.check()
+    assert (inside.failed, outside.failed) == (0, 0), (inside.report, outside.report)
     # Every part works: the scheduler places, the controllers make, the agent runs, the proxy leads there.
     lab.kubectl("scale", "deployment/frontend", "--replicas=4")
     lab.kubectl("rollout", "status", "deployment/frontend", "--timeout=60s")
+    url = outside.urls[0].replace("/version", "/entries")
     wait_for(lambda: answers(url, lab), "the front end answers", 20)
     after = containers(lab)
     assert {name: after.get(name) for name in before} == before, "no container was restarted"

@@ -6,24 +6,9 @@ import json
 import time
 
 from tests.e2e.conftest import FRONTEND, guestbook_up
-from tests.e2e.harness import Lab, Load, wait_for
+from tests.e2e.harness import Lab, loads, wait_for
 
 V1, V2 = f"{FRONTEND}:v1", f"{FRONTEND}:v2"
-
-
-def addresses(lab: Lab) -> tuple[str, list[str]]:
-    """URLs of the front end: at its cluster IP, and at every node's port."""
-    service = lab.get("service", "frontend")["spec"]
-    port = service["ports"][0]["nodePort"]
-    return f"http://{service['clusterIP']}/version", [
-        f"http://{node['address']}:{port}/version" for node in lab.status()["nodes"]
-    ]
-
-
-def loads(lab: Lab) -> tuple[Load, Load]:
-    """50 requests a second at the cluster IP from inside a node, and as many at every node's port from outside."""
-    inside, outside = addresses(lab)
-    return Load(lab, inside, node="node-1"), Load(lab, *outside)
 
 
 def images(lab: Lab) -> list[str]:
