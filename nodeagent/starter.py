@@ -16,7 +16,7 @@ from nodeagent.environment import Reference
 from nodeagent.fields import ConfigError
 from nodeagent.observed import AnyContainer
 from nodeagent.pulling import ImageError
-from nodeagent.runtime.runtime import ContainerConfig, Image, Mount, RuntimeError_, Sandbox
+from nodeagent.runtime.runtime import RUNNING, ContainerConfig, Image, Mount, RuntimeError_, Sandbox
 from nodeagent.services import Services
 from nodeagent.volumes import local
 from nodeagent.volumes.manager import PodVolumes
@@ -113,10 +113,21 @@ class Starter:
         limits = translate.container_resources(pod, container, s.memory_capacity, self._qos)
         limits = replace(limits, oom_score_adj=max(limits.oom_score_adj, s.oom_floor))
         config = translate.container_config(
-            pod, container, attempt=attempt, image=image, env=env, mounts=mounts, limits=limits
-        )
+            pod, container, attempt=attempt, image=image, env=env, mounts=mounts, limits=limits,
+            target=await self._target(container, sandbox),
+        )  # fmt: skip
         (translate.log_directory(s.config.logs_dir, pod) / container.name).mkdir(parents=True, exist_ok=True)
         return config
+
+    async def _target(self, container: AnyContainer, sandbox: Sandbox) -> str:
+        """The running container that an ephemeral one wants to look into, "" if none. Raises ConfigError."""
+        name = container.target_container_name if isinstance(container, core_v1.EphemeralContainer) else None
+        if not name:
+            return ""
+        found = [c for c in await self._s.runtime.list_containers(sandbox.id) if c.name == name and c.state == RUNNING]
+        if not found:
+            raise ConfigError(f'unable to find target container "{name}"')
+        return max(found, key=lambda c: c.attempt).id
 
     def _own_mounts(
         self, pod: core_v1.Pod, container: AnyContainer, attempt: int, ip: str, taken: set[str]

@@ -132,6 +132,7 @@ def container_config(
     env: Sequence[tuple[str, str]],
     mounts: Sequence[Mount],
     limits: Resources,
+    target: str = "",
 ) -> ContainerConfig:
     """What ``create_container`` is told. Raises ConfigError."""
     _check_user(pod, container, image)
@@ -150,6 +151,7 @@ def container_config(
         stdin_once=bool(container.stdin_once),
         tty=bool(container.tty),
         log_path=f"{container.name}/{attempt}.log",
+        target=target,
         security=container.security_context,
         pod_security=pod.spec.security_context,
         labels=_labels(pod) | {CONTAINER_NAME: container.name, CONTAINER_HASH: container_hash(container)},

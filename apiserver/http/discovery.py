@@ -44,6 +44,8 @@ def entries(
         if strategy.has_status:
             for word in strategy.status_subresources:
                 subs[word] = Sub(word, kind, ("get", "patch", "update"))
+        for part in strategy.parts:
+            subs[part] = Sub(part, kind, ("get", "patch", "update"))
         if strategy.scale_path:
             subs["scale"] = Sub("scale", SCALE, ("get", "patch", "update"))
         for key, endpoint in endpoints.items():

@@ -178,10 +178,11 @@ class ResourceHandler:
         return Patch(kind, data, tree, tuple(duplicates)), options
 
     async def _subresource(self, request: Request, context: Context, resource: Resource) -> None:
-        """status and scale, which every kind can have."""
+        """status and scale, which every kind can have, and what else is a part of the object."""
         info, strategy = context.info, resource.strategy
         namespace = info.namespace if resource.kind.namespaced else ""
-        if strategy.has_status and info.subresource in strategy.status_subresources:
+        of_status = strategy.has_status and info.subresource in strategy.status_subresources
+        if of_status or info.subresource in strategy.parts:
             match info.verb:
                 case "get":
                     wanted = accept(request.header(b"accept"))

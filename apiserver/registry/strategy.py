@@ -55,6 +55,7 @@ class Strategy:
     )  # fmt: skip
     has_status: bool = False  # serves the status subresource
     status_subresources: tuple[str, ...] = ("status",)  # those that write status, if there is one
+    parts: tuple[str, ...] = ()  # further subresources that get, update and patch a part of the object
     scale_path: bool = False  # serves the scale subresource
     scale_paths: ScalePaths = ScalePaths()  # where it finds the replicas
     strict_types: bool = True  # a wrong type anywhere is a bad request; custom resources leave it to validate
@@ -109,6 +110,14 @@ class Strategy:
 
     def prepare_status(self, context: Context, obj: Tree, old: Tree) -> None:
         """Before validation of a change by the status subresource: spec and labels are old's already."""
+
+    def only_part(self, subresource: str, obj: Tree, old: Tree) -> Tree:
+        """A write through one of :attr:`parts`: ``old`` with nothing but that part of ``obj``. Changes neither."""
+        raise NotImplementedError
+
+    def validate_part(self, subresource: str, obj: Tree, old: Tree) -> list[Cause]:
+        """All that is wrong with such a change."""
+        raise NotImplementedError
 
     def validate(self, obj: Tree) -> list[Cause]:
         """All that is wrong with a new object beyond the schema; metadata is checked by the generic code."""

@@ -245,8 +245,9 @@ class Writes(Reads):
     ) -> Result:  # fmt: skip
         """Writes what ``change`` makes of the stored object, as often as others come in between.
 
-        ``subresource`` "" keeps status, "status" keeps all else; others (binding, scale, finalize) keep nothing: their
-        ``change`` is trusted. ``admit`` False leaves out admission. Raises NotFound and what ``change`` raises.
+        ``subresource`` "" keeps status, "status" keeps all else, one of the strategy's parts all but that; others
+        (binding, scale, finalize) keep nothing: their ``change`` is trusted. ``admit`` False leaves out admission.
+        Raises NotFound and what ``change`` raises.
         """
         attempt = _Attempt(context, namespace, name, change, options, subresource, operation, admit)
         result: Result = await self.with_stored(namespace, name, lambda stored: self._change(attempt, stored))
@@ -311,6 +312,12 @@ class Writes(Reads):
         if of_status:
             new = _only_status(new, old)
             metadata = new["metadata"]
+        elif subresource in strategy.parts:
+            managed = metadata.get("managedFields")
+            new = orjson.loads(orjson.dumps(strategy.only_part(subresource, new, old)))
+            metadata = new["metadata"]
+            if managed is not None:
+                metadata["managedFields"] = managed
         elif not subresource and strategy.has_status:
             new.pop("status", None)
             if "status" in old:
@@ -330,7 +337,12 @@ class Writes(Reads):
         if strategy.generation and not of_status and objectmeta.body_differs(new, old):
             metadata["generation"] = old["metadata"].get("generation", 0) + 1
         causes = objectmeta.update_causes(new, old)
-        causes += strategy.validate_status(new, old) if of_status else strategy.validate_update(new, old)
+        if of_status:
+            causes += strategy.validate_status(new, old)
+        elif subresource in strategy.parts:
+            causes += strategy.validate_part(subresource, new, old)
+        else:
+            causes += strategy.validate_update(new, old)
         self._refuse(new, causes)
         for text in strategy.warnings(new, old):
             context.warn(text)

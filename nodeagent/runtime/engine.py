@@ -165,11 +165,12 @@ class Engine:
 
     # -- containers
 
-    def _surroundings(self, sandbox: SandboxRecord, cgroup: str, directory: Path) -> spec.Surroundings:
+    def _surroundings(self, sandbox: SandboxRecord, cgroup: str, directory: Path, target: int = 0) -> spec.Surroundings:
         config = sandbox.config
         namespaces = {"mount": "", "cgroup": ""}
         if not config.host_pid:
-            namespaces["pid"] = f"/proc/{sandbox.pause_pid}/ns/pid" if sandbox.pause_pid else ""
+            joined = sandbox.pause_pid or target
+            namespaces["pid"] = f"/proc/{joined}/ns/pid" if joined else ""
         for kind in sandboxes.own_namespaces(config):
             namespaces[kind] = str(directory / kind)
         return spec.Surroundings(
@@ -183,8 +184,10 @@ class Engine:
             seccomp_directory=self.seccomp_directory,
         )
 
-    def create_container(self, container_id: str, sandbox: SandboxRecord, config: ContainerConfig) -> ContainerRecord:
-        """Record, root file system and config.json; no process yet."""
+    def create_container(
+        self, container_id: str, sandbox: SandboxRecord, config: ContainerConfig, target: int = 0
+    ) -> ContainerRecord:
+        """Record, root file system and config.json; no process yet. ``target``: a process whose PID namespace to join."""
         image = self.images.record(config.image) if config.image.startswith("sha256:") else None
         if image is None:
             raise RuntimeError_("CreateContainerError", f'image "{config.image}" not found')
@@ -201,7 +204,7 @@ class Engine:
             log_path=log,
             cgroup=cgroup,
             stop_signal=signal_number(settings.stop_signal or "SIGTERM"),
-            own_pid_namespace=not (sandbox.config.host_pid or sandbox.pause_pid),
+            own_pid_namespace=not (sandbox.config.host_pid or sandbox.pause_pid or target),
         )
         bundle = self.directories.bundle(container_id)
         bundle.mkdir()
@@ -211,7 +214,7 @@ class Engine:
             root = bundle / "rootfs"
             root.mkdir()
             rootfs.mount(root, [self.images.layer(layer) for layer in image.layers], self.directories.uppers / container_id)
-            around = self._surroundings(sandbox, cgroup, self.directories.sandbox(sandbox.id))
+            around = self._surroundings(sandbox, cgroup, self.directories.sandbox(sandbox.id), target)
             document = spec.build(config, sandbox.config, settings, root, around, os.uname().nodename)
             linux.write_atomic(bundle / "config.json", msgspec.json.encode(document))  # last: now it is whole
             return record

@@ -241,8 +241,9 @@ class OciRuntime:
         sandbox = self._sandboxes.get(sandbox_id)
         if sandbox is None or not sandbox.ready:
             raise RuntimeError_("CreateContainerError", f"sandbox {sandbox_id} is not ready")
+        target = self._running(config.target).pid if config.target else 0
         async with self._lock(container_id):
-            record = await self._call(self._engine.create_container, container_id, sandbox, config)
+            record = await self._call(self._engine.create_container, container_id, sandbox, config, target)
             self._containers[container_id] = record
             self._inside.setdefault(sandbox_id, {})[container_id] = None
             self._ended[container_id] = asyncio.Event()

@@ -86,6 +86,7 @@ class ContainerConfig:
     stdin_once: bool = False
     tty: bool = False
     log_path: str = ""  # below the sandbox's log_directory
+    target: str = ""  # id of a running container whose process namespace this one joins
     security: core_v1.SecurityContext | None = None
     pod_security: core_v1.PodSecurityContext | None = None
     labels: dict[str, str] = field(default_factory=dict)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from apiserver.registry.checks import named, non_negative, one_of, range_cause
@@ -72,6 +72,28 @@ def validate_init_containers(containers: list[Tree], path: str, scope: Scope) ->
                 if container.get(field) is not None:
                     text = "may not be set for init containers without restartPolicy=Always"
                     out.append(forbidden(f"{at}.{field}", text))
+    return out
+
+
+_EPHEMERAL_FORBIDDEN = ("ports", "resources", "resizePolicy", "restartPolicy", "lifecycle", *PROBES)
+
+
+def validate_ephemeral_containers(containers: list[Tree], path: str, scope: Scope, others: Sequence[str]) -> list[Cause]:
+    """``others`` are the names of the pod's containers proper, which one may target."""
+    out: list[Cause] = []
+    scope.names.update(others)
+    for i, container in enumerate(containers):
+        at = f"{path}[{i}]"
+        out += _common({k: v for k, v in container.items() if k not in _EPHEMERAL_FORBIDDEN}, at, scope)
+        target = container.get("targetContainerName")
+        if target and target not in others:
+            out.append(not_found(f"{at}.targetContainerName", target))
+        text = "cannot be set for an Ephemeral Container"
+        out += [forbidden(f"{at}.{field}", text) for field in _EPHEMERAL_FORBIDDEN if container.get(field)]
+        for j, mount in enumerate(container.get("volumeMounts") or ()):
+            for field in ("subPath", "subPathExpr"):
+                if mount.get(field):
+                    out.append(forbidden(f"{at}.volumeMounts[{j}].{field}", text))
     return out
 
 

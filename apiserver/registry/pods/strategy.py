@@ -9,6 +9,7 @@ import msgspec
 from apiserver.registry.common import bool_text, kind, spec_of, status_of
 from apiserver.registry.pods.columns import COLUMNS, TERMINAL, pod_cells
 from apiserver.registry.pods.defaults import default_pod
+from apiserver.registry.pods.ephemeral import only_ephemeral, validate_ephemeral_update
 from apiserver.registry.pods.update import validate_pod_status, validate_pod_update
 from apiserver.registry.pods.validation import validate_pod
 from apiserver.registry.strategy import Strategy, Tree
@@ -34,6 +35,7 @@ class PodStrategy(Strategy):
     )  # fmt: skip
     indexed_field = "spec.nodeName"
     columns = COLUMNS
+    parts = ("ephemeralcontainers",)
 
     def default(self, obj: Tree) -> None:
         default_pod(obj.setdefault("spec", {}))
@@ -52,6 +54,12 @@ class PodStrategy(Strategy):
 
     def validate_status(self, obj: Tree, old: Tree) -> list[Cause]:
         return validate_pod_status(obj, old)
+
+    def only_part(self, subresource: str, obj: Tree, old: Tree) -> Tree:
+        return only_ephemeral(obj, old)
+
+    def validate_part(self, subresource: str, obj: Tree, old: Tree) -> list[Cause]:
+        return validate_ephemeral_update(obj, old)
 
     def fields(self, obj: Tree) -> dict[str, str]:
         spec, status = spec_of(obj), status_of(obj)
