@@ -59,7 +59,7 @@ async def messages_to_bytes(world: World, request: Request, other: Upgraded, sub
                 other.writer.write(message.get("bytes") or b"")
                 await other.writer.drain()
 
-    await _accepted(world, request, subprotocol, down(), up())
+    await accepted(world, request, subprotocol, down(), up())
 
 
 async def messages_to_messages(world: World, request: Request, other: WebSocket, subprotocol: str) -> None:
@@ -76,12 +76,13 @@ async def messages_to_messages(world: World, request: Request, other: WebSocket,
                 data = message.get("bytes")
                 await other.send(data if data is not None else (message.get("text") or "").encode())
 
-    await _accepted(world, request, subprotocol, down(), up())
+    await accepted(world, request, subprotocol, down(), up())
 
 
-async def _accepted(
+async def accepted(
     world: World, request: Request, subprotocol: str, down: Coroutine[Any, Any, None], up: Coroutine[Any, Any, None]
 ) -> None:
+    """Accepts the client's WebSocket, then runs both directions until one is done."""
     request.started, request.status = True, 101
     try:
         await request.send({"type": "websocket.accept", "subprotocol": subprotocol or None})

@@ -30,7 +30,8 @@ def parse_request(method: str, path: str, query: Mapping[str, str]) -> RequestIn
             rest = rest[2:]
     resource = rest[0]
     name = rest[1] if len(rest) > 1 else ""
-    subresource = "/".join(rest[2:])
+    # Behind "proxy" comes a path of the backend's.
+    subresource = "proxy" if rest[2:3] == ["proxy"] else "/".join(rest[2:])
     if not name and verb == "get":
         verb = "watch" if is_true(query.get("watch")) else "list"
     elif not name and verb == "delete":

@@ -23,12 +23,15 @@ from navarch.api.kinds import BY_GVK, Kind
 from navarch.client.transport import HTTPSTransport, TransportError, error_of
 
 if TYPE_CHECKING:
+    from apiserver.http.proxying import Proxy
     from apiserver.server import APIServer
 
 POD = BY_GVK["", "v1", "Pod"]
 EXEC_OPTIONS = Kind("", "v1", "PodExecOptions", "pods")
 ATTACH_OPTIONS = Kind("", "v1", "PodAttachOptions", "pods")
 PORT_FORWARD_OPTIONS = Kind("", "v1", "PodPortForwardOptions", "pods")
+
+PROXY_VERBS = ("create", "delete", "get", "patch", "update")
 
 Stream = Callable[[Request, Context], Awaitable[None]]
 
@@ -47,22 +50,40 @@ class Streams:
         ("", "pods", "exec"): (EXEC_OPTIONS, ("create", "get")),
         ("", "pods", "attach"): (ATTACH_OPTIONS, ("create", "get")),
         ("", "pods", "portforward"): (PORT_FORWARD_OPTIONS, ("create", "get")),
+        ("", "pods", "proxy"): (Kind("", "v1", "PodProxyOptions", "pods"), PROXY_VERBS),
+        ("", "services", "proxy"): (Kind("", "v1", "ServiceProxyOptions", "services"), PROXY_VERBS),
+        ("", "nodes", "proxy"): (Kind("", "v1", "NodeProxyOptions", "nodes"), PROXY_VERBS),
     }
 
     def __init__(self, server: APIServer) -> None:
         self.server = server
         self.agents = Agents(server)
+        self._proxy: Proxy | None = None
 
     def get(self, info: RequestInfo) -> Stream | None:
         """The handler of a request, None if it is none of ours."""
-        if (info.group, info.resource) != ("", "pods") or info.version != "v1":
+        if info.group or info.version != "v1":
+            return None
+        if info.subresource == "proxy" and ("", info.resource, "proxy") in self.served and info.name:
+            return self.proxy
+        if info.resource != "pods":
             return None
         return {
             "log": self.log, "exec": self.exec, "attach": self.exec, "portforward": self.port_forward,
         }.get(info.subresource)  # fmt: skip
 
     async def close(self) -> None:
+        if self._proxy is not None:
+            await self._proxy.close()
         await self.agents.close()
+
+    async def proxy(self, request: Request, context: Context) -> None:
+        """pods/NAME/proxy, services/NAME/proxy and nodes/NAME/proxy."""
+        if self._proxy is None:
+            from apiserver.http.proxying import Proxy  # with aiohttp, which few servers ever need
+
+            self._proxy = Proxy(self.server, self.agents)
+        await self._proxy.serve(request, context)
 
     # Logs
 

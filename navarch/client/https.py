@@ -213,11 +213,15 @@ class HTTPSTransport:
         """A request that makes its connection one of another ``protocol`` (SPDY/3.1); see :func:`upgraded`."""
         from navarch.client.upgrade import upgraded
 
-        self._connections()  # makes the TLS context
-        host, port = self._url.hostname or "", self._url.port or (443 if self._context else 80)
+        host, port, context = self.endpoint()
         sent = {**(headers or {}), "Connection": "Upgrade", "Upgrade": protocol}
         request = self._encode(method, path, query, None if method == "GET" else b"", JSON, "*/*", sent)
-        return upgraded(host, port, self._context, self.config.tls_server_name, request)
+        return upgraded(host, port, context, self.config.tls_server_name, request)
+
+    def endpoint(self) -> tuple[str, int, ssl.SSLContext | None]:
+        """Where the server is, and how it is spoken to: None without TLS."""
+        self._connections()  # makes the TLS context
+        return self._url.hostname or "", self._url.port or (443 if self._context else 80), self._context
 
     async def close(self) -> None:
         if self._pool is not None:

@@ -1,0 +1,134 @@
+"""Where pods/NAME/proxy, services/NAME/proxy and nodes/NAME/proxy lead. NAME may be ``[SCHEME:]NAME[:PORT]``."""
+
+from __future__ import annotations
+
+import ipaddress
+import ssl
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from apiserver.http.agents import Agents
+from apiserver.request import RequestInfo
+from navarch.api.errors import BadRequest, NotFound, ServiceUnavailable
+from navarch.api.selectors import parse_label_selector
+
+if TYPE_CHECKING:
+    from apiserver.server import APIServer
+
+Tree = dict[str, Any]
+
+
+class Target(NamedTuple):
+    """``tls`` is None for plain HTTP."""
+
+    host: str
+    port: int
+    tls: ssl.SSLContext | None
+
+    @property
+    def authority(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def scheme(self) -> str:
+        return "https" if self.tls else "http"
+
+
+def split_name(name: str, what: str) -> tuple[str, str, str]:
+    """Scheme, name and port, "" where absent. Raises BadRequest."""
+    parts = name.split(":")
+    if len(parts) == 1:
+        scheme, bare, port = "", parts[0], ""
+    elif len(parts) == 2:
+        scheme, (bare, port) = "", parts
+    elif len(parts) == 3:
+        scheme, bare, port = parts
+    else:
+        raise BadRequest(f'invalid {what} request "{name}"')
+    if scheme not in ("", "http", "https") or not bare:
+        raise BadRequest(f'invalid {what} request "{name}"')
+    return scheme, bare, port
+
+
+def check_address(address: str) -> str:
+    """Refuses addresses that lead back to the API server's own machine. Raises BadRequest."""
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
+        raise BadRequest("address not allowed") from None
+    if ip.is_loopback or ip.is_link_local or ip.is_unspecified or ip.is_multicast:
+        raise BadRequest("address not allowed")
+    return address
+
+
+def _number(port: str, name: str, what: str) -> int:
+    if not port.isdigit() or not 0 < int(port) < 65536:
+        raise BadRequest(f'invalid {what} request "{name}"')
+    return int(port)
+
+
+class Targets:
+    """Finds the target of a request."""
+
+    def __init__(self, server: APIServer, agents: Agents) -> None:
+        self.server, self.agents = server, agents
+        # As upstream: what a pod calls itself cannot be known.
+        self._any = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self._any.check_hostname = False
+        self._any.verify_mode = ssl.CERT_NONE
+
+    async def find(self, info: RequestInfo) -> Target:
+        """Raises NotFound, BadRequest, ServiceUnavailable."""
+        match info.resource:
+            case "pods":
+                return await self._pod(info.namespace, info.name)
+            case "services":
+                return await self._service(info.namespace, info.name)
+        return await self._node(info.name)
+
+    def _tls(self, scheme: str) -> ssl.SSLContext | None:
+        return self._any if scheme == "https" else None
+
+    async def _pod(self, namespace: str, asked: str) -> Target:
+        scheme, name, port = split_name(asked, "pod")
+        pod = await self.server.resource("", "pods").get_tree(namespace, name)
+        if port:
+            number = _number(port, asked, "pod")
+        else:
+            ports = [p for c in pod["spec"]["containers"] for p in (c.get("ports") or ())[:1]]
+            number = int(ports[0]["containerPort"]) if ports else 443 if scheme == "https" else 80
+        address = check_address((pod.get("status") or {}).get("podIP") or "")
+        return Target(address, number, self._tls(scheme))
+
+    async def _service(self, namespace: str, asked: str) -> Target:
+        scheme, name, port = split_name(asked, "service")
+        service = await self.server.resource("", "services").get_tree(namespace, name)
+        if port.isdigit():
+            found = [p for p in service["spec"].get("ports") or () if p.get("port") == int(port)]
+            if not found:
+                raise ServiceUnavailable(f'no service port {port} found for service "{name}"')
+            port = found[0].get("name") or ""
+        slices = self.server.resource("discovery.k8s.io", "endpointslices")
+        selector = parse_label_selector(f"kubernetes.io/service-name={name}")
+        choice = []
+        for entry in self.server.cache.list(slices.prefix, namespace, labels=selector).entries:
+            part = entry.tree()
+            numbers = [p["port"] for p in part.get("ports") or () if (p.get("name") or "") == port and p.get("port")]
+            for endpoint in part.get("endpoints") or ():
+                if numbers and (endpoint.get("conditions") or {}).get("ready") is not False:
+                    choice += [(address, numbers[0]) for address in endpoint.get("addresses") or ()]
+        if not choice:
+            raise ServiceUnavailable(f'no endpoints available for service "{asked}"')
+        address, number = self.server.world.random.choice(choice)
+        return Target(check_address(address), int(number), self._tls(scheme))
+
+    async def _node(self, asked: str) -> Target:
+        scheme, name, port = split_name(asked, "node")
+        node = self.server.resource("", "nodes").cached("", name)
+        if node is None:
+            raise NotFound(f'nodes "{name}" not found')
+        own = ((node.get("status") or {}).get("daemonEndpoints") or {}).get("kubeletEndpoint") or {}
+        if not port or port == str(own.get("Port")):
+            agent = self.agents.of_node(name)
+            host, number, tls = agent.endpoint()
+            return Target(host, number, tls)
+        return Target(check_address(self.agents.host(node)), _number(port, asked, "node"), self._tls(scheme))
