@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
@@ -133,7 +134,7 @@ class Proxy:
         headers: Headers = []
         for name, value in answer.raw_headers:
             lower = name.lower()
-            if lower in _HOP:
+            if lower in _HOP or lower == b"date":  # we tell our own
                 continue
             if lower == b"location":
                 value = self._location(request, context.info, target, value.decode("latin-1")).encode("latin-1")

@@ -1,0 +1,173 @@
+"""The HTTP proxies: what passes through, what does not, and where names lead."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from apiserver.http import proxytargets
+from apiserver.http.protocol import Listener
+from apiserver.http.proxytargets import check_address, split_name
+from apiserver.http.requestinfo import parse_request
+from apiserver.server import APIServer
+from apiserver.tls import server_context
+from navarch.api.errors import BadRequest, StatusError
+from navarch.client.transport import HTTPSTransport
+from tests.apiserver.http.test_server import serving
+
+NODE = "/api/v1/nodes/n/proxy"
+
+
+async def backend(scope: Any, receive: Any, send: Any) -> None:
+    """Tells what it was asked; the path decides how."""
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.accept", "subprotocol": (scope["subprotocols"] or [None])[-1]})
+        while (message := await receive())["type"] == "websocket.receive":
+            await send({"type": "websocket.send", "text": (message.get("text") or "binary").upper()})
+        return
+    body = b""
+    while True:
+        message = await receive()
+        body += message.get("body", b"")
+        if not message.get("more_body"):
+            break
+    headers = {k.decode(): v.decode() for k, v in scope["headers"]}
+    path = scope["raw_path"].decode()
+    status, extra = 200, []
+    if path.startswith("/moved"):
+        status, extra = 302, [(b"location", b"/else%20where?a=b")]
+    if path == "/never":
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        stopped.set()
+        return
+    said = {"method": scope["method"], "path": path, "query": scope["query_string"].decode(), "headers": headers}
+    text = json.dumps(said | {"body": len(body)})
+    head = [(b"content-type", b"application/json"), (b"set-cookie", b"a=1"), (b"set-cookie", b"b=2"), *extra]
+    await send({"type": "http.response.start", "status": status, "headers": head})
+    await send({"type": "http.response.body", "body": text.encode()})
+
+
+stopped = asyncio.Event()
+Test = Callable[[APIServer, HTTPSTransport], Awaitable[None]]
+
+
+def with_backend(tmp_path: Path, test: Test) -> None:
+    async def main(server: APIServer, transport: HTTPSTransport) -> None:
+        listener = Listener(server.world, backend, server_context(server.config))
+        ((host, port),) = await listener.start([("127.0.0.1", 0)])
+        status = {
+            "addresses": [{"type": "InternalIP", "address": host}],
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},
+        }
+        node = json.dumps({"metadata": {"name": "n"}, "status": status}).encode()
+        assert (await transport.request("POST", "/api/v1/nodes", body=node)).status == 201
+        try:
+            await test(server, transport)
+        finally:
+            await listener.close(0.2)
+
+    serving(tmp_path, main)
+
+
+def test_requests_pass_through(tmp_path: Path) -> None:
+    async def test(server: APIServer, transport: HTTPSTransport) -> None:
+        headers = {"Connection": "X-One", "X-One": "1", "X-Two": "2"}
+        answer = await transport.request(
+            "POST", NODE + "/a b/c", query=[("x", "1 2"), ("x", "3")], body=b"z" * 5_000_000, headers=headers
+        )
+        said = json.loads(answer.body)
+        assert (said["method"], said["path"], said["query"], said["body"]) == (
+            "POST", "/a%20b/c", "x=1+2&x=3", 5_000_000,
+        )  # fmt: skip
+        assert said["headers"]["x-two"] == "2" and "x-one" not in said["headers"]
+        assert said["headers"]["x-forwarded-uri"] == NODE + "/a b/c"
+        for method in ("GET", "PUT", "PATCH", "DELETE"):
+            answer = await transport.request(method, NODE + "/x", body=None if method == "GET" else b"b")
+            assert json.loads(answer.body)["method"] == method
+        bare = await transport.request("GET", NODE)
+        assert bare.status == 301 and bare.headers["location"] == NODE + "/"
+        moved = await transport.request("GET", NODE + "/moved")
+        assert moved.status == 302 and moved.headers["location"] == NODE + "/else%20where?a=b"
+        absent = await transport.request("GET", "/api/v1/nodes/m/proxy/x")
+        assert absent.status == 404
+        info = json.loads((await transport.request("GET", "/api/v1")).body)
+        assert {"nodes/proxy", "pods/proxy", "services/proxy"} <= {r["name"] for r in info["resources"]}
+
+    with_backend(tmp_path, test)
+
+
+def test_upgrades_and_clients_that_leave(tmp_path: Path) -> None:
+    async def test(server: APIServer, transport: HTTPSTransport) -> None:
+        async with transport.websocket(NODE + "/ws", protocols=["one", "two"]) as socket:
+            assert socket.protocol == "two"
+            await socket.send(b"\x00\x01")
+            assert await socket.receive() == b"BINARY"
+        stopped.clear()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2), transport.stream("GET", NODE + "/never"):
+                pass
+        await stopped.wait()  # the backend hears that nobody waits any more
+
+    with_backend(tmp_path, test)
+
+
+def test_names_and_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert split_name("web", "pod") == ("", "web", "")
+    assert split_name("web:80", "pod") == ("", "web", "80")
+    assert split_name("https:web:", "pod") == ("https", "web", "")
+    for bad in ("ftp:web:80", "a:b:c:d", ":80"):
+        with pytest.raises(BadRequest, match="invalid pod request"):
+            split_name(bad, "pod")
+    assert check_address("10.1.2.3") == "10.1.2.3"
+    for bad in ("127.0.0.1", "169.254.169.254", "::1", "0.0.0.0", ""):
+        with pytest.raises(BadRequest, match="address not allowed"):
+            check_address(bad)
+    info = parse_request("PUT", "/api/v1/namespaces/d/services/https:web:443/proxy/api/v1/x", {})
+    assert (info.verb, info.resource, info.name, info.subresource) == ("update", "services", "https:web:443", "proxy")
+
+    async def test(server: APIServer, transport: HTTPSTransport) -> None:
+        async def make(path: str, body: Any) -> None:
+            answer = await transport.request("POST", path, body=json.dumps(body).encode())
+            assert answer.status == 201, answer.body
+
+        core = "/api/v1/namespaces/default"
+        ports = [{"name": "web", "port": 80, "targetPort": 8080}, {"name": "tls", "port": 443}]
+        await make(core + "/services", {"metadata": {"name": "s"}, "spec": {"ports": ports}})
+        found = server.streams
+        await transport.request("GET", "/api/v1/nodes/none/proxy/")  # makes the proxy
+        assert found._proxy is not None
+
+        async def find(name: str) -> str:
+            assert found._proxy is not None
+            return (
+                await found._proxy.targets.find(parse_request("GET", f"{core}/services/{name}/proxy", {}))
+            ).authority
+
+        with pytest.raises(StatusError, match='no endpoints available for service "s:80"'):
+            await find("s:80")
+        with pytest.raises(StatusError, match='no service port 81 found for service "s"'):
+            await find("s:81")
+        await make(
+            "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices",
+            {
+                "metadata": {"name": "s1", "labels": {"kubernetes.io/service-name": "s"}},
+                "addressType": "IPv4",
+                "ports": [{"name": "web", "port": 8080}],
+                "endpoints": [
+                    {"addresses": ["10.1.0.1"], "conditions": {"ready": False}},
+                    {"addresses": ["10.1.0.2"], "conditions": {"ready": True}},
+                ],
+            },
+        )
+        await server.cache.current()
+        assert await find("s:80") == await find("s:web") == "10.1.0.2:8080"
+        assert proxytargets.Target("fd00::1", 80, None).authority == "[fd00::1]:80"
+
+    serving(tmp_path, test)
