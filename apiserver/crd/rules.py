@@ -1,19 +1,249 @@
-"""Rules in CEL: not built yet, so a schema that has some is refused."""
+"""x-kubernetes-validations: rules in CEL on any part of an object, and on how it changes.
+
+A rule that speaks of ``oldSelf`` is a transition rule: it holds between the value before and after. Values that did not
+change need not satisfy other rules again (ratcheting).
+"""
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
-from navarch.api.errors import Cause, forbidden
+from apiserver.crd.cel import CelError, Expression, compile_cel
+from apiserver.crd.values import ABSENT, Check
+from apiserver.crd.views import compile_view, type_of
+from navarch.api.errors import Cause, duplicate, forbidden, invalid, not_supported, required
+
+Schema = Mapping[str, Any]
+WORD = "x-kubernetes-validations"
+REASONS = ("FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired")
+MESSAGE_LENGTH = 2048
+_DATA = ("default", "enum", "example")  # words of a schema behind which no schemas stand
+_old_self = re.compile(r"\boldSelf\b").search
 
 
-def compile_rules(schema: Mapping[str, Any]) -> Any:
-    return None
+class Rule:
+    """One compiled rule. Raises CelError."""
+
+    def __init__(self, tree: Mapping[str, Any], self_type: str) -> None:
+        self.source: str = tree.get("rule") or ""
+        self.transition = _old_self(self.source) is not None
+        self.optional = bool(tree.get("optionalOldSelf"))
+        self._variables: tuple[tuple[str, str], ...] = (("self", self_type), ("oldSelf", self_type))
+        if self.optional:
+            self._variables = (("self", self_type), ("oldSelfValue", self_type), ("oldSelfThere", "bool"))
+        self.expression = self._compile(self.source)
+        text = tree.get("messageExpression")
+        self.message_expression = self._compile(text) if text else None
+        self.message: str = (tree.get("message") or "").strip()
+        self.reason: str = tree.get("reason") or "FieldValueInvalid"
+        self.field_path: str = tree.get("fieldPath") or ""
+
+    def _compile(self, source: str) -> Expression:
+        if self.optional and _old_self(source):
+            held = "oldSelfThere ? optional.of(oldSelfValue) : optional.none()"
+            source = f"cel.bind(oldSelf, {held}, {source})"
+        return compile_cel(source, self._variables)
+
+    def variables(self, value: Any, old: Any) -> dict[str, Any]:
+        if self.optional:
+            there = old is not ABSENT
+            return {"self": value, "oldSelfValue": old if there else value, "oldSelfThere": there}
+        return {"self": value, "oldSelf": old if old is not ABSENT else value}
+
+    def run(self, raw: Any, variables: dict[str, Any], path: str, out: list[Cause]) -> None:
+        name = self.message or self.source.strip()
+        try:
+            if self.expression.evaluate(variables) is True:
+                return
+        except CelError as error:
+            if str(error).startswith("no such overload"):
+                text = "call arguments did not match a supported operator, function or macro signature for rule"
+                why = f"'{error}': {text}: {name}"
+            else:
+                why = f"{error} evaluating rule: {name}"
+            out.append(_invalid(path, raw, why))
+            return
+        out.append(self._cause(raw, path, self._text(variables)))
+
+    def _text(self, variables: dict[str, Any]) -> str:
+        if self.message_expression is not None:
+            try:
+                text = self.message_expression.evaluate(variables)
+            except CelError:
+                text = ""
+            if isinstance(text, str) and text.strip() and "\n" not in text.strip():
+                return text.strip()
+        return self.message or f"failed rule: {self.source.strip()}"
+
+    def _cause(self, raw: Any, path: str, text: str) -> Cause:
+        where = (path + self.field_path).removeprefix(".") or "<nil>"
+        if self.reason == "FieldValueRequired":
+            return required(where, text)
+        if self.reason == "FieldValueForbidden":
+            return forbidden(where, text)
+        if self.reason == "FieldValueDuplicate":
+            return duplicate(where, raw)
+        return _invalid(where, raw, text)
 
 
-def check_rules(schema: Mapping[str, Any], path: str) -> list[Cause]:
-    """Refuses rules anywhere in the schema."""
-    if "x-kubernetes-validations" in repr(schema):
-        return [forbidden(path, "x-kubernetes-validations is not supported")]
+def _invalid(path: str, value: Any, text: str) -> Cause:
+    """Values of several parts are not shown."""
+    if isinstance(value, dict | list):
+        return Cause("FieldValueInvalid", f"Invalid value: {text}", path or "<nil>")
+    return invalid(path or "<nil>", value, text)
+
+
+class Rules:
+    """The rules of a value and of its parts."""
+
+    def __init__(self, schema: Schema) -> None:
+        kind = type_of(schema)
+        self.rules = [Rule(r, kind) for r in schema.get(WORD) or ()]
+        self.view = compile_view(schema) if self.rules else None
+        self.fields: dict[str, Rules] = {}
+        for name, child in (schema.get("properties") or {}).items():
+            if (below := compile_rules(child)) is not None:
+                self.fields[name] = below
+        extra, items = schema.get("additionalProperties"), schema.get("items")
+        self.extra = compile_rules(extra) if isinstance(extra, Mapping) else None
+        self.items = compile_rules(items) if isinstance(items, Mapping) else None
+        self._list = Check(schema) if self.items is not None and schema.get("x-kubernetes-list-type") == "map" else None
+
+    def run(self, value: Any, path: str, out: list[Cause], old: Any = ABSENT) -> None:
+        """Adds what the rules find. ``old``: the value before, if there is one that corresponds."""
+        if value is None:
+            return
+        if old is None:
+            old = ABSENT
+        if self.rules:
+            self._own(value, path, out, old)
+        prefix = f"{path}." if path else ""
+        if type(value) is dict:
+            before = old if type(old) is dict else {}
+            for name, rules in self.fields.items():
+                if name in value:
+                    rules.run(value[name], prefix + name, out, before.get(name, ABSENT))
+            if self.extra is not None:
+                for key, one in value.items():
+                    self.extra.run(one, f"{path}[{key}]", out, before.get(key, ABSENT))
+        elif type(value) is list and self.items is not None:
+            known = self._list.correlated(old) if self._list is not None and type(old) is list else {}
+            for i, one in enumerate(value):
+                found = known.get(self._list.identity(one), ABSENT) if self._list is not None else ABSENT
+                self.items.run(one, f"{path}[{i}]", out, found)
+
+    def _own(self, value: Any, path: str, out: list[Cause], old: Any) -> None:
+        same = old is not ABSENT and old == value
+        wanted = [r for r in self.rules if (not same if not r.transition else r.optional or old is not ABSENT)]
+        if not wanted:
+            return
+        seen = self.view(value) if self.view else value
+        before = old if old is ABSENT or self.view is None else self.view(old)
+        for rule in wanted:
+            rule.run(value, rule.variables(seen, before), path, out)
+
+
+def compile_rules(schema: Schema) -> Rules | None:
+    """The rules of a schema that passed :func:`check_rules`; None if it has none."""
+    return Rules(schema) if WORD in schema or _has_rules(schema) else None
+
+
+def _has_rules(schema: Any) -> bool:
+    if isinstance(schema, Mapping):
+        return bool(schema.get(WORD)) or any(_has_rules(v) for k, v in schema.items() if k not in _DATA)
+    return isinstance(schema, list) and any(_has_rules(v) for v in schema)
+
+
+# --- of definitions ---------------------------------------------------------------------------------------------------
+
+
+def check_rules(schema: Schema, path: str, correlatable: bool = True) -> list[Cause]:
+    """Everything that is wrong with the rules of a schema."""
+    out: list[Cause] = []
+    for i, rule in enumerate(schema.get(WORD) or ()):
+        out += _check_rule(rule, schema, f"{path}.{WORD}[{i}]", correlatable)
+    for name, child in (schema.get("properties") or {}).items():
+        out += check_rules(child, f"{path}.properties[{name}]", correlatable)
+    if isinstance(schema.get("additionalProperties"), Mapping):
+        out += check_rules(schema["additionalProperties"], f"{path}.additionalProperties", correlatable)
+    if isinstance(schema.get("items"), Mapping):
+        keyed = schema.get("x-kubernetes-list-type") == "map"
+        out += check_rules(schema["items"], f"{path}.items", correlatable and keyed)
+    return out
+
+
+def _check_rule(rule: Mapping[str, Any], schema: Schema, path: str, correlatable: bool) -> list[Cause]:
+    out: list[Cause] = []
+    source, message = rule.get("rule") or "", rule.get("message")
+    if not source.strip():
+        return [required(f"{path}.rule", "rule is not specified")]
+    if message is not None and not message.strip():
+        text = "message must be non-empty if specified"
+        out.append(invalid(f"{path}.message", message, text))
+    elif message and "\n" in message.strip():
+        out.append(invalid(f"{path}.message", message, "message must not contain line breaks"))
+    elif message and len(message) > MESSAGE_LENGTH:
+        text = f"message must have a maximum length of {MESSAGE_LENGTH} characters"
+        out.append(invalid(f"{path}.message", message[:10] + "...", text))
+    elif "\n" in source.strip() and not message:
+        out.append(required(f"{path}.message", "message must be specified if rule contains line breaks"))
+    expression = rule.get("messageExpression")
+    if expression is not None and not expression.strip():
+        out.append(required(f"{path}.messageExpression", "must be non-empty if specified"))
+    if (reason := rule.get("reason")) is not None and reason not in REASONS:
+        out.append(not_supported(f"{path}.reason", reason, REASONS))
+    if field := rule.get("fieldPath"):
+        out += _check_field(field, schema, f"{path}.fieldPath")
+    if rule.get("optionalOldSelf") is not None and not _old_self(source):
+        text = "may not be set if oldSelf is not used in rule"
+        out.append(invalid(f"{path}.optionalOldSelf", rule["optionalOldSelf"], text))
+    if _old_self(source) and not correlatable:
+        text = "oldSelf cannot be used on the uncorrelatable portion of the schema"
+        out.append(invalid(f"{path}.rule", source, text + f" within {path.rpartition('.')[0]}"))
+    if out:
+        return out
+    try:
+        compiled = Rule(dict(rule) | {"messageExpression": None}, type_of(schema))
+    except CelError as error:
+        return [_shown(f"{path}.rule", rule, f"compilation failed: {error}")]
+    if compiled.expression.returns not in ("bool", "dyn"):
+        return [_shown(f"{path}.rule", rule, "compilation failed: must evaluate to a bool")]
+    if expression:
+        try:
+            compiled = Rule(rule, type_of(schema))
+        except CelError as error:
+            return [_shown(f"{path}.messageExpression", rule, f"messageExpression compilation failed: {error}")]
+        if compiled.message_expression is not None and compiled.message_expression.returns not in ("string", "dyn"):
+            return [_shown(f"{path}.messageExpression", rule, "messageExpression must evaluate to a string")]
     return []
+
+
+def _check_field(field: str, schema: Schema, path: str) -> list[Cause]:
+    found: Any = schema
+    for name in re.findall(r"\.([^.\[]+)|\['([^']+)'\]", field):
+        key = name[0] or name[1]
+        inner = (found.get("properties") or {}).get(key) if isinstance(found, Mapping) else None
+        found = inner or (found.get("additionalProperties") if isinstance(found, Mapping) else None)
+    if not field.startswith((".", "[")) or not isinstance(found, Mapping) or found is schema:
+        return [invalid(path, field, "fieldPath must be a valid path: does not refer to a valid field")]
+    return []
+
+
+def _shown(path: str, rule: Mapping[str, Any], text: str) -> Cause:
+    """A cause that shows the whole rule, as Go prints it."""
+
+    def pointer(name: str, kind: str) -> str:
+        return f"(*{kind})(nil)" if rule.get(name) is None else f"(*{kind})(0xc0)"
+
+    def quoted(name: str) -> str:
+        return json.dumps(rule.get(name) or "", ensure_ascii=False)
+
+    shown = (
+        f"apiextensions.ValidationRule{{Rule:{quoted('rule')}, Message:{quoted('message')}, "
+        f"MessageExpression:{quoted('messageExpression')}, Reason:{pointer('reason', 'apiextensions.FieldValueErrorReason')}, "
+        f"FieldPath:{quoted('fieldPath')}, OptionalOldSelf:{pointer('optionalOldSelf', 'bool')}}}"
+    )
+    return Cause("FieldValueInvalid", f"Invalid value: {shown}: {text}", path)

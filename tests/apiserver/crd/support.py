@@ -129,10 +129,18 @@ class Caller:
         data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
         pairs = [(k.rstrip("_"), str(v)) for k, v in query.items()]
         answer = await self.transport.request(
-            method, path, query=pairs, body=data, content_type=content_type, accept=accept, headers={"user-agent": "t/1"}
+            method,
+            path,
+            query=pairs,
+            body=data,
+            content_type=content_type,
+            accept=accept,
+            headers={"user-agent": "t/1"},
         )
         kind = answer.headers.get("content-type", "")
-        return Answer(answer.status, json.loads(answer.body) if "json" in kind else answer.body.decode(), answer.headers)
+        return Answer(
+            answer.status, json.loads(answer.body) if "json" in kind else answer.body.decode(), answer.headers
+        )
 
     async def ok(self, method: str, path: str, body: Any = None, *args: Any, **query: Any) -> Tree:
         answer = await self(method, path, body, *args, **query)

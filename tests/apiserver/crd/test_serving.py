@@ -46,7 +46,10 @@ def test_life_of_a_definition() -> None:
         going = await call.established(NAME, kind="Terminating")
         assert going["metadata"]["finalizers"] == ["customresourcecleanup.apiextensions.k8s.io"]
         refused = await call("POST", PATH, crontab("b"))
-        assert refused.code == 405 and "create not allowed while custom resource definition is terminating" in refused.message
+        assert (
+            refused.code == 405
+            and "create not allowed while custom resource definition is terminating" in refused.message
+        )
         while "deletionTimestamp" not in (await call.ok("GET", f"{PATH}/a"))["metadata"]:
             await asyncio.sleep(0.005)
         await call.ok("PATCH", f"{PATH}/a", {"metadata": {"finalizers": None}}, MERGE)
@@ -159,8 +162,17 @@ def test_several_versions() -> None:
         definition = crontabs()
         first = definition["spec"]["versions"][0]
         beta = {k: first[k] for k in ("schema", "served")} | {"name": "v1beta1", "storage": False, "deprecated": True}
-        beta["schema"] = {"openAPIV3Schema": {"type": "object", "properties": {"spec": {
-            "type": "object", "properties": {"cronSpec": {"type": "string"}, "extra": {"type": "string", "default": "e"}}}}}}
+        beta["schema"] = {
+            "openAPIV3Schema": {
+                "type": "object",
+                "properties": {
+                    "spec": {
+                        "type": "object",
+                        "properties": {"cronSpec": {"type": "string"}, "extra": {"type": "string", "default": "e"}},
+                    }
+                },
+            }
+        }
         definition["spec"]["versions"].append(beta)
         await call.define(definition)
         group = await call.ok("GET", "/apis/stable.example.com")
