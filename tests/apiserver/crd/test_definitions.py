@@ -138,7 +138,8 @@ def test_protected_groups() -> None:
         ),
         (
             {"type": "array", "items": {"type": "string"}, "uniqueItems": True},
-            "s.properties[x].uniqueItems: Forbidden: uniqueItems cannot be set to true since the runtime complexity becomes quadratic",
+            "s.properties[x].uniqueItems: Forbidden: uniqueItems cannot be set to true since the "
+            "runtime complexity becomes quadratic",
         ),
         (
             {"type": "object", "anyOf": [{"properties": {"a": {"minimum": 1}}}]},
