@@ -350,8 +350,11 @@ class PodMachine:
         decision.wake_at(until)
         return True
 
-    def restarting(self, container: AnyContainer, ended: Container | None, now: float) -> None:
-        """The worker is about to start ``container`` again after ``ended``: counts for its back-off."""
+    def restarted(self, container: AnyContainer, ended: Container | None, now: float) -> None:
+        """The worker started ``container`` again after ``ended``: counts for its back-off.
+
+        To be told together with the new container: before that, the old one would seem to be held back.
+        """
         if ended is not None:
             key = f"{container.name}/{ended.labels.get(CONTAINER_HASH, '')}"
             self.restarts.next(key, ended.finished, now)

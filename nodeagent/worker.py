@@ -374,7 +374,6 @@ class PodWorker:
             if self.machine.terminating:
                 return
             ended = next((c for c in self._observed().of(action.name) if c.state == EXITED), None)
-            self.machine.restarting(container, ended, self.s.world.now())
             container_id = await self.starter.create(pod, container, action.attempt, sandbox, image)
         except (StartError, VolumeError) as error:
             self._start_failed(container, error)
@@ -389,6 +388,7 @@ class PodWorker:
             self._hooked.pop(container_id, None)
             found = await self.s.runtime.container(container_id)
             if found is not None and found.state == EXITED:
+                self.machine.restarted(container, ended, self.s.world.now())
                 self._know(found)
             else:
                 await self.s.runtime.remove_container(container_id)
@@ -397,6 +397,7 @@ class PodWorker:
         self._tell("Normal", "Started", f"Started container {action.name}", container)
         self.machine.started(action.name)
         found = await self.s.runtime.container(container_id)
+        self.machine.restarted(container, ended, self.s.world.now())
         if found is not None:
             self._know(found)
         self._dirty.set()

@@ -222,7 +222,7 @@ class HollowPod:
             return
         image = node.add_image(container.image or "")
         ended = Observed(containers=containers).of(action.name)
-        self.machine.restarting(container, next((c for c in ended if c.state == EXITED), None), now)
+        self.machine.restarted(container, next((c for c in ended if c.state == EXITED), None), now)
         config = ContainerConfig(
             action.name,
             action.attempt,

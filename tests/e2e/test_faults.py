@@ -72,6 +72,8 @@ def test_killed_container_is_restarted(whole: Lab) -> None:
     assert status["containerID"] != before[name][0]
     assert status["lastState"]["terminated"]["exitCode"] == 137
     assert status["lastState"]["terminated"]["containerID"] == before[name][0]
+    held_back = lab.get("events", "--field-selector", f"involvedObject.name={name},reason=BackOff")["items"]
+    assert held_back == [], "the first restart is not held back"
     assert {n: c for n, c in containers(lab).items() if n != name} == {n: c for n, c in before.items() if n != name}
 
 

@@ -110,7 +110,7 @@ class Life:
         alive = [c for c in self.containers.values() if c.name == action.name and c.state == RUNNING]
         assert not alive, "started twice"
         ended = next((c for c in self.observed().of(action.name) if c.state == EXITED), None)
-        self.machine.restarting(spec, ended, self.now)
+        self.machine.restarted(spec, ended, self.now)
         identity = f"{action.sandbox_id}-{action.name}-{action.attempt}"
         assert identity not in self.containers, "the same attempt twice"
         labels = {CONTAINER_HASH: container_hash(spec)}
