@@ -36,6 +36,7 @@ from navarch.client.transport import connect
 from navarch.world import RealWorld, calm_gc
 from scheduler.cycle import schedule
 from scheduler.nodes import NodeTable
+from scheduler.plugins.preemption import DefaultPreemption
 from scheduler.pods import PodInfo
 from scheduler.profiles import default_profile
 from scheduler.ranking import Rankings
@@ -74,6 +75,8 @@ def pod_spec(kind: str) -> dict[str, object]:
         "affinity": {"affinity": {"podAffinity": {required: [zone]}}},
         "preferred-affinity": {"affinity": {"podAffinity": {preferred: weighted}}},
         "preferred-anti-affinity": {"affinity": {"podAntiAffinity": {preferred: weighted}}},
+        "daemon-set": {},  # filled in for each pod
+        "preemption": {"priority": 10},
         "unschedulable": {"nodeSelector": {"no": "such"}},
     }
     return kinds[kind]
@@ -81,7 +84,7 @@ def pod_spec(kind: str) -> dict[str, object]:
 
 KINDS = (
     "plain", "node-affinity", "spread", "preferred-spread", "anti-affinity", "affinity", "preferred-affinity",
-    "preferred-anti-affinity", "unschedulable",
+    "preferred-anti-affinity", "unschedulable", "daemon-set", "preemption",
 )  # fmt: skip
 
 
@@ -107,10 +110,30 @@ def cycle(nodes: int, pods: int, kind: str) -> None:
     made = [msgspec.convert(pod_tree(f"p{n}", kind), core_v1.Pod) for n in range(pods)]
     for n, pod in enumerate(made):
         pod.metadata.uid = str(n)
+        if kind == "daemon-set":
+            field = {"key": "metadata.name", "operator": "In", "values": [f"node-{n % nodes:05d}"]}
+            rules = {
+                "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchFields": [field]}]}
+            }
+            pod.spec.affinity = msgspec.convert({"nodeAffinity": rules}, core_v1.Affinity)
+        elif kind == "preemption":
+            pod.spec.containers[0].resources.requests = {"cpu": "9"}
+    preemption = DefaultPreemption()
+    if kind == "preemption":  # every node is filled with pods of a lower priority
+        for n in range(4 * nodes):
+            small = msgspec.convert(pod_tree(f"low{n}"), core_v1.Pod)
+            small.metadata.uid, small.spec.priority = f"low{n}", 0
+            small.spec.containers[0].resources.requests = {"cpu": "8"}
+            table.add_pod(PodInfo(small), f"node-{n % nodes:05d}")
     took, bound = time.process_time(), 0
     for pod in made:
         info = PodInfo(pod)
         decision = schedule(info, table, profile, chance, rankings)
+        if kind == "preemption":
+            plan = preemption.plan(info, table, decision.ranking, chance, "")
+            for victim in plan.victims:
+                table.remove_pod(victim.uid)
+            decision.node = plan.node
         if decision.node:
             bound += 1
             table.add_pod(info, decision.node)

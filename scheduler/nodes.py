@@ -1,8 +1,8 @@
 """The node table: one column a fact, one row a node.
 
 Filters and scores work on whole columns, so a cycle over thousands of nodes is a few numpy operations. The table is kept
-by deltas: a pod that comes or goes touches one row. Columns that depend on nodes only (affinity, taints) are cached a
-pod shape; when a node's labels, taints or schedulability change, one number of each is worked out again.
+by deltas: a pod that comes or goes touches one row. Columns that depend on nodes only (affinity, taints) are cached for
+each sort of pod; when a node's labels, taints or schedulability change, one number of each is worked out again.
 
 The table writes down which rows changed, so that who keeps something computed from it (see ranking.py) can follow.
 """
@@ -26,7 +26,6 @@ Column = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float64]
 
 FIRST_ROWS = 64
-NO_POD = PodInfo(core_v1.Pod(spec=core_v1.PodSpec(containers=[])))
 LOG_LENGTH = 4096
 CACHED_COLUMNS = 1024
 
@@ -269,11 +268,11 @@ class NodeTable:
             out[row] = function(node)
         return out
 
-    def static(self, plugin: str, pod: PodInfo, function: Callable[[core_v1.Node], Any], kind: type) -> Any:
-        """:meth:`each`, cached by plugin and pod shape; only rows whose node changed are asked again. Do not change
+    def static(self, plugin: str, key: bytes, function: Callable[[core_v1.Node], Any], kind: type) -> Any:
+        """:meth:`each`, cached by plugin and what it looks at; only rows whose node changed are asked again. Do not change
         the result."""
-        key = (plugin, pod.shape)
-        found = self._cache.get(key)
+        where = (plugin, key)
+        found = self._cache.get(where)
         if found is not None:
             rows = self._node_changes.since(found[1])
             if rows is not None:
@@ -282,22 +281,22 @@ class NodeTable:
                     node = self.nodes[row]
                     column[row] = function(node) if node else 0
                 if rows:
-                    self._cache[key] = (column, self._node_changes.end)
+                    self._cache[where] = (column, self._node_changes.end)
                 return column
         if len(self._cache) > CACHED_COLUMNS:
             self._cache.clear()
         column = self.each(function, kind)
-        self._cache[key] = (column, self._node_changes.end)
+        self._cache[where] = (column, self._node_changes.end)
         return column
 
-    def static_codes(self, plugin: str, pod: PodInfo, function: Callable[[core_v1.Node], str]) -> Column:
+    def static_codes(self, plugin: str, key: bytes, function: Callable[[core_v1.Node], str]) -> Column:
         """As :meth:`static` for a function that gives texts: a column of their numbers in ``texts`` (0 is "")."""
 
         def code(node: core_v1.Node) -> int:
             text = function(node)
             return self._codes.setdefault(text, len(self._codes)) if text else 0
 
-        return self.static(plugin, pod, code, np.int64)  # type: ignore[no-any-return]
+        return self.static(plugin, key, code, np.int64)  # type: ignore[no-any-return]
 
     def text(self, code: int) -> str:
         return list(self._codes)[code]
@@ -311,7 +310,7 @@ class NodeTable:
             return 0 if value is None else numbers.setdefault(value, len(numbers)) + 1
 
         # One more than the number, so that rows without a node (0) have none.
-        return self.static("domains/" + key, NO_POD, number, np.int64) - 1, len(numbers)
+        return self.static("domains/" + key, b"", number, np.int64) - 1, len(numbers)
 
 
 def _static_facts(node: core_v1.Node) -> tuple[Any, ...]:

@@ -95,11 +95,15 @@ class PodInfo:
         return tuple(normalized_image(c.image or "") for c in all_containers(self.pod))
 
     @cached_property
-    def shape(self) -> bytes:
-        """Equal for pods that every static filter and score treats alike."""
+    def choice(self) -> bytes:
+        """Equal for pods that choose nodes alike: by node selector and node affinity."""
         spec = self.pod.spec
-        affinity = spec.affinity.node_affinity if spec.affinity else None
-        return _encode([spec.node_selector, affinity, spec.tolerations])
+        return _encode([spec.node_selector, spec.affinity.node_affinity if spec.affinity else None])
+
+    @cached_property
+    def tolerance(self) -> bytes:
+        """Equal for pods that tolerate the same taints."""
+        return _encode(self.pod.spec.tolerations)
 
     @cached_property
     def likeness(self) -> bytes:

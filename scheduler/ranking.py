@@ -25,6 +25,7 @@ Bits = npt.NDArray[np.uint32]
 Parts = npt.NDArray[np.uint8]
 
 MOST_REASONS = 31  # the last bit is for all further ones
+FEW = 8  # nodes that are looked at one by one
 FOLLOWED = 64  # rows that changed at once; with more it is cheaper to begin anew
 NOTED = 4096  # changes after which a ranking begins anew, so that notes do not grow for ever
 
@@ -82,8 +83,18 @@ class Ranking:
             if only is not None:
                 self._refuse(plugin.name, f"node(s) didn't satisfy plugin(s) [{plugin.name}]", ~only, False, feasible)
                 feasible &= only
+        few = table.size if len(profile.pre_filters) == 0 else int(np.count_nonzero(feasible))
+        rows = np.flatnonzero(feasible).tolist() if few <= FEW else []
+        self.follows = self.follows and few > FEW
         for plugin in profile.filters:
             gone: Mask | None = None
+            if rows and self.reaches[plugin.name] == Reach.ITS_NODE:
+                for row in rows:
+                    for text in plugin.refuses(state, pod, table, row):
+                        self.refused[row] |= np.uint32(1 << self._number(plugin.name, text, True))
+                    feasible[row] &= self.refused[row] == 0
+                rows = [row for row in rows if feasible[row]]
+                continue
             for refusal in plugin.filter(state, pod, table):
                 self._refuse(plugin.name, refusal.reason, refusal.nodes, refusal.resolvable, feasible)
                 gone = refusal.nodes if gone is None else gone | refusal.nodes
@@ -91,6 +102,9 @@ class Ranking:
                 feasible &= ~gone
         self.feasible = int(np.count_nonzero(feasible))
         if not self.feasible:
+            return
+        if self.feasible == 1 and not self.follows:
+            self.total[feasible] = 0.0  # nothing to compare it with
             return
         moving = np.zeros(table.size)
         for n, entry in enumerate(profile.scorers):

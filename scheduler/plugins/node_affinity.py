@@ -28,6 +28,14 @@ class NodeAffinity(Plugin):
         meta = event.node.metadata if event.node else None
         return meta is None or pod_matches_node(pod.pod.spec, meta.name or "", meta.labels or {})
 
+    def pre_filter(self, state: CycleState, pod: PodInfo, table: NodeTable) -> Mask | None:
+        names = chosen_by_name(pod.pod.spec)
+        if names is None:
+            return None
+        only = np.zeros(table.size, bool)
+        only[[table.rows[n] for n in names if n in table.rows]] = True
+        return only
+
     def filter(self, state: CycleState, pod: PodInfo, table: NodeTable) -> Sequence[Refusal]:
         spec = pod.pod.spec
         affinity = spec.affinity.node_affinity if spec.affinity else None
@@ -39,7 +47,7 @@ class NodeAffinity(Plugin):
             def enforced(node: core_v1.Node) -> bool:
                 return not pod_matches_node(added, node.metadata.name or "", node.metadata.labels or {})
 
-            out: Mask = table.static(f"{self.name}/added/{id(self)}", pod, enforced, np.bool_)
+            out: Mask = table.static(f"{self.name}/added/{id(self)}", b"", enforced, np.bool_)
             found.append(Refusal("node(s) didn't match scheduler-enforced node affinity", out, resolvable=False))
         if not own:
             return found
@@ -47,7 +55,15 @@ class NodeAffinity(Plugin):
         def refused(node: core_v1.Node) -> bool:
             return not pod_matches_node(spec, node.metadata.name or "", node.metadata.labels or {})
 
-        mask: Mask = table.static(self.name, pod, refused, np.bool_)
+        names = chosen_by_name(spec)
+        mask: Mask
+        if names is None:
+            mask = table.static(self.name, pod.choice, refused, np.bool_)
+        else:  # only those are asked, and nothing is kept: every pod of a DaemonSet has another name here
+            mask = np.ones(table.size, bool)
+            for row in (table.rows[n] for n in names if n in table.rows):
+                node = table.nodes[row]
+                mask[row] = node is None or refused(node)
         if found:
             mask = mask & ~found[0].nodes
         return [*found, Refusal("node(s) didn't match Pod's node affinity/selector", mask, resolvable=False)]
@@ -62,8 +78,23 @@ class NodeAffinity(Plugin):
             where = node.metadata.name or "", node.metadata.labels or {}
             return preferred_weight(spec, *where) + (preferred_weight(self.added, *where) if self.added else 0)
 
-        scores: Scores = table.static(f"{self.name}/score/{id(self)}", pod, weight, np.float64)
+        scores: Scores = table.static(f"{self.name}/score/{id(self)}", pod.choice, weight, np.float64)
         return scores
 
     def normalize(self, scores: Scores, feasible: Mask) -> Scores:
         return scale(scores, feasible)
+
+
+def chosen_by_name(spec: core_v1.PodSpec) -> list[str] | None:
+    """The only nodes that required node affinity leaves, if every term of it names nodes."""
+    affinity = spec.affinity.node_affinity if spec.affinity else None
+    required = affinity.required_during_scheduling_ignored_during_execution if affinity else None
+    if required is None:
+        return None
+    names: dict[str, None] = {}
+    for term in required.node_selector_terms:
+        here = [f.values or () for f in term.match_fields or () if f.key == "metadata.name" and f.operator == "In"]
+        if not here:
+            return None
+        names |= dict.fromkeys(here[0])
+    return list(names)

@@ -30,7 +30,7 @@ class TaintToleration(Plugin):
             taint = untolerated(tolerations, node.spec.taints)
             return f"node(s) had untolerated taint {{{taint.key}: {taint.value or ''}}}" if taint else ""
 
-        codes = table.static_codes(self.name, pod, reason)
+        codes = table.static_codes(self.name, pod.tolerance, reason)
         if not codes.any():
             return ()
         texts = sorted((table.text(code), code) for code in set(codes.tolist()) if code)
@@ -43,7 +43,7 @@ class TaintToleration(Plugin):
             soft = [t for t in node.spec.taints or () if t.effect == "PreferNoSchedule"]
             return sum(not tolerated(tolerations, t) for t in soft)
 
-        found: Scores = table.static(self.name + "/score", pod, unwelcome, np.float64)
+        found: Scores = table.static(self.name + "/score", pod.tolerance, unwelcome, np.float64)
         return found
 
     def normalize(self, scores: Scores, feasible: Mask) -> Scores:

@@ -180,13 +180,13 @@ class PodTopologySpread(Plugin):
             def matches(node: core_v1.Node) -> bool:
                 return pod_matches_node(spec, node.metadata.name or "", node.metadata.labels or {})
 
-            out &= table.static("included/affinity", pod, matches, np.bool_)
+            out &= table.static("included/affinity", pod.choice, matches, np.bool_)
         if c.taints:
 
             def free(node: core_v1.Node) -> bool:
                 return untolerated(spec.tolerations, node.spec.taints) is None
 
-            out &= table.static("included/taints", pod, free, np.bool_)
+            out &= table.static("included/taints", pod.tolerance, free, np.bool_)
         return out
 
 

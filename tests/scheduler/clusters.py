@@ -63,7 +63,17 @@ REQUIREMENTS = st.builds(
     operator=st.sampled_from(["In", "NotIn"]),
     values=st.lists(st.sampled_from(["ssd", "z1", "z2"]), min_size=1, max_size=2),
 )
-NODE_TERMS = st.builds(core_v1.NodeSelectorTerm, match_expressions=st.lists(REQUIREMENTS, max_size=2))
+FIELDS = st.builds(
+    core_v1.NodeSelectorRequirement,
+    key=st.just("metadata.name"),
+    operator=st.sampled_from(["In", "NotIn"]),
+    values=st.lists(st.sampled_from(["n0", "n1", "n2"]), min_size=1, max_size=1),
+)
+NODE_TERMS = st.builds(
+    core_v1.NodeSelectorTerm,
+    match_expressions=st.none() | st.lists(REQUIREMENTS, max_size=2),
+    match_fields=st.none() | st.none() | st.lists(FIELDS, max_size=1),
+)
 NODE_AFFINITY = st.none() | st.builds(
     core_v1.NodeAffinity,
     required_during_scheduling_ignored_during_execution=st.none()

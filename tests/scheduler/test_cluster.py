@@ -84,7 +84,9 @@ def test_anti_affinity_restart_and_determinism():
 
 def test_pods_of_a_service_are_spread_by_default():
     async def scenario(cluster: Simulation) -> None:
-        service = "{apiVersion: v1, kind: Service, metadata: {name: s}, spec: {selector: {app: a}, ports: [{port: 80}]}}"
+        service = (
+            "{apiVersion: v1, kind: Service, metadata: {name: s}, spec: {selector: {app: a}, ports: [{port: 80}]}}"
+        )
         await cluster.apply(service)
         await cluster.sleep(1)
         for n in range(6):
