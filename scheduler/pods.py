@@ -11,6 +11,7 @@ import msgspec
 from navarch.api import resources, selectors
 from navarch.api.pods import all_containers
 from navarch.api.selectors import LabelSelector, Requirement
+from navarch.api.times import parse_time
 from navarch.api.types import core_v1, meta_v1
 
 HostPort = tuple[str, int, str]
@@ -88,6 +89,17 @@ class PodInfo:
     @property
     def terminating(self) -> bool:
         return self.pod.metadata.deletion_timestamp is not None
+
+    @cached_property
+    def started(self) -> float:
+        """Unix time since when it runs or, if it does not, exists."""
+        text = self.pod.status.start_time or self.pod.metadata.creation_timestamp
+        return parse_time(text) if text else 0.0
+
+    @cached_property
+    def importance(self) -> tuple[float, float, str]:
+        """Sort key: of higher priority, then longer running, first."""
+        return -self.priority, self.started, self.uid
 
     @cached_property
     def images(self) -> tuple[str, ...]:

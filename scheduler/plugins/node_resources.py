@@ -58,17 +58,17 @@ class NodeResourcesFit(Plugin):
         row = table.rows.get(event.node.metadata.name or "") if event.node else None
         return row is None or not self.refuses(CycleState(), pod, table, row)
 
-    def _asked(self, pod: PodInfo) -> list[tuple[str, int]]:
+    def asked(self, pod: PodInfo) -> list[tuple[str, int]]:
         return [(r, n) for r, n in pod.requests.items() if n > 0 and not (self.ignored and self._ignores(r))]
 
     def _ignores(self, resource: str) -> bool:
         return any(resource == i or (i.endswith("/") and resource.startswith(i)) for i in self.ignored)
 
     def filter(self, state: CycleState, pod: PodInfo, table: NodeTable) -> Sequence[Refusal]:
-        return [Refusal(_short(r), table.free_of(r) < amount) for r, amount in self._asked(pod)]
+        return [Refusal(_short(r), table.free_of(r) < amount) for r, amount in self.asked(pod)]
 
     def refuses(self, state: CycleState, pod: PodInfo, table: NodeTable, row: int) -> Sequence[str]:
-        return [_short(r) for r, amount in self._asked(pod) if table.free_at(r, row) < amount]
+        return [_short(r) for r, amount in self.asked(pod) if table.free_at(r, row) < amount]
 
     def score(self, state: CycleState, pod: PodInfo, table: NodeTable) -> Scores | None:
         return self.score_rows(state, pod, table, ALL_ROWS)

@@ -12,14 +12,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from navarch.api.times import parse_time
 from scheduler.nodes import Mask, NodeTable
 from scheduler.plugin import Plugin, Reach
+from scheduler.plugins.node_resources import NodeResourcesFit
 from scheduler.pods import PodInfo
 from scheduler.ranking import Ranking
 
 NO_VICTIMS = "No preemption victims found for incoming pod"
 NOT_HELPFUL = "Preemption is not helpful for scheduling"
+
+
+Found = tuple[tuple[float, ...], list[PodInfo]]
+"""(cost, victims); no victims where preemption does not help."""
+NONE: Found = ((), [])
 
 
 class Plan(NamedTuple):
@@ -38,9 +43,23 @@ class DefaultPreemption(Plugin):
 
     def __init__(self, percentage: int = 10, absolute: int = 100) -> None:
         self.percentage, self.absolute = percentage, absolute
+        self._known: dict[int, Found] = {}  # row -> cost, victims
+        self._of: tuple[object, ...] = ()  # the table, its versions, and the sort of pod that this is known of
+        self._position = 0
 
     def reach(self, pod: PodInfo, table: NodeTable) -> Reach:
         return Reach.NOWHERE
+
+    def _remembered(self, pod: PodInfo, table: NodeTable) -> dict[int, Found]:
+        """What was found for the last sort of pod, without the rows that changed since."""
+        of = table, table.version, table.topology.version, pod.likeness
+        rows = table.changes.since(self._position) if of == self._of else None
+        if rows is None:
+            self._known = {}
+        for row in rows or ():
+            self._known.pop(row, None)
+        self._of, self._position = of, table.changes.end
+        return self._known
 
     def plan(self, pod: PodInfo, table: NodeTable, ranking: Ranking, chance: random.Random, nominated: str) -> Plan:
         """Changes nothing in the end: the table is put back as it was. ``nominated`` is the pod's node of before."""
@@ -55,21 +74,30 @@ class DefaultPreemption(Plugin):
         ):
             return Plan(message="not eligible due to a terminating pod on the nominated node.")
         helpful = np.flatnonzero(resolvable & _enough(pod, table))
-        best: tuple[tuple[float, ...], Plan] | None = None
+        fit = _fit_alone(pod, table, ranking)
+        known = self._remembered(pod, table) if fit is not None else {}
+        best: tuple[tuple[float, ...], int, list[PodInfo]] | None = None
         left = max(self.absolute, len(table) * self.percentage // 100)
         start = chance.randrange(len(helpful)) if len(helpful) else 0
+        allowed = None if fit is None else _static(pod, table, ranking)
         for row in [*helpful[start:].tolist(), *helpful[:start].tolist()]:
-            victims = _victims(pod, table, ranking, row)
-            if victims is None:
-                continue
-            found = _cost(victims), Plan(ranking.names[row], tuple(victims))
-            if best is None or found[0] < best[0]:
-                best = found
-            left -= 1
-            if not left:
-                break
+            found = known.get(row)
+            if found is None:
+                if fit is None:
+                    victims = _victims(pod, table, ranking, row)
+                elif allowed is None or allowed[row]:
+                    victims = _victims_by_room(pod, table, fit, ranking.names[row])
+                else:
+                    victims = None
+                found = known[row] = (_cost(victims), victims) if victims else NONE
+            if found[1]:
+                if best is None or found[0] < best[0]:
+                    best = found[0], row, found[1]
+                left -= 1
+                if not left:
+                    break
         if best is not None:
-            return best[1]
+            return Plan(ranking.names[best[1]], tuple(best[2]))
         tried = int(np.count_nonzero(resolvable))
         counts = [(tried, NO_VICTIMS), (len(table) - tried, NOT_HELPFUL)]
         listed = ", ".join(sorted(f"{n} {text}" for n, text in counts if n))
@@ -90,21 +118,58 @@ def _enough(pod: PodInfo, table: NodeTable) -> Mask:
     return out
 
 
+def _fit_alone(pod: PodInfo, table: NodeTable, ranking: Ranking) -> NodeResourcesFit | None:
+    """The plugin that asks for room, if nothing else about other pods matters to this pod: then victims are arithmetic."""
+    fit = None
+    for plugin in ranking.profile.filters:
+        reach = ranking.reaches[plugin.name]
+        if isinstance(plugin, NodeResourcesFit):
+            fit = plugin
+        elif reach != Reach.NOWHERE:
+            return None
+    return None if table.topology.held_against(pod) else fit
+
+
+def _static(pod: PodInfo, table: NodeTable, ranking: Ranking) -> Mask:
+    """Rows that no plugin refuses for reasons that pods have no part in (they may be hidden behind a lack of room)."""
+    out = table.valid.copy()
+    for plugin in ranking.profile.filters:
+        if ranking.reaches[plugin.name] == Reach.NOWHERE:
+            for refusal in plugin.filter(ranking.state, pod, table):
+                out &= ~refusal.nodes
+    return out
+
+
+def _lower(pod: PodInfo, table: NodeTable, node: str) -> list[PodInfo]:
+    """The pods of a node that the pod may displace, the most important first."""
+    lower = [p for p in table.by_node.get(node, {}).values() if p.priority < pod.priority]
+    lower.sort(key=lambda p: p.importance)
+    return lower
+
+
+def _victims_by_room(pod: PodInfo, table: NodeTable, fit: NodeResourcesFit, node: str) -> list[PodInfo] | None:
+    """As :func:`_victims`, where only room matters."""
+    lower, row = _lower(pod, table, node), table.rows[node]
+    spare = {r: table.free_at(r, row) - n + sum(p.requests.get(r, 0) for p in lower) for r, n in fit.asked(pod)}
+    if any(n < 0 for n in spare.values()):
+        return None
+    gone = []
+    for candidate in lower:
+        if all(candidate.requests.get(r, 0) <= n for r, n in spare.items()):
+            for r in spare:
+                spare[r] -= candidate.requests.get(r, 0)
+        else:
+            gone.append(candidate)
+    return gone
+
+
 def _victims(pod: PodInfo, table: NodeTable, ranking: Ranking, row: int) -> list[PodInfo] | None:
     """Those pods of a row that must go, the most important first; None if not even all of them are enough."""
     node = ranking.names[row]
-    lower = [p for p in table.by_node.get(node, {}).values() if p.priority < pod.priority]
-    lower.sort(key=importance)
-    # Whether the pod fits can be asked of the row alone, unless pods elsewhere matter.
-    mine = [r for n, r in enumerate(ranking.reasons) if int(ranking.refused[row]) >> n & 1]
-    alone = ranking.follows and all(r.local for r in mine) and not any(any(p.terms) for p in lower)
+    lower = _lower(pod, table, node)
 
     def fits() -> bool:
-        if not alone:
-            return bool(Ranking(pod, table, ranking.profile).refused[row] == 0)
-        filters = ranking.profile.filters
-        local = [p for p in filters if ranking.reaches[p.name] == Reach.ITS_NODE]
-        return not any(p.refuses(ranking.state, pod, table, row) for p in local)
+        return bool(Ranking(pod, table, ranking.profile).refused[row] == 0)
 
     for victim in lower:
         table.remove_pod(victim.uid)
@@ -124,20 +189,10 @@ def _victims(pod: PodInfo, table: NodeTable, ranking: Ranking, row: int) -> list
             table.add_pod(victim, node)
 
 
-def importance(pod: PodInfo) -> tuple[float, float, str]:
-    """Sort key: of higher priority, then longer running, first."""
-    return -pod.priority, _started(pod), pod.uid
-
-
-def _started(pod: PodInfo) -> float:
-    text = pod.pod.status.start_time or pod.pod.metadata.creation_timestamp
-    return parse_time(text) if text else 0.0
-
-
 def _cost(victims: list[PodInfo]) -> tuple[float, ...]:
     """Smaller is better: the highest priority, the sum of priorities, the number, and then the youngest important one."""
     highest = max(v.priority for v in victims) if victims else -(2**31)
     # Priorities may be negative: counted from the lowest there can be, so that more victims never cost less.
     total = sum(v.priority + 2**31 for v in victims)
-    latest = min((_started(v) for v in victims if v.priority == highest), default=0.0)
+    latest = min((v.started for v in victims if v.priority == highest), default=0.0)
     return highest, total, len(victims), -latest
