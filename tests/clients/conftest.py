@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import select
 import subprocess
 import time
@@ -129,7 +130,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 @pytest.fixture
 def kubectl(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Kubectl]:
     """kubectl in a namespace of the test's own, which is ready for pods and goes away afterwards."""
-    name = request.node.name.removeprefix("test_").split("[")[0].replace("_", "-")[:50].rstrip("-")
+    name = re.sub("[^a-z0-9]+", "-", request.node.name.lower().removeprefix("test_"))[:50].strip("-")
     lab.kubectl("create", "namespace", name)
     wait_for(lambda: lab.get("-n", name, "serviceaccounts", "default"), "the namespace's service account")
     yield Kubectl(lab, name)
