@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from lab.simulation import Simulation
+from navarch.api import kinds
 from navarch.api.types import core_v1
 from nodeagent.hollow.fleet import NodeSpec
 
@@ -96,3 +97,29 @@ def test_pods_of_a_service_are_spread_by_default():
         assert sorted(used.count(n) for n in set(used)) == [2, 2, 2]
 
     Simulation(1, nodes=3).run(scenario)
+
+
+def test_a_scheduler_that_is_killed_again_and_again_loses_and_doubles_nothing():
+    async def scenario(cluster: Simulation) -> None:
+        for n in range(12):
+            await cluster.apply(make(f"p{n}", "900m"))
+            if n % 3 == 0:
+                cluster.crash("scheduler")
+                await cluster.sleep(0.0015 * (n % 5 + 1))
+                cluster.start("scheduler")
+        await cluster.run_until(lambda: all(where(cluster).values()), 60)
+        bound: dict[str, set[str]] = {}
+        for pod in (r.value for r in cluster.history() if r.key.startswith("/registry/pods/default/")):
+            found = _pod(pod)
+            if found.spec.node_name:
+                bound.setdefault(found.metadata.name or "", set()).add(found.spec.node_name)
+        assert len(bound) == 12 and all(len(nodes) == 1 for nodes in bound.values())
+        placed = list(where(cluster).values())
+        assert all(placed.count(f"n{i}") == 4 for i in range(3))  # 4 of 900m fill a node of 4 cores
+
+    nodes = [NodeSpec(f"n{i}", address=f"10.0.0.{i + 1}", cpu="4") for i in range(3)]
+    Simulation(7, nodes=nodes).run(scenario)
+
+
+def _pod(value: bytes) -> core_v1.Pod:
+    return kinds.decoder(core_v1.Pod).decode(value)  # type: ignore[no-any-return]
