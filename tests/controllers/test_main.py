@@ -6,10 +6,10 @@ import pathlib
 
 import aiohttp
 
-from controllers.http import serving
 from controllers.main import main
 from controllers.manager import Manager
 from navarch.client.client import Client
+from navarch.client.health import health_pages, serving
 from navarch.client.transport import InProcessTransport
 from navarch.world import RealWorld
 
@@ -30,7 +30,8 @@ def test_health_and_metrics(tmp_path: pathlib.Path) -> None:
     async def run() -> None:
         manager = Manager(Client(InProcessTransport(no_server, None), world), world)
         connector = aiohttp.UnixConnector(socket)
-        async with serving(manager, socket), aiohttp.ClientSession(connector=connector) as session:
+        pages = health_pages(lambda: "" if manager.ready else "caches are not synced", manager.context.metrics.text)
+        async with serving(pages, socket), aiohttp.ClientSession(connector=connector) as session:
             for path in ("healthz", "livez", "readyz"):
                 async with session.get(f"http://x/{path}") as answer:
                     assert (answer.status, await answer.text()) == (200, "ok")
