@@ -35,7 +35,8 @@ def assemble(world: World, store: Store, config: Config) -> APIServer:
     patience = DefaultTolerationSeconds(
         config.default_not_ready_toleration_seconds, config.default_unreachable_toleration_seconds
     )
-    plugins = [patience if p.name == patience.name else p for p in default_plugins(world, server.cache, authorizer)]
+    usual = default_plugins(world, server.cache, authorizer, lambda: server)
+    plugins = [patience if p.name == patience.name else p for p in usual]
     server.use(plugins=plugins, authenticator=authenticator, authorizer=authorizer)
     server.documents[JWKS_PATH] = tokens.jwks
     server.documents["/.well-known/openid-configuration"] = lambda: tokens.openid_configuration(_jwks_uri(config))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -94,3 +95,5 @@ class Attributes:
     old: dict[str, Any] | None = None
     dry_run: bool = False
     options: Any = None
+    undo: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+    """What admission took and has to give back if the request fails after all."""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from controllers.config import Config
 from controllers.controller import Context, Controller
 from controllers.deployment.controller import DeploymentController
+from controllers.disruption import DisruptionController
 from controllers.endpoints.endpoints import EndpointsController
 from controllers.endpoints.endpointslice import EndpointSliceController
 from controllers.endpoints.mirroring import MirroringController
@@ -18,6 +19,7 @@ from controllers.nodes.ipam import NodeIPAMController
 from controllers.nodes.lifecycle import NodeLifecycleController
 from controllers.nodes.podgc import PodGCController
 from controllers.replicaset.controller import ReplicaSetController
+from controllers.resourcequota import ResourceQuotaController
 from controllers.rootca import RootCAController
 from controllers.serviceaccount import ServiceAccountController
 from navarch.client.client import Client
@@ -76,6 +78,8 @@ class Manager:
                 EndpointSliceController,
                 EndpointsController,
                 MirroringController,
+                ResourceQuotaController,
+                DisruptionController,
             )
         }
         if self.root_ca:

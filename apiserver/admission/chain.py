@@ -7,7 +7,7 @@ for the plugins that look at its kind.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 from apiserver.request import Attributes
 from navarch.api.kinds import Kind
@@ -34,6 +34,18 @@ class Plugin(Protocol):
         ...
 
 
+class Follows(Protocol):
+    """A plugin that also wants to know what became of a request."""
+
+    async def finished(self, attributes: Attributes) -> None:
+        """A change that it handles was stored."""
+        ...
+
+    async def removed(self, kind: Kind, obj: dict[str, Any]) -> None:
+        """An object has left the store, by whatever way."""
+        ...
+
+
 class BasePlugin:
     """A plugin that lets everything pass."""
 
@@ -54,11 +66,13 @@ class Chain:
 
     def __init__(self, plugins: Sequence[Plugin] = ()) -> None:
         self.plugins = tuple(plugins)
+        self._followers = _followers(plugins)
         self._chosen: dict[tuple[str, Kind], tuple[tuple[Plugin, ...], tuple[Plugin, ...]]] = {}
 
     def replace(self, plugins: Sequence[Plugin]) -> None:
         """Takes other plugins from now on."""
         self.plugins = tuple(plugins)
+        self._followers = _followers(plugins)
         self._chosen.clear()
 
     def _for(self, attributes: Attributes) -> tuple[tuple[Plugin, ...], tuple[Plugin, ...]]:
@@ -76,6 +90,16 @@ class Chain:
         """Whether :meth:`admit` has anything to call."""
         return bool(self._for(attributes)[0])
 
+    async def finished(self, attributes: Attributes) -> None:
+        """Tells the plugins that follow what becomes of a change that it was stored."""
+        for plugin in self._followers:
+            if plugin.handles(attributes.operation, attributes.kind):  # type: ignore[attr-defined]
+                await plugin.finished(attributes)
+
+    async def removed(self, kind: Kind, obj: dict[str, Any]) -> None:
+        for plugin in self._followers:
+            await plugin.removed(kind, obj)
+
     async def admit(self, attributes: Attributes) -> None:
         for plugin in self._for(attributes)[0]:
             await plugin.admit(attributes)
@@ -83,6 +107,10 @@ class Chain:
     async def validate(self, attributes: Attributes) -> None:
         for plugin in self._for(attributes)[1]:
             await plugin.validate(attributes)
+
+
+def _followers(plugins: Sequence[Plugin]) -> tuple[Follows, ...]:
+    return tuple(cast(Follows, p) for p in plugins if hasattr(p, "finished"))
 
 
 def _overrides(plugin: Plugin, method: str) -> bool:

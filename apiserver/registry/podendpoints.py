@@ -1,4 +1,4 @@
-"""pods/binding and pods/eviction: the scheduler puts a pod on a node, a drain takes it away."""
+"""pods/binding: the scheduler puts a pod on a node. (pods/eviction is in :mod:`.eviction`.)"""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from apiserver.registry.common import condition
 from apiserver.registry.endpoints import Endpoint, EndpointKey
-from apiserver.request import Context, DeleteOptions, WriteOptions
+from apiserver.registry.eviction import evict
+from apiserver.request import Context, WriteOptions
 from navarch.api.errors import BadRequest, Cause, invalid, required, resource_conflict, resource_invalid
 from navarch.api.kinds import Kind
 from navarch.api.times import format_time
@@ -91,31 +92,6 @@ async def bind_by_collection(
     if not name:
         raise resource_invalid("Binding", "", "", [required("metadata.name")])
     return await bind(context, server, namespace, name, body, query)
-
-
-async def evict(
-    context: Context, server: APIServer, namespace: str, name: str, body: Tree, query: Mapping[str, str]
-) -> Tree:
-    """Deletes the pod with the options of the Eviction. PodDisruptionBudgets are not served, so none forbids it."""
-    metadata, options = body.get("metadata") or {}, body.get("deleteOptions") or {}
-    if metadata.get("name") and metadata["name"] != name:
-        raise BadRequest("name in URL does not match name in Eviction object")
-    preconditions = options.get("preconditions") or {}
-    dry_run = is_dry_run(query) or "All" in (options.get("dryRun") or ())
-    await server.resource("", "pods").delete(
-        context,
-        namespace,
-        name,
-        DeleteOptions(
-            dry_run,
-            options.get("gracePeriodSeconds"),
-            options.get("propagationPolicy"),
-            options.get("orphanDependents"),
-            preconditions.get("uid"),
-            preconditions.get("resourceVersion"),
-        ),
-    )
-    return success()
 
 
 def pod_endpoints() -> dict[EndpointKey, Endpoint]:

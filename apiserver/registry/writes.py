@@ -194,8 +194,13 @@ class Writes(Reads):
                 raise resource_exists(self.resource, self.group, name)
             stored = True
             return Result(self._reply(obj, value, result.revision), True)
+        except (Timeout, asyncio.CancelledError):
+            attributes.undo.clear()  # it may have been stored
+            raise
         finally:
             await finished(finish, stored)
+            if not stored:
+                await undone(attributes)
 
     # Change
 
@@ -357,9 +362,15 @@ class Writes(Reads):
                 return Result(orjson.dumps(new)), False
             result = await self._commit(attempt.namespace, attempt.name, new, stored)
             done = True
+            await self.admission.finished(attributes)
             return Result(result), True
+        except (Timeout, asyncio.CancelledError):
+            attributes.undo.clear()  # it may have been stored
+            raise
         finally:
             await finished(finish, done)
+            if not done:
+                await undone(attributes)
 
     async def _commit(self, namespace: str, name: str, new: Tree, stored: Stored) -> bytes:
         """Writes the new state, or removes the object if nothing keeps it any more. Raises _Lost."""
@@ -390,6 +401,7 @@ class Writes(Reads):
         if not result.succeeded:
             raise _Lost
         await self.strategy.after_delete(obj)
+        await self.admission.removed(self.kind, obj)
         return result.revision
 
 
@@ -425,6 +437,12 @@ def _only_status(new: Tree, old: Tree) -> Tree:
         else:
             out["metadata"].pop(field, None)
     return out  # type: ignore[no-any-return]
+
+
+async def undone(attributes: Attributes) -> None:
+    """Gives back what admission took."""
+    for undo in reversed(attributes.undo):
+        await undo()
 
 
 async def finished(finish: Callable[[bool], Any] | None, stored: bool) -> None:

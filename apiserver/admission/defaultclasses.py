@@ -1,0 +1,65 @@
+"""DefaultStorageClass and DefaultIngressClass: what names no class gets the one that is marked as the default."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from apiserver.admission.chain import CREATE, BasePlugin
+from apiserver.cache.cache import Cache
+from apiserver.request import Attributes
+from navarch.api.kinds import Kind
+
+Tree = dict[str, Any]
+STORAGE_MARKS = (
+    "storageclass.kubernetes.io/is-default-class",
+    "storageclass.beta.kubernetes.io/is-default-class",
+)
+INGRESS_MARKS = ("ingressclass.kubernetes.io/is-default-class",)
+
+
+class _DefaultClass(BasePlugin):
+    group = ""
+    resource = ""
+    prefix = ""
+    marks: tuple[str, ...] = ()
+    field = ""
+    annotation = ""
+
+    def __init__(self, cache: Cache) -> None:
+        self.cache = cache
+
+    def handles(self, operation: str, kind: Kind) -> bool:
+        return operation == CREATE and (kind.group, kind.resource) == (self.group, self.resource)
+
+    async def admit(self, attributes: Attributes) -> None:
+        obj = attributes.obj
+        if obj is None or attributes.subresource:
+            return
+        spec, notes = obj.setdefault("spec", {}), obj["metadata"].get("annotations") or {}
+        if spec.get(self.field) is not None or self.annotation in notes:
+            return
+        found = [entry.tree()["metadata"] for entry in self.cache.list(self.prefix).entries]
+        marked = [m for m in found if any((m.get("annotations") or {}).get(mark) == "true" for mark in self.marks)]
+        if marked:
+            # Of several the newest, then the first by name.
+            newest = max(m.get("creationTimestamp") or "" for m in marked)
+            spec[self.field] = min(m["name"] for m in marked if (m.get("creationTimestamp") or "") == newest)
+
+
+class DefaultStorageClass(_DefaultClass):
+    name = "DefaultStorageClass"
+    resource = "persistentvolumeclaims"
+    prefix = "/registry/storageclasses/"
+    marks = STORAGE_MARKS
+    field = "storageClassName"
+    annotation = "volume.beta.kubernetes.io/storage-class"
+
+
+class DefaultIngressClass(_DefaultClass):
+    name = "DefaultIngressClass"
+    group = "networking.k8s.io"
+    resource = "ingresses"
+    prefix = "/registry/ingressclasses/"
+    marks = INGRESS_MARKS
+    field = "ingressClassName"
+    annotation = "kubernetes.io/ingress.class"

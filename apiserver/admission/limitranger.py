@@ -1,0 +1,143 @@
+"""LimitRanger: pods and claims get the defaults of their namespace's LimitRanges, and stay within their bounds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from apiserver.admission.chain import CREATE, UPDATE, BasePlugin
+from apiserver.cache.cache import Cache
+from apiserver.request import Attributes
+from navarch.api import quantity, quota
+from navarch.api.errors import resource_forbidden
+from navarch.api.kinds import Kind
+
+Tree = dict[str, Any]
+PREFIX = "/registry/limitranges/"
+NOTE = "kubernetes.io/limit-ranger"
+CLAIMS = "persistentvolumeclaims"
+
+
+class LimitRanger(BasePlugin):
+    name = "LimitRanger"
+
+    def __init__(self, cache: Cache) -> None:
+        self.cache = cache
+
+    def handles(self, operation: str, kind: Kind) -> bool:
+        if kind.group or kind.resource not in ("pods", CLAIMS):
+            return False
+        return operation == CREATE or (operation == UPDATE and kind.resource == CLAIMS)
+
+    def _limits(self, namespace: str) -> list[Tree]:
+        ranges = [entry.tree() for entry in self.cache.list(PREFIX, namespace).entries]
+        return [limit for one in ranges for limit in (one.get("spec") or {}).get("limits") or ()]
+
+    async def admit(self, attributes: Attributes) -> None:
+        obj = attributes.obj
+        if obj is None or attributes.subresource or attributes.kind.resource != "pods":
+            return
+        requests: Tree = {}
+        limits: Tree = {}
+        for limit in self._limits(attributes.namespace):
+            if limit.get("type") == "Container":
+                requests |= limit.get("defaultRequest") or {}
+                limits |= limit.get("default") or {}
+        if not requests and not limits:
+            return
+        notes = []
+        for field, word in (("initContainers", "init container"), ("containers", "container")):
+            for container in obj["spec"].get(field) or ():
+                notes += _fill(container, word, requests, limits)
+        if notes:
+            metadata = obj["metadata"]
+            text = "LimitRanger plugin set: " + "; ".join(notes)
+            metadata["annotations"] = (metadata.get("annotations") or {}) | {NOTE: text}
+
+    async def validate(self, attributes: Attributes) -> None:
+        obj = attributes.obj
+        if obj is None or attributes.subresource:
+            return
+        wrong: list[str] = []
+        for limit in self._limits(attributes.namespace):
+            type_ = limit.get("type")
+            if attributes.kind.resource == CLAIMS:
+                if type_ == "PersistentVolumeClaim":
+                    asked = ((obj.get("spec") or {}).get("resources") or {}).get("requests") or {}
+                    wrong += _claim(limit, asked)
+            elif type_ == "Container":
+                for field in ("containers", "initContainers"):
+                    for container in obj["spec"].get(field) or ():
+                        found = container.get("resources") or {}
+                        wrong += _bounds(limit, found.get("requests") or {}, found.get("limits") or {}, "Container")
+            elif type_ == "Pod":
+                sums = quota.written(quota.usage("", "pods", obj))
+                asked = {n.removeprefix("requests."): v for n, v in sums.items() if n.startswith("requests.")}
+                most = {n.removeprefix("limits."): v for n, v in sums.items() if n.startswith("limits.")}
+                wrong += _bounds(limit, asked, most, "Pod")
+        if wrong:
+            why = wrong[0] if len(wrong) == 1 else "[" + ", ".join(wrong) + "]"
+            raise resource_forbidden(attributes.kind.resource, "", attributes.name, why)
+
+
+def _fill(container: Tree, word: str, requests: Tree, limits: Tree) -> list[str]:
+    """Sets what the container leaves open; returns the words of the annotation."""
+    found = container.setdefault("resources", {})
+    set_ = {}
+    # A limit that the container has is its request already: the defaults of a pod saw to it.
+    for field, defaults in (("requests", requests), ("limits", limits)):
+        own = dict(found.get(field) or {})
+        new = [name for name in sorted(defaults) if name not in own]
+        if new:
+            found[field] = own | {name: defaults[name] for name in new}
+        set_[field] = new
+    out = []
+    for field, one in (("requests", "request"), ("limits", "limit")):
+        if set_[field]:
+            out.append(f"{', '.join(set_[field])} {one} for {word} {container.get('name') or ''}")
+    return out
+
+
+def _bounds(limit: Tree, requests: Tree, limits: Tree, type_: str) -> list[str]:
+    out = []
+    for name, bound in sorted((limit.get("min") or {}).items()):
+        text = f"minimum {name} usage per {type_} is {bound}"
+        asked, most = requests.get(name), limits.get(name)
+        if asked is None:
+            out.append(f"{text}.  No request is specified")
+        elif quantity.compare(asked, bound) < 0:
+            out.append(f"{text}, but request is {asked}")
+        elif most is not None and quantity.compare(most, bound) < 0:
+            out.append(f"{text}, but limit is {most}")
+    for name, bound in sorted((limit.get("max") or {}).items()):
+        text = f"maximum {name} usage per {type_} is {bound}"
+        asked, most = requests.get(name), limits.get(name)
+        if most is None:
+            out.append(f"{text}.  No limit is specified")
+        elif quantity.compare(most, bound) > 0:
+            out.append(f"{text}, but limit is {most}")
+        elif asked is not None and quantity.compare(asked, bound) > 0:
+            out.append(f"{text}, but request is {asked}")
+    for name, bound in sorted((limit.get("maxLimitRequestRatio") or {}).items()):
+        text = f"{name} max limit to request ratio per {type_} is {bound}"
+        asked, most = (quantity.nanos(d.get(name) or 0) for d in (requests, limits))
+        if not asked:
+            out.append(f"{text}, but no request is specified or request is 0")
+        elif not most:
+            out.append(f"{text}, but no limit is specified or limit is 0")
+        elif most * quantity.NANO > quantity.nanos(bound) * asked:
+            out.append(f"{text}, but provided ratio is {most / asked:f}")
+    return out
+
+
+def _claim(limit: Tree, requests: Tree) -> list[str]:
+    """A claim asks and has no limit."""
+    out = []
+    for word, field, sign in (("minimum", "min", 1), ("maximum", "max", -1)):
+        for name, bound in sorted((limit.get(field) or {}).items()):
+            text = f"{word} {name} usage per PersistentVolumeClaim is {bound}"
+            asked = requests.get(name)
+            if asked is None:
+                out.append(f"{text}.  No request is specified")
+            elif sign * quantity.compare(asked, bound) < 0:
+                out.append(f"{text}, but request is {asked}")
+    return out

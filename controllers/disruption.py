@@ -1,0 +1,170 @@
+"""The disruption controller: keeps the status of PodDisruptionBudgets, which evictions ask."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from math import ceil
+from typing import Any, NamedTuple
+
+import msgspec
+
+from controllers.controller import Context, Controller, key, patience
+from navarch.api import selectors
+from navarch.api.conditions import set_condition
+from navarch.api.errors import NotFound
+from navarch.api.kinds import BY_GVK, group_version
+from navarch.api.pods import controller_of, is_ready
+from navarch.api.times import format_time, parse_time
+from navarch.api.types import apps_v1, core_v1, meta_v1, policy_v1
+
+Pod = core_v1.Pod
+Budget = policy_v1.PodDisruptionBudget
+DELETION_TIMEOUT = 120.0
+"""Seconds after which an eviction that has not made its pod go no longer counts."""
+ALLOWED = "DisruptionAllowed"
+SCALED = (("apps", "ReplicaSet"), ("apps", "Deployment"), ("apps", "StatefulSet"), ("", "ReplicationController"))
+
+
+class Scale(NamedTuple):
+    """How many pods there should be, and how many of them healthy."""
+
+    expected: int
+    healthy: int
+
+
+def share(value: int | str, total: int) -> int:
+    """A count, or a share of ``total``, rounded up."""
+    if isinstance(value, str):
+        return ceil(Fraction(int(value.removesuffix("%")) * total, 100))
+    return value
+
+
+def needs(spec: policy_v1.PodDisruptionBudgetSpec, pods: int, scale: int) -> Scale:
+    """``pods`` that are selected, ``scale``: what their controllers want in all."""
+    if spec.max_unavailable is not None:
+        return Scale(scale, max(0, scale - share(spec.max_unavailable, scale)))
+    if isinstance(spec.min_available, str):
+        return Scale(scale, share(spec.min_available, scale))
+    return Scale(pods, spec.min_available or 0)
+
+
+def disrupted(
+    status: policy_v1.PodDisruptionBudgetStatus, pods: Sequence[Pod], now: float
+) -> tuple[dict[str, str], float | None]:
+    """The evictions that are still to be seen, and the seconds until the first of them is given up."""
+    left: dict[str, str] = {}
+    again: float | None = None
+    by_name = {pod.metadata.name: pod for pod in pods}
+    for name, at in (status.disrupted_pods or {}).items():
+        pod = by_name.get(name)
+        remains = parse_time(at) + DELETION_TIMEOUT - now
+        if pod is None or pod.metadata.deletion_timestamp is not None or remains <= 0:
+            continue
+        left[name] = at
+        again = min(remains, again if again is not None else remains)
+    return left, again
+
+
+def report(budget: Budget, pods: Sequence[Pod], scale: Scale, evicting: Mapping[str, str], now: float) -> Any:
+    """The status that this amounts to."""
+    healthy = sum(
+        is_ready(pod) and pod.metadata.deletion_timestamp is None and pod.metadata.name not in evicting for pod in pods
+    )
+    allowed = max(0, healthy - scale.healthy) if scale.expected > 0 else 0
+    enough = meta_v1.Condition(
+        type=ALLOWED,
+        status="True" if allowed else "False",
+        reason="SufficientPods" if allowed else "InsufficientPods",
+        message="",
+        last_transition_time="",
+        observed_generation=budget.metadata.generation,
+    )
+    conditions, _ = set_condition(budget.status.conditions, enough, format_time(now))
+    return policy_v1.PodDisruptionBudgetStatus(
+        current_healthy=healthy,
+        desired_healthy=scale.healthy,
+        disruptions_allowed=allowed,
+        expected_pods=scale.expected,
+        conditions=conditions,
+        disrupted_pods=dict(evicting) or None,
+        observed_generation=budget.metadata.generation,
+    )
+
+
+class DisruptionController(Controller):
+    name = "disruption-controller"
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self.budgets = self.informer(Budget)
+        self.pods = self.informer(Pod)
+        self.sets = self.informer(apps_v1.ReplicaSet)
+        self.deployments = self.informer(apps_v1.Deployment)
+        self.budgets.add_handler(lambda kind, old, new: self.enqueue(new))
+        self.pods.add_handler(self._pod_changed)
+        for informer in (self.sets, self.deployments):
+            informer.add_handler(self._scaled)
+
+    def _pod_changed(self, kind: str, old: Pod | None, new: Pod) -> None:
+        for budget in self.budgets.list(new.metadata.namespace):
+            selector = selectors.from_struct(budget.spec.selector)
+            if any(selector.matches(pod.metadata.labels) for pod in (old, new) if pod is not None):
+                self.queue.add_after(key(budget), patience(budget.status.expected_pods))
+
+    def _scaled(self, kind: str, old: Any, new: Any) -> None:
+        if old is None or old.spec.replicas != new.spec.replicas:
+            for budget in self.budgets.list(new.metadata.namespace):
+                self.enqueue(budget)
+
+    async def reconcile(self, key: str) -> float | None:
+        budget = self.budgets.get_key(key)
+        if budget is None or budget.metadata.deletion_timestamp is not None:
+            return None
+        now = self.world.now()
+        selector = selectors.from_struct(budget.spec.selector)
+        near = self.pods.list(budget.metadata.namespace) if budget.spec.selector is not None else []
+        pods = [pod for pod in near if selector.matches(pod.metadata.labels)]
+        counted = budget.spec.max_unavailable is not None or isinstance(budget.spec.min_available, str)
+        scale = await self._scale(pods) if counted else 0
+        evicting, again = disrupted(budget.status, pods, now)
+        status = report(budget, pods, needs(budget.spec, len(pods), scale), evicting, now)
+        if status != budget.status:
+            await self.client[Budget].update_status(msgspec.structs.replace(budget, status=status))
+        return again
+
+    async def _scale(self, pods: Sequence[Pod]) -> int:
+        """What the controllers of the pods want, each counted once."""
+        total: dict[str, int] = {}
+        for pod in pods:
+            ref = controller_of(pod.metadata)
+            if ref is None or ref.uid in total:
+                continue
+            namespace = pod.metadata.namespace or ""
+            replica_set = self.sets.get(namespace, ref.name) if ref.kind == "ReplicaSet" else None
+            owner = controller_of(replica_set.metadata) if replica_set is not None else None
+            if owner is not None and owner.kind == "Deployment":
+                deployment = self.deployments.get(namespace, owner.name)
+                if deployment is not None and deployment.metadata.uid == owner.uid:
+                    total[owner.uid] = _wanted(deployment.spec.replicas)
+            elif replica_set is not None and replica_set.metadata.uid == ref.uid:
+                total[ref.uid] = _wanted(replica_set.spec.replicas)
+            else:
+                total[ref.uid] = await self._asked(namespace, ref)
+        return sum(total.values())
+
+    async def _asked(self, namespace: str, ref: meta_v1.OwnerReference) -> int:
+        """The replicas of another scalable kind."""
+        group, version = group_version(ref.api_version)
+        kind = BY_GVK.get((group, version, ref.kind))
+        if kind is None or (group, ref.kind) not in SCALED:
+            return 0
+        try:
+            scale = await self.client.tree(kind).get_sub(ref.name, namespace, "scale")
+        except NotFound:
+            return 0
+        return int((scale.get("spec") or {}).get("replicas") or 0)
+
+
+def _wanted(replicas: int | None) -> int:
+    return 1 if replicas is None else replicas
