@@ -68,6 +68,11 @@ CONTROLLER_RULES = [
     rule("discovery.k8s.io", "endpointslices", ALL),
     rule("apps", "deployments deployments/status deployments/scale deployments/finalizers replicasets "
          "replicasets/status replicasets/scale replicasets/finalizers", ALL),
+    rule("apps", "controllerrevisions", ALL),
+    rule("batch", "jobs jobs/status jobs/finalizers", ALL),
+    rule("core", "persistentvolumeclaims", ALL),
+    rule("core", "resourcequotas/status", "patch update"),
+    rule("policy", "poddisruptionbudgets/status", "patch update"),
     rule(GROUP, "clusterroles", "get list watch update patch"),
     rule("authentication.k8s.io", "tokenreviews", "create"),
     rule("authorization.k8s.io", "subjectaccessreviews", "create"),
