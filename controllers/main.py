@@ -10,6 +10,7 @@ import pathlib
 import signal
 
 from controllers.config import Config, describe
+from controllers.manager import Manager
 from navarch.client import kubeconfig
 from navarch.client.client import Client
 from navarch.client.health import health_pages, parse_address, serving
@@ -57,7 +58,6 @@ def main(argv: list[str]) -> int:
 
 
 async def _run(arguments: argparse.Namespace, config: Config, cluster: kubeconfig.Config, world: World) -> int:
-    from controllers.manager import Manager
 
     client = Client(connect(cluster), world, "kube-controller-manager")
     manager = Manager(client, world, config, root_ca=_root_ca(config, cluster), identity=arguments.identity)
