@@ -5,7 +5,6 @@ Everything is asked of the live table and changes nothing in it.
 
 from __future__ import annotations
 
-import random
 from typing import Any
 
 import numpy as np
@@ -50,7 +49,7 @@ def ask(pod: PodInfo, table: NodeTable, profile: Profile, now: float, node: str 
 def _preemption(pod: PodInfo, table: NodeTable, ranking: Ranking, profile: Profile) -> Plan:
     for plugin in profile.post_filters:
         if isinstance(plugin, DefaultPreemption) and not ranking.rejection:
-            return plugin.plan(pod, table, ranking, random.Random(0), "")
+            return plugin.plan(pod, table, ranking, None, "")
     return Plan()
 
 

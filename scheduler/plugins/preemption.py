@@ -61,8 +61,13 @@ class DefaultPreemption(Plugin):
         self._of, self._position = of, table.changes.end
         return self._known
 
-    def plan(self, pod: PodInfo, table: NodeTable, ranking: Ranking, chance: random.Random, nominated: str) -> Plan:
-        """Changes nothing in the end: the table is put back as it was. ``nominated`` is the pod's node of before."""
+    def plan(
+        self, pod: PodInfo, table: NodeTable, ranking: Ranking, chance: random.Random | None, nominated: str
+    ) -> Plan:
+        """Changes nothing in the end: the table is put back as it was. ``nominated`` is the pod's node of before.
+
+        The search starts at a node that ``chance`` picks (without it, the first), so that not all take the same nodes.
+        """
         if pod.pod.spec.preemption_policy == "Never":
             return Plan(message="not eligible due to preemptionPolicy=Never.")
         resolvable = ranking.resolvable()
@@ -78,7 +83,7 @@ class DefaultPreemption(Plugin):
         known = self._remembered(pod, table) if fit is not None else {}
         best: tuple[tuple[float, ...], int, list[PodInfo]] | None = None
         left = max(self.absolute, len(table) * self.percentage // 100)
-        start = chance.randrange(len(helpful)) if len(helpful) else 0
+        start = chance.randrange(len(helpful)) if chance is not None and len(helpful) else 0
         allowed = None if fit is None else _static(pod, table, ranking)
         for row in [*helpful[start:].tolist(), *helpful[:start].tolist()]:
             found = known.get(row)

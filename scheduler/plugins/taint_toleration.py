@@ -33,7 +33,7 @@ class TaintToleration(Plugin):
         codes = table.static_codes(self.name, pod.tolerance, reason)
         if not codes.any():
             return ()
-        texts = sorted((table.text(code), code) for code in set(codes.tolist()) if code)
+        texts = sorted((table.text(code), code) for code in np.unique(codes).tolist() if code)
         return [Refusal(text, codes == code, resolvable=False) for text, code in texts]
 
     def score(self, state: CycleState, pod: PodInfo, table: NodeTable) -> Scores | None:
