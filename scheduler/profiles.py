@@ -23,6 +23,7 @@ from scheduler.plugins.node_resources import CPU_AND_MEMORY, NodeResourcesBalanc
 from scheduler.plugins.node_unschedulable import NodeUnschedulable
 from scheduler.plugins.pod_affinity import from_args as pod_affinity
 from scheduler.plugins.preemption import DefaultPreemption
+from scheduler.plugins.strategies import MarathonConstraints, SwarmBinpack, SwarmSpread
 from scheduler.plugins.taint_toleration import TaintToleration
 from scheduler.plugins.topology_spread import Default, PodTopologySpread
 from scheduler.plugins.unsupported import Unsupported
@@ -97,6 +98,13 @@ REGISTRY: Mapping[str, PluginFactory] = {
 }
 """name -> a function from the plugin's arguments to the plugin, in Kubernetes' default order."""
 
+OPTIONAL: Mapping[str, PluginFactory] = {
+    "SwarmSpread": lambda _: SwarmSpread(),
+    "SwarmBinpack": lambda _: SwarmBinpack(),
+    "MarathonConstraints": lambda _: MarathonConstraints(),
+}
+"""Plugins that are on where a profile enables them."""
+
 DEFAULT_WEIGHTS = {
     "TaintToleration": 3, "NodeAffinity": 2, "PodTopologySpread": 2, "InterPodAffinity": 2, "NodeResourcesFit": 1,
     "NodeResourcesBalancedAllocation": 1, "ImageLocality": 1,
@@ -141,7 +149,7 @@ def profiles(config: Args, user: Sequence[type[Plugin]] = ()) -> list[Profile]:
 def profile(config: Args, user: Sequence[type[Plugin]] = ()) -> Profile:
     """One entry of ``profiles``. Plugins of the user are on unless they are disabled."""
     args = {c["name"]: c.get("args") or {} for c in config.get("pluginConfig") or ()}
-    registry: dict[str, PluginFactory] = dict(REGISTRY)
+    registry: dict[str, PluginFactory] = {**REGISTRY, **OPTIONAL}
     for kind in user:
         registry[kind.name] = lambda a, kind=kind: kind(**a)  # type: ignore[misc]
     sets: Mapping[str, Any] = config.get("plugins") or {}
@@ -149,7 +157,7 @@ def profile(config: Args, user: Sequence[type[Plugin]] = ()) -> Profile:
         if point not in POINTS and point not in ("multiPoint", "queueSort"):
             raise ValueError(f'plugins: unknown extension point "{point}"')
     weights: dict[str, float] = {n: DEFAULT_WEIGHTS.get(n, 1) for n in registry}
-    everywhere = _apply(sets.get("multiPoint"), list(registry), weights, registry)
+    everywhere = _apply(sets.get("multiPoint"), [n for n in registry if n not in OPTIONAL], weights, registry)
     at = {point: _apply(sets.get(point), list(everywhere), weights, registry) for point in POINTS}
     used = list(dict.fromkeys([*everywhere, *(n for names in at.values() for n in names)]))
     made = {name: registry[name](args.get(name, {})) for name in used}
