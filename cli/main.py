@@ -26,6 +26,7 @@ COMMANDS = {
     "cli.rollout": ("rollout",),
     "cli.wait": ("wait",),
     "cli.execute": ("exec",),
+    "cli.portforward": ("port-forward",),
     "cli.information": ("version", "api-resources", "explain"),
 }
 # Command -> module whose application is a group of that name.

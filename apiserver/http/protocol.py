@@ -18,6 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 
+from navarch.client.upgrade import keep_alive
 from navarch.world import World
 
 PEER = "navarch.peer_certificate"
@@ -65,6 +66,7 @@ class Protocol(HttpToolsProtocol):
         reader = asyncio.StreamReader(BUFFER)
         protocol = _Bare(reader, self.connections)
         writer = asyncio.StreamWriter(self.transport, protocol, reader, self.loop)
+        keep_alive(self.transport)
         self.transport.set_protocol(protocol)
         protocol.connection_made(self.transport)
         return reader, writer
@@ -101,6 +103,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.conn.process_subprotocol = lambda headers: None  # type: ignore[method-assign]
 
     async def run_asgi(self) -> None:
+        keep_alive(self.transport)
         peer = peer_certificate(self.transport)
         if peer is not None:
             self.scope[PEER] = peer  # type: ignore[literal-required]
@@ -118,6 +121,7 @@ class Listener:
         self.tls = tls
         self.config = Config(
             app, http=Protocol, ws=WebSocketProtocol, ws_max_size=32 * 1024 * 1024, lifespan="off", interface="asgi3",
+            ws_ping_timeout=None,  # a client that we hold up cannot answer pings; the kernel tells who is gone
             log_config=None, access_log=False, timeout_keep_alive=120, server_header=False, h11_max_incomplete_event_size=None,
         )  # fmt: skip
         self.config.load()

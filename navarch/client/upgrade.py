@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from typing import NamedTuple
@@ -40,6 +41,7 @@ async def upgraded(
                 reader, writer = await asyncio.open_connection(
                     host, port, ssl=context, server_hostname=name, limit=BUFFER
                 )
+                keep_alive(writer.transport)
                 writer.write(request)
                 status, headers = _head(await reader.readuntil(b"\r\n\r\n"))
                 if status != 101:
@@ -54,14 +56,30 @@ async def upgraded(
             await hang_up(writer)
 
 
-async def hang_up(writer: asyncio.StreamWriter) -> None:
-    """Closes a connection and waits until it is, though not for a peer that does not take what was sent."""
+async def hang_up(writer: asyncio.StreamWriter, patience: float = 30.0) -> None:
+    """Closes a connection once the peer has taken what was sent, or, if that takes longer than ``patience``, anyhow."""
     writer.close()
     try:
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(patience):
             await writer.wait_closed()
     except (OSError, TimeoutError):
-        writer.transport.abort()
+        pass
+    finally:
+        writer.transport.abort()  # does nothing to a connection that is closed
+
+
+def keep_alive(transport: asyncio.BaseTransport | None) -> None:
+    """Has the kernel find out that the peer is gone without a word: about a minute after it last answered.
+
+    Pings of the protocol's own are no good for that: a peer whose reading is held up by us cannot see them.
+    """
+    connection = transport.get_extra_info("socket") if transport is not None else None
+    if connection is None:
+        return
+    with contextlib.suppress(OSError, AttributeError):  # not TCP
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3)):
+            connection.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import WSMsgType, web
 
 from navarch.client.spdy.connection import Connection, Stream, StreamReset
-from navarch.client.upgrade import hang_up
+from navarch.client.upgrade import hang_up, keep_alive
 from navarch.world import World
 from nodeagent.runtime.runtime import RuntimeError_
 from nodeagent.server.upgrade import Spdy, agree
@@ -84,7 +84,7 @@ async def _forward(connection: Connection, world: World, connect: Connect, pair:
                     )
                     down.add_done_callback(lambda _: group.cancel())
             finally:
-                await hang_up(writer)
+                await hang_up(writer, 1.0)
         for stream in (data, error):
             stream.discard()
             await stream.end()
@@ -129,8 +129,9 @@ def channel_ports(values: list[str]) -> list[int]:
 async def serve_channels(request: web.Request, world: World, connect: Connect) -> web.StreamResponse:
     """Channel 2i carries the data of port i, 2i+1 its error; each first says its port, in two bytes."""
     ports = channel_ports(request.query.getall("ports", []))
-    socket = web.WebSocketResponse(protocols=CHANNELS, heartbeat=30.0, max_msg_size=0)
+    socket = web.WebSocketResponse(protocols=CHANNELS, max_msg_size=0)
     await socket.prepare(request)
+    keep_alive(request.transport)
     writers: dict[int, asyncio.StreamWriter] = {}
     try:
         with contextlib.suppress(ConnectionError):
@@ -153,7 +154,7 @@ async def serve_channels(request: web.Request, world: World, connect: Connect) -
                 group.cancel()
     finally:
         for writer in writers.values():
-            await hang_up(writer)
+            await hang_up(writer, 1.0)
         if not socket.closed:
             await socket.close()
     return socket

@@ -13,6 +13,7 @@ from typing import Any
 
 from aiohttp import WSMsgType, web
 
+from navarch.client.upgrade import keep_alive
 from navarch.world import World
 from nodeagent.runtime.runtime import Process, RuntimeError_
 
@@ -42,9 +43,10 @@ async def serve(
     request: web.Request, world: World, process: Process, command: Sequence[str], *, stdin: bool, tty: bool
 ) -> web.WebSocketResponse:
     """Connects a process to the client until the process ends or the client goes away."""
-    socket = web.WebSocketResponse(protocols=PROTOCOLS, heartbeat=30.0, max_msg_size=0)
+    socket = web.WebSocketResponse(protocols=PROTOCOLS, max_msg_size=0)
     try:
         await socket.prepare(request)
+        keep_alive(request.transport)
         # Tells the client that the streams are there, before the process says anything.
         await socket.send_bytes(bytes([STDOUT]))
         async with world.task_group() as group:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from aiohttp import web
 
 from navarch.client.spdy.connection import Connection
-from navarch.client.upgrade import hang_up
+from navarch.client.upgrade import hang_up, keep_alive
 
 BUFFER = 256 * 1024
 SPDY = "spdy/3.1"
@@ -54,6 +54,7 @@ class Spdy(web.StreamResponse):
         reader = asyncio.StreamReader(BUFFER)
         taken = _Taken(reader, request.protocol)
         self._writer = asyncio.StreamWriter(transport, taken, reader, asyncio.get_running_loop())
+        keep_alive(transport)
         transport.set_protocol(taken)
         taken.connection_made(transport)
         head = f"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n{VERSION}: {protocol}\r\n\r\n"

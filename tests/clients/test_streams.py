@@ -6,8 +6,10 @@ import contextlib
 import copy
 import http.client
 import re
+import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -199,6 +201,22 @@ def test_proxies(kubectl: Kubectl) -> None:
     finally:
         process.terminate()
         process.communicate(timeout=10)
+
+
+def test_navarch_port_forward(kubectl: Kubectl) -> None:
+    kubectl.pod("web", WEB)
+    kubectl("expose", "pod", "web", "--port=80", "--target-port=8080")
+    words = [sys.executable, "-m", "cli", "port-forward", "-n", kubectl.namespace, "svc/web", ":80"]
+    process = subprocess.Popen(
+        words, env=kubectl.lab.environment, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    assert process.stdout is not None
+    local = int(re.findall(r"127\.0\.0\.1:(\d+) -> 8080", process.stdout.readline())[0])
+    for _ in range(3):
+        assert fetch(local, "/numbers") == (200, NUMBERS)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=10)[0]
+    assert process.returncode == 130 and said.count(f"Handling connection for {local}\n") == 3
 
 
 def test_the_python_client(kubectl: Kubectl) -> None:
