@@ -79,6 +79,7 @@ class Informer(Generic[T]):
         self._handlers: list[Handler[T]] = []
         self._synced = asyncio.Event()
         self._backoff = Backoff(self._world, first=0.1, most=30.0)
+        self._unreachable = Backoff(self._world, first=0.1, most=7.0)  # a server that is not there is no busier for it
         for name, function in (indexers or {}).items():
             self.add_index(name, function)
 
@@ -146,7 +147,7 @@ class Informer(Generic[T]):
                 log.info("%s: history is gone, listing again", self.resource.kind.resource)
                 self.resource_version = ""
             except (StatusError, TransportError) as error:
-                delay = self._backoff.next()
+                delay = (self._unreachable if isinstance(error, TransportError) else self._backoff).next()
                 log.warning("%s: %s; trying again in %.1f s", self.resource.kind.resource, error, delay)
                 await self._world.sleep(delay)
 
@@ -156,8 +157,12 @@ class Informer(Generic[T]):
         )
         self._replace(page.items)
         self.resource_version = page.resource_version
-        self._backoff.reset()
+        self._recovered()
         self._synced.set()
+
+    def _recovered(self) -> None:
+        self._backoff.reset()
+        self._unreachable.reset()
 
     async def _follow(self) -> None:
         """One watch, to its end."""
@@ -174,7 +179,7 @@ class Informer(Generic[T]):
         async with watch as events:
             async for event in events:
                 heard = True
-                self._backoff.reset()
+                self._recovered()
                 self._apply(event)
         if not heard and self._world.monotonic() - began < SHORT_WATCH:
             await self._world.sleep(self._backoff.next())
