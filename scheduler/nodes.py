@@ -9,7 +9,7 @@ The table writes down which rows changed, so that who keeps something computed f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -76,6 +76,7 @@ class NodeTable:
         self.topology = Topology(self.size, self._placed)
         self.changes = Log()  # of amounts and pods
         self.spread_selector: Callable[[PodInfo], LabelSelector | None] = lambda _: None
+        self.violating: Callable[[Sequence[PodInfo]], list[bool]] = lambda pods: [False] * len(pods)
         self._node_changes = Log()
         self._names: list[str] | None = None
         self._codes: dict[str, int] = {"": 0}

@@ -22,6 +22,7 @@ from navarch.client.informer import SharedInformers
 from navarch.client.transport import TransportError
 from navarch.client.watch import ADDED, DELETED
 from navarch.world import TaskGroup, World
+from scheduler.budgets import Budgets
 from scheduler.config import SchedulerConfig
 from scheduler.cycle import Decision, schedule
 from scheduler.events import ScheduledEvents
@@ -83,6 +84,7 @@ class Scheduler:
         self.pods = self.informers.informer(core_v1.Pod, field_selector=LIVE_PODS)
         self.namespaces = self.informers.informer(core_v1.Namespace)
         self.table.spread_selector = Owners(self.informers, self.table.touch).selector
+        self.table.violating = Budgets(self.informers, self.table.touch).violating
         self.nodes.add_handler(self.on_node)
         self.pods.add_handler(self.on_pod)
         self.namespaces.add_handler(self.on_namespace)

@@ -1,8 +1,8 @@
 """DefaultPreemption: makes room for a pod by deleting pods of lower priority, as few and as unimportant as possible.
 
 On each node that the pod was refused by only for reasons that other pods make, all pods of lower priority are taken away
-in thought; if the pod fits then, as many as possible are put back, the most important first. The rest are its victims
-there. The node with the least important victims is nominated.
+in thought; if the pod fits then, as many as possible are put back, first those that disruption budgets protect, then
+the most important. The rest are its victims there. The node with the least important victims is nominated.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ NOT_HELPFUL = "Preemption is not helpful for scheduling"
 Found = tuple[tuple[float, ...], list[PodInfo]]
 """(cost, victims); no victims where preemption does not help."""
 NONE: Found = ((), [])
+Victims = tuple[list[PodInfo], int]
 
 
 class Plan(NamedTuple):
@@ -94,7 +95,7 @@ class DefaultPreemption(Plugin):
                     victims = _victims_by_room(pod, table, fit, ranking.names[row])
                 else:
                     victims = None
-                found = known[row] = (_cost(victims), victims) if victims else NONE
+                found = known[row] = (_cost(*victims), victims[0]) if victims and victims[0] else NONE
             if found[1]:
                 if best is None or found[0] < best[0]:
                     best = found[0], row, found[1]
@@ -145,16 +146,22 @@ def _static(pod: PodInfo, table: NodeTable, ranking: Ranking) -> Mask:
     return out
 
 
-def _lower(pod: PodInfo, table: NodeTable, node: str) -> list[PodInfo]:
-    """The pods of a node that the pod may displace, the most important first."""
+def _lower(pod: PodInfo, table: NodeTable, node: str) -> tuple[list[PodInfo], int]:
+    """The pods of a node that the pod may displace, in the order in which they are put back: first those (so many)
+    whose disruption budgets would be broken, then the others; of each the most important first."""
     lower = [p for p in table.by_node.get(node, {}).values() if p.priority < pod.priority]
     lower.sort(key=lambda p: p.importance)
-    return lower
+    broken = table.violating(lower)
+    if any(broken):
+        lower = [p for p, b in zip(lower, broken, strict=True) if b] + [
+            p for p, b in zip(lower, broken, strict=True) if not b
+        ]
+    return lower, sum(broken)
 
 
-def _victims_by_room(pod: PodInfo, table: NodeTable, fit: NodeResourcesFit, node: str) -> list[PodInfo] | None:
+def _victims_by_room(pod: PodInfo, table: NodeTable, fit: NodeResourcesFit, node: str) -> Victims | None:
     """As :func:`_victims`, where only room matters."""
-    lower, row = _lower(pod, table, node), table.rows[node]
+    (lower, protected), row = _lower(pod, table, node), table.rows[node]
     spare = {r: table.free_at(r, row) - n + sum(p.requests.get(r, 0) for p in lower) for r, n in fit.asked(pod)}
     if any(n < 0 for n in spare.values()):
         return None
@@ -165,13 +172,13 @@ def _victims_by_room(pod: PodInfo, table: NodeTable, fit: NodeResourcesFit, node
                 spare[r] -= candidate.requests.get(r, 0)
         else:
             gone.append(candidate)
-    return gone
+    return gone, _broken(gone, lower, protected)
 
 
-def _victims(pod: PodInfo, table: NodeTable, ranking: Ranking, row: int) -> list[PodInfo] | None:
-    """Those pods of a row that must go, the most important first; None if not even all of them are enough."""
+def _victims(pod: PodInfo, table: NodeTable, ranking: Ranking, row: int) -> Victims | None:
+    """Those pods of a row that must go, and how many of them break budgets; None if not even all are enough."""
     node = ranking.names[row]
-    lower = _lower(pod, table, node)
+    lower, protected = _lower(pod, table, node)
 
     def fits() -> bool:
         return bool(Ranking(pod, table, ranking.profile).refused[row] == 0)
@@ -188,16 +195,25 @@ def _victims(pod: PodInfo, table: NodeTable, ranking: Ranking, row: int) -> list
             if not fits():
                 table.remove_pod(candidate.uid)
                 gone.append(candidate)
-        return list(gone)
+        return list(gone), _broken(gone, lower, protected)
     finally:
         for victim in gone:
             table.add_pod(victim, node)
 
 
-def _cost(victims: list[PodInfo]) -> tuple[float, ...]:
-    """Smaller is better: the highest priority, the sum of priorities, the number, and then the youngest important one."""
+def _broken(victims: list[PodInfo], lower: list[PodInfo], protected: int) -> int:
+    """How many of the victims are among the first so many of ``lower``."""
+    if not protected:
+        return 0
+    kept = {p.uid for p in lower[:protected]}
+    return sum(v.uid in kept for v in victims)
+
+
+def _cost(victims: list[PodInfo], broken: int) -> tuple[float, ...]:
+    """Smaller is better: broken budgets, the highest priority, the sum of priorities, the number, and then the younger
+    its most important pods."""
     highest = max(v.priority for v in victims) if victims else -(2**31)
     # Priorities may be negative: counted from the lowest there can be, so that more victims never cost less.
     total = sum(v.priority + 2**31 for v in victims)
     latest = min((v.started for v in victims if v.priority == highest), default=0.0)
-    return highest, total, len(victims), -latest
+    return broken, highest, total, len(victims), -latest

@@ -123,3 +123,24 @@ def test_a_scheduler_that_is_killed_again_and_again_loses_and_doubles_nothing():
 
 def _pod(value: bytes) -> core_v1.Pod:
     return kinds.decoder(core_v1.Pod).decode(value)  # type: ignore[no-any-return]
+
+
+def test_preemption_spares_pods_that_a_disruption_budget_protects():
+    async def scenario(cluster: Simulation) -> None:
+        await cluster.apply(
+            "{apiVersion: scheduling.k8s.io/v1, kind: PriorityClass, metadata: {name: high}, value: 100}"
+        )
+        await cluster.apply(
+            "{apiVersion: policy/v1, kind: PodDisruptionBudget, metadata: {name: b},"
+            " spec: {minAvailable: 1, selector: {matchLabels: {keep: this}}}}"
+        )
+        await cluster.apply(make("kept", "3500m").replace("app: a", "keep: this"))
+        await cluster.apply(make("other", "3500m"))
+        await cluster.run_until(lambda: all(where(cluster).values()), 30)
+        await cluster.sleep(5)
+        await cluster.apply(make("high", "3500m", "priorityClassName: high"))
+        await cluster.run_until(lambda: where(cluster).get("high"), 60)
+        assert list(where(cluster)) == ["high", "kept"]
+
+    for seed in (1, 2, 3):
+        Simulation(seed, nodes=2).run(scenario)
