@@ -37,9 +37,24 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def files_among_settings(settings: list[str], config: str, plugins: list[str]) -> tuple[list[str], str, list[str]]:
+    """``--set config=FILE`` and ``--set plugin=MODULE:CLASS`` are the flags of that name: what `navarch up` can hand on."""
+    left = []
+    for setting in settings:
+        name, _, value = setting.partition("=")
+        if name == "config":
+            config = value
+        elif name == "plugin":
+            plugins = [*plugins, value]
+        else:
+            left.append(setting)
+    return left, config, plugins
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     options = parse(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    options.set, options.config, options.plugin = files_among_settings(options.set, options.config, options.plugin)
     try:
         text = Path(options.config).read_text() if options.config else ""
         config = SchedulerConfig.load(text, [load_plugin(p) for p in options.plugin])

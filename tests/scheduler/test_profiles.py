@@ -8,6 +8,7 @@ import pytest
 
 from scheduler.config import SchedulerConfig
 from scheduler.cycle import schedule
+from scheduler.main import files_among_settings
 from scheduler.plugin import NodePlugin, NodeView
 from scheduler.plugins.node_resources import NodeResourcesFit
 from scheduler.pods import PodInfo
@@ -97,3 +98,8 @@ def test_requested_to_capacity_ratio_follows_its_shape():
     fit = NodeResourcesFit("RequestedToCapacityRatio", {"cpu": 1}, [(0, 0), (50, 10), (100, 5)])
     scores = fit.score(None, pod("1"), t)
     assert scores[:3].tolist() == [50, 100, 20]
+
+
+def test_a_lab_can_hand_on_files_and_plugins():
+    found = files_among_settings(["config=/a", "pod-max-backoff-seconds=3", "plugin=m:C"], "", ["n:D"])
+    assert found == (["pod-max-backoff-seconds=3"], "/a", ["n:D", "m:C"])
