@@ -8,6 +8,7 @@ client asks to upgrade to something else than WebSocket (SPDY/3.1): called, it g
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 from collections.abc import Callable
 from email.utils import formatdate
@@ -125,6 +126,7 @@ class Listener:
             log_config=None, access_log=False, timeout_keep_alive=120, server_header=False, h11_max_incomplete_event_size=None,
         )  # fmt: skip
         self.config.load()
+        logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # else it tells every exec with its command
         self.state = ServerState()
         self.servers: list[asyncio.Server] = []
 

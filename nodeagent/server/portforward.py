@@ -68,27 +68,26 @@ async def _pair(
 async def _forward(connection: Connection, world: World, connect: Connect, pair: dict[str, Stream]) -> None:
     data, error = pair["data"], pair["error"]
     port = int(data.headers["port"])
-    with contextlib.suppress(ConnectionError):
-        try:
-            reader, writer = await connect(port)
-        except RuntimeError_ as failed:
+    try:
+        reader, writer = await connect(port)
+    except RuntimeError_ as failed:
+        with contextlib.suppress(ConnectionError):
             await error.write(f"error forwarding port {port} to pod: {failed.message}".encode())
-        else:
-            try:
-                async with world.task_group() as group:
-                    up = group.start(_up(data, writer), name="port-forward up")
-                    down = group.start(_down(reader, data), name="port-forward down")
-                    # A client that half-closes still gets the answer; a pod that closes, or a reset, ends it all.
-                    up.add_done_callback(
-                        lambda t: None if t.cancelled() or t.exception() or t.result() else group.cancel()
-                    )
-                    down.add_done_callback(lambda _: group.cancel())
-            finally:
-                await hang_up(writer, 1.0)
-        for stream in (data, error):
-            stream.discard()
+    else:
+        try:
+            async with world.task_group() as group:
+                up = group.start(_up(data, writer), name="port-forward up")
+                down = group.start(_down(reader, data), name="port-forward down")
+                # A client that half-closes still gets the answer; a pod that closes, or a reset, ends it all.
+                up.add_done_callback(lambda t: None if t.cancelled() or t.exception() or t.result() else group.cancel())
+                down.add_done_callback(lambda _: group.cancel())
+        finally:
+            await hang_up(writer, 1.0)
+    for stream in (data, error):
+        stream.discard()
+        with contextlib.suppress(ConnectionError):
             await stream.end()
-            connection.forget(stream)
+        connection.forget(stream)
 
 
 async def _up(stream: Stream, writer: asyncio.StreamWriter) -> bool:

@@ -16,6 +16,7 @@ from navarch.client.spdy.frames import Data, Decoder, Encoder, GoAway, Headers, 
 READ = 64 * 1024
 CHUNK = 32 * 1024  # the most in one data frame that we send, so that streams take turns
 AHEAD = 256 * 1024  # bytes that may wait for the reader of one stream
+AHEAD_IN_ALL = 8 * 1024 * 1024  # and for those of all streams together
 STREAMS = 4096  # that the other side may have open
 
 
@@ -34,8 +35,6 @@ class Stream:
         self._ended = self._discarding = self.broken = False  # what comes from the other side
         self._closed = False  # our direction
         self._news = asyncio.Event()
-        self._room = asyncio.Event()
-        self._room.set()
         self.replied = asyncio.Event()
 
     async def read(self) -> bytes:
@@ -44,8 +43,8 @@ class Stream:
             self._news.clear()
             await self._news.wait()
         if self._waiting:
-            data, self._waiting, self._size = b"".join(self._waiting), [], 0
-            self._room.set()
+            data = b"".join(self._waiting)
+            self._drop()
             return data
         if self.broken:
             raise StreamReset("the stream broke off")
@@ -76,8 +75,12 @@ class Stream:
     def discard(self) -> None:
         """What comes from now on is thrown away."""
         self._discarding = True
+        self._drop()
+
+    def _drop(self) -> None:
+        self._connection.held -= self._size
         self._waiting, self._size = [], 0
-        self._room.set()
+        self._connection.room.set()
 
     @property
     def finished(self) -> bool:
@@ -87,21 +90,23 @@ class Stream:
         if not self._ended:
             self.broken = self._ended = True
         self._closed = True
-        self._room.set()
+        self._connection.room.set()
         self._news.set()
         self.replied.set()
 
     async def receive(self, data: bytes, fin: bool) -> None:
         """From the connection; waits until there is room for more."""
+        connection = self._connection
         if data and not self._discarding and not self._ended:
             self._waiting.append(data)
             self._size += len(data)
+            connection.held += len(data)
         if fin:
             self._ended = True
         self._news.set()
-        if self._size > AHEAD:
-            self._room.clear()
-            await self._room.wait()
+        while self._waiting and not self.broken and (self._size > AHEAD or connection.held > AHEAD_IN_ALL):
+            connection.room.clear()
+            await connection.room.wait()
 
 
 class Connection:
@@ -116,6 +121,8 @@ class Connection:
         self._streams: dict[int, Stream] = {}
         self._opened: asyncio.Queue[Stream | None] = asyncio.Queue()
         self._going = self.ended = False
+        self.held = 0  # bytes that wait for readers of our streams
+        self.room = asyncio.Event()  # set whenever they become fewer
 
     async def run(self) -> None:
         """Reads until the connection ends; then every stream has ended, and ``accept`` gives None."""
@@ -169,11 +176,13 @@ class Connection:
                 await self.send(frames.goaway(self._last))
 
     def forget(self, stream: Stream) -> None:
+        """Nobody reads the stream any more; what still comes for it is dropped."""
+        stream.discard()
         self._streams.pop(stream.number, None)
 
     def forget_finished(self, stream: Stream) -> None:
-        if stream.finished:
-            self.forget(stream)
+        if stream.finished:  # though its reader may still have something to read
+            self._streams.pop(stream.number, None)
 
     async def _take(self, frame: frames.Frame) -> None:
         match frame:
@@ -205,6 +214,7 @@ class Connection:
                 stream = self._streams.pop(number, None)
                 if stream is not None:
                     stream.break_off()
+                    stream.discard()
             case Ping(number):
                 if (number % 2 == 1) != self._odd:
                     await self.send(frames.ping(number))
