@@ -21,6 +21,8 @@ _BUILT_IN_FINALIZERS = (ORPHAN, FOREGROUND, "kubernetes")
 # What a client cannot change; an absent value means that it does not want to.
 _KEPT = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "selfLink")
 
+_EMPTIED = ("labels", "annotations", "finalizers", "ownerReferences")
+
 
 def check_kind(obj: Tree, kind: Kind) -> None:
     """The body must be of the kind that the path names; fills it in where it is absent. Raises BadRequest."""
@@ -46,6 +48,15 @@ def metadata_of(obj: Tree) -> Tree:
     if not isinstance(metadata, dict):
         raise BadRequest("metadata must be an object")
     return metadata
+
+
+def drop_empty(obj: Tree) -> None:
+    """Takes empty maps and lists out of the metadata, as upstream's own encoding of it does for every kind."""
+    metadata = obj.get("metadata")
+    if isinstance(metadata, dict):
+        for key in _EMPTIED:
+            if key in metadata and not metadata[key]:
+                del metadata[key]
 
 
 def match_namespace(obj: Tree, namespace: str) -> None:
@@ -74,9 +85,7 @@ def match_name(obj: Tree, name: str, namespace: str) -> None:
     elif not found:
         metadata["namespace"] = namespace
     elif found != namespace:
-        raise BadRequest(
-            f"the namespace of the object ({found}) does not match the namespace on the URL ({namespace})"
-        )
+        raise BadRequest(f"the namespace of the object ({found}) does not match the namespace on the URL ({namespace})")
 
 
 def prepare_create(world: World, obj: Tree, strategy: Strategy) -> None:

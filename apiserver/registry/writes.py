@@ -87,6 +87,7 @@ class Writes(Reads):
         Invalid if a patch is at fault.
         """
         problems = prepare(obj, self.schema)
+        objectmeta.drop_empty(obj)
         if problems.types and not self.strategy.strict_types:
             problems.types = [t for t in problems.types if t.path.startswith("metadata")]
         if problems.types:

@@ -229,6 +229,7 @@ def test_label_annotate_patch_edit(kubectl: Kubectl) -> None:
     assert kubectl.fails("label", "cm", "conf", "x=2") == "error: 'x' already has a value (1), and --overwrite is false"
     assert kubectl("label", "cm", "conf", "x=2", "--overwrite") == "configmap/conf labeled\n"
     assert kubectl("label", "cm", "conf", "x-") == "configmap/conf unlabeled\n"
+    assert "labels" not in kubectl.get("cm", "conf")["metadata"], "an empty map is none"
     assert kubectl("annotate", "cm", "conf", "note-", "more=y") == "configmap/conf annotated\n"
     patched = "configmap/conf patched\n"
     assert kubectl("patch", "cm", "conf", "-p", '{"data":{"b":"3"}}') == patched
