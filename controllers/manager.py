@@ -13,6 +13,7 @@ from controllers.endpoints.endpoints import EndpointsController
 from controllers.endpoints.endpointslice import EndpointSliceController
 from controllers.endpoints.mirroring import MirroringController
 from controllers.garbage.collector import GarbageCollector
+from controllers.job.controller import JobController, TTLAfterFinishedController
 from controllers.namespace import NamespaceController
 from controllers.nodes.eviction import TaintEvictionController
 from controllers.nodes.ipam import NodeIPAMController
@@ -80,6 +81,8 @@ class Manager:
                 MirroringController,
                 ResourceQuotaController,
                 DisruptionController,
+                JobController,
+                TTLAfterFinishedController,
             )
         }
         if self.root_ca:

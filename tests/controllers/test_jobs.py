@@ -1,0 +1,144 @@
+"""Jobs: counting, ending, retrying; on the real API server and on virtual time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controllers.job.tracking import FINALIZER, parse_indexes, write_indexes
+from navarch.api.conditions import get_condition, is_true
+from navarch.api.pods import is_terminal
+from navarch.api.times import format_time
+from navarch.api.types import batch_v1, core_v1, meta_v1
+from tests.controllers.cluster import Cluster, run_cluster
+from tests.controllers.test_integration import gone
+
+Job = batch_v1.Job
+Pod = core_v1.Pod
+
+
+@given(st.lists(st.integers(0, 40), unique=True).map(sorted))
+def test_indexes(indexes: list[int]) -> None:
+    assert parse_indexes(write_indexes(indexes)) == indexes
+
+
+@pytest.mark.parametrize(("indexes", "text"), [([], ""), ([1], "1"), ([1, 2], "1,2"), ([0, 2, 3, 4, 7], "0,2-4,7")])
+def test_how_indexes_are_written(indexes: list[int], text: str) -> None:
+    assert write_indexes(indexes) == text
+
+
+def make(**spec: Any) -> Job:
+    pod = core_v1.PodSpec(containers=[core_v1.Container(name="c", image="i")], restart_policy="Never")
+    template = core_v1.PodTemplateSpec(spec=pod)
+    return Job(metadata=meta_v1.ObjectMeta(name="j", namespace="default"), spec=batch_v1.JobSpec(template=template, **spec))
+
+
+async def active(cluster: Cluster, count: int) -> list[Pod]:
+    """That many pods at work, soon."""
+
+    async def found() -> list[Pod] | None:
+        pods = [p for p in await cluster.pods() if p.status.phase == "Running" and not is_terminal(p)]
+        return pods if len(pods) == count else None
+
+    return await cluster.until(found)
+
+
+async def end(cluster: Cluster, pod: Pod, phase: str, code: int = 0) -> None:
+    await cluster.world.sleep(1)  # ends are told apart by the second
+    at = format_time(cluster.world.now())
+    status = {"phase": phase, "containerStatuses": [{
+        "name": "c", "image": "i", "imageID": "", "ready": False, "restartCount": 0,
+        "state": {"terminated": {"exitCode": code, "finishedAt": at}}}]}  # fmt: skip
+    await cluster.client[Pod].patch_status(pod.metadata.name or "", "default", {"status": status})
+
+
+async def finished(cluster: Cluster, type_: str) -> Job:
+    async def found() -> Job | None:
+        job = await cluster.client[Job].get("j", "default")
+        return job if is_true(job.status.conditions, type_) else None
+
+    return await cluster.until(found)
+
+
+def test_a_job_completes() -> None:
+    async def test(cluster: Cluster) -> None:
+        await cluster.client[Job].create(make(completions=3, parallelism=2, ttl_seconds_after_finished=60))
+        pods = await active(cluster, 2)
+        assert all(FINALIZER in (p.metadata.finalizers or ()) for p in pods)
+        await end(cluster, pods[0], "Succeeded")
+        for pod in await active(cluster, 2):
+            await end(cluster, pod, "Succeeded")
+        job = await finished(cluster, "Complete")
+        assert (job.status.succeeded, job.status.active, job.status.failed) == (3, None, None)
+        assert job.status.completion_time and is_true(job.status.conditions, "SuccessCriteriaMet")
+        assert not any(FINALIZER in (p.metadata.finalizers or ()) for p in await cluster.pods())
+        await cluster.until(lambda: gone(cluster, Job, "j"))  # its time to live is over
+
+    run_cluster(test)
+
+
+def test_a_job_gives_up() -> None:
+    async def test(cluster: Cluster) -> None:
+        await cluster.client[Job].create(make(backoff_limit=1, parallelism=2, completions=2))
+        for pod in await active(cluster, 2):
+            await end(cluster, pod, "Failed", 1)
+        job = await finished(cluster, "Failed")
+        condition = get_condition(job.status.conditions, "Failed")
+        assert condition is not None and condition.reason == "BackoffLimitExceeded" and job.status.failed == 2
+        assert "Job has reached the specified backoff limit" in await cluster.events("BackoffLimitExceeded")
+
+    run_cluster(test)
+
+
+def test_each_index_completes_once_and_failures_are_tried_again_later() -> None:
+    async def test(cluster: Cluster) -> None:
+        rules = [batch_v1.PodFailurePolicyRule(
+            action="FailJob", on_exit_codes=batch_v1.PodFailurePolicyOnExitCodesRequirement(operator="In", values=[42])
+        )]  # fmt: skip
+        policy = batch_v1.PodFailurePolicy(rules=rules)
+        await cluster.client[Job].create(
+            make(completions=3, parallelism=3, completion_mode="Indexed", pod_failure_policy=policy)
+        )
+        first, second, third = sorted(await active(cluster, 3), key=lambda p: p.metadata.name or "")
+        assert first.spec.hostname == "j-0" and first.spec.containers[0].env[0].name == "JOB_COMPLETION_INDEX"  # type: ignore[index]
+        await end(cluster, first, "Succeeded")
+        await end(cluster, third, "Succeeded")
+        await end(cluster, second, "Failed", 1)
+        before = cluster.world.monotonic()
+        (again,) = await active(cluster, 1)
+        assert (again.metadata.labels or {})["batch.kubernetes.io/job-completion-index"] == "1"
+        assert cluster.world.monotonic() - before >= 5
+        assert (await cluster.client[Job].get("j", "default")).status.completed_indexes == "0,2"
+        await end(cluster, again, "Failed", 42)
+        job = await finished(cluster, "Failed")
+        condition = get_condition(job.status.conditions, "Failed")
+        assert condition is not None and condition.reason == "PodFailurePolicy"
+
+    run_cluster(test)
+
+
+def test_suspended_and_resumed_and_out_of_time() -> None:
+    async def test(cluster: Cluster) -> None:
+        jobs = cluster.client[Job]
+        await jobs.create(make(suspend=True, active_deadline_seconds=30))
+        await finished(cluster, "Suspended")
+        assert not await cluster.pods()
+        await jobs.patch("j", "default", {"spec": {"suspend": False}})
+        await active(cluster, 1)
+        await jobs.patch("j", "default", {"spec": {"suspend": True}})
+
+        async def empty() -> bool:
+            return not await cluster.pods()
+
+        await cluster.until(empty)
+        await jobs.patch("j", "default", {"spec": {"suspend": False}})
+        await active(cluster, 1)
+        job = await finished(cluster, "Failed")
+        condition = get_condition(job.status.conditions, "Failed")
+        assert condition is not None and condition.reason == "DeadlineExceeded"
+        await cluster.until(empty)
+
+    run_cluster(test)
