@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from controllers.config import Config
 from controllers.controller import Context, Controller
+from controllers.cronjob import CronJobController
 from controllers.deployment.controller import DeploymentController
 from controllers.disruption import DisruptionController
 from controllers.endpoints.endpoints import EndpointsController
@@ -83,6 +84,7 @@ class Manager:
                 DisruptionController,
                 JobController,
                 TTLAfterFinishedController,
+                CronJobController,
             )
         }
         if self.root_ca:
