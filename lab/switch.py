@@ -7,6 +7,7 @@ namespace takes the bridge, the ports, the uplink and its routes along.
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -45,6 +46,15 @@ def _index(ip: Any, name: str) -> int:
     return int(found[0])
 
 
+def hardware_address(address: str) -> str:
+    """The Ethernet address of the interface with this IPv4 address.
+
+    It is always the same, so that neighbours need not learn anew when a node comes back. The bridge would otherwise take
+    the lowest address of its ports: a node that comes or goes could change it, and cut all others off for a minute.
+    """
+    return ":".join(f"{byte:02x}" for byte in (0x02, 0x6E, *ipaddress.IPv4Address(address).packed))
+
+
 def _inside(lab: str, function: Callable[[Any], Any]) -> Any:
     """Runs ``function(IPRoute())`` in a child process that is in the switch's namespace."""
 
@@ -71,7 +81,8 @@ def create(lab: str, addresses: Addresses) -> None:
 
     def bridge(ip: Any) -> None:
         ip.link("set", index=_index(ip, "lo"), state="up")
-        ip.link("add", ifname=BRIDGE, kind="bridge", br_stp_state=0, br_forward_delay=0)
+        hardware = hardware_address(addresses.switch)
+        ip.link("add", ifname=BRIDGE, kind="bridge", address=hardware, br_stp_state=0, br_forward_delay=0)
         index = _index(ip, BRIDGE)
         ip.link("set", index=index, state="up")
         ip.addr("add", index=index, address=addresses.switch, prefixlen=addresses.prefix_length)
@@ -150,6 +161,7 @@ def plug(lab: str, addresses: Addresses, number: int, init: ProcessId) -> None:
                 raise OSError("the node's network namespace is not its own")
             ip.link("set", index=_index(ip, "lo"), state="up")
             index = _index(ip, "eth0")
+            ip.link("set", index=index, address=hardware_address(address))
             ip.addr("add", index=index, address=address, prefixlen=addresses.prefix_length)
             ip.link("set", index=index, state="up")
             ip.route("replace", dst=addresses.pods, gateway=addresses.switch, oif=index)

@@ -1,0 +1,68 @@
+"""The lab's switch: what a node that comes or goes must not change for the others."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab import switch
+from lab.addresses import Addresses, claim_index, release_index
+from lab.namespaces import NEWNET, ProcessId, in_child
+
+LAB = "test-switch"
+
+
+@pytest.fixture
+def addresses(tmp_path: Path) -> Iterator[Addresses]:
+    found = Addresses(claim_index(str(tmp_path)))
+    switch.create(LAB, found)
+    yield found
+    switch.destroy(LAB, found)
+    release_index(str(tmp_path))
+
+
+@pytest.fixture
+def nodes() -> Iterator[list[ProcessId]]:
+    """Three processes, each with a network namespace of its own."""
+    processes = [subprocess.Popen(["unshare", "-n", "cat"], stdin=subprocess.PIPE) for _ in range(3)]
+    own = Path("/proc/self/ns/net").readlink()
+    for process in processes:
+        while Path(f"/proc/{process.pid}/ns/net").readlink() == own:
+            assert process.poll() is None
+    yield [ProcessId.of(process.pid) for process in processes]
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+def hardware(ip: Any, name: str) -> str:
+    return str(ip.get_links(ifname=name)[0].get("address"))
+
+
+@pytest.mark.root
+def test_hardware_addresses_stay_when_nodes_come_and_go(addresses: Addresses, nodes: list[ProcessId]) -> None:
+    def bridge() -> str:
+        return str(switch._inside(LAB, lambda ip: hardware(ip, switch.BRIDGE)))
+
+    def own(node: ProcessId) -> str:
+        def inside() -> str:
+            node.enter(NEWNET)
+            with switch.IPRoute() as ip:
+                return hardware(ip, "eth0")
+
+        return str(in_child(inside))
+
+    before = bridge()
+    for number, node in enumerate(nodes, 1):
+        switch.plug(LAB, addresses, number, node)
+    assert bridge() == before
+    first = own(nodes[0])
+    switch.unplug(LAB, 1)
+    assert bridge() == before
+    switch.plug(LAB, addresses, 1, nodes[0])
+    assert bridge() == before and own(nodes[0]) == first
+    assert len({before, *map(own, nodes)}) == 4
