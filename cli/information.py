@@ -79,6 +79,8 @@ def api_resources(
             and (api_group is None or each.kind.group == api_group)
             and all(v in each.verbs for v in wanted)
         ]
+        # Of several versions the one that the server prefers, which it lists first.
+        chosen = list({each.full: each for each in reversed(chosen)}.values())
         # The core group first, then by group and name.
         chosen.sort(key=lambda r: (r.kind.group, r.kind.resource))
         if output == "name":
