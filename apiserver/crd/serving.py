@@ -6,9 +6,12 @@ start of the server all established kinds are served before it is ready.
 
 from __future__ import annotations
 
+import hashlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING
+
+import orjson
 
 from apiserver.crd import names
 from apiserver.crd.custom import CustomStrategy, extract_of, prefix_of, stored_version
@@ -40,7 +43,7 @@ class Definitions:
         self._served: dict[str, tuple[tuple[str, str], str, Resource]] = {}  # name -> (group, plural), what was built, storage
         self._prefixes: dict[str, tuple[str, ...]] = {}  # prefix -> selectable fields that the cache keeps
         self._finalizing: dict[str, None] = {}
-        self._queue: WorkQueue[str] | None = None
+        self._known: dict[str, tuple[int, Tree]] = {}  # name -> revision, the small part of the definition
 
     async def prepare(self, server: APIServer) -> None:
         for entry in server.cache.list(PREFIX).entries:
@@ -79,8 +82,17 @@ class Definitions:
                         if event.entry is not None:
                             queue.add(event.entry.name)
 
-    def _definitions(self) -> Iterator[Tree]:
-        return (entry.tree() for entry in self.server.cache.list(PREFIX).entries)
+    def _definitions(self) -> list[Tree]:
+        """All definitions without what is large in them: names, groups and status."""
+        known, self._known = self._known, {}
+        for entry in self.server.cache.list(PREFIX).entries:
+            found = known.get(entry.name)
+            if found is None or found[0] != entry.revision:
+                tree = entry.tree()
+                spec = {"group": tree["spec"]["group"]}
+                found = entry.revision, {"metadata": {"name": entry.name}, "spec": spec, "status": tree.get("status")}
+            self._known[entry.name] = found
+        return [tree for _, tree in self._known.values()]
 
     # One definition
 
@@ -138,7 +150,7 @@ class Definitions:
         name, spec = definition["metadata"]["name"], definition["spec"]
         key = spec["group"], spec["names"]["plural"]
         accepted = (definition.get("status") or {}).get("acceptedNames")
-        built = repr((spec, accepted))
+        built = hashlib.sha256(orjson.dumps([spec, accepted])).hexdigest()
         had = self._served.get(name)
         if had is not None and had[1] == built:
             return
