@@ -6,6 +6,7 @@ from pathlib import Path
 
 from apiserver.admission.plugins import default_plugins
 from apiserver.admission.podplacement import DefaultTolerationSeconds
+from apiserver.admission.webhooks import add_webhooks
 from apiserver.authn import Authenticator
 from apiserver.authz.authorizer import Authorizer
 from apiserver.bootstrap import add_bootstrap
@@ -37,6 +38,7 @@ def assemble(world: World, store: Store, config: Config) -> APIServer:
     )
     usual = default_plugins(world, server.cache, authorizer, lambda: server)
     plugins = [patience if p.name == patience.name else p for p in usual]
+    plugins += add_webhooks(server)
     server.use(plugins=plugins, authenticator=authenticator, authorizer=authorizer)
     server.documents[JWKS_PATH] = tokens.jwks
     server.documents["/.well-known/openid-configuration"] = lambda: tokens.openid_configuration(_jwks_uri(config))

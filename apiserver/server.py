@@ -126,6 +126,7 @@ class APIServer:
         if versions:
             self._custom[key] = list(versions)
             self.served |= {(r.group, r.kind.version, r.resource): r for r in versions}
+        self.admission.replace(self.admission.plugins)  # what it remembers of kinds is old now
         self._discovery = None
 
     @property

@@ -55,6 +55,7 @@ from apiserver.registry.storage import (
 from apiserver.registry.strategy import Strategy
 from apiserver.registry.tokenrequest import token_endpoints
 from apiserver.registry.volumeclaims import PersistentVolumeClaimStrategy, PersistentVolumeStrategy
+from apiserver.registry.webhooks import MutatingWebhookConfigurationStrategy, ValidatingWebhookConfigurationStrategy
 from apiserver.storage.store import Store
 from apiserver.tokens import TokenIssuer
 from navarch.world import World
@@ -140,6 +141,8 @@ def catalog(world: World, store: Store, config: CatalogConfig | None = None) -> 
         FlowSchemaStrategy(),
         PriorityLevelConfigurationStrategy(),
         CustomResourceDefinitionStrategy(world),
+        MutatingWebhookConfigurationStrategy(),
+        ValidatingWebhookConfigurationStrategy(),
     ]
     out: dict[tuple[str, str], Strategy] = {}
     for strategy in strategies:

@@ -79,6 +79,7 @@ def _kinds() -> tuple[Kind, ...]:
     network, storage = ("networking.k8s.io", "v1"), ("storage.k8s.io", "v1")
     flow = ("flowcontrol.apiserver.k8s.io", "v1")
     authz, authn = ("authorization.k8s.io", "v1"), ("authentication.k8s.io", "v1")
+    admission = ("admissionregistration.k8s.io", "v1")
     return (
         Kind(*core, "Namespace", "namespaces", False, ("ns",)),
         Kind(*core, "Node", "nodes", False, ("no",)),
@@ -120,6 +121,8 @@ def _kinds() -> tuple[Kind, ...]:
         Kind(*storage, "CSIStorageCapacity", "csistoragecapacities"),
         Kind(*storage, "VolumeAttributesClass", "volumeattributesclasses", False, ("vac",)),
         Kind("node.k8s.io", "v1", "RuntimeClass", "runtimeclasses", False),
+        Kind(*admission, "MutatingWebhookConfiguration", "mutatingwebhookconfigurations", False, (), ("api-extensions",)),
+        Kind(*admission, "ValidatingWebhookConfiguration", "validatingwebhookconfigurations", False, (), ("api-extensions",)),
         Kind("certificates.k8s.io", "v1", "CertificateSigningRequest", "certificatesigningrequests", False, ("csr",)),
         Kind(*flow, "FlowSchema", "flowschemas", False),
         Kind(*flow, "PriorityLevelConfiguration", "prioritylevelconfigurations", False),

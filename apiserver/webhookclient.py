@@ -1,0 +1,124 @@
+"""Calls webhooks: a review goes out by HTTPS, to a URL or to a Service, and comes back answered.
+
+A Service is reached through one of its ready endpoints, under its own name for TLS: the certificate has to be good for
+``SERVICE.NAMESPACE.svc``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import ssl
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import orjson
+
+from navarch.api.selectors import parse_label_selector
+
+if TYPE_CHECKING:
+    import aiohttp
+
+    from apiserver.server import APIServer
+
+Tree = dict[str, Any]
+ANSWER_LIMIT = 3 * 1024 * 1024
+
+
+class WebhookError(Exception):
+    """The webhook could not be asked, or gave no answer that can be used."""
+
+
+class WebhookClient:
+    """Keeps its connections; :meth:`close` ends them."""
+
+    def __init__(self, server: APIServer) -> None:
+        self.server = server
+        self._session: aiohttp.ClientSession | None = None
+        self._contexts: dict[str, ssl.SSLContext] = {}
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def call(self, config: Tree, review: Tree, seconds: float) -> Tree:
+        """The answer to ``review`` of the webhook that a clientConfig names. Raises WebhookError."""
+        import aiohttp
+        import yarl
+
+        shown, url, name = self._address(config)
+        query = f"timeout={seconds:g}s"
+        shown += ("&" if "?" in shown else "?") + query
+        url += ("&" if "?" in url else "?") + query
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar()
+            )
+        headers = {"Content-Type": "application/json", "Accept": "application/json", "Host": urlsplit(shown).netloc}
+        try:
+            async with self._session.post(
+                yarl.URL(url, encoded=True), data=orjson.dumps(review), headers=headers, allow_redirects=False,
+                ssl=self._context(config.get("caBundle") or ""), server_hostname=name,
+                timeout=aiohttp.ClientTimeout(total=seconds),
+            ) as answer:  # fmt: skip
+                data = await answer.content.read(ANSWER_LIMIT)
+                if answer.status != 200:
+                    text = data[:200].decode(errors="replace").strip()
+                    raise WebhookError(f"an error on the server ({text!r}) has prevented the request from succeeding")
+        except TimeoutError:
+            raise WebhookError(f'failed to call webhook: Post "{shown}": context deadline exceeded') from None
+        except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as error:
+            raise WebhookError(f'failed to call webhook: Post "{shown}": {error}') from None
+        try:
+            tree = orjson.loads(data)
+        except ValueError as error:
+            raise WebhookError(f"failed to call webhook: the answer is no JSON: {error}") from None
+        if not isinstance(tree, dict):
+            raise WebhookError("failed to call webhook: the answer is no object")
+        return tree
+
+    def _address(self, config: Tree) -> tuple[str, str, str]:
+        """The URL as messages name it, the one to connect to, and the name that the certificate must have."""
+        if url := config.get("url"):
+            return url, url, urlsplit(url).hostname or ""
+        service = config["service"]
+        name, namespace, port = service["name"], service["namespace"], int(service.get("port") or 443)
+        host, path = f"{name}.{namespace}.svc", "/" + (service.get("path") or "").lstrip("/")
+        address, number = self._endpoint(namespace, name, port)
+        authority = f"[{address}]:{number}" if ":" in address else f"{address}:{number}"
+        return f"https://{host}:{port}{path}", f"https://{authority}{path}", host
+
+    def _endpoint(self, namespace: str, name: str, port: int) -> tuple[str, int]:
+        service = self.server.resource("", "services").cached(namespace, name)
+        if service is None:
+            raise WebhookError(f'failed to call webhook: service "{name}" not found')
+        ports = [p for p in service["spec"].get("ports") or () if p.get("port") == port]
+        if not ports:
+            raise WebhookError(f'failed to call webhook: no service port {port} found for service "{name}"')
+        wanted = ports[0].get("name") or ""
+        slices = self.server.resource("discovery.k8s.io", "endpointslices")
+        selector = parse_label_selector(f"kubernetes.io/service-name={name}")
+        choice = []
+        for entry in self.server.cache.list(slices.prefix, namespace, labels=selector).entries:
+            part = entry.tree()
+            numbers = [p["port"] for p in part.get("ports") or () if (p.get("name") or "") == wanted and p.get("port")]
+            for endpoint in part.get("endpoints") or ():
+                if numbers and (endpoint.get("conditions") or {}).get("ready") is not False:
+                    choice += [(str(a), int(numbers[0])) for a in endpoint.get("addresses") or ()]
+        if not choice:
+            raise WebhookError(f'failed to call webhook: no endpoints available for service "{name}"')
+        return self.server.world.random.choice(choice)
+
+    def _context(self, bundle: str) -> ssl.SSLContext:
+        """TLS that trusts the bundle (base64 of PEM), or the system's authorities if there is none."""
+        found = self._contexts.get(bundle)
+        if found is None:
+            try:
+                pem = base64.b64decode(bundle).decode()
+                found = ssl.create_default_context(cadata=pem or None)
+            except (binascii.Error, ValueError, ssl.SSLError) as error:
+                raise WebhookError(f"unable to load root certificates: {error}") from None
+            self._contexts[bundle] = found
+        return found
