@@ -34,7 +34,12 @@ class Expression:
 
     def evaluate(self, variables: Mapping[str, Any]) -> Any:
         """The value of the expression. Raises CelError."""
-        found = self._compiled.eval(data=variables)
+        try:
+            found = self._compiled.eval(data=variables)
+        except RuntimeError as error:
+            # The engine counts the turns of loops: no rule can take for ever.
+            text = "actual cost limit exceeded" if "budget" in str(error) else _reason(str(error))
+            raise CelError(text) from None
         if found.type().name() == _error_name():
             raise CelError(_reason(str(found.value())))
         return found.plain_value()

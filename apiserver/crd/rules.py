@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from apiserver.crd.cel import CelError, Expression, compile_cel
+from apiserver.crd.fields import undefined_field
 from apiserver.crd.values import ABSENT, Check
 from apiserver.crd.views import compile_view, type_of
 from navarch.api.errors import Cause, duplicate, forbidden, invalid, not_supported, required
@@ -160,22 +161,22 @@ def _has_rules(schema: Any) -> bool:
 # --- of definitions ---------------------------------------------------------------------------------------------------
 
 
-def check_rules(schema: Schema, path: str, correlatable: bool = True) -> list[Cause]:
-    """Everything that is wrong with the rules of a schema."""
+def check_rules(schema: Schema, path: str, correlatable: bool = True, *, root: bool = True) -> list[Cause]:
+    """Everything that is wrong with the rules of a schema. ``root``: of a whole object."""
     out: list[Cause] = []
     for i, rule in enumerate(schema.get(WORD) or ()):
-        out += _check_rule(rule, schema, f"{path}.{WORD}[{i}]", correlatable)
+        out += _check_rule(rule, schema, f"{path}.{WORD}[{i}]", correlatable, root)
     for name, child in (schema.get("properties") or {}).items():
-        out += check_rules(child, f"{path}.properties[{name}]", correlatable)
+        out += check_rules(child, f"{path}.properties[{name}]", correlatable, root=False)
     if isinstance(schema.get("additionalProperties"), Mapping):
-        out += check_rules(schema["additionalProperties"], f"{path}.additionalProperties", correlatable)
+        out += check_rules(schema["additionalProperties"], f"{path}.additionalProperties", correlatable, root=False)
     if isinstance(schema.get("items"), Mapping):
         keyed = schema.get("x-kubernetes-list-type") == "map"
-        out += check_rules(schema["items"], f"{path}.items", correlatable and keyed)
+        out += check_rules(schema["items"], f"{path}.items", correlatable and keyed, root=False)
     return out
 
 
-def _check_rule(rule: Mapping[str, Any], schema: Schema, path: str, correlatable: bool) -> list[Cause]:
+def _check_rule(rule: Mapping[str, Any], schema: Schema, path: str, correlatable: bool, root: bool) -> list[Cause]:
     out: list[Cause] = []
     source, message = rule.get("rule") or "", rule.get("message")
     if not source.strip():
@@ -209,6 +210,8 @@ def _check_rule(rule: Mapping[str, Any], schema: Schema, path: str, correlatable
         compiled = Rule(dict(rule) | {"messageExpression": None}, type_of(schema))
     except CelError as error:
         return [_shown(f"{path}.rule", rule, f"compilation failed: {error}")]
+    if text := undefined_field(source, schema, root):
+        return [_shown(f"{path}.rule", rule, f"compilation failed: {text}")]
     if compiled.expression.returns not in ("bool", "dyn"):
         return [_shown(f"{path}.rule", rule, "compilation failed: must evaluate to a bool")]
     if expression:

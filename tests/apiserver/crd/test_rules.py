@@ -85,7 +85,7 @@ def run(schema: Tree, value: Any, old: Any = ABSENT) -> list[str]:
         "url('https://u@h:80/p?q=1').getHost() == 'h:80' && isURL('https://a/') && !isURL('a b')",
         "isIP('::1') && ip('10.0.0.1').family() == 4 && cidr('10.0.0.0/8').containsIP('10.1.1.1')",
         "cidr('10.0.0.0/8').containsCIDR(cidr('10.1.0.0/16')) && cidr('10.0.0.0/8').prefixLength() == 8",
-        "self.?nope.orValue(3) == 3 && self.?min.hasValue()",
+        "self.?min.orValue(3) == 1 && self.?min.hasValue()",
         "math.greatest(1, 2) == 2",
         "self == self && self.list == [1, 2, 3]",
     ],
@@ -105,14 +105,37 @@ def test_words() -> None:
     assert run(schema("self.min > 5", **where), VALUE) == ["spec.min: Forbidden: no"]
     where["reason"] = "FieldValueRequired"
     assert run(schema("self.min > 5", **where), VALUE) == ["spec.min: Required value: no"]
-    assert run(schema("self.nope > 5"), VALUE) == [
-        "spec: Invalid value: no such key: nope evaluating rule: self.nope > 5"
-    ]
+    assert run(schema("self.min > 5"), {}) == ["spec: Invalid value: no such key: min evaluating rule: self.min > 5"]
     deep = {
         "type": "object",
         "properties": {"n": {"type": "integer", "x-kubernetes-validations": [{"rule": "self > 1"}]}},
     }
     assert run(deep, {"n": 1}) == ["spec.n: Invalid value: 1: failed rule: self > 1"]
+
+
+def test_fields_that_are_not_known_for_sure() -> None:
+    open_schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    whole = {"type": "object", "properties": {"spec": {"type": "object", "properties": {"any": open_schema}}}}
+    for rule in (
+        "self.metadata.name == 'a' && self.kind == 'x'",
+        "self.spec.any.thing == 1",
+        "size(self.spec) > 0 || 'self.nope' == ''",
+        "self.spec.any.size() > 0",
+        "[1].all(self_x, self_x > 0)",
+    ):
+        found = check_rules(whole | {"x-kubernetes-validations": [{"rule": rule}]}, "s")
+        assert found == [], (rule, found)
+    assert (
+        "undefined field 'labels'"
+        in check_rules(whole | {"x-kubernetes-validations": [{"rule": "has(self.metadata.labels)"}]}, "s")[0].text()
+    )
+
+
+def test_no_rule_takes_for_ever() -> None:
+    rule = {"rule": "self.all(a, self.all(b, self.all(c, a + b + c >= 0)))"}
+    numbers = {"type": "array", "items": {"type": "integer"}, "x-kubernetes-validations": [rule]}
+    (found,) = run(numbers, list(range(1000)))
+    assert "actual cost limit exceeded" in found
 
 
 def test_transitions() -> None:
@@ -144,6 +167,8 @@ def test_transitions() -> None:
     [
         ({"rule": ""}, "s.x-kubernetes-validations[0].rule: Required value: rule is not specified"),
         ({"rule": "self.x +"}, "compilation failed: ERROR: <input>:1:9: Syntax error"),
+        ({"rule": "self.nope > 1"}, "undefined field 'nope'\n | self.nope > 1\n | ....^"),
+        ({"rule": "true || has(self.nope)"}, "ERROR: <input>:1:12: undefined field 'nope'"),
         ({"rule": "size(self)"}, "must evaluate to a bool"),
         ({"rule": "foo"}, "undeclared reference to 'foo'\n | foo\n | ^"),
         ({"rule": "true", "reason": "Whim"}, 's.x-kubernetes-validations[0].reason: Unsupported value: "Whim"'),

@@ -1,0 +1,60 @@
+"""Fields that a rule asks for and that its schema does not have.
+
+The engine takes objects as they come, so a misspelled field would only show when the rule runs. This looks at plain chains
+of fields that begin with ``self`` or ``oldSelf`` (texts left out), and is silent about everything that it cannot be sure of.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from apiserver.crd.views import escape
+
+_LITERAL = re.compile(r"'''.*?'''|\"\"\".*?\"\"\"|'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"", re.DOTALL)
+_CHAIN = re.compile(r"(?<![\w.])(?:self|oldSelf)((?:\s*\.\s*[A-Za-z_]\w*)+)(?!\w)(\s*\()?")
+_FIELD = re.compile(r"\s*\.\s*([A-Za-z_]\w*)")
+_HAS = re.compile(r"has\s*\(\s*$")
+_METADATA = {"type": "object", "properties": {"name": {"type": "string"}, "generateName": {"type": "string"}}}
+_HEAD = {"apiVersion": {"type": "string"}, "kind": {"type": "string"}, "metadata": _METADATA}
+
+
+def undefined_field(source: str, schema: Mapping[str, Any], root: bool) -> str:
+    """The compiler's message for the first undefined field, "" if there is none. ``root``: of a whole object."""
+    plain = _LITERAL.sub(lambda found: " " * len(found[0]), source)
+    for chain in _CHAIN.finditer(plain):
+        parts = list(_FIELD.finditer(plain, chain.start(1), chain.end(1)))
+        if chain[2]:
+            parts.pop()  # the last one is called: a function
+        at: Any = schema
+        whole = root
+        for i, part in enumerate(parts):
+            fields = _fields(at, whole)
+            if fields is None:
+                break
+            if part[1] not in fields:
+                before = _HAS.search(plain, 0, chain.start())
+                last = i == len(parts) - 1 and not chain[2]
+                position = plain.index("(", before.start()) if before and last else plain.index(".", part.start())
+                return _message(source, position, part[1])
+            at, whole = fields[part[1]], False
+    return ""
+
+
+def _fields(schema: Mapping[str, Any], whole: bool) -> dict[str, Any] | None:
+    """The fields of an object as CEL names them; None if it may have any."""
+    if schema.get("x-kubernetes-preserve-unknown-fields") or schema.get("x-kubernetes-int-or-string"):
+        return None
+    if schema.get("type") != "object" or schema.get("additionalProperties") or schema.get("nullable"):
+        return None
+    head = _HEAD if whole or schema.get("x-kubernetes-embedded-resource") else {}
+    return {escape(name): child for name, child in (schema.get("properties") or {}).items()} | head
+
+
+def _message(source: str, position: int, name: str) -> str:
+    line = source.count("\n", 0, position) + 1
+    start = source.rfind("\n", 0, position) + 1
+    text = source[start:].partition("\n")[0]
+    column = position - start
+    return f"ERROR: <input>:{line}:{column + 1}: undefined field '{name}'\n | {text}\n | {'.' * column}^"
