@@ -96,6 +96,14 @@ MINIMAL = {
         "versions: [{name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object}}}]}}",
         ["xs.a.b", "2024-01-01T00:00:00Z"],
     ),
+    **{
+        ("admissionregistration.k8s.io", f"{word}webhookconfigurations"): (
+            f"{{{GLOBAL}, webhooks: [{{name: a.b.c, sideEffects: None, admissionReviewVersions: [v1], "
+            "clientConfig: {url: 'https://a/'}}]}",
+            ["x", 1, "3d4h"],
+        )
+        for word in ("mutating", "validating")
+    },
     ("", "persistentvolumes"): (
         f"{{{GLOBAL}, spec: {{capacity: {{storage: 1Gi}}, accessModes: [ReadWriteOnce], hostPath: {{path: /a}}}}}}",
         ["x", "1Gi", "RWO", "Retain", "Pending", "", "", "<unset>", "", "3d4h", "Filesystem"],
