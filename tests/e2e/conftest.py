@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from nodeagent.images.build import build
-from nodeagent.images.store import ImageStore
 from tests.e2e.harness import ROOT, Lab, traces, wait_for
 
 GUESTBOOK = ROOT / "deploy" / "guestbook"
@@ -27,10 +25,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A NAVARCH_HOME of the session's own, with the guestbook's images in it."""
     path = tmp_path_factory.mktemp("home")
-    images = ImageStore(path / "images")
-    build(images, GUESTBOOK / "redis", [REDIS])
+    build = ("image", "build", "--quiet")
+    lab = Lab(path)
+    lab.navarch(*build, "-t", REDIS, str(GUESTBOOK / "redis"))
     for version in ("v1", "v2"):
-        build(images, GUESTBOOK / "frontend", [f"{FRONTEND}:{version}"], arguments={"VERSION": version})
+        words = ("-t", f"{FRONTEND}:{version}", "--build-arg", f"VERSION={version}", str(GUESTBOOK / "frontend"))
+        lab.navarch(*build, *words)
     return path
 
 
