@@ -98,7 +98,7 @@ def test_exec_on_a_terminal(kubectl: Kubectl) -> None:
     terminal.expect("# ")
     terminal.say("stty size; tty; echo done-$((40+2))\n")
     assert "/dev/pts/" in terminal.expect("done-42\r\n")
-    terminal.say("echo begun; sleep 100\n")
+    terminal.say("sh -c 'echo begun; exec sleep 100'\n")  # in the terminal's foreground before it says so
     terminal.expect("begun\r\n")
     terminal.say("\x03")  # ^C ends the command, not the shell
     terminal.expect("# ")
