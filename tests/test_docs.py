@@ -107,6 +107,22 @@ def test_settings_exist(path: Path) -> None:
     assert not missing
 
 
+def test_every_command_is_in_the_list_of_what_is_supported(cli: object) -> None:
+    listed = set(quoted((ROOT / "docs/supported.md").read_text()))
+    assert not set(cli.commands) - listed  # type: ignore[attr-defined]
+
+
+def test_every_kind_that_is_served_is_in_the_list_of_what_is_supported() -> None:
+    from apiserver.registry.catalog import catalog
+    from apiserver.storage.memory import MemoryStore
+    from navarch.world import RealWorld
+
+    world = RealWorld()
+    listed = set(re.findall(r"\w+", (ROOT / "docs/supported.md").read_text()))
+    kinds = {strategy.kind.kind for strategy in catalog(world, MemoryStore(world)).values()}
+    assert not kinds - listed
+
+
 @pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
 def test_nothing_of_this_machine_is_in_the_docs(path: Path) -> None:
     text = path.read_text()
