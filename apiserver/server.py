@@ -119,6 +119,10 @@ class APIServer:
             return self._custom[group, resource][0]
         return self._resources[group, resource]
 
+    def is_served(self, info: RequestInfo) -> bool:
+        """Whether the resource that a request names is there at this moment."""
+        return (info.group, info.version, info.resource) in self.served
+
     def serve_custom(self, key: tuple[str, str], versions: Sequence[Resource]) -> None:
         """Serves these versions of a custom kind from now on, (group, resource) being ``key``; none ends it."""
         for old in self._custom.pop(key, ()):

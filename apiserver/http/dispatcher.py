@@ -18,6 +18,7 @@ from apiserver.request import ANONYMOUS, Context, RequestInfo, User
 from apiserver.storage.store import StoreUnavailable
 from navarch.api.errors import (
     InternalError,
+    NotFound,
     ServiceUnavailable,
     StatusError,
 )  # fmt: skip
@@ -68,6 +69,8 @@ class Dispatcher:
         except asyncio.CancelledError:
             raise
         except Exception as error:
+            if info.is_resource and isinstance(error, KeyError) and not self.server.is_served(info):
+                error = NotFound("the server could not find the requested resource")  # its definition went meanwhile
             status = as_status(error, request.path)
             if request.started:
                 raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from apiserver.registry.options import ListOptions
 from apiserver.storage.memory import MemoryStore
 from tests.apiserver.crd.support import (
     APPLY,
@@ -255,3 +256,29 @@ def test_restart() -> None:
 
     serving(before, store)
     serving(after, store)
+
+
+def test_watches_end_with_the_definition() -> None:
+    async def test(call: Caller) -> None:
+        await call.define(crontabs())
+        await call.ok("POST", PATH, crontab("a"))
+        seen: list[str] = []
+
+        async def watch() -> None:
+            resource = call.server.resource("stable.example.com", "crontabs")
+            with await resource.watch("default", "", ListOptions()) as watcher:
+                while events := await watcher.batch():
+                    seen.extend(e.type for e in events)
+
+        async with call.server.world.task_group() as group:
+            group.start(watch())
+            while not seen:
+                await asyncio.sleep(0.005)
+            await call.ok("DELETE", f"{CRDS}/{NAME}")
+        assert seen == ["ADDED", "DELETED"]
+        # A request that was under way while the kind went finds nothing, and no error of ours.
+        old = call.server.resource("apiextensions.k8s.io", "customresourcedefinitions")
+        assert old.cached("", NAME) is None
+        assert (await call("POST", PATH, crontab("b"))).code == 404
+
+    serving(test)
