@@ -194,10 +194,10 @@ def addresses(lab: Lab) -> tuple[str, list[str]]:
     ]
 
 
-def loads(lab: Lab) -> tuple[Load, Load]:
-    """50 requests a second at the cluster IP from inside a node, and as many at every node's port from outside."""
+def loads(lab: Lab, rate: float = 50) -> tuple[Load, Load]:
+    """``rate`` requests a second at the cluster IP from inside a node, and as many at every node's port from outside."""
     inside, outside = addresses(lab)
-    return Load(lab, inside, node="node-1"), Load(lab, *outside)
+    return Load(lab, inside, node="node-1", rate=rate), Load(lab, *outside, rate=rate)
 
 
 def traces(lab: Lab, index: int) -> list[str]:

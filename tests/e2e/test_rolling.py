@@ -70,7 +70,7 @@ def test_without_pre_stop_requests_fail(guestbook: Lab) -> None:
         rolled_out(lab)
         failed, end = 0, time.monotonic() + 90
         while not failed and time.monotonic() < end:
-            inside, outside = loads(lab)
+            inside, outside = loads(lab, rate=200)  # the more requests, the likelier that one meets the moment
             with inside, outside:
                 for _ in range(3):
                     lab.kubectl("rollout", "restart", "deployment/frontend")
