@@ -8,6 +8,7 @@ from collections.abc import Callable
 from controllers.config import Config
 from controllers.controller import Context, Controller
 from controllers.cronjob import CronJobController
+from controllers.daemonset.controller import DaemonSetController
 from controllers.deployment.controller import DeploymentController
 from controllers.disruption import DisruptionController
 from controllers.endpoints.endpoints import EndpointsController
@@ -85,6 +86,7 @@ class Manager:
                 JobController,
                 TTLAfterFinishedController,
                 CronJobController,
+                DaemonSetController,
             )
         }
         if self.root_ca:

@@ -15,6 +15,7 @@ from apiserver.server import APIServer
 from apiserver.storage.memory import MemoryStore
 from controllers.config import Config
 from controllers.manager import Manager
+from navarch.api.affinity import pod_matches_node
 from navarch.api.conditions import get_condition, set_condition
 from navarch.api.errors import Conflict, NotFound
 from navarch.api.pods import is_terminal
@@ -106,7 +107,7 @@ class Nodes:
         pods = self.client[core_v1.Pod]
         name, namespace = pod.metadata.name or "", pod.metadata.namespace
         if not pod.spec.node_name:
-            alive = [n for n in self.names if n not in self.dead]
+            alive = [n for n in self.names if n not in self.dead and pod_matches_node(pod.spec, n, {})]
             if pod.metadata.deletion_timestamp is None and alive:
                 self._turn += 1
                 target = {"kind": "Node", "name": alive[self._turn % len(alive)]}

@@ -1,0 +1,65 @@
+"""Past templates of a set, kept as ControllerRevisions: found again by their content, numbered by their last use."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from controllers.controller import BY_CONTROLLER, by_controller
+from navarch.api.errors import AlreadyExists, NotFound
+from navarch.api.hashes import content_hash
+from navarch.api.types import apps_v1, meta_v1
+from navarch.client.client import Client
+from navarch.client.informer import Informer
+
+Revision = apps_v1.ControllerRevision
+HASH = "controller-revision-hash"
+INDEX = {BY_CONTROLLER: by_controller}
+
+
+def data_of(template: Any) -> dict[str, Any]:
+    """What is kept of a template: a strategic merge patch that brings it back (kubectl rollout undo applies it)."""
+    return {"spec": {"template": {**msgspec.to_builtins(template), "$patch": "replace"}}}
+
+
+def oldest_first(revisions: list[Revision]) -> list[Revision]:
+    return sorted(revisions, key=lambda r: (r.revision, r.metadata.creation_timestamp or "", r.metadata.name or ""))
+
+
+async def current(
+    client: Client, informer: Informer[Revision], owner: Any, reference: meta_v1.OwnerReference
+) -> tuple[Revision, list[Revision]]:
+    """The revision of the owner's template, made or renumbered if need be, and the others, oldest first."""
+    data = data_of(owner.spec.template)
+    known = oldest_first(informer.by_index(BY_CONTROLLER, owner.metadata.uid or ""))
+    last = known[-1].revision if known else 0
+    same = [r for r in known if r.data == data]
+    if same:
+        found = same[-1]
+        if found.revision < last:
+            found = await client[Revision].update(msgspec.structs.replace(found, revision=last + 1))
+        return found, [r for r in known if r.metadata.uid != found.metadata.uid]
+    collision = owner.status.collision_count
+    digest = content_hash([data, collision] if collision else data)
+    name = f"{owner.metadata.name}-{digest}"
+    labels = {**(owner.spec.template.metadata.labels or {}), HASH: digest}
+    meta = meta_v1.ObjectMeta(
+        name=name, namespace=owner.metadata.namespace, labels=labels, owner_references=[reference],
+        annotations=owner.metadata.annotations,
+    )  # fmt: skip
+    try:
+        made = await client[Revision].create(Revision(metadata=meta, data=data, revision=last + 1))
+    except AlreadyExists:  # the cache is behind
+        made = await client[Revision].get(name, owner.metadata.namespace)
+    return made, known
+
+
+async def truncate(client: Client, old: list[Revision], live: set[str], limit: int) -> None:
+    """Forgets the oldest revisions that no pod has, beyond ``limit``."""
+    spare = [r for r in old if (r.metadata.labels or {}).get(HASH) not in live]
+    for revision in spare[: max(0, len(spare) - limit)]:
+        try:
+            await client[Revision].delete(revision.metadata.name or "", revision.metadata.namespace)
+        except NotFound:
+            continue
