@@ -72,9 +72,11 @@ def api_resources(
         if output not in ("", "name", "wide"):
             raise CommandError(f"--output {output} is not available")
         wanted = [v for v in verbs.split(",") if v]
+        # Of a type that is served in several versions the preferred one, which comes first.
+        every = {(each.kind.group, each.kind.resource): each for each in reversed((await session.resources()).listed)}
         chosen = [
             each
-            for each in (await session.resources()).listed
+            for each in every.values()
             if (not namespaced or each.kind.namespaced == (namespaced.lower() != "false"))
             and (api_group is None or each.kind.group == api_group)
             and all(v in each.verbs for v in wanted)
