@@ -25,6 +25,7 @@ from controllers.replicaset.controller import ReplicaSetController
 from controllers.resourcequota import ResourceQuotaController
 from controllers.rootca import RootCAController
 from controllers.serviceaccount import ServiceAccountController
+from controllers.statefulset.controller import StatefulSetController
 from navarch.client.client import Client
 from navarch.client.informer import SharedInformers
 from navarch.client.leader import LeaderElector
@@ -87,6 +88,7 @@ class Manager:
                 TTLAfterFinishedController,
                 CronJobController,
                 DaemonSetController,
+                StatefulSetController,
             )
         }
         if self.root_ca:

@@ -1,0 +1,76 @@
+"""The stateful set controller."""
+
+from __future__ import annotations
+
+import msgspec
+
+from controllers import history
+from controllers.controller import Context
+from controllers.podowner import UNSETTLED, Pod, PodOwner
+from controllers.statefulset import plan as planning
+from navarch.api.errors import AlreadyExists
+from navarch.api.types import apps_v1, core_v1
+from navarch.client.events import NORMAL
+
+StatefulSet = apps_v1.StatefulSet
+
+
+class StatefulSetController(PodOwner):
+    name = "statefulset-controller"
+    struct = StatefulSet
+    api_version = "apps/v1"
+    kind = "StatefulSet"
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self.revisions = self.informer(history.Revision, history.INDEX)
+
+    async def reconcile(self, key: str) -> float | None:
+        found: StatefulSet | None = self.owners.get_key(key)
+        if found is None:
+            self.expectations.forget(key)
+            return None
+        if found.metadata.deletion_timestamp is not None:
+            return None
+        settled = self.expectations.satisfied(key)
+        owner = self.reference(found)
+        newest, old = await history.current(self.client, self.revisions, found, owner)
+        update = newest.metadata.name or ""
+        by_name = {r.metadata.name or "": r for r in [*old, newest]}
+        current = found.status.current_revision or update
+        if current not in by_name:
+            current = update
+        pods = await self.claim(found, keep=lambda pod: planning.ordinal(found, pod) >= 0)
+        now = self.world.now()
+        error: Exception | None = None
+        if settled:
+            todo = planning.plan(found, pods, current, update, now)
+            if todo.delete:
+                error = await self.delete_pods(key, found, todo.delete)
+            elif todo.create:
+                new: list[Pod] = []
+                for number, revision in todo.create:
+                    await self._claims(found, number)
+                    template = msgspec.convert(by_name[revision].data["spec"]["template"], core_v1.PodTemplateSpec)  # type: ignore[index]
+                    new.append(planning.new_pod(found, template, owner, number, revision))
+                error = await self.create_pods(key, found, new)
+        status, again = planning.report(found, pods, current, update, now)
+        if status != found.status:
+            await self.client[StatefulSet].update_status(msgspec.structs.replace(found, status=status))
+        limit = 10 if found.spec.revision_history_limit is None else found.spec.revision_history_limit
+        live = {planning.revision_of(p) for p in pods} | {current, update}
+        hashes = {(by_name[n].metadata.labels or {}).get(history.HASH, "") for n in sorted(live) if n in by_name}
+        await history.truncate(self.client, old, hashes, limit)
+        if error is not None:
+            raise error
+        return again if settled else min(again or UNSETTLED, UNSETTLED)
+
+    async def _claims(self, found: StatefulSet, number: int) -> None:
+        """Makes the claims of a pod that are not there yet."""
+        for claim in planning.claims(found, number):
+            try:
+                await self.client[core_v1.PersistentVolumeClaim].create(claim)
+            except AlreadyExists:
+                continue
+            text = f"create Claim {claim.metadata.name} Pod {found.metadata.name}-{number} in StatefulSet "
+            self.events.event(found, NORMAL, "SuccessfulCreate", f"{text}{found.metadata.name} success")

@@ -1,0 +1,164 @@
+"""The one next step of a stateful set (or, with Parallel, all of them), and its status. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from navarch.api import pods as podrules
+from navarch.api.types import apps_v1, core_v1, meta_v1
+
+Pod = core_v1.Pod
+StatefulSet = apps_v1.StatefulSet
+REVISION = "controller-revision-hash"
+POD_NAME = "statefulset.kubernetes.io/pod-name"
+POD_INDEX = "apps.kubernetes.io/pod-index"
+
+
+class Plan(NamedTuple):
+    """``create``: ordinals with the name of the revision that each is made of."""
+
+    create: list[tuple[int, str]]
+    delete: list[Pod]
+
+
+def first_ordinal(found: StatefulSet) -> int:
+    return (found.spec.ordinals.start or 0) if found.spec.ordinals is not None else 0
+
+
+def wanted(found: StatefulSet) -> int:
+    return 1 if found.spec.replicas is None else found.spec.replicas
+
+
+def ordinal(found: StatefulSet, pod: Pod) -> int:
+    """The number in the pod's name, -1 if it is no name of this set."""
+    head, _, tail = (pod.metadata.name or "").rpartition("-")
+    return int(tail) if head == found.metadata.name and tail.isdecimal() else -1
+
+
+def partition(found: StatefulSet) -> int:
+    """Pods from this ordinal on get the new template."""
+    update = found.spec.update_strategy
+    rolling = update.rolling_update if update is not None else None
+    return first_ordinal(found) + ((rolling.partition or 0) if rolling is not None else 0)
+
+
+def is_on_delete(found: StatefulSet) -> bool:
+    return found.spec.update_strategy is not None and found.spec.update_strategy.type == "OnDelete"
+
+
+def revision_of(pod: Pod) -> str:
+    return (pod.metadata.labels or {}).get(REVISION, "")
+
+
+def plan(found: StatefulSet, pods: Sequence[Pod], current: str, update: str, now: float) -> Plan:
+    """``current`` and ``update`` name the revisions before and after a rolling update."""
+    start, grace = first_ordinal(found), found.spec.min_ready_seconds or 0
+    one_by_one = found.spec.pod_management_policy != "Parallel"
+    by_ordinal = {ordinal(found, pod): pod for pod in pods}
+    out = Plan([], [])
+    for number in range(start, start + wanted(found)):
+        pod = by_ordinal.get(number)
+        if pod is None:
+            old = not is_on_delete(found) and number < partition(found)
+            out.create.append((number, current if old else update))
+        elif pod.metadata.deletion_timestamp is not None:
+            if one_by_one:
+                return out
+            continue
+        elif podrules.is_terminal(pod):
+            out.delete.append(pod)
+        elif podrules.is_available(pod, grace, now):
+            continue
+        # Each waits for all before it to be there and available.
+        if one_by_one:
+            return out
+    condemned = [by_ordinal[n] for n in sorted(by_ordinal, reverse=True) if not start <= n < start + wanted(found) and n >= 0]
+    for pod in condemned:
+        if pod.metadata.deletion_timestamp is None:
+            out.delete.append(pod)
+        if one_by_one:
+            return out
+    if is_on_delete(found) or out.create or out.delete:
+        return out
+    for number in range(start + wanted(found) - 1, partition(found) - 1, -1):
+        pod = by_ordinal.get(number)
+        if pod is None or pod.metadata.deletion_timestamp is not None:
+            return out
+        if revision_of(pod) != update:
+            out.delete.append(pod)
+            return out
+        if not podrules.is_available(pod, grace, now):
+            return out
+    return out
+
+
+def new_pod(
+    found: StatefulSet, template: core_v1.PodTemplateSpec, owner: meta_v1.OwnerReference, number: int, revision: str
+) -> Pod:
+    meta, spec = template.metadata, template.spec
+    name = f"{found.metadata.name}-{number}"
+    labels = {**(meta.labels or {}), POD_NAME: name, POD_INDEX: str(number), REVISION: revision}
+    claims = {c.metadata.name or "": claim_name(found, c, number) for c in found.spec.volume_claim_templates or ()}
+    volumes = [v for v in spec.volumes or () if v.name not in claims]
+    for volume, claim in claims.items():
+        source = core_v1.PersistentVolumeClaimVolumeSource(claim_name=claim)
+        volumes.append(core_v1.Volume(name=volume, persistent_volume_claim=source))
+    return Pod(
+        metadata=meta_v1.ObjectMeta(
+            name=name, namespace=found.metadata.namespace, labels=labels, annotations=meta.annotations,
+            finalizers=meta.finalizers, owner_references=[owner],
+        ),
+        spec=msgspec.structs.replace(
+            spec, hostname=name, subdomain=found.spec.service_name or spec.subdomain, volumes=volumes or None
+        ),
+    )  # fmt: skip
+
+
+def claim_name(found: StatefulSet, claim: core_v1.PersistentVolumeClaim, number: int) -> str:
+    return f"{claim.metadata.name}-{found.metadata.name}-{number}"
+
+
+def claims(found: StatefulSet, number: int) -> list[core_v1.PersistentVolumeClaim]:
+    """The claims of one pod, which outlive it."""
+    labels = found.spec.selector.match_labels
+    out = []
+    for claim in found.spec.volume_claim_templates or ():
+        meta = meta_v1.ObjectMeta(
+            name=claim_name(found, claim, number), namespace=found.metadata.namespace,
+            labels={**(claim.metadata.labels or {}), **(labels or {})}, annotations=claim.metadata.annotations,
+        )  # fmt: skip
+        out.append(core_v1.PersistentVolumeClaim(metadata=meta, spec=claim.spec))
+    return out
+
+
+def report(
+    found: StatefulSet, pods: Sequence[Pod], current: str, update: str, now: float
+) -> tuple[apps_v1.StatefulSetStatus, float | None]:
+    """The status, and the seconds until a ready pod becomes available by waiting alone."""
+    grace = found.spec.min_ready_seconds or 0
+    live = [p for p in pods if not podrules.is_terminal(p)]
+    staying = [p for p in live if p.metadata.deletion_timestamp is None]
+    ready = [p for p in live if podrules.is_ready(p)]
+    available = sum(podrules.is_available(p, grace, now) for p in ready)
+    updated = sum(revision_of(p) == update for p in staying)
+    old = sum(revision_of(p) == current for p in staying)
+    done = not is_on_delete(found) and updated == len(live) == len(ready) and updated == wanted(found)
+    if done:
+        current, old = update, updated
+    waits = [s + grace - now for p in ready if grace and (s := podrules.ready_since(p)) and s + grace > now]
+    status = msgspec.structs.replace(
+        found.status,
+        replicas=len(live),
+        ready_replicas=len(ready) or None,
+        available_replicas=available,
+        current_replicas=old or None,
+        updated_replicas=updated or None,
+        current_revision=current,
+        update_revision=update,
+        observed_generation=found.metadata.generation,
+        collision_count=found.status.collision_count or 0,
+    )
+    return status, max(0.0, min(waits)) + 0.01 if waits else None
