@@ -31,11 +31,20 @@ from lab.namespaces import ProcessId, set_process_name
 from lab.node import ALL_NAMESPACES
 from lab.paths import LabError, LabPaths, write_private
 
+# Each component's entry, and what it would only import once it runs.
 PRELOAD = (
+    "uvloop",
     "apiserver.main",
+    "apiserver.assembly",
+    "apiserver.storage.etcd",
+    "apiserver.storage.sqlite",
     "controllers.main",
     "scheduler.main",
     "nodeagent.main",
+    "nodeagent.hostnamespace",
+    "nodeagent.images.store",
+    "nodeagent.runtime.oci",
+    "aiohttp.web",  # the agent's server
     "proxy.main",
 )
 FIRST_DELAY, MOST_DELAY, STEADY = 0.1, 10.0, 10.0  # seconds: restart back-off, and after how long it is forgotten
