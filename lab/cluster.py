@@ -158,17 +158,16 @@ class Cluster:
                 self.progress("control plane")
                 supervisor.spawn(self.paths, components.control_group(self.paths.id))
             specs = [components.etcd(self.paths)] if record.store == "etcd" else []
-            specs += [
-                components.apiserver(self.paths, record, with_nodes),
-                components.controllers(self.paths, record),
-                components.scheduler(self.paths, record),
-            ]
+            specs.append(components.apiserver(self.paths, record, with_nodes))
             self._start(specs)
-            for entry in record.nodes:
-                if not entry.stopped:
-                    self.progress(f"node {entry.name}")
-                    self._power_on(entry)
+            on = [entry for entry in record.nodes if not entry.stopped]
+            for entry in on:
+                self.progress(f"node {entry.name}")
+                self._boot(entry)
             self.save()
+            self.progress("components")
+            specs = [components.controllers(self.paths, record), components.scheduler(self.paths, record)]
+            self._start([*specs, *(spec for entry in on for spec in self._node_components(entry))])
         self.wait_ready(wait)
         apply_addons(self)
         self.wait_nodes([n.name for n in self.known.nodes if not n.stopped and not n.partitioned], wait)
@@ -242,6 +241,10 @@ class Cluster:
         supervisor.request(self.paths, "start", specs=[asdict(s) for s in specs])
 
     def _power_on(self, entry: NodeRecord) -> None:
+        self._boot(entry)
+        self._start(self._node_components(entry))
+
+    def _boot(self, entry: NodeRecord) -> None:
         init = ProcessId.load(entry.init)
         if init is None or not init.enterable():
             self._power_off(entry)
@@ -253,9 +256,11 @@ class Cluster:
             switch.plug(self.paths.id, self.addresses, entry.number, init)
             if entry.partitioned:
                 switch.set_port(self.paths.id, entry.number, up=False)
-        record = self.known
-        specs = [components.agent(self.paths, record, entry, init), components.proxy(self.paths, record, entry, init)]
-        self._start(specs)
+
+    def _node_components(self, entry: NodeRecord) -> list[supervisor.Spec]:
+        init = ProcessId.load(entry.init)
+        assert init is not None, "the node was booted"
+        return [make(self.paths, self.known, entry, init) for make in (components.agent, components.proxy)]
 
     def _power_off(self, entry: NodeRecord) -> None:
         node.power_off(self.paths.id, entry.name, ProcessId.load(entry.init))

@@ -121,8 +121,10 @@ def scheduler(paths: LabPaths, record: LabRecord) -> Spec:
         name="scheduler",
         module="scheduler.main",
         argv=[
-            "--kubeconfig", str(paths.component_kubeconfig("scheduler")),
-            "--address", str(paths.run / "scheduler.sock"),
+            "--kubeconfig",
+            str(paths.component_kubeconfig("scheduler")),
+            "--address",
+            str(paths.run / "scheduler.sock"),
             *settings_of(record, "scheduler"),
         ],
         log=str(paths.logs / "scheduler.log"),

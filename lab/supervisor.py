@@ -31,22 +31,19 @@ from lab.namespaces import ProcessId, set_process_name
 from lab.node import ALL_NAMESPACES
 from lab.paths import LabError, LabPaths, write_private
 
-# Each component's entry, and what it would only import once it runs.
-PRELOAD = (
-    "uvloop",
-    "apiserver.main",
-    "apiserver.assembly",
-    "apiserver.storage.etcd",
-    "apiserver.storage.sqlite",
-    "controllers.main",
-    "scheduler.main",
-    "nodeagent.main",
-    "nodeagent.hostnamespace",
-    "nodeagent.images.store",
-    "nodeagent.runtime.oci",
-    "aiohttp.web",  # the agent's server
-    "proxy.main",
-)
+# What each component imports, by its entry: imported once, before its first fork.
+PRELOAD = {
+    "apiserver.main": ("uvloop", "apiserver.assembly", "apiserver.storage.etcd", "apiserver.storage.sqlite"),
+    "controllers.main": (),
+    "scheduler.main": (),
+    "nodeagent.main": (
+        "nodeagent.hostnamespace",
+        "nodeagent.images.store",
+        "nodeagent.runtime.oci",
+        "aiohttp.web",  # its server
+    ),
+    "proxy.main": (),
+}
 FIRST_DELAY, MOST_DELAY, STEADY = 0.1, 10.0, 10.0  # seconds: restart back-off, and after how long it is forgotten
 
 
@@ -248,6 +245,7 @@ class Supervisor:
 
     def launch(self, managed: Managed) -> None:
         spec = managed.spec
+        preload(spec.module)
         for stale in spec.stale:
             Path(stale).unlink(missing_ok=True)
         reader, writer = os.pipe()
@@ -327,10 +325,12 @@ def run_component(spec: Spec) -> NoReturn:
     os._exit(code)
 
 
-def preload() -> None:
-    """Imports what components share, so that forks have it for free."""
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy would start threads, and forks lose them
-    for name in PRELOAD:
+def preload(module: str) -> None:
+    """Imports what a component's forks share, so that they have it for free. The API server comes first and boots while
+    the others' turn comes."""
+    if module in sys.modules or module not in PRELOAD:
+        return
+    for name in (module, *PRELOAD[module]):
         try:
             importlib.import_module(name)
         except ImportError as error:
@@ -367,7 +367,7 @@ def spawn(paths: LabPaths, cgroup: str) -> None:
         set_process_name("nv-supervisor")
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        preload()
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy would start threads, and forks lose them
         supervisor = Supervisor(paths)
         (paths.run / "supervisor.json").write_text(json.dumps(ProcessId.of(os.getpid()).dump()))
         supervisor.serve(lambda: os.close(writer))
