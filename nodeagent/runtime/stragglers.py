@@ -6,16 +6,31 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 
 from nodeagent import linux
 
 PATIENCE = 5.0  # seconds
+SETTLE = 0.02  # seconds, many times what a fork needs to become its program
 
 
 def end(root: Path, program: str, keep: frozenset[str]) -> None:
     """Kills processes of the OCI runtime ``program`` with this state directory, and conmons but for those of containers
-    in ``keep``. Returns when they are gone."""
+    in ``keep``. Returns when they are gone.
+
+    A conmon may start a command while we look at the list of processes, and a process that the killed agent had forked
+    may only now become a conmon. So it is looked again until two looks in a row find nothing.
+    """
+    quiet = 0
+    while quiet < 2:
+        quiet = 0 if _look(root, program, keep) else quiet + 1
+        if quiet == 1:
+            time.sleep(SETTLE)
+
+
+def _look(root: Path, program: str, keep: frozenset[str]) -> bool:
+    """One look; whether there was anything to end."""
     ours = f"--root={root}".encode()
     waiting: list[int] = []
     for name in os.listdir("/proc"):
@@ -40,3 +55,4 @@ def end(root: Path, program: str, keep: frozenset[str]) -> None:
     for fd in waiting:
         linux.wait_any([fd], PATIENCE)
         os.close(fd)
+    return bool(waiting)
