@@ -131,7 +131,7 @@ def kubectl(kubeconfig: str) -> Callable[..., Ran]:
     """The real kubectl on the same cluster; skips where there is none."""
     program = shutil.which("kubectl")
     if program is None:
-        pytest.skip("no kubectl on PATH")
+        pytest.fail("no kubectl on PATH: run deploy/test")
 
     def run(*arguments: str, stdin: str = "") -> Ran:
         done = subprocess.run(

@@ -50,7 +50,7 @@ class Kubectl:
     def __init__(self, home: Path) -> None:
         found = shutil.which("kubectl")
         if found is None:
-            pytest.skip("kubectl is not installed")
+            pytest.fail("kubectl is not installed: run deploy/test")
         self.binary, self.home = found, home
 
     def run(self, *arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:
