@@ -128,7 +128,7 @@ def navarch(command: Navarch, tmp_path: Path, request: pytest.FixtureRequest) ->
 
 @pytest.fixture
 def kubectl(kubeconfig: str) -> Callable[..., Ran]:
-    """The real kubectl on the same cluster; skips where there is none."""
+    """The real kubectl on the same cluster."""
     program = shutil.which("kubectl")
     if program is None:
         pytest.fail("no kubectl on PATH: run deploy/test")
