@@ -66,4 +66,4 @@ def guestbook_up(lab: Lab) -> None:
     lab.kubectl("apply", "-f", str(GUESTBOOK / "manifests"))
     for name in ("redis-leader", "redis-follower", "frontend"):
         lab.kubectl("rollout", "status", f"deployment/{name}", "--timeout=90s")
-    wait_for(lambda: len(lab.get("pods")["items"]) == 6, "old pods are gone", 120)
+    wait_for(lambda: len(lab.get("pods")["items"]) == 6, "old pods are gone", 60)

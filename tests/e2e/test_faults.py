@@ -131,7 +131,7 @@ def test_partitioned_node(whole: Lab) -> None:
 
     began = time.monotonic()
     lab.navarch("node", "heal", victim)
-    wait_for(lambda: settled(lab), "the node is back and its old pods are gone", 120)
+    wait_for(lambda: settled(lab), "the node is back and its old pods are gone", 60)
     assert not set(old) & {p["metadata"]["name"] for p in pods(lab)}
     wait_for(lambda: not any(processes(lab, c) for c in old.values()), "no old process is left", 10)
     print(f"heal: whole after {time.monotonic() - began:.1f} s")
