@@ -21,7 +21,7 @@ from controllers.nodes.eviction import TaintEvictionController
 from controllers.nodes.ipam import NodeIPAMController
 from controllers.nodes.lifecycle import NodeLifecycleController
 from controllers.nodes.podgc import PodGCController
-from controllers.replicaset.controller import ReplicaSetController
+from controllers.replicaset.controller import ReplicaSetController, ReplicationControllerController
 from controllers.resourcequota import ResourceQuotaController
 from controllers.rootca import RootCAController
 from controllers.serviceaccount import ServiceAccountController
@@ -78,6 +78,7 @@ class Manager:
                 TaintEvictionController,
                 PodGCController,
                 ReplicaSetController,
+                ReplicationControllerController,
                 DeploymentController,
                 EndpointSliceController,
                 EndpointsController,

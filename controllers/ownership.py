@@ -56,7 +56,8 @@ def reference(owner: HasMetadata, api_version: str, kind: str) -> meta_v1.OwnerR
     )
 
 
-def _patch(obj: HasMetadata, references: list[meta_v1.OwnerReference]) -> JSON:
+def owners_patch(obj: HasMetadata, references: list[meta_v1.OwnerReference]) -> JSON:
+    """Merge patch that gives ``obj`` these owner references in place of its own."""
     # The whole list goes into a merge patch; the resource version keeps us from undoing what somebody else just did.
     import msgspec
 
@@ -73,9 +74,9 @@ def _patch(obj: HasMetadata, references: list[meta_v1.OwnerReference]) -> JSON:
 
 def adoption_patch(obj: HasMetadata, ref: meta_v1.OwnerReference) -> JSON:
     """Merge patch that makes ``ref`` the controller of ``obj``."""
-    return _patch(obj, [*(r for r in obj.metadata.owner_references or () if r.uid != ref.uid), ref])
+    return owners_patch(obj, [*(r for r in obj.metadata.owner_references or () if r.uid != ref.uid), ref])
 
 
 def release_patch(obj: HasMetadata, owner_uid: str) -> JSON:
     """Merge patch that takes away the reference to ``owner_uid``."""
-    return _patch(obj, [r for r in obj.metadata.owner_references or () if r.uid != owner_uid])
+    return owners_patch(obj, [r for r in obj.metadata.owner_references or () if r.uid != owner_uid])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from controllers.controller import (
@@ -24,6 +24,7 @@ from navarch.api.pods import controller_of
 from navarch.api.types import core_v1, meta_v1
 from navarch.api.types.base import Struct
 from navarch.client.events import NORMAL, WARNING
+from navarch.client.informer import Index
 from navarch.client.transport import TransportError
 
 Pod = core_v1.Pod
@@ -39,12 +40,13 @@ class PodOwner(Controller):
     struct: ClassVar[type[Struct]]
     api_version: ClassVar[str]
     kind: ClassVar[str]
+    owner_indexes: ClassVar[Mapping[str, Index[Any]]] = {}
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self.expectations = Expectations(self.world)
         self.events = context.recorder(self.name)
-        self.owners: Any = self.informer(self.struct)
+        self.owners: Any = self.informer(self.struct, self.owner_indexes)
         self.pods = self.informer(Pod, {BY_CONTROLLER: by_controller})
         self.owners.add_handler(self._owner_changed)
         self.pods.add_handler(self._pod_changed)
@@ -70,8 +72,7 @@ class PodOwner(Controller):
                 self.expectations.created(key)
             if kind == "DELETED" or new.metadata.deletion_timestamp is not None:
                 self.expectations.deleted(key, new.metadata.uid or "")
-            mine = self.pods.by_index(BY_CONTROLLER, ref.uid)
-            self.queue.add_after(key, patience(len(mine)))
+            self.queue.add_after(key, patience(self.pods.count(BY_CONTROLLER, ref.uid)))
             return
         changed = old is None or before is not None or old.metadata.labels != new.metadata.labels
         if kind != "DELETED" and changed and new.metadata.deletion_timestamp is None:
@@ -93,13 +94,16 @@ class PodOwner(Controller):
     def reference(self, owner: Any) -> meta_v1.OwnerReference:
         return reference(owner, self.api_version, self.kind)
 
-    async def claim(self, owner: Any, *, keep: Callable[[Pod], bool] = lambda pod: True) -> list[Pod]:
-        """All pods of the owner, finished ones too, after adopting and releasing. ``keep``: may not be adopted else."""
+    async def claim(
+        self, owner: Any, *, among: Callable[[Pod], bool] | None = None, keep: Callable[[Pod], bool] = lambda pod: True
+    ) -> list[Pod]:
+        """The pods of the owner after adopting and releasing: all, or those ``among``, which alone are looked at.
+        ``keep``: others are not adopted."""
         meta = owner.metadata
         selector = self.selects(owner)
         near = self.pods.by_index(BY_CONTROLLER, meta.uid or "")
         near += self.pods.by_index(BY_CONTROLLER, orphans(meta.namespace))
-        mine, adopt, release = claim(owner, lambda pod: selector.matches(pod.metadata.labels), near)
+        mine, adopt, release = claim(owner, lambda pod: selector.matches(pod.metadata.labels), filter(among, near))
         adopt = [pod for pod in adopt if keep(pod)]
         if adopt:
             live: Any = await self.client[self.struct].get(meta.name or "", meta.namespace)

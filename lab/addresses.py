@@ -44,11 +44,17 @@ class Addresses:
         return f"10.{self.index}.{number}.0/24"
 
 
+RTF_REJECT = 0x200  # linux/route.h
+
+
 def routed_networks() -> list[ipaddress.IPv4Network]:
-    """The networks that the host has routes to, the default route aside."""
+    """The networks that the host has routes to, the default route and unreachable ones aside: a lab that was killed
+    leaves an unreachable route, which must not take its range away for ever."""
     found = []
     for line in Path("/proc/net/route").read_text().splitlines()[1:]:
         fields = line.split()
+        if int(fields[3], 16) & RTF_REJECT:
+            continue
         mask = ipaddress.IPv4Address(socket.ntohl(int(fields[7], 16)))
         if int(mask):
             destination = ipaddress.IPv4Address(socket.ntohl(int(fields[1], 16)))

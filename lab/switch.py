@@ -7,13 +7,14 @@ namespace takes the bridge, the ports, the uplink and its routes along.
 from __future__ import annotations
 
 import contextlib
+import errno
 import ipaddress
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pyroute2 import IPRoute, netns
+from pyroute2 import IPRoute, NetlinkError, netns
 
 from lab.addresses import Addresses
 from lab.namespaces import NEWNET, ProcessId, in_child, setns
@@ -129,8 +130,11 @@ def destroy(lab: str, addresses: Addresses | None) -> None:
             with IPRoute() as ip:
                 for index in ip.link_lookup(ifname=addresses.uplink):
                     ip.link("del", index=index)
-                with contextlib.suppress(Exception):
+                try:
                     ip.route("del", dst=addresses.range, type="unreachable", priority=LAST_RESORT)
+                except NetlinkError as error:
+                    if error.code != errno.ESRCH:  # gone already
+                        raise
         if exists(lab):
             netns.remove(namespace_name(lab))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from apiserver.registry.apps import WIDE, Workload, int_or_percent, percent_of, validate_selected_template, wide_cells
+from apiserver.registry.apps import WIDE, Workload, validate_selected_template, wide_cells
 from apiserver.registry.checks import non_negative
 from apiserver.registry.common import age_cell, fill, kind, name_cell, spec_of, status_of
 from apiserver.registry.strategy import AGE_COLUMN, NAME_COLUMN, Column, Tree
@@ -52,6 +52,11 @@ class StatefulSetStrategy(Workload):
 
     def prepare_create(self, context: Context, obj: Tree) -> None:
         obj["status"] = {"replicas": 0, "availableReplicas": 0}
+        _drop_alpha(obj)
+
+    def prepare_update(self, context: Context, obj: Tree, old: Tree) -> None:
+        super().prepare_update(context, obj, old)
+        _drop_alpha(obj)
 
     def name_causes(self, name: str, prefix: bool) -> list[str]:
         return names.dns_label(name.rstrip("-") if prefix else name)
@@ -88,6 +93,11 @@ class StatefulSetStrategy(Workload):
         return [name_cell(obj), ready, age_cell(obj, now), *wide_cells(spec)[:2]]
 
 
+def _drop_alpha(obj: Tree) -> None:
+    """maxUnavailable is alpha at this API level, and its feature gate is off."""
+    ((spec_of(obj).get("updateStrategy") or {}).get("rollingUpdate") or {}).pop("maxUnavailable", None)
+
+
 def _update(update: Tree) -> list[Cause]:
     at, rolling = "spec.updateStrategy", update.get("rollingUpdate")
     match update.get("type"):
@@ -98,14 +108,6 @@ def _update(update: Tree) -> list[Cause]:
                 return []
             return [invalid(f"{at}.rollingUpdate", rolling, "only allowed for updateStrategy 'RollingUpdate'")]
         case "RollingUpdate":
-            out = non_negative((rolling or {}).get("partition"), f"{at}.rollingUpdate.partition")
-            unavailable, here = (rolling or {}).get("maxUnavailable"), f"{at}.rollingUpdate.maxUnavailable"
-            if unavailable is not None:
-                out += int_or_percent(unavailable, here)
-                if unavailable in (0, "0%"):
-                    out.append(invalid(here, unavailable, "cannot be 0"))
-                if (percent_of(unavailable) or 0) > 100:
-                    out.append(invalid(here, unavailable, "must not be greater than 100%"))
-            return out
+            return non_negative((rolling or {}).get("partition"), f"{at}.rollingUpdate.partition")
         case _:
             return [invalid(at, update, "must be 'RollingUpdate' or 'OnDelete'")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from controllers.controller import Context, Controller
+from controllers.job import indexes
 from controllers.job import plan as planning
 from controllers.job.tracking import FINALIZER, is_tracked, track
 from controllers.podowner import UNSETTLED, Pod, PodOwner
@@ -41,6 +42,8 @@ class JobController(PodOwner):
         now = self.world.now()
         ignored = [p.metadata.uid or "" for p in pods if planning.policy_action(job, p)[0] == "Ignore"]
         tracked = track(job, pods, ignored)
+        given_up = indexes.failed_indexes(job, pods, tracked.indexes, lambda p: planning.policy_action(job, p)[0])
+        tracked = tracked._replace(failed_indexes=given_up)
         end = planning.verdict(job, pods, tracked, now)
         error: Exception | None = None
         again: float | None = None
@@ -51,14 +54,21 @@ class JobController(PodOwner):
                 error = await self.delete_pods(key, job, todo.delete)
             elif todo.create and job.status.start_time:
                 owner = self.reference(job)
-                error = await self.create_pods(key, job, [planning.new_pod(job, owner, i) for i in todo.create])
+                error = await self.create_pods(key, job, [planning.new_pod(job, owner, new) for new in todo.create])
         status = planning.report(job, pods, tracked, end, now)
         if status != job.status:
             await self.client[Job].update_status(msgspec.structs.replace(job, status=status))
             self._tell(job, status)
         # Only what is written down as counted may go.
         counted = [*tracked.new_succeeded, *tracked.new_failed, *ignored]
-        done = [p for p in pods if is_tracked(p) and (p.metadata.uid in counted or p.status.phase == "Succeeded")]
+        held = [] if end is not None else indexes.held(job, pods, [*tracked.indexes, *given_up])
+        done = [
+            p
+            for p in pods
+            if is_tracked(p)
+            and p.metadata.uid not in held
+            and (p.metadata.uid in counted or p.status.phase == "Succeeded")
+        ]
         await self._untrack(done)
         if error is not None:
             raise error

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from controllers.job import indexes
 from controllers.job.tracking import FINALIZER, INDEX, Tracked, completion_index, is_tracked, write_indexes
 from navarch.api import pods as podrules
 from navarch.api.conditions import get_condition, is_true, set_condition
@@ -31,10 +32,17 @@ class Verdict(NamedTuple):
     message: str
 
 
-class Plan(NamedTuple):
-    """``create``: the completion index of each new pod (-1 without one); ``again``: seconds until something is due."""
+class New(NamedTuple):
+    """A pod to make. ``failures``: of its completion index so far."""
 
-    create: list[int]
+    completion_index: int = -1  # -1: without one
+    failures: indexes.Failures | None = None
+
+
+class Plan(NamedTuple):
+    """``again``: seconds until something is due."""
+
+    create: list[New]
     delete: list[Pod]
     again: float | None
 
@@ -88,6 +96,14 @@ def verdict(job: Job, pods: Sequence[Pod], tracked: Tracked, now: float) -> Verd
     left = _deadline(job, now)
     if left is not None and left <= 0:
         return Verdict(True, *DEADLINE)
+    given_up = len(tracked.failed_indexes)
+    if given_up and spec.max_failed_indexes is not None and given_up > spec.max_failed_indexes:
+        return Verdict(True, *indexes.TOO_MANY)
+    rule = indexes.succeeds_early(job, tracked.indexes)
+    if rule is not None:
+        return Verdict(False, "SuccessPolicy", f"Matched rules at index {rule}")
+    if given_up and spec.completions is not None and given_up + tracked.all_succeeded >= spec.completions:
+        return Verdict(True, *indexes.SOME)
     active = sum(is_active(job, pod) for pod in pods)
     if spec.completions is None:
         done = tracked.all_succeeded > 0 and active == 0
@@ -119,7 +135,8 @@ def plan(job: Job, pods: Sequence[Pod], tracked: Tracked, ends: bool, now: float
     if spec.completions is None:
         wanted = len(active) if tracked.all_succeeded else parallelism
     else:
-        wanted = max(0, min(parallelism, spec.completions - tracked.all_succeeded))
+        left = spec.completions - tracked.all_succeeded - len(tracked.failed_indexes)
+        wanted = max(0, min(parallelism, left))
     extra = len(active) - wanted
     if extra > 0:
         return Plan([], sorted(active, key=lambda p: podrules.deletion_rank(p, 0, now))[:extra], again)
@@ -130,14 +147,51 @@ def plan(job: Job, pods: Sequence[Pod], tracked: Tracked, ends: bool, now: float
     missing = min(wanted - len(active) - leaving, BURST)
     if missing <= 0:
         return Plan([], [], again)
-    wait = backoff(job, pods, now)
+    if indexes.per_index(job):
+        return _plan_indexes(job, pods, tracked, missing, again, now)
+    wait = backoff(pods, now)
     if wait > 0:
-        return Plan([], [], wait if again is None else min(wait, again))
+        return Plan([], [], _sooner(wait, again))
     if spec.completion_mode != "Indexed":
-        return Plan([-1] * missing, [], again)
-    taken = [*tracked.indexes, *(i for p in active if (i := completion_index(p)) is not None)]
-    free = [i for i in range(spec.completions or 0) if i not in taken]
-    return Plan(free[:missing], [], again)
+        return Plan([New()] * missing, [], again)
+    return Plan([New(i) for i in _free(job, active, tracked)[:missing]], [], again)
+
+
+def _free(job: Job, active: Sequence[Pod], tracked: Tracked) -> list[int]:
+    """The indexes that nobody works on, has done or has given up."""
+    busy = [i for p in active if (i := completion_index(p)) is not None]
+    taken = dict.fromkeys([*tracked.indexes, *tracked.failed_indexes, *busy])
+    return [i for i in range(job.spec.completions or 0) if i not in taken]
+
+
+def _plan_indexes(
+    job: Job, pods: Sequence[Pod], tracked: Tracked, missing: int, again: float | None, now: float
+) -> Plan:
+    """As :func:`plan`, where each index waits after its own failures only."""
+    active = [pod for pod in pods if is_active(job, pod)]
+    last = indexes.last_failed(job, pods)
+    create: list[New] = []
+    for index in _free(job, active, tracked):
+        if len(create) == missing:
+            break
+        before, pod = indexes.Failures(), last.get(index)
+        if pod is not None:
+            before = indexes.failures(pod, policy_action(job, pod)[0])
+            wait = _ended(pod) + delay(sum(before)) - now
+            if wait > 0:
+                again = _sooner(wait, again)
+                continue
+        create.append(New(index, before))
+    return Plan(create, [], again)
+
+
+def _sooner(wait: float, again: float | None) -> float:
+    return wait if again is None else min(wait, again)
+
+
+def delay(failures: int) -> float:
+    """Seconds to wait after that many failures in a row: 10, 20, 40 ... 600."""
+    return min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(failures - 1, 10)) if failures else 0.0
 
 
 def _deadline(job: Job, now: float) -> float | None:
@@ -147,18 +201,15 @@ def _deadline(job: Job, now: float) -> float | None:
     return max(0.0, parse_time(began) + limit - now)
 
 
-def backoff(job: Job, pods: Sequence[Pod], now: float) -> float:
-    """Seconds to wait after failures in a row: 10, 20, 40 ... 600 after the last."""
+def backoff(pods: Sequence[Pod], now: float) -> float:
+    """Seconds to wait until a pod is made again."""
     ended = sorted((_ended(pod), pod.status.phase == "Succeeded") for pod in pods if podrules.is_terminal(pod))
     failures = 0
     for _, good in reversed(ended):
         if good:
             break
         failures += 1
-    if not failures:
-        return 0.0
-    delay = min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(failures - 1, 10))
-    return ended[-1][0] + delay - now
+    return ended[-1][0] + delay(failures) - now if failures else 0.0
 
 
 def _ended(pod: Pod) -> float:
@@ -174,8 +225,9 @@ def _ended(pod: Pod) -> float:
     return parse_time(at) if at else 0.0
 
 
-def new_pod(job: Job, owner: meta_v1.OwnerReference, index: int) -> Pod:
+def new_pod(job: Job, owner: meta_v1.OwnerReference, new: New) -> Pod:
     """A pod of the Job's template, tracked."""
+    index = new.completion_index
     template, name = job.spec.template, job.metadata.name or ""
     meta, spec = template.metadata, template.spec
     labels, annotations = dict(meta.labels or {}), dict(meta.annotations or {})
@@ -183,6 +235,10 @@ def new_pod(job: Job, owner: meta_v1.OwnerReference, index: int) -> Pod:
     if index >= 0:
         prefix = f"{name}-{index}-"
         labels[INDEX] = annotations[INDEX] = str(index)
+        if new.failures is not None:
+            annotations[indexes.FAILURES] = str(new.failures.counted)
+            if new.failures.ignored:
+                annotations[indexes.IGNORED] = str(new.failures.ignored)
         where = core_v1.EnvVarSource(field_ref=core_v1.ObjectFieldSelector(field_path=f"metadata.labels['{INDEX}']"))
         env = core_v1.EnvVar(name=INDEX_ENV, value_from=where)
         with_env = {
@@ -246,6 +302,7 @@ def report(job: Job, pods: Sequence[Pod], tracked: Tracked, end: Verdict | None,
         failed=tracked.failed or None,
         uncounted_terminated_pods=tracked.uncounted,
         completed_indexes=write_indexes(tracked.indexes) or None,
+        failed_indexes=write_indexes(tracked.failed_indexes) if indexes.per_index(job) else None,
         conditions=conditions or None,
         start_time=start,
         completion_time=completed,

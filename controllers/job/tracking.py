@@ -18,13 +18,15 @@ INDEX = "batch.kubernetes.io/job-completion-index"
 
 
 class Tracked(NamedTuple):
-    """``succeeded`` and ``failed`` are settled counts; ``new_*`` the uids that wait to be; ``indexes`` are complete."""
+    """``succeeded`` and ``failed`` are settled counts; ``new_*`` the uids that wait to be; ``indexes`` are complete,
+    ``failed_indexes`` given up."""
 
     succeeded: int
     failed: int
     new_succeeded: list[str]
     new_failed: list[str]
     indexes: list[int]
+    failed_indexes: list[int] = []
 
     @property
     def all_succeeded(self) -> int:

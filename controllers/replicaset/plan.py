@@ -1,13 +1,15 @@
-"""How many pods to make, which to delete, and what to report: pure functions of a replica set and its pods."""
+"""How many pods to make, which to delete, and what to report: pure functions of a replica set and its pods.
+
+A replication controller is a replica set with a simpler selector, and serves here as one.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
-from controllers.ownership import reference
 from navarch.api import pods as podrules
 from navarch.api.conditions import get_condition, remove_condition
 from navarch.api.times import format_time
@@ -18,7 +20,8 @@ BURST = 500
 REPLICA_FAILURE = "ReplicaFailure"
 
 Pod = core_v1.Pod
-ReplicaSet = apps_v1.ReplicaSet
+ReplicaSet = apps_v1.ReplicaSet | core_v1.ReplicationController
+Status = apps_v1.ReplicaSetStatus | core_v1.ReplicationControllerStatus
 
 
 class Plan(NamedTuple):
@@ -29,7 +32,7 @@ class Plan(NamedTuple):
 class Report(NamedTuple):
     """``again``: seconds until a ready pod becomes available by waiting alone."""
 
-    status: apps_v1.ReplicaSetStatus
+    status: Status
     again: float | None
 
 
@@ -59,7 +62,7 @@ def victims(pods: Sequence[Pod], related: Iterable[Pod], count: int, now: float)
     return sorted(pods, key=rank)[:count]
 
 
-def new_pod(replica_set: ReplicaSet) -> Pod:
+def new_pod(replica_set: ReplicaSet, owner: meta_v1.OwnerReference) -> Pod:
     """A pod of the set's template, named by the server."""
     template = replica_set.spec.template
     if template is None:
@@ -72,7 +75,7 @@ def new_pod(replica_set: ReplicaSet) -> Pod:
             labels=meta.labels,
             annotations=meta.annotations,
             finalizers=meta.finalizers,
-            owner_references=[reference(replica_set, "apps/v1", "ReplicaSet")],
+            owner_references=[owner],
         ),
         spec=template.spec,
     )
@@ -103,16 +106,16 @@ def report(replica_set: ReplicaSet, pods: Sequence[Pod], error: Exception | None
     return Report(status, max(0.0, min(waits)) + 0.01 if waits else None)
 
 
-def _conditions(
-    replica_set: ReplicaSet, count: int, error: Exception | None, now: float
-) -> list[apps_v1.ReplicaSetCondition] | None:
+def _conditions(replica_set: ReplicaSet, count: int, error: Exception | None, now: float) -> list[Any] | None:
     conditions = replica_set.status.conditions
     failed = get_condition(conditions, REPLICA_FAILURE)
     if error is None:
         return remove_condition(conditions, REPLICA_FAILURE) or None
     if failed is not None:
         return conditions
-    new = apps_v1.ReplicaSetCondition(
+    of_set = isinstance(replica_set, apps_v1.ReplicaSet)
+    condition = apps_v1.ReplicaSetCondition if of_set else core_v1.ReplicationControllerCondition
+    new = condition(
         type=REPLICA_FAILURE,
         status="True",
         reason="FailedDelete" if count > wanted(replica_set) else "FailedCreate",

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from controllers import history
 from controllers.controller import Context
+from controllers.ownership import owners_patch
 from controllers.podowner import UNSETTLED, Pod, PodOwner
+from controllers.statefulset import claims as claiming
 from controllers.statefulset import plan as planning
-from navarch.api.errors import AlreadyExists
+from navarch.api.errors import AlreadyExists, NotFound
 from navarch.api.types import apps_v1, core_v1
 from navarch.client.events import NORMAL
 
@@ -24,6 +28,7 @@ class StatefulSetController(PodOwner):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self.revisions = self.informer(history.Revision, history.INDEX)
+        self.claims = self.informer(claiming.Claim)
 
     async def reconcile(self, key: str) -> float | None:
         found: StatefulSet | None = self.owners.get_key(key)
@@ -43,6 +48,7 @@ class StatefulSetController(PodOwner):
         pods = await self.claim(found, keep=lambda pod: planning.ordinal(found, pod) >= 0)
         now = self.world.now()
         error: Exception | None = None
+        await self._keep_claims(found, pods)
         if settled:
             todo = planning.plan(found, pods, current, update, now)
             if todo.delete:
@@ -67,10 +73,27 @@ class StatefulSetController(PodOwner):
 
     async def _claims(self, found: StatefulSet, number: int) -> None:
         """Makes the claims of a pod that are not there yet."""
-        for claim in planning.claims(found, number):
+        for claim in claiming.claims(found, number):
             try:
-                await self.client[core_v1.PersistentVolumeClaim].create(claim)
+                await self.client[claiming.Claim].create(claim)
             except AlreadyExists:
                 continue
             text = f"create Claim {claim.metadata.name} Pod {found.metadata.name}-{number} in StatefulSet "
             self.events.event(found, NORMAL, "SuccessfulCreate", f"{text}{found.metadata.name} success")
+
+    async def _keep_claims(self, found: StatefulSet, pods: Sequence[Pod]) -> None:
+        """Brings the owners of the pods' claims in line with the set's retention policy, before any pod is deleted."""
+        for pod in pods:
+            number = planning.ordinal(found, pod)
+            condemned = not planning.is_wanted(found, number)
+            for template in found.spec.volume_claim_templates or ():
+                claim = self.claims.get(found.metadata.namespace, claiming.claim_name(found, template, number))
+                if claim is None or claim.metadata.deletion_timestamp is not None:
+                    continue
+                owners = claiming.owners(found, claim, pod, condemned=condemned)
+                if owners is not None:
+                    patch = owners_patch(claim, owners)
+                    try:
+                        await self.client[claiming.Claim].patch(claim.metadata.name or "", claim.metadata.namespace, patch)
+                    except NotFound:
+                        continue

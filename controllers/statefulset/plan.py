@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from controllers.statefulset.claims import claim_name
 from navarch.api import pods as podrules
 from navarch.api.types import apps_v1, core_v1, meta_v1
 
@@ -30,6 +31,11 @@ def first_ordinal(found: StatefulSet) -> int:
 
 def wanted(found: StatefulSet) -> int:
     return 1 if found.spec.replicas is None else found.spec.replicas
+
+
+def is_wanted(found: StatefulSet, number: int) -> bool:
+    """Whether the set has a pod of this ordinal."""
+    return first_ordinal(found) <= number < first_ordinal(found) + wanted(found)
 
 
 def ordinal(found: StatefulSet, pod: Pod) -> int:
@@ -75,7 +81,7 @@ def plan(found: StatefulSet, pods: Sequence[Pod], current: str, update: str, now
         # Each waits for all before it to be there and available.
         if one_by_one:
             return out
-    condemned = [by_ordinal[n] for n in sorted(by_ordinal, reverse=True) if not start <= n < start + wanted(found) and n >= 0]
+    condemned = [by_ordinal[n] for n in sorted(by_ordinal, reverse=True) if n >= 0 and not is_wanted(found, n)]
     for pod in condemned:
         if pod.metadata.deletion_timestamp is None:
             out.delete.append(pod)
@@ -115,23 +121,6 @@ def new_pod(
             spec, hostname=name, subdomain=found.spec.service_name or spec.subdomain, volumes=volumes or None
         ),
     )  # fmt: skip
-
-
-def claim_name(found: StatefulSet, claim: core_v1.PersistentVolumeClaim, number: int) -> str:
-    return f"{claim.metadata.name}-{found.metadata.name}-{number}"
-
-
-def claims(found: StatefulSet, number: int) -> list[core_v1.PersistentVolumeClaim]:
-    """The claims of one pod, which outlive it."""
-    labels = found.spec.selector.match_labels
-    out = []
-    for claim in found.spec.volume_claim_templates or ():
-        meta = meta_v1.ObjectMeta(
-            name=claim_name(found, claim, number), namespace=found.metadata.namespace,
-            labels={**(claim.metadata.labels or {}), **(labels or {})}, annotations=claim.metadata.annotations,
-        )  # fmt: skip
-        out.append(core_v1.PersistentVolumeClaim(metadata=meta, spec=claim.spec))
-    return out
 
 
 def report(

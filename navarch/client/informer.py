@@ -114,6 +114,10 @@ class Informer(Generic[T]):
         """Objects for which the indexer gave ``value``."""
         return list(self._indexes[index].get(value, {}).values())
 
+    def count(self, index: str, value: str) -> int:
+        """How many objects :meth:`by_index` would find; takes the same time for any number."""
+        return len(self._indexes[index].get(value, ()))
+
     def key(self, obj: T) -> str:
         return key_of(self._codec.namespace(obj), self._codec.name(obj))
 

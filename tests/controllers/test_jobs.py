@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from controllers.job.indexes import succeeds_early
 from controllers.job.tracking import FINALIZER, parse_indexes, write_indexes
 from navarch.api.conditions import get_condition, is_true
 from navarch.api.pods import is_terminal
@@ -142,3 +143,114 @@ def test_suspended_and_resumed_and_out_of_time() -> None:
         await cluster.until(empty)
 
     run_cluster(test)
+
+
+def by_index(pods: list[Pod]) -> dict[str, Pod]:
+    return {(p.metadata.labels or {})["batch.kubernetes.io/job-completion-index"]: p for p in pods}
+
+
+def test_each_index_fails_by_itself() -> None:
+    async def test(cluster: Cluster) -> None:
+        spec: dict[str, Any] = {"completions": 3, "parallelism": 3, "completion_mode": "Indexed"}
+        made = await cluster.client[Job].create(make(backoff_limit_per_index=1, **spec))
+        assert made.spec.backoff_limit == 2**31 - 1
+        pods = by_index(await active(cluster, 3))
+        assert (pods["1"].metadata.annotations or {})["batch.kubernetes.io/job-index-failure-count"] == "0"
+        await end(cluster, pods["0"], "Succeeded")
+        await end(cluster, pods["1"], "Failed", 1)
+        before = cluster.world.monotonic()
+        pods = by_index(await active(cluster, 2))
+        assert cluster.world.monotonic() - before >= 9  # ten seconds after the failure, to the second
+        assert (pods["1"].metadata.annotations or {})["batch.kubernetes.io/job-index-failure-count"] == "1"
+        await end(cluster, pods["1"], "Failed", 1)
+        await end(cluster, pods["2"], "Succeeded")
+        job = await finished(cluster, "Failed")
+        condition = get_condition(job.status.conditions, "Failed")
+        assert condition is not None and condition.reason == "FailedIndexes"
+        assert (job.status.completed_indexes, job.status.failed_indexes) == ("0,2", "1")
+        assert (job.status.succeeded, job.status.failed, job.status.active) == (2, 2, None)
+        assert not any(FINALIZER in (p.metadata.finalizers or ()) for p in await cluster.pods())
+
+    run_cluster(test)
+
+
+def test_the_count_of_an_index_outlives_its_pods() -> None:
+    async def test(cluster: Cluster) -> None:
+        spec: dict[str, Any] = {"completions": 2, "parallelism": 2, "completion_mode": "Indexed"}
+        await cluster.client[Job].create(make(backoff_limit_per_index=1, **spec))
+        pods = by_index(await active(cluster, 2))
+        await end(cluster, pods["0"], "Failed", 1)
+        # Deleted before there is a next one: it stays until its count has been taken on.
+        await cluster.client[Pod].delete(pods["0"].metadata.name or "", "default", grace_period_seconds=0)
+        again = by_index(await active(cluster, 2))["0"]
+        assert (again.metadata.annotations or {})["batch.kubernetes.io/job-index-failure-count"] == "1"
+
+        async def gone_too() -> bool:
+            return all(p.metadata.uid != pods["0"].metadata.uid for p in await cluster.pods())
+
+        await cluster.until(gone_too)
+
+    run_cluster(test)
+
+
+def test_too_many_indexes_fail_and_a_rule_fails_one_at_once() -> None:
+    async def test(cluster: Cluster) -> None:
+        codes = batch_v1.PodFailurePolicyOnExitCodesRequirement(operator="In", values=[42])
+        rules = [batch_v1.PodFailurePolicyRule(action="FailIndex", on_exit_codes=codes)]
+        spec: dict[str, Any] = {"completions": 3, "parallelism": 3, "completion_mode": "Indexed"}
+        policy = batch_v1.PodFailurePolicy(rules=rules)
+        await cluster.client[Job].create(
+            make(backoff_limit_per_index=5, max_failed_indexes=1, pod_failure_policy=policy, **spec)
+        )
+        pods = by_index(await active(cluster, 3))
+        await end(cluster, pods["0"], "Failed", 42)
+
+        async def given_up() -> bool:
+            return (await cluster.client[Job].get("j", "default")).status.failed_indexes == "0"
+
+        await cluster.until(given_up)
+        await end(cluster, pods["2"], "Failed", 42)
+        await finished(cluster, "FailureTarget")
+        await end(cluster, pods["1"], "Failed", 143)  # it was asked to go; with a failure policy its end is waited for
+        job = await finished(cluster, "Failed")
+        condition = get_condition(job.status.conditions, "Failed")
+        assert condition is not None and condition.reason == "MaxFailedIndexesExceeded"
+        assert job.status.failed_indexes == "0,2" and not job.status.active
+
+    run_cluster(test)
+
+
+def test_a_job_succeeds_early() -> None:
+    async def test(cluster: Cluster) -> None:
+        rules = [
+            batch_v1.SuccessPolicyRule(succeeded_indexes="0", succeeded_count=1),
+            batch_v1.SuccessPolicyRule(succeeded_count=3),
+        ]
+        spec: dict[str, Any] = {"completions": 4, "parallelism": 4, "completion_mode": "Indexed"}
+        await cluster.client[Job].create(make(success_policy=batch_v1.SuccessPolicy(rules=rules), **spec))
+        pods = by_index(await active(cluster, 4))
+        await end(cluster, pods["3"], "Succeeded")
+        await end(cluster, pods["0"], "Succeeded")
+        job = await finished(cluster, "Complete")
+        condition = get_condition(job.status.conditions, "Complete")
+        assert condition is not None and (condition.reason, condition.message) == (
+            "SuccessPolicy",
+            "Matched rules at index 0",
+        )
+        assert job.status.completed_indexes == "0,3" and job.status.succeeded == 2
+
+    run_cluster(test)
+
+
+done = st.lists(st.integers(0, 9), unique=True).map(sorted)
+
+
+@given(done, st.one_of(st.none(), done), st.one_of(st.none(), st.integers(0, 10)))
+def test_success_policy(succeeded: list[int], named: list[int] | None, count: int | None) -> None:
+    """Against the words of the API: without a count all named indexes, without indexes any that many."""
+    text = None if named is None else write_indexes(named)
+    rule = batch_v1.SuccessPolicyRule(succeeded_indexes=text, succeeded_count=count)
+    job = make(completions=10, completion_mode="Indexed", success_policy=batch_v1.SuccessPolicy(rules=[rule]))
+    good = set(succeeded) if named is None else set(succeeded) & set(named)
+    expected = named is not None and good == set(named) if count is None else len(good) >= count
+    assert succeeds_early(job, succeeded) == (0 if expected else None)

@@ -92,3 +92,56 @@ def test_all_at_once() -> None:
         assert len({p.metadata.creation_timestamp for p in pods}) == 1
 
     run_cluster(test)
+
+
+async def claim_names(cluster: Cluster) -> list[str]:
+    return sorted(c.metadata.name or "" for c in (await cluster.client[core_v1.PersistentVolumeClaim].list("default")).items)
+
+
+def test_claims_go_where_the_set_says_so() -> None:
+    async def test(cluster: Cluster) -> None:
+        sets = cluster.client[StatefulSet]
+        await sets.create(make(3))
+        await rolled_out(cluster, "v1", 3)
+        # What exists follows a change of the policy, in both directions.
+        for kept in ("Delete", "Retain", "Delete"):
+            await sets.patch("s", "default", {"spec": {"persistentVolumeClaimRetentionPolicy": {"whenDeleted": kept}}})
+
+            async def owned(kept: str = kept) -> bool:
+                claims = (await cluster.client[core_v1.PersistentVolumeClaim].list("default")).items
+                kinds = [[r.kind for r in c.metadata.owner_references or ()] for c in claims]
+                return kinds == [["StatefulSet"] if kept == "Delete" else []] * 3
+
+            await cluster.until(owned)
+        await sets.patch("s", "default", {"spec": {"replicas": 2}})
+        await rolled_out(cluster, "v1", 2)
+        assert await claim_names(cluster) == ["data-s-0", "data-s-1", "data-s-2"]
+        await sets.patch("s", "default", {"spec": {"persistentVolumeClaimRetentionPolicy": {"whenScaled": "Delete"}}})
+        await sets.patch("s", "default", {"spec": {"replicas": 1}})
+
+        async def one_less() -> bool:
+            return await claim_names(cluster) == ["data-s-0", "data-s-2"]  # 2 went while its claims were to stay
+
+        await cluster.until(one_less)
+        await sets.delete("s", "default")
+
+        async def none() -> bool:
+            return not await claim_names(cluster)
+
+        await cluster.until(none)
+
+    run_cluster(test)
+
+
+def test_max_unavailable_is_not_kept() -> None:
+    """An alpha field at this API level: dropped, as Kubernetes does while its feature gate is off."""
+
+    async def test(cluster: Cluster) -> None:
+        rolling = apps_v1.RollingUpdateStatefulSetStrategy(max_unavailable=2)
+        made = await cluster.client[StatefulSet].create(
+            make(1, update_strategy=apps_v1.StatefulSetUpdateStrategy(type="RollingUpdate", rolling_update=rolling))
+        )
+        assert made.spec.update_strategy is not None and made.spec.update_strategy.rolling_update is not None
+        assert made.spec.update_strategy.rolling_update.max_unavailable is None
+
+    run_cluster(test)

@@ -66,3 +66,25 @@ def test_hardware_addresses_stay_when_nodes_come_and_go(addresses: Addresses, no
     switch.plug(LAB, addresses, 1, nodes[0])
     assert bridge() == before and own(nodes[0]) == first
     assert len({before, *map(own, nodes)}) == 4
+
+
+@pytest.mark.root
+def test_the_unreachable_route_goes_and_a_leftover_is_taken_over(tmp_path: Path) -> None:
+    def unreachable(found: Addresses) -> bool:
+        shown = subprocess.run(["ip", "route", "show", found.range], capture_output=True, text=True, check=True).stdout
+        return "unreachable" in shown
+
+    found = Addresses(claim_index(str(tmp_path)))
+    switch.create(LAB, found)
+    assert unreachable(found)
+    release_index(str(tmp_path))  # as if the lab had been killed and its home deleted: the route is left
+    switch.destroy(LAB, None)
+    assert unreachable(found)
+    while Path("/sys/class/net", found.uplink).exists():  # the kernel takes a namespace apart in its own time
+        pass
+    assert claim_index(str(tmp_path), found.index) == found.index
+    switch.create(LAB, found)
+    switch.destroy(LAB, found)
+    assert not unreachable(found)
+    switch.destroy(LAB, found)  # again: nothing to do
+    release_index(str(tmp_path))

@@ -1,0 +1,51 @@
+"""The volume claims of a stateful set's pods, and who takes them along (spec.persistentVolumeClaimRetentionPolicy).
+
+A claim that is to be deleted with the set is owned by the set; one that is to be deleted when the set is scaled down is
+owned by its pod from then on. The garbage collector does the rest. Source: KEP-1847.
+"""
+
+from __future__ import annotations
+
+from controllers.ownership import reference
+from navarch.api.types import apps_v1, core_v1, meta_v1
+
+StatefulSet = apps_v1.StatefulSet
+Claim = core_v1.PersistentVolumeClaim
+Owners = list[meta_v1.OwnerReference]
+
+
+def claim_name(found: StatefulSet, claim: Claim, number: int) -> str:
+    return f"{claim.metadata.name}-{found.metadata.name}-{number}"
+
+
+def claims(found: StatefulSet, number: int) -> list[Claim]:
+    """The claims of one pod. They outlive it, unless the set says otherwise."""
+    labels = found.spec.selector.match_labels
+    out = []
+    for claim in found.spec.volume_claim_templates or ():
+        meta = meta_v1.ObjectMeta(
+            name=claim_name(found, claim, number), namespace=found.metadata.namespace,
+            labels={**(claim.metadata.labels or {}), **(labels or {})}, annotations=claim.metadata.annotations,
+        )  # fmt: skip
+        out.append(Claim(metadata=meta, spec=claim.spec))
+    return out
+
+
+def owners(found: StatefulSet, claim: Claim, pod: core_v1.Pod, *, condemned: bool) -> Owners | None:
+    """The owner references that the claim of ``pod`` should have, None if it has them. ``condemned``: the set has been
+    scaled below this pod, which goes. References to others stay as they are."""
+    policy = found.spec.persistent_volume_claim_retention_policy
+    with_set = policy is not None and policy.when_deleted == "Delete"
+    with_pod = condemned and policy is not None and policy.when_scaled == "Delete"
+    present: Owners = claim.metadata.owner_references or []
+    wanted = [r for r in present if not _is_ours(r, found, pod)]
+    if with_pod:
+        wanted.append(reference(pod, "v1", "Pod"))
+    elif with_set:
+        wanted.append(reference(found, "apps/v1", "StatefulSet"))
+    return None if [r.uid for r in wanted] == [r.uid for r in present] else wanted
+
+
+def _is_ours(ref: meta_v1.OwnerReference, found: StatefulSet, pod: core_v1.Pod) -> bool:
+    """Also earlier pods and sets of these names: a claim that waits for nobody would be collected."""
+    return (ref.kind, ref.name) in (("Pod", pod.metadata.name), ("StatefulSet", found.metadata.name))
