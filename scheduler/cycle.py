@@ -20,13 +20,15 @@ from scheduler.ranking import Ranking, Rankings
 class Decision:
     """Where a pod goes and why. ``node`` is empty if it fits nowhere."""
 
-    __slots__ = ("node", "notes", "pod", "ranking", "rejection", "rejection_by", "row", "score")
+    __slots__ = ("node", "node_was", "notes", "pod", "ranking", "rejection", "rejection_by", "row", "score", "waits")
 
     def __init__(self, pod: PodInfo, ranking: Ranking) -> None:
         self.pod = pod
         self.ranking = ranking
         self.notes = len(ranking.notes)
         self.node, self.row, self.score = "", -1, 0.0
+        self.node_was = ""  # the node that was chosen before a plugin took the decision back
+        self.waits = False  # for a permit
         self.rejection, self.rejection_by = ranking.rejection, ranking.rejected_by
 
     @property
@@ -53,10 +55,12 @@ class Decision:
 
     def reject(self, plugin: str, reason: str) -> None:
         """A plugin took the decision back after a node was chosen."""
-        self.node, self.rejection, self.rejection_by = "", reason, plugin
+        self.node_was, self.node, self.rejection, self.rejection_by = self.node, "", reason, plugin
 
     def message(self) -> str:
         """The line that a pending pod's condition and event carry."""
+        if self.node_was:
+            return f"0/1 nodes are available: 1 {self.rejection}."
         if self.rejection:
             return f"0/{self.nodes} nodes are available: {self.rejection}."
         if not self.nodes:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from scheduler.cycle import Decision
-from scheduler.plugins.preemption import Plan
+from scheduler.plugin import Plan
 
 MOST_BYTES = 32 << 20
 MOST = 2000

@@ -10,10 +10,10 @@ the plugin says of the next one like it (see ranking.py).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -21,12 +21,25 @@ from navarch.api.types import core_v1
 from scheduler.nodes import Mask, NodeTable, Scores
 from scheduler.pods import PodInfo
 
+if TYPE_CHECKING:
+    import random
+
+    from navarch.client.client import Client
+    from navarch.client.informer import SharedInformers
+    from navarch.world import World
+    from scheduler.ranking import Ranking
+    from scheduler.waiting import WaitingPods
+
 MAX_SCORE = 100.0
 ALL_ROWS = slice(None)
 
-# What can make a pod schedulable that was not (Kubernetes' ClusterEvent).
+# What can make a pod schedulable that was not (Kubernetes' ClusterEvent). Pods are those on nodes; what changes in the pod
+# that waits itself is POD_CHANGED too, told to that pod alone.
 NODE_ADDED, NODE_CHANGED, POD_GONE, POD_CHANGED, POD_ADDED = "NodeAdd", "NodeUpdate", "PodDelete", "PodUpdate", "PodAdd"
 NAMESPACE_CHANGED = "NamespaceUpdate"
+CLAIM_CHANGED, VOLUME_CHANGED, CLASS_CHANGED = "PersistentVolumeClaim", "PersistentVolume", "StorageClass"
+DRIVER_CHANGED, CAPACITY_CHANGED = "CSIDriver", "CSIStorageCapacity"  # CSINodes are DRIVER_CHANGED too
+WANTED = "UnscheduledPodAdd"  # a pod that has no node yet
 
 
 class Reach(IntEnum):
@@ -46,11 +59,14 @@ class Refusal(NamedTuple):
 
 
 class Event(NamedTuple):
-    """Something happened: ``kind`` is one of the names above, ``pod`` or ``node`` what it happened to."""
+    """Something happened: ``kind`` is one of the names above, ``pod``, ``node`` or ``object`` what it happened to, ``old``
+    what that was before, if it changed."""
 
     kind: str
     pod: PodInfo | None = None
     node: core_v1.Node | None = None
+    old: Any = None
+    object: Any = None
 
 
 @dataclass
@@ -64,11 +80,36 @@ class Rejected(Exception):
     """Raised by pre_enqueue, pre_filter, reserve, permit or pre_bind: the pod cannot be scheduled now."""
 
 
+@dataclass
+class Handle:
+    """What a plugin may use of the scheduler that runs it (upstream's framework.Handle)."""
+
+    world: World
+    client: Client
+    informers: SharedInformers
+    table: NodeTable
+    waiting: WaitingPods
+    happened: Callable[[Event], None]
+    activate: Callable[[Iterable[str]], None]
+    """Moves pods, by uid, from wherever they wait to the active queue."""
+    queued: Callable[[], Iterable[PodInfo]]
+    """All pods that want a node, those in flight too."""
+
+
 class Plugin:
     """One scheduling rule. ``events`` name what may turn its refusal around; ``helps`` looks closer."""
 
     name: ClassVar[str]
     events: ClassVar[frozenset[str]] = frozenset({NODE_ADDED, NODE_CHANGED, POD_GONE, POD_CHANGED})
+
+    def start(self, handle: Handle) -> None:
+        """A scheduler begins to use this plugin; what it knew of an earlier one is void. Not called for dry runs and in
+        tests of the rule alone."""
+
+    def order(self, pod: PodInfo, since: float) -> tuple[Any, ...]:
+        """QueueSort: the pod with the smallest key is tried first; ``since`` is when it was queued (monotonic). One plugin
+        of a profile says it, and all profiles must agree on which."""
+        return -pod.priority, since
 
     def helps(self, event: Event, pod: PodInfo, table: NodeTable) -> bool:
         """Queueing hint: whether an event of one of ``events`` may let the pod, which this plugin refused, in."""
@@ -115,8 +156,10 @@ class Plugin:
     def unreserve(self, state: CycleState, pod: PodInfo, node: str) -> None:
         pass
 
-    async def permit(self, state: CycleState, pod: PodInfo, node: str) -> None:
-        """May wait before the pod is bound, or raise Rejected."""
+    def permit(self, state: CycleState, pod: PodInfo, node: str) -> float:
+        """The last word before the pod is bound: 0 lets it go, or raise Rejected. A number of seconds has it wait, with
+        its room kept, until this plugin allows it (Handle.waiting), or it is rejected when they are over."""
+        return 0.0
 
     async def pre_bind(self, state: CycleState, pod: PodInfo, node: str) -> None:
         pass
@@ -127,6 +170,27 @@ class Plugin:
 
     def post_bind(self, state: CycleState, pod: PodInfo, node: str) -> None:
         pass
+
+    def post_filter(self, pod: PodInfo, table: NodeTable, ranking: Ranking, context: Attempt) -> Plan:
+        """The pod fits nowhere: may find a node on which it will fit once some pods are gone. The first plugin whose plan
+        has a node decides; else the messages of all are told."""
+        return Plan()
+
+
+class Plan(NamedTuple):
+    """Where there will be room, once the victims are gone. Without a node, ``message`` says why not."""
+
+    node: str = ""
+    victims: tuple[PodInfo, ...] = ()
+    message: str = ""
+
+
+class Attempt(NamedTuple):
+    """What a post_filter is told: the node that was nominated before, chance, and whether this is but a question."""
+
+    nominated: str = ""
+    chance: random.Random | None = None
+    dry: bool = False
 
 
 class NodeView(NamedTuple):
@@ -224,7 +288,9 @@ class Profile:
         self.pre_binders = point("pre_bind")
         self.binders = point("bind")
         self.post_binders = point("post_bind")
-        self.post_filters = list(plugins if at is None else at.get("post_filter", ()))
+        self.post_filters = point("post_filter")
+        sorters = [p for p in (plugins if at is None else at.get("order", ())) if type(p).order is not Plugin.order]
+        self.sorter: Plugin | None = sorters[0] if sorters else None  # None: by priority and age
 
 
 PluginFactory = Callable[[Mapping[str, Any]], Plugin]

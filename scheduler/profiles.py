@@ -33,9 +33,9 @@ ENTRY_POINTS = "navarch.scheduler"
 Args = Mapping[str, Any]
 
 POINTS = {
-    "preEnqueue": "pre_enqueue", "preFilter": "pre_filter", "filter": "filter", "postFilter": "post_filter",
-    "preScore": "pre_score", "score": "score", "reserve": "reserve", "permit": "permit", "preBind": "pre_bind",
-    "bind": "bind", "postBind": "post_bind",
+    "preEnqueue": "pre_enqueue", "queueSort": "order", "preFilter": "pre_filter", "filter": "filter",
+    "postFilter": "post_filter", "preScore": "pre_score", "score": "score", "reserve": "reserve", "permit": "permit",
+    "preBind": "pre_bind", "bind": "bind", "postBind": "post_bind",
 }  # fmt: skip
 # Plugins of Kubernetes that are part of this scheduler itself, or whose refusals are in Unsupported.
 BUILT_IN = ("PrioritySort", "DefaultBinder", "VolumeBinding", "VolumeRestrictions", "VolumeZone", "NodeVolumeLimits",
@@ -154,7 +154,7 @@ def profile(config: Args, user: Sequence[type[Plugin]] = ()) -> Profile:
         registry[kind.name] = lambda a, kind=kind: kind(**a)  # type: ignore[misc]
     sets: Mapping[str, Any] = config.get("plugins") or {}
     for point in sets:
-        if point not in POINTS and point not in ("multiPoint", "queueSort"):
+        if point not in POINTS and point != "multiPoint":
             raise ValueError(f'plugins: unknown extension point "{point}"')
     weights: dict[str, float] = {n: DEFAULT_WEIGHTS.get(n, 1) for n in registry}
     everywhere = _apply(sets.get("multiPoint"), [n for n in registry if n not in OPTIONAL], weights, registry)

@@ -7,8 +7,9 @@
 
 Pods that are unschedulable are kept by the plugins that refused them, so an event costs nothing to the others.
 
-An event can only wake pods that are in ``unschedulable``. A decision is made without giving up control in between, so
-no event is lost between a refusal and the pod's return to the queue.
+No wake-up is lost: what happens while a pod is in flight (being decided on, waiting for a permit or its volumes, being
+bound) is kept until it is back, and asked then. Nobody starves: a pod that failed goes behind those of its priority that
+came before it returned, and the flush brings back what no event would.
 """
 
 from __future__ import annotations
@@ -17,18 +18,21 @@ import asyncio
 import heapq
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from navarch.world import World
 from scheduler.nodes import NodeTable
-from scheduler.plugin import Event, Plugin, Profile, Rejected
+from scheduler.plugin import POD_CHANGED, Event, Plugin, Profile, Rejected
 from scheduler.pods import PodInfo
 
 FLUSH_AFTER = 300.0  # seconds
+FAILURE = "ScheduleAttemptFailure"
+TRIMMED = 1024  # entries that the log of events may keep too long
 
 
 @dataclass
 class Waiting:
-    """A pod in the queue. ``since`` is monotonic."""
+    """A pod in the queue. ``since`` is when it was first seen, ``queued`` when it last came (back); both monotonic."""
 
     pod: PodInfo
     since: float
@@ -36,6 +40,8 @@ class Waiting:
     failed_at: float = 0.0
     place: str = "active"  # active, backoff, unschedulable, gated or flight
     refused_by: tuple[str, ...] = ()
+    queued: float = 0.0
+    changed: bool = False  # while in flight
     token: int = 0  # heap entries with another token are stale
     gate: str = ""
 
@@ -51,7 +57,11 @@ class SchedulingQueue:
     incoming: Callable[[str, str], None] = lambda place, why: None  # told of each move, for metrics
 
     def __post_init__(self) -> None:
-        self._active: list[tuple[int, float, int, str]] = []
+        self._active: list[tuple[Any, int, str]] = []  # (the sorter's key, token, uid)
+        self._log: list[Event] = []  # what happened since the oldest pod in flight was popped
+        self._log_start = 0  # how many entries were dropped from its front
+        self._flying: dict[str, int] = {}  # uid -> where the log was when it was popped, oldest first
+        self._sorter = next((p.sorter for p in self.profiles.values() if p.sorter), None)
         self._timers: list[tuple[float, int, str]] = []  # (due, token, uid): ends of back-off, and the flush
         self._sequence = 0
         self._wake = asyncio.Event()
@@ -73,17 +83,28 @@ class SchedulingQueue:
         """A pod that wants a node, new or changed."""
         waiting = self.pods.get(pod.uid)
         if waiting is None:
-            waiting = self.pods[pod.uid] = Waiting(pod, self.world.monotonic())
+            now = self.world.monotonic()
+            waiting = self.pods[pod.uid] = Waiting(pod, now, queued=now)
         else:
             waiting.pod = pod
             if waiting.place in ("flight", "active", "backoff"):
+                waiting.changed = waiting.place == "flight"
                 return
-        self._enqueue(waiting)
+            if waiting.place == "unschedulable" and not self._own_change_helps(waiting):
+                return
+        self._enqueue(waiting, "PodUpdate" if waiting.attempts else "PodAdd")
+
+    def _own_change_helps(self, waiting: Waiting) -> bool:
+        """Whether a plugin that refused a pod looks at the pod's own changes."""
+        plugins = self.profiles[waiting.pod.profile].plugins
+        by = waiting.refused_by
+        return not by or any(POD_CHANGED in p.events for p in plugins if p.name in by)
 
     def remove(self, uid: str) -> None:
         waiting = self.pods.pop(uid, None)
         if waiting is not None:
             self._unpark(waiting)
+            self._land(uid)
 
     def counts(self) -> dict[str, int]:
         """How many pods are where; those in flight count as active."""
@@ -96,84 +117,129 @@ class SchedulingQueue:
         """The next pod to try; it stays known, in flight, until :meth:`remove` or a failure brings it back."""
         while True:
             while self._active:
-                _, _, token, uid = heapq.heappop(self._active)
+                _, token, uid = heapq.heappop(self._active)
                 waiting = self.pods.get(uid)
                 if waiting is not None and waiting.token == token and waiting.place == "active":
-                    waiting.place = "flight"
+                    waiting.place, waiting.changed = "flight", False
                     waiting.attempts += 1
+                    self._flying[uid] = self._log_start + len(self._log)
                     return waiting.pod
             self._wake.clear()
             await self._wake.wait()
 
     def unschedulable(self, uid: str, refused_by: Iterable[str]) -> None:
-        """The pod in flight fits nowhere; it waits for an event that may help."""
+        """The pod in flight fits nowhere; it waits for an event that may help, unless that came already."""
         waiting = self.pods.get(uid)
-        if waiting is not None:
-            waiting.failed_at = self.world.monotonic()
-            waiting.refused_by = tuple(refused_by)
-            self._place(waiting, "unschedulable")
-            for plugin in waiting.refused_by:
-                self._parked[waiting.pod.profile, plugin][uid] = waiting
-            if not waiting.refused_by:
-                self._unexplained[uid] = waiting
-            self._timer_at(waiting.failed_at + FLUSH_AFTER, waiting)
+        if waiting is None:
+            return
+        missed = self._land(uid)
+        waiting.failed_at = waiting.queued = self.world.monotonic()
+        waiting.refused_by = refusing = tuple(refused_by)
+        if waiting.changed and self._own_change_helps(waiting):
+            self._enqueue(waiting, "PodUpdate")
+            return
+        plugins = [p for p in self.profiles[waiting.pod.profile].plugins if p.name in refusing]
+        for event in missed:
+            if not plugins or any(event.kind in p.events and p.helps(event, waiting.pod, self.table) for p in plugins):
+                self._enqueue(waiting, event.kind)
+                return
+        self._park(waiting, "unschedulable", refusing)
+        self._timer_at(waiting.failed_at + FLUSH_AFTER, waiting)
+
+    def _park(self, waiting: Waiting, place: str, refused_by: tuple[str, ...]) -> None:
+        self._place(waiting, place, FAILURE)
+        waiting.refused_by = refused_by
+        for plugin in refused_by:
+            parked = self._parked.get((waiting.pod.profile, plugin))
+            if parked is not None:
+                parked[waiting.pod.uid] = waiting
+        if not refused_by:
+            self._unexplained[waiting.pod.uid] = waiting
 
     def failed(self, uid: str) -> None:
         """The pod in flight could not be bound for a reason that has nothing to do with nodes; tried again later."""
         waiting = self.pods.get(uid)
         if waiting is not None:
-            waiting.failed_at = self.world.monotonic()
-            self._back_off(waiting)
+            self._land(uid)
+            waiting.failed_at = waiting.queued = self.world.monotonic()
+            self._back_off(waiting, FAILURE)
 
     def happened(self, event: Event) -> None:
         """Wakes the pods that were refused by a plugin that says that this event may help them."""
+        if self._flying:
+            self._log.append(event)
         woken = list(self._unexplained.values())
         for plugin, parked in self._listening.get(event.kind, ()):
             if parked:
                 woken += [w for w in parked.values() if plugin.helps(event, w.pod, self.table)]
         for waiting in woken:
-            if waiting.place == "unschedulable":
-                self._back_off(waiting)
+            if waiting.place in ("unschedulable", "gated"):
+                self._enqueue(waiting, event.kind)
+
+    def activate(self, uids: Iterable[str]) -> None:
+        """Moves pods to the active queue at once, whatever they wait for (but gates)."""
+        for uid in uids:
+            waiting = self.pods.get(uid)
+            if waiting is not None and waiting.place in ("unschedulable", "backoff"):
+                self._activate(waiting, "ForceActivate")
+
+    def _land(self, uid: str) -> list[Event]:
+        """A pod is not in flight any more: what happened meanwhile. The log forgets what nobody asks for."""
+        began = self._flying.pop(uid, None)
+        if began is None:
+            return []
+        missed = self._log[began - self._log_start :]
+        if not self._flying:
+            self._log_start += len(self._log)
+            self._log.clear()
+        elif (oldest := next(iter(self._flying.values()))) - self._log_start > TRIMMED:
+            del self._log[: oldest - self._log_start]
+            self._log_start = oldest
+        return missed
 
     def _unpark(self, waiting: Waiting) -> None:
         for plugin in waiting.refused_by:
-            self._parked[waiting.pod.profile, plugin].pop(waiting.pod.uid, None)
+            parked = self._parked.get((waiting.pod.profile, plugin))
+            if parked is not None:
+                parked.pop(waiting.pod.uid, None)
         self._unexplained.pop(waiting.pod.uid, None)
         waiting.refused_by = ()
 
-    def _enqueue(self, waiting: Waiting) -> None:
-        try:
-            for plugin in self.profiles[waiting.pod.profile].pre_enqueuers:
+    def _enqueue(self, waiting: Waiting, why: str) -> None:
+        for plugin in self.profiles[waiting.pod.profile].pre_enqueuers:
+            try:
                 plugin.pre_enqueue(waiting.pod)
-        except Rejected as rejected:
-            waiting.gate = str(rejected)
-            self._place(waiting, "gated")
-            return
+            except Rejected as rejected:
+                waiting.gate = str(rejected)
+                self._park(waiting, "gated", (plugin.name,))
+                return
         waiting.gate = ""
         if waiting.attempts:
-            self._back_off(waiting)
+            self._back_off(waiting, why)
         else:
-            self._activate(waiting)
+            self._activate(waiting, why)
 
-    def _back_off(self, waiting: Waiting) -> None:
+    def _back_off(self, waiting: Waiting, why: str) -> None:
         delay = min(self.most_backoff, self.first_backoff * 2 ** min(max(waiting.attempts - 1, 0), 30))
         due = waiting.failed_at + delay
         if due <= self.world.monotonic():
-            self._activate(waiting)
+            self._activate(waiting, why)
         else:
-            self._place(waiting, "backoff")
+            self._place(waiting, "backoff", why)
             self._timer_at(due, waiting)
 
-    def _activate(self, waiting: Waiting) -> None:
-        self._place(waiting, "active")
-        heapq.heappush(self._active, (-waiting.pod.priority, waiting.since, waiting.token, waiting.pod.uid))
+    def _activate(self, waiting: Waiting, why: str) -> None:
+        self._place(waiting, "active", why)
+        pod = waiting.pod
+        key = self._sorter.order(pod, waiting.queued) if self._sorter else (-pod.priority, waiting.queued)
+        heapq.heappush(self._active, (key, waiting.token, pod.uid))
         self._wake.set()
 
-    def _place(self, waiting: Waiting, place: str) -> None:
+    def _place(self, waiting: Waiting, place: str, why: str) -> None:
         self._sequence += 1
-        if waiting.place == "unschedulable":
+        if waiting.refused_by or waiting.place == "unschedulable":
             self._unpark(waiting)
-        self.incoming(place, "PodAdd" if not waiting.attempts else "ScheduleAttemptFailure")
+        self.incoming(place, why)
         waiting.place, waiting.token = place, self._sequence
 
     def _timer_at(self, due: float, waiting: Waiting) -> None:
@@ -199,5 +265,7 @@ class SchedulingQueue:
             _, token, uid = heapq.heappop(self._timers)
             waiting = self.pods.get(uid)
             if waiting is not None and waiting.token == token:
-                self._activate(waiting)
+                self._activate(
+                    waiting, "UnschedulableTimeout" if waiting.place == "unschedulable" else "BackoffComplete"
+                )
         self._set_timer()

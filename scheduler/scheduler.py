@@ -37,19 +37,25 @@ from scheduler.plugin import (
     POD_ADDED,
     POD_CHANGED,
     POD_GONE,
+    WANTED,
+    Attempt,
     Event,
+    Handle,
+    Plan,
+    Plugin,
     Profile,
     Rejected,
 )
-from scheduler.plugins.preemption import DefaultPreemption, Plan
 from scheduler.pods import PodInfo
 from scheduler.queue import SchedulingQueue
 from scheduler.ranking import Rankings
+from scheduler.waiting import WaitingPod, WaitingPods
 
 log = logging.getLogger(__name__)
 
 LIVE_PODS = "status.phase!=Succeeded,status.phase!=Failed"
 BINDINGS_AT_ONCE = 64
+LONGEST_PERMIT = 15 * 60.0  # seconds that a pod may wait for a permit (upstream's maximum)
 TURN = 16  # decisions after which other tasks (watches, bindings) get a turn
 
 _encode = msgspec.json.Encoder().encode
@@ -85,6 +91,7 @@ class Scheduler:
         self.namespaces = self.informers.informer(core_v1.Namespace)
         self.table.spread_selector = Owners(self.informers, self.table.touch).selector
         self.table.violating = Budgets(self.informers, self.table.touch).violating
+        self.waiting = WaitingPods()
         self.nodes.add_handler(self.on_node)
         self.pods.add_handler(self.on_pod)
         self.namespaces.add_handler(self.on_namespace)
@@ -92,6 +99,13 @@ class Scheduler:
         self.events = EventRecorder(client, world, name)
         self.scheduled = ScheduledEvents(client, world, name)
         self.ready = False
+        handle = Handle(
+            world, client, self.informers, self.table, self.waiting,
+            self.queue.happened, self.queue.activate, lambda: (w.pod for w in self.queue.pods.values()),
+        )  # fmt: skip
+        for one in self.profiles.values():
+            for plugin in one.plugins:
+                plugin.start(handle)
 
     async def run(self) -> None:
         """Schedules until cancelled."""
@@ -114,15 +128,14 @@ class Scheduler:
             began = self.world.monotonic()
             profile = self.profiles[pod.profile]
             decision = self.decide(pod)
-            if decision.node:
-                self.reserve(decision, profile)
-            if not decision.node:
+            if not decision.node or not self.reserve(decision, profile):
                 self.refuse(decision, profile, group)
                 self.metrics.attempt(profile.name, "unschedulable", began)
                 continue
-            self.assumed[pod.uid] = decision.node
-            self.table.add_pod(pod, decision.node)
             self.recent.add(decision, self.world.now())
+            if decision.waits or profile.pre_binders:  # such pods may wait for others: they take no room meanwhile
+                group.start(self.bind_later(decision, profile, room, began), name=f"permit {pod.key}")
+                continue
             await room.acquire()
             group.start(self.bind(decision, profile, room, began), name=f"bind {pod.key}")
 
@@ -143,7 +156,7 @@ class Scheduler:
         if kind == DELETED:
             self.table.remove_node(node.metadata.name or "")
         elif self.table.set_node(node):
-            self.queue.happened(Event(NODE_ADDED if kind == ADDED else NODE_CHANGED, node=node))
+            self.queue.happened(Event(NODE_ADDED if kind == ADDED else NODE_CHANGED, node=node, old=old))
 
     def on_namespace(self, kind: str, old: core_v1.Namespace | None, new: core_v1.Namespace) -> None:
         labels = None if kind == DELETED else new.metadata.labels or {}
@@ -157,6 +170,8 @@ class Scheduler:
             self.queue.remove(uid)
             self.assumed.pop(uid, None)
             self.nominated.pop(uid, None)
+            if (held := self.waiting.get(uid)) is not None:
+                held.reject("", "deleted")
             known = self.table.pods.get(uid)
             if self.table.remove_pod(uid):
                 self.queue.happened(Event(POD_GONE, pod=known and known[0]))
@@ -168,12 +183,15 @@ class Scheduler:
             if known is None or known[1] != pod.spec.node_name or _differs(known[0], pod):
                 info = PodInfo(pod)
                 self.table.add_pod(info, pod.spec.node_name)
-                if info.terminating:
-                    self.queue.happened(Event(POD_GONE, pod=info))  # for spreading it is gone already
-                self.queue.happened(Event(POD_ADDED, pod=info))
+                if known is None:
+                    self.queue.happened(Event(POD_ADDED, pod=info))
+                else:
+                    self.queue.happened(Event(POD_CHANGED, pod=info, old=known[0]))
         elif pod.metadata.deletion_timestamp:
             self.queue.remove(uid)
             self.nominated.pop(uid, None)
+            if (held := self.waiting.get(uid)) is not None:
+                held.reject("", "deleted")
         elif uid not in self.assumed and pod.spec.scheduler_name in self.profiles:
             self.want(pod, uid)
 
@@ -184,8 +202,8 @@ class Scheduler:
         if waiting is None or waiting.pod.pod.spec != pod.spec or waiting.pod.labels != (pod.metadata.labels or {}):
             info = PodInfo(pod)
             self.queue.add(info)
-            if waiting is not None:
-                self.queue.happened(Event(POD_CHANGED, pod=info))
+            if waiting is None:
+                self.queue.happened(Event(WANTED, pod=info))
             if node:
                 self.nominated[uid] = (info, node)
         elif node and uid not in self.nominated:
@@ -193,22 +211,62 @@ class Scheduler:
 
     # What becomes of a decision
 
-    def reserve(self, decision: Decision, profile: Profile) -> None:
-        for plugin in profile.reservers:
-            try:
-                plugin.reserve(decision.state, decision.pod, decision.node)
-            except Rejected as rejected:
-                self.unreserve(decision, profile)
-                decision.reject(plugin.name, str(rejected))
-                return
+    def reserve(self, decision: Decision, profile: Profile) -> bool:
+        """Assumes the pod on its node and asks the plugins that have a last word. False if one of them refused."""
+        pod, node, state = decision.pod, decision.node, decision.state
+        self.assumed[pod.uid] = node
+        self.table.add_pod(pod, node)
+        waits: dict[str, float] = {}
+        plugin: Plugin
+        try:
+            for plugin in profile.reservers:
+                plugin.reserve(state, pod, node)
+            for plugin in profile.permitters:
+                seconds = plugin.permit(state, pod, node)
+                if seconds > 0:
+                    waits[plugin.name] = min(seconds, LONGEST_PERMIT)
+        except Rejected as rejected:
+            self.forget(decision, profile)
+            decision.reject(plugin.name, str(rejected))
+            return False
+        if waits:
+            self.waiting.add(WaitingPod(pod, node, waits))
+            decision.waits = True
+        return True
+
+    async def bind_later(self, decision: Decision, profile: Profile, room: asyncio.Semaphore, began: float) -> None:
+        """Waits until the pod is allowed to go, and for what must be there before it is bound."""
+        pod, by = decision.pod, ""
+        try:
+            if decision.waits:
+                waiting = self.waiting.get(pod.uid)
+                if waiting is not None:
+                    try:
+                        await waiting.wait()
+                    finally:
+                        self.waiting.remove(pod.uid)
+                        by = waiting.rejected_by
+            for plugin in profile.pre_binders:
+                by = plugin.name
+                await plugin.pre_bind(decision.state, pod, decision.node)
+        except Rejected as rejected:
+            self.forget(decision, profile, pod_gone=False)
+            decision.reject(by, str(rejected))
+            self.recent.add(decision, self.world.now(), decision.message())
+            self.queue.unschedulable(pod.uid, [by])
+            self.queue.happened(Event(POD_GONE, pod=pod))  # after it is parked: its own going is no reason to try again
+            self.metrics.attempt(profile.name, "unschedulable", began)
+            self.events.event(pod.pod, "Warning", "FailedScheduling", decision.message())
+            await self.report(pod, decision.message())
+        except (StatusError, TransportError) as error:
+            self.binding_failed(decision, profile, began, error)
+        else:
+            await room.acquire()
+            await self.bind(decision, profile, room, began)
 
     async def bind(self, decision: Decision, profile: Profile, room: asyncio.Semaphore, began: float) -> None:
         pod, node = decision.pod, decision.node
         try:
-            for plugin in profile.permitters:
-                await plugin.permit(decision.state, pod, node)
-            for plugin in profile.pre_binders:
-                await plugin.pre_bind(decision.state, pod, node)
             for plugin in profile.binders:
                 if await plugin.bind(decision.state, pod, node):
                     break
@@ -218,11 +276,7 @@ class Scheduler:
             self.forget(decision, profile)
             self.queue.remove(pod.uid)  # deleted while it was on its way
         except (StatusError, TransportError, Rejected) as error:
-            log.warning("binding %s to %s: %s", pod.key, node, error)
-            self.forget(decision, profile)
-            self.queue.failed(pod.uid)
-            self.metrics.attempt(profile.name, "error", began)
-            self.events.event(pod.pod, "Warning", "FailedScheduling", f"binding rejected: {error}")
+            self.binding_failed(decision, profile, began, error)
         else:
             for plugin in profile.post_binders:
                 plugin.post_bind(decision.state, pod, node)
@@ -233,6 +287,14 @@ class Scheduler:
             self.scheduled.scheduled(pod, node)
         finally:
             room.release()
+
+    def binding_failed(self, decision: Decision, profile: Profile, began: float, error: Exception) -> None:
+        pod = decision.pod
+        log.warning("binding %s to %s: %s", pod.key, decision.node, error)
+        self.forget(decision, profile)
+        self.queue.failed(pod.uid)
+        self.metrics.attempt(profile.name, "error", began)
+        self.events.event(pod.pod, "Warning", "FailedScheduling", f"binding rejected: {error}")
 
     async def post_binding(self, pod: PodInfo, node: str) -> None:
         meta = pod.pod.metadata
@@ -245,10 +307,14 @@ class Scheduler:
         path = f"/api/v1/namespaces/{meta.namespace}/pods/{meta.name}/binding"
         await self.client.request("POST", path, body=_encode(body))
 
-    def forget(self, decision: Decision, profile: Profile) -> None:
-        """Takes an assumption back, unless the watch has confirmed it meanwhile."""
+    def forget(self, decision: Decision, profile: Profile, pod_gone: bool = True) -> None:
+        """Takes an assumption back, unless the watch has confirmed it meanwhile. ``pod_gone``: others are told."""
         self.unreserve(decision, profile)
-        if self.assumed.pop(decision.pod.uid, None) is not None and self.table.remove_pod(decision.pod.uid):
+        if (
+            self.assumed.pop(decision.pod.uid, None) is not None
+            and self.table.remove_pod(decision.pod.uid)
+            and pod_gone
+        ):
             self.queue.happened(Event(POD_GONE, pod=decision.pod))
 
     def unreserve(self, decision: Decision, profile: Profile) -> None:
@@ -257,12 +323,11 @@ class Scheduler:
 
     def refuse(self, decision: Decision, profile: Profile, group: TaskGroup) -> None:
         pod = decision.pod
-        message = decision.message()
-        plan = Plan()
-        if len(self.table) and not decision.rejection:
+        message, plan = decision.message(), Plan()
+        if len(self.table) and not decision.node_was:
             plan = self.preempt(decision, profile, group)
             if plan.message:
-                message += f" preemption: {plan.message}"
+                message += f" {plan.message}"
         self.recent.add(decision, self.world.now(), message, plan)
         self.queue.unschedulable(pod.uid, decision.refused_by)
         self.events.event(pod.pod, "Warning", "FailedScheduling", message)
@@ -273,23 +338,31 @@ class Scheduler:
     def preempt(self, decision: Decision, profile: Profile, group: TaskGroup) -> Plan:
         """Looks for a node on which pods of lower priority can make room, and has them deleted."""
         pod = decision.pod
+        before = self.nominated[pod.uid][1] if pod.uid in self.nominated else ""
+        attempt = Attempt(before, self.world.random)
+        messages = []
         for plugin in profile.post_filters:
-            if isinstance(plugin, DefaultPreemption):
-                before = self.nominated[pod.uid][1] if pod.uid in self.nominated else ""
-                plan = plugin.plan(pod, self.table, decision.ranking, self.world.random, before)
-                if not plan.node:
-                    return plan
-                self.metrics.preempted(len(plan.victims))
-                for uid, (other, node) in list(self.nominated.items()):
-                    if node == plan.node and other.priority < pod.priority:
-                        del self.nominated[uid]  # it may find another place by now
-                        group.start(self.denominate(other), name=f"denominate {other.key}")
-                self.nominated[pod.uid] = (pod, plan.node)
-                for victim in plan.victims:
-                    if not victim.terminating:
-                        group.start(self.evict(victim, pod, plan.node), name=f"preempt {victim.key}")
+            plan = plugin.post_filter(pod, self.table, decision.ranking, attempt)
+            if plan.node:
+                self.carry_out(plan, pod, group)
                 return plan
-        return Plan()
+            if plan.message:
+                messages.append(plan.message)
+        return Plan(message=", ".join(messages))
+
+    def carry_out(self, plan: Plan, pod: PodInfo, group: TaskGroup) -> None:
+        self.metrics.preempted(len(plan.victims))
+        for uid, (other, node) in list(self.nominated.items()):
+            if node == plan.node and other.priority < pod.priority:
+                del self.nominated[uid]  # it may find another place by now
+                group.start(self.denominate(other), name=f"denominate {other.key}")
+        self.nominated[pod.uid] = (pod, plan.node)
+        for victim in plan.victims:
+            held = self.waiting.get(victim.uid)
+            if held is not None:  # not bound yet: it need not be deleted
+                held.reject("DefaultPreemption", "preempted")
+            elif not victim.terminating:
+                group.start(self.evict(victim, pod, plan.node), name=f"preempt {victim.key}")
 
     async def evict(self, victim: PodInfo, pod: PodInfo, node: str) -> None:
         """Says on a victim why it goes, and deletes it with its own grace period."""

@@ -12,9 +12,8 @@ import numpy as np
 from scheduler.cycle import Decision
 from scheduler.explain import Kept, explain
 from scheduler.nodes import NodeTable
-from scheduler.plugin import Profile, Rejected
+from scheduler.plugin import Attempt, Plan, Profile, Rejected
 from scheduler.plugins.node_resources import NodeResourcesFit
-from scheduler.plugins.preemption import DefaultPreemption, Plan
 from scheduler.pods import PodInfo
 from scheduler.ranking import Ranking
 
@@ -47,10 +46,8 @@ def ask(pod: PodInfo, table: NodeTable, profile: Profile, now: float, node: str 
 
 
 def _preemption(pod: PodInfo, table: NodeTable, ranking: Ranking, profile: Profile) -> Plan:
-    for plugin in profile.post_filters:
-        if isinstance(plugin, DefaultPreemption) and not ranking.rejection:
-            return plugin.plan(pod, table, ranking, None, "")
-    return Plan()
+    plans = [p.post_filter(pod, table, ranking, Attempt(dry=True)) for p in profile.post_filters]
+    return next((plan for plan in plans if plan.node), Plan(message=", ".join(p.message for p in plans if p.message)))
 
 
 def changes(pod: PodInfo, table: NodeTable, profile: Profile) -> list[dict[str, Any]]:

@@ -25,8 +25,13 @@ class NodeAffinity(Plugin):
         return Reach.NOWHERE
 
     def helps(self, event: Event, pod: PodInfo, table: NodeTable) -> bool:
-        meta = event.node.metadata if event.node else None
-        return meta is None or pod_matches_node(pod.pod.spec, meta.name or "", meta.labels or {})
+        if event.node is None:
+            return True
+
+        def matches(node: core_v1.Node) -> bool:
+            return pod_matches_node(pod.pod.spec, node.metadata.name or "", node.metadata.labels or {})
+
+        return matches(event.node) and (event.old is None or not matches(event.old))
 
     def pre_filter(self, state: CycleState, pod: PodInfo, table: NodeTable) -> Mask | None:
         names = chosen_by_name(pod.pod.spec)

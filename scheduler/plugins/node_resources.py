@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from navarch.api.resources import amounts
 from scheduler.nodes import Column, NodeTable, Scores
 from scheduler.plugin import (
     ALL_ROWS,
     MAX_SCORE,
     NODE_ADDED,
     NODE_CHANGED,
+    POD_CHANGED,
     POD_GONE,
     CycleState,
     Event,
@@ -34,7 +36,7 @@ class NodeResourcesFit(Plugin):
     """
 
     name = "NodeResourcesFit"
-    events = frozenset({NODE_ADDED, NODE_CHANGED, POD_GONE})
+    events = frozenset({NODE_ADDED, NODE_CHANGED, POD_GONE, POD_CHANGED})
 
     def __init__(
         self,
@@ -52,9 +54,16 @@ class NodeResourcesFit(Plugin):
         return Reach.ITS_NODE
 
     def helps(self, event: Event, pod: PodInfo, table: NodeTable) -> bool:
-        """A pod that goes must free something that is asked for; a node must be large enough when empty."""
-        if event.kind == POD_GONE and event.pod is not None:
-            return any(event.pod.requests.get(r, 0) > 0 for r, n in pod.requests.items() if n > 0)
+        """A pod that goes or shrinks must free something that is asked for; a node must have room, and more than before."""
+        if event.pod is not None:
+            before, now = event.pod.requests, {}
+            if event.kind == POD_CHANGED:
+                before, now = event.old.requests if event.old else {}, event.pod.requests
+            return any(before.get(r, 0) > now.get(r, 0) for r, n in pod.requests.items() if n > 0)
+        if event.old is not None and event.node is not None:
+            had, has = amounts(event.old.status.allocatable), amounts(event.node.status.allocatable)
+            if not any(has.get(r, 0) > had.get(r, 0) for r, n in pod.requests.items() if n > 0):
+                return False
         row = table.rows.get(event.node.metadata.name or "") if event.node else None
         return row is None or not self.refuses(CycleState(), pod, table, row)
 

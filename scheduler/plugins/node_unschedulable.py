@@ -21,7 +21,8 @@ class NodeUnschedulable(Plugin):
         return Reach.NOWHERE
 
     def helps(self, event: Event, pod: PodInfo, table: NodeTable) -> bool:
-        return event.node is None or not event.node.spec.unschedulable
+        node, old = event.node, event.old
+        return node is None or (not node.spec.unschedulable and (old is None or bool(old.spec.unschedulable)))
 
     def filter(self, state: CycleState, pod: PodInfo, table: NodeTable) -> Sequence[Refusal]:
         if not table.unschedulable.any() or tolerated(pod.pod.spec.tolerations, TAINT):

@@ -49,16 +49,21 @@ class InterPodAffinity(Plugin):
         return Reach.EVERYWHERE if any(pod.terms) else Reach.NOWHERE
 
     def helps(self, event: Event, pod: PodInfo, table: NodeTable) -> bool:
-        other = event.pod
-        if other is None:
-            return True
+        """A pod helps that comes where it is wanted, or goes where it is not (a changed pod may do both); a node, if its
+        labels say that it is in another domain now."""
+        if event.node is not None:
+            return event.old is None or event.old.metadata.labels != event.node.metadata.labels
         namespaces = table.topology.namespaces
-        if event.kind == POD_GONE:
-            near = pod.terms.anti_affinity
-            return any(t.pods.matches(other.namespace, other.labels, namespaces) for t in near) or any(
-                t.pods.matches(pod.namespace, pod.labels, namespaces) for t in other.terms.anti_affinity
-            )
-        return any(t.pods.matches(other.namespace, other.labels, namespaces) for t in pod.terms.affinity)
+        came = event.pod if event.kind in (POD_ADDED, POD_CHANGED) else None
+        went = event.pod if event.kind == POD_GONE else event.old
+        if came is None and went is None:
+            return True
+        if came and any(t.pods.matches(came.namespace, came.labels, namespaces) for t in pod.terms.affinity):
+            return True
+        return went is not None and (
+            any(t.pods.matches(went.namespace, went.labels, namespaces) for t in pod.terms.anti_affinity)
+            or any(t.pods.matches(pod.namespace, pod.labels, namespaces) for t in went.terms.anti_affinity)
+        )
 
     def filter(self, state: CycleState, pod: PodInfo, table: NodeTable) -> Sequence[Refusal]:
         # One reason a node: the first of the three that fails.

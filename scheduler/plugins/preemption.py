@@ -8,12 +8,11 @@ the most important. The rest are its victims there. The node with the least impo
 from __future__ import annotations
 
 import random
-from typing import NamedTuple
 
 import numpy as np
 
 from scheduler.nodes import Mask, NodeTable
-from scheduler.plugin import Plugin, Reach
+from scheduler.plugin import Attempt, Plan, Plugin, Reach
 from scheduler.plugins.node_resources import NodeResourcesFit
 from scheduler.pods import PodInfo
 from scheduler.ranking import Ranking
@@ -26,14 +25,6 @@ Found = tuple[tuple[float, ...], list[PodInfo]]
 """(cost, victims); no victims where preemption does not help."""
 NONE: Found = ((), [])
 Victims = tuple[list[PodInfo], int]
-
-
-class Plan(NamedTuple):
-    """Where there will be room, once the victims are gone. Without a node, ``message`` says why not."""
-
-    node: str = ""
-    victims: tuple[PodInfo, ...] = ()
-    message: str = ""
 
 
 class DefaultPreemption(Plugin):
@@ -61,6 +52,12 @@ class DefaultPreemption(Plugin):
             self._known.pop(row, None)
         self._of, self._position = of, table.changes.end
         return self._known
+
+    def post_filter(self, pod: PodInfo, table: NodeTable, ranking: Ranking, attempt: Attempt) -> Plan:
+        if ranking.rejection:
+            return Plan(message=f"preemption: 0/{len(table)} nodes are available: {len(table)} {NOT_HELPFUL}.")
+        plan = self.plan(pod, table, ranking, attempt.chance, attempt.nominated)
+        return plan._replace(message=f"preemption: {plan.message}" if plan.message else "")
 
     def plan(
         self, pod: PodInfo, table: NodeTable, ranking: Ranking, chance: random.Random | None, nominated: str

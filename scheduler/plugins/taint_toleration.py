@@ -9,19 +9,24 @@ import numpy as np
 from navarch.api.affinity import tolerated, untolerated
 from navarch.api.types import core_v1
 from scheduler.nodes import Mask, NodeTable, Scores
-from scheduler.plugin import NODE_ADDED, NODE_CHANGED, CycleState, Event, Plugin, Reach, Refusal, scale
+from scheduler.plugin import NODE_ADDED, NODE_CHANGED, POD_CHANGED, CycleState, Event, Plugin, Reach, Refusal, scale
 from scheduler.pods import PodInfo
 
 
 class TaintToleration(Plugin):
     name = "TaintToleration"
-    events = frozenset({NODE_ADDED, NODE_CHANGED})
+    events = frozenset({NODE_ADDED, NODE_CHANGED, POD_CHANGED})
 
     def reach(self, pod: PodInfo, table: NodeTable) -> Reach:
         return Reach.NOWHERE
 
     def helps(self, event: Event, pod: PodInfo, table: NodeTable) -> bool:
-        return event.node is None or untolerated(pod.pod.spec.tolerations, event.node.spec.taints) is None
+        tolerations, node, old = pod.pod.spec.tolerations, event.node, event.old
+        if node is None:
+            return False  # a pod on a node changed
+        if old is not None and untolerated(tolerations, old.spec.taints) is None:
+            return False  # it was not this node
+        return untolerated(tolerations, node.spec.taints) is None
 
     def filter(self, state: CycleState, pod: PodInfo, table: NodeTable) -> Sequence[Refusal]:
         tolerations = pod.pod.spec.tolerations

@@ -73,14 +73,18 @@ class PodTopologySpread(Plugin):
         return Reach.EVERYWHERE if any(self.constraints(pod, table, m) for m in MODES) else Reach.NOWHERE
 
     def helps(self, event: Event, pod: PodInfo, table: NodeTable) -> bool:
-        """Pods count if they are among those that are spread; nodes if they are in a domain."""
+        """Pods count if they are among those that are spread; nodes if they are in a domain, or were in another."""
         musts = self.constraints(pod, table, "DoNotSchedule")
         if event.pod is not None:
-            other = event.pod
-            return other.namespace == pod.namespace and any(c.selector.matches(other.labels) for c in musts)
+            some = [event.pod, event.old] if event.old else [event.pod]
+            return any(p.namespace == pod.namespace and c.selector.matches(p.labels) for p in some for c in musts)
         if event.node is not None:
             labels = event.node.metadata.labels or {}
-            return event.kind == NODE_CHANGED or all(c.key in labels for c in musts)
+            if event.old is None:
+                return all(c.key in labels for c in musts)
+            before = event.old.metadata.labels or {}
+            by_taints = any(c.taints for c in musts) and event.old.spec.taints != event.node.spec.taints
+            return by_taints or labels != before
         return True
 
     def constraints(self, pod: PodInfo, table: NodeTable, mode: str) -> list[Constraint]:

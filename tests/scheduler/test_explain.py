@@ -7,7 +7,7 @@ import random
 from cli.why import lines
 from scheduler.cycle import schedule
 from scheduler.explain import Kept, Recent, explain
-from scheduler.plugins.preemption import Plan
+from scheduler.plugin import Plan
 from scheduler.profiles import default_profile
 from scheduler.ranking import Rankings
 from scheduler.whatif import ask

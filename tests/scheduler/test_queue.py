@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from navarch.api.types import core_v1
 from navarch.virtual import SimulatedWorld
 from scheduler.plugin import NODE_CHANGED, POD_GONE, Event
@@ -77,5 +80,68 @@ def test_gates_priorities_and_waits_that_grow():
         q.remove(low.uid)
         q.remove(high.uid)
         assert len(q) == 0 and not any(q._parked.values())
+
+    world.run(main)
+
+
+def test_what_happens_while_a_pod_is_in_flight_is_asked_when_it_is_back():
+    world = SimulatedWorld(1)
+
+    async def main() -> None:
+        q = queue(world)
+        first, second = mine("500m"), mine("500m")
+        for p in (first, second):
+            q.add(p)
+        assert (await q.pop()).uid == first.uid
+        q.happened(Event(POD_GONE, pod=mine("100m")))
+        assert (await q.pop()).uid == second.uid
+        q.happened(Event(POD_GONE, pod=mine(port=80)))
+        q.unschedulable(first.uid, ["NodeResourcesFit"])
+        q.unschedulable(second.uid, ["NodePorts"])  # what freed cpu was before it, and port 80 is not what it lacks
+        assert places(q) == ["backoff", "unschedulable"]
+        assert not q._log and not q._flying
+
+    world.run(main)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sampled_from(["add", "pop", "refuse", "bind", "fail", "free", "noise", "wait"]), max_size=60))
+def test_no_wake_up_is_lost_and_the_queue_forgets_nothing(steps):
+    """Against a model: who was refused, and whether room was freed since he was popped."""
+    world = SimulatedWorld(1)
+
+    async def main() -> None:
+        q = queue(world)
+        flying: dict[str, bool] = {}  # uid -> whether something helped since
+        asleep: set[str] = set()
+        for step in steps:
+            if step == "add":
+                q.add(mine("100m"))
+            elif step == "pop" and q._active:
+                flying[(await q.pop()).uid] = False
+            elif step in ("refuse", "bind", "fail") and flying:
+                uid = next(iter(flying))
+                helped = flying.pop(uid)
+                if step == "refuse":
+                    q.unschedulable(uid, ["NodeResourcesFit"])
+                    if not helped:
+                        asleep.add(uid)
+                elif step == "fail":
+                    q.failed(uid)
+                else:
+                    q.remove(uid)
+            elif step == "free":
+                q.happened(Event(POD_GONE, pod=mine("100m")))
+                asleep.clear()
+                flying = dict.fromkeys(flying, True)
+            elif step == "noise":
+                q.happened(Event(NODE_CHANGED, node=node("a"), old=node("a")))
+            elif step == "wait":
+                await world.sleep(11)
+            assert {u for u, w in q.pods.items() if w.place == "unschedulable"} == asleep
+            assert {u for u, w in q.pods.items() if w.place == "flight"} == set(flying) == set(q._flying)
+            assert bool(q._log) <= bool(flying)
+        await world.sleep(301)  # and whoever sleeps is woken in the end
+        assert all(w.place in ("active", "flight") for w in q.pods.values())
 
     world.run(main)
