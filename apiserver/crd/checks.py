@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from apiserver.crd import paths
+from apiserver.crd.conversion import REVIEWS, bundle_problem
 from apiserver.crd.structural import check_schema
+from apiserver.registry.webhooks import check_client
 from navarch.api import names
 from navarch.api.errors import Cause, duplicate, forbidden, invalid, not_supported, required, too_long, too_many
 
@@ -51,7 +53,7 @@ def check_spec(spec: Tree, old: Tree | None = None) -> list[Cause]:
         text = "must have exactly one version marked as storage version"
         out.append(invalid("spec.versions", seen, text))
     out += _check_names(spec.get("names") or {}, "spec.names")
-    return out + _check_conversion(spec.get("conversion") or {}, versions)
+    return out + _check_conversion(spec.get("conversion") or {}, old)
 
 
 def check_status(obj: Tree) -> list[Cause]:
@@ -125,34 +127,37 @@ def _check_names(wanted: Tree, at: str) -> list[Cause]:
     return out
 
 
-def _check_conversion(conversion: Tree, versions: Sequence[Tree]) -> list[Cause]:
-    strategy, webhook = conversion.get("strategy") or "", conversion.get("webhook")
+def _check_conversion(conversion: Tree, old: Tree | None) -> list[Cause]:
+    """Paths are those of Kubernetes' internal version, as its messages have them. A good caBundle must not become a bad
+    one; with one that was never good, the definition is just not served."""
+    strategy, webhook = conversion.get("strategy") or "", conversion.get("webhook") or {}
     at = "spec.conversion"
     if not strategy:
         return [required(f"{at}.strategy")]
     if strategy not in ("None", "Webhook"):
         return [not_supported(f"{at}.strategy", strategy, ["None", "Webhook"])]
-    if strategy == "None":
-        if webhook is not None:
-            return [forbidden(f"{at}.webhook", 'should not be set when strategy is not set to Webhook')]
-        return []
-    if webhook is None:
-        return [required(f"{at}.webhook", 'required when strategy is set to "Webhook"')]
-    out: list[Cause] = []
     client, reviews = webhook.get("clientConfig"), webhook.get("conversionReviewVersions") or []
+    if strategy == "None":
+        text = "should not be set when strategy is not set to Webhook"
+        named = [("webhookClientConfig", client), ("conversionReviewVersions", reviews)]
+        return [forbidden(f"{at}.{name}", text) for name, value in named if value]
+    out: list[Cause] = []
     if client is None:
-        out.append(required(f"{at}.webhook.clientConfig", "required when strategy is set to Webhook"))
-    elif bool(client.get("url")) == bool(client.get("service")):
-        out.append(required(f"{at}.webhook.clientConfig", "exactly one of url or service is required"))
+        out.append(required(f"{at}.webhookClientConfig", "required when strategy is set to Webhook"))
+    else:
+        out += check_client(client, f"{at}.webhookClientConfig")
+        problem = bundle_problem(conversion)
+        if problem and old is not None and not bundle_problem(old.get("conversion") or {}):
+            out.append(invalid(f"{at}.webhookClientConfig.caBundle", client["caBundle"], problem))
+    at += ".conversionReviewVersions"
     if not reviews:
-        out.append(required(f"{at}.webhook.conversionReviewVersions"))
-    elif not {"v1", "v1beta1"} & set(reviews):
-        text = "must include at least one of v1, v1beta1"
-        out.append(invalid(f"{at}.webhook.conversionReviewVersions", reviews, text))
-    if len(versions) > 1:
-        # With one version there is nothing to convert.
-        text = "conversion by webhook between several versions is not supported by this server"
-        out.append(forbidden(f"{at}.strategy", text))
+        return [*out, required(at)]
+    for i, version in enumerate(reviews):
+        if version in reviews[:i]:
+            out.append(invalid(f"{at}[{i}]", version, "duplicate version"))
+        out += [invalid(f"{at}[{i}]", version, text) for text in names.dns1035(version)]
+    if not set(REVIEWS) & set(reviews):
+        out.append(invalid(at, reviews, f"must include at least one of {', '.join(REVIEWS)}"))
     return out
 
 

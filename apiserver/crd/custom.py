@@ -14,7 +14,7 @@ from apiserver.crd.defaults import compile_defaults
 from apiserver.crd.parts import compile_parts
 from apiserver.crd.rules import compile_rules
 from apiserver.crd.values import ABSENT, ROOT, Check, blocking
-from apiserver.registry.strategy import AGE_COLUMN, NAME_COLUMN, Column, ScalePaths, Strategy, Tree
+from apiserver.registry.strategy import AGE_COLUMN, NAME_COLUMN, Column, Remote, ScalePaths, Strategy, Tree
 from apiserver.request import Context
 from navarch.api import pruning
 from navarch.api.durations import age
@@ -60,13 +60,17 @@ class CustomStrategy(Strategy):
     strategic_patch = False
     strict_types = False
 
-    def __init__(self, definition: Tree, version: Tree, since: int, terminating: Callable[[], bool]) -> None:
+    def __init__(
+        self, definition: Tree, version: Tree, since: int, terminating: Callable[[], bool], remote: Remote | None = None
+    ) -> None:
+        self.remote = remote
         self.kind = kind_of(definition, version["name"])
         self._terminating = terminating
         self.stored = f"{self.kind.group}/{stored_version(definition)}"
         self._prefix = prefix_of(definition)
         self._since = since
-        self._head = orjson.dumps({"kind": self.kind.kind, "apiVersion": self.kind.api_version})[:-1] + b","
+        self._head = _head(self.kind.kind, self.kind.api_version)
+        self._stored_head = _head(self.kind.kind, self.stored)
         if version.get("deprecated"):
             default = f"{self.kind.api_version} {self.kind.kind} is deprecated"
             self.deprecation = version.get("deprecationWarning") or default
@@ -110,14 +114,24 @@ class CustomStrategy(Strategy):
     def stale(self, data: bytes, revision: int) -> bool:
         return revision <= self._since or not data.startswith(self._head)
 
+    def foreign(self, data: bytes) -> bool:
+        return not data.startswith(self._head)
+
+    def outdated(self, data: bytes) -> bool:
+        return not data.startswith(self._stored_head)
+
     def to_stored(self, obj: Tree) -> Tree:
         return obj if obj["apiVersion"] == self.stored else obj | {"apiVersion": self.stored}
 
     def from_stored(self, obj: Tree) -> Tree:
         obj["apiVersion"] = self.kind.api_version
+        self.finish(obj)
+        return obj
+
+    def finish(self, obj: Tree) -> None:
+        """Prunes an object of this version and gives it its defaults, in place."""
         pruning.prepare(obj, self._schema)
         self.default(obj)
-        return obj
 
     # Rules
 
@@ -168,6 +182,11 @@ class CustomStrategy(Strategy):
 
     def cells(self, obj: Tree, now: float) -> list[Any]:
         return [obj["metadata"].get("name", ""), *(cell(obj, now) for cell in self._cells)]
+
+
+def _head(kind: str, api_version: str) -> bytes:
+    """How the JSON of a stored object begins."""
+    return orjson.dumps({"kind": kind, "apiVersion": api_version})[:-1] + b","
 
 
 def text_at(obj: Any, path: Sequence[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from apiserver.crd.conversion import bundle_problem
 from navarch.api.kinds import Kind
 
 Tree = dict[str, Any]
@@ -94,7 +95,10 @@ def naming(definition: Tree, others: Iterable[Tree], built_in: Iterable[Kind], n
                 set_condition(status, ESTABLISHED, "False", "NotAccepted", "not all names are accepted", now)
         else:
             text = "the initial names have been accepted"
-            set_condition(status, ESTABLISHED, "True", "InitialNamesAccepted", text, now)
+            if bundle_problem(definition["spec"].get("conversion") or {}):
+                set_condition(status, ESTABLISHED, "False", "Installing", text, now)
+            else:
+                set_condition(status, ESTABLISHED, "True", "InitialNamesAccepted", text, now)
     _approval(definition, status, now)
     return status
 

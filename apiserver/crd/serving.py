@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING
 import orjson
 
 from apiserver.crd import names
+from apiserver.crd.conversion import Converter
 from apiserver.crd.custom import CustomStrategy, extract_of, prefix_of, stored_version
 from apiserver.crd.definition import FINALIZER, GROUP, RESOURCE
 from apiserver.registry.resource import Resource
 from apiserver.registry.strategy import Tree
 from apiserver.request import DeleteOptions, WriteOptions
 from apiserver.storage.store import StoreUnavailable
+from apiserver.webhookclient import WebhookClient
 from navarch.api.errors import Conflict, Expired, NotFound, StatusError
 from navarch.api.kinds import KINDS, version_order
 from navarch.api.times import format_time
@@ -43,6 +45,7 @@ class Definitions:
         self._served: dict[str, tuple[tuple[str, str], str, Resource]] = {}  # name -> (group, plural), what was built, storage
         self._prefixes: dict[str, tuple[str, ...]] = {}  # prefix -> selectable fields that the cache keeps
         self._finalizing: dict[str, None] = {}
+        self.webhooks = WebhookClient(server)
         self._known: dict[str, tuple[int, Tree]] = {}  # name -> revision, the small part of the definition
 
     async def prepare(self, server: APIServer) -> None:
@@ -52,6 +55,12 @@ class Definitions:
                 self._try_serve(definition, entry.revision)
 
     async def run(self, server: APIServer) -> None:
+        try:
+            await self._run()
+        finally:
+            await self.webhooks.close()
+
+    async def _run(self) -> None:
         queue: WorkQueue[str] = WorkQueue(self.world)
         async with self.world.task_group() as group:
             group.start(self._follow(queue), "definitions-follow")
@@ -160,12 +169,23 @@ class Definitions:
             self.server.cache.remove_resource(prefix)
         self.server.cache.add_resource(prefix, extract)
         self._prefixes[prefix] = selectable
-        strategies = [CustomStrategy(definition, v, revision, self._going(name)) for v in spec["versions"]]
+        converter = self._converter(definition)
+        strategies = [CustomStrategy(definition, v, revision, self._going(name), converter) for v in spec["versions"]]
+        if converter is not None:
+            converter.finish |= {s.kind.api_version: s.finish for s in strategies}
         storage = stored_version(definition)
         made = {s.kind.version: Resource(self.server.parts, s) for s in strategies}
         served = sorted((v["name"] for v in spec["versions"] if v.get("served")), key=version_order)
         self.server.serve_custom(key, [made[v] for v in served])
         self._served[name] = key, built, made[storage]
+
+    def _converter(self, definition: Tree) -> Converter | None:
+        """Who converts between the versions; None if that only means another apiVersion."""
+        conversion = definition["spec"].get("conversion") or {}
+        if conversion.get("strategy") != "Webhook":
+            return None
+        storage = f"{definition['spec']['group']}/{stored_version(definition)}"
+        return Converter(self.webhooks, self.world.uid, conversion["webhook"], storage)
 
     def _going(self, name: str) -> Callable[[], bool]:
         """Whether the definition is being deleted: asked of the cache, so that it is true as soon as clients can see it."""

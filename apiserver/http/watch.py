@@ -14,7 +14,7 @@ from apiserver.http.asgi import Request
 from apiserver.http.negotiation import META_GROUP, Accept
 from apiserver.registry.options import ListOptions
 from apiserver.registry.resource import Resource
-from navarch.api.errors import Expired
+from navarch.api.errors import Expired, StatusError
 from navarch.world import World
 
 INITIAL_END = "k8s.io/initial-events-end"
@@ -51,6 +51,7 @@ class Watches:
         seconds = options.timeout_seconds or LEAST_SECONDS * (1 + self.world.random.random())
         frame = framer(self.world, resource, accept, include)
         with watcher:
+            told = await resource.told(namespace, options)
             self.open[watcher] = None
             try:
                 if self.stopping:
@@ -60,6 +61,12 @@ class Watches:
                     group.start(self._close_after(seconds, watcher), "watch-timeout")
                     await request.start_stream(200, accept.content_type)
                     while events := await watcher.batch():
+                        if told is not None:
+                            try:
+                                events = await told(events)
+                            except StatusError as error:
+                                await request.write(orjson.dumps({"type": "ERROR", "object": error.status()}) + b"\n")
+                                break
                         await request.write(b"".join([frame(event) for event in events]))
                     group.cancel()
                 await request.end_stream()

@@ -74,6 +74,8 @@ class Deletes(Writes):
     async def _delete(
         self, context: Context, namespace: str, name: str, options: DeleteOptions, stored: Stored
     ) -> tuple[Deleted, bool]:
+        if self.converted is not None:
+            stored = await self.served(stored)
         old = self.tree_of(stored)
         self.check_preconditions(old, options.uid, options.resource_version)
         self.strategy.check_delete(context, old)

@@ -16,6 +16,7 @@ from apiserver.cache.cache import Cache, Entry, Extract, Watcher, extract_fields
 from apiserver.cache.history import Event
 from apiserver.registry import paging
 from apiserver.registry.options import EXACT, ListOptions, parse_revision
+from apiserver.registry.remote import Converted, Told
 from apiserver.registry.strategy import Strategy, Tree
 from apiserver.storage.store import Compacted, FutureRevision, Store
 from navarch.api.errors import BadRequest, Expired, StatusError, Timeout, resource_not_found
@@ -63,6 +64,7 @@ class Reads:
         self.prefix = strategy.prefix
         self.schema = strategy.schema
         self.converts = strategy.converts
+        self.converted = Converted(strategy, strategy.remote) if strategy.remote is not None else None
 
     def render(self, entry: Entry) -> bytes:
         """The entry's object as clients see it."""
@@ -88,6 +90,8 @@ class Reads:
         entry = self.cache.get(self.prefix, namespace, name)
         if entry is None:
             raise self.not_found(name)
+        if self.converted is not None:
+            entry = (await self.converted.entries([entry], fresh=True))[0]
         return self.render(entry)
 
     async def get_tree(self, namespace: str, name: str) -> Tree:
@@ -132,9 +136,10 @@ class Reads:
         options.check_list()
         self.check_fields(options)
         fields = options.fields
+        after = self.converted is not None and self._custom_fields(fields)
         where: dict[str, Any] = {
             "labels": None if options.labels.empty else options.labels,
-            "fields": None if fields.empty else fields,
+            "fields": None if fields.empty or after else fields,
             "limit": options.limit,
         }
         version = options.resource_version
@@ -154,18 +159,28 @@ class Reads:
             found = await self._list_at(namespace, parse_revision(version), where, None)
         else:
             await self._reach(version)
-            if one := self._one(namespace, options.fields):
+            if (one := self._one(namespace, options.fields)) and self.converted is None:
                 entry = self.cache.get(self.prefix, *one)
                 matches = entry is not None and options.labels.matches(entry.labels)
                 matches = matches and fields.matches(_field_values(entry))
                 return ListResult([self.render(entry)] if entry and matches else [], self.cache.revision)
             found = self.cache.list(self.prefix, namespace or None, **where)
-        items = [self.render(e) for e in found.entries] if self.converts else [e.data for e in found.entries]
+        entries = found.entries
+        if self.converted is not None:
+            entries = await self.converted.entries(entries)
+            if after:
+                entries = [e for e in entries if fields.matches(self.converted.values(e))]
+        items = [self.render(e) for e in entries] if self.converts else [e.data for e in entries]
         if not found.more:
             return ListResult(items, found.revision)
         token = paging.encode(paging.Position(found.revision, found.entries[-1].key))
-        selected = where["labels"] is not None or where["fields"] is not None
+        selected = where["labels"] is not None or not fields.empty
         return ListResult(items, found.revision, token, None if selected else found.remaining)
+
+    @staticmethod
+    def _custom_fields(fields: FieldSelector) -> bool:
+        """Whether a selector asks for more than name and namespace."""
+        return any(f not in ("metadata.name", "metadata.namespace") for f in fields.fields)
 
     def _one(self, namespace: str, fields: FieldSelector) -> tuple[str, str] | None:
         """The one object that a field selector leaves, without looking at all of them."""
@@ -202,16 +217,34 @@ class Reads:
         else:
             await self.cache.wait_ready()
             from_revision = parse_revision(version)
+        after = self.converted is not None and self._custom_fields(fields)
         return self.cache.watch(
             self.prefix,
             namespace or None,
             name or None,
             labels=None if options.labels.empty else options.labels,
-            fields=None if fields.empty else fields,
+            fields=None if fields.empty or after else fields,
             from_revision=from_revision,
             bookmarks=options.allow_bookmarks,
             initial_end=bool(initial),
         )
+
+
+    async def told(self, namespace: str, options: ListOptions) -> Told | None:
+        """What turns the events of a watch into the served version; None if nobody has to be asked for it."""
+        if self.converted is None:
+            return None
+        if not self._custom_fields(options.fields):
+            return Told(self.converted, None, ())
+        version = options.resource_version
+        seen: list[str] = []
+        if not options.send_initial_events and (version not in ("", "0") or options.send_initial_events is False):
+            # The client has listed before: it knows what matched at that revision.
+            revision = parse_revision(version) if version not in ("", "0") else self.cache.revision
+            found = await self._list_at(namespace, revision, {}, None)
+            entries = await self.converted.entries(found.entries)
+            seen = [e.key for e in entries if options.fields.matches(self.converted.values(e))]
+        return Told(self.converted, options.fields.matches, seen)
 
 
 def _field_values(entry: Entry | None) -> dict[str, str]:

@@ -9,7 +9,7 @@ Order of a write: prune -> default -> prepare -> mutating admission -> default -
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -42,6 +42,17 @@ class ScalePaths(NamedTuple):
     selector: tuple[str, ...] | None = ()
 
 
+class Remote(Protocol):
+    """Somebody outside who turns objects from one version into another (a conversion webhook)."""
+
+    storage: str
+    """The API version in which objects are stored."""
+
+    async def convert(self, objects: Sequence[Tree], api_version: str) -> list[Tree]:
+        """The objects in ``api_version``, in order. Raises StatusError."""
+        ...
+
+
 NAME_COLUMN = Column("Name", "string", "name")
 AGE_COLUMN = Column("Age", "string", "")
 
@@ -68,6 +79,7 @@ class Strategy:
     strategic_patch: bool = True  # custom resources have no strategic merge patch
     columns: Sequence[Column] = (NAME_COLUMN, AGE_COLUMN)
     deprecation: str = ""  # a warning to everybody who uses the kind
+    remote: Remote | None = None  # who has to be asked to convert what is :meth:`foreign`
 
     @property
     def converts(self) -> bool:
@@ -88,6 +100,14 @@ class Strategy:
         """Whether an object as stored must go through :meth:`from_stored` before clients see it; asked only if
         :attr:`converts`."""
         return True
+
+    def foreign(self, data: bytes) -> bool:
+        """Whether an object as stored must go through :attr:`remote`; asked only if there is one."""
+        return False
+
+    def outdated(self, data: bytes) -> bool:
+        """Whether an object as stored is in another version than objects are stored in now: any write brings it over."""
+        return False
 
     @property
     def schema(self) -> Node:

@@ -98,7 +98,7 @@ def _webhook(hook: Tree, at: str, reinvokes: bool) -> list[Cause]:
     elif not set(VERSIONS) & set(versions):
         text = f"must include at least one of {', '.join(VERSIONS)}"
         out.append(invalid(f"{at}.admissionReviewVersions", versions, text))
-    return out + _client(hook.get("clientConfig") or {}, f"{at}.clientConfig") + _conditions(hook, at)
+    return out + check_client(hook.get("clientConfig") or {}, f"{at}.clientConfig") + _conditions(hook, at)
 
 
 def _rule(rule: Tree, at: str) -> list[Cause]:
@@ -125,7 +125,8 @@ def _rule(rule: Tree, at: str) -> list[Cause]:
     return out
 
 
-def _client(config: Tree, at: str) -> list[Cause]:
+def check_client(config: Tree, at: str) -> list[Cause]:
+    """What is wrong with a clientConfig."""
     url, service = config.get("url"), config.get("service")
     if bool(url) == bool(service):
         return [required(at, "exactly one of url or service is required")]

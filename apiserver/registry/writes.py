@@ -125,7 +125,9 @@ class Writes(Reads):
             self.cache.acknowledged(result.revision)
         return result
 
-    def _encode(self, obj: Tree) -> bytes:
+    async def _encode(self, obj: Tree) -> bytes:
+        if self.converted is not None:
+            return encode(await self.converted.stored(obj))
         return encode(self.strategy.to_stored(obj) if self.converts else obj)
 
     def _reply(self, obj: Tree, value: bytes | None, revision: int) -> bytes:
@@ -189,7 +191,7 @@ class Writes(Reads):
                 if (await self.store.get(self.key(namespace, name)))[0] is not None:
                     raise resource_exists(self.resource, self.group, name)
                 return Result(orjson.dumps(obj), True)
-            key, value = self.key(namespace, name), self._encode(obj)
+            key, value = self.key(namespace, name), await self._encode(obj)
             result = await self._txn(Compare(key, 0), [Put(key, value, strategy.ttl)])
             if not result.succeeded:
                 raise resource_exists(self.resource, self.group, name)
@@ -303,6 +305,12 @@ class Writes(Reads):
             raise self.not_found(name)
         return Stored(with_revision(found.value, found.revision), found.revision)
 
+    async def served(self, stored: Stored) -> Stored:
+        """The same state in the version that is served here, where somebody else has to convert it."""
+        if self.converted is None:
+            return stored
+        return Stored(await self.converted.data(stored.data, stored.revision), stored.revision)
+
     def tree_of(self, stored: Stored) -> Tree:
         tree: Tree = orjson.loads(stored.data)
         return self.strategy.from_stored(tree) if self.converts else tree
@@ -310,6 +318,9 @@ class Writes(Reads):
     async def _change(self, attempt: _Attempt, stored: Stored) -> tuple[Result, bool]:
         """One attempt: the result, and whether it was written (else nothing had to be). Raises _Lost."""
         context, options, subresource, strategy = attempt.context, attempt.options, attempt.subresource, self.strategy
+        outdated = strategy.outdated(stored.data)
+        if self.converted is not None:
+            stored = await self.served(stored)
         old = self.tree_of(stored)
         new = attempt.change(self.tree_of(stored))
         metadata = new["metadata"]
@@ -357,7 +368,7 @@ class Writes(Reads):
         try:
             if attempt.admit:
                 await self.admission.validate(attributes)
-            if new == old:
+            if new == old and not outdated:
                 return Result(self._reply(new, None, stored.revision)), False
             if options.dry_run:
                 return Result(orjson.dumps(new)), False
@@ -379,7 +390,7 @@ class Writes(Reads):
         if self.is_free(new):
             await self.remove(namespace, name, new, stored)
             return orjson.dumps(new)
-        value = self._encode(new)
+        value = await self._encode(new)
         result = await self._txn(Compare(key, stored.revision), [Put(key, value, self.strategy.ttl)])
         if not result.succeeded:
             raise _Lost

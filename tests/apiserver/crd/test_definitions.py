@@ -99,7 +99,7 @@ def change(path: str, value: Any) -> Callable[[Tree], None]:
         (
             "spec/conversion",
             {"strategy": "Webhook"},
-            'spec.conversion.webhook: Required value: required when strategy is set to "Webhook"',
+            "spec.conversion.webhookClientConfig: Required value: required when strategy is set to Webhook",
         ),
     ],
 )
