@@ -1,45 +1,29 @@
-"""The HTTP proxies to pods, services and nodes: requests pass through, streamed both ways, upgrades included."""
+"""The HTTP proxies to pods, services and nodes: where a request leads, and how its paths are told apart from ours."""
 
 from __future__ import annotations
 
-import asyncio
-import os
-from collections.abc import AsyncIterator
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
+from typing import TYPE_CHECKING
+from urllib.parse import quote
 
-import aiohttp
-import yarl
-from aiohttp import WSMsgType
-
-from apiserver.http import relay
 from apiserver.http.agents import Agents
-from apiserver.http.asgi import Disconnected, Headers, Request
-from apiserver.http.proxytargets import Target, Targets
+from apiserver.http.asgi import Request
+from apiserver.http.forwarding import Forwarder
+from apiserver.http.proxytargets import Targets
 from apiserver.request import Context, RequestInfo
-from navarch.api.errors import ServiceUnavailable
-from navarch.client.transport import TransportError
-from navarch.client.upgrade import upgraded
-from navarch.world import World
 
 if TYPE_CHECKING:
     from apiserver.server import APIServer
 
-CONNECT_TIMEOUT = 30.0
-CHUNK = 64 * 1024
-# Of one connection only, or meant for the API server: not passed on.
-_HOP = frozenset(
-    b"connection keep-alive proxy-connection te trailer transfer-encoding upgrade http2-settings".split()
-)  # fmt: skip
-_OURS = (b"authorization", b"content-length", b"expect")
+
+def _parts(info: RequestInfo) -> int:
+    """How many slashes there are up to the one behind ``/proxy``."""
+    return 8 if info.namespace else 6
 
 
 def tail(request: Request, info: RequestInfo) -> str | None:
     """The path behind ``/proxy``, percent-encoded as it came; None if not even a slash follows."""
     raw = request.scope.get("raw_path") or quote(request.path).encode()
-    parts = raw.decode("latin-1").split("/", 8 if info.namespace else 6)
-    rest = parts[8 if info.namespace else 6 :]
+    rest = raw.decode("latin-1").split("/", _parts(info))[_parts(info) :]
     return "/" + rest[0] if rest else None
 
 
@@ -47,12 +31,11 @@ class Proxy:
     """Serves the subresource ``proxy`` of pods, services and nodes."""
 
     def __init__(self, server: APIServer, agents: Agents) -> None:
-        self.server, self.targets = server, Targets(server, agents)
-        self._session: aiohttp.ClientSession | None = None
+        self.targets = Targets(server, agents)
+        self._forwarder = Forwarder(server.world)
 
     async def close(self) -> None:
-        if self._session is not None:
-            await self._session.close()
+        await self._forwarder.close()
 
     async def serve(self, request: Request, context: Context) -> None:
         """One request, once it is authorized. Raises what ``Targets.find`` does, and ServiceUnavailable."""
@@ -63,171 +46,6 @@ class Proxy:
             # So that relative links in what comes are right.
             location = request.path + "/" + (f"?{query}" if query else "")
             return await request.reply(301, b"", b"text/plain", [(b"location", location.encode("latin-1"))])
+        base = "/".join(request.path.split("/", _parts(context.info))[: _parts(context.info)])
         line = (path or "/") + (f"?{query}" if query else "")
-        if request.scope["type"] == "websocket":
-            await self._websocket(request, target, line)
-        elif relay.upgrade_of(request):
-            await self._upgrade(request, target, line)
-        else:
-            await self._http(request, context, target, line)
-
-    def _client(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT),
-                auto_decompress=False,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
-            )
-        return self._session
-
-    @staticmethod
-    def _headers(request: Request) -> list[tuple[str, str]]:
-        """What the backend gets to see: not who the user is to us, nor what is of this connection alone."""
-        named = {t.strip().lower().encode() for t in request.header(b"connection").split(",")}
-        kept = [
-            (name.decode("latin-1"), value.decode("latin-1"))
-            for name, value in request.scope["headers"]
-            if name not in _HOP and name not in named and name not in _OURS and not name.startswith(b"impersonate-")
-        ]
-        return [*kept, ("X-Forwarded-Uri", request.path), ("X-Forwarded-Host", request.header(b"host"))]
-
-    # Plain requests
-
-    async def _http(self, request: Request, context: Context, target: Target, line: str) -> None:
-        url = yarl.URL(f"{target.scheme}://{target.authority}{line}", encoded=True)
-        sent = asyncio.Event()  # the request's body is read: from now on ``receive`` tells of the client's end
-        lengths = request.header(b"content-length"), request.header(b"transfer-encoding")
-        headers = self._headers(request)
-        body: AsyncIterator[bytes] | None = None
-        if lengths[0] not in ("", "0") or lengths[1]:
-            body = _body(request, sent)
-            if lengths[0]:
-                headers.append(("Content-Length", lengths[0]))
-        else:
-            sent.set()
-
-        async def exchange() -> None:
-            try:
-                async with self._client().request(
-                    request.method, url, headers=headers, data=body, allow_redirects=False, ssl=target.tls or False
-                ) as answer:
-                    await self._answer(request, context, target, answer)
-            except aiohttp.ClientError as error:
-                # Once the answer has begun, the client sees it break off.
-                text = f"error trying to reach service: {_reason(error, target)}"
-                failures.append(Disconnected() if request.started else ServiceUnavailable(text))
-            except Disconnected as error:
-                failures.append(error)
-
-        async def gone() -> None:
-            await sent.wait()
-            await request.disconnected()
-
-        failures: list[Exception] = []
-        await relay.until_either(self.server.world, exchange(), gone())
-        if failures or not request.started:
-            raise failures[0] if failures else Disconnected()
-
-    async def _answer(self, request: Request, context: Context, target: Target, answer: aiohttp.ClientResponse) -> None:
-        headers: Headers = []
-        for name, value in answer.raw_headers:
-            lower = name.lower()
-            if lower in _HOP or lower == b"date":  # we tell our own
-                continue
-            if lower == b"location":
-                value = self._location(request, context.info, target, value.decode("latin-1")).encode("latin-1")
-            headers.append((lower, value))
-        request.started, request.status = True, answer.status
-        await request.send({"type": "http.response.start", "status": answer.status, "headers": headers})
-        if request.method != "HEAD":
-            await request.send({"type": "http.response.body", "body": b"", "more_body": True})
-            async for chunk in answer.content.iter_any():
-                await request.write(chunk)
-        await request.end_stream()
-
-    @staticmethod
-    def _location(request: Request, info: RequestInfo, target: Target, location: str) -> str:
-        """A redirect within the backend stays below the proxy's own path."""
-        parts = urlsplit(location)
-        if (
-            parts.netloc and parts.netloc not in (target.authority, request.header(b"host"))
-        ) or not parts.path.startswith("/"):
-            return location
-        start = "/".join(request.path.split("/", 8 if info.namespace else 6)[: 8 if info.namespace else 6])
-        return start + parts.path + (f"?{parts.query}" if parts.query else "")
-
-    # Upgrades
-
-    async def _upgrade(self, request: Request, target: Target, line: str) -> None:
-        """Any protocol but WebSocket: bytes to bytes."""
-        protocol = request.header(b"upgrade")
-        lines = [f"{request.method} {line} HTTP/1.1", "Connection: Upgrade", f"Upgrade: {protocol}"]
-        lines += [f"{name}: {value}" for name, value in self._headers(request)]
-        if request.method != "GET":
-            lines.append("Content-Length: 0")
-        head = "\r\n".join([*lines, "", ""]).encode("latin-1")
-        try:
-            async with upgraded(target.host, target.port, target.tls, "", head) as other:
-                await relay.bytes_to_bytes(self.server.world, request, other, protocol)
-        except TransportError as error:
-            raise ServiceUnavailable(f"error trying to reach service: {error}") from None
-
-    async def _websocket(self, request: Request, target: Target, line: str) -> None:
-        scheme = "wss" if target.tls else "ws"
-        url = yarl.URL(f"{scheme}://{target.authority}{line}", encoded=True)
-        headers = [(n, v) for n, v in self._headers(request) if not n.lower().startswith("sec-websocket-")]
-        offered = request.scope.get("subprotocols") or []
-        try:
-            socket = await self._client().ws_connect(
-                url, protocols=offered, headers=headers, max_msg_size=0, ssl=target.tls or False
-            )
-        except aiohttp.ClientError as error:
-            raise ServiceUnavailable(f"error trying to reach service: {_reason(error, target)}") from None
-        try:
-            await _messages(self.server.world, request, socket)
-        finally:
-            await socket.close()
-
-
-async def _messages(world: World, request: Request, other: aiohttp.ClientWebSocketResponse) -> None:
-    """WebSocket to WebSocket, text and binary."""
-
-    async def down() -> None:
-        with suppress(OSError):
-            async for message in other:
-                if message.type == WSMsgType.TEXT:
-                    await request.send({"type": "websocket.send", "text": message.data})
-                elif message.type == WSMsgType.BINARY:
-                    await request.send({"type": "websocket.send", "bytes": message.data})
-
-    async def up() -> None:
-        with suppress(OSError):
-            while (message := await request.receive())["type"] == "websocket.receive":
-                if message.get("text") is not None:
-                    await other.send_str(message["text"])
-                else:
-                    await other.send_bytes(message["bytes"])
-
-    await relay.accepted(world, request, other.protocol or "", down(), up())
-
-
-async def _body(request: Request, sent: asyncio.Event) -> AsyncIterator[bytes]:
-    while True:
-        message = await request.receive()
-        if message["type"] == "http.disconnect":
-            raise Disconnected
-        if message.get("body"):
-            yield message["body"]
-        if not message.get("more_body"):
-            sent.set()
-            return
-
-
-def _reason(error: Exception, target: Target) -> str:
-    """The failure in the words of Go's dialer."""
-    number: Any = getattr(error, "errno", None) or getattr(getattr(error, "os_error", None), "errno", None)
-    if number:
-        return f"dial tcp {target.authority}: connect: {os.strerror(number).lower()}"
-    return "EOF" if isinstance(error, aiohttp.ServerDisconnectedError) else str(error) or type(error).__name__
+        await self._forwarder.forward(request, target, line, base=base)

@@ -18,11 +18,12 @@ Tree = dict[str, Any]
 
 
 class Target(NamedTuple):
-    """``tls`` is None for plain HTTP."""
+    """``tls`` is None for plain HTTP; ``server_name`` is what the certificate must be good for, "" for the host."""
 
     host: str
     port: int
     tls: ssl.SSLContext | None
+    server_name: str = ""
 
     @property
     def authority(self) -> str:
