@@ -16,9 +16,11 @@ from navarch.client.informer import SharedInformers, key_of
 from navarch.world import Backoff, World
 from proxy.conntrack import forget_udp
 from proxy.nftables import Nftables, NftablesError, RuleSet
-from proxy.rules import SERVICE_NAME, Endpoint, Rules, service_rules
+from proxy.rules import SERVICE_NAME, Endpoint, Place, Rules, service_rules
 
 log = logging.getLogger(__name__)
+
+ZONE = "topology.kubernetes.io/zone"
 
 
 def service_key(piece: discovery_v1.EndpointSlice) -> list[str]:
@@ -31,9 +33,11 @@ class Proxy:
     def __init__(
         self, world: World, informers: SharedInformers, node: str, cluster_cidr: str, nft: Nftables | None = None
     ) -> None:
-        self.world, self.node, self.cluster_cidr = world, node, cluster_cidr
+        self.world, self.here, self.cluster_cidr = world, Place(node), cluster_cidr
         self.services = informers.informer(core_v1.Service)
         self.slices = informers.informer(discovery_v1.EndpointSlice, indexers={"service": service_key})
+        self.nodes = informers.informer(core_v1.Node, field_selector=f"metadata.name={node}")
+        self.nodes.add_handler(self.on_node)
         self.services.add_handler(self.on_service)
         self.slices.add_handler(self.on_slice)
         self.nft = nft or Nftables()
@@ -60,6 +64,14 @@ class Proxy:
         for key in [*(service_key(old) if old else ()), *service_key(piece)]:
             self.touch(key)
 
+    def on_node(self, kind: str, old: core_v1.Node | None, node: core_v1.Node) -> None:
+        zone = (node.metadata.labels or {}).get(ZONE, "")
+        if kind != "DELETED" and zone != self.here.zone:
+            self.here = Place(self.here.node, zone)
+            for service in self.services.list():
+                if service.spec.traffic_distribution:
+                    self.on_service("MODIFIED", None, service)
+
     def touch(self, key: str) -> None:
         self.dirty[key] = None
         self.wake.set()
@@ -69,7 +81,7 @@ class Proxy:
         service = self.services.get_key(key)
         if service is None:
             return Rules()
-        return service_rules(service, self.slices.by_index("service", key), self.node, self.cluster_cidr)
+        return service_rules(service, self.slices.by_index("service", key), self.here, self.cluster_cidr)
 
     async def run(self) -> None:
         """Programs the kernel until cancelled. The rules stay when the proxy ends: services go on working."""

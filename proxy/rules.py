@@ -26,9 +26,21 @@ AFFINITY_DEFAULT = 10800  # seconds
 
 @dataclass(frozen=True, order=True)
 class Endpoint:
+    """``zones`` and ``nodes``: for whom it is meant, by its hints."""
+
     address: str
     port: int
     local: bool = False
+    zones: tuple[str, ...] = field(default=(), compare=False)
+    nodes: tuple[str, ...] = field(default=(), compare=False)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the proxy is. ``zone``: its node's topology.kubernetes.io/zone, or ""."""
+
+    node: str
+    zone: str = ""
 
 
 @dataclass
@@ -70,8 +82,11 @@ def endpoints_of(
                 if not (conditions.serving and conditions.terminating):
                     continue
                 place = ending
+            hints = entry.hints or discovery_v1.EndpointHints()
+            zones = tuple(z.name for z in hints.for_zones or ())
+            nodes = tuple(n.name for n in hints.for_nodes or ())
             for address in entry.addresses:
-                place[Endpoint(address, number, entry.node_name == node)] = None
+                place[Endpoint(address, number, entry.node_name == node, zones, nodes)] = None
     return sorted(ready), sorted(ending)
 
 
@@ -82,9 +97,9 @@ def is_proxied(service: core_v1.Service) -> bool:
 
 
 def service_rules(
-    service: core_v1.Service, slices: Sequence[discovery_v1.EndpointSlice], node: str, cluster_cidr: str
+    service: core_v1.Service, slices: Sequence[discovery_v1.EndpointSlice], here: Place, cluster_cidr: str
 ) -> Rules:
-    """The rules of a service on ``node``. ``cluster_cidr`` is where pods live; others are masqueraded."""
+    """The rules of a service at ``here``. ``cluster_cidr`` is where pods live; others are masqueraded."""
     rules = Rules()
     if not is_proxied(service):
         return rules
@@ -93,9 +108,9 @@ def service_rules(
         protocol = (port.protocol or "TCP").lower()
         if protocol not in ("tcp", "udp", "sctp"):
             continue
-        ready, ending = endpoints_of(slices, port, node)
-        inside = _pick(ready, ending, spec.internal_traffic_policy == "Local")
-        outside = _pick(ready, ending, spec.external_traffic_policy == "Local")
+        ready, ending = endpoints_of(slices, port, here.node)
+        inside = _pick(ready, ending, here, spec.internal_traffic_policy == "Local")
+        outside = _pick(ready, ending, here, spec.external_traffic_policy == "Local")
         base = _name(service, port, protocol)
         addresses = [a for a in spec.cluster_ips or [spec.cluster_ip or ""] if ":" not in a]
         _address_rules(rules, f"svc-{base}", service, protocol, port.port, addresses, inside, cluster_cidr)
@@ -120,10 +135,25 @@ def service_rules(
     return rules
 
 
-def _pick(ready: list[Endpoint], ending: list[Endpoint], local_only: bool) -> list[Endpoint]:
+def _pick(ready: list[Endpoint], ending: list[Endpoint], here: Place, local_only: bool) -> list[Endpoint]:
     if local_only:
         ready, ending = [e for e in ready if e.local], [e for e in ending if e.local]
-    return ready or ending
+        return ready or ending
+    return closest(ready, here) or ending
+
+
+def closest(ready: list[Endpoint], here: Place) -> list[Endpoint]:
+    """The endpoints that are meant for this node, else for this zone, else all (KEP-4444, KEP-3015).
+
+    Hints count only if every endpoint has them: otherwise they are about to change, and some would get no traffic.
+    """
+    if all(e.nodes for e in ready):
+        own = [e for e in ready if here.node in e.nodes]
+        if own:
+            return own
+    if here.zone and all(e.zones for e in ready):
+        return [e for e in ready if here.zone in e.zones] or ready
+    return ready
 
 
 def _ingress_addresses(service: core_v1.Service) -> list[str]:

@@ -20,6 +20,7 @@ PROTOCOLS = ("SCTP", "TCP", "UDP")
 AFFINITIES = ("ClientIP", "None")
 FAMILY_POLICIES = ("PreferDualStack", "RequireDualStack", "SingleStack")
 TRAFFIC = ("Cluster", "Local")
+DISTRIBUTIONS = ("PreferClose", "PreferSameZone", "PreferSameNode")
 STICKY_SECONDS = 10800
 ADDRESS_FIELDS = ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy")
 
@@ -286,4 +287,7 @@ def _traffic(spec: Tree, type_: str) -> list[Cause]:
             out.append(required("spec.internalTrafficPolicy"))
     elif internal not in TRAFFIC:
         out.append(not_supported("spec.internalTrafficPolicy", internal, TRAFFIC))
+    distribution = spec.get("trafficDistribution")
+    if distribution is not None and distribution not in DISTRIBUTIONS:
+        out.append(not_supported("spec.trafficDistribution", distribution, DISTRIBUTIONS))
     return out

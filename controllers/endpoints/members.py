@@ -117,7 +117,17 @@ def endpoint(service: Service, pod: Pod, ip: str, zone: str | None) -> discovery
         node_name=pod.spec.node_name,
         target_ref=reference(pod),
         zone=zone,
+        hints=hints(service, pod, zone) if ready else None,
     )
+
+
+def hints(service: Service, pod: Pod, zone: str | None) -> discovery_v1.EndpointHints | None:
+    """For whom the endpoint is meant, if the service prefers traffic to stay close (spec.trafficDistribution)."""
+    preference = service.spec.traffic_distribution
+    zones = [discovery_v1.ForZone(name=zone)] if zone and preference else None
+    node = pod.spec.node_name if preference == "PreferSameNode" else None
+    nodes = [discovery_v1.ForNode(name=node)] if node else None
+    return discovery_v1.EndpointHints(for_zones=zones, for_nodes=nodes) if zones or nodes else None
 
 
 class ChangeTimes:

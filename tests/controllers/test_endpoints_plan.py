@@ -183,3 +183,26 @@ def test_mirroring() -> None:
     assert server.apply(slices.mirror(endpoints(subset), list(server.slices.values()))) == 0
     assert server.apply(slices.mirror(endpoints(), list(server.slices.values()))) == 2
     assert not server.slices
+
+
+def test_hints_follow_the_traffic_distribution() -> None:
+    """Ready endpoints are hinted at, as far as their place is known; a change of the service changes them in place."""
+    server = Server()
+    pods = [pod(1), pod(2, node="n2"), pod(3, ready=False)]
+
+    def hints() -> list[tuple[list[str], list[str]] | None]:
+        (piece,) = server.slices.values()
+        found = sorted(piece.endpoints, key=lambda e: e.addresses)
+        return [
+            ([z.name for z in e.hints.for_zones or ()], [n.name for n in e.hints.for_nodes or ()]) if e.hints else None
+            for e in found
+        ]
+
+    server.sync(service(), pods)
+    assert hints() == [None, None, None]
+    assert server.sync(service(traffic_distribution="PreferClose"), pods) == 1
+    assert hints() == [(["z1"], []), None, None]
+    assert server.sync(service(traffic_distribution="PreferSameNode"), pods) == 1
+    assert hints() == [(["z1"], ["n1"]), ([], ["n2"]), None]
+    server.sync(service(), pods)
+    assert hints() == [None, None, None]
