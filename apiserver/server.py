@@ -17,7 +17,7 @@ from apiserver.config import Config
 from apiserver.http.discovery import Discovery, entries
 from apiserver.http.dispatcher import Dispatcher
 from apiserver.http.metrics import Metrics
-from apiserver.http.openapi import OpenAPI
+from apiserver.http.openapi.serving import OpenAPI
 from apiserver.http.streams import Streams
 from apiserver.http.watch import Watches
 from apiserver.registry.endpoints import Endpoint, EndpointKey

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -267,6 +267,18 @@ def definition_name(kind: Kind, name: str) -> str:
     return ".".join([*reversed(kind.group.split(".")), kind.version, name])
 
 
+def _embedded(schema: Any) -> Iterator[Tree]:
+    """All schemas of whole objects inside another."""
+    if isinstance(schema, dict):
+        if schema.get("x-kubernetes-embedded-resource") is True:
+            yield schema
+        for child in list(schema.values()):
+            yield from _embedded(child)
+    elif isinstance(schema, list):
+        for child in schema:
+            yield from _embedded(child)
+
+
 def definitions_of(strategy: CustomStrategy) -> dict[str, Tree]:
     """The OpenAPI definitions of a custom kind and of its list."""
     kind = strategy.kind
@@ -280,6 +292,10 @@ def definitions_of(strategy: CustomStrategy) -> dict[str, Tree]:
 
     typed: Tree = {name: {"type": "string", "description": text} for name, text in _TEXTS.items()}
     one: Tree = copy_tree(strategy.open_schema) | head(kind.kind)
+    for inner in _embedded(one):
+        known = typed | {"metadata": link("ObjectMeta", "Standard metadata.")}
+        inner["properties"] = dict(inner.get("properties") or {}) | known
+        inner["required"] = sorted({*(inner.get("required") or ()), "apiVersion", "kind"})
     one["properties"] = dict(one.get("properties") or {}) | typed | {"metadata": link("ObjectMeta", "Standard metadata.")}
     items = {"type": "array", "items": {"$ref": f"#/components/schemas/{definition_name(kind, kind.kind)}"}}
     many = head(kind.list_kind) | {

@@ -23,7 +23,7 @@ from navarch.api.times import format_time, parse_time
 POLICIES = ("Background", "Foreground", "Orphan")
 
 # Kinds whose deletion answers with the object; the others answer with a Status.
-_ANSWER_OBJECT = {("", r) for r in ("pods", "services", "serviceaccounts", "podtemplates", "resourcequotas")}
+ANSWER_OBJECT = {("", r) for r in ("pods", "services", "serviceaccounts", "podtemplates", "resourcequotas")}
 
 
 class Deleted(NamedTuple):
@@ -123,7 +123,7 @@ class Deletes(Writes):
         return orjson.dumps(obj) != before
 
     def _answer(self, obj: Tree, revision: int) -> bytes:
-        if (self.group, self.resource) in _ANSWER_OBJECT:
+        if (self.group, self.resource) in ANSWER_OBJECT:
             return self._reply(obj, None, revision)
         details: dict[str, Any] = {"name": obj["metadata"]["name"], "kind": self.resource}
         if self.group:

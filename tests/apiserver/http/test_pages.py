@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -88,32 +87,6 @@ def test_discovery() -> None:
         assert (scale["group"], scale["kind"]) == ("autoscaling", "Scale")
         for path in ("/apis/extensions", "/apis/extensions/v1/jobs", "/api/v2", "/nothing"):
             assert (await call("GET", path)).code == 404
-
-    serving(test)
-
-
-def test_openapi() -> None:
-    async def test(call: Caller) -> None:
-        index = (await call("GET", "/openapi/v3")).tree["paths"]
-        url, _, digest = index["apis/apps/v1"]["serverRelativeURL"].partition("?hash=")
-        answer = await call("GET", url, hash=digest)
-        assert answer.headers["etag"] == f'"{digest}"' and "immutable" in answer.headers["cache-control"]
-        document = answer.tree
-        patch = document["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"]["patch"]
-        assert patch["x-kubernetes-group-version-kind"] == {"group": "apps", "version": "v1", "kind": "Deployment"}
-        assert "application/strategic-merge-patch+json" in patch["requestBody"]["content"]
-        assert "fieldValidation" in {p["name"] for p in patch["parameters"]}
-        schemas = document["components"]["schemas"]
-        containers = schemas["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"]
-        assert containers["x-kubernetes-patch-merge-key"] == "name" and containers["type"] == "array"
-        text = json.dumps(document)
-        assert '"null"' not in text and "$defs" not in text
-        for name in index:  # every link leads somewhere
-            whole = (await call("GET", f"/openapi/v3/{name}")).tree
-            links = {part.split('"')[0] for part in json.dumps(whole).split('"#/components/schemas/')[1:]}
-            assert links <= set(whole["components"]["schemas"])
-        old = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
-        assert (await call("GET", "/openapi/v2", accept=old)).code == 200
 
     serving(test)
 

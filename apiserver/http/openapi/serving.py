@@ -1,0 +1,222 @@
+"""Serves /openapi/v3 (an index and a document a group-version) and /openapi/v2 (one document, as JSON or protobuf).
+
+kubectl learns from them how to apply, explain and validate, and trusts the patch tags: they must be complete. A document
+is made when it is first asked for, and again when what it tells of has changed. Only its compressed bytes are kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import gzip
+import hashlib
+from pathlib import Path as File
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import orjson
+
+from apiserver.crd.custom import CustomStrategy, definition_name, definitions_of
+from apiserver.http.asgi import Headers, Request
+from apiserver.http.negotiation import JSON, clauses
+from apiserver.http.openapi import documents
+from apiserver.http.openapi.definitions import META, builtin, names_by_kind
+from apiserver.http.openapi.operations import Path, pages, paths_of
+from apiserver.registry.deletes import ANSWER_OBJECT
+from apiserver.registry.patches import supported
+from navarch.api.errors import MethodNotAllowed, NotAcceptable, NotFound
+from navarch.api.kinds import Kind
+
+if TYPE_CHECKING:
+    from apiserver.http.discovery import Entry
+    from apiserver.registry.strategy import Strategy
+    from apiserver.server import APIServer
+
+Tree = dict[str, Any]
+Groups = dict[str, dict[str, list["Entry"]]]
+
+V2_PROTOBUF = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+V2_OLD_PROTOBUF = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+_ANY = (JSON, "*/*", "application/*")
+
+
+class Document(NamedTuple):
+    """``packed`` is the body, compressed."""
+
+    packed: bytes
+    digest: str
+
+
+@functools.cache
+def _source() -> str:
+    """A hash of the code and the data that make documents: clients keep a document for as long as its hash is the same."""
+    import kubernetes_validate
+
+    files = [f.read_bytes() for f in sorted(File(__file__).parent.glob("*.py"))]
+    return hashlib.sha256(b"".join([*files, kubernetes_validate.__version__.encode()])).hexdigest()
+
+
+@functools.cache
+def _names() -> dict[tuple[str, str, str], str]:
+    """The definition of each built-in kind. Small, unlike the definitions, which nobody keeps."""
+    return names_by_kind(builtin())
+
+
+class OpenAPI:
+    """See the module."""
+
+    def __init__(self, server: APIServer) -> None:
+        self.server = server
+        self._kept: dict[str, Document] = {}  # by path and media type
+        self._model: tuple[object, dict[str, Part]] = (None, {})  # made from this discovery
+        self._making = asyncio.Lock()
+
+    async def handle(self, request: Request) -> None:
+        if request.method not in ("GET", "HEAD"):
+            raise MethodNotAllowed("the server does not allow this method on the requested resource")
+        path = request.path.rstrip("/")
+        if path == "/openapi/v2":
+            return await self._v2(request)
+        if path == "/openapi/v3":
+            return await self._index(request)
+        name = path.removeprefix("/openapi/v3/")
+        model = self.model()
+        if name == path or name not in model:
+            raise NotFound("the server could not find the requested resource")
+        self._check_accept(request)
+        digest = self.digest(model[name])
+
+        def make() -> bytes:
+            return orjson.dumps(documents.v3(model[name].paths, model[name].custom, builtin()))
+
+        async with self._making:
+            kept = self._kept.get(name)
+            if kept is None or kept.digest != digest:
+                kept = self._kept[name] = Document(_pack(make()), digest)
+        headers: Headers = []
+        if request.query.get("hash") == digest:
+            headers.append((b"cache-control", b"public, immutable"))
+        await self._reply(request, kept, JSON, headers)
+
+    async def _index(self, request: Request) -> None:
+        self._check_accept(request)
+        model = self.model()
+        paths = {}
+        for name in sorted(model):
+            # The hash of what goes in, not of what comes out: the index must not make every document.
+            paths[name] = {"serverRelativeURL": f"/openapi/v3/{name}?hash={self.digest(model[name])}"}
+        data = orjson.dumps({"paths": paths})
+        digest = hashlib.sha256(data).hexdigest().upper()
+        await self._reply(request, Document(_pack(data), digest), JSON, [])
+
+    async def _v2(self, request: Request) -> None:
+        for media_type, _ in clauses(request.header(b"accept") or JSON):
+            if media_type in (V2_PROTOBUF, V2_OLD_PROTOBUF):
+                # Asked for with an "@", answered without: Go cannot parse a Content-Type that has one.
+                return await self._reply(request, await self._all(V2_PROTOBUF), V2_PROTOBUF, [])
+            if media_type in _ANY:
+                return await self._reply(request, await self._all(JSON), JSON, [])
+        raise NotAcceptable(f"only the following media types are accepted: {JSON}, {V2_PROTOBUF}")
+
+    async def _all(self, media_type: str) -> Document:
+        """The document of everything. It takes half a second to make: a thread does it, others are served meanwhile."""
+        model = self.model()
+        digest = hashlib.sha512("".join(self.digest(m) for m in model.values()).encode()).hexdigest()[:64].upper()
+        async with self._making:
+            kept = self._kept.get(media_type)
+            if kept is None or kept.digest != digest:
+                make = functools.partial(_make_v2, list(model.values()), media_type)
+                packed = await asyncio.get_running_loop().run_in_executor(None, make)
+                kept = self._kept[media_type] = Document(packed, digest)
+        return kept
+
+    def _check_accept(self, request: Request) -> None:
+        header = request.header(b"accept")
+        if header and not any(m in _ANY for m, _ in clauses(header)):
+            raise NotAcceptable(f"only the following media types are accepted: {JSON}")
+
+    async def _reply(self, request: Request, document: Document, media_type: str, headers: Headers) -> None:
+        etag = f'"{document.digest}"'
+        headers = [(b"etag", etag.encode()), (b"vary", b"Accept, Accept-Encoding"), *headers]
+        known = [tag.strip().removeprefix("W/") for tag in request.header(b"if-none-match").split(",")]
+        if etag in known or "*" in known:
+            return await request.reply(304, b"", media_type.encode(), headers)
+        body = document.packed
+        if "gzip" in request.header(b"accept-encoding"):
+            headers.append((b"content-encoding", b"gzip"))
+        else:
+            body = gzip.decompress(body)
+        await request.reply(200, body, media_type.encode(), headers)
+
+    # What there is to tell
+
+    def model(self) -> dict[str, Part]:
+        """What stands in which document of v3: ``api/v1``, ``apis/apps/v1``, ``version`` and so on."""
+        discovery = self.server.discovery
+        if self._model[0] is not discovery:
+            self._model = discovery, self._parts(discovery.groups)
+        return self._model[1]
+
+    def _parts(self, groups: Groups) -> dict[str, Part]:
+        out: dict[str, Part] = {}
+        for group, versions in groups.items():
+            for version, entries in versions.items():
+                part = out[f"apis/{group}/{version}" if group else f"api/{version}"] = Part([], {}, [])
+                for entry in entries:
+                    self._add(part, entry)
+        own = {f"apis/{kind[0]}" for kind in _names()}  # a group of custom resources has no document of its own
+        for name, paths in pages(groups, self.server.documents).items():
+            if name in out or name in own or name.count("/") != 1 or not name.startswith("apis/"):
+                out.setdefault(name, Part([], {}, [])).paths.extend(paths)
+        return out
+
+    def _add(self, part: Part, entry: Entry) -> None:
+        kind = entry.kind
+        strategy = self._strategy(entry)
+        listed = _names().get((kind.group, kind.version, kind.list_kind), META + "Status")
+        own = ""
+        if isinstance(strategy, CustomStrategy):
+            part.custom.update(definitions_of(strategy))
+            part.inputs.append(strategy.fingerprint)
+            own, listed = definition_name(kind, kind.kind), definition_name(kind, kind.list_kind)
+
+        def definition(of: Kind) -> str:
+            return own if own and of == kind else _names().get((of.group, of.version, of.kind), "")
+
+        patches = supported(strategy.strategic_patch) if strategy else ()
+        returned = (kind.group, kind.resource) in ANSWER_OBJECT
+        part.paths.extend(paths_of(entry, definition, listed, patches, returned))
+        part.inputs.append([kind.resource, entry.verbs, [(s.name, s.kind.kind, s.verbs) for s in entry.subs], patches])
+
+    def _strategy(self, entry: Entry) -> Strategy | None:
+        kind = entry.kind
+        resource = self.server.served.get((kind.group, kind.version, kind.resource))
+        return resource.strategy if resource else None
+
+    def digest(self, part: Part) -> str:
+        """Changes whenever the document would."""
+        paths = [p.path for p in part.paths]
+        return hashlib.sha512(orjson.dumps([_source(), paths, part.inputs])).hexdigest()[:64].upper()
+
+
+class Part(NamedTuple):
+    """What one document of v3 tells of. ``custom``: definitions; ``inputs``: what changes when the document does."""
+
+    paths: list[Path]
+    custom: dict[str, Tree]
+    inputs: list[Any]
+
+
+def _pack(data: bytes) -> bytes:
+    return gzip.compress(data, 6, mtime=0)
+
+
+def _make_v2(parts: list[Part], media_type: str) -> bytes:
+    custom: dict[str, Tree] = {}
+    for part in parts:
+        custom |= part.custom
+    tree = documents.v2([path for part in parts for path in part.paths], custom, builtin())
+    if media_type == JSON:
+        return _pack(orjson.dumps(tree))
+    from apiserver.http.openapi import gnostic
+
+    return _pack(gnostic.document(tree))
