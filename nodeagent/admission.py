@@ -27,6 +27,8 @@ def reject(
             "PodOSNotSupported",
             "Failed to admit pod as the OS field doesn't match node OS",
         )
+    if _wants_apparmor(pod.spec):
+        return "AppArmor", "Cannot enforce AppArmor: the node's runtime does not apply AppArmor profiles"
     used: resources.Amounts = {}
     count = 0
     for other in active:
@@ -48,6 +50,12 @@ def reject(
                 "Pod was rejected: Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports",
             )
     return None
+
+
+def _wants_apparmor(spec: core_v1.PodSpec) -> bool:
+    contexts = [spec.security_context, *(c.security_context for c in [*(spec.init_containers or ()), *spec.containers])]
+    profiles = [c.app_armor_profile for c in contexts if c is not None and c.app_armor_profile is not None]
+    return any(profile.type != "Unconfined" for profile in profiles)
 
 
 def _out_of(name: str, requested: int, used: int, capacity: int) -> tuple[str, str]:

@@ -52,6 +52,8 @@ class Starter:
 
     async def sandbox(self, pod: core_v1.Pod, attempt: int) -> str:
         """Makes a sandbox; its id. Raises RuntimeError_ or OSError."""
+        if pod.spec.host_users is False:
+            raise RuntimeError_("RunPodSandboxError", "the runtime does not support user namespaces (hostUsers: false)")
         config = translate.sandbox_config(
             pod,
             attempt,

@@ -227,6 +227,19 @@ def test_too_many_pods(tmp_path: Path) -> None:
     run(tmp_path, body)
 
 
+def test_what_the_node_cannot_isolate_is_not_run_without(tmp_path: Path) -> None:
+    async def body(api: Api, runtime: HollowRuntime, node: Agent) -> None:
+        profile = {"appArmorProfile": {"type": "RuntimeDefault"}}
+        confined = api.pod("p", {"containers": [{"name": "a"}], "securityContext": profile})
+        await api.until(lambda: api.phase(confined) == "Failed")
+        assert api.status(confined)["reason"] == "AppArmor"
+        mapped = api.pod("q", {"containers": [{"name": "b"}], "hostUsers": False})
+        await api.until(lambda: any("hostUsers" in text for text in api.events("FailedCreatePodSandBox")))
+        assert api.phase(mapped) == "Pending" and not alive(runtime)
+
+    run(tmp_path, body)
+
+
 def test_crash_and_previous(tmp_path: Path) -> None:
     async def body(api: Api, runtime: HollowRuntime, node: Agent) -> None:
         declared = {"hollow.navarch.dev/run": "2s", "hollow.navarch.dev/exit-code": "3"}

@@ -160,6 +160,10 @@ def test_admission() -> None:
     assert (admission.reject(picky, node, room, []) or ("",))[0] == "NodeAffinity"
     big = pod({"containers": [{"name": "a", "resources": {"requests": {"memory": "2Gi"}}}]})
     assert (admission.reject(big, node, room, []) or ("",))[0] == "OutOfmemory"
+    for profile, refused in (("RuntimeDefault", True), ("Unconfined", False)):
+        confined = {"name": "a", "securityContext": {"appArmorProfile": {"type": profile}}}
+        found = admission.reject(pod({"containers": [confined]}), node, room, [])
+        assert (found is not None and found[0] == "AppArmor") is refused
 
 
 def test_images() -> None:
