@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from apiserver.admission.plugins import default_plugins
-from apiserver.admission.podplacement import DefaultTolerationSeconds
-from apiserver.admission.webhooks import add_webhooks
+from apiserver.admission.plugins import admission_plugins
 from apiserver.authn import Authenticator
 from apiserver.authz.authorizer import Authorizer
 from apiserver.bootstrap import add_bootstrap
@@ -33,13 +31,7 @@ def assemble(world: World, store: Store, config: Config) -> APIServer:
     authenticator = Authenticator(world, server.cache, tokens)
     authorizer = Authorizer(server.cache)
     server.endpoints |= endpoints(authenticator, authorizer, tokens)
-    patience = DefaultTolerationSeconds(
-        config.default_not_ready_toleration_seconds, config.default_unreachable_toleration_seconds
-    )
-    usual = default_plugins(world, server.cache, authorizer, lambda: server)
-    plugins = [patience if p.name == patience.name else p for p in usual]
-    plugins += add_webhooks(server)
-    server.use(plugins=plugins, authenticator=authenticator, authorizer=authorizer)
+    server.use(plugins=admission_plugins(server, authorizer), authenticator=authenticator, authorizer=authorizer)
     server.documents[JWKS_PATH] = tokens.jwks
     server.documents["/.well-known/openid-configuration"] = lambda: tokens.openid_configuration(_jwks_uri(config))
     services = kinds["", "services"]

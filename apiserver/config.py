@@ -30,6 +30,9 @@ class Config:
     service_node_port_range: str = "30000-32767"
     default_not_ready_toleration_seconds: int = 300
     default_unreachable_toleration_seconds: int = 300
+    enable_admission_plugins: tuple[str, ...] = ()  # beside those that are on by default
+    disable_admission_plugins: tuple[str, ...] = ()
+    admission_control_config_file: str = ""
     event_ttl: float = 3600.0
     min_request_timeout: float = 1800.0
     compaction_interval: float = 300.0  # 0: never
@@ -50,6 +53,9 @@ _HELP = {
     "cert_dir": "where to make certificates and admin.kubeconfig if no TLS files are given",
     "client_ca_file": "the CA whose client certificates are users",
     "service_account_key_file": "PEM key that signs and checks service-account tokens",
+    "enable_admission_plugins": "admission plugins to run beside the usual ones, separated by commas",
+    "disable_admission_plugins": "admission plugins to leave out, separated by commas",
+    "admission_control_config_file": "an AdmissionConfiguration (apiserver.config.k8s.io/v1) with options of plugins",
     "compaction_interval": "how often old revisions are forgotten; 0 is never",
 }
 _FLAGS = {"bind_addresses": "bind-address", "api_audiences": "api-audience"}
@@ -85,10 +91,10 @@ def parse(argv: list[str]) -> Config:
             commands.error(f"--set {setting}: no such flag; see --help")
         try:
             if types[name].startswith("tuple"):
-                values[name] = value.split(",")
+                values[name] = [value]
             else:
                 values[name] = {"int": int, "float": float}.get(types[name], str)(value)
         except ValueError:
             commands.error(f"--set {setting}: not a number")
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    values = {k: tuple(p for text in v for p in text.split(",")) if isinstance(v, list) else v for k, v in values.items()}
     return Config(**values)

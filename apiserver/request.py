@@ -51,6 +51,7 @@ class Context:
     info: RequestInfo
     user_agent: str = ""
     warnings: list[str] = field(default_factory=list)  # become Warning headers
+    audit_annotations: dict[str, str] = field(default_factory=dict)  # go into the audit event
 
     def warn(self, text: str) -> None:
         if text not in self.warnings:

@@ -21,6 +21,7 @@ from controllers.nodes.eviction import TaintEvictionController
 from controllers.nodes.ipam import NodeIPAMController
 from controllers.nodes.lifecycle import NodeLifecycleController
 from controllers.nodes.podgc import PodGCController
+from controllers.protection import AttributesClassProtection, ClaimProtection, VolumeProtection
 from controllers.replicaset.controller import ReplicaSetController, ReplicationControllerController
 from controllers.resourcequota import ResourceQuotaController
 from controllers.rootca import RootCAController
@@ -90,6 +91,9 @@ class Manager:
                 CronJobController,
                 DaemonSetController,
                 StatefulSetController,
+                ClaimProtection,
+                VolumeProtection,
+                AttributesClassProtection,
             )
         }
         if self.root_ca:

@@ -20,10 +20,10 @@ API_CLIENT = "kubernetes.io/kube-apiserver-client"
 
 
 class Certificates(BasePlugin):
-    name = "Certificates"
+    """One of the three, by its name."""
 
-    def __init__(self, authorizer: Authorizer) -> None:
-        self.authorizer = authorizer
+    def __init__(self, authorizer: Authorizer, name: str) -> None:
+        self.authorizer, self.name = authorizer, name
 
     def handles(self, operation: str, kind: Kind) -> bool:
         return operation in (CREATE, UPDATE) and (kind.group, kind.resource) == (GROUP, RESOURCE)
@@ -31,10 +31,12 @@ class Certificates(BasePlugin):
     async def validate(self, attributes: Attributes) -> None:
         spec = (attributes.obj or {}).get("spec") or {}
         signer = spec.get("signerName") or ""
-        if attributes.operation == CREATE:
-            self._subject(attributes, spec, signer)
-        elif attributes.subresource == "approval" and not self._may(attributes, "approve", signer):
-            raise self._forbid(attributes, f'user not permitted to approve requests with signerName "{signer}"')
+        if self.name == "CertificateSubjectRestriction":
+            if attributes.operation == CREATE:
+                self._subject(attributes, spec, signer)
+        elif self.name == "CertificateApproval":
+            if attributes.subresource == "approval" and not self._may(attributes, "approve", signer):
+                raise self._forbid(attributes, f'user not permitted to approve requests with signerName "{signer}"')
         elif attributes.subresource == "status":
             new, old = ((o or {}).get("status") or {} for o in (attributes.obj, attributes.old))
             signed = new.get("certificate") != old.get("certificate") or _failed(new) != _failed(old)

@@ -7,10 +7,13 @@ for the plugins that look at its kind.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 from apiserver.request import Attributes
 from navarch.api.kinds import Kind
+
+if TYPE_CHECKING:
+    from apiserver.server import APIServer
 
 CREATE, UPDATE, DELETE, CONNECT = "CREATE", "UPDATE", "DELETE", "CONNECT"
 
@@ -43,6 +46,19 @@ class Follows(Protocol):
 
     async def removed(self, kind: Kind, obj: dict[str, Any]) -> None:
         """An object has left the store, by whatever way."""
+        ...
+
+
+@runtime_checkable
+class KeepsUp(Protocol):
+    """A plugin that acts by objects of the API and compiles them beforehand."""
+
+    async def prepare(self, server: APIServer) -> None:
+        """Takes the objects as they are now; before the server is ready."""
+        ...
+
+    async def follow(self, server: APIServer) -> None:
+        """Keeps up with them for ever."""
         ...
 
 

@@ -1,45 +1,95 @@
-"""The admission plugins of a cluster, in the order in which they run."""
+"""The admission plugins of a cluster, in the order in which they run, which is Kubernetes'."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from apiserver.admission import optional
 from apiserver.admission.certificates import Certificates
-from apiserver.admission.chain import Plugin
+from apiserver.admission.chain import KeepsUp, Plugin
+from apiserver.admission.configuration import chosen, plugin_options
 from apiserver.admission.defaultclasses import DefaultIngressClass, DefaultStorageClass
 from apiserver.admission.escalation import Escalation
 from apiserver.admission.limitranger import LimitRanger
 from apiserver.admission.namespacelifecycle import NamespaceLifecycle
 from apiserver.admission.noderestriction import NodeRestriction
+from apiserver.admission.ownerreferences import OwnerReferencesPermissionEnforcement
 from apiserver.admission.podplacement import DefaultTolerationSeconds, TaintNodesByCondition
+from apiserver.admission.podsecurity.configuration import configuration_of
+from apiserver.admission.podsecurity.plugin import PodSecurity
 from apiserver.admission.priority import Priority
 from apiserver.admission.resourcequota import ResourceQuota
+from apiserver.admission.runtimeclass import RuntimeClass
 from apiserver.admission.serviceaccount import ServiceAccount
+from apiserver.admission.storageobjects import PersistentVolumeClaimResize, StorageObjectInUseProtection
+from apiserver.admission.webhooks import MutatingAdmissionWebhook, ValidatingAdmissionWebhook
 from apiserver.authz.authorizer import Authorizer
-from apiserver.cache.cache import Cache
-from navarch.world import World
+from apiserver.webhookclient import WebhookClient
 
 if TYPE_CHECKING:
     from apiserver.server import APIServer
 
+OFF = (
+    "AlwaysAdmit", "NamespaceAutoProvision", "NamespaceExists", "LimitPodHardAntiAffinityTopology", "AlwaysPullImages",
+    "PodNodeSelector", "PodTolerationRestriction", "ExtendedResourceToleration", "OwnerReferencesPermissionEnforcement",
+    "DenyServiceExternalIPs", "AlwaysDeny",
+)  # fmt: skip
+"""Plugins that run only if --enable-admission-plugins names them. NodeRestriction is on: there is no cluster without it."""
 
-def default_plugins(
-    world: World, cache: Cache, authorizer: Authorizer, server: Callable[[], APIServer]
-) -> list[Plugin]:
-    """All that Kubernetes switches on by default and that concerns the kinds that are served. ``server`` is asked when
-    a request comes."""
-    return [
-        NamespaceLifecycle(cache),
-        LimitRanger(cache),
-        ServiceAccount(world, cache),
-        NodeRestriction(cache),
-        TaintNodesByCondition(),
-        Priority(cache),
-        DefaultTolerationSeconds(),
-        DefaultStorageClass(cache),
-        DefaultIngressClass(cache),
-        Escalation(authorizer),
-        Certificates(authorizer),
-        ResourceQuota(server),  # last: it counts what is really going to be stored
-    ]
+
+def admission_plugins(server: APIServer, authorizer: Authorizer) -> list[Plugin]:
+    """What the flags choose, kept up to date while the server runs. Raises ValueError, OSError."""
+    config, world, cache = server.config, server.world, server.cache
+    options = plugin_options(config.admission_control_config_file)
+    client = WebhookClient(server)
+    patience = (config.default_not_ready_toleration_seconds, config.default_unreachable_toleration_seconds)
+    known: dict[str, Callable[[], Plugin]] = {
+        "AlwaysAdmit": optional.AlwaysAdmit,
+        "NamespaceAutoProvision": lambda: optional.NamespaceAutoProvision(server),
+        "NamespaceLifecycle": lambda: NamespaceLifecycle(cache),
+        "NamespaceExists": lambda: optional.NamespaceExists(server),
+        "LimitPodHardAntiAffinityTopology": optional.LimitPodHardAntiAffinityTopology,
+        "LimitRanger": lambda: LimitRanger(cache),
+        "ServiceAccount": lambda: ServiceAccount(world, cache),
+        "NodeRestriction": lambda: NodeRestriction(cache),
+        "TaintNodesByCondition": TaintNodesByCondition,
+        "AlwaysPullImages": optional.AlwaysPullImages,
+        "PodSecurity": lambda: PodSecurity(world, cache, configuration_of(options.get("PodSecurity"))),
+        "PodNodeSelector": lambda: optional.PodNodeSelector(server, options.get("PodNodeSelector") or {}),
+        "Priority": lambda: Priority(cache),
+        "DefaultTolerationSeconds": lambda: DefaultTolerationSeconds(*patience),
+        "PodTolerationRestriction": lambda: optional.PodTolerationRestriction(server),
+        "ExtendedResourceToleration": optional.ExtendedResourceToleration,
+        "DefaultStorageClass": lambda: DefaultStorageClass(cache),
+        "StorageObjectInUseProtection": StorageObjectInUseProtection,
+        "OwnerReferencesPermissionEnforcement": lambda: OwnerReferencesPermissionEnforcement(lambda: server, authorizer),
+        "PersistentVolumeClaimResize": lambda: PersistentVolumeClaimResize(cache),
+        "RuntimeClass": lambda: RuntimeClass(cache),
+        "CertificateApproval": lambda: Certificates(authorizer, "CertificateApproval"),
+        "CertificateSigning": lambda: Certificates(authorizer, "CertificateSigning"),
+        "CertificateSubjectRestriction": lambda: Certificates(authorizer, "CertificateSubjectRestriction"),
+        "DefaultIngressClass": lambda: DefaultIngressClass(cache),
+        "DenyServiceExternalIPs": optional.DenyServiceExternalIPs,
+        "MutatingAdmissionWebhook": lambda: MutatingAdmissionWebhook(server, client),
+        "ValidatingAdmissionWebhook": lambda: ValidatingAdmissionWebhook(server, client),
+        "ResourceQuota": lambda: ResourceQuota(lambda: server),  # it counts what is really going to be stored
+        "AlwaysDeny": optional.AlwaysDeny,
+    }
+    usual = [name for name in known if name not in OFF]
+    names = chosen(tuple(known), usual, config.enable_admission_plugins, config.disable_admission_plugins)
+    # Upstream the RBAC kinds' storage refuses escalation, so nobody can switch that off.
+    plugins = [Escalation(authorizer), *(known[name]() for name in names)]
+    for plugin in plugins:
+        if isinstance(plugin, KeepsUp):
+            server.before_ready.append(plugin.prepare)
+            server.background.append(plugin.follow)
+
+    async def close(server: APIServer) -> None:
+        try:
+            await server.stopping.wait()
+        finally:
+            await client.close()
+
+    server.background.append(close)
+    return plugins

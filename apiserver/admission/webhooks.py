@@ -272,21 +272,3 @@ class ValidatingAdmissionWebhook(_Webhooks):
                 group.start(one(i, hook, kind), f"webhook {hook.name}")
         if errors:
             raise errors[min(errors)]
-
-
-def add_webhooks(server: APIServer) -> list[_Webhooks]:
-    """The plugins, kept up to date with the configurations."""
-    client = WebhookClient(server)
-    plugins = [MutatingAdmissionWebhook(server, client), ValidatingAdmissionWebhook(server, client)]
-    for plugin in plugins:
-        server.before_ready.append(plugin.prepare)
-        server.background.append(plugin.follow)
-
-    async def close(server: APIServer) -> None:
-        try:
-            await server.stopping.wait()
-        finally:
-            await client.close()
-
-    server.background.append(close)
-    return plugins

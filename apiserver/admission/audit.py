@@ -1,0 +1,10 @@
+"""What admission has to tell the audit log about a request."""
+
+from __future__ import annotations
+
+from apiserver.request import Attributes
+
+
+def annotate(attributes: Attributes, key: str, value: str) -> None:
+    """Adds an annotation to the audit event of the request; the first value of a key stays."""
+    attributes.context.audit_annotations.setdefault(key, value)
