@@ -20,7 +20,8 @@ from scheduler.ranking import Ranking, Rankings
 class Decision:
     """Where a pod goes and why. ``node`` is empty if it fits nowhere."""
 
-    __slots__ = ("node", "node_was", "notes", "pod", "ranking", "rejection", "rejection_by", "row", "score", "waits")
+    __slots__ = ("node", "node_was", "notes", "pod", "ranking", "rejection", "rejection_by", "row", "score",
+                 "version", "waits")  # fmt: skip
 
     def __init__(self, pod: PodInfo, ranking: Ranking) -> None:
         self.pod = pod
@@ -28,6 +29,7 @@ class Decision:
         self.notes = len(ranking.notes)
         self.node, self.row, self.score = "", -1, 0.0
         self.node_was = ""  # the node that was chosen before a plugin took the decision back
+        self.version = ""  # of the pod, as it was when this was decided; known if bindings are fenced
         self.waits = False  # for a permit
         self.rejection, self.rejection_by = ranking.rejection, ranking.rejected_by
 

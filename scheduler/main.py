@@ -13,10 +13,11 @@ from pathlib import Path
 from navarch.client import kubeconfig
 from navarch.client.client import Client
 from navarch.client.health import parse_address, serving
-from navarch.client.leader import LeaderElector
+from navarch.client.leader import LeaderElector, LeadershipLost
 from navarch.client.transport import connect
 from navarch.world import RealWorld, World
 from scheduler.config import FLAGS, SchedulerConfig
+from scheduler.fence import Fence
 from scheduler.pages import pages
 from scheduler.profiles import load_plugin
 from scheduler.scheduler import Scheduler
@@ -27,7 +28,9 @@ log = logging.getLogger(__name__)
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m scheduler", description="Binds pods to nodes.")
     add = parser.add_argument
-    add("--kubeconfig", required=True, help="how to reach the API server")
+    add(
+        "--kubeconfig", default="", help="how to reach the API server; default: clientConnection.kubeconfig in --config"
+    )
     add("--config", metavar="FILE", help="a KubeSchedulerConfiguration (profiles, plugins, weights, arguments)")
     add("--plugin", action="append", default=[], metavar="MODULE:CLASS", help="a plugin of yours, on in all profiles")
     add("--set", action="append", default=[], metavar="FLAG=VALUE", help=f"one of: {', '.join(FLAGS)}")
@@ -61,9 +64,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         for setting in options.set:
             config.set(setting)
         address = parse_address(options.address) if options.address else None
-        config.leader_elect = config.leader_elect or options.leader_elect
+        config.leader_election.leader_elect = config.leader_election.leader_elect or options.leader_elect
     except (ValueError, ImportError, OSError) as error:
         print(f"scheduler: {error}")
+        return 2
+    for warning in config.warnings:
+        log.warning("%s: %s", options.config, warning)
+    path = options.kubeconfig or config.kubeconfig
+    if not path:
+        print("scheduler: --kubeconfig, or clientConnection.kubeconfig in the configuration, is required")
         return 2
     world = RealWorld()
 
@@ -71,24 +80,37 @@ def main(argv: Sequence[str] | None = None) -> int:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        client = Client(connect(kubeconfig.load(options.kubeconfig)), world, user_agent="kube-scheduler")
-        scheduler = Scheduler(client, world, config)
+        client = Client(connect(kubeconfig.load(path)), world, user_agent="kube-scheduler")
+        elector = elector_of(client, world, config, options.identity)
+        scheduler = Scheduler(client, world, config, fence=Fence(elector, client, world) if elector else None)
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(client.close)
             if address:
                 await stack.enter_async_context(serving(pages(scheduler), address))
             async with world.task_group() as group:
-                group.start(_work(client, world, scheduler, config, options.identity))
+                group.start(elector.run(scheduler.run) if elector else scheduler.run())
                 await stop.wait()
                 group.cancel()
 
-    world.run(run)
+    try:
+        world.run(run)
+    except BaseExceptionGroup as group:
+        lost, other = group.split(LeadershipLost)
+        if lost is None or other is not None:
+            raise
+        log.error("leaderelection lost: %s", lost.exceptions[0])
+        return 1  # another one leads then
     return 0
 
 
-async def _work(client: Client, world: World, scheduler: Scheduler, config: SchedulerConfig, identity: str) -> None:
-    """With leader election, a process that loses the Lease ends: another one leads then."""
-    if config.leader_elect:
-        await LeaderElector(client, world, "kube-system", "kube-scheduler", identity or world.uid()).run(scheduler.run)
-    else:
-        await scheduler.run()
+def elector_of(client: Client, world: World, config: SchedulerConfig, identity: str) -> LeaderElector | None:
+    """None without leader election."""
+    election = config.leader_election
+    if not election.leader_elect:
+        return None
+    where = election.resource_namespace, election.resource_name
+    duration, deadline, period = election.times
+    return LeaderElector(
+        client, world, *where, identity or world.uid(),
+        lease_duration=duration, renew_deadline=deadline, retry_period=period,
+    )  # fmt: skip

@@ -178,11 +178,13 @@ class Plugin:
 
 
 class Plan(NamedTuple):
-    """Where there will be room, once the victims are gone. Without a node, ``message`` says why not."""
+    """Where there will be room, once the victims are gone. Without a node, ``message`` says why not; the pod loses its
+    nomination then, unless it shall ``keep`` it."""
 
     node: str = ""
     victims: tuple[PodInfo, ...] = ()
     message: str = ""
+    keep: bool = False
 
 
 class Attempt(NamedTuple):
@@ -291,6 +293,3 @@ class Profile:
         self.post_filters = point("post_filter")
         sorters = [p for p in (plugins if at is None else at.get("order", ())) if type(p).order is not Plugin.order]
         self.sorter: Plugin | None = sorters[0] if sorters else None  # None: by priority and age
-
-
-PluginFactory = Callable[[Mapping[str, Any]], Plugin]

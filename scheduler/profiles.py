@@ -1,27 +1,28 @@
 """Which plugins run, with which weights and arguments: the default profile, and KubeSchedulerConfiguration's.
 
-The file format is Kubernetes' (kubescheduler.config.k8s.io/v1): ``profiles`` with ``schedulerName``, ``plugins`` (an
-extension point, or ``multiPoint`` for all of them, with ``enabled`` and ``disabled``) and ``pluginConfig`` (arguments).
-What tunes sampling and parallelism there has no meaning here, since every node is always scored, and is accepted.
+The file format is Kubernetes' (see config.py): ``profiles`` with ``schedulerName``, ``plugins`` (an extension point, or
+``multiPoint`` for all of them, with ``enabled`` and ``disabled``) and ``pluginConfig`` (arguments).
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
-from typing import Any
+from typing import Any, NamedTuple
 
-from navarch.api.types import core_v1
-from scheduler.plugin import Plugin, PluginFactory, Profile, Weighted
+from navarch.api.errors import Cause, duplicate, invalid, required
+from scheduler import arguments
+from scheduler.arguments import Args, NoArgs, PluginArgs, Strict, decoded, weights
+from scheduler.plugin import Plugin, Profile, Weighted, overriding
 from scheduler.plugins.gates import SchedulingGates
 from scheduler.plugins.image_locality import ImageLocality
 from scheduler.plugins.node_affinity import NodeAffinity
 from scheduler.plugins.node_name import NodeName
 from scheduler.plugins.node_ports import NodePorts
-from scheduler.plugins.node_resources import CPU_AND_MEMORY, NodeResourcesBalancedAllocation, NodeResourcesFit
+from scheduler.plugins.node_resources import NodeResourcesBalancedAllocation, NodeResourcesFit
 from scheduler.plugins.node_unschedulable import NodeUnschedulable
-from scheduler.plugins.pod_affinity import from_args as pod_affinity
+from scheduler.plugins.pod_affinity import InterPodAffinity
 from scheduler.plugins.preemption import DefaultPreemption
 from scheduler.plugins.strategies import MarathonConstraints, SwarmBinpack, SwarmSpread
 from scheduler.plugins.taint_toleration import TaintToleration
@@ -30,7 +31,7 @@ from scheduler.plugins.unsupported import Unsupported
 
 DEFAULT_SCHEDULER = "default-scheduler"
 ENTRY_POINTS = "navarch.scheduler"
-Args = Mapping[str, Any]
+PRIORITY_SORT = "PrioritySort"
 
 POINTS = {
     "preEnqueue": "pre_enqueue", "queueSort": "order", "preFilter": "pre_filter", "filter": "filter",
@@ -42,68 +43,67 @@ BUILT_IN = ("PrioritySort", "DefaultBinder", "VolumeBinding", "VolumeRestriction
             "DynamicResources", "EBSLimits", "GCEPDLimits", "AzureDiskLimits")  # fmt: skip
 
 
-def _weights(listed: Sequence[Args] | None) -> Mapping[str, int]:
-    return {r["name"]: int(r.get("weight") or 1) for r in listed} if listed else CPU_AND_MEMORY
+class Made(NamedTuple):
+    """How a plugin comes from its arguments."""
+
+    args: type[PluginArgs]
+    make: Callable[[Any], Plugin]
 
 
-def _fit(args: Args) -> Plugin:
-    strategy = args.get("scoringStrategy") or {}
-    ratio = strategy.get("requestedToCapacityRatio") or {}
-    shape = [(int(p["utilization"]), int(p["score"])) for p in ratio.get("shape") or ()]
-    ignored = [*(args.get("ignoredResources") or ()), *(f"{g}/" for g in args.get("ignoredResourceGroups") or ())]
-    return NodeResourcesFit(
-        strategy.get("type", "LeastAllocated"),
-        _weights(strategy.get("resources")),
-        shape or ((0, 0), (100, 10)),
-        ignored,
-    )
+def _fit(args: arguments.NodeResourcesFitArgs) -> Plugin:
+    strategy = args.scoring_strategy
+    ratio = strategy.requested_to_capacity_ratio
+    shape = [(p.utilization, p.score) for p in ratio.shape] if ratio else ()
+    ignored = [*args.ignored_resources, *(f"{group}/" for group in args.ignored_resource_groups)]
+    return NodeResourcesFit(strategy.type, weights(strategy.resources), shape or ((0, 0), (100, 10)), ignored)
 
 
-def _spread(args: Args) -> Plugin:
-    listed = args.get("defaultConstraints") or ()
-    if args.get("defaultingType", "System") == "System":
-        if listed:
-            raise ValueError("defaultConstraints: when .defaultingType is System, constraints must be empty")
+def _spread(args: arguments.PodTopologySpreadArgs) -> Plugin:
+    if args.defaulting_type == "System":
         return PodTopologySpread()
-    return PodTopologySpread([Default(int(c["maxSkew"]), c["topologyKey"], c["whenUnsatisfiable"]) for c in listed])
+    return PodTopologySpread(
+        [
+            Default(
+                c.max_skew, c.topology_key, c.when_unsatisfiable, c.min_domains or 1,
+                (c.node_affinity_policy or "Honor") == "Honor", c.node_taints_policy == "Honor",
+            )
+            for c in args.default_constraints
+        ]
+    )  # fmt: skip
 
 
-def _affinity(args: Args) -> Plugin:
-    added = args.get("addedAffinity")
-    import msgspec
-
-    return NodeAffinity(msgspec.convert(added, core_v1.NodeAffinity) if added else None)
-
-
-def _preemption(args: Args) -> Plugin:
-    return DefaultPreemption(
-        int(args.get("minCandidateNodesPercentage", 10)), int(args.get("minCandidateNodesAbsolute", 100))
-    )
-
-
-REGISTRY: Mapping[str, PluginFactory] = {
-    "SchedulingGates": lambda _: SchedulingGates(),
-    "Unsupported": lambda _: Unsupported(),
-    "NodeUnschedulable": lambda _: NodeUnschedulable(),
-    "NodeName": lambda _: NodeName(),
-    "TaintToleration": lambda _: TaintToleration(),
-    "NodeAffinity": _affinity,
-    "NodePorts": lambda _: NodePorts(),
-    "NodeResourcesFit": _fit,
-    "PodTopologySpread": _spread,
-    "InterPodAffinity": pod_affinity,
-    "NodeResourcesBalancedAllocation": lambda a: NodeResourcesBalancedAllocation(_weights(a.get("resources"))),
-    "ImageLocality": lambda _: ImageLocality(),
-    "DefaultPreemption": _preemption,
+REGISTRY: Mapping[str, Made] = {
+    "SchedulingGates": Made(NoArgs, lambda _: SchedulingGates()),
+    "Unsupported": Made(NoArgs, lambda _: Unsupported()),
+    "NodeUnschedulable": Made(NoArgs, lambda _: NodeUnschedulable()),
+    "NodeName": Made(NoArgs, lambda _: NodeName()),
+    "TaintToleration": Made(NoArgs, lambda _: TaintToleration()),
+    "NodeAffinity": Made(arguments.NodeAffinityArgs, lambda a: NodeAffinity(a.added_affinity)),
+    "NodePorts": Made(NoArgs, lambda _: NodePorts()),
+    "NodeResourcesFit": Made(arguments.NodeResourcesFitArgs, _fit),
+    "PodTopologySpread": Made(arguments.PodTopologySpreadArgs, _spread),
+    "InterPodAffinity": Made(
+        arguments.InterPodAffinityArgs,
+        lambda a: InterPodAffinity(a.hard_pod_affinity_weight, a.ignore_preferred_terms_of_existing_pods),
+    ),
+    "NodeResourcesBalancedAllocation": Made(
+        arguments.NodeResourcesBalancedAllocationArgs,
+        lambda a: NodeResourcesBalancedAllocation(weights(a.resources)),
+    ),
+    "ImageLocality": Made(NoArgs, lambda _: ImageLocality()),
+    "DefaultPreemption": Made(
+        arguments.DefaultPreemptionArgs,
+        lambda a: DefaultPreemption(a.min_candidate_nodes_percentage, a.min_candidate_nodes_absolute),
+    ),
 }
-"""name -> a function from the plugin's arguments to the plugin, in Kubernetes' default order."""
+"""name -> how it is made, in Kubernetes' default order."""
 
-OPTIONAL: Mapping[str, PluginFactory] = {
-    "SwarmSpread": lambda _: SwarmSpread(),
-    "SwarmBinpack": lambda _: SwarmBinpack(),
-    "MarathonConstraints": lambda _: MarathonConstraints(),
+OPTIONAL: Mapping[str, Made] = {
+    "SwarmSpread": Made(NoArgs, lambda _: SwarmSpread()),
+    "SwarmBinpack": Made(NoArgs, lambda _: SwarmBinpack()),
+    "MarathonConstraints": Made(NoArgs, lambda _: MarathonConstraints()),
 }
-"""Plugins that are on where a profile enables them."""
+"""Plugins that are on where a profile enables them, or --plugin names them."""
 
 DEFAULT_WEIGHTS = {
     "TaintToleration": 3, "NodeAffinity": 2, "PodTopologySpread": 2, "InterPodAffinity": 2, "NodeResourcesFit": 1,
@@ -111,16 +111,43 @@ DEFAULT_WEIGHTS = {
 }  # fmt: skip
 
 
+class Entry(Strict):
+    name: str = ""
+    weight: int = 0
+
+
+class PluginSet(Strict):
+    enabled: list[Entry] = []
+    disabled: list[Entry] = []
+
+
+class PluginConfig(Strict):
+    name: str = ""
+    args: dict[str, Any] = {}
+
+
+class ProfileConfig(Strict):
+    """One entry of ``profiles``."""
+
+    scheduler_name: str = DEFAULT_SCHEDULER
+    percentage_of_nodes_to_score: int | None = None
+    plugins: dict[str, PluginSet] = {}
+    plugin_config: list[PluginConfig] = []
+
+
 def default_profile(name: str = DEFAULT_SCHEDULER, user: Sequence[type[Plugin]] = ()) -> Profile:
     """The plugins in Kubernetes' order, with its weights; then the user's."""
-    return profile({"schedulerName": name}, user)
+    return profiles([ProfileConfig(name)], user, [])[0]
 
 
 def load_plugin(text: str) -> type[Plugin]:
-    """The class that ``module:Class`` names, or an installed entry point of the group ``navarch.scheduler``."""
+    """The class that ``module:Class`` names, an installed entry point of the group ``navarch.scheduler``, or a plugin that
+    comes with navarch and is off by default. Raises ValueError, ImportError."""
     module, colon, name = text.partition(":")
     if colon:
         found = getattr(importlib.import_module(module), name, None)
+    elif text in OPTIONAL:
+        return type(OPTIONAL[text].make(OPTIONAL[text].args()))
     else:
         entry = next(iter(metadata.entry_points(group=ENTRY_POINTS, name=text)), None)
         found = entry.load() if entry else None
@@ -131,63 +158,122 @@ def load_plugin(text: str) -> type[Plugin]:
     return found
 
 
-def profiles(config: Args, user: Sequence[type[Plugin]] = ()) -> list[Profile]:
-    """The profiles of a KubeSchedulerConfiguration. Raises ValueError with the field's path."""
-    listed = config.get("profiles") or [{}]
-    out = []
-    for n, one in enumerate(listed):
-        try:
-            out.append(profile(one, user))
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"profiles[{n}]: {error}") from error
-    names = [p.name for p in out]
-    if len(set(names)) < len(names):
-        raise ValueError(f"profiles: schedulerName must be unique: {', '.join(names)}")
+def profiles(configs: Sequence[ProfileConfig], user: Sequence[type[Plugin]], causes: list[Cause]) -> list[Profile]:
+    """The profiles of a KubeSchedulerConfiguration; what is wrong with them is added to ``causes``, with the field's
+    path. Plugins of the user are on in all of them unless they are disabled."""
+    out: list[Profile] = []
+    names: set[str] = set()
+    sorters: list[str] = []
+    for n, config in enumerate(configs):
+        path = f"profiles[{n}]"
+        if not config.scheduler_name:
+            causes.append(required(f"{path}.schedulerName"))
+        elif config.scheduler_name in names:
+            causes.append(duplicate(f"{path}.schedulerName", config.scheduler_name))
+        names.add(config.scheduler_name)
+        made = _Maker(config, user, path, causes).profile()
+        out.append(made)
+        sorters.append(made.sorter.name if made.sorter else PRIORITY_SORT)
+        if sorters[-1] != sorters[0]:
+            text = "has to match for all profiles"
+            causes.append(invalid(f"{path}.plugins.queueSort", sorters[-1], text))
     return out
 
 
-def profile(config: Args, user: Sequence[type[Plugin]] = ()) -> Profile:
-    """One entry of ``profiles``. Plugins of the user are on unless they are disabled."""
-    args = {c["name"]: c.get("args") or {} for c in config.get("pluginConfig") or ()}
-    registry: dict[str, PluginFactory] = {**REGISTRY, **OPTIONAL}
-    for kind in user:
-        registry[kind.name] = lambda a, kind=kind: kind(**a)  # type: ignore[misc]
-    sets: Mapping[str, Any] = config.get("plugins") or {}
-    for point in sets:
-        if point not in POINTS and point != "multiPoint":
-            raise ValueError(f'plugins: unknown extension point "{point}"')
-    weights: dict[str, float] = {n: DEFAULT_WEIGHTS.get(n, 1) for n in registry}
-    everywhere = _apply(sets.get("multiPoint"), [n for n in registry if n not in OPTIONAL], weights, registry)
-    at = {point: _apply(sets.get(point), list(everywhere), weights, registry) for point in POINTS}
-    used = list(dict.fromkeys([*everywhere, *(n for names in at.values() for n in names)]))
-    made = {name: registry[name](args.get(name, {})) for name in used}
-    for name in args:
-        if name not in made and name not in BUILT_IN:
-            raise ValueError(f'pluginConfig: "{name}" is not enabled')
-    return Profile(
-        config.get("schedulerName") or DEFAULT_SCHEDULER,
-        list(made.values()),
-        [Weighted(made[n], weights[n]) for n in at["score"] if type(made[n]).score is not Plugin.score],
-        {method: [made[n] for n in at[point]] for point, method in POINTS.items()},
-    )
+class _Maker:
+    """Makes one profile."""
 
+    def __init__(self, config: ProfileConfig, user: Sequence[type[Plugin]], path: str, causes: list[Cause]) -> None:
+        self.config, self.path, self.causes = config, path, causes
+        self.registry: dict[str, Made] = {**REGISTRY, **OPTIONAL}
+        self.users = [kind.name for kind in user]
+        for kind in user:
+            if kind.name not in self.registry:
+                self.registry[kind.name] = Made(NoArgs, kind)
+        self.weights: dict[str, float] = {n: DEFAULT_WEIGHTS.get(n, 1) for n in self.registry}
 
-def _apply(
-    change: Any, names: list[str], weights: dict[str, float], registry: Mapping[str, PluginFactory]
-) -> list[str]:
-    """A list of names with ``disabled`` taken out and ``enabled`` put in; sets weights."""
-    change = change or {}
-    off = [p["name"] for p in change.get("disabled") or ()]
-    # What this scheduler cannot do is refused even where all plugins are switched off, and gates are part of the API.
-    names = [n for n in names if n not in off and ("*" not in off or n in ("Unsupported", "SchedulingGates"))]
-    for entry in change.get("enabled") or ():
-        name = entry["name"]
-        if name in BUILT_IN:
-            continue
-        if name not in registry:
-            raise ValueError(f'plugins: unknown plugin "{name}"')
-        if entry.get("weight"):
-            weights[name] = float(entry["weight"])
-        if name not in names:
-            names.append(name)
-    return names
+    def profile(self) -> Profile:
+        sets = self.config.plugins
+        for point in sets:
+            if point not in POINTS and point != "multiPoint":
+                text = f'unknown extension point "{point}"'
+                self.causes.append(Cause("FieldValueInvalid", text, f"{self.path}.plugins"))
+        usual = [n for n in self.registry if n not in OPTIONAL or n in self.users]
+        everywhere = self.names("multiPoint", usual)
+        at = {point: self.names(point, everywhere) for point in POINTS}
+        used = list(dict.fromkeys([*everywhere, *(n for names in at.values() for n in names)]))
+        made = self.make(used)
+        self.check_needed(at, made)
+        scorers = [n for n in at["score"] if n in made and type(made[n]).score is not Plugin.score]
+        return Profile(
+            self.config.scheduler_name,
+            list(made.values()),
+            [Weighted(made[n], self.weights[n]) for n in scorers],
+            {method: [made[n] for n in at[point] if n in made] for point, method in POINTS.items()},
+        )
+
+    def names(self, point: str, names: list[str]) -> list[str]:
+        """A list of names with ``disabled`` taken out and ``enabled`` put in; sets weights. What is enabled here although
+        it is on everywhere comes first, in the order given."""
+        change = self.config.plugins.get(point) or PluginSet()
+        off = {e.name for e in change.disabled}
+        # What this scheduler cannot do is refused even where all plugins are switched off, and gates are part of the API.
+        left = [n for n in names if n not in off and ("*" not in off or n in ("Unsupported", "SchedulingGates"))]
+        here: list[str] = []
+        for n, entry in enumerate(change.enabled):
+            path = f"{self.path}.plugins.{point}.enabled[{n}]"
+            if entry.name in BUILT_IN:
+                continue
+            if entry.name not in self.registry:
+                self.causes.append(Cause("FieldValueInvalid", f'unknown plugin "{entry.name}"', path))
+                continue
+            if entry.name in here:
+                self.causes.append(Cause("FieldValueDuplicate", f'plugin "{entry.name}" already registered', path))
+                continue
+            if entry.weight:
+                self.weights[entry.name] = float(entry.weight)
+            here.append(entry.name)
+        again = [n for n in here if n in left]
+        return [*again, *(n for n in left if n not in again), *(n for n in here if n not in again)]
+
+    def make(self, used: Sequence[str]) -> dict[str, Plugin]:
+        """The plugins with their arguments."""
+        args: dict[str, tuple[int, Args]] = {}
+        for n, entry in enumerate(self.config.plugin_config):
+            path = f"{self.path}.pluginConfig[{n}]"
+            if not entry.name:
+                self.causes.append(required(f"{path}.name"))
+            elif entry.name in args:
+                self.causes.append(duplicate(path, entry.name))
+            elif entry.name not in self.registry and entry.name not in BUILT_IN:
+                self.causes.append(invalid(f"{path}.name", entry.name, "no such plugin"))
+            args.setdefault(entry.name, (n, entry.args))
+        out: dict[str, Plugin] = {}
+        for name in used:
+            made = self.registry[name]
+            n, given = args.get(name, (0, {}))
+            path = f"{self.path}.pluginConfig[{n}].args"
+            try:
+                if name in self.users and name not in OPTIONAL:
+                    out[name] = made.make(**given) if given else made.make()  # type: ignore[call-arg]
+                    continue
+                decoded_args = decoded(given, made.args, path)
+                wrong = decoded_args.check(path)
+                self.causes += wrong
+                if not wrong:
+                    out[name] = made.make(decoded_args)
+            except (ValueError, TypeError) as error:
+                text = str(error)
+                where = "" if text.startswith(("strict decoding error", path)) else path
+                self.causes.append(Cause("FieldValueInvalid", text, where))
+        return out
+
+    def check_needed(self, at: Mapping[str, Sequence[str]], made: Mapping[str, Plugin]) -> None:
+        """Every scheduler needs an order for its queue, and somebody who binds."""
+        for point, default, what in (("queueSort", PRIORITY_SORT, "queue sort"), ("bind", "DefaultBinder", "bind")):
+            change = self.config.plugins.get(point) or PluginSet()
+            off = {e.name for e in change.disabled} & {"*", default}
+            on = any(e.name == default for e in change.enabled)
+            own = overriding([made[n] for n in at[point] if n in made], POINTS[point])
+            if off and not on and not own:
+                self.causes.append(required(f"{self.path}.plugins.{point}", f"at least one {what} plugin is needed"))

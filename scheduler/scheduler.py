@@ -27,6 +27,7 @@ from scheduler.config import SchedulerConfig
 from scheduler.cycle import Decision, schedule
 from scheduler.events import ScheduledEvents
 from scheduler.explain import Recent
+from scheduler.fence import Fence, NotLeading
 from scheduler.metrics import Metrics
 from scheduler.nodes import NodeTable
 from scheduler.owners import Owners
@@ -65,10 +66,15 @@ class Scheduler:
     """Binds pods whose spec.schedulerName is one of its profiles. ``profile`` alone is a shorthand for tests."""
 
     def __init__(
-        self, client: Client, world: World, config: SchedulerConfig | None = None, profile: Profile | None = None
+        self,
+        client: Client,
+        world: World,
+        config: SchedulerConfig | None = None,
+        profile: Profile | None = None,
+        fence: Fence | None = None,
     ) -> None:
         config = config or SchedulerConfig()
-        self.client, self.world = client, world
+        self.client, self.world, self.fence = client, world, fence
         self.profiles = {p.name: p for p in ([profile] if profile else config.profiles)}
         self.rankings = {name: Rankings() for name in self.profiles}
         self.table = NodeTable()
@@ -114,6 +120,8 @@ class Scheduler:
             group.start(self.events.run(), name="events")
             group.start(self.scheduled.run(), name="scheduled events")
             await self.informers.wait_synced()
+            if self.fence:
+                await self.fence.take_over(self.pods, self.pending)
             self.ready = True
             await self.work(group)
 
@@ -128,6 +136,9 @@ class Scheduler:
             began = self.world.monotonic()
             profile = self.profiles[pod.profile]
             decision = self.decide(pod)
+            if self.fence:
+                known = self.pods.get(pod.namespace, pod.pod.metadata.name or "")
+                decision.version = (known and known.metadata.resource_version) or ""
             if not decision.node or not self.reserve(decision, profile):
                 self.refuse(decision, profile, group)
                 self.metrics.attempt(profile.name, "unschedulable", began)
@@ -141,14 +152,24 @@ class Scheduler:
 
     def decide(self, pod: PodInfo) -> Decision:
         """One cycle against the state of now."""
-        others = [
+        others = self.nominated_beside(pod)
+        own = self.nominated[pod.uid][1] if pod.uid in self.nominated else ""
+        profile, chance = self.profiles[pod.profile], self.world.random
+        return schedule(pod, self.table, profile, chance, self.rankings[profile.name], others, own)
+
+    def nominated_beside(self, pod: PodInfo) -> list[tuple[PodInfo, str]]:
+        """Other pods that preempted, and the nodes on which room is kept for them against this pod."""
+        return [
             (other, node)
             for uid, (other, node) in self.nominated.items()
             if uid != pod.uid and other.priority >= pod.priority and uid not in self.assumed
         ]
-        own = self.nominated[pod.uid][1] if pod.uid in self.nominated else ""
-        profile, chance = self.profiles[pod.profile], self.world.random
-        return schedule(pod, self.table, profile, chance, self.rankings[profile.name], others, own)
+
+    def pending(self, pod: core_v1.Pod) -> bool:
+        """Whether one of the profiles may bind it."""
+        spec = pod.spec
+        mine = spec.scheduler_name in self.profiles and not spec.node_name and not spec.scheduling_gates
+        return mine and not pod.metadata.deletion_timestamp
 
     # What the watches say
 
@@ -271,11 +292,11 @@ class Scheduler:
                 if await plugin.bind(decision.state, pod, node):
                     break
             else:
-                await self.post_binding(pod, node)
+                await self.post_binding(pod, node, decision.version)
         except NotFound:
             self.forget(decision, profile)
             self.queue.remove(pod.uid)  # deleted while it was on its way
-        except (StatusError, TransportError, Rejected) as error:
+        except (StatusError, TransportError, Rejected, NotLeading) as error:
             self.binding_failed(decision, profile, began, error)
         else:
             for plugin in profile.post_binders:
@@ -296,14 +317,18 @@ class Scheduler:
         self.metrics.attempt(profile.name, "error", began)
         self.events.event(pod.pod, "Warning", "FailedScheduling", f"binding rejected: {error}")
 
-    async def post_binding(self, pod: PodInfo, node: str) -> None:
+    async def post_binding(self, pod: PodInfo, node: str, version: str) -> None:
+        """``version``: which the pod must have, if the binding is fenced."""
         meta = pod.pod.metadata
-        body = {
+        body: dict[str, Any] = {
             "apiVersion": "v1",
             "kind": "Binding",
             "metadata": {"name": meta.name, "namespace": meta.namespace, "uid": meta.uid},
             "target": {"apiVersion": "v1", "kind": "Node", "name": node},
         }
+        if self.fence:
+            body["metadata"]["resourceVersion"] = version
+            self.fence.check()
         path = f"/api/v1/namespaces/{meta.namespace}/pods/{meta.name}/binding"
         await self.client.request("POST", path, body=_encode(body))
 
@@ -339,16 +364,30 @@ class Scheduler:
         """Looks for a node on which pods of lower priority can make room, and has them deleted."""
         pod = decision.pod
         before = self.nominated[pod.uid][1] if pod.uid in self.nominated else ""
-        attempt = Attempt(before, self.world.random)
-        messages = []
-        for plugin in profile.post_filters:
-            plan = plugin.post_filter(pod, self.table, decision.ranking, attempt)
-            if plan.node:
-                self.carry_out(plan, pod, group)
-                return plan
-            if plan.message:
-                messages.append(plan.message)
-        return Plan(message=", ".join(messages))
+        plan = self.plan(decision, profile, Attempt(before, self.world.random))
+        if plan.node:
+            self.carry_out(plan, pod, group)
+        elif before and not plan.keep:
+            del self.nominated[pod.uid]  # it waits there in vain: others may have the room
+            group.start(self.denominate(pod), name=f"denominate {pod.key}")
+            self.queue.happened(Event(POD_GONE, pod=pod))
+        return plan
+
+    def plan(self, decision: Decision, profile: Profile, attempt: Attempt) -> Plan:
+        """What the post_filters say, as if the pods that are nominated were there already."""
+        pod, others = decision.pod, self.nominated_beside(decision.pod)
+        for other, node in others:
+            self.table.add_pod(other, node)
+        try:
+            plans = []
+            for plugin in profile.post_filters:
+                plans.append(plugin.post_filter(pod, self.table, decision.ranking, attempt))
+                if plans[-1].node:
+                    return plans[-1]
+            return Plan(message=", ".join(p.message for p in plans if p.message), keep=any(p.keep for p in plans))
+        finally:
+            for other, _ in others:
+                self.table.remove_pod(other.uid)
 
     def carry_out(self, plan: Plan, pod: PodInfo, group: TaskGroup) -> None:
         self.metrics.preempted(len(plan.victims))
@@ -377,9 +416,11 @@ class Scheduler:
         body: dict[str, Any] = {"metadata": {"uid": meta.uid}, "status": {"conditions": [condition]}}
         pods = self.client[core_v1.Pod]
         try:
+            if self.fence:
+                self.fence.check()
             await pods.patch_status(meta.name or "", meta.namespace, body, type="strategic")
             await pods.delete(meta.name or "", meta.namespace, uid=meta.uid)
-        except (StatusError, TransportError) as error:
+        except (StatusError, TransportError, NotLeading) as error:
             log.warning("preempting %s: %s", victim.key, error)
         else:
             self.events.event(victim.pod, "Normal", "Preempted", f"Preempted by pod {pod.uid} on node {node}")

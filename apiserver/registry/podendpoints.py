@@ -50,6 +50,7 @@ async def bind(
     if metadata.get("name") and metadata["name"] != name:
         raise BadRequest("name in URL does not match name in Binding object")
     node, uid, annotations = _target(body, name), metadata.get("uid"), metadata.get("annotations") or {}
+    version = metadata.get("resourceVersion")
     now = format_time(context.world.now())
 
     def change(pod: Tree) -> Tree:
@@ -58,6 +59,9 @@ async def bind(
         if uid and pod["metadata"].get("uid") != uid:
             own = pod["metadata"].get("uid")
             why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {own}"
+        elif version and pod["metadata"].get("resourceVersion") != version:
+            own = pod["metadata"].get("resourceVersion")
+            why = f"Precondition failed: ResourceVersion in precondition: {version}, ResourceVersion in object meta: {own}"
         elif pod["metadata"].get("deletionTimestamp"):
             why = f"pod {name} is being deleted, cannot be assigned to a host"
         elif spec.get("nodeName"):

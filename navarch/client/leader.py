@@ -55,10 +55,20 @@ class LeaderElector:
         self._seen: coordination_v1.Lease | None = None
         self._seen_at = 0.0  # monotonic time at which the Lease last changed before our eyes
         self.leader = ""  # who holds the Lease, as far as we know
+        self._renewed = (0.0, 0.0)  # when the last renewal that worked was begun, monotonic and Unix
 
     @property
     def leading(self) -> bool:
         return self.leader == self.identity
+
+    @property
+    def holds(self) -> bool:
+        """Whether nobody else can lead by now: our last renewal was begun less than the renew deadline ago, by both of our
+        clocks (the monotonic one stands still while a machine sleeps). To be asked just before a write that must not come
+        from two leaders; what may still happen between the asking and the write, only the write itself can guard
+        against, with a resourceVersion."""
+        ages = self._world.monotonic() - self._renewed[0], self._world.now() - self._renewed[1]
+        return self.leading and max(ages) < self._deadline
 
     async def run(self, work: Callable[[], Awaitable[None]]) -> None:
         """Waits for leadership, then runs ``work`` while renewing. Returns when ``work`` does.
@@ -109,6 +119,7 @@ class LeaderElector:
 
     async def _try(self) -> bool:
         """One attempt to get or keep the Lease; whether it is ours now."""
+        began = self._world.monotonic(), self._world.now()
         try:
             lease = await self._leases.get(self._name, self._namespace)
         except NotFound:
@@ -143,6 +154,7 @@ class LeaderElector:
             log.warning("lease %s/%s: %s", self._namespace, self._name, error)
             return False
         self._observe(lease)
+        self._renewed = began
         return True
 
     def _observe(self, lease: coordination_v1.Lease | None) -> None:

@@ -25,7 +25,6 @@ from scheduler.plugin import (
 from scheduler.pods import PodInfo
 
 CPU_AND_MEMORY: Mapping[str, int] = {"cpu": 1, "memory": 1}
-STRATEGIES = ("LeastAllocated", "MostAllocated", "RequestedToCapacityRatio")
 
 
 class NodeResourcesFit(Plugin):
@@ -45,8 +44,6 @@ class NodeResourcesFit(Plugin):
         shape: Sequence[tuple[int, int]] = ((0, 0), (100, 10)),
         ignored: Sequence[str] = (),
     ) -> None:
-        if strategy not in STRATEGIES:
-            raise ValueError(f'unknown scoring strategy "{strategy}"; known: {", ".join(STRATEGIES)}')
         self.strategy, self.resources, self.ignored = strategy, dict(resources), tuple(ignored)
         self.shape = [(u, s * 10) for u, s in shape]
 

@@ -6,7 +6,7 @@ want it near.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -142,10 +142,3 @@ def _by_domain(table: NodeTable, key: str, column: Column) -> tuple[Column, Colu
     has = (domains >= 0) & table.valid
     sums = np.bincount(domains[has], weights=column[has], minlength=max(number, 1)).astype(np.int64)
     return domains, sums
-
-
-def from_args(args: Mapping[str, object]) -> InterPodAffinity:
-    weight = args.get("hardPodAffinityWeight", 1)
-    if not isinstance(weight, int) or not 0 <= weight <= 100:
-        raise ValueError("hardPodAffinityWeight: must be in the range 0-100")
-    return InterPodAffinity(weight, bool(args.get("ignorePreferredTermsOfExistingPods", False)))

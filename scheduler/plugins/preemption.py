@@ -67,7 +67,7 @@ class DefaultPreemption(Plugin):
         The search starts at a node that ``chance`` picks (without it, the first), so that not all take the same nodes.
         """
         if pod.pod.spec.preemption_policy == "Never":
-            return Plan(message="not eligible due to preemptionPolicy=Never.")
+            return Plan(message="not eligible due to preemptionPolicy=Never.", keep=True)
         resolvable = ranking.resolvable()
         row = table.rows.get(nominated, -1)
         if (
@@ -75,7 +75,7 @@ class DefaultPreemption(Plugin):
             and resolvable[row]
             and any(p.terminating and p.priority < pod.priority for p in table.by_node.get(nominated, {}).values())
         ):
-            return Plan(message="not eligible due to a terminating pod on the nominated node.")
+            return Plan(message="not eligible due to a terminating pod on the nominated node.", keep=True)
         helpful = np.flatnonzero(resolvable & _enough(pod, table))
         fit = _fit_alone(pod, table, ranking)
         known = self._remembered(pod, table) if fit is not None else {}

@@ -45,6 +45,9 @@ class Default(NamedTuple):
     max_skew: int
     topology_key: str
     when_unsatisfiable: str = "ScheduleAnyway"
+    min_domains: int = 1
+    affinity: bool = True
+    taints: bool = False
 
 
 SYSTEM_DEFAULTS = (Default(3, HOSTNAME), Default(5, ZONE))
@@ -109,7 +112,7 @@ class PodTopologySpread(Plugin):
         if selector is None or selector.empty or selector.nothing:
             return []
         return [
-            Constraint(d.max_skew, d.topology_key, selector, 1, True, False)
+            Constraint(d.max_skew, d.topology_key, selector, d.min_domains, d.affinity, d.taints)
             for d in self.defaults
             if d.when_unsatisfiable == mode
         ]

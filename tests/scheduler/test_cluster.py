@@ -144,3 +144,20 @@ def test_preemption_spares_pods_that_a_disruption_budget_protects():
 
     for seed in (1, 2, 3):
         Simulation(seed, nodes=2).run(scenario)
+
+
+def test_pods_that_preempt_at_once_do_not_count_on_the_same_room():
+    """Two on one node: the second must see that the first is nominated there, and take victims of its own."""
+
+    async def scenario(cluster: Simulation) -> None:
+        await cluster.apply(
+            "{apiVersion: scheduling.k8s.io/v1, kind: PriorityClass, metadata: {name: high}, value: 100}"
+        )
+        for n in range(2):
+            await cluster.apply(make(f"low{n}", "1800m"))
+        await cluster.run_until(lambda: all(where(cluster).values()), 30)
+        for n in range(2):
+            await cluster.apply(make(f"high{n}", "1800m", "priorityClassName: high"))
+        await cluster.run_until(lambda: where(cluster) == {"high0": "n0", "high1": "n0"}, 30)
+
+    Simulation(1, nodes=[NodeSpec("n0", address="10.0.0.1", cpu="4")]).run(scenario)

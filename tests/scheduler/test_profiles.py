@@ -55,6 +55,7 @@ class Initials(NodePlugin):
 def test_profiles_take_plugins_weights_and_arguments():
     config = SchedulerConfig.load(CONFIG)
     default, packer, bare = config.profiles
+    assert config.warnings == ["percentageOfNodesToScore has no meaning here: every node is scored, always"]
     assert config.pod_max_backoff_seconds == 5
     weights = {s.plugin.name: s.weight for s in packer.scorers}
     assert weights == {"TaintToleration": 3, "NodeAffinity": 2, "PodTopologySpread": 2, "NodeResourcesFit": 10}
@@ -69,10 +70,62 @@ def test_profiles_take_plugins_weights_and_arguments():
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("profiles: [{plugins: {score: {enabled: [{name: Nope}]}}}]", 'profiles[0]: plugins: unknown plugin "Nope"'),
+        (
+            "profiles: [{plugins: {score: {enabled: [{name: Nope}]}}}]",
+            'profiles[0].plugins.score.enabled[0]: unknown plugin "Nope"',
+        ),
+        (
+            "{parallelism: 0, podInitialBackoffSeconds: 0, profiles: []}",
+            "[parallelism: Invalid value: 0: should be an integer value greater than zero, podInitialBackoffSeconds: Invalid "
+            "value: 0: must be greater than 0, profiles: Required value]",
+        ),
+        ("podMaxBackoffSeconds: 0", "podMaxBackoffSeconds: Invalid value: 0: must be greater than or equal to"),
+        ("profiles: [{schedulername: a}]", 'strict decoding error: unknown field "profiles[0].schedulername"'),
+        ("percentageOfNodesToScore: 101", "percentageOfNodesToScore: Invalid value: 101: not in valid range [0-100]"),
+        ("parallelism: many", "parallelism: Expected `int`, got `str`"),
+        (
+            "leaderElection: {leaderElect: true, leaseDuration: 5s}",
+            'leaderElection.leaseDuration: Invalid value: "5s": LeaseDuration must be greater than RenewDeadline',
+        ),
+        (
+            "extenders: [{prioritizeVerb: p}, {urlPrefix: 'http://x', bindVerb: b}, {urlPrefix: 'http://x', bindVerb: b}]",
+            "extenders[0].urlPrefix: Required value, extenders[0].weight: Invalid value: 0: must have a positive weight",
+        ),
+        (
+            "extenders: [{urlPrefix: 'http://x', managedResources: [{name: cpu}]}]",
+            'extenders[0].managedResources[0].name: Invalid value: "cpu": name is an invalid extended resource name',
+        ),
+        (
+            "profiles: [{pluginConfig: [{name: DefaultPreemption, args: {minCandidateNodesPercentage: 101}}]}]",
+            "profiles[0].pluginConfig[0].args.minCandidateNodesPercentage: Invalid value: 101: not in valid range [0, 100]",
+        ),
+        (
+            "profiles: [{pluginConfig: [{name: InterPodAffinity, args: {hardPodAffinityWeight: -1}}]}]",
+            "args.hardPodAffinityWeight: Invalid value: -1: not in valid range [0, 100]",
+        ),
+        (
+            "profiles: [{pluginConfig: [{name: InterPodAffinity, args: {hard: 1}}]}]",
+            'strict decoding error: unknown field "profiles[0].pluginConfig[0].args.hard"',
+        ),
+        (
+            "profiles: [{pluginConfig: [{name: PodTopologySpread, args: {defaultConstraints: [{maxSkew: 0}]}}]}]",
+            "when .defaultingType is System, constraints must be empty",
+        ),
+        (
+            "profiles: [{pluginConfig: [{name: NodeResourcesFit, args: {scoringStrategy: {type: RequestedToCapacityRatio, "
+            "requestedToCapacityRatio: {shape: [{utilization: 50, score: 1}, {utilization: 20, score: 11}]}}}}]}]",
+            "shape[1].utilization: Invalid value: 20: utilization values must be sorted in increasing order",
+        ),
+        ("profiles: [{pluginConfig: [{name: Nope}]}]", 'pluginConfig[0].name: Invalid value: "Nope": no such plugin'),
+        ("profiles: [{plugins: {bind: {disabled: [{name: '*'}]}}}]", "plugins.bind: Required value: at least one bind"),
+        ("profiles: [{plugins: {queueSort: {disabled: [{name: '*'}]}}}]", "at least one queue sort plugin is needed"),
+        ("{apiVersion: kubescheduler.config.k8s.io/v1beta3, kind: KubeSchedulerConfiguration}", "is registered for"),
         ("profiles: [{plugins: {sort: {}}}]", "unknown extension point"),
-        ("profiles: [{schedulerName: a}, {schedulerName: a}]", "unique"),
-        ("profiles: [{pluginConfig: [{name: NodeResourcesFit, args: {scoringStrategy: {type: X}}}]}]", "strategy"),
+        ("profiles: [{schedulerName: a}, {schedulerName: a}]", 'profiles[1].schedulerName: Duplicate value: "a"'),
+        (
+            "profiles: [{pluginConfig: [{name: NodeResourcesFit, args: {scoringStrategy: {type: X}}}]}]",
+            'scoringStrategy.type: Unsupported value: "X": supported values: "LeastAllocated"',
+        ),
         ("{kind: Deployment, apiVersion: apps/v1}", "no kind"),
     ],
 )

@@ -53,6 +53,10 @@ def test_pod_is_admitted_bound_and_evicted() -> None:
         assert spec["volumes"][0]["name"] == spec["containers"][0]["volumeMounts"][0]["name"]
         assert spec["volumes"][0]["name"].startswith("kube-api-access-")
         assert [t["key"] for t in spec["tolerations"]] == ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"]
+        stale = binding("n1")
+        stale["metadata"]["resourceVersion"] = "1"
+        refused = await ask("POST", f"{NS}/pods/p/binding", stale, user=SCHEDULER, code=409)
+        assert "Precondition failed: ResourceVersion in precondition: 1" in refused["message"]
         await ask("POST", f"{NS}/pods/p/binding", binding("n1"), user=SCHEDULER)
         again = await ask("POST", f"{NS}/pods/p/binding", binding("n2"), user=SCHEDULER, code=409)
         assert 'pod p is already assigned to node "n1"' in again["message"]
