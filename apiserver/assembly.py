@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from apiserver.admission.plugins import admission_plugins
+from apiserver.aggregation.aggregator import add_aggregation
 from apiserver.authn import Authenticator
 from apiserver.authz.authorizer import Authorizer
 from apiserver.bootstrap import add_bootstrap
@@ -38,6 +39,7 @@ def assemble(world: World, store: Store, config: Config) -> APIServer:
     assert isinstance(services, ServiceStrategy)
     add_definitions(server)
     add_bootstrap(server, services.addresses, authorizer.rbac)
+    add_aggregation(server)
     return server
 
 

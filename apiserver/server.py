@@ -12,6 +12,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from apiserver.admission.chain import Chain, Plugin
+from apiserver.aggregation.extension import Extension, GroupVersion
+from apiserver.aggregation.priorities import Priorities
 from apiserver.cache.cache import Cache
 from apiserver.config import Config
 from apiserver.http.discovery import Discovery, entries
@@ -89,6 +91,9 @@ class APIServer:
         self._resources = {key: Resource(self.parts, strategy) for key, strategy in strategies.items()}
         self._custom: dict[tuple[str, str], list[Resource]] = {}  # all served versions, the preferred one first
         self.served = {(r.group, r.kind.version, r.resource): r for r in self._resources.values()}
+        self.aggregated: dict[GroupVersion, Extension] = {}  # who answers for a group and version in our place
+        self._priorities: Priorities = {}
+        self.served_changed: list[Callable[[], None]] = []  # told when custom kinds came or went
         self.documents: dict[str, Callable[[], Mapping[str, Any]]] = {}  # paths that answer with a JSON document
         self.metrics = Metrics()
         self.watches = Watches(world)
@@ -132,6 +137,18 @@ class APIServer:
             self.served |= {(r.group, r.kind.version, r.resource): r for r in versions}
         self.admission.replace(self.admission.plugins)  # what it remembers of kinds is old now
         self._discovery = None
+        for tell in self.served_changed:
+            tell()
+
+    @property
+    def custom_versions(self) -> list[GroupVersion]:
+        """Every (group, version) in which custom kinds are served."""
+        return list(dict.fromkeys((r.group, r.kind.version) for versions in self._custom.values() for r in versions))
+
+    def aggregate(self, extensions: Mapping[GroupVersion, Extension], priorities: Priorities) -> None:
+        """From now on these answer for their groups and versions, and discovery is in this order."""
+        self.aggregated, self._priorities = dict(extensions), priorities
+        self._discovery = None
 
     @property
     def resources(self) -> list[Resource]:
@@ -142,7 +159,9 @@ class APIServer:
     def discovery(self) -> Discovery:
         if self._discovery is None:
             served = {k: v for k, v in self.streams.served.items() if k[:2] in self._resources}
-            self._discovery = Discovery(entries(self.resources, self.endpoints, served))
+            found = entries(self.resources, self.endpoints, served)
+            others = {key: extension.discovered() for key, extension in self.aggregated.items()}
+            self._discovery = Discovery(found, others, self._priorities)
         return self._discovery
 
     def context(self, user: User = LOOPBACK) -> Context:

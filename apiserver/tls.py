@@ -22,6 +22,7 @@ from apiserver.config import Config
 from navarch.client import kubeconfig
 from navarch.world import World
 
+FRONT_PROXY = "front-proxy-client"
 YEARS = datetime.timedelta(days=3650)
 PEM = serialization.Encoding.PEM
 
@@ -42,17 +43,11 @@ def make_certificates(world: World, config: Config) -> Config:
     """The configuration with certificates in ``cert_dir``, made where they are absent."""
     directory = Path(config.cert_dir)
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    files = ("ca.crt", "ca.key", "server.crt", "server.key", "sa.key", "admin.crt", "admin.key")
-    at = {name: directory / name for name in files}
+    pairs = ("ca", "server", "sa", "admin", "front-proxy-ca", "front-proxy-client")
+    at = {f"{name}.{end}": directory / f"{name}.{end}" for name in pairs for end in ("crt", "key")}
+    now = datetime.datetime.fromtimestamp(world.now(), datetime.UTC)
     if not at["ca.crt"].exists():
-        now = datetime.datetime.fromtimestamp(world.now(), datetime.UTC)
-        authority = ec.generate_private_key(ec.SECP256R1())
-        name = _name("navarch-ca")
-        builder = _builder(name, name, authority.public_key(), now).add_extension(
-            x509.BasicConstraints(ca=True, path_length=0), critical=True
-        )
-        ca = builder.sign(authority, hashes.SHA256())
-        _write(at["ca.key"], _key(authority))
+        name, authority = _authority(at, "ca", "navarch-ca", now)
         hosts = dict.fromkeys(["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "127.0.0.1"])
         hosts |= dict.fromkeys([*config.bind_addresses, config.advertise_address or "127.0.0.1"])
         for file, subject, names in (
@@ -66,14 +61,38 @@ def make_certificates(world: World, config: Config) -> Config:
             _write(at[file + ".crt"], signed.sign(authority, hashes.SHA256()).public_bytes(PEM))
             _write(at[file + ".key"], _key(key))
         _write(at["sa.key"], _key(ec.generate_private_key(ec.SECP256R1())))
-        _write(at["ca.crt"], ca.public_bytes(PEM))
+    if not at["front-proxy-ca.crt"].exists():
+        # An authority of its own: whoever has its certificate may speak for any user.
+        name, authority = _authority(at, "front-proxy-ca", "front-proxy-ca", now)
+        key = ec.generate_private_key(ec.SECP256R1())
+        signed = _builder(_name(FRONT_PROXY), name, key.public_key(), now)
+        _write(at["front-proxy-client.crt"], signed.sign(authority, hashes.SHA256()).public_bytes(PEM))
+        _write(at["front-proxy-client.key"], _key(key))
     return replace(
         config,
         tls_cert_file=str(at["server.crt"]), tls_private_key_file=str(at["server.key"]), client_ca_file=str(at["ca.crt"]),
         service_account_key_file=config.service_account_key_file or str(at["sa.key"]),
         kubelet_client_certificate=config.kubelet_client_certificate or str(at["admin.crt"]),
         kubelet_client_key=config.kubelet_client_key or str(at["admin.key"]),
+        proxy_client_cert_file=config.proxy_client_cert_file or str(at["front-proxy-client.crt"]),
+        proxy_client_key_file=config.proxy_client_key_file or str(at["front-proxy-client.key"]),
+        requestheader_client_ca_file=config.requestheader_client_ca_file or str(at["front-proxy-ca.crt"]),
+        requestheader_allowed_names=config.requestheader_allowed_names or (FRONT_PROXY,),
     )  # fmt: skip
+
+
+def _authority(
+    at: dict[str, Path], file: str, common: str, now: datetime.datetime
+) -> tuple[x509.Name, ec.EllipticCurvePrivateKey]:
+    """Makes a certificate authority."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = _name(common)
+    builder = _builder(name, name, key.public_key(), now).add_extension(
+        x509.BasicConstraints(ca=True, path_length=0), critical=True
+    )
+    _write(at[f"{file}.key"], _key(key))
+    _write(at[f"{file}.crt"], builder.sign(key, hashes.SHA256()).public_bytes(PEM))
+    return name, key
 
 
 def write_admin_kubeconfig(config: Config, address: tuple[str, int]) -> Path:

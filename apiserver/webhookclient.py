@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from navarch.api.selectors import parse_label_selector
+from apiserver.serviceendpoints import NoEndpoint, service_address
 
 if TYPE_CHECKING:
     import aiohttp
@@ -23,7 +23,18 @@ if TYPE_CHECKING:
     from apiserver.server import APIServer
 
 Tree = dict[str, Any]
-ANSWER_LIMIT = 3 * 1024 * 1024
+ANSWER_LIMIT = 64 << 20
+
+
+async def read_all(content: aiohttp.StreamReader, limit: int) -> bytes:
+    """A body as a whole. Raises ValueError above ``limit`` bytes."""
+    parts, size = [], 0
+    async for part in content.iter_any():
+        parts.append(part)
+        size += len(part)
+        if size > limit:
+            raise ValueError(f"the answer has more than {limit} bytes")
+    return b"".join(parts)
 
 
 class WebhookError(Exception):
@@ -63,13 +74,13 @@ class WebhookClient:
                 ssl=self._context(config.get("caBundle") or ""), server_hostname=name,
                 timeout=aiohttp.ClientTimeout(total=seconds),
             ) as answer:  # fmt: skip
-                data = await answer.content.read(ANSWER_LIMIT)
+                data = await read_all(answer.content, ANSWER_LIMIT)
                 if answer.status != 200:
                     text = data[:200].decode(errors="replace").strip()
                     raise WebhookError(f"an error on the server ({text!r}) has prevented the request from succeeding")
         except TimeoutError:
             raise WebhookError(f'failed to call webhook: Post "{shown}": context deadline exceeded') from None
-        except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as error:
+        except (aiohttp.ClientError, OSError, ValueError, asyncio.IncompleteReadError) as error:
             raise WebhookError(f'failed to call webhook: Post "{shown}": {error}') from None
         try:
             tree = orjson.loads(data)
@@ -86,30 +97,12 @@ class WebhookClient:
         service = config["service"]
         name, namespace, port = service["name"], service["namespace"], int(service.get("port") or 443)
         host, path = f"{name}.{namespace}.svc", "/" + (service.get("path") or "").lstrip("/")
-        address, number = self._endpoint(namespace, name, port)
+        try:
+            address, number = service_address(self.server, namespace, name, port)
+        except NoEndpoint as error:
+            raise WebhookError(f"failed to call webhook: {error}") from None
         authority = f"[{address}]:{number}" if ":" in address else f"{address}:{number}"
         return f"https://{host}:{port}{path}", f"https://{authority}{path}", host
-
-    def _endpoint(self, namespace: str, name: str, port: int) -> tuple[str, int]:
-        service = self.server.resource("", "services").cached(namespace, name)
-        if service is None:
-            raise WebhookError(f'failed to call webhook: service "{name}" not found')
-        ports = [p for p in service["spec"].get("ports") or () if p.get("port") == port]
-        if not ports:
-            raise WebhookError(f'failed to call webhook: no service port {port} found for service "{name}"')
-        wanted = ports[0].get("name") or ""
-        slices = self.server.resource("discovery.k8s.io", "endpointslices")
-        selector = parse_label_selector(f"kubernetes.io/service-name={name}")
-        choice = []
-        for entry in self.server.cache.list(slices.prefix, namespace, labels=selector).entries:
-            part = entry.tree()
-            numbers = [p["port"] for p in part.get("ports") or () if (p.get("name") or "") == wanted and p.get("port")]
-            for endpoint in part.get("endpoints") or ():
-                if numbers and (endpoint.get("conditions") or {}).get("ready") is not False:
-                    choice += [(str(a), int(numbers[0])) for a in endpoint.get("addresses") or ()]
-        if not choice:
-            raise WebhookError(f'failed to call webhook: no endpoints available for service "{name}"')
-        return self.server.world.random.choice(choice)
 
     def _context(self, bundle: str) -> ssl.SSLContext:
         """TLS that trusts the bundle (base64 of PEM), or the system's authorities if there is none."""

@@ -220,6 +220,8 @@ class Cluster:
         authority.issue("apiserver", "kube-apiserver", hosts=components.apiserver_hosts(self.addresses))
         authority.issue("apiserver-kubelet-client", "kube-apiserver-kubelet-client", MASTERS)
         authority.signing_key("service-account")
+        front = Authority(private_directory(pki / "front-proxy"), "front-proxy-ca")
+        front.issue(components.FRONT_PROXY, components.FRONT_PROXY)
         inside = f"https://{self.addresses.host}:{record.port}"
         clients = {
             "admin": ("kubernetes-admin", MASTERS, self.server),

@@ -14,6 +14,7 @@ from lab.node import NODE_RUN, group
 from lab.paths import LabError, LabPaths, LabRecord, NodeRecord, private_directory
 from lab.supervisor import Spec
 
+FRONT_PROXY = "front-proxy-client"  # under this name the API server passes requests on to others behind it
 COMPONENTS = ("apiserver", "controllers", "scheduler", "agent", "proxy")
 ETCD_SOCKET, ETCD_PEER_SOCKET = "localhost:2379", "localhost:2380"  # files that etcd makes in its working directory
 
@@ -103,6 +104,10 @@ def apiserver(paths: LabPaths, record: LabRecord, with_nodes: bool) -> Spec:
         "--kubelet-client-certificate", str(pki / "apiserver-kubelet-client.crt"),
         "--kubelet-client-key", str(pki / "apiserver-kubelet-client.key"),
         "--kubelet-certificate-authority", str(pki / "ca.crt"),
+        "--proxy-client-cert-file", str(pki / "front-proxy" / f"{FRONT_PROXY}.crt"),
+        "--proxy-client-key-file", str(pki / "front-proxy" / f"{FRONT_PROXY}.key"),
+        "--requestheader-client-ca-file", str(pki / "front-proxy" / "ca.crt"),
+        "--requestheader-allowed-names", FRONT_PROXY,
         "--service-account-key-file", str(pki / "service-account.key"),
         "--service-account-issuer", "https://kubernetes.default.svc.cluster.local",
         "--service-cluster-ip-range", addresses.services,

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from apiserver.aggregation.priorities import Priorities, ordered
 from apiserver.registry.endpoints import Endpoints
 from apiserver.registry.resource import Resource
 from apiserver.registry.scale import SCALE
-from navarch.api.kinds import Kind, version_order
+from navarch.api.kinds import Kind
 
 Tree = dict[str, Any]
 
@@ -63,14 +64,24 @@ def entries(
 
 
 class Discovery:
-    """The documents, made again when what is served changes."""
+    """The documents, made again when what is served changes.
 
-    def __init__(self, found: list[Entry]) -> None:
-        self.groups: dict[str, dict[str, list[Entry]]] = {}
+    ``others``: what other servers serve in our place, (group, version) -> their version in the aggregated document.
+    """
+
+    def __init__(
+        self, found: list[Entry], others: Mapping[tuple[str, str], Tree] | None = None, priorities: Priorities | None = None
+    ) -> None:
+        self.others = others or {}
+        grouped: dict[tuple[str, str], list[Entry]] = {}
         for entry in found:
-            self.groups.setdefault(entry.kind.group, {}).setdefault(entry.kind.version, []).append(entry)
-        for group, versions in self.groups.items():
-            self.groups[group] = {v: versions[v] for v in sorted(versions, key=version_order)}
+            grouped.setdefault((entry.kind.group, entry.kind.version), []).append(entry)
+        self.versions = ordered(dict.fromkeys([*grouped, *self.others]), priorities or {})
+        self.groups = {
+            group: {v: grouped[group, v] for v in versions if (group, v) in grouped and (group, v) not in self.others}
+            for group, versions in self.versions.items()
+        }
+        """What this server answers itself."""
 
     def api_versions(self) -> Tree:
         """GET /api."""
@@ -85,16 +96,16 @@ class Discovery:
         return {"kind": "APIGroupList", "apiVersion": "v1", "groups": [self._group(g) for g in self._names()]}
 
     def _names(self) -> list[str]:
-        return sorted((g for g in self.groups if g), key=lambda g: ("." in g, g))
+        return [g for g in self.versions if g]
 
     def group(self, name: str) -> Tree | None:
         """GET /apis/GROUP."""
-        if not name or name not in self.groups:
+        if not name or name not in self.versions:
             return None
         return {"kind": "APIGroup", "apiVersion": "v1"} | self._group(name)
 
     def _group(self, name: str) -> Tree:
-        versions = [{"groupVersion": f"{name}/{v}", "version": v} for v in self.groups[name]]
+        versions = [{"groupVersion": f"{name}/{v}", "version": v} for v in self.versions[name]]
         return {"name": name, "versions": versions, "preferredVersion": versions[0]}
 
     def resources(self, group: str, version: str) -> Tree | None:
@@ -127,12 +138,16 @@ class Discovery:
 
     def aggregated(self, core: bool, version: str) -> Tree:
         """GET /api (``core``) and /apis as one document; ``version`` is v2 or v2beta1."""
-        items = [self._aggregated_group(g) for g in ([""] if core else self._names()) if g in self.groups]
+        items = [self._aggregated_group(g) for g in ([""] if core else self._names()) if g in self.versions]
         return {"kind": AGGREGATED_KIND, "apiVersion": f"{AGGREGATED}/{version}", "metadata": {}, "items": items}
 
     def _aggregated_group(self, group: str) -> Tree:
         versions = []
-        for version, found in self.groups[group].items():
+        for version in self.versions[group]:
+            if (group, version) in self.others:
+                versions.append(self.others[group, version])
+                continue
+            found = self.groups[group][version]
             resources = []
             for entry in found:
                 kind = entry.kind

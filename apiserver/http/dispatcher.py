@@ -60,7 +60,10 @@ class Dispatcher:
         context: Context | None = None
         try:
             context = await self._admit(request, info)
-            if info.is_resource:
+            other = self.server.aggregated.get((info.group, info.version)) if info.is_resource else None
+            if other is not None:
+                await other.handle(request, context)
+            elif info.is_resource:
                 await self.resources.handle(request, context)
             else:
                 await self.pages.handle(request, context)
@@ -79,12 +82,14 @@ class Dispatcher:
             metrics.request(info, request.status, self.server.world.monotonic() - began)
 
     async def _websocket(self, request: Request) -> None:
-        """Only streams of pods come as WebSockets; errors before the handshake are plain HTTP replies."""
+        """Streams of pods and proxies come as WebSockets; errors before the handshake are plain HTTP replies."""
         info = parse_request("GET", request.path, request.query)
         try:
             if (await request.receive())["type"] != "websocket.connect":
                 return
             context = await self._admit(request, info)
+            if (other := self.server.aggregated.get((info.group, info.version))) is not None:
+                return await other.handle(request, context)
             stream = self.server.streams.get(info)
             if stream is None:
                 from apiserver.http.resources import no_such_path

@@ -57,7 +57,8 @@ class Forwarder:
         else:
             await self._http(request, target, line, base, extra)
 
-    def _client(self) -> aiohttp.ClientSession:
+    def client(self) -> aiohttp.ClientSession:
+        """The session of all requests; without decoding, and without headers of its own."""
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0),
@@ -96,7 +97,7 @@ class Forwarder:
 
         async def exchange() -> None:
             try:
-                async with self._client().request(
+                async with self.client().request(
                     request.method, url, headers=headers, data=body, allow_redirects=False,
                     ssl=target.tls or False, server_hostname=target.server_name or None,
                 ) as answer:  # fmt: skip
@@ -166,7 +167,7 @@ class Forwarder:
         headers = [(n, v) for n, v in self._headers(request, extra) if not n.lower().startswith("sec-websocket-")]
         offered = request.scope.get("subprotocols") or []
         try:
-            socket = await self._client().ws_connect(
+            socket = await self.client().ws_connect(
                 url, protocols=offered, headers=headers, max_msg_size=0, ssl=target.tls or False,
                 server_hostname=target.server_name or None,
             )  # fmt: skip

@@ -43,9 +43,13 @@ class Pages:
         path = request.path
         if path.startswith("/openapi/"):
             return await self.server.openapi.handle(request)
+        parts = [p for p in path.split("/") if p]
+        if self.server.aggregated and len(parts) == 3 and parts[0] == "apis":
+            other = self.server.aggregated.get((parts[1], parts[2]))
+            if other is not None:
+                return await other.handle(request, context)
         if request.method not in ("GET", "HEAD"):
             raise not_allowed()
-        parts = [p for p in path.split("/") if p]
         match parts:
             case ["api" | "apis"]:
                 return await self._discovery(request, parts[0] == "api")
@@ -93,7 +97,7 @@ class Pages:
 
     def _paths(self) -> list[str]:
         paths = ["/api", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v3", "/readyz", "/version"]
-        for group, versions in self.server.discovery.groups.items():
+        for group, versions in self.server.discovery.versions.items():
             prefix = f"/apis/{group}" if group else "/api"
             paths += [prefix, *(f"{prefix}/{v}" for v in versions)]
         return sorted(set(paths))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from apiserver.aggregation.strategy import APIServiceStrategy
 from apiserver.authn import Authenticator
 from apiserver.authz.authorizer import Authorizer
 from apiserver.crd.definition import CustomResourceDefinitionStrategy
@@ -143,6 +144,7 @@ def catalog(world: World, store: Store, config: CatalogConfig | None = None) -> 
         CustomResourceDefinitionStrategy(world),
         MutatingWebhookConfigurationStrategy(),
         ValidatingWebhookConfigurationStrategy(),
+        APIServiceStrategy(world),
     ]
     out: dict[tuple[str, str], Strategy] = {}
     for strategy in strategies:

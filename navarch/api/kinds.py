@@ -135,6 +135,7 @@ def _kinds() -> tuple[Kind, ...]:
             "apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", False,
             ("crd", "crds"), ("api-extensions",),
         ),
+        Kind("apiregistration.k8s.io", "v1", "APIService", "apiservices", False, (), ("api-extensions",)),
         Kind(*authz, "SelfSubjectAccessReview", "selfsubjectaccessreviews", False),
         Kind(*authz, "SelfSubjectRulesReview", "selfsubjectrulesreviews", False),
         Kind(*authz, "SubjectAccessReview", "subjectaccessreviews", False),

@@ -27,6 +27,7 @@ from navarch.api.errors import MethodNotAllowed, NotAcceptable, NotFound
 from navarch.api.kinds import Kind
 
 if TYPE_CHECKING:
+    from apiserver.aggregation.extension import Extension
     from apiserver.http.discovery import Entry
     from apiserver.registry.strategy import Strategy
     from apiserver.server import APIServer
@@ -79,6 +80,8 @@ class OpenAPI:
         if path == "/openapi/v3":
             return await self._index(request)
         name = path.removeprefix("/openapi/v3/")
+        if (other := self._others().get(name)) is not None:
+            return await other.openapi(request)
         model = self.model()
         if name == path or name not in model:
             raise NotFound("the server could not find the requested resource")
@@ -104,9 +107,16 @@ class OpenAPI:
         for name in sorted(model):
             # The hash of what goes in, not of what comes out: the index must not make every document.
             paths[name] = {"serverRelativeURL": f"/openapi/v3/{name}?hash={self.digest(model[name])}"}
+        for name, other in self._others().items():
+            if url := other.openapi_url():
+                paths[name] = {"serverRelativeURL": url}
         data = orjson.dumps({"paths": paths})
         digest = hashlib.sha256(data).hexdigest().upper()
         await self._reply(request, Document(_pack(data), digest), JSON, [])
+
+    def _others(self) -> dict[str, Extension]:
+        """Who answers for a document of v3 in our place."""
+        return {f"apis/{group}/{version}": e for (group, version), e in self.server.aggregated.items()}
 
     async def _v2(self, request: Request) -> None:
         for media_type, _ in clauses(request.header(b"accept") or JSON):

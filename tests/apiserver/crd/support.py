@@ -172,13 +172,15 @@ class Caller:
         return [f"{c['field']}: {c['message']}" for c in answer.tree["details"]["causes"]]
 
 
-def serving(test: Callable[[Caller], Awaitable[None]], store: Store | None = None) -> None:
+def serving(
+    test: Callable[[Caller], Awaitable[None]], store: Store | None = None, config: Config | None = None
+) -> None:
     """Runs a test against a fresh server of everything."""
     world = RealWorld()
 
     async def main() -> None:
         ready = asyncio.Event()
-        server = assemble(world, store or MemoryStore(), Config(advertise_address="10.0.0.1"))
+        server = assemble(world, store or MemoryStore(), config or Config(advertise_address="10.0.0.1"))
         async with world.task_group() as group:
             running = group.start(server.run(lambda _: ready.set(), listen=False))
             await ready.wait()

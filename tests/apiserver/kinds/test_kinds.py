@@ -29,6 +29,11 @@ REQUEST = signing_request()
 TEMPLATE = "template: {metadata: {labels: {a: b}}, spec: {containers: [{name: c, image: i}]}}"
 
 MINIMAL = {
+    ("apiregistration.k8s.io", "apiservices"): (
+        "{metadata: {name: v1.x.example.com}, spec: {group: x.example.com, version: v1, groupPriorityMinimum: 10, "
+        "versionPriority: 10, service: {namespace: a, name: b}}}",
+        ["v1.x.example.com", "a/b", "Unknown", "<unknown>"],
+    ),
     ("", "namespaces"): ("{metadata: {name: x, creationTimestamp: '2024-01-01T00:00:00Z'}}", ["x", "Active", "3d4h"]),
     ("", "nodes"): (
         "{metadata: {name: x, creationTimestamp: '2024-01-01T00:00:00Z', labels: {node-role.kubernetes.io/worker: ''}},"

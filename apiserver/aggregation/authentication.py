@@ -1,0 +1,63 @@
+"""How API servers behind this one learn whom to trust: a ConfigMap, and a Role to read it.
+
+``extension-apiserver-authentication`` in kube-system holds the authority of clients, the authority of the certificate
+under which this server passes requests on, and the headers in which it names the user.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from apiserver.authz.node import rule
+from apiserver.bootstrap import MANAGER, ensure
+from apiserver.config import Config
+
+if TYPE_CHECKING:
+    from apiserver.server import APIServer
+
+Tree = dict[str, Any]
+NAMESPACE, NAME = "kube-system", "extension-apiserver-authentication"
+READER = f"{NAME}-reader"
+RBAC = "rbac.authorization.k8s.io"
+LABELS = {"kubernetes.io/bootstrapping": "rbac-defaults"}
+AUTOUPDATE = {"rbac.authorization.kubernetes.io/autoupdate": "true"}
+
+
+def data_of(config: Config) -> dict[str, str]:
+    """The ConfigMap's data. Raises OSError."""
+    out = {}
+    if config.client_ca_file:
+        out["client-ca-file"] = Path(config.client_ca_file).read_text()
+    if config.requestheader_client_ca_file:
+        out["requestheader-client-ca-file"] = Path(config.requestheader_client_ca_file).read_text()
+        for field in ("allowed_names", "username_headers", "uid_headers", "group_headers", "extra_headers_prefix"):
+            key = "requestheader-" + field.replace("_", "-")
+            out[key] = json.dumps(list(getattr(config, f"requestheader_{field}")))
+    return out
+
+
+async def publish_authentication(server: APIServer) -> None:
+    """Makes the ConfigMap and the Role, or brings the ConfigMap up to date."""
+    head = {"namespace": NAMESPACE, "name": NAME}
+    data = data_of(server.config)
+    wanted = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": head, "data": data}
+    maps = server.resource("", "configmaps")
+    if not await ensure(server, maps, wanted):
+
+        def change(old: Tree) -> Tree:
+            return old | {"data": (old.get("data") or {}) | data}
+
+        await maps.change(server.context(), NAMESPACE, NAME, change, MANAGER)
+    rules = [rule("core", "configmaps", "get list watch") | {"resourceNames": [NAME]}]
+    users = ("system:kube-controller-manager", "system:kube-scheduler")
+    metadata = {"namespace": NAMESPACE, "labels": LABELS, "annotations": AUTOUPDATE}
+    await ensure(server, server.resource(RBAC, "roles"), {
+        "apiVersion": f"{RBAC}/v1", "kind": "Role", "metadata": metadata | {"name": READER}, "rules": rules,
+    })  # fmt: skip
+    await ensure(server, server.resource(RBAC, "rolebindings"), {
+        "apiVersion": f"{RBAC}/v1", "kind": "RoleBinding", "metadata": metadata | {"name": f"system::{READER}"},
+        "roleRef": {"apiGroup": RBAC, "kind": "Role", "name": READER},
+        "subjects": [{"apiGroup": RBAC, "kind": "User", "name": name} for name in users],
+    })  # fmt: skip

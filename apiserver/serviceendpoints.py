@@ -1,0 +1,56 @@
+"""Where a Service is reached by this server, which has no service proxy beside it: one of the ready endpoints."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from navarch.api.selectors import parse_label_selector
+
+if TYPE_CHECKING:
+    from apiserver.server import APIServer
+
+Tree = dict[str, Any]
+Address = tuple[str, int]
+
+
+class NoEndpoint(Exception):
+    """The Service is not there, does not have the port, or nobody stands behind it; in the words of Kubernetes."""
+
+
+def slices_of(server: APIServer, namespace: str, name: str) -> list[Tree]:
+    """The EndpointSlices of a Service, as the cache has them."""
+    slices = server.resource("discovery.k8s.io", "endpointslices")
+    selector = parse_label_selector(f"kubernetes.io/service-name={name}")
+    return [entry.tree() for entry in server.cache.list(slices.prefix, namespace, labels=selector).entries]
+
+
+def service_port(service: Tree, port: int) -> Tree | None:
+    """The port of a Service with this number."""
+    return next((p for p in service["spec"].get("ports") or () if p.get("port") == port), None)
+
+
+def ready_addresses(slices: list[Tree], port_name: str) -> list[Address]:
+    """Address and port of every ready endpoint behind a named port."""
+    out: list[Address] = []
+    for part in slices:
+        numbers = [p["port"] for p in part.get("ports") or () if (p.get("name") or "") == port_name and p.get("port")]
+        for endpoint in part.get("endpoints") or ():
+            if numbers and (endpoint.get("conditions") or {}).get("ready") is not False:
+                out += [(str(a), int(numbers[0])) for a in endpoint.get("addresses") or ()]
+    return out
+
+
+def service_address(server: APIServer, namespace: str, name: str, port: int) -> Address:
+    """An address that answers for the Service. Raises NoEndpoint."""
+    service = server.resource("", "services").cached(namespace, name)
+    if service is None:
+        raise NoEndpoint(f'service "{name}" not found')
+    if service["spec"].get("type") == "ExternalName":
+        return str(service["spec"].get("externalName") or ""), port
+    found = service_port(service, port)
+    if found is None:
+        raise NoEndpoint(f'no service port {port} found for service "{name}"')
+    choice = ready_addresses(slices_of(server, namespace, name), found.get("name") or "")
+    if not choice:
+        raise NoEndpoint(f'no endpoints available for service "{name}"')
+    return server.world.random.choice(choice)
