@@ -82,7 +82,7 @@ def test_conflicts() -> None:
     with pytest.raises(Conflict) as raised:
         do(changed, config(None, containers=[{"name": "c", "image": "z"}], priority=3), "b")
     assert raised.value.message == (
-        f'Apply failed with 2 conflicts: conflicts with "edit" using v1:\n- {path}\n- .spec.priority'
+        f'Apply failed with 2 conflicts: conflicts with "edit" using v1:\n- .spec.priority\n- {path}'
     )
     agreed = do(changed, config(None, containers=[{"name": "c", "image": "k"}]), "b", now="t4")
     assert agreed["spec"] == changed["spec"]
@@ -91,13 +91,48 @@ def test_conflicts() -> None:
 def test_lists() -> None:
     one = do(None, config(None, containers=[{"name": "a"}, {"name": "b"}], tolerations=[{"key": "x"}]))
     two = do(one, config(None, containers=[{"name": "c"}, {"name": "b"}], tolerations=[{"key": "x"}]), "b", now="t2")
-    assert [c["name"] for c in two["spec"]["containers"]] == ["c", "a", "b"]
+    assert [c["name"] for c in two["spec"]["containers"]] == ["a", "c", "b"]
     with pytest.raises(Conflict):
         do(two, config(None, tolerations=[{"key": "y"}]), "b")
     with pytest.raises(BadRequest):
         do(two, config(None, containers=[{"image": "x"}]), "b")
     with pytest.raises(BadRequest, match="must be nil"):
         do(two, {"metadata": {"managedFields": [{"manager": "x"}]}})
+
+
+@pytest.mark.parametrize(
+    ("live", "applied", "merged"),
+    [
+        ("bc", "a", "bca"),  # what is new comes after what only the object has
+        ("abc", "cb", "acb"),  # common elements take the order that is applied
+        ("abcd", "dxa", "bcdxa"),
+        ("abcd", "axd", "abcxd"),
+        ("ab", "cb", "acb"),
+        ("", "ba", "ba"),
+    ],
+)
+def test_order_of_merged_lists(live: str, applied: str, merged: str) -> None:
+    """As upstream's own library orders them (compared by hand on thousands of random histories)."""
+    one = do(None, config(None, containers=[{"name": c} for c in live])) if live else None
+    two = do(one, config(None, containers=[{"name": c} for c in applied]), "b", now="t2")
+    assert "".join(c["name"] for c in two["spec"]["containers"]) == merged
+
+
+def test_an_element_goes_with_its_identity() -> None:
+    """Whoever else set a field of it: without its key it could not stay."""
+    one = do(None, config(None, containers=[{"name": "c", "env": [{"name": "A", "value": "1"}]}]))
+    edited = copy_tree(one)
+    edited["spec"]["containers"][0]["env"][0]["value"] = "2"
+    edited["metadata"]["managedFields"] = managed.update(one, edited, POD, manager="edit", api_version="v1", now="t2")
+    two = do(edited, config(None, containers=[{"name": "c"}]), now="t3")
+    assert two["spec"]["containers"] == [{"name": "c"}]
+
+
+def test_what_is_always_there_is_emptied_not_removed() -> None:
+    limits = {"limits": {"cpu": "1"}}
+    one = do(None, config(None, containers=[{"name": "c", "resources": limits}]))
+    two = do(one, config(None, containers=[{"name": "c"}]), now="t2")
+    assert two["spec"]["containers"] == [{"name": "c", "resources": {}}]
 
 
 @pytest.mark.parametrize(

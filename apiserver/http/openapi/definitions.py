@@ -12,6 +12,8 @@ from typing import Any
 
 import orjson
 
+from navarch.api.schema import KEY_DEFAULTS
+
 Tree = dict[str, Any]
 
 LEVEL = "v1.34.0"
@@ -82,6 +84,10 @@ def definition(name: str, found: Tree) -> Tree:
     if name == QUANTITY:
         return {"oneOf": [{"type": "string"}, {"type": "number"}]}
     out: Tree = restored(found)
+    for (struct, key), default in KEY_DEFAULTS.items():
+        # Clients that merge lists by their keys need to know what an absent one stands for.
+        if name.endswith(f".{struct}") and key in out.get("properties", {}):
+            out["properties"][key]["default"] = default
     return out
 
 

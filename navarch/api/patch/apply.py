@@ -107,26 +107,41 @@ def _merge(old: Any, new: Any, node: Node | None) -> Any:
 
 
 def _merge_lists(old: list[Any], new: list[Any], node: Node) -> list[Any]:
-    """Elements of ``new`` in its order, with those that only ``old`` has kept where they were between them."""
+    """Elements of both, those that both have merged, in Kubernetes' order: ``new`` decides among its own elements; one
+    that only ``old`` has stays behind the common ones that it stood behind; one that only ``new`` has comes after those."""
     before = {fieldsets.element_key(e, node): e for e in old}
     after = {fieldsets.element_key(e, node): e for e in new}
     if len(after) != len(new):
         raise fieldsets.FieldSetError("duplicate entries for key in an associative list")
-    places = {key: i for i, key in enumerate(before)}
-    rest = [key for key in before if key not in after]
+    have, wanted = list(before), list(after)
+    common = iter([key for key in after if key in before])
+    due = next(common, None)  # the next common element by the order of ``new``
     out: list[Any] = []
-    for key, element in after.items():
-        if key in before:
-            while rest and places[rest[0]] < places[key]:
-                out.append(before[rest.pop(0)])
-            out.append(_merge(before[key], element, node.element))
+    placed: set[str] = set()
+    i = j = 0
+    while i < len(have) or j < len(wanted):
+        key = have[i] if i < len(have) else None
+        if key is not None and key not in after:
+            out.append(before[key])
+            i += 1
+        elif key is not None and due is not None and key != due:
+            i += 1  # its place is elsewhere
         else:
-            out.append(element)
-    return out + [before[key] for key in rest]
+            if key in placed:
+                i += 1
+            if j < len(wanted):
+                mine = wanted[j]
+                out.append(_merge(before[mine], after[mine], node.element) if mine in before else after[mine])
+                placed.add(mine)
+                j += 1
+                i += mine == key
+                if mine == due:
+                    due = next(common, None)
+    return out
 
 
 def _prune(value: Any, last: FieldSet, keep: FieldSet, node: Node | None) -> Any:
-    """Removes what ``last`` lists and ``keep`` does not; a container that becomes empty by it goes too (None)."""
+    """Removes what ``last`` claims and ``keep`` does not; a container that becomes empty by it goes too (None)."""
     if isinstance(value, dict) and value and fieldsets.granular(node):
         removed = False
         for key, gone in last.items():
@@ -134,16 +149,15 @@ def _prune(value: Any, last: FieldSet, keep: FieldSet, node: Node | None) -> Any
             if not key.startswith("f:") or name not in value:
                 continue
             child = node.child(name) if node is not None else None
-            # A declared field counts as owned by whoever owns something in it; a key of a map does not.
-            owned = fieldsets.is_member(gone) or (
-                node is not None and name in (node.fields if node.kind == "object" else ())
-            )
-            kept = keep.get(key)
-            if kept is None and owned:
-                del value[name]
-                removed = True
-                continue
-            left = _prune(value[name], gone, kept or {}, child) if gone else value[name]
+            # A declared field belongs to whoever owns something in it; a key of a map does not.
+            named = node is not None and name in (node.fields if node.kind == "object" else ())
+            left = value[name]
+            if _claimed(gone, named) and not _claimed(keep.get(key), named):
+                left = None
+            elif gone:
+                left = _prune(left, gone, keep.get(key) or {}, child)
+            if left is None and isinstance(value[name], dict) and node is not None and fieldsets.always_there(name, node):
+                left = {}
             if left is None:
                 del value[name]
                 removed = True
@@ -156,14 +170,18 @@ def _prune(value: Any, last: FieldSet, keep: FieldSet, node: Node | None) -> Any
             key = fieldsets.element_key(element, node)
             gone, kept = last.get(key), keep.get(key)
             if gone is not None:
-                if kept is None and fieldsets.is_member(gone):
-                    continue
+                if _claimed(gone, False) and not _claimed(kept, False):
+                    continue  # also if somebody owns a field of it: without its key it could not stay
                 element = _prune(element, gone, kept or {}, node.element)
                 if element is None:
                     continue
             out.append(element)
         return out if out or not value else None
     return value
+
+
+def _claimed(fields: FieldSet | None, named: bool) -> bool:
+    return fields is not None and (named or fieldsets.is_member(fields))
 
 
 def owned_by(tree: Tree, manager: str, operation: str = "Apply", subresource: str = "") -> FieldSet:

@@ -18,7 +18,7 @@ from navarch.api.schema import ANY, ANY_OBJECT, LIST, MAP, OBJECT, Node
 FieldSet = dict[str, Any]
 Path = tuple[str, ...]
 
-# Fields of Go structs that are no pointers, maps or lists: they are always there, so nobody adds them.
+# Fields of Go structs that are structs themselves: they are there as soon as what holds them is.
 _ALWAYS = frozenset(
     {"metadata", "spec", "status", "strategy", "updateStrategy", "template", "resources", "state", "lastState"}
 )
@@ -70,13 +70,18 @@ def compute(tree: Mapping[str, Any], schema: Node, *, own: bool = False) -> Fiel
     As an apply owns them: leaves and elements of lists. ``own`` adds the containers that a write made where there was
     nothing: maps, lists, optional objects.
     """
-    return {f"f:{key}": _contents(value, schema.child(key), own, _made(key, schema)) for key, value in tree.items()}
+    return {f"f:{key}": _contents(value, schema.child(key), own, _made(key, schema, False)) for key, value in tree.items()}
 
 
-def _made(key: str, parent: Node | None) -> bool:
-    if key in _ALWAYS:
-        return False
-    return parent is None or parent.kind != OBJECT or key not in parent.required
+def _made(key: str, parent: Node | None, fresh: bool) -> bool:
+    """Whether a write that gives this field a value also makes the field. ``fresh``: it makes what holds it."""
+    return fresh or parent is None or not always_there(key, parent)
+
+
+def always_there(key: str, parent: Node) -> bool:
+    """Whether the field cannot be absent: in a Go struct those that are no pointers, and required maps and lists. In
+    custom resources only metadata."""
+    return key in _ALWAYS or key in parent.required if parent.name else key == "metadata"
 
 
 def _contents(value: Any, node: Node | None, own: bool, made: bool) -> FieldSet:
@@ -90,7 +95,7 @@ def _contents(value: Any, node: Node | None, own: bool, made: bool) -> FieldSet:
             inner = value[key]
             if inner and isinstance(inner, dict | list):
                 child = node.child(key) if node is not None else None
-                out["f:" + key] = _contents(inner, child, own, own and _made(key, node))
+                out["f:" + key] = _contents(inner, child, own, own and _made(key, node, made))
             else:
                 out["f:" + key] = {}
         return out
@@ -191,7 +196,7 @@ def _compare(old: Mapping[str, Any], new: Mapping[str, Any], node: Node | None, 
                 _compare_values(before, value, node.child(key) if node is not None else None, "f:" + key, out)
         else:
             child = node.child(key) if node is not None else None
-            out.added["f:" + key] = _contents(value, child, True, _made(key, node))
+            out.added["f:" + key] = _contents(value, child, True, _made(key, node, False))
     for key in old:
         if key not in new:
             out.removed["f:" + key] = {}
@@ -290,14 +295,13 @@ def without(left: FieldSet, right: FieldSet) -> FieldSet:
 
 
 def members(fields: FieldSet, prefix: Path = ()) -> Iterator[Path]:
-    """All members, sorted."""
-    for key in sorted(fields):
-        if key == ".":
-            continue
-        node = fields[key]
-        if is_member(node):
+    """All members, sorted: at each level members first, then what is below."""
+    keys = [key for key in sorted(fields) if key != "."]
+    for key in keys:
+        if is_member(fields[key]):
             yield (*prefix, key)
-        yield from members(node, (*prefix, key))
+    for key in keys:
+        yield from members(fields[key], (*prefix, key))
 
 
 def show(path: Path) -> str:

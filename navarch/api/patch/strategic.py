@@ -142,15 +142,12 @@ def _ordered(target: Tree, patch: Tree, directive: str, schema: Node | None) -> 
 
 def _check_order(change: list[Any], order: list[Any], by: str) -> None:
     """Every element of the patch must be in the order list, in the same order."""
-    position = -1
-    places = {_identity(v, by): i for i, v in enumerate(order)}
+    rest = iter([_identity(value, by) for value in order])
     for value in change:
         if isinstance(value, dict) and PATCH in value:
             continue
-        at = places.get(_identity(value, by), -1)
-        if at < position or at < 0:
+        if _identity(value, by) not in rest:  # looks on from where the last one was found
             raise BadRequest("invalid patch format of setElementOrder list")
-        position = at
 
 
 def _merge_list(old: list[Any], patch: list[Any], node: Node | None) -> list[Any]:

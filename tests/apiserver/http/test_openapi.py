@@ -65,6 +65,7 @@ def test_v3_has_what_kubectl_looks_for() -> None:
         assert "application/strategic-merge-patch+json" in patch["requestBody"]["content"]
         assert "fieldValidation" in {p["name"] for p in patch["parameters"]}
         schemas = answer.tree["components"]["schemas"]
+        assert schemas["io.k8s.api.core.v1.ContainerPort"]["properties"]["protocol"]["default"] == "TCP"
         containers = schemas["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"]
         assert containers["x-kubernetes-patch-merge-key"] == "name" and containers["type"] == "array"
         assert containers["description"]
