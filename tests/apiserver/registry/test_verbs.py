@@ -164,7 +164,7 @@ def test_managed_fields() -> None:
         await call("PATCH", PATH + "/a/status", {"status": {"phase": "Good"}}, MERGE, fieldManager="agent")
         entries = (await call("GET", PATH + "/a")).tree["metadata"]["managedFields"]
         owners = {(e["manager"], e.get("subresource", "")): e["fieldsV1"] for e in entries}
-        assert owners["tester", ""]["f:spec"] == {"f:color": {}}
+        assert owners["tester", ""]["f:spec"] == {".": {}, "f:color": {}}  # no Go struct: spec was made too
         assert owners["scaler", ""] == {"f:spec": {"f:replicas": {}}}
         assert "f:phase" in owners["agent", "status"]["f:status"]
 
