@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from navarch.api.errors import BadRequest, Conflict
-from navarch.api.patch import copy_tree, fieldsets, managed
+from navarch.api.patch import copy_tree, fieldsets, lastapplied, managed
 from navarch.api.patch.apply import apply, owned_by
 from navarch.api.schema import from_openapi, schema_of
 from navarch.api.types import core_v1
@@ -185,3 +186,40 @@ def test_what_was_applied_last_holds(steps: list[tuple[str, dict[str, Any]]]) ->
         "metadata": {k: v for k, v in live["metadata"].items() if k == "labels"}
     }
     assert not fieldsets.difference(fieldsets.ownable_set(have, POD), everything)
+
+
+def client_applied(labels: dict[str, str], **spec: Any) -> dict[str, Any]:
+    """As kubectl's client-side apply leaves an object."""
+    wanted = config(labels, **spec)
+    out = copy_tree(wanted)
+    out["metadata"]["annotations"] = {lastapplied.ANNOTATION: json.dumps(wanted)}
+    out["metadata"]["managedFields"] = managed.update(
+        None, out, POD, manager="kubectl-client-side-apply", api_version="v1", now="t0"
+    )
+    return out
+
+
+def test_kubectl_takes_over_what_its_client_side_applied() -> None:
+    live = client_applied({"x": "1", "y": "1"}, priority=1)
+    wanted = config({"x": "2", "y": "1"}, priority=1)
+    with pytest.raises(Conflict):
+        do(live, wanted, "somebody")
+    taken = do(live, wanted, "kubectl", now="t1")
+    assert taken["metadata"]["labels"] == {"x": "2", "y": "1"}
+    noted = taken["metadata"]["annotations"][lastapplied.ANNOTATION]
+    assert json.loads(noted) == wanted and noted.endswith("}\n")
+    # What somebody changed since is a conflict still, and only that.
+    edited = copy_tree(live)
+    edited["metadata"]["labels"]["y"] = "9"
+    edited["metadata"]["managedFields"] = managed.update(live, edited, POD, manager="edit", api_version="v1", now="t1")
+    with pytest.raises(Conflict) as raised:
+        do(edited, config({"x": "2", "y": "3"}, priority=1), "kubectl", now="t2")
+    assert [c["field"] for c in raised.value.details["causes"]] == [".metadata.labels.y"]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"apiVersion": "v2"}', '{"apiVersion": "v1", "spec": 1}', "null"])
+def test_an_annotation_without_sense_frees_nothing(text: str) -> None:
+    live = client_applied({"x": "1"})
+    live["metadata"]["annotations"][lastapplied.ANNOTATION] = text
+    with pytest.raises(Conflict):
+        do(live, config({"x": "2"}), "kubectl")

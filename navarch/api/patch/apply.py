@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from navarch.api.errors import BadRequest, Conflict
-from navarch.api.patch import Tree, copy_tree, fieldsets, managed
+from navarch.api.patch import Tree, copy_tree, fieldsets, lastapplied, managed
 from navarch.api.patch.fieldsets import FieldSet, Path
 from navarch.api.patch.managed import Entries, Entry, Manager
 from navarch.api.schema import Node
@@ -55,7 +55,10 @@ def apply(
     written = changes.written
     conflicts = {m: both for m, e in entries.items() if m != me and (both := fieldsets.intersection(e.fields, written))}
     if conflicts and not force:
-        raise conflict_error(conflicts)
+        free = lastapplied.unchanged(old, schema, manager)
+        conflicts = {m: left for m, both in conflicts.items() if (left := fieldsets.difference(both, free))}
+        if conflicts:
+            raise conflict_error(conflicts)
     entries = managed.take(entries, changes, me)
     had = entries.get(me)
     wanted = fieldsets.ordered(wanted)
@@ -64,6 +67,7 @@ def apply(
     else:
         entries[me] = replace(had, fields=wanted)
     new.setdefault("metadata", {})["managedFields"] = managed.encode(entries)
+    lastapplied.follow(new, config, manager)
     return new
 
 
