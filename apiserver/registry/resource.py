@@ -27,7 +27,7 @@ from navarch.api.errors import (
     resource_conflict,
     resource_invalid,
 )
-from navarch.api.patch import copy_tree
+from navarch.api.patch import copy_tree, managed
 from navarch.api.patch.apply import apply
 from navarch.api.schema import schema_of
 from navarch.api.times import format_time
@@ -73,9 +73,7 @@ class Resource(Deletes):
         self, context: Context, namespace: str, name: str, patch: Patch, options: WriteOptions, *, subresource: str = ""
     ) -> Result:
         """Server-side apply; makes the object if there is none. Raises Conflict with the fields of other managers."""
-        if not options.field_manager:
-            cause = required("fieldManager", "is required for apply patch")
-            raise resource_invalid("PatchOptions", META_GROUP, "", [cause])
+        check_manager(options)
         config: Tree = copy_tree(patch.tree)
         objectmeta.check_kind(config, self.kind)
         self.conform(context, config, options, patch.duplicates)
@@ -131,17 +129,54 @@ class Resource(Deletes):
     ) -> bytes:
         """PATCH of a Scale, by any patch type."""
         paths = self.strategy.scale_paths
+        if patch.type == APPLY_PATCH:
+            return await self._apply_scale(context, namespace, name, patch, options)
 
         def change(old: Tree) -> Tree:
             return scale.set_scale(old, self._scale(patch.apply(scale.scale_of(old, paths), SCALE_SCHEMA)), paths)
 
         return await self._scaled(context, namespace, name, change, options)
 
+    async def _apply_scale(
+        self, context: Context, namespace: str, name: str, patch: Patch, options: WriteOptions
+    ) -> bytes:
+        check_manager(options)
+        paths, config = self.strategy.scale_paths, self._scale(patch.tree)
+        objectmeta.check_kind(config, scale.SCALE)
+        objectmeta.match_name(config, name, namespace)
+
+        def change(old: Tree) -> Tree:
+            entries = managed.decode(old["metadata"].get("managedFields"))
+            view = scale.scale_of(old, paths)
+            view["metadata"]["managedFields"] = managed.encode(scale.owners_of_scale(entries, paths))
+            new = apply(
+                view, config, SCALE_SCHEMA, manager=options.field_manager, api_version=scale.SCALE.api_version,
+                now=format_time(self.world.now()), force=options.force, subresource="scale",
+            )  # fmt: skip
+            owners = managed.decode(new["metadata"]["managedFields"])
+            out = scale.set_scale(old, new, paths)
+            entries = scale.owners_of_object(entries, owners, self.kind.api_version, paths)
+            out["metadata"]["managedFields"] = managed.encode(entries)
+            return out
+
+        return await self._scaled(context, namespace, name, change, options, operation=APPLY)
+
     def _scale(self, tree: Mapping[str, Any]) -> Tree:
         body: Tree = orjson.loads(orjson.dumps(tree))
         pruning.prepare(body, SCALE_SCHEMA).raise_types("Scale", "v1")
         return body
 
-    async def _scaled(self, context: Context, namespace: str, name: str, change: Any, options: WriteOptions) -> bytes:
-        result = await self.change(context, namespace, name, change, options, subresource="scale")
+    async def _scaled(
+        self, context: Context, namespace: str, name: str, change: Any, options: WriteOptions, operation: str = "Update"
+    ) -> bytes:
+        result = await self.change(
+            context, namespace, name, change, options, subresource="scale", operation=operation
+        )
         return orjson.dumps(scale.scale_of(orjson.loads(result.data), self.strategy.scale_paths))
+
+
+def check_manager(options: WriteOptions) -> None:
+    """Raises Invalid for an apply that does not say who applies."""
+    if not options.field_manager:
+        cause = required("fieldManager", "is required for apply patch")
+        raise resource_invalid("PatchOptions", META_GROUP, "", [cause])

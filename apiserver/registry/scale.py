@@ -1,4 +1,7 @@
-"""The scale subresource: autoscaling/v1 Scale as a view of spec.replicas and status.replicas."""
+"""The scale subresource: autoscaling/v1 Scale as a view of spec.replicas and status.replicas.
+
+An apply to it works on this view, managedFields included: whoever owns the object's replicas owns the Scale's.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,14 @@ from apiserver.registry.strategy import ScalePaths
 from navarch.api import selectors
 from navarch.api.errors import BadRequest, invalid, resource_invalid
 from navarch.api.kinds import Kind
+from navarch.api.patch import fieldsets
+from navarch.api.patch.fieldsets import FieldSet
+from navarch.api.patch.managed import Entries, Entry, Manager
 
 Tree = dict[str, Any]
 
 SCALE = Kind("autoscaling", "v1", "Scale", "scales")
+REPLICAS: FieldSet = {"f:spec": {"f:replicas": {}}}
 
 
 def at(obj: Any, path: tuple[str, ...]) -> Any:
@@ -61,3 +68,43 @@ def set_scale(obj: Tree, scale: Tree, paths: ScalePaths = ScalePaths()) -> Tree:
         holder = holder.setdefault(field, {})
     holder[paths.spec[-1]] = replicas
     return obj
+
+
+def _replicas(paths: ScalePaths) -> FieldSet:
+    """The object's replicas as a set of fields."""
+    out: FieldSet = {}
+    for field in reversed(paths.spec):
+        out = {f"f:{field}": out}
+    return out
+
+
+def _in(manager: Manager, api_version: str) -> Manager:
+    """The manager as it is known in another version: only that of an Update is written down."""
+    return manager._replace(api_version=api_version if manager.operation == "Update" else "")
+
+
+def owners_of_scale(entries: Entries, paths: ScalePaths) -> Entries:
+    """Who owns the replicas, as owners of a Scale's."""
+    replicas = _replicas(paths)
+    return {
+        _in(manager, SCALE.api_version): Entry(REPLICAS, entry.time, SCALE.api_version)
+        for manager, entry in entries.items()
+        if fieldsets.intersection(entry.fields, replicas)
+    }
+
+
+def owners_of_object(entries: Entries, of_scale: Entries, api_version: str, paths: ScalePaths) -> Entries:
+    """The object's owners after an apply to its Scale: who lost the replicas there loses them here."""
+    replicas, left, out = _replicas(paths), dict(of_scale), Entries()
+    for manager, entry in entries.items():
+        owns = fieldsets.intersection(entry.fields, replicas)
+        if owns and left.pop(_in(manager, SCALE.api_version), None) is None:
+            fields = fieldsets.difference(entry.fields, replicas)
+            if fields:
+                out[manager] = Entry(fields, entry.time, entry.api_version)
+        else:
+            out[manager] = entry
+    for manager, entry in left.items():
+        if fieldsets.intersection(entry.fields, REPLICAS):
+            out[_in(manager, api_version)] = Entry(replicas, entry.time, api_version)
+    return out

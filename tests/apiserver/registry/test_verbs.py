@@ -288,6 +288,44 @@ def test_scale_and_collection() -> None:
     serving(test)
 
 
+def test_apply_to_scale() -> None:
+    """Owners of the object's replicas are owners of the Scale's, and the other way round."""
+
+    def owners(tree: Any) -> dict[tuple[str, str], Any]:
+        found = tree["metadata"]["managedFields"]
+        return {(e["manager"], e.get("subresource", "")): e["fieldsV1"].get("f:spec", {}) for e in found}
+
+    async def test(call: Caller) -> None:
+        widget = {"apiVersion": "test.navarch.dev/v1", "kind": "Widget", "metadata": {"name": "a"}}
+        config = {**widget, "spec": {"replicas": 2, "color": "red"}}
+        assert (await call("PATCH", PATH + "/a", config, APPLY, fieldManager="git")).code == 201
+        scale = {"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": {"name": "a"}, "spec": {"replicas": 5}}
+        assert (await call("PATCH", PATH + "/a/scale", scale, APPLY)).code == 422  # who?
+        conflict = await call("PATCH", PATH + "/a/scale", scale, APPLY, fieldManager="hpa")
+        assert conflict.code == 409 and conflict.tree["details"]["causes"] == [
+            {"reason": "FieldManagerConflict", "message": 'conflict with "git"', "field": ".spec.replicas"}
+        ]
+        scaled = await call("PATCH", PATH + "/a/scale", scale, APPLY, fieldManager="hpa", force="true")
+        assert scaled.code == 200 and scaled.tree["spec"] == {"replicas": 5}
+        now = (await call("GET", PATH + "/a")).tree
+        assert owners(now) == {("git", ""): {"f:color": {}}, ("hpa", "scale"): {"f:replicas": {}}}
+        entry = next(e for e in now["metadata"]["managedFields"] if e["manager"] == "hpa")
+        assert (entry["operation"], entry["apiVersion"]) == ("Apply", "test.navarch.dev/v1")
+        again = await call("PATCH", PATH + "/a/scale", scale, APPLY, fieldManager="hpa")
+        assert again.tree["metadata"]["resourceVersion"] == now["metadata"]["resourceVersion"]  # nothing to do
+        refused = await call("PATCH", PATH + "/a", config, APPLY, fieldManager="git")
+        assert 'conflict with "hpa" with subresource "scale": .spec.replicas' in refused.tree["message"]
+        await call("PATCH", PATH + "/a/scale", {"spec": {"replicas": 9}}, MERGE, fieldManager="admin")
+        found = owners((await call("GET", PATH + "/a")).tree)
+        assert found == {("git", ""): {"f:color": {}}, ("admin", "scale"): {"f:replicas": {}}}
+        wrong = {**scale, "kind": "Widget"}
+        assert (await call("PATCH", PATH + "/a/scale", wrong, APPLY, fieldManager="hpa")).code == 400
+        other = {**scale, "metadata": {"name": "b"}}
+        assert (await call("PATCH", PATH + "/b/scale", other, APPLY, fieldManager="hpa")).code == 404
+
+    serving(test)
+
+
 def test_cluster_scoped() -> None:
     async def test(call: Caller) -> None:
         path = "/apis/test.navarch.dev/v1/countries"
