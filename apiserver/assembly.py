@@ -13,6 +13,7 @@ from apiserver.config import Config
 from apiserver.crd.serving import add_definitions
 from apiserver.registry.catalog import CatalogConfig, catalog, endpoints
 from apiserver.registry.services import ServiceStrategy
+from apiserver.resourcemetrics.api import OWN, ResourceMetrics
 from apiserver.server import APIServer
 from apiserver.storage.store import Store
 from apiserver.tokens import TokenIssuer, new_key
@@ -39,7 +40,7 @@ def assemble(world: World, store: Store, config: Config) -> APIServer:
     assert isinstance(services, ServiceStrategy)
     add_definitions(server)
     add_bootstrap(server, services.addresses, authorizer.rbac)
-    add_aggregation(server)
+    add_aggregation(server, {OWN: ResourceMetrics(server)})
     return server
 
 

@@ -12,9 +12,10 @@ import contextlib
 import errno
 import os
 import signal
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import astuple, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from nodeagent import linux
 
@@ -34,12 +35,32 @@ class Limits:
 
 @dataclass(frozen=True)
 class Usage:
-    """What a cgroup used: CPU seconds since it exists, memory working set and its parts in bytes, processes."""
+    """What a cgroup used: CPU seconds since it exists, memory in bytes, processes, page faults since it exists.
+
+    The working set is what is used but for file pages that nobody has touched for a while, as kubelet counts it.
+    """
 
     cpu: float = 0.0
     working_set: int = 0
     memory: int = 0
     pids: int = 0
+    rss: int = 0
+    faults: int = 0
+    major_faults: int = 0
+
+    @staticmethod
+    def total(parts: Iterable[Usage]) -> Usage:
+        """All of them together."""
+        listed = [astuple(part) for part in parts]
+        return Usage(*(sum(column) for column in zip(*listed, strict=True))) if listed else Usage()
+
+
+class NodeUsage(NamedTuple):
+    """A reading of all counters of a node: as a whole, by pod uid, by container id. What is not counted is absent."""
+
+    node: Usage | None
+    pods: Mapping[str, Usage]
+    containers: Mapping[str, Usage]
 
 
 def _mounts() -> tuple[dict[str, Path], Path | None]:
@@ -275,20 +296,25 @@ class Cgroups:
                 directory = self.v2 / cgroup.lstrip("/")
                 cpu = _keyed(directory / "cpu.stat").get("usage_usec", 0) / 1e6
                 memory = int((directory / "memory.current").read_text())
-                inactive = _keyed(directory / "memory.stat").get("inactive_file", 0)
+                stat, prefix, anonymous = _keyed(directory / "memory.stat"), "", "anon"
             else:
                 accounting = self._directory("cpuacct", cgroup)
                 directory_ = self._directory("memory", cgroup)
                 cpu = int((accounting / "cpuacct.usage").read_text()) / 1e9 if accounting else 0.0
-                memory = inactive = 0
+                memory, stat, prefix, anonymous = 0, {}, "total_", "rss"
                 if directory_:
                     memory = int((directory_ / "memory.usage_in_bytes").read_text())
-                    inactive = _keyed(directory_ / "memory.stat").get("total_inactive_file", 0)
+                    stat = _keyed(directory_ / "memory.stat")
             place = self._directory("pids", cgroup)
             pids = int((place / "pids.current").read_text()) if place else 0
         except OSError:
             return None
-        return Usage(cpu, max(0, memory - inactive), memory, pids)
+
+        def counted(name: str) -> int:
+            return stat.get(prefix + name, 0)
+
+        working_set = max(0, memory - counted("inactive_file"))
+        return Usage(cpu, working_set, memory, pids, counted(anonymous), counted("pgfault"), counted("pgmajfault"))
 
     def oom_kills(self, cgroup: str) -> int:
         """How many processes the kernel killed in this cgroup for lack of memory (read it before removing it)."""

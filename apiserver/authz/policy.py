@@ -133,6 +133,7 @@ ROLES: dict[str, list[Tree]] = {
         rule("core", "nodes/proxy nodes/log nodes/stats nodes/metrics nodes/healthz nodes/pods", "*"),
     ],
     "system:service-account-issuer-discovery": [_urls("/.well-known/openid-configuration /openid/v1/jwks")],
+    "system:aggregated-metrics-reader": [rule("metrics.k8s.io", "nodes pods", READ)],
     "system:aggregate-to-admin": ADMINISTERED,
     "system:aggregate-to-edit": EDITED,
     "system:aggregate-to-view": VIEWED,
@@ -149,6 +150,7 @@ ROLES: dict[str, list[Tree]] = {
 AGGREGATED = ("admin", "edit", "view")
 # Which role a role is aggregated into, besides the one in its own name.
 _INTO = {
+    "system:aggregated-metrics-reader": ("view", "edit", "admin"),
     "system:aggregate-to-admin": ("admin",),
     "system:aggregate-to-edit": ("edit",),
     "system:aggregate-to-view": ("view",),

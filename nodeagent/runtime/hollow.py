@@ -13,7 +13,9 @@ import ipaddress
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 
+from navarch.api.usage import declared
 from navarch.world import World
+from nodeagent.cgroups import NodeUsage, Usage
 from nodeagent.runtime.runtime import (
     CREATED,
     EXITED,
@@ -334,8 +336,14 @@ class HollowRuntime:
         for reference in [r for r, i in self.node.images.items() if i.id == image_id]:
             del self.node.images[reference]
 
-    async def usage(self) -> dict[str, tuple[float, int]]:
-        return {c.id: (0.0, 0) for c in self.node.containers.values() if c.state == RUNNING}
+    async def usage(self) -> NodeUsage:
+        found, now = {}, self._world.now()
+        for container in self.node.containers.values():
+            if container.state == RUNNING:
+                annotations = self.node.sandboxes[container.sandbox_id].config.annotations
+                nanos, size = declared(annotations, container.name)
+                found[container.id] = Usage(nanos / 1e9 * (now - container.started), size, size, 1, size)
+        return NodeUsage(None, {}, found)
 
 
 __all__ = ["HollowNode", "HollowRuntime"]

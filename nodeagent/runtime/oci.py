@@ -23,7 +23,7 @@ import msgspec
 
 from navarch.world import World
 from nodeagent import linux
-from nodeagent.cgroups import Cgroups
+from nodeagent.cgroups import Cgroups, NodeUsage, Usage
 from nodeagent.images import pull as pulling
 from nodeagent.images.reference import InvalidReference
 from nodeagent.images.store import ImageInUse, ImageStore, Record, Settings
@@ -460,16 +460,16 @@ class OciRuntime:
 
     # -- usage
 
-    async def usage(self) -> dict[str, tuple[float, int]]:
-        running = [(r.id, r.cgroup) for r in self._containers.values() if r.state == RUNNING]
+    async def usage(self) -> NodeUsage:
+        containers = {r.id: r.cgroup for r in self._containers.values() if r.state == RUNNING}
+        configs = [r.config for r in self._sandboxes.values() if r.config.cgroup]
+        pods = {c.pod_uid: self._cgroups.path(c.cgroup) for c in configs}
 
-        def work() -> dict[str, tuple[float, int]]:
-            found = {}
-            for container_id, cgroup in running:
-                usage = self._cgroups.usage(cgroup)
-                if usage is not None:
-                    found[container_id] = (usage.cpu, usage.working_set)
-            return found
+        def read(paths: dict[str, str]) -> dict[str, Usage]:
+            return {key: used for key, path in paths.items() if (used := self._cgroups.usage(path)) is not None}
+
+        def work() -> NodeUsage:
+            return NodeUsage(self._cgroups.usage(self._cgroups.root), read(pods), read(containers))
 
         return await self._call(work)
 

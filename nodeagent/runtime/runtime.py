@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from navarch.api.types import core_v1
+from nodeagent.cgroups import NodeUsage
 
 
 @dataclass(frozen=True)
@@ -260,6 +261,6 @@ class Runtime(Protocol):
         """Raises RuntimeError_ with reason ImageInUse while a container stands on it."""
         ...
 
-    async def usage(self) -> dict[str, tuple[float, int]]:
-        """Container id -> (CPU seconds used, memory working set in bytes)."""
+    async def usage(self) -> NodeUsage:
+        """What the node, its pods and its running containers have used."""
         ...

@@ -12,10 +12,12 @@ from aiohttp import web
 
 from navarch.api.pods import container_status
 from navarch.api.types import core_v1
+from navarch.api.usage import WINDOW_HEADER
 from navarch.world import World
 from nodeagent.config import Config
 from nodeagent.observed import roles
 from nodeagent.runtime.runtime import EXITED, RUNNING, Container, Process, Runtime, RuntimeError_
+from nodeagent.sampling import Sampler
 from nodeagent.server import logs, portforward, remotecommand, stats, streams, upgrade
 from nodeagent.server.auth import Gate
 from nodeagent.worker import PodWorker
@@ -55,6 +57,8 @@ class Server:
     def __init__(self, node: Node, gate: Gate | None) -> None:
         self._node, self._gate = node, gate
         self._closing = asyncio.Event()
+        self._sampler = Sampler(node.world, lambda: node.runtime.usage())
+        self._began = node.world.now()
 
     def application(self) -> web.Application:
         app = web.Application(middlewares=[self._guard])
@@ -65,6 +69,8 @@ class Server:
                 web.get("/readyz", self._healthz),
                 web.get("/pods", self._pods),
                 web.get("/metrics", self._metrics),
+                web.get("/metrics/resource", self._resource),
+                web.get("/metrics/cadvisor", self._cadvisor),
                 web.get("/stats/summary", self._summary),
                 web.get("/containerLogs/{namespace}/{pod}/{container}", self._logs),
             ]
@@ -106,12 +112,18 @@ class Server:
         return web.Response(body=msgspec.json.encode(body), content_type="application/json")
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        text = await stats.metrics(self._node.runtime, self._node.workers())
-        return web.Response(text=text, content_type="text/plain", charset="utf-8")
+        return _exposition(stats.metrics(self._node.workers()))
+
+    async def _resource(self, request: web.Request) -> web.Response:
+        return _exposition(stats.resource(await self._sampler.sample(), self._node.workers()))
+
+    async def _cadvisor(self, request: web.Request) -> web.Response:
+        return _exposition(stats.cadvisor(await self._sampler.sample(), self._node.workers(), self._node.config))
 
     async def _summary(self, request: web.Request) -> web.Response:
-        tree = await stats.summary(self._node.runtime, self._node.config, self._node.workers(), self._node.world.now())
-        return web.json_response(tree)
+        readings = await self._sampler.readings()
+        tree = stats.summary(readings, self._node.config, self._node.workers(), self._began)
+        return web.json_response(tree, headers={WINDOW_HEADER: f"{readings.window:.3f}"})
 
     # --- finding ---
 
@@ -265,6 +277,10 @@ class Server:
         offered = [p.strip() for p in request.headers.get("Sec-WebSocket-Protocol", "").split(",")]
         if not any(p in known for p in offered):
             raise _fail(web.HTTPForbidden, f"unable to negotiate protocol: client supports {offered}")
+
+
+def _exposition(text: str) -> web.Response:
+    return web.Response(text=text, content_type="text/plain", charset="utf-8")
 
 
 def _flag(request: web.Request, *names: str) -> bool:

@@ -274,8 +274,10 @@ def test_memory_limit_and_usage(image_root: Path, tmp_path: Path) -> None:
         assert (container.exit_code, container.reason, text.splitlines()[0]) == (137, "OOMKilled", "500")
         main = await oci.create_container(sandbox, await harness.config(oci, "sleep", "1000", resources=own))
         await oci.start_container(main)
-        cpu, memory = (await oci.usage())[main]
-        assert 0 < cpu < 5 and 0 < memory < 16 << 20
+        usage = await oci.usage()
+        own_usage, whole = usage.containers[main], next(iter(usage.pods.values()))
+        assert 0 < own_usage.cpu < 5 and 0 < own_usage.working_set < 16 << 20 and own_usage.faults > 0
+        assert whole.cpu > own_usage.cpu and usage.node is not None and usage.node.cpu >= whole.cpu
         cgroups = oci._cgroups
         assert cgroups.usage(cgroups.path("burstable/podpod")) is not None
         await oci.remove_sandbox(sandbox)

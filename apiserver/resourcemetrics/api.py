@@ -1,0 +1,115 @@
+"""Serves metrics.k8s.io/v1beta1 as metrics-server would, unless an APIService names somebody else for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from apiserver.cache.cache import Entry
+from apiserver.http import options as opts
+from apiserver.http import shapes as common
+from apiserver.http.asgi import Request
+from apiserver.http.negotiation import PLAIN, Accept, accept
+from apiserver.request import Context
+from apiserver.resourcemetrics import shapes
+from apiserver.resourcemetrics.shapes import GROUP, NODES, PODS, VERSION, Tree
+from apiserver.resourcemetrics.summaries import Summaries
+from navarch.api.errors import MethodNotAllowed, NotFound, resource_not_found
+from navarch.api.kinds import Kind
+
+if TYPE_CHECKING:
+    from apiserver.server import APIServer
+
+
+class ResourceMetrics:
+    """The extension; see :class:`apiserver.aggregation.extension.Extension`."""
+
+    def __init__(self, server: APIServer) -> None:
+        self.server = server
+        self._summaries = Summaries(server, server.streams.agents)
+
+    def discovered(self) -> Tree:
+        return shapes.discovered()
+
+    def openapi_url(self) -> str:
+        return ""
+
+    async def openapi(self, request: Request) -> None:
+        raise NotFound("the server could not find the requested resource")
+
+    async def handle(self, request: Request, context: Context) -> None:
+        info = context.info
+        if request.method not in ("GET", "HEAD"):
+            raise MethodNotAllowed("the server does not allow this method on the requested resource")
+        if not info.is_resource:
+            return await self._send(request, PLAIN, shapes.resource_list())
+        kind = {"nodes": NODES, "pods": PODS}.get(info.resource)
+        if kind is None or info.subresource or bool(info.namespace) > kind.namespaced:
+            raise NotFound("the server could not find the requested resource")
+        if info.verb not in shapes.VERBS:
+            raise MethodNotAllowed("the server does not allow this method on the requested resource")
+        wanted = accept(request.header(b"accept"))
+        await self.server.cache.current()
+        if info.verb == "get":
+            await self._get(request, kind, info.namespace, info.name, wanted)
+        else:
+            await self._list(request, kind, info.namespace, wanted)
+
+    async def _get(self, request: Request, kind: Kind, namespace: str, name: str, wanted: Accept) -> None:
+        if kind.namespaced and not namespace:
+            raise NotFound("the server could not find the requested resource")
+        entry = self.server.cache.get(f"/registry/{kind.resource}/", namespace or None, name)
+        found = await self._metrics(kind, [entry] if entry is not None else [])
+        if not found:
+            raise resource_not_found(kind.resource, GROUP, name)
+        tree = found[0]
+        if wanted.shape == "Table":
+            tree = shapes.table(found, wanted.version, common.include_object(request.query))
+        elif wanted.shape:
+            tree = common.partial(tree)
+        await self._send(request, wanted, tree)
+
+    async def _list(self, request: Request, kind: Kind, namespace: str, wanted: Accept) -> None:
+        options = opts.list_options(request.query)
+        entries = self.server.cache.list(
+            f"/registry/{kind.resource}/", namespace or None,
+            labels=None if options.labels.empty else options.labels,
+            fields=None if options.fields.empty else options.fields,
+        ).entries  # fmt: skip
+        found = await self._metrics(kind, entries)
+        if wanted.shape == "Table":
+            tree = shapes.table(found, wanted.version, common.include_object(request.query))
+        elif wanted.shape:
+            items = [common.partial(item) for item in found]
+            tree = {"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": {}, "items": items}
+        else:
+            tree = shapes.listed(kind, found)
+        await self._send(request, wanted, tree)
+
+    async def _metrics(self, kind: Kind, entries: list[Entry]) -> list[Tree]:
+        """What is known of these nodes or pods. Only the nodes that they concern are asked."""
+        objects = [entry.tree() for entry in entries]
+        if kind is NODES:
+            summaries = await self._summaries.of(objects)
+            made = [
+                shapes.node_metrics(node, found) if (found := summaries.get(node["metadata"]["name"])) else None
+                for node in objects
+            ]
+            return [one for one in made if one is not None]
+        homes = dict.fromkeys(str(pod["spec"].get("nodeName") or "") for pod in objects)
+        nodes = [entry.tree() for name in homes if (entry := self.server.cache.get("/registry/nodes/", None, name))]
+        summaries = await self._summaries.of(nodes)
+        made = [
+            shapes.pod_metrics(pod, found) if (found := summaries.get(pod["spec"].get("nodeName") or "")) else None
+            for pod in objects
+        ]
+        return [one for one in made if one is not None]
+
+    @staticmethod
+    async def _send(request: Request, wanted: Accept, tree: Any) -> None:
+        data = common.encode(tree, wanted) if wanted is not PLAIN else orjson.dumps(tree)
+        await request.reply(200, data, wanted.content_type)
+
+
+OWN = (GROUP, VERSION)

@@ -1,0 +1,29 @@
+"""Usage, where agents and the metrics API meet: a header, and what simulated pods declare in annotations.
+
+    hollow.navarch.dev/cpu: 250m          every container of the pod uses a quarter of a core
+    hollow.navarch.dev/web.memory: 64Mi   container "web" uses 64 MiB
+
+What is not declared is not used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from navarch.api import quantity
+
+WINDOW_HEADER = "Navarch-Window"
+"""In an agent's answer: over how many seconds the rates in it were measured. Kubelet's own summary does not tell."""
+PREFIX = "hollow.navarch.dev/"
+
+
+def declared(annotations: Mapping[str, str] | None, container: str) -> tuple[int, int]:
+    """Nanocores and bytes that a container uses. What is no quantity counts as nothing."""
+    found = []
+    for name in ("cpu", "memory"):
+        text = (annotations or {}).get(f"{PREFIX}{container}.{name}") or (annotations or {}).get(PREFIX + name) or "0"
+        try:
+            found.append(max(0, quantity.nanos(text) if name == "cpu" else quantity.value(text)))
+        except quantity.QuantityError:
+            found.append(0)
+    return found[0], found[1]
