@@ -11,6 +11,7 @@ from apiserver.authz.authorizer import Authorizer
 from apiserver.bootstrap import add_bootstrap
 from apiserver.config import Config
 from apiserver.crd.serving import add_definitions
+from apiserver.flowcontrol.keeping import add_flow_control
 from apiserver.registry.catalog import CatalogConfig, catalog, endpoints
 from apiserver.registry.services import ServiceStrategy
 from apiserver.resourcemetrics.api import OWN, ResourceMetrics
@@ -39,6 +40,7 @@ def assemble(world: World, store: Store, config: Config) -> APIServer:
     services = kinds["", "services"]
     assert isinstance(services, ServiceStrategy)
     add_definitions(server)
+    add_flow_control(server)
     add_bootstrap(server, services.addresses, authorizer.rbac)
     add_aggregation(server, {OWN: ResourceMetrics(server)})
     return server

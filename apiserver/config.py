@@ -45,6 +45,10 @@ class Config:
     min_request_timeout: float = 1800.0
     compaction_interval: float = 300.0  # 0: never
     shutdown_grace: float = 5.0
+    request_timeout: float = 60.0  # of requests that are no watches or streams
+    enable_priority_and_fairness: bool = True
+    max_requests_inflight: int = 400
+    max_mutating_requests_inflight: int = 200
     verbosity: int = 0
     extra: dict[str, str] = field(default_factory=dict)
 
@@ -64,8 +68,20 @@ _HELP = {
     "enable_admission_plugins": "admission plugins to run beside the usual ones, separated by commas",
     "disable_admission_plugins": "admission plugins to leave out, separated by commas",
     "admission_control_config_file": "an AdmissionConfiguration (apiserver.config.k8s.io/v1) with options of plugins",
+    "enable_priority_and_fairness": "true or false; if false, the two limits below hold, else their sum is shared out",
+    "max_requests_inflight": "reads that may run at a time",
+    "max_mutating_requests_inflight": "writes that may run at a time",
     "compaction_interval": "how often old revisions are forgotten; 0 is never",
 }
+
+
+def _flag(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise ValueError(text)
+    return text.lower() == "true"
+
+
+_TYPES: dict[str, Any] = {"int": int, "float": float, "bool": _flag}
 _FLAGS = {"bind_addresses": "bind-address", "api_audiences": "api-audience"}
 
 
@@ -77,7 +93,7 @@ def parser() -> argparse.ArgumentParser:
             continue
         flag = "--" + _FLAGS.get(option.name, option.name.replace("_", "-"))
         many = str(option.type).startswith("tuple")
-        kind: Any = {"int": int, "float": float}.get(str(option.type), str)
+        kind: Any = _TYPES.get(str(option.type), str)
         out.add_argument(
             flag, dest=option.name, type=kind, action="append" if many else "store", default=None,
             help=_HELP.get(option.name, "").replace("%", "%%") or None,
@@ -101,8 +117,10 @@ def parse(argv: list[str]) -> Config:
             if types[name].startswith("tuple"):
                 values[name] = [value]
             else:
-                values[name] = {"int": int, "float": float}.get(types[name], str)(value)
+                values[name] = _TYPES.get(types[name], str)(value)
         except ValueError:
-            commands.error(f"--set {setting}: not a number")
-    values = {k: tuple(p for text in v for p in text.split(",")) if isinstance(v, list) else v for k, v in values.items()}
+            commands.error(f"--set {setting}: no {types[name]}")
+    values = {
+        k: tuple(p for text in v for p in text.split(",")) if isinstance(v, list) else v for k, v in values.items()
+    }
     return Config(**values)

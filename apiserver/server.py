@@ -96,6 +96,7 @@ class APIServer:
         self.served_changed: list[Callable[[], None]] = []  # told when custom kinds came or went
         self.documents: dict[str, Callable[[], Mapping[str, Any]]] = {}  # paths that answer with a JSON document
         self.metrics = Metrics()
+        self.flows: Any = None  # flow control, where there is some: see apiserver/flowcontrol
         self.watches = Watches(world)
         self.streams = Streams(self)
         self.openapi = OpenAPI(self)

@@ -178,6 +178,11 @@ class Cache:
     def get(self, prefix: str, namespace: str | None, name: str) -> Entry | None:
         return self._resources[prefix].objects.get(f"{namespace}/{name}" if namespace else name)
 
+    def count(self, prefix: str) -> int:
+        """How many objects there are of a resource; 0 for one that is not known (any more)."""
+        found = self._resources.get(prefix)
+        return 0 if found is None else len(found.objects)
+
     def list(
         self,
         prefix: str,

@@ -33,7 +33,10 @@ class Disconnected(Exception):
 class Request:
     """One HTTP request. ``query`` holds the first value of each parameter."""
 
-    __slots__ = ("_headers", "_query", "method", "path", "receive", "scope", "send", "started", "status")
+    __slots__ = (
+        "_headers", "_query", "extra", "method", "path", "receive", "release", "scope", "send", "started", "status",
+        "ticket",
+    )  # fmt: skip
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope, self.receive, self.send = scope, receive, send
@@ -43,6 +46,9 @@ class Request:
         self._headers: dict[bytes, bytes] | None = None
         self.started = False
         self.status = 0  # of the reply, once it began
+        self.extra: Headers = []  # headers of every reply to this request
+        self.ticket: Any = None  # its place in flow control
+        self.release: Callable[[], None] | None = None  # gives the seat back before the end: a watch has begun
 
     @property
     def query(self) -> dict[str, str]:
@@ -94,7 +100,7 @@ class Request:
 
     async def reply(self, status: int, body: bytes, content_type: bytes = b"application/json", headers: Headers = []) -> None:  # noqa: B006
         """Sends a whole reply; compresses a large one for a client far away that takes gzip."""
-        sent: Headers = [(b"content-type", content_type), *headers]
+        sent: Headers = [(b"content-type", content_type), *self.extra, *headers]
         if len(body) >= GZIP_FROM and "gzip" in self.header(b"accept-encoding") and self._far():
             # zlib releases the GIL: other requests go on meanwhile.
             body = await asyncio.get_running_loop().run_in_executor(None, _gzip, body)
@@ -126,7 +132,7 @@ class Request:
     async def start_stream(self, status: int, content_type: bytes, headers: Headers = []) -> None:  # noqa: B006
         """Begins a reply that is sent piece by piece with :meth:`write`."""
         self.started, self.status = True, status
-        sent = [(b"content-type", content_type), *headers]
+        sent = [(b"content-type", content_type), *self.extra, *headers]
         await self.send({"type": "http.response.start", "status": status, "headers": sent})
         # Servers hold the head back until the first body message; watchers wait for the head.
         await self.send({"type": "http.response.body", "body": b"", "more_body": True})

@@ -6,10 +6,12 @@ One path through plain functions: every layer that a framework would add costs m
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from typing import TYPE_CHECKING
 
 from apiserver.authz.authorizer import forbidden
+from apiserver.flowcontrol.flows import LONG_RUNNING, list_seats
 from apiserver.http.asgi import Disconnected, Receive, Request, Scope, Send, warning_headers
 from apiserver.http.pages import Pages
 from apiserver.http.requestinfo import parse_request
@@ -58,10 +60,24 @@ class Dispatcher:
         began = self.server.world.monotonic()
         info = parse_request(request.method, request.path, request.query)
         context: Context | None = None
+        flows = self.server.flows
         try:
-            context = await self._admit(request, info)
+            user = await self._identify(request)
+            if flows is not None and info.subresource not in LONG_RUNNING:
+                flow = flows.flow_of(user, info)
+                request.extra = flow.headers
+                verb = info.verb
+                seats = self._seats(request, info) if verb == "list" else 1
+                ticket = request.ticket = flows.enter(flow, began, seats)
+                if ticket.turn is not None:
+                    await flows.wait(ticket)
+                if verb == "watch":
+                    request.release = functools.partial(self._release, request)
+            context = self._admit(request, info, user)
             other = self.server.aggregated.get((info.group, info.version)) if info.is_resource else None
             if other is not None:
+                if request.release is not None:
+                    request.release()
                 await other.handle(request, context)
             elif info.is_resource:
                 await self.resources.handle(request, context)
@@ -79,7 +95,11 @@ class Dispatcher:
                 raise
             await request.reply_error(status, warning_headers(context.warnings) if context else [])
         finally:
-            metrics.request(info, request.status, self.server.world.monotonic() - began)
+            now = self.server.world.monotonic()
+            if request.ticket is not None:
+                assert flows is not None
+                flows.leave(request.ticket, now)
+            metrics.request(info, request.status, now - began)
 
     async def _websocket(self, request: Request) -> None:
         """Streams of pods and proxies come as WebSockets; errors before the handshake are plain HTTP replies."""
@@ -87,7 +107,7 @@ class Dispatcher:
         try:
             if (await request.receive())["type"] != "websocket.connect":
                 return
-            context = await self._admit(request, info)
+            context = self._admit(request, info, await self._identify(request))
             if (other := self.server.aggregated.get((info.group, info.version))) is not None:
                 return await other.handle(request, context)
             stream = self.server.streams.get(info)
@@ -101,14 +121,32 @@ class Dispatcher:
         except Exception as error:
             await self.server.streams.refuse(request, as_status(error, request.path))
 
-    async def _admit(self, request: Request, info: RequestInfo) -> Context:
-        """Who asks, and whether they may. Raises Unauthorized, Forbidden."""
+    def _seats(self, request: Request, info: RequestInfo) -> int:
+        """How much of the server a list takes: a large one more than a small one."""
+        resource = self.server.served.get((info.group, info.version, info.resource))
+        if resource is None or info.name:
+            return 1
+        return list_seats(self.server.cache.count(resource.prefix), request.query.get("limit", ""))
+
+    def _release(self, request: Request) -> None:
+        """A watch has begun: it takes no seat any more."""
+        ticket, request.ticket = request.ticket, None
+        if ticket is not None and self.server.flows is not None:
+            self.server.flows.leave(ticket, self.server.world.monotonic())
+
+    async def _identify(self, request: Request) -> User:
+        """Who asks. Raises Unauthorized, and Forbidden for an impersonation that is not allowed."""
         server = self.server
         user: User | None = request.scope.get("navarch.user")
         if user is None:
             user = await server.authenticator.authenticate(request.scope) or ANONYMOUS
         if request.header(b"impersonate-user"):
             user = await self._impersonate(request, user)
+        return user
+
+    def _admit(self, request: Request, info: RequestInfo, user: User) -> Context:
+        """Whether they may. Raises Forbidden."""
+        server = self.server
         if not info.is_resource and info.path in PUBLIC:
             return Context(server.world, user, info, request.header(b"user-agent"))
         allowed, reason = server.authorizer.authorize(user, info)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from apiserver.request import RequestInfo
 
@@ -17,6 +17,7 @@ class Metrics:
     def __init__(self) -> None:
         self.requests: dict[tuple[str, str, str, str, str, int], int] = {}
         self.durations: dict[tuple[str, str, str, str, str], list[float]] = {}  # counts a bucket, then the sum
+        self.sources: list[Callable[[], Iterable[str]]] = []  # lines of other parts of the server
 
     def request(self, info: RequestInfo, code: int, seconds: float) -> None:
         labels = (info.verb.upper(), info.group, info.version, info.resource, info.subresource)
@@ -48,6 +49,8 @@ class Metrics:
                 yield f'{name}_bucket{{{shown},le="{limit}"}} {total:.0f}'
             yield f"{name}_sum{{{shown}}} {counts[-1]:.6f}"
             yield f"{name}_count{{{shown}}} {total:.0f}"
+        for source in self.sources:
+            yield from source()
 
 
 def _pairs(values: tuple[str, ...] | list[str]) -> str:

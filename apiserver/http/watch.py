@@ -60,6 +60,8 @@ class Watches:
                     group.start(self._close_when_gone(request, watcher), "watch-disconnect")
                     group.start(self._close_after(seconds, watcher), "watch-timeout")
                     await request.start_stream(200, accept.content_type)
+                    if request.release is not None:
+                        request.release()
                     while events := await watcher.batch():
                         if told is not None:
                             try:
