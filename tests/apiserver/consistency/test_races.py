@@ -1,0 +1,223 @@
+"""64 clients race over HTTPS on the same objects and one quota, while API servers are killed and started again.
+
+Nothing that was acknowledged may be lost or happen twice, every object's history must be linearizable, and watches must
+be complete and in order: over the kills, too.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from navarch.client.transport import JSON, HTTPSTransport, TransportError
+from navarch.world import RealWorld
+from tests.apiserver.consistency import checks
+from tests.apiserver.consistency.linearizable import DELETE, READ, Operation, linearizable
+from tests.apiserver.consistency.recorder import Client, Recorder, Watcher, settled
+from tests.apiserver.consistency.servers import Servers
+
+CLIENTS = 64
+NAMES = [f"object-{n}" for n in range(12)]
+MAPS = "/api/v1/namespaces/default/configmaps"
+PODS = "/api/v1/namespaces/limited/pods"
+ROOM = 20
+PER_PHASE = 500  # operations that must be answered between two kills
+PODS_PER_PHASE = 80
+PATIENCE = 60.0  # seconds; nothing here is measured
+
+ALONE = [pytest.param("sqlite", 1, id="sqlite"), pytest.param("etcd", 1, id="etcd")]
+SETUPS = [*ALONE, pytest.param("etcd", 2, id="two-on-etcd")]
+
+
+async def until(world: RealWorld, condition: Any, what: str) -> None:
+    end = world.monotonic() + PATIENCE
+    while not condition():
+        assert world.monotonic() < end, f"not within {PATIENCE} s: {what}"
+        await world.sleep(0.02)
+
+
+async def ask(client: HTTPSTransport, method: str, path: str, body: Any = None) -> Any:
+    data = None if body is None else orjson.dumps(body)
+    response = await client.request(method, path, body=data, content_type=JSON, timeout=20)
+    assert response.status in (200, 201), response
+    return orjson.loads(response.body)
+
+
+async def kill_and_start(world: RealWorld, servers: Servers, round: int) -> None:
+    """SIGKILL of a server in the middle of its work; every second time, of etcd with it."""
+    number = round % len(servers.ports)
+    if servers.etcd and round % 2:
+        servers.etcd.stop()
+        servers.etcd.start()
+    servers.kill_server(number)
+    servers.start_server(number)
+    await servers.ready(number)
+
+
+@pytest.mark.parametrize(("store", "count"), SETUPS)
+def test_racing_writers(tmp_path: Path, store: str, count: int) -> None:
+    world = RealWorld()
+    servers = Servers(world, tmp_path, store, count)
+
+    async def body() -> None:
+        await servers.start()
+        recorder = Recorder(world, MAPS)
+        transports = [servers.client(n % count) for n in range(CLIENTS)]
+        clients = [Client(recorder, transport, n, NAMES) for n, transport in enumerate(transports)]
+        answered = 0
+
+        async def work(client: Client) -> None:
+            nonlocal answered
+            while not done:
+                await client.step()
+                if client.broken:
+                    await world.sleep(0.05)
+                else:
+                    answered += 1
+
+        done = False
+        start = int((await ask(transports[0], "GET", MAPS))["metadata"]["resourceVersion"])
+        watchers = [Watcher(world, transports[n], MAPS, start, lambda obj: obj["data"]["token"]) for n in range(4)]
+        async with world.task_group() as watching:
+            for watcher in watchers:
+                watching.start(watcher.run())
+            async with world.task_group() as group:
+                for client in clients:
+                    group.start(work(client))
+                for round in range(3):
+                    before = answered
+                    await until(world, lambda b=before: answered > b + PER_PHASE, "writers get answers")
+                    if round < 2:
+                        await kill_and_start(world, servers, round)
+                done = True
+            last = await ask(transports[0], "GET", MAPS)
+            final = {item["metadata"]["name"]: item["data"]["token"] for item in last["items"]}
+            newest = max(write.revision for write in recorder.writes)
+            # The newest change may be a deletion, whose revision no client was told: a write behind it ends the wait.
+            mark = await ask(transports[0], "POST", MAPS, {"metadata": {"name": "mark"}, "data": {"token": "mark"}})
+            newest = max(newest, int(mark["metadata"]["resourceVersion"]))
+            await until(world, lambda: all(w.revision >= newest for w in watchers), "watchers see the newest write")
+            watching.cancel()
+        for transport in transports:
+            await transport.close()
+
+        assert recorder.unknown, "no client noticed the kills"
+        first = watchers[0].events
+        for watcher in watchers:
+            assert watcher.events == first, "two watchers saw different histories"
+        checks.check_watch(first)
+        attempted = {op.token for ops in recorder.operations.values() for op in ops if op.kind not in (READ, DELETE)}
+        checks.check_writes(first, recorder.writes, {*attempted, "mark"})
+        checks.check_order(recorder.writes)
+        checks.check_lists(first, recorder.writes, recorder.lists, start)
+        now = world.monotonic()
+        written = {event.token for event in first if event.type != "DELETED"}
+        for name in NAMES:
+            history = settled(recorder.operations.get(name, []), written)
+            at_last = Operation(READ, now, now + 1, "ok" if name in final else "absent", final.get(name, ""))
+            assert linearizable([*history, at_last]), f"{name} is not linearizable: {history}"
+
+    try:
+        world.run(body)
+    finally:
+        servers.stop()
+
+
+@pytest.mark.parametrize(("store", "count"), ALONE)
+def test_racing_for_a_quota(tmp_path: Path, store: str, count: int) -> None:
+    """Room for 20 pods, 64 clients that create and delete theirs: there are never more than 20, and none is lost."""
+    world = RealWorld()
+    servers = Servers(world, tmp_path, store, count)
+    hard = {"pods": str(ROOM)}
+
+    async def body() -> None:
+        await servers.start()
+        transports = [servers.client(n % count) for n in range(CLIENTS)]
+        admin = transports[0]
+        await ask(admin, "POST", "/api/v1/namespaces", {"metadata": {"name": "limited"}})
+        account = {"metadata": {"name": "default"}}
+        await ask(admin, "POST", "/api/v1/namespaces/limited/serviceaccounts", account)
+        path = "/api/v1/namespaces/limited/resourcequotas"
+        made = await ask(admin, "POST", path, {"metadata": {"name": "room"}, "spec": {"hard": hard}})
+        await ask(admin, "PUT", f"{path}/room/status", made | {"status": {"hard": hard, "used": {"pods": "0"}}})
+        start = int((await ask(admin, "GET", PODS))["metadata"]["resourceVersion"])
+        watcher = Watcher(world, admin, PODS, start, lambda obj: obj["metadata"]["uid"])
+        created: dict[str, str] = {}  # name -> uid of every acknowledged pod
+        deleted: set[str] = set()
+        doubtful: set[str] = set()  # deletions of unknown outcome
+        refused = lost = 0
+        done = False
+
+        async def work(number: int) -> None:
+            """Creates a pod and deletes it again, until told to stop."""
+            nonlocal refused, lost
+            turn = 0
+            while not done:
+                turn += 1
+                name = f"p-{number}-{turn}"
+                pod = {"metadata": {"name": name}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+                status, answer = await send(number, "POST", PODS, pod)
+                if status == 403:
+                    assert "exceeded quota: room, requested: pods=1" in answer["message"], answer
+                    refused += 1
+                elif status == 201:
+                    created[name] = answer["metadata"]["uid"]
+                    status, _ = await send(number, "DELETE", f"{PODS}/{name}", {"gracePeriodSeconds": 0})
+                    if status == 200:
+                        deleted.add(name)
+                    else:
+                        doubtful.add(name)
+                elif status == 0 or status >= 500:
+                    lost += 1
+                    await world.sleep(0.05)
+                else:  # 409: the quota is contended beyond patience
+                    assert status in (409, 429), answer
+
+        async def send(number: int, method: str, path: str, body: Any) -> tuple[int, Any]:
+            try:
+                response = await transports[number].request(method, path, body=orjson.dumps(body), timeout=20)
+            except (TransportError, TimeoutError):
+                return 0, None
+            return response.status, orjson.loads(response.body)
+
+        async with world.task_group() as watching:
+            watching.start(watcher.run())
+            async with world.task_group() as group:
+                for number in range(CLIENTS):
+                    group.start(work(number))
+                for round in range(3):
+                    before = len(created) + refused
+                    await until(
+                        world, lambda b=before: len(created) + refused > b + PODS_PER_PHASE, "writers get answers"
+                    )
+                    if round < 2:
+                        await kill_and_start(world, servers, round)
+                done = True
+            last = await ask(admin, "GET", PODS)
+            there = {item["metadata"]["name"]: item["metadata"]["uid"] for item in last["items"]}
+            used = int((await ask(admin, "GET", f"{path}/room"))["status"]["used"]["pods"])
+            await until(
+                world, lambda: watcher.revision >= int(last["metadata"]["resourceVersion"]), "the watch is there"
+            )
+            watching.cancel()
+        for transport in transports:
+            await transport.close()
+
+        checks.check_watch(watcher.events)
+        assert lost + len(doubtful), "no client noticed the kills"
+        most = max(len(state) for _, state in checks.replay(watcher.events))
+        assert most <= ROOM, f"{most} pods at once, the quota has room for {ROOM}"
+        assert len(there) <= used <= ROOM, f"the quota says {used}, there are {len(there)}"
+        added = {event.name: event.token for event in watcher.events if event.type == "ADDED"}
+        assert created.items() <= added.items(), "an acknowledged pod never was there, or twice"
+        gone = {event.name for event in watcher.events if event.type == "DELETED"}
+        assert deleted <= gone <= deleted | doubtful, "deleted is what was asked for, and all that was acknowledged"
+        assert there.keys() == added.keys() - gone
+
+    try:
+        world.run(body)
+    finally:
+        servers.stop()
