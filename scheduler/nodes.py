@@ -20,6 +20,7 @@ from navarch.api.selectors import LabelSelector
 from navarch.api.types import core_v1
 from scheduler.pods import HostPort, PodInfo, normalized_image
 from scheduler.topology import Topology
+from scheduler.volumes import Volumes
 
 Mask = npt.NDArray[np.bool_]
 Column = npt.NDArray[np.int64]
@@ -74,6 +75,7 @@ class NodeTable:
         self.images: dict[str, dict[int, int]] = {}  # name -> row -> bytes
         self.nodes_images: dict[int, list[tuple[str, int]]] = {}
         self.topology = Topology(self.size, self._placed)
+        self.volumes = Volumes()
         self.changes = Log()  # of amounts and pods
         self.spread_selector: Callable[[PodInfo], LabelSelector | None] = lambda _: None
         self.violating: Callable[[Sequence[PodInfo]], list[bool]] = lambda pods: [False] * len(pods)
@@ -227,6 +229,8 @@ class NodeTable:
         self.nonzero_memory[row] += sign * pod.nonzero[1]
         for port in pod.host_ports:
             self._count_port(port, row, sign)
+        if pod.claims or pod.disks:
+            self.volumes.usage.count(pod, row, sign)
         self.topology.count(pod, row, sign)
         self.changes.add(row)
 
@@ -301,6 +305,12 @@ class NodeTable:
 
     def text(self, code: int) -> str:
         return list(self._codes)[code]
+
+    def rows_with(self, key: str, value: str) -> list[int]:
+        """The rows whose nodes have a label of this value."""
+        column, _ = self.domains(key)
+        number = self._domains[key].get(value)
+        return [] if number is None else np.flatnonzero((column == number) & self.valid).tolist()
 
     def domains(self, key: str) -> tuple[Column, int]:
         """Which topology domain each row is in: a number for each value of the label, -1 without; and how many numbers."""

@@ -37,9 +37,8 @@ ALL_ROWS = slice(None)
 # that waits itself is POD_CHANGED too, told to that pod alone.
 NODE_ADDED, NODE_CHANGED, POD_GONE, POD_CHANGED, POD_ADDED = "NodeAdd", "NodeUpdate", "PodDelete", "PodUpdate", "PodAdd"
 NAMESPACE_CHANGED = "NamespaceUpdate"
-CLAIM_CHANGED, VOLUME_CHANGED, CLASS_CHANGED = "PersistentVolumeClaim", "PersistentVolume", "StorageClass"
-DRIVER_CHANGED, CAPACITY_CHANGED = "CSIDriver", "CSIStorageCapacity"  # CSINodes are DRIVER_CHANGED too
 WANTED = "UnscheduledPodAdd"  # a pod that has no node yet
+# What storage adds to these is in volumes.py.
 
 
 class Reach(IntEnum):
@@ -78,6 +77,10 @@ class CycleState:
 
 class Rejected(Exception):
     """Raised by pre_enqueue, pre_filter, reserve, permit or pre_bind: the pod cannot be scheduled now."""
+
+
+class Failed(Exception):
+    """Raised by pre_bind or bind: it went wrong, and the pod is to be tried again after a while."""
 
 
 @dataclass
@@ -160,6 +163,10 @@ class Plugin:
         """The last word before the pod is bound: 0 lets it go, or raise Rejected. A number of seconds has it wait, with
         its room kept, until this plugin allows it (Handle.waiting), or it is rejected when they are over."""
         return 0.0
+
+    def pre_bind_needed(self, state: CycleState, pod: PodInfo, node: str) -> bool:
+        """Whether there is anything to do in ``pre_bind``: what does not wait is bound sooner (PreBindPreFlight)."""
+        return True
 
     async def pre_bind(self, state: CycleState, pod: PodInfo, node: str) -> None:
         pass

@@ -57,10 +57,28 @@ class Terms(NamedTuple):
 NO_TERMS = Terms()
 
 
+class ClaimUse(NamedTuple):
+    """A claim that a pod uses, by ``namespace/name``; ``ephemeral``: it is made for this pod alone."""
+
+    key: str
+    ephemeral: bool = False
+
+
+class Disk(NamedTuple):
+    """A disk that a pod names in its spec, of a kind that cannot be mounted twice. ``monitors``: a cluster's (RBD)."""
+
+    kind: str
+    id: str
+    read_only: bool = False
+    monitors: tuple[str, ...] = ()
+
+
 class PodInfo:
     """A pod and its derived facts. ``requests`` in millicores and base units, ``pods`` (always 1) included."""
 
-    __slots__ = ("__dict__", "host_ports", "labels", "namespace", "nonzero", "pod", "requests", "terms", "uid")
+    __slots__ = (
+        "__dict__", "claims", "disks", "host_ports", "labels", "namespace", "nonzero", "pod", "requests", "terms", "uid",
+    )  # fmt: skip
 
     def __init__(self, pod: core_v1.Pod) -> None:
         self.pod = pod
@@ -72,6 +90,7 @@ class PodInfo:
         self.nonzero = resources.nonzero_requests(pod)
         self.host_ports = host_ports(pod)
         self.terms = terms(pod)
+        self.claims, self.disks = storage(pod) if pod.spec.volumes else ((), ())
 
     @property
     def key(self) -> str:
@@ -121,15 +140,36 @@ class PodInfo:
     def likeness(self) -> bytes:
         """Equal for pods that scheduling cannot tell apart."""
         meta, spec = self.pod.metadata, self.pod.spec
-        volumes = [v for v in spec.volumes or () if v.persistent_volume_claim or v.ephemeral]
         owners = [(o.kind, o.name) for o in meta.owner_references or () if o.controller]
         return _encode(
             [
                 self.namespace, self.labels, self.requests, self.nonzero, self.host_ports, spec.node_selector,
                 spec.affinity, spec.tolerations, spec.topology_spread_constraints, spec.node_name, self.images,
-                spec.priority, spec.resource_claims, volumes, owners,
+                spec.priority, spec.resource_claims, self.claims, self.disks, owners,
             ]
         )  # fmt: skip
+
+
+def storage(pod: core_v1.Pod) -> tuple[tuple[ClaimUse, ...], tuple[Disk, ...]]:
+    """The claims and the disks of a pod's volumes."""
+    claims: list[ClaimUse] = []
+    disks: list[Disk] = []
+    namespace, name = pod.metadata.namespace or "", pod.metadata.name
+    for v in pod.spec.volumes or ():
+        if v.persistent_volume_claim:
+            claims.append(ClaimUse(f"{namespace}/{v.persistent_volume_claim.claim_name}"))
+        elif v.ephemeral:
+            claims.append(ClaimUse(f"{namespace}/{name}-{v.name}", True))
+        elif v.gce_persistent_disk:
+            disks.append(Disk("gce", v.gce_persistent_disk.pd_name, bool(v.gce_persistent_disk.read_only)))
+        elif v.aws_elastic_block_store:
+            disks.append(Disk("aws", v.aws_elastic_block_store.volume_id))  # not even read-only twice
+        elif v.iscsi:
+            disks.append(Disk("iscsi", v.iscsi.iqn, bool(v.iscsi.read_only)))
+        elif v.rbd:
+            where = f"{v.rbd.pool or 'rbd'}/{v.rbd.image}"
+            disks.append(Disk("rbd", where, bool(v.rbd.read_only), tuple(v.rbd.monitors)))
+    return tuple(claims), tuple(disks)
 
 
 def host_ports(pod: core_v1.Pod) -> tuple[HostPort, ...]:

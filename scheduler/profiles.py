@@ -28,6 +28,10 @@ from scheduler.plugins.strategies import MarathonConstraints, SwarmBinpack, Swar
 from scheduler.plugins.taint_toleration import TaintToleration
 from scheduler.plugins.topology_spread import Default, PodTopologySpread
 from scheduler.plugins.unsupported import Unsupported
+from scheduler.plugins.volume_binding import VolumeBinding
+from scheduler.plugins.volume_limits import NodeVolumeLimits
+from scheduler.plugins.volume_restrictions import VolumeRestrictions
+from scheduler.plugins.volume_zone import VolumeZone
 
 DEFAULT_SCHEDULER = "default-scheduler"
 ENTRY_POINTS = "navarch.scheduler"
@@ -39,8 +43,7 @@ POINTS = {
     "preBind": "pre_bind", "bind": "bind", "postBind": "post_bind",
 }  # fmt: skip
 # Plugins of Kubernetes that are part of this scheduler itself, or whose refusals are in Unsupported.
-BUILT_IN = ("PrioritySort", "DefaultBinder", "VolumeBinding", "VolumeRestrictions", "VolumeZone", "NodeVolumeLimits",
-            "DynamicResources", "EBSLimits", "GCEPDLimits", "AzureDiskLimits")  # fmt: skip
+BUILT_IN = (PRIORITY_SORT, "DefaultBinder", "DynamicResources")
 
 
 class Made(NamedTuple):
@@ -81,6 +84,10 @@ REGISTRY: Mapping[str, Made] = {
     "NodeAffinity": Made(arguments.NodeAffinityArgs, lambda a: NodeAffinity(a.added_affinity)),
     "NodePorts": Made(NoArgs, lambda _: NodePorts()),
     "NodeResourcesFit": Made(arguments.NodeResourcesFitArgs, _fit),
+    "VolumeRestrictions": Made(NoArgs, lambda _: VolumeRestrictions()),
+    "NodeVolumeLimits": Made(NoArgs, lambda _: NodeVolumeLimits()),
+    "VolumeBinding": Made(arguments.VolumeBindingArgs, lambda a: VolumeBinding(a.bind_timeout_seconds)),
+    "VolumeZone": Made(NoArgs, lambda _: VolumeZone()),
     "PodTopologySpread": Made(arguments.PodTopologySpreadArgs, _spread),
     "InterPodAffinity": Made(
         arguments.InterPodAffinityArgs,

@@ -41,6 +41,7 @@ from scheduler.plugin import (
     WANTED,
     Attempt,
     Event,
+    Failed,
     Handle,
     Plan,
     Plugin,
@@ -98,6 +99,7 @@ class Scheduler:
         self.table.spread_selector = Owners(self.informers, self.table.touch).selector
         self.table.violating = Budgets(self.informers, self.table.touch).violating
         self.waiting = WaitingPods()
+        self.table.volumes.follow(self.informers, self.on_storage)
         self.nodes.add_handler(self.on_node)
         self.pods.add_handler(self.on_pod)
         self.namespaces.add_handler(self.on_namespace)
@@ -144,7 +146,10 @@ class Scheduler:
                 self.metrics.attempt(profile.name, "unschedulable", began)
                 continue
             self.recent.add(decision, self.world.now())
-            if decision.waits or profile.pre_binders:  # such pods may wait for others: they take no room meanwhile
+            if decision.waits or any(
+                p.pre_bind_needed(decision.state, pod, decision.node) for p in profile.pre_binders
+            ):
+                # Such pods may wait for others: they take no room meanwhile.
                 group.start(self.bind_later(decision, profile, room, began), name=f"permit {pod.key}")
                 continue
             await room.acquire()
@@ -178,6 +183,9 @@ class Scheduler:
             self.table.remove_node(node.metadata.name or "")
         elif self.table.set_node(node):
             self.queue.happened(Event(NODE_ADDED if kind == ADDED else NODE_CHANGED, node=node, old=old))
+
+    def on_storage(self, event: str, old: Any, new: Any) -> None:
+        self.queue.happened(Event(event, old=old, object=new))
 
     def on_namespace(self, kind: str, old: core_v1.Namespace | None, new: core_v1.Namespace) -> None:
         labels = None if kind == DELETED else new.metadata.labels or {}
@@ -279,7 +287,7 @@ class Scheduler:
             self.metrics.attempt(profile.name, "unschedulable", began)
             self.events.event(pod.pod, "Warning", "FailedScheduling", decision.message())
             await self.report(pod, decision.message())
-        except (StatusError, TransportError) as error:
+        except (StatusError, TransportError, Failed) as error:
             self.binding_failed(decision, profile, began, error)
         else:
             await room.acquire()
@@ -296,7 +304,7 @@ class Scheduler:
         except NotFound:
             self.forget(decision, profile)
             self.queue.remove(pod.uid)  # deleted while it was on its way
-        except (StatusError, TransportError, Rejected, NotLeading) as error:
+        except (StatusError, TransportError, Rejected, Failed, NotLeading) as error:
             self.binding_failed(decision, profile, began, error)
         else:
             for plugin in profile.post_binders:

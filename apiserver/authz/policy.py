@@ -140,6 +140,10 @@ ROLES: dict[str, list[Tree]] = {
     "system:node": NODE_RULES,
     "system:node-proxier": PROXY_RULES,
     "system:kube-scheduler": SCHEDULER_RULES,
+    "system:volume-scheduler": [
+        rule("core", "persistentvolumes persistentvolumeclaims", "get list patch update watch"),
+        rule("storage.k8s.io", "storageclasses", READ),
+    ],
     "system:kube-controller-manager": CONTROLLER_RULES,
     "system:kube-dns": [
         rule("core", "endpoints services pods namespaces", "list watch"),
@@ -173,6 +177,7 @@ BINDINGS: dict[str, tuple[str, list[tuple[str, str]]]] = {
     ),
     "system:node-proxier": ("system:node-proxier", [("User", "system:kube-proxy"), ("Group", "system:node-proxiers")]),
     "system:kube-scheduler": ("system:kube-scheduler", [("User", "system:kube-scheduler")]),
+    "system:volume-scheduler": ("system:volume-scheduler", [("User", "system:kube-scheduler")]),
     "system:kube-controller-manager": ("system:kube-controller-manager", [("User", "system:kube-controller-manager")]),
     "system:kube-dns": ("system:kube-dns", [("User", "system:kube-dns"), ("ServiceAccount", "kube-dns")]),
 }

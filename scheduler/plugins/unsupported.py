@@ -1,7 +1,7 @@
 """Refuses what this scheduler does not do yet, instead of ignoring it.
 
-Volume claims and resource claims change where a pod may run; a pod that asks for them stays Pending with a message that
-says so.
+Resource claims (dynamic resource allocation) change where a pod may run; a pod that asks for them stays Pending with a
+message that says so.
 """
 
 from __future__ import annotations
@@ -19,9 +19,6 @@ class Unsupported(Plugin):
         return Reach.NOWHERE
 
     def pre_filter(self, state: CycleState, pod: PodInfo, table: NodeTable) -> Mask | None:
-        spec = pod.pod.spec
-        if any(v.persistent_volume_claim or v.ephemeral for v in spec.volumes or ()):
-            raise Rejected("navarch does not support persistent volume claims yet")
-        if spec.resource_claims:
+        if pod.pod.spec.resource_claims:
             raise Rejected("navarch does not support resource claims yet")
         return None

@@ -6,7 +6,7 @@ from itertools import count
 
 from hypothesis import strategies as st
 
-from navarch.api.types import core_v1, meta_v1
+from navarch.api.types import core_v1, meta_v1, storage_v1
 
 HOSTNAME, ZONE = "kubernetes.io/hostname", "zone"
 NAMESPACES = {"a": {"team": "x"}, "b": {"team": "y"}}
@@ -101,8 +101,98 @@ TOLERATIONS = st.none() | st.lists(
 )
 
 
+VOLUME_ZONE = "topology.kubernetes.io/zone"
+CLASSES = [
+    storage_v1.StorageClass(
+        metadata=meta_v1.ObjectMeta(name=name), provisioner=provisioner, volume_binding_mode=mode,
+        allowed_topologies=[core_v1.TopologySelectorTerm(match_label_expressions=[topology])] if topology else None,
+    )
+    for name, provisioner, mode, topology in (
+        ("now", "csi", "Immediate", None),
+        ("local", "kubernetes.io/no-provisioner", "WaitForFirstConsumer", None),
+        ("late", "csi", "WaitForFirstConsumer", None),
+        ("zoned", "csi", "WaitForFirstConsumer",
+         core_v1.TopologySelectorLabelRequirement(key=ZONE, values=["z1", "z2"])),
+    )
+]  # fmt: skip
+CLAIMS = ["c0", "c1", "c2"]
+VOLUMES = ["v0", "v1", "v2", "v3"]
+
+
+def only_in(key, values):
+    requirement = core_v1.NodeSelectorRequirement(key=key, operator="In", values=values)
+    term = core_v1.NodeSelectorTerm(match_expressions=[requirement])
+    return core_v1.VolumeNodeAffinity(required=core_v1.NodeSelector(node_selector_terms=[term]))
+
+
 @st.composite
-def pods(draw, affinities=True):
+def storage(draw):
+    """One object that storage is about; of few names, so that they come to belong together."""
+    what = draw(st.sampled_from(["claim", "claim", "claim", "volume", "volume", "driver", "node", "capacity"]))
+    gi = f"{draw(st.integers(1, 4))}Gi"
+    name_of_class = draw(st.sampled_from(["now", "local", "late", "late", "zoned"]))
+    if what == "claim":
+        bound = draw(st.sampled_from(["", "", *VOLUMES, "gone"]))
+        selected = draw(st.sampled_from(["", "", "", "n0", "n1"]))
+        notes = {"pv.kubernetes.io/bind-completed": "yes"} if bound else {}
+        return core_v1.PersistentVolumeClaim(
+            metadata=meta_v1.ObjectMeta(
+                name=draw(st.sampled_from(CLAIMS)), namespace=draw(st.sampled_from("ab")), uid=f"u{next(serial)}",
+                annotations=notes | ({"volume.kubernetes.io/selected-node": selected} if selected else {}),
+            ),
+            spec=core_v1.PersistentVolumeClaimSpec(
+                access_modes=[draw(st.sampled_from(["ReadWriteOnce", "ReadWriteOnce", "ReadWriteOncePod"]))],
+                resources=core_v1.VolumeResourceRequirements(requests={"storage": gi}),
+                storage_class_name=name_of_class, volume_name=bound or None,
+            ),
+        )  # fmt: skip
+    if what == "volume":
+        name = draw(st.sampled_from(VOLUMES))
+        where = draw(st.sampled_from([
+            None, only_in(ZONE, ["z1"]), only_in(HOSTNAME, ["n1"]), only_in(HOSTNAME, ["n0", "n2"]),
+        ]))  # fmt: skip
+        csi = core_v1.CSIPersistentVolumeSource(driver="csi", volume_handle=name)
+        owner = draw(st.sampled_from(["", "", "", *CLAIMS]))
+        zone = draw(st.sampled_from([None, None, "z1", "z1__z2"]))
+        return core_v1.PersistentVolume(
+            metadata=meta_v1.ObjectMeta(name=name, labels={VOLUME_ZONE: zone} if zone else None),
+            spec=core_v1.PersistentVolumeSpec(
+                capacity={"storage": gi}, node_affinity=where, storage_class_name=name_of_class, csi=csi,
+                access_modes=["ReadWriteOnce", "ReadWriteOncePod"],
+                claim_ref=core_v1.ObjectReference(namespace="a", name=owner) if owner else None,
+            ),
+            status=core_v1.PersistentVolumeStatus(phase=draw(st.sampled_from(["Available", "Available", "Released"]))),
+        )  # fmt: skip
+    if what == "driver":
+        spec = storage_v1.CSIDriverSpec(storage_capacity=draw(st.booleans()))
+        return storage_v1.CSIDriver(metadata=meta_v1.ObjectMeta(name="csi"), spec=spec)
+    if what == "node":
+        most = storage_v1.VolumeNodeResources(count=draw(st.integers(0, 3)))
+        drivers = [storage_v1.CSINodeDriver(name="csi", node_id="x", allocatable=most)]
+        meta = meta_v1.ObjectMeta(name=draw(st.sampled_from(["n0", "n1", "n2"])))
+        return storage_v1.CSINode(metadata=meta, spec=storage_v1.CSINodeSpec(drivers=drivers))
+    return storage_v1.CSIStorageCapacity(
+        metadata=meta_v1.ObjectMeta(name=f"s{draw(st.integers(0, 2))}", namespace="a"), capacity=gi,
+        storage_class_name=name_of_class,
+        node_topology=meta_v1.LabelSelector(match_labels=draw(st.sampled_from([None, {ZONE: "z1"}, {ZONE: "z2"}]))),
+    )  # fmt: skip
+
+
+@st.composite
+def volumes(draw):
+    out = []
+    for n, what in enumerate(draw(st.lists(st.sampled_from([*CLAIMS, *CLAIMS, "disk"]), max_size=2))):
+        if what == "disk":
+            disk = core_v1.GCEPersistentDiskVolumeSource(pd_name="d", read_only=draw(st.booleans()))
+            out.append(core_v1.Volume(name=f"v{n}", gce_persistent_disk=disk))
+        else:
+            claim = core_v1.PersistentVolumeClaimVolumeSource(claim_name=what)
+            out.append(core_v1.Volume(name=f"v{n}", persistent_volume_claim=claim))
+    return out
+
+
+@st.composite
+def pods(draw, affinities=True, claims=False):
     amounts = {}
     for resource, unit in (("cpu", "00m"), ("memory", "00Mi"), ("example.com/gpu", "")):
         amount = draw(st.integers(0, 4))
@@ -139,6 +229,7 @@ def pods(draw, affinities=True):
             tolerations=draw(TOLERATIONS),
             topology_spread_constraints=draw(st.none() | st.lists(SPREAD, max_size=2)) if affinities else None,
             priority=draw(st.integers(0, 2)),
+            volumes=draw(volumes()) if claims else None,
         ),
     )
 
@@ -146,7 +237,12 @@ def pods(draw, affinities=True):
 @st.composite
 def nodes(draw, name):
     labels = {HOSTNAME: name} if draw(st.integers(0, 9)) else {}
-    for key, values in ((ZONE, ["z1", "z2", "z3"]), ("rack", ["r1", "r2"]), ("disk", ["ssd"])):
+    for key, values in (
+        (ZONE, ["z1", "z2", "z3"]),
+        (VOLUME_ZONE, ["z1", "z2", "z3"]),
+        ("rack", ["r1", "r2"]),
+        ("disk", ["ssd"]),
+    ):
         value = draw(st.sampled_from([None, *values]))
         if value:
             labels[key] = value

@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from navarch.api import resources, selectors
-from navarch.api.affinity import pod_matches_node, preferred_weight, tolerated, untolerated
+from navarch.api import quantity, resources, selectors
+from navarch.api.affinity import node_selector_matches, pod_matches_node, preferred_weight, tolerated, untolerated
 from navarch.api.types import core_v1, meta_v1
 
 HOSTNAME = "kubernetes.io/hostname"
@@ -21,6 +21,15 @@ class Cluster:
     nodes: dict[str, core_v1.Node] = field(default_factory=dict)
     pods: dict[str, tuple[core_v1.Pod, str]] = field(default_factory=dict)  # by uid
     namespaces: dict[str, dict[str, str]] = field(default_factory=dict)
+    storage: dict[tuple[str, str], object] = field(default_factory=dict)  # (kind, name or namespace/name)
+
+    def put(self, obj) -> None:
+        meta = obj.metadata
+        name = f"{meta.namespace}/{meta.name}" if meta.namespace else meta.name
+        self.storage[type(obj).__name__, name] = obj
+
+    def kept(self, kind: str) -> list:
+        return [o for (k, _), o in self.storage.items() if k == kind]
 
     def on(self, name: str) -> list[core_v1.Pod]:
         return [p for p, where in self.pods.values() if where == name]
@@ -182,12 +191,184 @@ def pod_affinity(c: Cluster, pod: core_v1.Pod, node: core_v1.Node) -> str:
     return ""
 
 
+# Storage
+
+
+def claim_keys(pod: core_v1.Pod) -> list[str]:
+    space = pod.metadata.namespace
+    return [
+        f"{space}/{v.persistent_volume_claim.claim_name}" for v in pod.spec.volumes or () if v.persistent_volume_claim
+    ]
+
+
+def claims_of(c: Cluster, pod: core_v1.Pod) -> list[core_v1.PersistentVolumeClaim]:
+    found = [c.storage.get(("PersistentVolumeClaim", key)) for key in dict.fromkeys(claim_keys(pod))]
+    return [f for f in found if f is not None]
+
+
+def is_bound(claim: core_v1.PersistentVolumeClaim) -> bool:
+    done = "pv.kubernetes.io/bind-completed" in (claim.metadata.annotations or {})
+    return bool(claim.spec.volume_name) and done
+
+
+def waits(c: Cluster, claim: core_v1.PersistentVolumeClaim) -> bool:
+    found = c.storage.get(("StorageClass", claim.spec.storage_class_name))
+    late = found is not None and found.volume_binding_mode == "WaitForFirstConsumer"
+    return late and not claim.spec.volume_name
+
+
+def volume_rejection(c: Cluster, pod: core_v1.Pod) -> str:
+    """Why the pod cannot be placed anywhere, whatever the nodes."""
+    for key in dict.fromkeys(claim_keys(pod)):
+        if ("PersistentVolumeClaim", key) not in c.storage:
+            return f'persistentvolumeclaim "{key[2:]}" not found'
+    if any(not is_bound(x) and not waits(c, x) for x in claims_of(c, pod)):
+        return "pod has unbound immediate PersistentVolumeClaims"
+    return ""
+
+
+def size(claim: core_v1.PersistentVolumeClaim) -> int:
+    return quantity.value(claim.spec.resources.requests["storage"])
+
+
+def reachable(volume: core_v1.PersistentVolume, node: core_v1.Node) -> bool:
+    required = volume.spec.node_affinity.required if volume.spec.node_affinity else None
+    return required is None or node_selector_matches(required, node.metadata.name, labels_of(node))
+
+
+def volume_binding(c: Cluster, pod: core_v1.Pod, node: core_v1.Node) -> str:
+    """The reasons, one a line."""
+    out = []
+    claims = claims_of(c, pod)
+    for claim in [x for x in claims if is_bound(x)]:
+        volume = c.storage.get(("PersistentVolume", claim.spec.volume_name))
+        if volume is None:
+            out.append("node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)")
+            break
+        if not reachable(volume, node):
+            out.append("node(s) didn't match PersistentVolume's node affinity")
+            break
+    late = [x for x in claims if not is_bound(x) and waits(c, x)]
+    selected = "volume.kubernetes.io/selected-node"
+    pinned = [x for x in late if selected in (x.metadata.annotations or {})]
+    if any(x.metadata.annotations[selected] != node.metadata.name for x in pinned):
+        return "\n".join([*out, "node(s) didn't find available persistent volumes to bind"])
+    to_make, used = list(pinned), set()
+    for claim in sorted([x for x in late if x not in pinned], key=size):
+        volume = smallest(c, claim, node, used)
+        if volume is None:
+            to_make.append(claim)
+        else:
+            used.add(volume.metadata.name)
+    for claim in to_make:
+        why = cannot_make(c, claim, node)
+        if why:
+            out.append(why)
+            break
+    return "\n".join(out)
+
+
+def smallest(c: Cluster, claim, node: core_v1.Node, used: set[str]) -> core_v1.PersistentVolume | None:
+    fitting = []
+    for v in c.kept("PersistentVolume"):
+        ref = v.spec.claim_ref
+        mine = ref is not None and (ref.namespace, ref.name) == (claim.metadata.namespace, claim.metadata.name)
+        if v.spec.storage_class_name != claim.spec.storage_class_name or v.metadata.name in used:
+            continue
+        if (ref is not None and not mine) or quantity.value(v.spec.capacity["storage"]) < size(claim):
+            continue
+        if mine:
+            return v if reachable(v, node) else None
+        if v.status.phase == "Available" and reachable(v, node):
+            fitting.append(v)
+    return min(fitting, key=lambda v: quantity.value(v.spec.capacity["storage"]), default=None)
+
+
+def cannot_make(c: Cluster, claim, node: core_v1.Node) -> str:
+    nothing, space = (
+        "node(s) didn't find available persistent volumes to bind",
+        "node(s) did not have enough free storage",
+    )
+    found = c.storage[("StorageClass", claim.spec.storage_class_name)]
+    if found.provisioner == "kubernetes.io/no-provisioner":
+        return nothing
+    for term in found.allowed_topologies or ():
+        if any(labels_of(node).get(e.key) not in e.values for e in term.match_label_expressions):
+            return nothing
+    driver = c.storage.get(("CSIDriver", found.provisioner))
+    if driver is None or not driver.spec.storage_capacity:
+        return ""
+    for capacity in c.kept("CSIStorageCapacity"):
+        there = selectors.from_struct(capacity.node_topology).matches(labels_of(node))
+        if (
+            there
+            and capacity.storage_class_name == found.metadata.name
+            and quantity.value(capacity.capacity) >= size(claim)
+        ):
+            return ""
+    return space
+
+
+def read_write_once_pod(c: Cluster, pod: core_v1.Pod, node: core_v1.Node) -> str:
+    disks = [v.gce_persistent_disk for v in pod.spec.volumes or () if v.gce_persistent_disk]
+    for other in c.on(node.metadata.name):
+        for theirs in [v.gce_persistent_disk for v in other.spec.volumes or () if v.gce_persistent_disk]:
+            if any(d.pd_name == theirs.pd_name and not (d.read_only and theirs.read_only) for d in disks):
+                return "node(s) had no available disk"
+    for claim in claims_of(c, pod):
+        key = f"{claim.metadata.namespace}/{claim.metadata.name}"
+        if "ReadWriteOncePod" in claim.spec.access_modes and any(key in claim_keys(p) for p, _ in c.placed()):
+            return "node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode"
+    return ""
+
+
+def handles(c: Cluster, pods: list[core_v1.Pod]) -> set[str]:
+    """The volumes of the driver "csi" that these pods need attached."""
+    out = set()
+    for pod in pods:
+        for claim in claims_of(c, pod):
+            volume = c.storage.get(("PersistentVolume", claim.spec.volume_name))
+            found = c.storage.get(("StorageClass", claim.spec.storage_class_name))
+            if volume is not None:
+                out |= {volume.spec.csi.volume_handle} if volume.spec.csi else set()
+            elif found is not None and found.provisioner == "csi":
+                out.add(f"{claim.metadata.namespace}/{claim.metadata.name}")
+    return out
+
+
+def volume_limits(c: Cluster, pod: core_v1.Pod, node: core_v1.Node) -> str:
+    csi_node = c.storage.get(("CSINode", node.metadata.name))
+    if csi_node is None:
+        return ""
+    most = csi_node.spec.drivers[0].allocatable.count
+    here = handles(c, c.on(node.metadata.name))
+    new = handles(c, [pod]) - here
+    return "node(s) exceed max volume count" if new and len(here) + len(new) > most else ""
+
+
+def volume_zone(c: Cluster, pod: core_v1.Pod, node: core_v1.Node) -> str:
+    zone = "topology.kubernetes.io/zone"
+    for claim in claims_of(c, pod):
+        volume = c.storage.get(("PersistentVolume", claim.spec.volume_name))
+        wanted = labels_of(volume).get(zone) if volume is not None else None
+        if wanted and zone in labels_of(node) and labels_of(node)[zone] not in wanted.split("__"):
+            return "node(s) had no available volume zone"
+    return ""
+
+
+STORAGE = {
+    "VolumeRestrictions": read_write_once_pod,
+    "NodeVolumeLimits": volume_limits,
+    "VolumeBinding": volume_binding,
+    "VolumeZone": volume_zone,
+}
 FILTERS = {
     "NodeUnschedulable": unschedulable,
     "TaintToleration": taints,
     "NodeAffinity": node_affinity,
     "NodePorts": ports,
     "NodeResourcesFit": fit,
+    **STORAGE,
     "PodTopologySpread": spread,
     "InterPodAffinity": pod_affinity,
 }

@@ -89,8 +89,8 @@ def test_affinity_ports_and_names():
 
 
 def test_what_is_not_supported_is_refused():
-    claim = core_v1.PersistentVolumeClaimVolumeSource(claim_name="c")
-    d = decide(pod(volumes=[core_v1.Volume(name="v", persistent_volume_claim=claim)]), table(node("a")))
+    claim = core_v1.PodResourceClaim(name="c", resource_claim_name="c")
+    d = decide(pod(resource_claims=[claim]), table(node("a")))
     assert d.node == "" and "does not support" in d.message()
 
 

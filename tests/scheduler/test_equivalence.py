@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from scheduler.cycle import schedule
 from scheduler.nodes import NodeTable
-from scheduler.plugin import CycleState
+from scheduler.plugin import CycleState, Rejected
 from scheduler.plugins.node_resources import NodeResourcesFit
 from scheduler.plugins.preemption import DefaultPreemption
 from scheduler.pods import PodInfo
@@ -45,6 +45,10 @@ class Both:
         self.table.add_pod(PodInfo(pod), node)
         self.plain.pods[pod.metadata.uid] = (pod, node)
 
+    def put(self, obj) -> None:
+        self.table.volumes.put(obj)
+        self.plain.put(obj)
+
     def remove_pod(self, uid: str) -> None:
         self.table.remove_pod(uid)
         self.plain.pods.pop(uid, None)
@@ -52,7 +56,12 @@ class Both:
 
 def change(both: Both, data) -> None:
     """One random delta."""
-    what = data.draw(st.sampled_from(["node", "node", "pod", "pod", "pod", "pod", "gone", "lost", "moved"]))
+    what = data.draw(
+        st.sampled_from(
+            ["node", "node", "pod", "pod", "pod", "pod", "gone", "lost", "moved"]
+            + ["storage"] * 2 * len(both.plain.storage)
+        )
+    )
     if what == "node":
         name = data.draw(st.sampled_from(NAMES))
         both.set_node(data.draw(clusters.nodes(name)))
@@ -62,6 +71,8 @@ def change(both: Both, data) -> None:
         both.remove_pod(data.draw(st.sampled_from(sorted(both.plain.pods))))
     elif what == "lost":
         both.remove_node(data.draw(st.sampled_from(NAMES)))
+    elif what == "storage":
+        both.put(data.draw(clusters.storage()))
     elif what == "moved" and both.plain.pods:
         uid = data.draw(st.sampled_from(sorted(both.plain.pods)))
         both.add_pod(both.plain.pods[uid][0], data.draw(st.sampled_from(NAMES)))
@@ -76,14 +87,26 @@ def check(both: Both, pod) -> None:
     for name, rule in reference.FILTERS.items():
         state = CycleState()
         refused = np.zeros(table.size, bool)
+        said: dict[int, list[str]] = {}
+        try:
+            plugins[name].pre_filter(state, info, table)
+        except Rejected as rejected:
+            assert str(rejected) == reference.volume_rejection(plain, pod)
+            assert Ranking(info, table, profile).rejection == str(rejected)
+            return
         for refusal in plugins[name].filter(state, info, table):
             refused |= refusal.nodes
+            for row in np.flatnonzero(refusal.nodes):
+                said.setdefault(int(row), []).append(refusal.reason)
         for node in plain.nodes.values():
             row = table.rows[node.metadata.name]
             why = rule(plain, pod, node)
             assert bool(refused[row]) == bool(why), (name, node.metadata.name, why)
+            if name in reference.STORAGE:
+                assert sorted(said.get(row, [])) == sorted(filter(None, why.split("\n")))
             assert bool(plugins[name].refuses(state, info, table, row)) == bool(why), name
         left = [n for n in left if not rule(plain, pod, n)]
+    assert not reference.volume_rejection(plain, pod)
     ranking = Ranking(info, table, profile)
     assert {ranking.names[r] for r in np.flatnonzero(ranking.total > -np.inf)} == {n.metadata.name for n in left}
     if not left:
@@ -114,6 +137,23 @@ def test_every_plugin_equals_the_reference_after_any_deltas(data):
         if data.draw(st.integers(0, 3)) == 0:
             check(both, data.draw(clusters.pods()))
     check(both, data.draw(clusters.pods()))
+
+
+@settings(RELAXED, max_examples=60)
+@given(st.data())
+def test_storage_equals_the_reference_after_any_deltas(data):
+    both = Both()
+    for name in NAMES[: data.draw(st.integers(1, 4))]:
+        both.set_node(data.draw(clusters.nodes(name)))
+    for obj in clusters.CLASSES:
+        both.put(obj)
+    for _ in range(data.draw(st.integers(0, 12))):
+        change(both, data)
+    for _ in range(data.draw(st.integers(0, 3))):
+        both.add_pod(data.draw(clusters.pods(affinities=False, claims=True)), data.draw(st.sampled_from(NAMES)))
+    for _ in range(3):
+        change(both, data)
+        check(both, data.draw(clusters.pods(affinities=False, claims=True)))
 
 
 @RELAXED

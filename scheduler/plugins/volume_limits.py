@@ -1,0 +1,83 @@
+"""NodeVolumeLimits: a driver attaches only so many volumes to a node, as the node's CSINode says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from scheduler.nodes import NodeTable
+from scheduler.plugin import (
+    NODE_ADDED,
+    POD_GONE,
+    CycleState,
+    Event,
+    Plugin,
+    Reach,
+    Refusal,
+)
+from scheduler.pods import PodInfo
+from scheduler.volumes import CLAIM_CHANGED, DRIVER_CHANGED, VOLUME_CHANGED, Volumes, class_of
+
+TOO_MANY = "node(s) exceed max volume count"
+
+
+class NodeVolumeLimits(Plugin):
+    name = "NodeVolumeLimits"
+    events = frozenset({DRIVER_CHANGED, NODE_ADDED, POD_GONE, CLAIM_CHANGED, VOLUME_CHANGED})
+
+    def reach(self, pod: PodInfo, table: NodeTable) -> Reach:
+        return Reach.ITS_NODE if pod.claims else Reach.NOWHERE
+
+    def helps(self, event: Event, pod: PodInfo, table: NodeTable) -> bool:
+        return event.kind != POD_GONE or (event.pod is not None and bool(event.pod.claims))
+
+    def filter(self, state: CycleState, pod: PodInfo, table: NodeTable) -> Sequence[Refusal]:
+        wanted = self._wanted(pod, table)
+        if not wanted:
+            return ()
+        full = np.zeros(table.size, bool)
+        for name, row in table.rows.items():
+            if name in table.volumes.csi_nodes and self._full(wanted, table, row, name):
+                full[row] = True
+        return [Refusal(TOO_MANY, full)]
+
+    def refuses(self, state: CycleState, pod: PodInfo, table: NodeTable, row: int) -> Sequence[str]:
+        node = table.nodes[row]
+        name = (node.metadata.name or "") if node else ""
+        wanted = self._wanted(pod, table)
+        return [TOO_MANY] if wanted and self._full(wanted, table, row, name) else []
+
+    def _wanted(self, pod: PodInfo, table: NodeTable) -> dict[str, set[str]]:
+        return attached((c.key for c in pod.claims), table.volumes)
+
+    def _full(self, wanted: dict[str, set[str]], table: NodeTable, row: int, name: str) -> bool:
+        volumes = table.volumes
+        csi_node = volumes.csi_nodes.get(name)
+        here = volumes.usage.on.get(row, {})
+        for driver in csi_node.spec.drivers if csi_node else ():
+            most = driver.allocatable.count if driver.allocatable else None
+            mine = wanted.get(driver.name)
+            if most is None or not mine or len(here) + len(mine) <= most:
+                continue  # not even if all were this driver's
+            others = attached(here, volumes).get(driver.name, set())
+            new = mine - others
+            if new and len(others) + len(new) > most:
+                return True
+        return False
+
+
+def attached(claims: Iterable[str], volumes: Volumes) -> dict[str, set[str]]:
+    """driver -> the volumes that it must attach for these claims; one that is still to be made stands under its claim."""
+    out: dict[str, set[str]] = {}
+    for key in claims:
+        claim = volumes.claims.get(key)
+        volume = volumes.volumes.get(claim.spec.volume_name or "") if claim else None
+        if volume is not None:
+            if volume.spec.csi is not None:
+                out.setdefault(volume.spec.csi.driver, set()).add(volume.spec.csi.volume_handle)
+        elif claim is not None:
+            found = volumes.classes.get(class_of(claim))
+            if found is not None and found.provisioner:
+                out.setdefault(found.provisioner, set()).add("claim/" + key)
+    return out

@@ -1,0 +1,62 @@
+"""VolumeZone: a volume whose labels name a zone or a region keeps its pods to the nodes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from navarch.api.types import core_v1
+from scheduler.nodes import Mask, NodeTable
+from scheduler.plugin import (
+    NODE_ADDED,
+    NODE_CHANGED,
+    CycleState,
+    Event,
+    Plugin,
+    Reach,
+    Refusal,
+)
+from scheduler.pods import PodInfo
+from scheduler.volumes import CLAIM_CHANGED, CLASS_CHANGED, VOLUME_CHANGED
+
+ZONE, REGION = "topology.kubernetes.io/zone", "topology.kubernetes.io/region"
+OLD = {"failure-domain.beta.kubernetes.io/zone": ZONE, "failure-domain.beta.kubernetes.io/region": REGION}
+KEYS = (ZONE, REGION, *OLD)
+OTHER_ZONE = "node(s) had no available volume zone"
+
+
+class VolumeZone(Plugin):
+    name = "VolumeZone"
+    events = frozenset({CLAIM_CHANGED, VOLUME_CHANGED, CLASS_CHANGED, NODE_ADDED, NODE_CHANGED})
+
+    def reach(self, pod: PodInfo, table: NodeTable) -> Reach:
+        return Reach.EVERYWHERE if pod.claims else Reach.NOWHERE
+
+    def helps(self, event: Event, pod: PodInfo, table: NodeTable) -> bool:
+        if event.kind == CLAIM_CHANGED:
+            meta = event.object.metadata
+            return any(c.key == f"{meta.namespace}/{meta.name}" for c in pod.claims)
+        old, node = event.old, event.node
+        return node is None or old is None or old.metadata.labels != node.metadata.labels
+
+    def filter(self, state: CycleState, pod: PodInfo, table: NodeTable) -> Sequence[Refusal]:
+        if not pod.claims:
+            return ()
+        wanted: list[tuple[str, tuple[str, ...]]] = []
+        for one in pod.claims:
+            claim = table.volumes.claims.get(one.key)
+            volume = table.volumes.volumes.get(claim.spec.volume_name or "") if claim else None
+            labels = (volume.metadata.labels or {}) if volume else {}
+            wanted += [(k, tuple(sorted(labels[k].split("__")))) for k in KEYS if k in labels]
+        if not wanted:
+            return ()
+
+        def elsewhere(node: core_v1.Node) -> bool:
+            labels = node.metadata.labels or {}
+            if not any(k in labels for k in KEYS):
+                return False  # a node without zones takes volumes of any
+            return any((labels.get(k) or labels.get(OLD.get(k, ""), "")) not in values for k, values in wanted)
+
+        away: Mask = table.static(self.name, repr(wanted).encode(), elsewhere, np.bool_)
+        return [Refusal(OTHER_ZONE, away, resolvable=False)]

@@ -1,0 +1,200 @@
+"""Volumes: late binding from the decision to the bound claim, with a volume controller that the test plays."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from lab.simulation import Simulation
+from navarch.api.types import core_v1, meta_v1
+from nodeagent.hollow.fleet import NodeSpec
+from scheduler.config import SchedulerConfig
+from scheduler.nodes import NodeTable
+from scheduler.pods import PodInfo
+from scheduler.profiles import default_profile
+from scheduler.ranking import Ranking
+from scheduler.volumes import BIND_COMPLETED, SELECTED_NODE
+from tests.scheduler.clusters import CLASSES, HOSTNAME, only_in
+from tests.scheduler.test_cycle import node, pod, table
+
+logging.getLogger("scheduler").setLevel(logging.ERROR)
+
+NO_VOLUME = "node(s) didn't find available persistent volumes to bind"
+
+
+def claim(name: str, size: str = "1Gi", of: str = "local", **spec) -> core_v1.PersistentVolumeClaim:
+    return core_v1.PersistentVolumeClaim(
+        metadata=meta_v1.ObjectMeta(name=name, namespace="d", uid=f"uid-{name}"),
+        spec=core_v1.PersistentVolumeClaimSpec(
+            access_modes=["ReadWriteOnce"],
+            storage_class_name=of,
+            resources=core_v1.VolumeResourceRequirements(requests={"storage": size}),
+            **spec,
+        ),
+    )
+
+
+def volume(name: str, size: str = "1Gi", on: str = "") -> core_v1.PersistentVolume:
+    return core_v1.PersistentVolume(
+        metadata=meta_v1.ObjectMeta(name=name),
+        spec=core_v1.PersistentVolumeSpec(
+            capacity={"storage": size},
+            access_modes=["ReadWriteOnce"],
+            storage_class_name="local",
+            node_affinity=only_in(HOSTNAME, [on]) if on else None,
+        ),
+        status=core_v1.PersistentVolumeStatus(phase="Available"),
+    )
+
+
+def user(*claims: str, **more) -> PodInfo:
+    source = core_v1.PersistentVolumeClaimVolumeSource
+    named = [core_v1.Volume(name=c, persistent_volume_claim=source(claim_name=c)) for c in claims]
+    return pod(volumes=named, **more)
+
+
+def storage(*objects) -> NodeTable:
+    t = table(*(node(n, labels={HOSTNAME: n}) for n in "abc"))
+    for obj in (*CLASSES, *objects):
+        t.volumes.put(obj)
+    return t
+
+
+def chosen(t: NodeTable, p: PodInfo) -> dict[str, dict[str, str]]:
+    """node -> claim -> the volume that it would get there."""
+    ranking = Ranking(p, t, default_profile())
+    wanted = ranking.state.data["VolumeBinding"]
+    out = {}
+    for name, row in t.rows.items():
+        if ranking.refused[row] == 0:
+            numbers = {c: int(n[row]) for c, n in wanted.chosen.items()}
+            out[name] = {c: wanted.found[n].metadata.name if n >= 0 else "" for c, n in numbers.items()}
+    return out
+
+
+def test_the_smallest_volume_that_fits_is_chosen_on_each_node_and_never_for_two_claims():
+    t = storage(
+        claim("small"), claim("large", "3Gi"),
+        volume("a3", "3Gi", "a"), volume("a2", "2Gi", "a"), volume("b3", "3Gi", "b"), volume("c9", "9Gi", "c"),
+    )  # fmt: skip
+    assert chosen(t, user("large")) == {
+        "a": {"d/large": "a3"},
+        "b": {"d/large": "b3"},
+        "c": {"d/large": "c9"},
+    }
+    assert chosen(t, user("large", "small")) == {"a": {"d/small": "a2", "d/large": "a3"}}  # elsewhere there is but one
+    t.volumes.put(volume("any", "5Gi"))  # from everywhere
+    assert chosen(t, user("large", "small"))["b"] == {"d/small": "b3", "d/large": "any"}
+    t.volumes.assumed_claims["a2"] = "d/other"
+    assert chosen(t, user("small"))["a"] == {"d/small": "a3"}
+
+
+@pytest.mark.parametrize(
+    ("objects", "claims", "message"),
+    [
+        ([], ["x"], 'persistentvolumeclaim "x" not found'),
+        ([claim("x", of="now")], ["x"], "pod has unbound immediate PersistentVolumeClaims"),
+        ([claim("x", of="nowhere")], ["x"], "pod has unbound immediate PersistentVolumeClaims"),
+        ([claim("x", volume_name="v")], ["x"], "pod has unbound immediate PersistentVolumeClaims"),
+        ([claim("x"), volume("v", "1Mi")], ["x"], f"3 {NO_VOLUME}"),
+    ],
+)
+def test_messages_are_upstreams(objects, claims, message):
+    from scheduler.cycle import Decision
+
+    t = storage(*objects)
+    p = user(*claims)
+    ranking = Ranking(p, t, default_profile())
+    assert Decision(p, ranking).message() == f"0/3 nodes are available: {message}."
+
+
+# With an API server, and a controller of volumes that the test plays
+
+OBJECTS = """
+{apiVersion: storage.k8s.io/v1, kind: StorageClass, metadata: {name: late}, provisioner: csi.example.com,
+ volumeBindingMode: WaitForFirstConsumer}
+---
+{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {name: data},
+ spec: {storageClassName: late, accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: p}
+spec:
+  containers: [{name: c, image: i}]
+  volumes: [{name: data, persistentVolumeClaim: {claimName: data}}]
+"""
+LOCAL = """
+{apiVersion: v1, kind: PersistentVolume, metadata: {name: disk}, spec: {capacity: {storage: 2Gi},
+  accessModes: [ReadWriteOnce], storageClassName: late, hostPath: {path: /x}, nodeAffinity: {required: {nodeSelectorTerms: [
+    {matchExpressions: [{key: kubernetes.io/hostname, operator: In, values: [n1]}]}]}}}}
+"""
+NODES = [NodeSpec(f"n{i}", address=f"10.0.0.{i + 1}") for i in range(3)]
+CLAIMS, VOLUMES = core_v1.PersistentVolumeClaim, core_v1.PersistentVolume
+
+
+def the_claim(cluster: Simulation) -> core_v1.PersistentVolumeClaim:
+    return cluster.objects(CLAIMS, "default")[0]
+
+
+def the_node(cluster: Simulation) -> str:
+    return next((p.spec.node_name or "" for p in cluster.objects(core_v1.Pod, "default")), "")
+
+
+async def finish(cluster: Simulation, name: str) -> None:
+    """What the volume controller does once a volume is there."""
+    body = {"spec": {"volumeName": name}, "metadata": {"annotations": {BIND_COMPLETED: "yes"}}}
+    await cluster.client[CLAIMS].patch("data", "default", body)
+
+
+def test_a_claim_is_provisioned_for_the_chosen_node_and_the_pod_waits_for_it():
+    async def scenario(cluster: Simulation) -> None:
+        await cluster.apply(OBJECTS)
+        await cluster.run_until(lambda: SELECTED_NODE in (the_claim(cluster).metadata.annotations or {}), 30)
+        selected = the_claim(cluster).metadata.annotations[SELECTED_NODE]
+        await cluster.sleep(20)
+        assert the_node(cluster) == ""  # it waits
+        # The provisioner gives up: another attempt, after a while.
+        await cluster.client[CLAIMS].patch("data", "default", {"metadata": {"annotations": {SELECTED_NODE: None}}})
+        await cluster.run_until(lambda: SELECTED_NODE in (the_claim(cluster).metadata.annotations or {}), 30)
+        selected = the_claim(cluster).metadata.annotations[SELECTED_NODE]
+        await finish(cluster, "made")
+        await cluster.run_until(lambda: the_node(cluster), 10)
+        assert the_node(cluster) == selected
+        failed = [e.message for e in cluster.objects(core_v1.Event) if e.reason == "FailedScheduling"]
+        assert any('provisioning failed for PVC "data"' in m for m in failed)
+
+    Simulation(1, nodes=NODES).run(scenario)
+
+
+def test_a_volume_of_one_node_is_bound_there():
+    async def scenario(cluster: Simulation) -> None:
+        await cluster.apply(LOCAL)
+        await cluster.client[VOLUMES].patch_status("disk", None, {"status": {"phase": "Available"}})
+        await cluster.apply(OBJECTS.replace("csi.example.com", "kubernetes.io/no-provisioner"))
+        await cluster.run_until(lambda: cluster.objects(VOLUMES)[0].spec.claim_ref, 30)
+        ref = cluster.objects(VOLUMES)[0].spec.claim_ref
+        assert (ref.namespace, ref.name, ref.uid) == ("default", "data", the_claim(cluster).metadata.uid)
+        assert the_node(cluster) == ""
+        await finish(cluster, "disk")
+        await cluster.run_until(lambda: the_node(cluster), 10)
+        assert the_node(cluster) == "n1" and SELECTED_NODE not in the_claim(cluster).metadata.annotations
+
+    Simulation(2, nodes=NODES).run(scenario)
+
+
+def test_binding_that_takes_too_long_gives_everything_back():
+    config = "profiles: [{pluginConfig: [{name: VolumeBinding, args: {bindTimeoutSeconds: 30}}]}]"
+
+    async def scenario(cluster: Simulation) -> None:
+        await cluster.apply(OBJECTS)
+
+        def failures() -> list[str]:
+            return [e.message for e in cluster.objects(core_v1.Event) if "deadline" in (e.message or "")]
+
+        await cluster.run_until(failures, 60)
+        await finish(cluster, "made")  # and when the volume is there at last, the pod goes
+        await cluster.run_until(lambda: the_node(cluster), 60)
+
+    Simulation(3, nodes=NODES, scheduler=SchedulerConfig.load(config)).run(scenario)
