@@ -194,7 +194,10 @@ def test_binding_that_takes_too_long_gives_everything_back():
             return [e.message for e in cluster.objects(core_v1.Event) if "deadline" in (e.message or "")]
 
         await cluster.run_until(failures, 60)
-        await finish(cluster, "made")  # and when the volume is there at last, the pod goes
-        await cluster.run_until(lambda: the_node(cluster), 60)
+        await finish(cluster, "made")
+        await cluster.sleep(15)
+        assert the_node(cluster) == ""  # bound to a volume that is not there
+        await cluster.apply(LOCAL.replace("disk", "made"))  # and when it is there at last, the pod goes
+        await cluster.run_until(lambda: the_node(cluster) == "n1", 60)
 
     Simulation(3, nodes=NODES, scheduler=SchedulerConfig.load(config)).run(scenario)
