@@ -16,6 +16,15 @@ Tree = dict[str, Any]
 COLUMN_TYPES = ("integer", "number", "string", "boolean", "date")
 COLUMN_FORMATS = ("int32", "int64", "float", "double", "byte", "date", "date-time", "password")
 MOST_SELECTABLE = 8
+AT_ROOT = (
+    "Description", "Type", "Format", "Title", "Maximum", "ExclusiveMaximum", "Minimum", "ExclusiveMinimum", "MaxLength",
+    "MinLength", "Pattern", "MaxItems", "MinItems", "UniqueItems", "MultipleOf", "Required", "Items", "Properties",
+    "ExternalDocs", "Example", "XPreserveUnknownFields", "XValidations",
+)  # fmt: skip
+NOT_AT_ROOT = (
+    "allOf", "anyOf", "oneOf", "not", "enum", "default", "nullable", "additionalProperties", "x-kubernetes-embedded-resource",
+    "x-kubernetes-int-or-string", "x-kubernetes-list-type", "x-kubernetes-list-map-keys",
+)  # fmt: skip
 WARNING_LENGTH = 256
 
 
@@ -88,6 +97,8 @@ def _check_version(version: Tree, at: str, old: Tree | None) -> list[Cause]:
     if schema is None:
         out.append(required(path, "schemas are required"))
     else:
+        if "status" in (version.get("subresources") or {}):
+            out += _check_root(schema, path)
         before = (((old or {}).get("schema")) or {}).get("openAPIV3Schema")
         if before != schema:
             out += check_schema(schema, path)
@@ -96,6 +107,17 @@ def _check_version(version: Tree, at: str, old: Tree | None) -> list[Cause]:
     if subresources.get("scale") is not None:
         out += _check_scale(subresources["scale"], f"{at}.subresources.scale")
     return out + _check_selectable(version.get("selectableFields") or [], f"{at}.selectableFields", schema)
+
+
+def _check_root(schema: Tree, at: str) -> list[Cause]:
+    """With the status subresource: what stands at the root must not concern spec and status together."""
+    if schema.get("type") not in (None, "", "object"):
+        text = 'only "object" is allowed as the type at the root of the schema if the status subresource is enabled'
+        return [invalid(f"{at}.type", schema["type"], text)]
+    if any(schema.get(word) for word in NOT_AT_ROOT):
+        text = f"only [{' '.join(AT_ROOT)}] fields are allowed at the root of the schema if the status subresource is enabled"
+        return [invalid(at, schema, text)]
+    return []
 
 
 def _check_names(wanted: Tree, at: str) -> list[Cause]:
