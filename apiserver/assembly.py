@@ -6,7 +6,8 @@ from pathlib import Path
 
 from apiserver.admission.plugins import admission_plugins
 from apiserver.aggregation.aggregator import add_aggregation
-from apiserver.authn import Authenticator
+from apiserver.audit.setup import add_audit
+from apiserver.authn.setup import add_authentication, token_issuer
 from apiserver.authz.authorizer import Authorizer
 from apiserver.bootstrap import add_bootstrap
 from apiserver.config import Config
@@ -17,7 +18,6 @@ from apiserver.registry.services import ServiceStrategy
 from apiserver.resourcemetrics.api import OWN, ResourceMetrics
 from apiserver.server import APIServer
 from apiserver.storage.store import Store
-from apiserver.tokens import TokenIssuer, new_key
 from navarch.world import World
 
 JWKS_PATH = "/openid/v1/jwks"
@@ -28,11 +28,10 @@ def assemble(world: World, store: Store, config: Config) -> APIServer:
     low, high = config.node_ports
     kinds = catalog(world, store, CatalogConfig(config.service_cluster_ip_range, low, high))
     server = APIServer(world, store, config, strategies=kinds)
-    # Without a key, tokens are good for the life of the process.
-    key = Path(config.service_account_key_file).read_bytes() if config.service_account_key_file else new_key()
-    tokens = TokenIssuer(world, [key], config.service_account_issuer, config.api_audiences)
-    authenticator = Authenticator(world, server.cache, tokens)
-    authorizer = Authorizer(server.cache)
+    tokens = token_issuer(world, config)
+    authenticator = add_authentication(server, tokens)
+    authorizer = Authorizer(server.cache, config.authorization_always_allow_paths)
+    add_audit(server)
     server.endpoints |= endpoints(authenticator, authorizer, tokens)
     server.use(plugins=admission_plugins(server, authorizer), authenticator=authenticator, authorizer=authorizer)
     server.documents[JWKS_PATH] = tokens.jwks

@@ -31,9 +31,32 @@ class Config:
     requestheader_uid_headers: tuple[str, ...] = ("X-Remote-Uid",)
     requestheader_group_headers: tuple[str, ...] = ("X-Remote-Group",)
     requestheader_extra_headers_prefix: tuple[str, ...] = ("X-Remote-Extra-",)
-    service_account_key_file: str = ""
-    service_account_issuer: str = "https://kubernetes.default.svc.cluster.local"
+    anonymous_auth: bool = True
+    token_auth_file: str = ""
+    enable_bootstrap_token_auth: bool = False
+    authentication_config: str = ""
+    oidc_issuer_url: str = ""
+    oidc_client_id: str = ""
+    oidc_ca_file: str = ""
+    oidc_username_claim: str = "sub"
+    oidc_username_prefix: str = ""
+    oidc_groups_claim: str = ""
+    oidc_groups_prefix: str = ""
+    oidc_signing_algs: tuple[str, ...] = ("RS256",)
+    oidc_required_claim: tuple[str, ...] = ()
+    authorization_always_allow_paths: tuple[str, ...] = ("/healthz", "/readyz", "/livez")
+    service_account_key_file: tuple[str, ...] = ()
+    service_account_signing_key_file: str = ""  # default: the first private one of the above
+    service_account_issuer: tuple[str, ...] = ("https://kubernetes.default.svc.cluster.local",)
+    service_account_max_token_expiration: str = "0s"
+    service_account_extend_token_expiration: bool = True
     api_audiences: tuple[str, ...] = ()  # default: the issuer
+    audit_policy_file: str = ""
+    audit_log_path: str = ""
+    audit_log_maxage: int = 0
+    audit_log_maxbackup: int = 0
+    audit_log_maxsize: int = 0
+    encryption_provider_config: str = ""
     service_cluster_ip_range: str = "10.96.0.0/16"
     service_node_port_range: str = "30000-32767"
     default_not_ready_toleration_seconds: int = 300
@@ -64,7 +87,31 @@ _HELP = {
     "secure_port": "HTTPS port; 0 takes a free one",
     "cert_dir": "where to make certificates and admin.kubeconfig if no TLS files are given",
     "client_ca_file": "the CA whose client certificates are users",
-    "service_account_key_file": "PEM key that signs and checks service-account tokens",
+    "anonymous_auth": "whether requests without credentials are let in, as system:anonymous",
+    "token_auth_file": "CSV file of static tokens: token,user,uid,\"group1,group2\"",
+    "enable_bootstrap_token_auth": "whether Secrets bootstrap.kubernetes.io/token in kube-system are tokens to log in with",
+    "authentication_config": "an AuthenticationConfiguration (apiserver.config.k8s.io/v1): issuers of JWTs, anonymous",
+    "oidc_issuer_url": "an OpenID issuer (https) whose ID tokens are users",
+    "oidc_client_id": "the audience that the issuer's tokens must have",
+    "oidc_ca_file": "CA of the issuer's server; default: the system's",
+    "oidc_username_claim": "the claim that holds the user name",
+    "oidc_username_prefix": "put before user names; '-' is none; default: ISSUER#, none for email",
+    "oidc_groups_claim": "the claim that holds the groups",
+    "oidc_groups_prefix": "put before groups",
+    "oidc_signing_algs": "signing algorithms to believe, separated by commas",
+    "oidc_required_claim": "KEY=VALUE that tokens must have; may be given several times",
+    "authorization_always_allow_paths": "paths that need no right; * at the end is any",
+    "service_account_key_file": "PEM key that checks service-account tokens, a private one signs; several to rotate",
+    "service_account_signing_key_file": "PEM key that signs service-account tokens",
+    "service_account_issuer": "who service-account tokens are from; the first signs, all are believed",
+    "service_account_max_token_expiration": "longest life of a requested token, such as 24h; 0s: no limit",
+    "service_account_extend_token_expiration": "whether pods' tokens live a year, for clients that do not read them again",
+    "audit_policy_file": "an audit Policy (audit.k8s.io/v1); without it nothing is told",
+    "audit_log_path": "where audit events go, one a line; '-' is standard output",
+    "audit_log_maxage": "days that old audit logs are kept; 0: for ever",
+    "audit_log_maxbackup": "old audit logs that are kept; 0: all",
+    "audit_log_maxsize": "MiB at which an audit log is turned over; 0: 100",
+    "encryption_provider_config": "an EncryptionConfiguration (apiserver.config.k8s.io/v1): what the store holds encrypted",
     "enable_admission_plugins": "admission plugins to run beside the usual ones, separated by commas",
     "disable_admission_plugins": "admission plugins to leave out, separated by commas",
     "admission_control_config_file": "an AdmissionConfiguration (apiserver.config.k8s.io/v1) with options of plugins",
@@ -82,7 +129,7 @@ def _flag(text: str) -> bool:
 
 
 _TYPES: dict[str, Any] = {"int": int, "float": float, "bool": _flag}
-_FLAGS = {"bind_addresses": "bind-address", "api_audiences": "api-audience"}
+_FLAGS = {"bind_addresses": "bind-address"}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -94,8 +141,9 @@ def parser() -> argparse.ArgumentParser:
         flag = "--" + _FLAGS.get(option.name, option.name.replace("_", "-"))
         many = str(option.type).startswith("tuple")
         kind: Any = _TYPES.get(str(option.type), str)
+        optional: dict[str, Any] = {"nargs": "?", "const": True} if kind is _flag else {}
         out.add_argument(
-            flag, dest=option.name, type=kind, action="append" if many else "store", default=None,
+            flag, dest=option.name, type=kind, action="append" if many else "store", default=None, **optional,
             help=_HELP.get(option.name, "").replace("%", "%%") or None,
         )  # fmt: skip
     out.add_argument("--set", action="append", default=[], metavar="FLAG=VALUE", help="any of the above, as FLAG=VALUE")

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from apiserver.admission.chain import Chain, Plugin
 from apiserver.aggregation.extension import Extension, GroupVersion
 from apiserver.aggregation.priorities import Priorities
+from apiserver.audit.audit import Audit
 from apiserver.cache.cache import Cache
 from apiserver.config import Config
 from apiserver.http.discovery import Discovery, entries
@@ -86,6 +87,8 @@ class APIServer:
         self.admission = Chain()
         self.authenticator: Authenticator = NoCredentials()
         self.authorizer: Authorizer = AllowAll()
+        self.anonymous: Callable[[str], bool] = lambda path: True  # may a request for a path come without credentials?
+        self.audit: Audit | None = None
         self.endpoints: dict[EndpointKey, Endpoint] = dict(endpoints or {})
         self.parts = Parts(world, store, self.cache, self.admission)
         self._resources = {key: Resource(self.parts, strategy) for key, strategy in strategies.items()}

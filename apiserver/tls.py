@@ -71,7 +71,7 @@ def make_certificates(world: World, config: Config) -> Config:
     return replace(
         config,
         tls_cert_file=str(at["server.crt"]), tls_private_key_file=str(at["server.key"]), client_ca_file=str(at["ca.crt"]),
-        service_account_key_file=config.service_account_key_file or str(at["sa.key"]),
+        service_account_key_file=config.service_account_key_file or (str(at["sa.key"]),),
         kubelet_client_certificate=config.kubelet_client_certificate or str(at["admin.crt"]),
         kubelet_client_key=config.kubelet_client_key or str(at["admin.key"]),
         proxy_client_cert_file=config.proxy_client_cert_file or str(at["front-proxy-client.crt"]),

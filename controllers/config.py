@@ -2,24 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
-
-
-def parse_duration(text: str) -> float:
-    """Seconds of a Go duration: ``1h30m``, ``40s``, ``100ms``, ``0``. Raises ValueError."""
-    if text in ("0", "+0", "-0"):
-        return 0.0
-    body = text.lstrip("+-")
-    if not body or _DURATION.sub("", body):
-        raise ValueError(f"invalid duration {text!r}")
-    total = sum(float(number) * _UNITS[unit] for number, unit in _DURATION.findall(body))
-    return -total if text.startswith("-") else total
+from navarch.api.durations import parse_duration
 
 
 def _duration(default: float, description: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from apiserver.authz.node import NodeAuthorizer, node_name
@@ -10,6 +11,8 @@ from apiserver.cache.cache import Cache
 from apiserver.request import SYSTEM_MASTERS, RequestInfo, User
 from navarch.api.errors import Forbidden, details, resource_forbidden
 
+ALWAYS_ALLOWED = ("/healthz", "/readyz", "/livez")
+
 
 class Decision(NamedTuple):
     allowed: bool
@@ -17,14 +20,18 @@ class Decision(NamedTuple):
 
 
 class Authorizer:
-    """Decides from the cache, so it never waits."""
+    """Decides from the cache, so it never waits. ``always``: paths that everybody may ask for; * at the end is any."""
 
-    def __init__(self, cache: Cache) -> None:
+    def __init__(self, cache: Cache, always: Sequence[str] = ALWAYS_ALLOWED) -> None:
         self.rbac = Rbac(cache)
         self.node = NodeAuthorizer(cache)
+        self._paths = frozenset(path.rstrip("/") for path in always if not path.endswith("*"))
+        self._prefixes = tuple(path[:-1] for path in always if path.endswith("*"))
 
     def authorize(self, user: User, info: RequestInfo) -> Decision:
         if SYSTEM_MASTERS in user.groups:
+            return Decision(True)
+        if not info.is_resource and (info.path.rstrip("/") in self._paths or info.path.startswith(self._prefixes)):
             return Decision(True)
         why = ""
         if node_name(user):

@@ -10,6 +10,9 @@ import functools
 import logging
 from typing import TYPE_CHECKING
 
+from apiserver.audit.audit import AuditedRequest
+from apiserver.authn import impersonation
+from apiserver.authn.authenticator import ANNOTATIONS
 from apiserver.authz.authorizer import forbidden
 from apiserver.flowcontrol.flows import LONG_RUNNING, list_seats
 from apiserver.http.asgi import Disconnected, Receive, Request, Scope, Send, warning_headers
@@ -19,20 +22,18 @@ from apiserver.http.resources import ResourceHandler
 from apiserver.request import ANONYMOUS, Context, RequestInfo, User
 from apiserver.storage.store import StoreUnavailable
 from navarch.api.errors import (
+    Forbidden,
     InternalError,
     NotFound,
     ServiceUnavailable,
     StatusError,
+    Unauthorized,
 )  # fmt: skip
 
 if TYPE_CHECKING:
     from apiserver.server import APIServer
 
 log = logging.getLogger(__name__)
-
-# Open to everyone, as upstream's system:public-info-viewer and health checks are.
-PUBLIC = ("/healthz", "/livez", "/readyz", "/version", "/version/")
-
 
 class Dispatcher:
     """``await dispatcher(scope, receive, send)``."""
@@ -45,9 +46,9 @@ class Dispatcher:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
         if kind == "http":
-            await self._http(Request(scope, receive, send))
+            await self._http(self._request(scope, receive, send))
         elif kind == "websocket":
-            await self._websocket(Request(scope, receive, send))
+            await self._websocket(self._request(scope, receive, send))
         elif kind == "lifespan":
             while True:
                 message = await receive()
@@ -55,12 +56,18 @@ class Dispatcher:
                 if message["type"] == "lifespan.shutdown":
                     return
 
+    def _request(self, scope: Scope, receive: Receive, send: Send) -> Request:
+        if self.server.audit is None:
+            return Request(scope, receive, send)
+        return AuditedRequest(self.server.world, scope, receive, send)
+
     async def _http(self, request: Request) -> None:
         metrics = self.server.metrics
         began = self.server.world.monotonic()
         info = parse_request(request.method, request.path, request.query)
         context: Context | None = None
         flows = self.server.flows
+        failure: Exception | None = None
         try:
             user = await self._identify(request)
             if flows is not None and info.subresource not in LONG_RUNNING:
@@ -90,8 +97,9 @@ class Dispatcher:
         except Exception as error:
             if info.is_resource and isinstance(error, KeyError) and not self.server.is_served(info):
                 error = NotFound("the server could not find the requested resource")  # its definition went meanwhile
-            status = as_status(error, request.path)
+            status = failure = as_status(error, request.path)
             if request.started:
+                failure = error
                 raise
             await request.reply_error(status, warning_headers(context.warnings) if context else [])
         finally:
@@ -100,10 +108,13 @@ class Dispatcher:
                 assert flows is not None
                 flows.leave(request.ticket, now)
             metrics.request(info, request.status, now - began)
+            if isinstance(request, AuditedRequest) and request.audited is not None:
+                request.audited.finished(context, failure)
 
     async def _websocket(self, request: Request) -> None:
         """Streams of pods and proxies come as WebSockets; errors before the handshake are plain HTTP replies."""
         info = parse_request("GET", request.path, request.query)
+        context: Context | None = None
         try:
             if (await request.receive())["type"] != "websocket.connect":
                 return
@@ -115,11 +126,18 @@ class Dispatcher:
                 from apiserver.http.resources import no_such_path
 
                 raise no_such_path()
+            if isinstance(request, AuditedRequest) and request.audited is not None:
+                request.audited.started(101)
             await stream(request, context)
         except asyncio.CancelledError:
             raise
         except Exception as error:
-            await self.server.streams.refuse(request, as_status(error, request.path))
+            status = as_status(error, request.path)
+            request.status = status.http_code
+            await self.server.streams.refuse(request, status)
+        finally:
+            if isinstance(request, AuditedRequest) and request.audited is not None:
+                request.audited.finished(context, None)
 
     def _seats(self, request: Request, info: RequestInfo) -> int:
         """How much of the server a list takes: a large one more than a small one."""
@@ -134,46 +152,49 @@ class Dispatcher:
         if ticket is not None and self.server.flows is not None:
             self.server.flows.leave(ticket, self.server.world.monotonic())
 
-    async def _identify(self, request: Request) -> User:
+    async def _identify(self, request: Request, info: RequestInfo) -> User:
         """Who asks. Raises Unauthorized, and Forbidden for an impersonation that is not allowed."""
-        server = self.server
-        user: User | None = request.scope.get("navarch.user")
+        server, scope = self.server, request.scope
+        user: User | None = scope.get("navarch.user")
+        if isinstance(request, AuditedRequest):
+            scope[ANNOTATIONS] = {}
+            assert server.audit is not None
+            try:
+                user = user or await self._authenticate(scope, info)
+            except StatusError as error:
+                server.audit.refused(request, info, error)
+                raise
+            server.audit.begin(request, info, user)
+        user = user or await self._authenticate(scope, info)
+        asked = impersonation.wanted(scope["headers"])
+        if asked is None:
+            return user
+        for right in impersonation.rights(asked, info.path):
+            allowed, reason = server.authorizer.authorize(user, right)
+            if not allowed:
+                raise forbidden(user, right, reason)
+        user = impersonation.impersonated(asked)
+        if isinstance(request, AuditedRequest) and request.audited is not None:
+            request.audited.as_user = user
+        return user
+
+    async def _authenticate(self, scope: Scope, info: RequestInfo) -> User:
+        user = await self.server.authenticator.authenticate(scope)
         if user is None:
-            user = await server.authenticator.authenticate(request.scope) or ANONYMOUS
-        if request.header(b"impersonate-user"):
-            user = await self._impersonate(request, user)
+            if not self.server.anonymous(info.path):
+                raise Unauthorized()
+            return ANONYMOUS
         return user
 
     def _admit(self, request: Request, info: RequestInfo, user: User) -> Context:
         """Whether they may. Raises Forbidden."""
         server = self.server
-        if not info.is_resource and info.path in PUBLIC:
-            return Context(server.world, user, info, request.header(b"user-agent"))
         allowed, reason = server.authorizer.authorize(user, info)
+        if isinstance(request, AuditedRequest) and request.audited is not None:
+            request.audited.decided(allowed, reason, request.scope[ANNOTATIONS])
         if not allowed:
             raise forbidden(user, info, reason)
         return Context(server.world, user, info, request.header(b"user-agent"))
-
-    async def _impersonate(self, request: Request, user: User) -> User:
-        """kubectl --as: the asker needs the verb impersonate on the user and each group."""
-        name = request.header(b"impersonate-user")
-        groups = [v.decode("latin-1") for k, v in request.scope["headers"] if k == b"impersonate-group"]
-        wanted = [RequestInfo("impersonate", request.path, True, "", "v1", "users", name=name)]
-        if name.startswith("system:serviceaccount:") and name.count(":") == 3:
-            _, _, namespace, account = name.split(":")
-            wanted = [
-                RequestInfo("impersonate", request.path, True, "", "v1", "serviceaccounts", "", namespace, account)
-            ]
-            groups = groups or ["system:serviceaccounts", f"system:serviceaccounts:{namespace}"]
-        else:
-            wanted += [RequestInfo("impersonate", request.path, True, "", "v1", "groups", name=g) for g in groups]
-        for info in wanted:
-            allowed, reason = self.server.authorizer.authorize(user, info)
-            if not allowed:
-                raise forbidden(user, info, reason)
-        if "system:authenticated" not in groups and name != ANONYMOUS.name:
-            groups.append("system:authenticated")
-        return User(name, tuple(groups))
 
 
 def as_status(error: Exception, path: str) -> StatusError:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from apiserver.aggregation.strategy import APIServiceStrategy
-from apiserver.authn import Authenticator
+from apiserver.authn.authenticator import Authenticator
 from apiserver.authz.authorizer import Authorizer
 from apiserver.crd.definition import CustomResourceDefinitionStrategy
 from apiserver.registry.allocation import AddressAllocator, PortAllocator

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from apiserver.authn import Authenticator
+from apiserver.authn.authenticator import Authenticator
 from apiserver.authz.authorizer import Authorizer
 from apiserver.authz.rules import Rule
 from apiserver.registry.common import kind
@@ -119,14 +119,14 @@ class Reviews:
         spec = body.get("spec") or {}
         if not spec.get("token"):
             raise BadRequest("token is required for TokenReview in authentication")
-        wanted = tuple(spec.get("audiences") or ())
+        wanted = tuple(spec.get("audiences") or ()) or self.authenticator.audiences
+        await server.cache.current()  # the token's account or pod may have come or gone a moment ago
         try:
-            await server.cache.current()  # the token's account or pod may have come or gone a moment ago
-            user, claims = self.authenticator.verify(spec["token"], wanted)
+            found = await self.authenticator.identify(spec["token"], wanted)
         except InvalidToken as error:
-            return body | {"status": {"user": {}, "error": f"[invalid bearer token, {error}]"}}
-        audiences = [a for a in claims.audiences if a in (wanted or self.authenticator.tokens.audiences)]
-        return body | {"status": {"authenticated": True, "user": user_info(user), "audiences": audiences}}
+            return body | {"status": {"user": {}, "error": str(error)}}
+        audiences = [a for a in wanted if a in (found.audiences or ())]
+        return body | {"status": {"authenticated": True, "user": user_info(found.user), "audiences": audiences}}
 
     async def self_subject(
         self, context: Context, server: APIServer, namespace: str, name: str, body: Tree, query: Mapping[str, str]

@@ -10,7 +10,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from apiserver.authn import Authenticator
+from apiserver.authn.accounts import AccountTokens
+from apiserver.authn.authenticator import Authenticator
 from apiserver.tokens import WARN_SECONDS, InvalidToken, Reference, TokenIssuer, new_key
 from navarch.api.errors import Unauthorized
 from navarch.world import RealWorld
@@ -44,7 +45,8 @@ def test_tokens(make_key: object) -> None:
     async def main() -> None:
         async with cluster() as made:
             issuer.world = made.world
-            authenticator = Authenticator(made.world, made.cache, issuer)
+            accounts = AccountTokens(made.world, made.cache, issuer)
+            authenticator = Authenticator(made.world, issuer.audiences, [accounts])
             await made.put(OBJECTS)
             token = issuer.issue("ns", SA, seconds=600, pod=POD)
             user = await authenticator.authenticate(bearer(token))
@@ -56,20 +58,20 @@ def test_tokens(make_key: object) -> None:
             for bad in (token[:-4] + "AAAA", "no.such.token", elsewhere, foreign):
                 with pytest.raises(Unauthorized):
                     await authenticator.authenticate(bearer(bad))
-            assert authenticator.verify(elsewhere, ("vault",))[1].audiences == ("vault",)
+            assert accounts.verify(elsewhere, ("vault",))[1].audiences == ("vault",)
             # A pod's own token dies with the pod, the account's with the account, each with time.
             await made.drop("pods/ns/p")
             with pytest.raises(InvalidToken, match="pod p has been deleted"):
-                authenticator.verify(token)
+                accounts.verify(token)
             unbound = issuer.issue("ns", SA, seconds=600)
-            authenticator.verify(unbound)
+            accounts.verify(unbound)
             made.world.ahead = 601
             with pytest.raises(InvalidToken, match="expired"):
-                authenticator.verify(unbound)
+                accounts.verify(unbound)
             fresh = issuer.issue("ns", SA, seconds=600)
             await made.put(OBJECTS.replace("name: sa", "uid: another, name: sa"))
             with pytest.raises(InvalidToken, match="UID"):
-                authenticator.verify(fresh)
+                accounts.verify(fresh)
 
     RealWorld().run(main)
 
@@ -99,7 +101,7 @@ def certificate(name: str, groups: list[str], days: int) -> bytes:
 def test_client_certificates() -> None:
     async def main() -> None:
         async with cluster() as made:
-            authenticator = Authenticator(made.world, made.cache, TokenIssuer(made.world, [new_key()]))
+            authenticator = Authenticator(made.world, ("api",), [])
             scope = {"navarch.peer_certificate": certificate("jane", ["dev", "ops"], 9)}
             for _ in range(2):  # the second time from memory
                 user = await authenticator.authenticate(scope)

@@ -1,0 +1,1 @@
+"""Who asks: certificates and tokens of several kinds, tried one after the other."""

@@ -1,0 +1,58 @@
+"""Client certificates: the common name is the user, organisations are groups.
+
+The TLS layer has checked the chain against the client CA, and that the client holds the key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import NamedTuple
+
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+
+from apiserver.authn.identity import CREDENTIAL, Recent, authenticated
+from apiserver.request import User
+from navarch.api.errors import Unauthorized
+
+UID = x509.ObjectIdentifier("1.3.6.1.4.1.57683.2")
+"""The attribute of a subject that holds the user's uid (Kubernetes' own)."""
+
+
+class _Shown(NamedTuple):
+    user: User
+    not_before: float
+    not_after: float
+
+
+class Certificates:
+    def __init__(self) -> None:
+        self._known = Recent()
+
+    def user(self, der: bytes, now: float) -> User:
+        """Raises Unauthorized for a certificate that names nobody, or is out of its time."""
+        found: _Shown | None = self._known.get(der)
+        if found is None:
+            found = self._known.remember(der, _parse(der))
+        assert found is not None
+        if not found.not_before <= now <= found.not_after:
+            raise Unauthorized()
+        return found.user
+
+
+def _parse(der: bytes) -> _Shown:
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+    except ValueError as error:
+        raise Unauthorized() from error
+    names, uids = _values(certificate, NameOID.COMMON_NAME), _values(certificate, UID)
+    if not names or not names[0] or len(uids) > 1:
+        raise Unauthorized()
+    extra = {CREDENTIAL: [f"X509SHA256={hashlib.sha256(der).hexdigest()}"]}
+    groups = tuple(_values(certificate, NameOID.ORGANIZATION_NAME))
+    user = authenticated(User(names[0], groups, uids[0] if uids else "", extra))
+    return _Shown(user, certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp())
+
+
+def _values(certificate: x509.Certificate, oid: x509.ObjectIdentifier) -> list[str]:
+    return [str(a.value) for a in certificate.subject.get_attributes_for_oid(oid)]
