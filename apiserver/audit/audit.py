@@ -26,6 +26,7 @@ from navarch.world import World
 Tree = dict[str, Any]
 DECISION, REASON = "authorization.k8s.io/decision", "authorization.k8s.io/reason"
 LONG_SUBRESOURCES = ("attach", "exec", "proxy", "log", "portforward")
+_DECODED = "navarch.audit_decoded"
 RECEIVED, STARTED, COMPLETE, PANIC = "RequestReceived", "ResponseStarted", "ResponseComplete", "Panic"
 
 
@@ -45,6 +46,10 @@ class AuditedRequest(Request):
         if self.audited is not None:
             self.request_body = data
         return data
+
+    def decoded(self, tree: Any) -> None:
+        if self.audited is not None:
+            self.request_body, self.scope[_DECODED] = orjson.dumps(tree), True
 
     async def reply(self, status: int, body: bytes, content_type: bytes = b"application/json", headers: Headers = []) -> None:  # noqa: B006
         if self.audited is not None:
@@ -150,7 +155,8 @@ class Audited:
             event["sourceIPs"] = addresses
         if agent := request.header(b"user-agent"):
             event["userAgent"] = agent
-        asked = self._object(request.request_body, request.header(b"content-type")) if info.is_resource else None
+        kind = "application/json" if _DECODED in request.scope else request.header(b"content-type")
+        asked = self._object(request.request_body, kind) if info.is_resource else None
         if info.is_resource:
             event["objectRef"] = _reference(info, asked)
         if status is not None:

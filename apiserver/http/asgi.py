@@ -98,6 +98,9 @@ class Request:
             return _gunzip(body, limit)
         return body
 
+    def decoded(self, tree: Any) -> None:
+        """Told of a body that was neither JSON nor YAML; an audited request wants to know (:mod:`apiserver.audit`)."""
+
     async def reply(self, status: int, body: bytes, content_type: bytes = b"application/json", headers: Headers = []) -> None:  # noqa: B006
         """Sends a whole reply; compresses a large one for a client far away that takes gzip."""
         sent: Headers = [(b"content-type", content_type), *self.extra, *headers]

@@ -69,7 +69,7 @@ class Dispatcher:
         flows = self.server.flows
         failure: Exception | None = None
         try:
-            user = await self._identify(request)
+            user = await self._identify(request, info)
             if flows is not None and info.subresource not in LONG_RUNNING:
                 flow = flows.flow_of(user, info)
                 request.extra = flow.headers
@@ -118,7 +118,7 @@ class Dispatcher:
         try:
             if (await request.receive())["type"] != "websocket.connect":
                 return
-            context = self._admit(request, info, await self._identify(request))
+            context = self._admit(request, info, await self._identify(request, info))
             if (other := self.server.aggregated.get((info.group, info.version))) is not None:
                 return await other.handle(request, context)
             stream = self.server.streams.get(info)

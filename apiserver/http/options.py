@@ -117,7 +117,9 @@ async def body_of(request: Request, check_duplicates: bool, kind_of_body: Kind, 
     if kind == YAML:
         return yaml_body(data)
     if kind == protobuf.MEDIA_TYPE:
-        return Body(protobuf.decode(data, protobuf.type_name(kind_of_body), schema), [])
+        decoded = protobuf.decode(data, protobuf.type_name(kind_of_body), schema)
+        request.decoded(decoded)
+        return Body(decoded, [])
     tree = decode_object(data)
     return Body(tree, json_duplicates(data, tree) if check_duplicates else [])
 
@@ -142,6 +144,7 @@ async def delete_options(request: Request) -> DeleteOptions:
         kind = media_type(request.header(b"content-type")) or JSON
         if kind == protobuf.MEDIA_TYPE:
             tree = protobuf.decode(data, protobuf.DELETE_OPTIONS, _DELETE_SCHEMA)
+            request.decoded(tree)
         elif kind not in (*BODY_TYPES, "application/x-www-form-urlencoded"):
             raise unknown_format(BODY_TYPES)
         else:
