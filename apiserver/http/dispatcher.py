@@ -22,7 +22,6 @@ from apiserver.http.resources import ResourceHandler
 from apiserver.request import ANONYMOUS, Context, RequestInfo, User
 from apiserver.storage.store import StoreUnavailable
 from navarch.api.errors import (
-    Forbidden,
     InternalError,
     NotFound,
     ServiceUnavailable,
