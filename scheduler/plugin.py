@@ -10,7 +10,7 @@ the plugin says of the next one like it (see ranking.py).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -97,6 +97,8 @@ class Handle:
     """Moves pods, by uid, from wherever they wait to the active queue."""
     queued: Callable[[], Iterable[PodInfo]]
     """All pods that want a node, those in flight too."""
+    background: list[Callable[[], Coroutine[Any, Any, None]]] = field(default_factory=list)
+    """What plugins want to run as long as the scheduler does."""
 
 
 class Plugin:

@@ -14,6 +14,9 @@ from navarch.api.selectors import LabelSelector, Requirement
 from navarch.api.times import parse_time
 from navarch.api.types import core_v1, meta_v1
 
+LIVE_PODS = "status.phase!=Succeeded,status.phase!=Failed"
+"""The field selector of the pods that scheduling looks at."""
+
 HostPort = tuple[str, int, str]
 """(protocol, port, host address); the address "0.0.0.0" stands for all."""
 

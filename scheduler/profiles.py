@@ -15,6 +15,7 @@ from navarch.api.errors import Cause, duplicate, invalid, required
 from scheduler import arguments
 from scheduler.arguments import Args, NoArgs, PluginArgs, Strict, decoded, weights
 from scheduler.plugin import Plugin, Profile, Weighted, overriding
+from scheduler.plugins.gangs import Coscheduling
 from scheduler.plugins.gates import SchedulingGates
 from scheduler.plugins.image_locality import ImageLocality
 from scheduler.plugins.node_affinity import NodeAffinity
@@ -109,6 +110,10 @@ OPTIONAL: Mapping[str, Made] = {
     "SwarmSpread": Made(NoArgs, lambda _: SwarmSpread()),
     "SwarmBinpack": Made(NoArgs, lambda _: SwarmBinpack()),
     "MarathonConstraints": Made(NoArgs, lambda _: MarathonConstraints()),
+    "Coscheduling": Made(
+        arguments.CoschedulingArgs,
+        lambda a: Coscheduling(a.permit_waiting_time_seconds, a.pod_group_backoff_seconds),
+    ),
 }
 """Plugins that are on where a profile enables them, or --plugin names them."""
 

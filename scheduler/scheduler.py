@@ -48,14 +48,13 @@ from scheduler.plugin import (
     Profile,
     Rejected,
 )
-from scheduler.pods import PodInfo
+from scheduler.pods import LIVE_PODS, PodInfo
 from scheduler.queue import SchedulingQueue
 from scheduler.ranking import Rankings
 from scheduler.waiting import WaitingPod, WaitingPods
 
 log = logging.getLogger(__name__)
 
-LIVE_PODS = "status.phase!=Succeeded,status.phase!=Failed"
 BINDINGS_AT_ONCE = 64
 LONGEST_PERMIT = 15 * 60.0  # seconds that a pod may wait for a permit (upstream's maximum)
 TURN = 16  # decisions after which other tasks (watches, bindings) get a turn
@@ -107,13 +106,13 @@ class Scheduler:
         self.events = EventRecorder(client, world, name)
         self.scheduled = ScheduledEvents(client, world, name)
         self.ready = False
-        handle = Handle(
+        self.handle = Handle(
             world, client, self.informers, self.table, self.waiting,
             self.queue.happened, self.queue.activate, lambda: (w.pod for w in self.queue.pods.values()),
         )  # fmt: skip
         for one in self.profiles.values():
             for plugin in one.plugins:
-                plugin.start(handle)
+                plugin.start(self.handle)
 
     async def run(self) -> None:
         """Schedules until cancelled."""
@@ -121,6 +120,8 @@ class Scheduler:
             group.start(self.informers.run(), name="informers")
             group.start(self.events.run(), name="events")
             group.start(self.scheduled.run(), name="scheduled events")
+            for task in self.handle.background:
+                group.start(task(), name="plugin")
             await self.informers.wait_synced()
             if self.fence:
                 await self.fence.take_over(self.pods, self.pending)
@@ -279,10 +280,13 @@ class Scheduler:
                 by = plugin.name
                 await plugin.pre_bind(decision.state, pod, decision.node)
         except Rejected as rejected:
+            if pod.uid not in self.queue.pods:
+                self.forget(decision, profile)  # it was deleted
+                return
             self.forget(decision, profile, pod_gone=False)
             decision.reject(by, str(rejected))
             self.recent.add(decision, self.world.now(), decision.message())
-            self.queue.unschedulable(pod.uid, [by])
+            self.queue.unschedulable(pod.uid, [by] if by else [])
             self.queue.happened(Event(POD_GONE, pod=pod))  # after it is parked: its own going is no reason to try again
             self.metrics.attempt(profile.name, "unschedulable", began)
             self.events.event(pod.pod, "Warning", "FailedScheduling", decision.message())
@@ -407,7 +411,7 @@ class Scheduler:
         for victim in plan.victims:
             held = self.waiting.get(victim.uid)
             if held is not None:  # not bound yet: it need not be deleted
-                held.reject("DefaultPreemption", "preempted")
+                held.reject("", "preempted")
             elif not victim.terminating:
                 group.start(self.evict(victim, pod, plan.node), name=f"preempt {victim.key}")
 

@@ -94,6 +94,7 @@ SCHEDULER_RULES = [
     rule("policy", "poddisruptionbudgets", READ),
     rule("storage.k8s.io", "csidrivers csinodes csistoragecapacities storageclasses", READ),
     rule("scheduling.k8s.io", "priorityclasses", READ),
+    rule("scheduling.x-k8s.io", "podgroups", READ),  # where they are installed, for gang scheduling
     rule("authentication.k8s.io", "tokenreviews", "create"),
     rule("authorization.k8s.io", "subjectaccessreviews", "create"),
 ]
