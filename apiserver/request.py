@@ -98,3 +98,15 @@ class Attributes:
     options: Any = None
     undo: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
     """What admission took and has to give back if the request fails after all."""
+    round: int = 0
+    again: bool = False
+    """Set by a plugin that changed the object so much that all plugins should see it once more (in round 1)."""
+    memory: dict[str, Any] = field(default_factory=dict)
+    """What plugins remember from round to round, by their names."""
+
+    def about(self) -> RequestInfo:
+        """The resource that this is about, as an authorizer is asked."""
+        kind = self.kind
+        return RequestInfo(
+            "", "", True, kind.group, kind.version, kind.resource, self.subresource, self.namespace, self.name
+        )

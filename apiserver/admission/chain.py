@@ -119,6 +119,10 @@ class Chain:
     async def admit(self, attributes: Attributes) -> None:
         for plugin in self._for(attributes)[0]:
             await plugin.admit(attributes)
+        if attributes.again:
+            attributes.round = 1
+            for plugin in self._for(attributes)[0]:
+                await plugin.admit(attributes)
 
     async def validate(self, attributes: Attributes) -> None:
         for plugin in self._for(attributes)[1]:

@@ -1,13 +1,14 @@
-"""Which webhooks a request concerns: configurations compiled, and matched with requests. Pure."""
+"""Which requests concern a webhook or a policy: rules and selectors, matched. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from apiserver.crd.cel import CelError, Expression, compile_cel
+from apiserver.cel.engine import Expression
 from apiserver.registry.checks import selector_matches
+from apiserver.registry.expressions import compile_expression
 from apiserver.registry.webhooks import CONDITION_VARIABLES
 from apiserver.request import Attributes
 from navarch.api.kinds import Kind
@@ -32,13 +33,9 @@ class Hook:
         """Whether its failure does not matter."""
         return self.tree.get("failurePolicy") == "Ignore"
 
-    def rules(self, operation: str, kind: Kind, subresource: str | None = None) -> bool:
-        """Whether a rule speaks of this operation on this very kind; of any subresource if None."""
-        return any(_applies(rule, operation, kind, subresource) for rule in self.tree.get("rules") or ())
-
-
-class ConditionError(Exception):
-    """A match condition does not evaluate."""
+    def rules(self, operation: str, kind: Kind) -> bool:
+        """Whether a rule speaks of this operation on this very kind, or on a subresource of it."""
+        return any(applies(rule, operation, kind, None) for rule in self.tree.get("rules") or ())
 
 
 def compile_hooks(configurations: Iterable[Tree]) -> list[Hook]:
@@ -47,22 +44,28 @@ def compile_hooks(configurations: Iterable[Tree]) -> list[Hook]:
     for tree in sorted(configurations, key=lambda c: c["metadata"]["name"]):
         for hook in tree.get("webhooks") or ():
             conditions = tuple(
-                (c["name"], compile_cel(c["expression"].strip(), CONDITION_VARIABLES))
+                (c["name"], compile_expression(c["expression"].strip(), CONDITION_VARIABLES))
                 for c in hook.get("matchConditions") or ()
             )
             out.append(Hook(tree["metadata"]["name"], hook, conditions))
     return out
 
 
-def _applies(rule: Tree, operation: str, kind: Kind, subresource: str | None) -> bool:
-    def has(name: str, value: str) -> bool:
-        values = rule.get(name) or ()
+def applies(rule: Tree, operation: str, kind: Kind, subresource: str | None, name: str = "") -> bool:
+    """Whether a rule speaks of this; of any subresource, and any name, if that is None."""
+
+    def has(field: str, value: str) -> bool:
+        values = rule.get(field) or ()
         return "*" in values or value in values
 
     scope = rule.get("scope") or "*"
+    # A Namespace counts as being in itself to most rules, but it is no namespaced object.
     if scope != "*" and scope != ("Namespaced" if kind.namespaced else "Cluster"):
         return False
     if not (has("operations", operation) and has("apiGroups", kind.group) and has("apiVersions", kind.version)):
+        return False
+    wanted = rule.get("resourceNames")
+    if wanted and subresource is not None and name not in wanted:
         return False
     for pattern in rule.get("resources") or ():
         resource, _, sub = pattern.partition("/")
@@ -71,41 +74,30 @@ def _applies(rule: Tree, operation: str, kind: Kind, subresource: str | None) ->
     return False
 
 
-def matching_kind(hook: Hook, attributes: Attributes, equivalents: Iterable[Kind]) -> Kind | None:
-    """The kind as which the webhook wants the object, None if it does not want it. ``equivalents``: the same resource in
-    its other versions."""
-    if hook.rules(attributes.operation, attributes.kind, attributes.subresource):
+def matching_kind(
+    rules: Sequence[Tree], exact: bool, attributes: Attributes, equivalents: Iterable[Kind]
+) -> Kind | None:
+    """The kind as which the object is wanted, None if no rule wants it. ``equivalents``: the same resource in its other
+    versions, which count unless ``exact``."""
+    about = attributes.subresource, attributes.name
+    if any(applies(rule, attributes.operation, attributes.kind, *about) for rule in rules):
         return attributes.kind
-    if hook.tree.get("matchPolicy") == "Exact":
-        return None
-    for kind in equivalents:
-        if hook.rules(attributes.operation, kind, attributes.subresource):
-            return kind
+    if not exact:
+        for rule in rules:
+            for kind in equivalents:
+                if applies(rule, attributes.operation, kind, *about):
+                    return kind
     return None
 
 
-def selects(hook: Hook, attributes: Attributes, namespace_labels: Mapping[str, str] | None) -> bool:
-    """Whether the selectors let the request through. ``namespace_labels``: of the object's namespace, None if it has
-    none."""
-    selector = hook.tree.get("namespaceSelector") or {}
+def selects(tree: Tree, attributes: Attributes, namespace_labels: Mapping[str, str] | None) -> bool:
+    """Whether namespaceSelector and objectSelector of a webhook or of matchConstraints let the request through.
+    ``namespace_labels``: of the object's namespace, None if it has none."""
+    selector = tree.get("namespaceSelector") or {}
     if selector and namespace_labels is not None and not selector_matches(selector, dict(namespace_labels)):
         return False
-    selector = hook.tree.get("objectSelector") or {}
+    selector = tree.get("objectSelector") or {}
     if not selector:
         return True
     trees = [t for t in (attributes.obj, attributes.old) if t is not None]
     return any(selector_matches(selector, (t.get("metadata") or {}).get("labels")) for t in trees)
-
-
-def conditions_hold(hook: Hook, variables: Mapping[str, Any]) -> bool:
-    """Whether all match conditions hold; one that is false decides, whatever fails. Raises ConditionError."""
-    failed = ""
-    for name, expression in hook.conditions:
-        try:
-            if expression.evaluate(variables) is not True:
-                return False
-        except CelError as error:
-            failed = failed or f"{name}: {error}"
-    if failed:
-        raise ConditionError(failed)
-    return True

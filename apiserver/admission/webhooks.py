@@ -7,25 +7,23 @@ told when the configurations change.
 from __future__ import annotations
 
 import base64
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from apiserver.admission.audit import annotate
 from apiserver.admission.chain import BasePlugin
-from apiserver.admission.webhookrules import (
-    ConditionError,
-    Hook,
-    compile_hooks,
-    conditions_hold,
-    matching_kind,
-    selects,
-)
-from apiserver.crd.custom import CustomStrategy
-from apiserver.registry.webhooks import GROUP
-from apiserver.request import Attributes, DeleteOptions, WriteOptions
+from apiserver.admission.conditions import ConditionError, Scope, conditions_hold, rights
+from apiserver.admission.following import follow
+from apiserver.admission.reviewed import Reviewed, equivalents, namespace_labels
+from apiserver.admission.webhookrules import Hook, compile_hooks, matching_kind, selects
+from apiserver.registry import scale
+from apiserver.registry.webhooks import CONDITION_VARIABLES, GROUP
+from apiserver.request import Attributes
 from apiserver.webhookclient import WebhookClient, WebhookError
 from navarch.api import pruning
-from navarch.api.errors import BadRequest, Expired, InternalError, StatusError, from_status
+from navarch.api.errors import BadRequest, InternalError, StatusError, from_status, resource_forbidden
 from navarch.api.kinds import Kind
 from navarch.api.patch.json import apply_json
 
@@ -34,141 +32,97 @@ if TYPE_CHECKING:
 
 Tree = dict[str, Any]
 MUTATING, VALIDATING = "mutatingwebhookconfigurations", "validatingwebhookconfigurations"
+_MUTATION, _PATCH = "mutation.webhook.admission.k8s.io/", "patch.webhook.admission.k8s.io/"
 
 
 class _Webhooks(BasePlugin):
     """What both plugins do."""
 
     resource = ""
+    word = ""  # in the annotation of a failure that was ignored
 
     def __init__(self, server: APIServer, client: WebhookClient) -> None:
         self.server, self.client = server, client
         self.hooks: list[Hook] = []
+        # What the chain asked about: the webhooks that a kind may concern, and its other versions.
+        self._known: dict[tuple[str, Kind], tuple[list[tuple[int, Hook]], list[Kind]]] = {}
 
     def handles(self, operation: str, kind: Kind) -> bool:
         if kind.group == GROUP:
             return False  # nobody locks himself out
-        others = self._equivalents(kind)
-        return any(hook.rules(operation, k) for hook in self.hooks for k in (kind, *others))
-
-    def _equivalents(self, kind: Kind) -> list[Kind]:
-        """The same custom resource in its other versions."""
-        found = [r for key, r in self.server.served.items() if (key[0], key[2]) == (kind.group, kind.resource)]
-        return [r.kind for r in found if isinstance(r.strategy, CustomStrategy) and r.kind != kind]
+        others = equivalents(self.server, kind)
+        found = [(i, h) for i, h in enumerate(self.hooks) if any(h.rules(operation, k) for k in (kind, *others))]
+        self._known[operation, kind] = found, others
+        return bool(found)
 
     async def prepare(self, server: APIServer) -> None:
         """Takes the configurations as they are now."""
         entries = server.cache.list(f"/registry/{self.resource}/").entries
         self.hooks = compile_hooks(entry.tree() for entry in entries)
+        self._known.clear()
         server.admission.replace(server.admission.plugins)
 
     async def follow(self, server: APIServer) -> None:
         """Keeps up with the configurations."""
-        while True:
-            await server.cache.wait_ready()
-            try:
-                watcher = server.cache.watch(f"/registry/{self.resource}/")
-            except Expired:
-                continue
-            with watcher:
-                while await watcher.batch():
-                    await self.prepare(server)
+        await follow(server, f"/registry/{self.resource}/", self.prepare)
 
-    def _namespace_labels(self, attributes: Attributes) -> dict[str, str] | None:
-        if attributes.kind.resource == "namespaces" and not attributes.kind.group:
-            tree = attributes.obj or attributes.old or {}
-            return dict((tree.get("metadata") or {}).get("labels") or {})
-        if not attributes.namespace or not attributes.kind.namespaced:
+    async def wanted(self, reviewed: Reviewed) -> list[tuple[int, Hook, Kind]]:
+        """The webhooks to ask about a request, each with its place among all and the kind that it wants to see. Raises
+        StatusError."""
+        attributes = reviewed.attributes
+        known, others = self._known.get((attributes.operation, attributes.kind), ((), ()))
+        return [
+            (i, hook, kind) for i, hook in known if (kind := await self._wants(hook, reviewed, others)) is not None
+        ]
+
+    async def _wants(self, hook: Hook, reviewed: Reviewed, others: Any) -> Kind | None:
+        attributes = reviewed.attributes
+        exact = hook.tree.get("matchPolicy") == "Exact"
+        kind = matching_kind(hook.tree.get("rules") or (), exact, attributes, others)
+        if kind is None or not selects(hook.tree, attributes, namespace_labels(self.server, attributes)):
             return None
-        entry = self.server.cache.get("/registry/namespaces/", None, attributes.namespace)
-        return dict(entry.labels) if entry is not None else {}
-
-    def wanted(self, attributes: Attributes) -> list[tuple[Hook, Kind]]:
-        """The webhooks to ask about a request, each with the kind that it wants to see. Raises StatusError."""
-        out: list[tuple[Hook, Kind]] = []
-        labels = self._namespace_labels(attributes)
-        others = self._equivalents(attributes.kind)
-        for hook in self.hooks:
-            kind = matching_kind(hook, attributes, others)
-            if kind is None or not selects(hook, attributes, labels):
-                continue
-            if hook.conditions:
-                request = self._request(attributes, kind)
-                variables = {"object": request.get("object"), "oldObject": request.get("oldObject"), "request": request}
-                try:
-                    if not conditions_hold(hook, variables):
-                        continue
-                except ConditionError as error:
-                    if hook.ignores:
-                        continue
-                    raise InternalError(f'Internal error occurred: failed calling webhook "{hook.name}": {error}') from None
-            out.append((hook, kind))
-        return out
-
-    def _request(self, attributes: Attributes, kind: Kind) -> Tree:
-        user, asked = attributes.context.user, attributes.kind
-
-        def gvk(k: Kind) -> Tree:
-            return {"group": k.group, "version": k.version, "kind": k.kind}
-
-        def gvr(k: Kind) -> Tree:
-            return {"group": k.group, "version": k.version, "resource": k.resource}
-
-        def shaped(tree: Tree | None) -> Tree | None:
-            return tree if tree is None or kind == asked else tree | {"apiVersion": kind.api_version}
-
-        person: Tree = {"username": user.name, "groups": list(user.groups)}
-        if user.uid:
-            person["uid"] = user.uid
-        if user.extra:
-            person["extra"] = user.extra
-        out: Tree = {
-            "uid": self.server.world.uid(), "kind": gvk(kind), "resource": gvr(kind), "requestKind": gvk(asked),
-            "requestResource": gvr(asked), "name": attributes.name, "operation": attributes.operation, "userInfo": person,
-            "object": shaped(attributes.obj), "oldObject": shaped(attributes.old), "dryRun": attributes.dry_run,
-            "options": _options(attributes),
+        if not hook.conditions:
+            return kind
+        user, info = attributes.context.user, attributes.about()
+        values: Tree = {
+            "object": await reviewed.new(kind), "oldObject": await reviewed.old(kind),
+            "request": await reviewed.request(kind), "namespaceObject": None,
         }  # fmt: skip
-        if attributes.namespace:
-            out["namespace"] = attributes.namespace
-        if attributes.subresource:
-            out["subResource"] = out["requestSubResource"] = attributes.subresource
-        return out
+        values |= rights(user, info)
+        scope = Scope(CONDITION_VARIABLES, values, user, self.server.authorizer.authorize, self.server.world.monotonic)
+        try:
+            return kind if conditions_hold(hook.conditions, scope) else None
+        except ConditionError as error:
+            if hook.ignores:
+                return None
+            raise resource_forbidden(attributes.kind.resource, attributes.kind.group, attributes.name, str(error)) from None
 
-    async def ask(self, hook: Hook, kind: Kind, attributes: Attributes) -> Tree | None:
-        """The webhook's response; None if its failure is to be ignored. Raises StatusError for a denial or a failure."""
+    async def ask(self, hook: Hook, kind: Kind, reviewed: Reviewed, at: str) -> Tree | None:
+        """The webhook's response; None if its failure is to be ignored. ``at``: the round and the place, for the audit
+        log. Raises StatusError for a denial or a failure."""
+        attributes = reviewed.attributes
         if attributes.dry_run and hook.tree.get("sideEffects") not in ("None", "NoneOnDryRun"):
             raise BadRequest(f'admission webhook "{hook.name}" does not support dry run')
         version = next(v for v in hook.tree["admissionReviewVersions"] if v in ("v1", "v1beta1"))
-        request = self._request(attributes, kind)
+        request: Tree = {"uid": self.server.world.uid()} | await reviewed.request(kind)
+        request |= {"object": await reviewed.new(kind), "oldObject": await reviewed.old(kind)}
         review = {"kind": "AdmissionReview", "apiVersion": f"admission.k8s.io/{version}", "request": request}
         try:
             answer = await self.client.call(hook.tree["clientConfig"], review, float(hook.tree.get("timeoutSeconds") or 10))
             response = _response(answer, review, version)
         except WebhookError as error:
             if hook.ignores:
+                annotate(attributes, f"failed-open.{self.word}.webhook.admission.k8s.io/{at}", hook.name)
                 return None
             text = f'failed calling webhook "{hook.name}": {error}'
             raise InternalError(f"Internal error occurred: {text}", {"causes": [{"message": text}]}) from None
+        for key, value in (response.get("auditAnnotations") or {}).items():
+            annotate(attributes, f"{hook.name}/{key}", str(value))
         for text in response.get("warnings") or ():
             attributes.context.warn(str(text))
         if not response.get("allowed"):
             raise denial(hook.name, response.get("status") or response.get("result") or {})
         return response
-
-
-def _options(attributes: Attributes) -> Tree:
-    options = attributes.options
-    out: Tree = {"apiVersion": "meta.k8s.io/v1", "kind": f"{attributes.operation.capitalize()}Options"}
-    if attributes.dry_run:
-        out["dryRun"] = ["All"]
-    if isinstance(options, DeleteOptions):
-        if options.grace_period_seconds is not None:
-            out["gracePeriodSeconds"] = options.grace_period_seconds
-        if options.propagation_policy:
-            out["propagationPolicy"] = options.propagation_policy
-    elif isinstance(options, WriteOptions) and options.field_manager:
-        out["fieldManager"] = options.field_manager
-    return out
 
 
 def _response(answer: Tree, review: Tree, version: str) -> Tree:
@@ -212,63 +166,122 @@ def denial(name: str, status: Tree) -> StatusError:
     return error
 
 
+@dataclass
+class _Rounds:
+    """What a request remembers of its first round: which webhooks are to be asked again."""
+
+    asked: list[Hook] = field(default_factory=list)  # those that are willing
+    again: list[Hook] = field(default_factory=list)
+    left: bytes = b""  # the object as the webhooks left it
+
+
 class MutatingAdmissionWebhook(_Webhooks):
+    """Once a webhook has changed the object, the whole chain runs again: the plugins of this server on what webhooks put
+    in, and the webhooks that ask for it (reinvocationPolicy) on what came after them."""
+
     name = "MutatingAdmissionWebhook"
     resource = MUTATING
+    word = "mutation"
 
     async def admit(self, attributes: Attributes) -> None:
-        called: list[Hook] = []
-        again: list[Hook] = []
-        for hook, kind in self.wanted(attributes):
-            if await self._call(hook, kind, attributes):
-                again = [h for h in called if h.tree.get("reinvocationPolicy") == "IfNeeded"]
-            called.append(hook)
-        if again:
-            for hook, kind in self.wanted(attributes):
-                if hook in again:
-                    await self._call(hook, kind, attributes)
+        rounds: _Rounds = attributes.memory.setdefault(self.name, _Rounds())
+        second = attributes.round > 0
+        if second and rounds.left and attributes.obj is not None and orjson.dumps(attributes.obj) != rounds.left:
+            rounds.again += [h for h in rounds.asked if h not in rounds.again]
+        reviewed = Reviewed(self.server, attributes)
+        known, others = self._known.get((attributes.operation, attributes.kind), ((), ()))
+        for i, hook in known:
+            if second and hook not in rounds.again:
+                continue
+            kind = await self._wants(hook, reviewed, others)
+            if kind is None:
+                continue
+            if await self._call(hook, kind, reviewed, f"round_{attributes.round}_index_{i}"):
+                rounds.again += [h for h in rounds.asked if h not in rounds.again]
+                rounds.asked.clear()
+                attributes.again = True
+            if hook.tree.get("reinvocationPolicy") == "IfNeeded":
+                rounds.asked.append(hook)
+        if attributes.obj is not None and known:
+            rounds.left = orjson.dumps(attributes.obj)
 
-    async def _call(self, hook: Hook, kind: Kind, attributes: Attributes) -> bool:
+    async def _call(self, hook: Hook, kind: Kind, reviewed: Reviewed, at: str) -> bool:
         """Asks, and changes the object; returns whether it changed."""
-        response = await self.ask(hook, kind, attributes)
-        obj = attributes.obj
-        if response is None or not response.get("patch") or obj is None:
+        attributes = reviewed.attributes
+        changed = False
+        try:
+            response = await self.ask(hook, kind, reviewed, at)
+            if response is not None and response.get("patch"):
+                changed = await self._patch(hook, kind, reviewed, response["patch"], at)
+        finally:
+            told = {"configuration": hook.configuration, "webhook": hook.name, "mutated": changed}
+            annotate(attributes, _MUTATION + at, orjson.dumps(told).decode())
+        return changed
+
+    async def _patch(self, hook: Hook, kind: Kind, reviewed: Reviewed, data: str, at: str) -> bool:
+        attributes = reviewed.attributes
+        obj, shown = attributes.obj, await reviewed.new(kind)
+        try:
+            operations = orjson.loads(base64.b64decode(data))
+        except ValueError as error:
+            if hook.ignores:
+                return False
+            text = f'failed calling webhook "{hook.name}": received undecodable patch in webhook response: {error}'
+            raise InternalError(f"Internal error occurred: {text}") from None
+        if not operations:
             return False
+        if obj is None or shown is None:
+            raise InternalError(
+                f'Internal error occurred: admission webhook "{hook.name}" attempted to modify the object, which is not '
+                "supported for this operation"
+            )
         before = orjson.dumps(obj)
         try:
-            operations = orjson.loads(base64.b64decode(response["patch"]))
-            new = apply_json(orjson.loads(before) | {"apiVersion": kind.api_version}, operations)
+            new = apply_json(orjson.loads(orjson.dumps(shown)), operations)
         except (ValueError, StatusError) as error:
             raise InternalError(f"Internal error occurred: {error}") from None
         if not isinstance(new, dict) or not isinstance(new.get("metadata"), dict):
             raise InternalError("Internal error occurred: the patch of a webhook leaves no object")
-        new["apiVersion"] = attributes.kind.api_version
-        at = (attributes.kind.group, attributes.kind.version, attributes.kind.resource)
-        pruning.prepare(new, self.server.served[at].schema)
+        resource = reviewed.resource(attributes.kind)
+        if reviewed.scales and resource is not None:
+            new = scale.set_scale(orjson.loads(before), new, resource.strategy.scale_paths)
+        elif kind != attributes.kind:
+            new = await reviewed.converted(new, kind, attributes.kind)
+        if resource is not None:
+            pruning.prepare(new, resource.schema)
+            resource.strategy.default(new)
         obj.clear()
         obj.update(new)
-        return orjson.dumps(obj) != before
+        reviewed.changed()
+        changed = orjson.dumps(obj) != before
+        if changed:
+            told = {"configuration": hook.configuration, "webhook": hook.name, "patch": operations, "patchType": "JSONPatch"}
+            annotate(attributes, _PATCH + at, orjson.dumps(told).decode())
+        return changed
 
 
 class ValidatingAdmissionWebhook(_Webhooks):
     name = "ValidatingAdmissionWebhook"
     resource = VALIDATING
+    word = "validating"
 
     async def validate(self, attributes: Attributes) -> None:
-        wanted = self.wanted(attributes)
+        reviewed = Reviewed(self.server, attributes)
+        wanted = await self.wanted(reviewed)
         if len(wanted) == 1:
-            await self.ask(*wanted[0], attributes)
+            i, hook, kind = wanted[0]
+            await self.ask(hook, kind, reviewed, f"round_0_index_{i}")
             return
         errors: dict[int, StatusError] = {}
 
         async def one(i: int, hook: Hook, kind: Kind) -> None:
             try:
-                await self.ask(hook, kind, attributes)
+                await self.ask(hook, kind, reviewed, f"round_0_index_{i}")
             except StatusError as error:
                 errors[i] = error
 
         async with self.server.world.task_group() as group:
-            for i, (hook, kind) in enumerate(wanted):
+            for i, hook, kind in wanted:
                 group.start(one(i, hook, kind), f"webhook {hook.name}")
         if errors:
             raise errors[min(errors)]

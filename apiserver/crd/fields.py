@@ -1,11 +1,12 @@
 """Fields that a rule asks for and that its schema does not have.
 
 The engine takes objects as they come, so a misspelled field would only show when the rule runs. This looks at plain chains
-of fields that begin with ``self`` or ``oldSelf`` (texts left out), and is silent about everything that it cannot be sure of.
+of fields that begin with a variable such as ``self`` (texts left out), and is silent about all that it cannot be sure of.
 """
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -13,17 +14,25 @@ from typing import Any
 from apiserver.crd.views import escape
 
 _LITERAL = re.compile(r"'''.*?'''|\"\"\".*?\"\"\"|'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"", re.DOTALL)
-_CHAIN = re.compile(r"(?<![\w.])(?:self|oldSelf)((?:\s*\.\s*[A-Za-z_]\w*)+)(?!\w)(\s*\()?")
 _FIELD = re.compile(r"\s*\.\s*([A-Za-z_]\w*)")
 _HAS = re.compile(r"has\s*\(\s*$")
 _METADATA = {"type": "object", "properties": {"name": {"type": "string"}, "generateName": {"type": "string"}}}
 _HEAD = {"apiVersion": {"type": "string"}, "kind": {"type": "string"}, "metadata": _METADATA}
 
 
-def undefined_field(source: str, schema: Mapping[str, Any], root: bool) -> str:
-    """The compiler's message for the first undefined field, "" if there is none. ``root``: of a whole object."""
+SELF = ("self", "oldSelf")
+
+
+@functools.lru_cache(maxsize=64)
+def _chains(names: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile(rf"(?<![\w.])(?:{'|'.join(names)})((?:\s*\.\s*[A-Za-z_]\w*)+)(?!\w)(\s*\()?")
+
+
+def undefined_field(source: str, schema: Mapping[str, Any], root: bool, names: tuple[str, ...] = SELF) -> str:
+    """The compiler's message for the first undefined field of the variables ``names``, "" if there is none. ``root``: of
+    a whole object."""
     plain = _LITERAL.sub(lambda found: " " * len(found[0]), source)
-    for chain in _CHAIN.finditer(plain):
+    for chain in _chains(names).finditer(plain):
         parts = list(_FIELD.finditer(plain, chain.start(1), chain.end(1)))
         if chain[2]:
             parts.pop()  # the last one is called: a function

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from apiserver.crd.cel import CelError, Expression, compile_cel
+from apiserver.cel.engine import CelError, Expression, compile_cel
 from apiserver.crd.fields import undefined_field
 from apiserver.crd.values import ABSENT, Check
 from apiserver.crd.views import compile_view, type_of

@@ -5,20 +5,19 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlsplit
 
-from apiserver.crd.cel import CelError, compile_cel
 from apiserver.registry.checks import validate_label_selector
 from apiserver.registry.common import age_cell, fill, kind, name_cell
+from apiserver.registry.expressions import OBJECTS, RIGHTS, match_conditions_causes
 from apiserver.registry.strategy import AGE_COLUMN, NAME_COLUMN, Column, Strategy, Tree
 from apiserver.request import Context
 from navarch.api import names
-from navarch.api.errors import Cause, duplicate, forbidden, invalid, not_supported, required, too_many
+from navarch.api.errors import Cause, duplicate, invalid, not_supported, required
 
 GROUP = "admissionregistration.k8s.io"
 OPERATIONS = ("*", "CONNECT", "CREATE", "DELETE", "UPDATE")
 SIDE_EFFECTS = ("None", "NoneOnDryRun")
 VERSIONS = ("v1", "v1beta1")
-MOST_CONDITIONS = 64
-CONDITION_VARIABLES = (("object", "dyn"), ("oldObject", "dyn"), ("request", "dyn"))
+CONDITION_VARIABLES = OBJECTS + RIGHTS
 
 
 class _WebhooksStrategy(Strategy):
@@ -75,7 +74,7 @@ def _webhook(hook: Tree, at: str, reinvokes: bool) -> list[Cause]:
             text = "should be a domain with at least three segments separated by dots"
             out.append(invalid(f"{at}.name", name, text))
     for i, rule in enumerate(hook.get("rules") or ()):
-        out += _rule(rule, f"{at}.rules[{i}]")
+        out += rule_causes(rule, f"{at}.rules[{i}]")
     for field, choices in (
         ("failurePolicy", ("Fail", "Ignore")),
         ("matchPolicy", ("Equivalent", "Exact")),
@@ -98,30 +97,57 @@ def _webhook(hook: Tree, at: str, reinvokes: bool) -> list[Cause]:
     elif not set(VERSIONS) & set(versions):
         text = f"must include at least one of {', '.join(VERSIONS)}"
         out.append(invalid(f"{at}.admissionReviewVersions", versions, text))
-    return out + check_client(hook.get("clientConfig") or {}, f"{at}.clientConfig") + _conditions(hook, at)
+    out += check_client(hook.get("clientConfig") or {}, f"{at}.clientConfig")
+    conditions = hook.get("matchConditions") or ()
+    return out + match_conditions_causes(conditions, f"{at}.matchConditions", CONDITION_VARIABLES)
 
 
-def _rule(rule: Tree, at: str) -> list[Cause]:
+_OTHERS = {"operations": "operations", "apiGroups": "API groups", "apiVersions": "API versions"}
+
+
+def rule_causes(rule: Tree, at: str) -> list[Cause]:
+    """What is wrong with operations and resources of a rule."""
     out: list[Cause] = []
-    for field in ("operations", "apiGroups", "apiVersions", "resources"):
+    for field, word in _OTHERS.items():
         values = rule.get(field) or []
         if not values:
             out.append(required(f"{at}.{field}"))
-        elif "*" in values and len(values) > 1 and field != "resources":
-            text = "if '*' is present, must not specify other values"
-            out.append(invalid(f"{at}.{field}", values, text))
-    for i, operation in enumerate(rule.get("operations") or ()):
-        if operation not in OPERATIONS:
-            out.append(not_supported(f"{at}.operations[{i}]", operation, OPERATIONS))
+        elif "*" in values and len(values) > 1:
+            out.append(invalid(f"{at}.{field}", values, f"if '*' is present, must not specify other {word}"))
+        if field == "operations":
+            for i, operation in enumerate(values):
+                if operation not in OPERATIONS:
+                    out.append(not_supported(f"{at}.operations[{i}]", operation, OPERATIONS))
     for i, version in enumerate(rule.get("apiVersions") or ()):
         if not version:
             out.append(required(f"{at}.apiVersions[{i}]"))
-    resources = rule.get("resources") or []
-    if "*/*" in resources and len(resources) > 1:
-        text = "if '*/*' is present, must not specify other resources"
-        out.append(invalid(f"{at}.resources", resources, text))
+    out += _resources(rule.get("resources") or [], f"{at}.resources")
     if rule.get("scope") not in ("*", "Cluster", "Namespaced"):
         out.append(not_supported(f"{at}.scope", rule.get("scope") or "", ["*", "Cluster", "Namespaced"]))
+    return out
+
+
+def _resources(resources: list[str], at: str) -> list[Cause]:
+    out = [] if resources else [required(at)]
+    every_sub: list[str] = []  # resources of which all subresources are named
+    every_resource: list[str] = []  # subresources that are named for all resources
+    for i, text in enumerate(resources):
+        if not text:
+            out.append(required(f"{at}[{i}]"))
+        resource, slash, sub = text.partition("/")
+        if not slash:
+            continue
+        if resource in every_sub:
+            out.append(invalid(f"{at}[{i}]", text, f"if '{resource}/*' is present, must not specify {text}"))
+        if sub in every_resource:
+            out.append(invalid(f"{at}[{i}]", text, f"if '*/{sub}' is present, must not specify {text}"))
+        every_sub += [resource] if sub == "*" else []
+        every_resource += [sub] if resource == "*" else []
+    if "*/*" in resources and len(resources) > 1:
+        out.append(invalid(at, resources, "if '*/*' is present, must not specify other resources"))
+    if "*" in resources and any("/" not in r and r != "*" for r in resources):
+        text = "if '*' is present, must not specify other resources without subresources"
+        out.append(invalid(at, resources, text))
     return out
 
 
@@ -148,33 +174,4 @@ def check_client(config: Tree, at: str) -> list[Cause]:
     if not 0 < port < 65536:
         text = "port is not valid: must be between 1 and 65535, inclusive"
         out.append(invalid(f"{at}.service.port", port, text))
-    return out
-
-
-def _conditions(hook: Tree, at: str) -> list[Cause]:
-    out: list[Cause] = []
-    conditions = hook.get("matchConditions") or []
-    if len(conditions) > MOST_CONDITIONS:
-        out.append(too_many(f"{at}.matchConditions", len(conditions), MOST_CONDITIONS))
-    seen: list[str] = []
-    for i, condition in enumerate(conditions):
-        path, name = f"{at}.matchConditions[{i}]", condition.get("name") or ""
-        source = (condition.get("expression") or "").strip()
-        if not name:
-            out.append(required(f"{path}.name"))
-        else:
-            out += [invalid(f"{path}.name", name, m) for m in names.qualified_name(name)]
-        if name in seen:
-            out.append(duplicate(f"{path}.name", name))
-        seen.append(name)
-        if not source:
-            out.append(required(f"{path}.expression"))
-        elif "authorizer" in source:
-            out.append(forbidden(f"{path}.expression", "the variable authorizer is not supported by this server"))
-        else:
-            try:
-                if compile_cel(source, CONDITION_VARIABLES).returns not in ("bool", "dyn"):
-                    out.append(invalid(f"{path}.expression", source, "must evaluate to bool"))
-            except CelError as error:
-                out.append(invalid(f"{path}.expression", source, f"compilation failed: {error}"))
     return out

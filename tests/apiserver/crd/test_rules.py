@@ -170,7 +170,7 @@ def test_transitions() -> None:
         ({"rule": "self.nope > 1"}, "undefined field 'nope'\n | self.nope > 1\n | ....^"),
         ({"rule": "true || has(self.nope)"}, "ERROR: <input>:1:12: undefined field 'nope'"),
         ({"rule": "size(self)"}, "must evaluate to a bool"),
-        ({"rule": "foo"}, "undeclared reference to 'foo'\n | foo\n | ^"),
+        ({"rule": "foo"}, "undeclared reference to 'foo' (in container '')\n | foo\n | ^"),
         ({"rule": "true", "reason": "Whim"}, 's.x-kubernetes-validations[0].reason: Unsupported value: "Whim"'),
         ({"rule": "true", "messageExpression": "1"}, "messageExpression must evaluate to a string"),
         ({"rule": "true", "optionalOldSelf": True}, "may not be set if oldSelf is not used in rule"),
