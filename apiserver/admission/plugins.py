@@ -18,11 +18,13 @@ from apiserver.admission.ownerreferences import OwnerReferencesPermissionEnforce
 from apiserver.admission.podplacement import DefaultTolerationSeconds, TaintNodesByCondition
 from apiserver.admission.podsecurity.configuration import configuration_of
 from apiserver.admission.podsecurity.plugin import PodSecurity
+from apiserver.admission.policies import ValidatingAdmissionPolicy
 from apiserver.admission.priority import Priority
 from apiserver.admission.resourcequota import ResourceQuota
 from apiserver.admission.runtimeclass import RuntimeClass
 from apiserver.admission.serviceaccount import ServiceAccount
 from apiserver.admission.storageobjects import PersistentVolumeClaimResize, StorageObjectInUseProtection
+from apiserver.admission.typechecking import TypeChecker
 from apiserver.admission.webhooks import MutatingAdmissionWebhook, ValidatingAdmissionWebhook
 from apiserver.authz.authorizer import Authorizer
 from apiserver.webhookclient import WebhookClient
@@ -72,6 +74,7 @@ def admission_plugins(server: APIServer, authorizer: Authorizer) -> list[Plugin]
         "DefaultIngressClass": lambda: DefaultIngressClass(cache),
         "DenyServiceExternalIPs": optional.DenyServiceExternalIPs,
         "MutatingAdmissionWebhook": lambda: MutatingAdmissionWebhook(server, client),
+        "ValidatingAdmissionPolicy": lambda: ValidatingAdmissionPolicy(server),
         "ValidatingAdmissionWebhook": lambda: ValidatingAdmissionWebhook(server, client),
         "ResourceQuota": lambda: ResourceQuota(lambda: server),  # it counts what is really going to be stored
         "AlwaysDeny": optional.AlwaysDeny,
@@ -91,5 +94,5 @@ def admission_plugins(server: APIServer, authorizer: Authorizer) -> list[Plugin]
         finally:
             await client.close()
 
-    server.background.append(close)
+    server.background += [close, TypeChecker().run]
     return plugins

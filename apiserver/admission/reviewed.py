@@ -19,13 +19,18 @@ if TYPE_CHECKING:
 
 Tree = dict[str, Any]
 NAMESPACES = "/registry/namespaces/"
-SCALE = Kind("autoscaling", "v1", "Scale", "scales")
+KINDS = {
+    "scale": {"group": "autoscaling", "version": "v1", "kind": "Scale"},
+    "eviction": {"group": "policy", "version": "v1", "kind": "Eviction"},
+    "token": {"group": "authentication.k8s.io", "version": "v1", "kind": "TokenRequest"},
+}
+"""Subresources whose bodies are of another group than their resource."""
 
 
 def equivalents(server: APIServer, kind: Kind) -> list[Kind]:
     """The kinds that are the same stored objects in another version."""
     own = server.served.get((kind.group, kind.version, kind.resource))
-    if own is None:
+    if own is None or own.kind != kind:
         return []
     prefix = own.strategy.prefix
     return [r.kind for r in server.served.values() if r.strategy.prefix == prefix and r.kind != kind]
@@ -58,7 +63,9 @@ class Reviewed:
         return self.attributes.subresource == "scale"
 
     def resource(self, kind: Kind) -> Resource | None:
-        return self.server.served.get((kind.group, kind.version, kind.resource))
+        """Where objects of the kind are; None if it is only the body of a subresource."""
+        found = self.server.served.get((kind.group, kind.version, kind.resource))
+        return found if found is not None and found.kind == kind else None
 
     async def new(self, kind: Kind) -> Tree | None:
         if kind not in self._new:
@@ -82,8 +89,7 @@ class Reviewed:
     async def converted(self, tree: Tree, has: Kind, wants: Kind) -> Tree:
         """The object in another version. Raises StatusError."""
         source, target = self.resource(has), self.resource(wants)
-        if source is None or target is None:
-            return tree | {"apiVersion": wants.api_version}
+        assert source is not None and target is not None  # only kinds that are served have others that are equal
         copy: Tree = orjson.loads(orjson.dumps(tree))
         remote = source.strategy.remote
         if remote is not None:
@@ -96,8 +102,8 @@ class Reviewed:
         user, asked = attributes.context.user, attributes.kind
 
         def gvk(k: Kind) -> Tree:
-            k = SCALE if self.scales else k
-            return {"group": k.group, "version": k.version, "kind": k.kind}
+            own = KINDS.get(attributes.subresource)
+            return own or {"group": k.group, "version": k.version, "kind": k.kind}
 
         def gvr(k: Kind) -> Tree:
             return {"group": k.group, "version": k.version, "resource": k.resource}

@@ -114,7 +114,25 @@ def compile_cel(source: str, variables: tuple[tuple[str, str], ...]) -> Expressi
         text = str(error)
     if _only_numbers(text):
         return Expression(source, env.compile(source, disable_check=True), checked=False)
-    raise CelError(text.removeprefix("INVALID_ARGUMENT: ").removesuffix(" [INVALID_ARGUMENT]"))
+    text = text.removeprefix("INVALID_ARGUMENT: ").removesuffix(" [INVALID_ARGUMENT]")
+    known = {name.partition(".")[0] for name, _ in variables if "." in name}
+    raise CelError(_UNDECLARED.sub(lambda found: _undeclared(found, known), text))
+
+
+_UNDECLARED = re.compile(
+    r"ERROR: <input>:(\d+):(\d+): undeclared reference to '(\w+)((?:\.\w+)+)' \(in container ''\)\n \| (.*)\n \| \.*\^"
+)
+
+
+def _undeclared(found: re.Match[str], known: set[str]) -> str:
+    """This engine complains of the whole of ``a.b``; Kubernetes' of ``a``, or of the field if there is an ``a``."""
+    line, column, name, rest, source = found[1], int(found[2]) - 1, found[3], found[4], found[5]
+    if name in known:
+        what = f"undefined field '{rest.rpartition('.')[2]}'"
+    else:
+        column = max(0, source.rfind(name, 0, column + 1))
+        what = f"undeclared reference to '{name}' (in container '')"
+    return f"ERROR: <input>:{line}:{column + 1}: {what}\n | {source}\n | {'.' * column}^"
 
 
 def _only_numbers(text: str) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from apiserver.crd.views import escape
@@ -28,9 +28,22 @@ def _chains(names: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile(rf"(?<![\w.])(?:{'|'.join(names)})((?:\s*\.\s*[A-Za-z_]\w*)+)(?!\w)(\s*\()?")
 
 
-def undefined_field(source: str, schema: Mapping[str, Any], root: bool, names: tuple[str, ...] = SELF) -> str:
+def fields_of(schema: Mapping[str, Any], whole: bool) -> dict[str, Any] | None:
+    """The fields of an object as CEL names them; None if it may have any."""
+    if schema.get("x-kubernetes-preserve-unknown-fields") or schema.get("x-kubernetes-int-or-string"):
+        return None
+    if schema.get("type") != "object" or schema.get("additionalProperties") or schema.get("nullable"):
+        return None
+    head = _HEAD if whole or schema.get("x-kubernetes-embedded-resource") else {}
+    return {escape(name): child for name, child in (schema.get("properties") or {}).items()} | head
+
+
+def undefined_field(
+    source: str, schema: Any, root: bool, names: tuple[str, ...] = SELF,
+    fields_of: Callable[[Any, bool], dict[str, Any] | None] = fields_of,
+) -> str:  # fmt: skip
     """The compiler's message for the first undefined field of the variables ``names``, "" if there is none. ``root``: of
-    a whole object."""
+    a whole object. ``fields_of``: how to find the fields in this form of schema."""
     plain = _LITERAL.sub(lambda found: " " * len(found[0]), source)
     for chain in _chains(names).finditer(plain):
         parts = list(_FIELD.finditer(plain, chain.start(1), chain.end(1)))
@@ -39,7 +52,7 @@ def undefined_field(source: str, schema: Mapping[str, Any], root: bool, names: t
         at: Any = schema
         whole = root
         for i, part in enumerate(parts):
-            fields = _fields(at, whole)
+            fields = fields_of(at, whole)
             if fields is None:
                 break
             if part[1] not in fields:
@@ -49,16 +62,6 @@ def undefined_field(source: str, schema: Mapping[str, Any], root: bool, names: t
                 return _message(source, position, part[1])
             at, whole = fields[part[1]], False
     return ""
-
-
-def _fields(schema: Mapping[str, Any], whole: bool) -> dict[str, Any] | None:
-    """The fields of an object as CEL names them; None if it may have any."""
-    if schema.get("x-kubernetes-preserve-unknown-fields") or schema.get("x-kubernetes-int-or-string"):
-        return None
-    if schema.get("type") != "object" or schema.get("additionalProperties") or schema.get("nullable"):
-        return None
-    head = _HEAD if whole or schema.get("x-kubernetes-embedded-resource") else {}
-    return {escape(name): child for name, child in (schema.get("properties") or {}).items()} | head
 
 
 def _message(source: str, position: int, name: str) -> str:

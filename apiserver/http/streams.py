@@ -7,6 +7,7 @@ its own client certificate; whether the user may do this was decided before we g
 
 from __future__ import annotations
 
+import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from urllib.parse import parse_qsl
 
 import orjson
 
+from apiserver.admission.connect import admit_connection
 from apiserver.http import relay
 from apiserver.http.agents import Agents
 from apiserver.http.asgi import Request, flag
@@ -62,6 +64,18 @@ class Streams:
 
     def get(self, info: RequestInfo) -> Stream | None:
         """The handler of a request, None if it is none of ours."""
+        found = self._find(info)
+        if found is None or info.subresource == "log":
+            return found
+        return functools.partial(self._admitted, found)
+
+    async def _admitted(self, stream: Stream, request: Request, context: Context) -> None:
+        info = context.info
+        kind = self.served[info.group, info.resource, info.subresource][0]
+        await admit_connection(self.server, context, kind, request.scope.get("query_string") or b"")
+        await stream(request, context)
+
+    def _find(self, info: RequestInfo) -> Stream | None:
         if info.group or info.version != "v1":
             return None
         if info.subresource == "proxy" and ("", info.resource, "proxy") in self.served and info.name:

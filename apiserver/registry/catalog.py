@@ -9,6 +9,10 @@ from apiserver.aggregation.strategy import APIServiceStrategy
 from apiserver.authn.authenticator import Authenticator
 from apiserver.authz.authorizer import Authorizer
 from apiserver.crd.definition import CustomResourceDefinitionStrategy
+from apiserver.registry.admissionpolicies import (
+    ValidatingAdmissionPolicyBindingStrategy,
+    ValidatingAdmissionPolicyStrategy,
+)
 from apiserver.registry.allocation import AddressAllocator, PortAllocator
 from apiserver.registry.apps import DeploymentStrategy, ReplicaSetStrategy
 from apiserver.registry.autoscaling import HorizontalPodAutoscalerStrategy
@@ -145,6 +149,8 @@ def catalog(world: World, store: Store, config: CatalogConfig | None = None) -> 
         MutatingWebhookConfigurationStrategy(),
         ValidatingWebhookConfigurationStrategy(),
         APIServiceStrategy(world),
+        ValidatingAdmissionPolicyStrategy(),
+        ValidatingAdmissionPolicyBindingStrategy(),
     ]
     out: dict[tuple[str, str], Strategy] = {}
     for strategy in strategies:

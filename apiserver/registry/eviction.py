@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from apiserver.admission.chain import CREATE
 from apiserver.registry.checks import selector_matches
 from apiserver.registry.common import condition, spec_of, status_of
-from apiserver.request import Context, DeleteOptions, WriteOptions
+from apiserver.request import Attributes, Context, DeleteOptions, WriteOptions
 from navarch.api.errors import BadRequest, Forbidden, InternalError, NotFound, TooManyRequests
+from navarch.api.kinds import Kind
 from navarch.api.times import format_time
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ MAX_DISRUPTED = 2000
 RETRY_SECONDS = 10
 MANY = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."
 WOULD_VIOLATE = "Cannot evict pod as it would violate the pod's disruption budget."
+AS_RESOURCE = Kind("", "v1", "Eviction", "pods")
 MANAGER = WriteOptions(field_manager="kube-apiserver")
 
 
@@ -37,6 +40,9 @@ async def evict(
         raise BadRequest("name in URL does not match name in Eviction object")
     preconditions = options.get("preconditions") or {}
     dry_run = query.get("dryRun") == "All" or "All" in (options.get("dryRun") or ())
+    attributes = Attributes(context, CREATE, AS_RESOURCE, namespace, name, "eviction", body, dry_run=dry_run)
+    await server.admission.admit(attributes)
+    await server.admission.validate(attributes)
     pods = server.resource("", "pods")
     pod = await pods.get_tree(namespace, name)
     budget = _look(server, namespace, pod)

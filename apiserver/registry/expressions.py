@@ -42,6 +42,11 @@ NAMESPACE = _object(
 )  # fmt: skip
 
 
+def plain_fields(schema: Tree, whole: bool) -> Tree | None:
+    """The fields of one of these types; None for what may have any."""
+    return schema.get("properties") if schema.get("type") == "object" else None
+
+
 def compile_expression(source: str, declared: Declared, returns: Sequence[str] = ()) -> Expression:
     """Compiles an expression that must give one of these types; any if there are none. Raises CelError with the words of a
     validation."""
@@ -50,7 +55,7 @@ def compile_expression(source: str, declared: Declared, returns: Sequence[str] =
     except CelError as error:
         raise CelError(f"compilation failed: {error}") from None
     for name, schema in (("request", REQUEST), ("namespaceObject", NAMESPACE)):
-        if text := undefined_field(source, schema, False, (name,)):
+        if text := undefined_field(source, schema, False, (name,), plain_fields):
             raise CelError(f"compilation failed: {text}")
     if returns and expression.checked and expression.returns not in returns:
         shown = expression.returns.replace("<", "(").replace(">", ")")

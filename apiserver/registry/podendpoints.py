@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from apiserver.admission.chain import CREATE
 from apiserver.registry.common import condition
 from apiserver.registry.endpoints import Endpoint, EndpointKey
 from apiserver.registry.eviction import evict
-from apiserver.request import Context, WriteOptions
+from apiserver.request import Attributes, Context, WriteOptions
 from navarch.api.errors import BadRequest, Cause, invalid, required, resource_conflict, resource_invalid
 from navarch.api.kinds import Kind
 from navarch.api.times import format_time
@@ -82,8 +83,12 @@ async def bind(
             status["conditions"] = [scheduled if c.get("type") == "PodScheduled" else c for c in others]
         return pod
 
+    kind, dry_run = Kind("", "v1", "Binding", "pods"), is_dry_run(query)
+    attributes = Attributes(context, CREATE, kind, namespace, name, "binding", body, dry_run=dry_run)
+    await server.admission.admit(attributes)
+    await server.admission.validate(attributes)
     pods = server.resource("", "pods")
-    options = WriteOptions(dry_run=is_dry_run(query), field_manager=query.get("fieldManager", ""))
+    options = WriteOptions(dry_run=dry_run, field_manager=query.get("fieldManager", ""))
     await pods.change(context, namespace, name, change, options, subresource="binding", admit=False)
     return success()
 

@@ -79,7 +79,7 @@ def _kinds() -> tuple[Kind, ...]:
     network, storage = ("networking.k8s.io", "v1"), ("storage.k8s.io", "v1")
     flow = ("flowcontrol.apiserver.k8s.io", "v1")
     authz, authn = ("authorization.k8s.io", "v1"), ("authentication.k8s.io", "v1")
-    admission = ("admissionregistration.k8s.io", "v1")
+    admission, extensions = ("admissionregistration.k8s.io", "v1"), ("api-extensions",)
     return (
         Kind(*core, "Namespace", "namespaces", False, ("ns",)),
         Kind(*core, "Node", "nodes", False, ("no",)),
@@ -121,8 +121,10 @@ def _kinds() -> tuple[Kind, ...]:
         Kind(*storage, "CSIStorageCapacity", "csistoragecapacities"),
         Kind(*storage, "VolumeAttributesClass", "volumeattributesclasses", False, ("vac",)),
         Kind("node.k8s.io", "v1", "RuntimeClass", "runtimeclasses", False),
-        Kind(*admission, "MutatingWebhookConfiguration", "mutatingwebhookconfigurations", False, (), ("api-extensions",)),
-        Kind(*admission, "ValidatingWebhookConfiguration", "validatingwebhookconfigurations", False, (), ("api-extensions",)),
+        Kind(*admission, "MutatingWebhookConfiguration", "mutatingwebhookconfigurations", False, (), extensions),
+        Kind(*admission, "ValidatingWebhookConfiguration", "validatingwebhookconfigurations", False, (), extensions),
+        Kind(*admission, "ValidatingAdmissionPolicy", "validatingadmissionpolicies", False, (), extensions),
+        Kind(*admission, "ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings", False, (), extensions),
         Kind("certificates.k8s.io", "v1", "CertificateSigningRequest", "certificatesigningrequests", False, ("csr",)),
         Kind(*flow, "FlowSchema", "flowschemas", False),
         Kind(*flow, "PriorityLevelConfiguration", "prioritylevelconfigurations", False),

@@ -187,7 +187,7 @@ def test_order() -> None:
             "TaintNodesByCondition", "PodSecurity", "Priority", "DefaultTolerationSeconds", "DefaultStorageClass",
             "StorageObjectInUseProtection", "PersistentVolumeClaimResize", "RuntimeClass", "CertificateApproval",
             "CertificateSigning", "CertificateSubjectRestriction", "DefaultIngressClass", "MutatingAdmissionWebhook",
-            "ValidatingAdmissionWebhook", "ResourceQuota",
+            "ValidatingAdmissionPolicy", "ValidatingAdmissionWebhook", "ResourceQuota",
         ]  # fmt: skip
 
     running(test)

@@ -227,3 +227,88 @@ def test_configurations(change: Tree, words: str) -> None:
     good["webhooks"][0] |= change
     found = [c.text() for c in strategy.validate(good)]
     assert any(words in text for text in found), found
+
+
+def test_the_chain_runs_again_after_a_change(tmp_path: Path) -> None:
+    """What a webhook puts into a pod gets what the server's own plugins give."""
+
+    async def test(call: Caller) -> None:
+        async with backend(tmp_path) as hooks:
+            limit = {"type": "Container", "default": {"cpu": "1"}}
+            space = "/api/v1/namespaces/default"
+            await call.ok("POST", f"{space}/limitranges", {"metadata": {"name": "l"}, "spec": {"limits": [limit]}})
+            await call.ok("POST", f"{space}/serviceaccounts", {"metadata": {"name": "default"}})
+            rule = {"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"]}
+            await configure(call, "Mutating", hooks.hook("inject", rules=[rule]))
+            sidecar = {"name": "sidecar", "image": "proxy"}
+            hooks.answer = lambda request: patch({"op": "add", "path": "/spec/containers/-", "value": sidecar})
+            await call.server.cache.current()
+            pods = "/api/v1/namespaces/default/pods"
+            pod = {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "a", "image": "i"}]}}
+            made = await call.ok("POST", pods, pod)
+            assert [c["name"] for c in made["spec"]["containers"]] == ["a", "sidecar"]
+            injected = made["spec"]["containers"][1]
+            assert injected["resources"]["limits"] == {"cpu": "1"} and injected["terminationMessagePolicy"] == "File"
+            assert any(m["mountPath"].endswith("serviceaccount") for m in injected["volumeMounts"])
+            assert len(hooks.seen) == 1
+
+    serving(test)
+
+
+def test_audit_annotations(tmp_path: Path) -> None:
+    async def test(call: Caller) -> None:
+        async with backend(tmp_path) as hooks:
+            gone = {"url": "https://127.0.0.1:1/gone"}
+            ignored = hooks.hook("ignored", clientConfig=gone, failurePolicy="Ignore")
+            await configure(call, "Mutating", hooks.hook("m"), ignored)
+            await configure(call, "Validating", hooks.hook("v"), ignored)
+            hooks.answer = lambda request: (
+                patch({"op": "add", "path": "/data/x", "value": "y"}) if request["path"] == "/m" else {"allowed": True}
+            ) | {"auditAnnotations": {"seen": request["path"]}}
+            told: dict[str, str] = {}
+            validate = call.server.admission.validate
+
+            async def spy(attributes: Any) -> None:
+                await validate(attributes)
+                told.update(attributes.context.audit_annotations)
+
+            call.server.admission.validate = spy  # type: ignore[method-assign]
+            await call.ok("POST", MAPS, config_map())
+            assert told["m.example.com/seen"] == "/m" and told["v.example.com/seen"] == "/v"
+            first = {"configuration": "c", "webhook": "m.example.com"}
+            assert json.loads(told["mutation.webhook.admission.k8s.io/round_0_index_0"]) == first | {"mutated": True}
+            operations = [{"op": "add", "path": "/data/x", "value": "y"}]
+            shown = first | {"patch": operations, "patchType": "JSONPatch"}
+            assert json.loads(told["patch.webhook.admission.k8s.io/round_0_index_0"]) == shown
+            assert told["failed-open.mutation.webhook.admission.k8s.io/round_0_index_1"] == "ignored.example.com"
+            assert told["failed-open.validating.webhook.admission.k8s.io/round_0_index_1"] == "ignored.example.com"
+
+    serving(test)
+
+
+def test_subresources_and_conditions(tmp_path: Path) -> None:
+    async def test(call: Caller) -> None:
+        async with backend(tmp_path) as hooks:
+            rule = {"operations": ["*"], "apiGroups": ["apps"], "apiVersions": ["v1"], "resources": ["deployments/scale"]}
+            condition = {"name": "c", "expression": "!authorizer.requestResource.check('breakglass').allowed() || true"}
+            await configure(call, "Mutating", hooks.hook("scale", rules=[rule], matchConditions=[condition]))
+            template = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "a", "image": "i"}]}}
+            spec = {"selector": {"matchLabels": {"a": "b"}}, "template": template}
+            path = "/apis/apps/v1/namespaces/default/deployments"
+            await call.ok("POST", path, {"metadata": {"name": "d"}, "spec": spec})
+            hooks.answer = lambda request: patch({"op": "replace", "path": "/spec/replicas", "value": 7})
+            changed = await call.ok("PATCH", f"{path}/d/scale", {"spec": {"replicas": 3}}, "application/merge-patch+json")
+            seen = hooks.seen[0]
+            assert seen["kind"]["kind"] == "Scale" and seen["subResource"] == "scale"
+            assert seen["object"]["spec"]["replicas"] == 3
+            assert seen["resource"] == {"group": "apps", "version": "v1", "resource": "deployments"}
+            assert changed["kind"] == "Scale" and changed["spec"]["replicas"] == 7
+            assert (await call.ok("GET", f"{path}/d"))["spec"]["replicas"] == 7
+            broken = [{"name": "x", "expression": "object.nope == 1"}]
+            await configure(call, "Validating", hooks.hook("b", matchConditions=broken))
+            refused = await call("POST", MAPS, config_map())
+            assert refused.code == 403
+            why = "expression 'object.nope == 1' resulted in error: no such key: nope"
+            assert refused.message == f'configmaps "m" is forbidden: {why}'
+
+    serving(test)

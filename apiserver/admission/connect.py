@@ -1,0 +1,41 @@
+"""Admission of connections: exec, attach, port-forward and the proxies. Plugins see the options of the request."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
+
+from apiserver.admission.chain import CONNECT
+from apiserver.request import Attributes, Context
+from navarch.api.kinds import Kind
+
+if TYPE_CHECKING:
+    from apiserver.server import APIServer
+
+Tree = dict[str, Any]
+_FLAGS = ("stdin", "stdout", "stderr", "tty")
+
+
+async def admit_connection(server: APIServer, context: Context, kind: Kind, query: bytes) -> None:
+    """``kind``: of the options, under the resource that is connected to. Raises what admission raises."""
+    info = context.info
+    kind = replace(kind, namespaced=bool(info.namespace))
+    obj = {"apiVersion": kind.api_version, "kind": kind.kind} | _options(kind, parse_qs(query.decode("latin-1"), True))
+    attributes = Attributes(context, CONNECT, kind, info.namespace, info.name, info.subresource, obj)
+    await server.admission.admit(attributes)
+    await server.admission.validate(attributes)
+
+
+def _options(kind: Kind, query: dict[str, list[str]]) -> Tree:
+    if kind.kind.endswith("ProxyOptions"):
+        return {"path": query["path"][0]} if query.get("path") else {}
+    if kind.kind == "PodPortForwardOptions":
+        ports = [int(p) for text in query.get("ports") or () for p in text.split(",") if p.isdigit()]
+        return {"ports": ports} if ports else {}
+    out: Tree = {f: True for f in _FLAGS if query.get(f, ["false"])[0].lower() in ("true", "1", "t", "")}
+    if query.get("container"):
+        out["container"] = query["container"][0]
+    if query.get("command"):
+        out["command"] = query["command"]
+    return out

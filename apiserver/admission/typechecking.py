@@ -1,0 +1,104 @@
+"""What is doubtful in a policy, by the schemas of the kinds that it is about: told in its status, never enforced.
+
+Upstream a controller does this; here it stays beside the schemas and the compiler.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from apiserver.admission.following import follow
+from apiserver.cel.engine import CelError
+from apiserver.crd.custom import CustomStrategy
+from apiserver.crd.fields import fields_of, undefined_field
+from apiserver.registry.admissionpolicies import compile_variables, declared
+from apiserver.registry.expressions import compile_expression
+from apiserver.registry.resource import Resource
+from apiserver.registry.webhooks import GROUP
+from apiserver.request import WriteOptions
+from navarch.api.errors import NotFound, StatusError
+from navarch.api.schema import OBJECT, Node
+
+if TYPE_CHECKING:
+    from apiserver.server import APIServer
+
+log = logging.getLogger(__name__)
+Tree = dict[str, Any]
+RESOURCE = "validatingadmissionpolicies"
+MOST_KINDS = 10
+OPTIONS = WriteOptions(field_manager="kube-apiserver")
+
+
+def node_fields(node: Node, whole: bool) -> dict[str, Node] | None:
+    """The fields of a built-in type; None for what may have any."""
+    return node.fields if node.kind == OBJECT and not node.open else None
+
+
+def kinds_of(server: APIServer, spec: Tree) -> list[Resource]:
+    """The kinds that the rules name, without wildcards."""
+    out: list[Resource] = []
+    for rule in (spec.get("matchConstraints") or {}).get("resourceRules") or ():
+        for group in rule.get("apiGroups") or ():
+            for version in rule.get("apiVersions") or ():
+                for name in rule.get("resources") or ():
+                    found = server.served.get((group, version, name))
+                    if found is not None and found not in out:
+                        out.append(found)
+    return sorted(out, key=lambda r: (r.kind.group, r.kind.version, r.kind.kind))[:MOST_KINDS]
+
+
+def warnings(server: APIServer, spec: Tree) -> list[Tree]:
+    """The expressionWarnings of a policy."""
+    kinds, (_, types) = kinds_of(server, spec), compile_variables(spec)
+    out: list[Tree] = []
+    for i, validation in enumerate(spec.get("validations") or ()):
+        for field in ("expression", "messageExpression"):
+            source = validation.get(field)
+            if not source:
+                continue
+            texts = [f"{r.kind.api_version}, Kind={r.kind.kind}: {text}" for r in kinds if (text := _doubt(r, source))]
+            try:
+                compile_expression(source, declared(spec, types))
+            except CelError as error:
+                texts.append(str(error))
+            if texts:
+                out.append({"fieldRef": f"spec.validations[{i}].{field}", "warning": "\n".join(texts)})
+    return out
+
+
+def _doubt(resource: Resource, source: str) -> str:
+    strategy, names = resource.strategy, ("object", "oldObject")
+    if isinstance(strategy, CustomStrategy):
+        schema = strategy.open_schema
+        return undefined_field(source, schema, True, names, fields_of) if schema else ""
+    return undefined_field(source, strategy.schema, True, names, node_fields)
+
+
+class TypeChecker:
+    """Keeps the status of policies."""
+
+    async def run(self, server: APIServer) -> None:
+        await follow(server, f"/registry/{RESOURCE}/", self._changed)
+
+    async def _changed(self, server: APIServer) -> None:
+        policies = server.resource(GROUP, RESOURCE)
+        for entry in server.cache.list(policies.prefix).entries:
+            tree = entry.tree()
+            generation = tree["metadata"].get("generation") or 0
+            if (tree.get("status") or {}).get("observedGeneration") == generation:
+                continue
+            found = warnings(server, tree.get("spec") or {})
+
+            def change(old: Tree, generation: int = generation, found: list[Tree] = found) -> Tree:
+                if (old["metadata"].get("generation") or 0) == generation:
+                    checked = {"typeChecking": {"expressionWarnings": found} if found else {}}
+                    old["status"] = (old.get("status") or {}) | {"observedGeneration": generation} | checked
+                return old
+
+            try:
+                await policies.change(server.context(), "", entry.name, change, OPTIONS, subresource="status", admit=False)
+            except NotFound:
+                continue
+            except StatusError as error:
+                log.warning("cannot tell what is doubtful in policy %s: %s", entry.name, error)
