@@ -211,6 +211,15 @@ MINIMAL = {
         f"{{{GLOBAL}, spec: {{type: Limited, limited: {{limitResponse: {{type: Queue, queuing: {{}}}}}}}}}}",
         ["x", "Limited", 30, 64, 8, 50, "3d4h"],
     ),
+    ("admissionregistration.k8s.io", "validatingadmissionpolicies"): (
+        f"{{{GLOBAL}, spec: {{validations: [{{expression: 'true'}}], matchConstraints: {{resourceRules: "
+        "[{operations: [CREATE], apiGroups: [''], apiVersions: [v1], resources: [pods]}]}}}",
+        ["x", 1, "<unset>", "3d4h"],
+    ),
+    ("admissionregistration.k8s.io", "validatingadmissionpolicybindings"): (
+        f"{{{GLOBAL}, spec: {{policyName: p, validationActions: [Deny]}}}}",
+        ["x", "p", "<unset>", "3d4h"],
+    ),
 }  # fmt: skip
 
 
