@@ -10,7 +10,7 @@ from apiserver.request import User
 from apiserver.tokens import InvalidToken
 
 if TYPE_CHECKING:
-    from apiserver.crd.cel import Expression
+    from apiserver.cel.engine import Expression
 
 Claims = Mapping[str, Any]
 CLAIMS = (("claims", "map(dyn)"),)
@@ -125,7 +125,7 @@ def _list(found: Any, what: str) -> list[str]:
 
 
 def _evaluate(expression: Expression, variables: Mapping[str, Any]) -> Any:
-    from apiserver.crd.cel import CelError
+    from apiserver.cel.engine import CelError
 
     try:
         return expression.evaluate(variables)

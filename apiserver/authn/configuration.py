@@ -16,7 +16,7 @@ from apiserver.authn.oidc import Issuer
 from apiserver.config import Config
 
 if TYPE_CHECKING:
-    from apiserver.crd.cel import Expression
+    from apiserver.cel.engine import Expression
 
 Tree = dict[str, Any]
 VERSIONS = ("apiserver.config.k8s.io/v1", "apiserver.config.k8s.io/v1beta1")
@@ -194,7 +194,7 @@ def _rule(tree: Tree, at: str, variables: tuple[tuple[str, str], ...], problems:
 def _compiled(
     source: str, at: str, variables: tuple[tuple[str, str], ...], problems: list[str], returns: str = ""
 ) -> Expression | None:
-    from apiserver.crd.cel import CelError, compile_cel
+    from apiserver.cel.engine import CelError, compile_cel
 
     if not source:
         problems.append(f"{at}: Required value")
