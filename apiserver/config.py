@@ -23,6 +23,8 @@ class Config:
     kubelet_client_certificate: str = ""
     kubelet_client_key: str = ""
     kubelet_certificate_authority: str = ""
+    kubelet_preferred_address_types: str = "InternalIP"
+    proxy_denied_cidrs: tuple[str, ...] = ()  # addresses of pods that nobody can reach
     proxy_client_cert_file: str = ""  # shown to API servers behind this one
     proxy_client_key_file: str = ""
     requestheader_client_ca_file: str = ""
@@ -118,6 +120,8 @@ _HELP = {
     "enable_priority_and_fairness": "true or false; if false, the two limits below hold, else their sum is shared out",
     "max_requests_inflight": "reads that may run at a time",
     "max_mutating_requests_inflight": "writes that may run at a time",
+    "kubelet_preferred_address_types": "which of a node's addresses leads to its agent: types in order, with commas",
+    "proxy_denied_cidrs": "addresses that pods may have and nobody answers at: the proxies refuse them; repeatable",
     "compaction_interval": "how often old revisions are forgotten; 0 is never",
 }
 
@@ -129,7 +133,7 @@ def _flag(text: str) -> bool:
 
 
 _TYPES: dict[str, Any] = {"int": int, "float": float, "bool": _flag}
-_FLAGS = {"bind_addresses": "bind-address"}
+_FLAGS = {"proxy_denied_cidrs": "proxy-denied-cidr", "bind_addresses": "bind-address"}
 
 
 def parser() -> argparse.ArgumentParser:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import TYPE_CHECKING, Any
 
 from navarch.api.selectors import parse_label_selector
@@ -15,6 +16,12 @@ Address = tuple[str, int]
 
 class NoEndpoint(Exception):
     """The Service is not there, does not have the port, or nobody stands behind it; in the words of Kubernetes."""
+
+
+def reachable(server: APIServer, address: str) -> bool:
+    """False for the addresses of simulated pods, at which nobody answers: a connection would leave the machine."""
+    denied = server.config.proxy_denied_cidrs
+    return not any(ipaddress.ip_address(address) in ipaddress.ip_network(network) for network in denied)
 
 
 def slices_of(server: APIServer, namespace: str, name: str) -> list[Tree]:
@@ -51,6 +58,7 @@ def service_address(server: APIServer, namespace: str, name: str, port: int) -> 
     if found is None:
         raise NoEndpoint(f'no service port {port} found for service "{name}"')
     choice = ready_addresses(slices_of(server, namespace, name), found.get("name") or "")
+    choice = [address for address in choice if reachable(server, address[0])]
     if not choice:
         raise NoEndpoint(f'no endpoints available for service "{name}"')
     return server.world.random.choice(choice)

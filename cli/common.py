@@ -32,6 +32,12 @@ class Progress:
             sys.stderr.write(f"  … {step}")
             sys.stderr.flush()
 
+    def detail(self, text: str) -> None:
+        """How far the step has come; shown in its place on a terminal."""
+        if self.live and not self.quiet:
+            sys.stderr.write(f"\r\x1b[K  … {self.step}: {text}")
+            sys.stderr.flush()
+
     def finish(self, mark: str = "✓") -> None:
         if self.step and not self.quiet:
             took = time.monotonic() - self.since

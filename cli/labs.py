@@ -20,6 +20,14 @@ NODES_HELP = "How many nodes a new lab gets; 0 is the control plane alone."
 STORE_HELP = "etcd or sqlite; default: etcd if it is installed."
 FAILOVER_HELP = "fast: pods of a dead node are replaced in seconds; default: as Kubernetes, minutes."
 SET_HELP = "A component's flag, such as controllers.node-monitor-grace-period=20s."
+HOLLOW_HELP = "How many simulated nodes a new lab gets: real API objects, pods that only seem to run; no root needed."
+TAINT_HELP = "Keep away pods that do not tolerate simulated nodes; default: if the lab has real nodes, too."
+HollowCPU = Annotated[str, typer.Option(help="CPU of each simulated node.")]
+HollowMemory = Annotated[str, typer.Option(help="Memory of each simulated node.")]
+HollowPods = Annotated[int, typer.Option(help="Pods that each simulated node takes.", min=1)]
+HollowZones = Annotated[int, typer.Option(help="Spread them over so many zones.", min=0)]
+HollowLabels = Annotated[str, typer.Option(metavar="KEY=VALUE,...", help="Labels of the simulated nodes.")]
+HollowTaint = Annotated[bool | None, typer.Option("--hollow-taint/--no-hollow-taint", help=TAINT_HELP)]
 CPU_HELP = "CPU of each node, such as 500m; default: a share of the machine."
 
 
@@ -30,12 +38,20 @@ def up(
     store: Annotated[str | None, typer.Option(help=STORE_HELP)] = None,
     node_cpu: Annotated[str, typer.Option(help=CPU_HELP)] = "",
     node_memory: Annotated[str, typer.Option(help="Memory of each node, such as 2Gi.")] = "",
+    hollow: Annotated[int | None, typer.Option(help=HOLLOW_HELP, show_default="0", min=0)] = None,
+    hollow_cpu: HollowCPU = "4",
+    hollow_memory: HollowMemory = "16Gi",
+    hollow_pods: HollowPods = 110,
+    hollow_zones: HollowZones = 0,
+    hollow_labels: HollowLabels = "",
+    hollow_taint: HollowTaint = None,
     failover: Annotated[str | None, typer.Option(help=FAILOVER_HELP)] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="COMPONENT.FLAG=VALUE", help=SET_HELP)] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
     """Start a lab, or what of it does not run."""
     from lab.cluster import Cluster
+    from nodeagent.hollow.roster import TAINT
 
     if store not in (None, "etcd", "sqlite"):
         fail(f'--store {store}: use "etcd" or "sqlite"')
@@ -47,19 +63,32 @@ def up(
         if not equals:
             fail(f"--set {pair}: say COMPONENT.FLAG=VALUE")
         settings[key] = value
+    simulated = None
+    if hollow is not None:
+        simulated = _hollow(hollow, hollow_cpu, hollow_memory, hollow_pods, hollow_zones, hollow_labels, hollow_taint)
     progress = Progress(quiet)
     with reported(progress):
         cluster = Cluster(lab, progress)
         cluster.up(
-            nodes, store, node_cpu, node_memory, None if failover is None else failover.replace("default", ""), settings
+            nodes,
+            store,
+            node_cpu,
+            node_memory,
+            None if failover is None else failover.replace("default", ""),
+            settings,
+            hollow=simulated,
         )
         progress.finish()
         if not quiet:
-            count, flag = len(cluster.known.nodes), cluster.lab_flag
-            what = f"{count} node{'' if count == 1 else 's'}, {cluster.known.store}, {cluster.server}"
+            count, flag, roster = len(cluster.known.nodes), cluster.lab_flag, cluster.hollow.roster
+            what = f"{count} node{'' if count == 1 else 's'}"
+            what += f" and {len(roster)} hollow" if len(roster) else ""
+            what += f", {cluster.known.store}, {cluster.server}"
             print(f'lab "{lab}" is up: {what} ({progress.total:.1f} s)\n')
             print(f"  export KUBECONFIG={cluster.paths.kubeconfig}\n  kubectl get nodes\n")
             print(f"or, without kubectl:  navarch get nodes{flag}")
+            if any(group.tainted for group in roster.groups):
+                print(f"\nOnly pods that tolerate {TAINT} are placed on hollow nodes.")
 
 
 @app.command()
@@ -120,12 +149,37 @@ def status(
     ):
         print(f"{label:12}{value}")
     print()
-    table(["NODE", "POWER", "LINK", "ADDRESS", "PODS", "CPU", "MEMORY"], [
-        [n["name"], n["power"], "partitioned" if n["partitioned"] else "up", n["address"], n["podCIDR"], n["cpu"], n["memory"]]
-        for n in found["nodes"]
-    ])  # fmt: skip
+    nodes_table(found)
     print()
     table(["PROCESS", "PID", "RESTARTS"], [[p["name"], p["pid"], p["restarts"]] for p in found["processes"]])
+
+
+def nodes_table(found: dict[str, Any]) -> None:
+    """The lab's nodes: real ones each, simulated ones by the group."""
+    if found["nodes"] or not found["hollow"]["count"]:
+        table(["NODE", "POWER", "LINK", "ADDRESS", "PODS", "CPU", "MEMORY"], [
+            [n["name"], n["power"], "partitioned" if n["partitioned"] else "up",
+             n["address"], n["podCIDR"], n["cpu"], n["memory"]]
+            for n in found["nodes"]
+        ])  # fmt: skip
+    hollow = found["hollow"]
+    if not hollow["count"]:
+        return
+    if found["nodes"]:
+        print()
+    table(["HOLLOW NODES", "COUNT", "ZONES", "TAINTED", "CPU", "MEMORY", "MAX-PODS"], [
+        [g["first"] if g["count"] == 1 else f"{g['first']}..{g['last']}", g["count"], g["zones"] or "-",
+         "yes" if g["tainted"] else "no", g["cpu"], g["memory"], g["pods"]]
+        for g in hollow["groups"]
+    ])  # fmt: skip
+    if found["running"]:
+        print(
+            f"{hollow['ready']} of {hollow['count']} Ready, {hollow['pods']} pods, Leases of {hollow['leaseSeconds']} s"
+        )
+    for state in ("off", "partitioned"):
+        if names := hollow[state]:
+            more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+            print(f"{state}: {', '.join(names[:10])}{more}")
 
 
 def table(header: list[str], rows: list[list[Any]]) -> None:
@@ -158,10 +212,37 @@ def kubeconfig(
         print(path)
 
 
-def _cluster(lab: str, progress: Progress) -> Any:
+def _cluster(lab: str, progress: Progress | None) -> Any:
     from lab.cluster import Cluster
 
     return Cluster(lab, progress)
+
+
+def _hollow(count: int, cpu: str, memory: str, pods: int, zones: int, labels: str, taint: bool | None) -> Any:
+    """The HollowNodes that options describe."""
+    from lab.hollow import HollowNodes
+    from navarch.api import names, quantity
+
+    for flag, amount in (("--hollow-cpu", cpu), ("--hollow-memory", memory)):
+        try:
+            quantity.value(amount)
+        except ValueError:
+            fail(f"{flag} {amount}: this is no quantity such as 500m or 2Gi")
+    found = {}
+    for pair in filter(None, labels.split(",")):
+        key, equals, value = pair.partition("=")
+        wrong = [*names.qualified_name(key), *names.label_value(value)]
+        if not equals or wrong:
+            fail(f"--hollow-labels {pair}: " + ("; ".join(wrong) or "say KEY=VALUE"))
+        found[key] = value
+    return HollowNodes(count, cpu, memory, pods, zones, found, taint)
+
+
+@node.command("list")
+def node_list(lab: LabOption = "default") -> None:
+    """Show the nodes of a lab: real ones each, simulated ones by the group."""
+    with reported():
+        nodes_table(_cluster(lab, None).status())
 
 
 @node.command("add")
@@ -170,10 +251,32 @@ def node_add(
     lab: LabOption = "default",
     cpu: Annotated[str, typer.Option(help="CPU, such as 500m; default: as the other nodes.")] = "",
     memory: Annotated[str, typer.Option(help="Memory, such as 2Gi.")] = "",
+    hollow: Annotated[int, typer.Option(help="Add so many simulated nodes instead.", min=0)] = 0,
+    hollow_cpu: HollowCPU = "4",
+    hollow_memory: HollowMemory = "16Gi",
+    hollow_pods: HollowPods = 110,
+    hollow_zones: HollowZones = 0,
+    hollow_labels: HollowLabels = "",
+    hollow_taint: HollowTaint = None,
 ) -> None:
-    """Add a node and wait until it is Ready."""
+    """Add a node, or simulated ones, and wait until Ready."""
     progress = Progress()
     with reported(progress):
+        if hollow:
+            if name:
+                fail(f"{name}: simulated nodes get their names by themselves")
+            wanted = _hollow(
+                hollow,
+                cpu or hollow_cpu,
+                memory or hollow_memory,
+                hollow_pods,
+                hollow_zones,
+                hollow_labels,
+                hollow_taint,
+            )
+            first, last = _cluster(lab, progress).add_hollow(wanted)
+            progress.finish()
+            return print(f"node/{first} added" if hollow == 1 else f"nodes {first} to {last} added")
         made = _cluster(lab, progress).add_node(name, cpu, memory)
         progress.finish()
         print(f"node/{made} added")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from lab.hollow import rights
 from lab.paths import LabError
 
 if TYPE_CHECKING:
@@ -63,7 +64,8 @@ def publisher_role() -> list[tuple[str, dict[str, Any]]]:
 def apply_addons(cluster: Cluster) -> None:
     """Creates what is missing; what a user changed stays as it is."""
     services = "/api/v1/namespaces/kube-system/services"
-    for path, wanted in [*publisher_role(), (services, dns_service(cluster.addresses.dns))]:
+    hollow = rights() if cluster.hollow.roster.groups else []
+    for path, wanted in [*publisher_role(), *hollow, (services, dns_service(cluster.addresses.dns))]:
         name = wanted["metadata"]["name"]
         if cluster.call("GET", f"{path}/{name}")[0] != 404:
             continue

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
@@ -24,21 +24,43 @@ from lab import cgroups, components, node, supervisor, switch
 from lab.addons import apply_addons
 from lab.addresses import Addresses, claim_index, free_port, holds_index, release_index
 from lab.certificates import Authority
+from lab.hollow import Fleet, HollowNodes
 from lab.namespaces import ProcessId
 from lab.paths import LabError, LabPaths, LabRecord, NodeRecord, private_directory
 from navarch.api import quantity, times
+from nodeagent.hollow.roster import HOST as HOLLOW_HOST
+from nodeagent.hollow.roster import number_of
 
-Progress = Callable[[str], None]
+
+class Progress(Protocol):
+    """Called with a few words at the start of each step; ``detail`` adds how far the step has come."""
+
+    def __call__(self, step: str, /) -> None: ...
+
+    def detail(self, text: str) -> None: ...
+
+
+class Silence:
+    """Progress for nobody."""
+
+    def __call__(self, step: str, /) -> None:
+        pass
+
+    def detail(self, text: str) -> None:
+        pass
+
+
 MASTERS = ("system:masters",)
 MEMORY_RESERVE = 1 << 30  # bytes kept for the host and the control plane
 
 
 class Cluster:
-    """One lab of this machine. ``progress`` is told, in a few words, what is being done."""
+    """One lab of this machine."""
 
-    def __init__(self, name: str, progress: Progress = lambda text: None) -> None:
+    def __init__(self, name: str, progress: Progress | None = None) -> None:
         self.paths = LabPaths(name)
-        self.progress = progress
+        self.progress = progress or Silence()
+        self.hollow = Fleet(self)
         self.record = LabRecord.load(self.paths.config)
 
     # What there is
@@ -85,6 +107,7 @@ class Cluster:
             "server": self.server,
             "store": store,
             "nodes": [self._node_status(n) for n in record.nodes],
+            "hollow": self.hollow.status(),
             "processes": processes,
             "logs": str(self.paths.logs),
             "settings": record.settings,
@@ -131,21 +154,24 @@ class Cluster:
         failover: str | None = None,
         settings: dict[str, str] | None = None,
         wait: float = 60.0,
+        hollow: HollowNodes | None = None,
     ) -> None:
         """Starts the lab, or what of it does not run; waits until the API is ready and the nodes are Ready.
 
-        ``nodes`` and ``store`` of a lab that exists must agree with what it has; None means as it is.
+        ``nodes``, ``hollow`` and ``store`` of a lab that exists must agree with what it has; None means as it is.
         """
         components.check_settings(settings or {})
         with self.locked():
+            fresh = self.record is None
             self._prepare(nodes, store, failover, settings or {})
             record = self.known
-            wanted = 3 if nodes is None else nodes
+            wanted = (3 if fresh else 0) if nodes is None else nodes
             if not record.nodes and record.next_number == 1:
                 self._plan_nodes(wanted, node_cpu, node_memory)
             with_nodes = bool(record.nodes) or switch.exists(self.paths.id)
             if with_nodes and os.geteuid() != 0:
                 raise LabError("real nodes need root; without it use: navarch up --nodes 0")
+            self._plan_hollow(hollow, with_nodes)
             self._certificates()
             self.save()
             root = os.geteuid() == 0
@@ -170,7 +196,9 @@ class Cluster:
             self._start([*specs, *(spec for entry in on for spec in self._node_components(entry))])
         self.wait_ready(wait)
         apply_addons(self)
+        self.hollow.start()
         self.wait_nodes([n.name for n in self.known.nodes if not n.stopped and not n.partitioned], wait)
+        self.hollow.wait(wait)
 
     def _prepare(self, nodes: int | None, store: str | None, failover: str | None, settings: dict[str, str]) -> None:
         self.paths.make()
@@ -203,11 +231,24 @@ class Cluster:
         for _ in range(count):
             self._new_node("", cpu, memory)
 
+    def _plan_hollow(self, wanted: HollowNodes | None, real: bool) -> None:
+        count = len(self.hollow.roster)
+        if wanted is None or wanted.count == count:
+            return
+        if count:
+            raise LabError(
+                f'lab "{self.known.name}" has {count} hollow nodes; '
+                f"use navarch node add --hollow or navarch node remove{self.lab_flag}"
+            )
+        self.hollow.plan(wanted, real)
+
     def _new_node(self, name: str, cpu: str, memory: str) -> NodeRecord:
         record = self.known
         number = record.next_number
         self.addresses.node(number)  # checks that there is room
         entry = NodeRecord(name or f"node-{number}", number, cpu, memory)
+        if number_of(entry.name):
+            raise LabError(f"{entry.name} is the name of a simulated node; to add one: navarch node add --hollow 1")
         if any(n.name == entry.name for n in record.nodes):
             raise LabError(f'lab "{record.name}" already has a node "{entry.name}"')
         record.nodes.append(entry)
@@ -233,6 +274,10 @@ class Cluster:
             authority.issue(file, user, groups)
             path = self.paths.kubeconfig if file == "admin" else self.paths.component_kubeconfig(file)
             authority.kubeconfig(path, file, server, f"navarch-{record.name}", user)
+        if self.hollow.roster.groups:
+            authority.issue("hollow", components.HOLLOW_USER, (), (HOLLOW_HOST, "127.0.0.1"))
+            path = self.paths.component_kubeconfig("hollow")
+            authority.kubeconfig(path, "hollow", self.server, f"navarch-{record.name}", components.HOLLOW_USER)
         for entry in record.nodes:
             user = f"system:node:{entry.name}"
             authority.issue(entry.name, user, ("system:nodes",), (self.addresses.node(entry.number), entry.name))
@@ -289,7 +334,7 @@ class Cluster:
     def wait_ready(self, timeout: float) -> None:
         """Waits until /readyz says so."""
         self.progress("waiting for the API server")
-        self._wait(
+        self.wait_for(
             lambda: self.call("GET", "/readyz")[0] == 200, timeout, "the API server did not become ready", "apiserver"
         )
 
@@ -299,7 +344,7 @@ class Cluster:
             return
         self.progress(f"waiting for {len(names)} nodes")
         what = f"not all of the nodes {', '.join(names)} became Ready"
-        self._wait(lambda: set(names) <= self.ready_nodes(), timeout, what, f"agent-{names[0]}")
+        self.wait_for(lambda: set(names) <= self.ready_nodes(), timeout, what, f"agent-{names[0]}")
 
     def ready_nodes(self) -> set[str]:
         """The nodes that are Ready, and have said so since they were switched on."""
@@ -318,7 +363,8 @@ class Cluster:
             if renewed.get(name, 0.0) >= booted.get(name, 0.0)
         }
 
-    def _wait(self, condition: Callable[[], bool], timeout: float, failure: str, log: str) -> None:
+    def wait_for(self, condition: Callable[[], bool], timeout: float, failure: str, log: str) -> None:
+        """Raises LabError with the end of component ``log``'s log. A request that fails is no answer."""
         end, delay = time.monotonic() + timeout, 0.01
         while True:
             try:
@@ -365,6 +411,7 @@ class Cluster:
                 cgroups.remove_if_empty("navarch")
             if record is not None:
                 record.save(self.paths.config)
+                self.hollow.went_down()
             shutil.rmtree(self.paths.run, ignore_errors=True)
             for leftover in self.paths.nodes.glob("*/pods") if self.paths.nodes.exists() else ():
                 shutil.rmtree(leftover, ignore_errors=True)
@@ -419,9 +466,22 @@ class Cluster:
         self.wait_nodes([entry.name], 60)
         return entry.name
 
+    def add_hollow(self, wanted: HollowNodes) -> tuple[str, str]:
+        """Adds simulated nodes; the names of the first and the last, once all are Ready."""
+        self._need_running()
+        with self.locked():
+            first, last = self.hollow.plan(wanted, bool(self.known.nodes) or switch.exists(self.paths.id))
+            self._certificates()
+        apply_addons(self)
+        self.hollow.start()
+        self.hollow.wait(60)
+        return first, last
+
     def remove_node(self, name: str) -> None:
         """Power off for good: the lab forgets the node. Its Node object is the caller's to delete."""
         with self.locked():
+            if name in self.hollow:
+                return self.hollow.remove(name)
             entry = self.known.node(name)
             self._stop_components(entry)
             self._power_off(entry)
@@ -435,6 +495,8 @@ class Cluster:
         """Power loss."""
         self._need_running()
         with self.locked():
+            if name in self.hollow:
+                return self.hollow.stop(name)
             entry = self.known.node(name)
             node.power_off(self.paths.id, name, ProcessId.load(entry.init))  # first: nobody gets to say goodbye
             self._stop_components(entry)
@@ -444,6 +506,8 @@ class Cluster:
 
     def start_node(self, name: str, wait: float = 60) -> None:
         self._need_running()
+        if name in self.hollow:
+            return self._start_hollow(name, wait)
         with self.locked():
             entry = self.known.node(name)
             entry.stopped = False
@@ -452,10 +516,18 @@ class Cluster:
         if not entry.partitioned:
             self.wait_nodes([name], wait)
 
+    def _start_hollow(self, name: str, wait: float) -> None:
+        with self.locked():
+            self.hollow.start_node(name)
+        if name not in self.hollow.roster.cut:
+            self.hollow.wait_node(name, wait)
+
     def partition_node(self, name: str, heal: bool = False) -> None:
         """Takes the node's switch port down (the node itself keeps running), or up again."""
         self._need_running()
         with self.locked():
+            if name in self.hollow:
+                return self.hollow.partition(name, heal)
             entry = self.known.node(name)
             if ProcessId.load(entry.init) is None:
                 raise LabError(f"node {name} is off; start it with: navarch node start {name}{self.lab_flag}")

@@ -13,9 +13,11 @@ from lab.namespaces import ProcessId
 from lab.node import NODE_RUN, group
 from lab.paths import LabError, LabPaths, LabRecord, NodeRecord, private_directory
 from lab.supervisor import Spec
+from nodeagent.hollow.roster import RANGE
 
 FRONT_PROXY = "front-proxy-client"  # under this name the API server passes requests on to others behind it
-COMPONENTS = ("apiserver", "controllers", "scheduler", "agent", "proxy")
+COMPONENTS = ("apiserver", "controllers", "scheduler", "agent", "proxy", "hollow")
+HOLLOW_USER = "system:hollow-nodes"
 ETCD_SOCKET, ETCD_PEER_SOCKET = "localhost:2379", "localhost:2380"  # files that etcd makes in its working directory
 
 # `--failover fast`: what a cluster on one machine can afford; the defaults stay Kubernetes'.
@@ -28,6 +30,7 @@ FAST_FAILOVER = {
     "apiserver.default-unreachable-toleration-seconds": "2",
     "agent.node-status-update-frequency": "1",
     "agent.node-lease-duration-seconds": "4",
+    "hollow.node-lease-duration-seconds": "4",
 }
 
 
@@ -104,6 +107,8 @@ def apiserver(paths: LabPaths, record: LabRecord, with_nodes: bool) -> Spec:
         "--kubelet-client-certificate", str(pki / "apiserver-kubelet-client.crt"),
         "--kubelet-client-key", str(pki / "apiserver-kubelet-client.key"),
         "--kubelet-certificate-authority", str(pki / "ca.crt"),
+        "--kubelet-preferred-address-types", "InternalDNS,InternalIP",
+        "--proxy-denied-cidr", RANGE,
         "--proxy-client-cert-file", str(pki / "front-proxy" / f"{FRONT_PROXY}.crt"),
         "--proxy-client-key-file", str(pki / "front-proxy" / f"{FRONT_PROXY}.key"),
         "--requestheader-client-ca-file", str(pki / "front-proxy" / "ca.crt"),
@@ -202,6 +207,27 @@ def proxy(paths: LabPaths, record: LabRecord, node: NodeRecord, init: ProcessId)
         log=str(paths.logs / f"proxy-{node.name}.log"),
         cgroup=f"{group(paths.id, node.name)}/sys",
         node=init.dump(),
+    )  # fmt: skip
+
+
+def hollow(paths: LabPaths, record: LabRecord) -> Spec:
+    """The one process of all simulated nodes."""
+    pki = paths.pki
+    return Spec(
+        name="hollow",
+        module="nodeagent.hollow.main",
+        argv=[
+            "--kubeconfig", str(paths.component_kubeconfig("hollow")),
+            "--roster", str(paths.hollow),
+            "--control", str(paths.hollow_socket),
+            "--client-ca-file", str(pki / "ca.crt"),
+            "--tls-cert-file", str(pki / "hollow.crt"),
+            "--tls-private-key-file", str(pki / "hollow.key"),
+            *settings_of(record, "hollow"),
+        ],
+        log=str(paths.logs / "hollow.log"),
+        cgroup=control_group(paths.id),
+        stale=[str(paths.hollow_socket)],
     )  # fmt: skip
 
 

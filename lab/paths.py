@@ -65,6 +65,8 @@ class LabPaths:
         self.config = self.root / "lab.json"
         self.kubeconfig = self.root / "kubeconfig"
         self.database = self.root / "navarch.db"
+        self.hollow = self.root / "hollow.json"
+        self.hollow_socket = self.run / "hollow.sock"
         self.socket = self.run / "supervisor.sock"
         self.processes = self.run / "processes.json"
         self.lock = self.root / "lock"

@@ -37,7 +37,8 @@ from navarch.client.transport import InProcessTransport
 from navarch.virtual import START, SimulatedWorld
 from navarch.world import TaskGroup
 from nodeagent.hollow.fleet import Config as FleetConfig
-from nodeagent.hollow.fleet import HollowFleet, NodeSpec
+from nodeagent.hollow.fleet import HollowFleet
+from nodeagent.hollow.objects import NodeSpec
 from scheduler.config import SchedulerConfig
 from scheduler.scheduler import Scheduler
 

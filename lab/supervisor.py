@@ -43,6 +43,7 @@ PRELOAD = {
         "aiohttp.web",  # its server
     ),
     "proxy.main": (),
+    "nodeagent.hollow.main": ("aiohttp.web",),
 }
 FIRST_DELAY, MOST_DELAY, STEADY = 0.1, 10.0, 10.0  # seconds: restart back-off, and after how long it is forgotten
 

@@ -31,8 +31,11 @@ class Timers:
         return len(self._heap)
 
     def after(self, seconds: float, callback: Callable[[], None]) -> None:
+        self.at(self._world.monotonic() + max(0.0, seconds), callback)
+
+    def at(self, when: float, callback: Callable[[], None]) -> None:
         self._number += 1
-        heapq.heappush(self._heap, (self._world.monotonic() + max(0.0, seconds), self._number, callback))
+        heapq.heappush(self._heap, (when, self._number, callback))
         self._set()
 
     def clear(self) -> None:

@@ -39,7 +39,7 @@ class Agents:
         node = self.server.resource("", "nodes").cached("", name)
         if node is None:
             raise NotFound(f'nodes "{name}" not found')
-        host = self.host(node)
+        host = self._preferred(node)
         port = (((node.get("status") or {}).get("daemonEndpoints") or {}).get("kubeletEndpoint") or {}).get("Port")
         if not host or not port:
             raise InternalError(f'Internal error occurred: no preferred addresses found for node "{name}"')
@@ -54,6 +54,12 @@ class Agents:
         """The node's InternalIP, "" if it tells none."""
         addresses = (node.get("status") or {}).get("addresses") or ()
         return next((str(a["address"]) for a in addresses if a.get("type") == "InternalIP"), "")
+
+    def _preferred(self, node: Tree) -> str:
+        """Where the node's agent is reached: its first address of the types that are preferred, "" if it has none."""
+        addresses = {a.get("type"): str(a["address"]) for a in (node.get("status") or {}).get("addresses") or ()}
+        types = self.server.config.kubelet_preferred_address_types.split(",")
+        return next((addresses[t] for t in types if t in addresses), "")
 
     def _transport(self, address: str) -> HTTPSTransport:
         config = self.server.config

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from apiserver.http.agents import Agents
 from apiserver.request import RequestInfo
+from apiserver.serviceendpoints import reachable
 from navarch.api.errors import BadRequest, NotFound, ServiceUnavailable
 from navarch.api.selectors import parse_label_selector
 
@@ -86,6 +87,12 @@ class Targets:
                 return await self._service(info.namespace, info.name)
         return await self._node(info.name)
 
+    def _reachable(self, address: str) -> str:
+        """Raises BadRequest, ServiceUnavailable."""
+        if not reachable(self.server, check_address(address)):
+            raise ServiceUnavailable(f"nobody answers at {address}: pods of simulated nodes listen on no ports")
+        return address
+
     def _tls(self, scheme: str) -> ssl.SSLContext | None:
         return self._any if scheme == "https" else None
 
@@ -97,7 +104,7 @@ class Targets:
         else:
             ports = [p for c in pod["spec"]["containers"] for p in (c.get("ports") or ())[:1]]
             number = int(ports[0]["containerPort"]) if ports else 443 if scheme == "https" else 80
-        address = check_address((pod.get("status") or {}).get("podIP") or "")
+        address = self._reachable((pod.get("status") or {}).get("podIP") or "")
         return Target(address, number, self._tls(scheme))
 
     async def _service(self, namespace: str, asked: str) -> Target:
@@ -120,7 +127,7 @@ class Targets:
         if not choice:
             raise ServiceUnavailable(f'no endpoints available for service "{asked}"')
         address, number = self.server.world.random.choice(choice)
-        return Target(check_address(address), int(number), self._tls(scheme))
+        return Target(self._reachable(address), int(number), self._tls(scheme))
 
     async def _node(self, asked: str) -> Target:
         scheme, name, port = split_name(asked, "node")
@@ -132,4 +139,4 @@ class Targets:
             agent = self.agents.of_node(name)
             host, number, tls = agent.endpoint()
             return Target(host, number, tls)
-        return Target(check_address(self.agents.host(node)), _number(port, asked, "node"), self._tls(scheme))
+        return Target(self._reachable(self.agents.host(node)), _number(port, asked, "node"), self._tls(scheme))

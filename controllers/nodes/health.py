@@ -8,7 +8,7 @@ import msgspec
 
 from navarch.api.conditions import get_condition
 from navarch.api.times import format_time
-from navarch.api.types import core_v1
+from navarch.api.types import coordination_v1, core_v1
 
 Node = core_v1.Node
 Condition = core_v1.NodeCondition
@@ -40,6 +40,18 @@ def readiness(node: Node) -> str:
 
 def has_reported(node: Node) -> bool:
     return get_condition(node.status.conditions, "Ready") is not None
+
+
+def grace(node: Node, lease: coordination_v1.Lease | None, monitor: float, startup: float) -> float:
+    """Seconds of silence after which a node is held for dead: ``monitor`` for one that has reported.
+
+    A node renews its Lease four times in the Lease's time. Where ``monitor`` leaves no room for two renewals, the Lease
+    is waited for. With kubelet's Leases of 40 s that is below 20 s only; simulated nodes have longer ones.
+    """
+    if not has_reported(node):
+        return startup
+    lasts = float(lease.spec.lease_duration_seconds or 0) if lease is not None else 0.0
+    return monitor if monitor >= lasts / 2 else lasts
 
 
 def silent_conditions(node: Node, now: float) -> list[Condition] | None:
@@ -113,7 +125,9 @@ def with_taints(node: Node, schedule: Sequence[str], execute: str | None, now: f
     kept = [t for t in old if (t.key, t.effect) in wanted or not _ours(t)]
     have = [(t.key, t.effect) for t in kept]
     added = [
-        Taint(key=key, effect=effect, time_added=format_time(now)) for key, effect in wanted if (key, effect) not in have
+        Taint(key=key, effect=effect, time_added=format_time(now))
+        for key, effect in wanted
+        if (key, effect) not in have
     ]
     return kept + added if added or len(kept) != len(old) else None
 

@@ -110,8 +110,8 @@ class NodeLifecycleController(Controller):
         if node is None:
             return None
         heard = self._heard.setdefault(key, self.world.monotonic())
-        config = self.config
-        grace = config.node_monitor_grace_period if health.has_reported(node) else config.node_startup_grace_period
+        lease = self.leases.get(LEASES, key)
+        grace = health.grace(node, lease, self.config.node_monitor_grace_period, self.config.node_startup_grace_period)
         left = heard + grace - self.world.monotonic()
         if left <= 0:
             node = await self._silent(node)

@@ -3,46 +3,32 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from navarch.api.conditions import get_condition
 from navarch.api.errors import AlreadyExists, Conflict, NotFound, StatusError
-from navarch.api.times import format_micro, format_time
+from navarch.api.times import format_micro
 from navarch.api.types import coordination_v1, core_v1, meta_v1
 from navarch.client.client import Client
 from navarch.client.informer import Informer
 from navarch.client.queue import WorkQueue
 from navarch.client.transport import TransportError
 from navarch.world import World
+from nodeagent.hollow import objects
+from nodeagent.hollow.objects import Endpoint, NodeSpec
 from nodeagent.hollow.pod import HollowPod, Machine
 from nodeagent.runtime.hollow import HollowNode
 from nodeagent.runtime.runtime import RUNNING, Event
-from nodeagent.runtime.stages import NORMAL, Stages
 from nodeagent.status import patch as status_patch
 from nodeagent.timers import Timers
 
 log = logging.getLogger(__name__)
 
-VERSION = "v1.34.0+navarch"
 LEASES = "kube-node-lease"
 PATIENCE = 0.1  # seconds that a status nobody waits for waits for company
-PHASES = 100  # the nodes' Leases are renewed in so many bundles, spread over the period
-
-
-@dataclass(frozen=True)
-class NodeSpec:
-    """One simulated node."""
-
-    name: str
-    cpu: str = "4"
-    memory: str = "16Gi"
-    pods: int = 110
-    address: str = "10.0.0.1"
-    labels: Mapping[str, str] = field(default_factory=dict)
-    taints: tuple[core_v1.Taint, ...] = ()
-    stages: Stages = NORMAL
-    annotations: Mapping[str, str] = field(default_factory=dict)
+PHASES = 100  # the nodes' Leases are renewed, and their statuses reported, in so many bundles, spread over the period
+BOUND = "spec.nodeName!="  # pods that wait for a node are nobody's here
 
 
 @dataclass(frozen=True)
@@ -52,7 +38,7 @@ class Config:
     lease_duration: int = 40
     lease_period: float = 10.0
     status_period: float = 300.0
-    writers: int = 16
+    writers: int = 32
 
 
 class _Node:
@@ -64,8 +50,11 @@ class _Node:
         self.pods: dict[str, HollowPod] = {}
         self.on = True
         self.cut = False
+        self.bundle = 0
         self.registered = False
         self.lease: coordination_v1.Lease | None = None
+        if spec.pod_cidr:
+            machine.node.configure(spec.pod_cidr)
 
     @property
     def connected(self) -> bool:
@@ -83,8 +72,12 @@ class HollowFleet:
         self._timers = Timers(world)
         self._queue: WorkQueue[tuple[str, str]] = WorkQueue(world, first_delay=0.1, most_delay=10.0)
         self._nodes: dict[str, _Node] = {}
+        self._bundles: list[dict[str, _Node]] = [{} for _ in range(PHASES)]
+        self._joined = 0
+        self._ready: dict[str, None] = {}  # of our nodes, as the API server has them
         self._pods: dict[str, tuple[_Node, HollowPod]] = {}  # by uid
-        self._seen = Informer(client[core_v1.Pod], indexers={"node": _node_of})
+        self.endpoint: Endpoint | None = None  # of the server that answers for the nodes, told to all who register
+        self._seen = Informer(client[core_v1.Pod], field_selector=BOUND, indexers={"node": _node_of})
         self._objects = Informer(client[core_v1.Node])
         self._running = False
         for spec in nodes:
@@ -96,17 +89,45 @@ class HollowFleet:
     def names(self) -> list[str]:
         return list(self._nodes)
 
-    def add_node(self, spec: NodeSpec) -> None:
-        """A node more; while the fleet runs it registers at once."""
+    @property
+    def pods(self) -> int:
+        """How many pods are on the nodes."""
+        return len(self._pods)
+
+    @property
+    def synced(self) -> bool:
+        """Whether it knows what the API server has, and the nodes are alive."""
+        return self._running
+
+    @property
+    def ready(self) -> int:
+        """How many nodes are Ready, as the API server has it."""
+        return len(self._ready)
+
+    def add_node(self, spec: NodeSpec, *, on: bool = True, cut: bool = False) -> None:
+        """A node more; while the fleet runs it registers at once, if it is on and not cut off."""
         timers = self._timers
-        machine = HollowNode(self._world, timers, self._changed, spec.stages)
-        self._nodes[spec.name] = _Node(spec, Machine(self._world, timers, machine, spec.address, self._report))
-        if self._running:
-            self._connect(self._nodes[spec.name])
+        machine = HollowNode(self._world, timers, self._changed, spec.stages, spec.boot)
+        node = _Node(spec, Machine(self._world, timers, machine, spec.address, self._report))
+        node.on, node.cut = on, cut
+        self._nodes[spec.name] = self._bundles[self._joined % PHASES][spec.name] = node
+        node.bundle = self._joined % PHASES
+        self._joined += 1
+        if self._running and node.connected:
+            self._connect(node)
+
+    def remove_node(self, name: str) -> None:
+        """As if its machine had been taken away; the Node object is others' to delete."""
+        self.power_off(name)
+        node = self._nodes.pop(name)
+        del self._bundles[node.bundle][name]
+        self._ready.pop(name, None)
 
     def power_off(self, name: str) -> None:
         """The machine stops dead: no word to anyone, and nothing of what ran is left."""
         node = self._nodes[name]
+        if not node.on:
+            return
         node.on = False
         for uid, pod in node.pods.items():
             pod.forget()
@@ -159,11 +180,15 @@ class HollowFleet:
                 group.start(self._seen.run(), "hollow nodes: pods")
                 await self._objects.wait_synced()
                 await self._seen.wait_synced()
+                for lease in (await self._client[coordination_v1.Lease].list(LEASES)).items:
+                    if known := self._nodes.get(lease.metadata.name or ""):
+                        known.lease = lease
                 self._running = True
                 for node in list(self._nodes.values()):
-                    self._connect(node)
-                self._beat(0)
-                self._timers.after(self.config.status_period, self._report_all)
+                    if node.connected:
+                        self._connect(node)
+                self._beat(0, self._world.monotonic())
+                self._report_bundle(0, self._world.monotonic())
                 for number in range(self.config.writers):
                     group.start(self._write(), f"hollow nodes: writer {number}")
         finally:
@@ -173,12 +198,14 @@ class HollowFleet:
 
     def _connect(self, node: _Node) -> None:
         """The node can reach the API server (again): tell all it has to tell, hear all it has missed."""
-        name = node.spec.name
+        name, machine = node.spec.name, node.machine.node
         self._queue.add(("node", name))
         self._queue.add(("lease", name))
         found = self._objects.get(None, name)
-        if found is not None and found.spec and found.spec.pod_cidr:
-            node.machine.node.configure(found.spec.pod_cidr)
+        if found is not None and found.spec.pod_cidr:
+            machine.configure(found.spec.pod_cidr)
+        info = found.status.node_info if found is not None else None
+        same = info is not None and info.boot_id == objects.boot_id(node.spec, machine.boots)
         bound = {pod.metadata.uid or "": pod for pod in self._seen.by_index("node", name)}
         for uid, known in list(node.pods.items()):
             if uid not in bound:
@@ -186,36 +213,48 @@ class HollowFleet:
             else:
                 self._queue.add(("pod", uid))
         for pod in bound.values():
-            self._observe(node, pod)
+            self._observe(node, pod, adopt=same)
 
-    def _beat(self, phase: int) -> None:
-        """Renews the Leases of one bundle of nodes, and sets the clock for the next bundle."""
-        for node in list(self._nodes.values())[phase::PHASES]:
+    def _beat(self, phase: int, due: float) -> None:
+        """Renews the Leases of one bundle of nodes, and sets the clock for the next bundle: no delay adds up."""
+        for name, node in self._bundles[phase].items():
             if node.connected:
-                self._queue.add(("lease", node.spec.name))
-        self._timers.after(self.config.lease_period / PHASES, lambda: self._beat((phase + 1) % PHASES))
+                self._queue.add(("lease", name))
+        due += self.config.lease_period / PHASES
+        self._timers.at(due, lambda: self._beat((phase + 1) % PHASES, due))
 
-    def _report_all(self) -> None:
-        for name, node in self._nodes.items():
-            if node.connected:
+    def _report_bundle(self, phase: int, due: float) -> None:
+        """As :meth:`_beat`, for the statuses."""
+        for name, node in self._bundles[phase].items():
+            if node.connected and node.registered:
                 self._queue.add(("node", name))
-        self._timers.after(self.config.status_period, self._report_all)
+        due += self.config.status_period / PHASES
+        self._timers.at(due, lambda: self._report_bundle((phase + 1) % PHASES, due))
 
     # Hearing
 
     def _node_changed(self, kind: str, old: core_v1.Node | None, new: core_v1.Node) -> None:
-        node = self._nodes.get(new.metadata.name or "")
-        if node is None or not node.connected or not self._running:
+        name = new.metadata.name or ""
+        node = self._nodes.get(name)
+        if node is None:
             return
+        ready = get_condition(new.status.conditions, "Ready")
+        if kind != "DELETED" and ready is not None and ready.status == "True":
+            self._ready[name] = None
+        else:
+            self._ready.pop(name, None)
+        if not node.connected or not self._running:
+            return
+        if node.lease is None:
+            self._queue.add(("lease", name))  # it names the Node as its owner
         if kind == "DELETED":
-            node.registered = False
+            node.registered, node.lease = False, None
             self._queue.add(("node", node.spec.name))
             return
-        if new.spec and new.spec.pod_cidr and not node.machine.node.configured:
+        if new.spec.pod_cidr and not node.machine.node.configured:
             node.machine.node.configure(new.spec.pod_cidr)
             for pod in list(node.pods.values()):
                 pod.step()
-        ready = get_condition(new.status.conditions, "Ready")
         if node.registered and (ready is None or ready.status != "True"):
             self._queue.add(("node", node.spec.name))  # somebody holds us for dead: contradict
 
@@ -228,7 +267,7 @@ class HollowFleet:
         elif known := node.pods.get(new.metadata.uid or ""):
             known.gone()
 
-    def _observe(self, node: _Node, pod: core_v1.Pod) -> None:
+    def _observe(self, node: _Node, pod: core_v1.Pod, adopt: bool = False) -> None:
         uid = pod.metadata.uid or ""
         known = node.pods.get(uid)
         if known is not None:
@@ -239,6 +278,8 @@ class HollowFleet:
         made = HollowPod(node.machine, pod)
         node.pods[uid] = made
         self._pods[uid] = node, made
+        if adopt:
+            made.adopt()
         if node.machine.node.configured or pod.spec.host_network:
             made.step()
 
@@ -297,8 +338,8 @@ class HollowFleet:
             pod.gone()
 
     async def _write_lease(self, name: str) -> None:
-        node = self._nodes[name]
-        if not node.connected:
+        node = self._nodes.get(name)
+        if node is None or not node.connected:
             return
         leases = self._client[coordination_v1.Lease]
         spec = coordination_v1.LeaseSpec(
@@ -308,105 +349,38 @@ class HollowFleet:
         )
         try:
             if node.lease is None:
+                known = self._objects.get(None, name)
+                if known is None:
+                    return  # the next beat comes after it was registered
+                owner = meta_v1.OwnerReference(api_version="v1", kind="Node", name=name, uid=known.metadata.uid or "")
+                meta = meta_v1.ObjectMeta(name=name, namespace=LEASES, owner_references=[owner])
                 try:
-                    node.lease = await leases.get(name, LEASES)
-                except NotFound:
-                    meta = meta_v1.ObjectMeta(name=name, namespace=LEASES)
                     node.lease = await leases.create(coordination_v1.Lease(metadata=meta, spec=spec))
                     return
+                except AlreadyExists:
+                    node.lease = await leases.get(name, LEASES)
             node.lease = await leases.update(coordination_v1.Lease(metadata=node.lease.metadata, spec=spec))
         except (NotFound, Conflict):
             node.lease = None
             raise
 
     async def _write_node(self, name: str) -> None:
-        node = self._nodes[name]
-        if not node.connected:
+        node = self._nodes.get(name)
+        if node is None or not node.connected:
             return
-        nodes = self._client[core_v1.Node]
+        nodes, boots = self._client[core_v1.Node], node.machine.node.boots
         known = self._objects.get(None, name)
         if known is None:
-            spec = core_v1.NodeSpec(taints=list(node.spec.taints) or None)
-            meta = meta_v1.ObjectMeta(
-                name=name, labels=_labels(node.spec), annotations=dict(node.spec.annotations) or None
-            )
             try:
-                status = _status(node.spec, node.machine.node.boots, None, self._world.now())
-                await nodes.create(core_v1.Node(metadata=meta, spec=spec, status=status))
+                await nodes.create(objects.node(node.spec, boots, self.endpoint, self._world.now()))
                 node.registered = True
                 return
             except AlreadyExists:
                 known = await nodes.get(name)
-        status = _status(node.spec, node.machine.node.boots, known, self._world.now())
+        status = objects.status(node.spec, boots, self.endpoint, known, self._world.now())
         await nodes.patch_status(name, None, {"status": status}, "strategic")
         node.registered = True
 
 
 def _node_of(pod: core_v1.Pod) -> list[str]:
     return [pod.spec.node_name] if pod.spec.node_name else []
-
-
-def _labels(spec: NodeSpec) -> dict[str, str]:
-    return {
-        "beta.kubernetes.io/arch": "amd64",
-        "beta.kubernetes.io/os": "linux",
-        "kubernetes.io/arch": "amd64",
-        "kubernetes.io/os": "linux",
-        "kubernetes.io/hostname": spec.name,
-        "type": "hollow",
-        **spec.labels,
-    }
-
-
-# type, status, reason, message: what a healthy kubelet says
-_CONDITIONS = (
-    ("MemoryPressure", "False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
-    ("DiskPressure", "False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
-    ("PIDPressure", "False", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
-    ("Ready", "True", "KubeletReady", "kubelet is posting ready status"),
-)
-
-
-def _status(spec: NodeSpec, boots: int, known: core_v1.Node | None, now: float) -> core_v1.NodeStatus:
-    stamp = format_time(now)
-    conditions = []
-    for kind, status, reason, message in _CONDITIONS:
-        before = get_condition(known.status.conditions, kind) if known else None
-        since = before.last_transition_time if before is not None and before.status == status else stamp
-        conditions.append(
-            core_v1.NodeCondition(
-                type=kind,
-                status=status,
-                reason=reason,
-                message=message,
-                last_heartbeat_time=stamp,
-                last_transition_time=since,
-            )
-        )
-    amounts: dict[str, str | int | float] = {
-        "cpu": spec.cpu,
-        "memory": spec.memory,
-        "pods": str(spec.pods),
-        "ephemeral-storage": "100Gi",
-    }
-    return core_v1.NodeStatus(
-        capacity=amounts,
-        allocatable=amounts,
-        conditions=conditions,
-        addresses=[
-            core_v1.NodeAddress(type="InternalIP", address=spec.address),
-            core_v1.NodeAddress(type="Hostname", address=spec.name),
-        ],
-        node_info=core_v1.NodeSystemInfo(
-            architecture="amd64",
-            boot_id=f"{spec.name}-{boots}",
-            container_runtime_version="hollow://1",
-            kernel_version="simulated",
-            kube_proxy_version="",
-            kubelet_version=VERSION,
-            machine_id=spec.name,
-            operating_system="linux",
-            os_image="navarch hollow node",
-            system_uuid=spec.name,
-        ),
-    )

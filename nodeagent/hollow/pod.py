@@ -16,6 +16,7 @@ from navarch.api import resources
 from navarch.api.types import core_v1
 from navarch.world import World
 from nodeagent import podstatus
+from nodeagent.hollow.adoption import adopt
 from nodeagent.observed import CONTAINER_HASH, IMAGE_NAME, Observed, ProbeView, Role, roles
 from nodeagent.pod import (
     Action,
@@ -68,6 +69,13 @@ class HollowPod:
         self._dead = False
 
     # What happens to it
+
+    def adopt(self) -> None:
+        """What the API server knows of it runs here: the node is the same, only its simulation is new."""
+        for container in adopt(self.m.node, self.pod, self._stages):
+            role = self._role(container.name)
+            if role is not None:
+                self._probed(container.id, role, self._stages(container.name), container.started)
 
     def update(self, pod: core_v1.Pod) -> None:
         """The API server has a newer pod of this uid."""
@@ -237,10 +245,13 @@ class HollowPod:
             self.machine.failed(action.name, error.reason, error.message, now)
             return
         self.machine.started(action.name)
+        self._probed(made.id, role, declared, now)
+
+    def _probed(self, container_id: str, role: Role, declared: Stages, started: float) -> None:
+        """Notes when the container will be ready, if it says so by a probe."""
         probe = role.container.readiness_probe
-        wait = declared.ready + (probe.initial_delay_seconds or 0 if probe else 0)
         if probe is not None:
-            self._ready_at[made.id] = now + wait
+            self._ready_at[container_id] = started + declared.ready + (probe.initial_delay_seconds or 0)
 
     def _stop(self, action: StopContainer, now: float) -> None:
         known = self._stops.get(action.id)

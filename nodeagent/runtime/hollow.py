@@ -40,7 +40,12 @@ class HollowNode:
     """One simulated machine. ``changed(event)`` is called at every change; operations take effect at once."""
 
     def __init__(
-        self, world: World, timers: Timers, changed: Callable[[Event], None], default: Stages = NORMAL
+        self,
+        world: World,
+        timers: Timers,
+        changed: Callable[[Event], None],
+        default: Stages = NORMAL,
+        boots: int = 0,
     ) -> None:
         self._world, self._timers, self._changed = world, timers, changed
         self.default = default
@@ -53,7 +58,7 @@ class HollowNode:
         self._network: ipaddress.IPv4Network | ipaddress.IPv6Network | None = None
         self._next_address = 0
         self._addresses: dict[str, None] = {}
-        self.boots = 0
+        self.boots = boots
 
     def power_off(self) -> None:
         """Everything that runs is gone without a word; images stay on the disk."""
@@ -95,6 +100,25 @@ class HollowNode:
         self._in_pod.setdefault(config.pod_uid, {})[identity] = None
         self._changed(Event("sandbox", "", config.pod_uid))
         return sandbox
+
+    def restore_sandbox(self, config: SandboxConfig, created: float, ip: str) -> Sandbox:
+        """Puts back, without a word, a sandbox that was here when the state of the machine was last known."""
+        identity = _id(config.pod_uid, "sandbox", config.attempt, self.boots)
+        sandbox = self.sandboxes[identity] = Sandbox(identity, config, True, created, ip)
+        self._in_sandbox[identity] = {}
+        self._in_pod.setdefault(config.pod_uid, {})[identity] = None
+        if ip:
+            self._addresses[ip] = None
+        return sandbox
+
+    def restore_container(self, container: Container, declared: Stages) -> None:
+        """As :meth:`restore_sandbox`. One that runs for a declared time ends when that is over."""
+        self.containers[container.id] = container
+        self._stages[container.id] = declared
+        self._in_sandbox[container.sandbox_id][container.id] = None
+        if container.state == RUNNING and declared.run is not None:
+            left = container.started + declared.run - self._world.now()
+            self._timers.after(max(0.0, left), self._exiting(container.id, declared.exit_code))
 
     def stop_sandbox(self, sandbox_id: str) -> None:
         sandbox = self.sandboxes.get(sandbox_id)

@@ -8,7 +8,8 @@ from typing import Any
 from navarch.client.client import Client
 from navarch.client.transport import InProcessTransport
 from navarch.virtual import SimulatedWorld
-from nodeagent.hollow.fleet import HollowFleet, NodeSpec
+from nodeagent.hollow.fleet import HollowFleet
+from nodeagent.hollow.objects import NodeSpec
 from nodeagent.runtime.stages import PREFIX
 from tests.client.double import Double
 

@@ -12,7 +12,7 @@ from controllers.config import Config, parse_duration
 from controllers.nodes import health, ipam, zones
 from controllers.nodes.eviction import due
 from navarch.api.times import format_time
-from navarch.api.types import core_v1, meta_v1
+from navarch.api.types import coordination_v1, core_v1, meta_v1
 from tests.controllers.test_replicaset_plan import pod
 
 NOW = 1_700_000_000.0
@@ -164,3 +164,14 @@ def test_settings() -> None:
     for wrong in ("nonsense=1", "node-monitor-grace-period=40", "leader-elect=maybe", "cluster-cidr"):
         with pytest.raises(ValueError):
             Config().with_settings([wrong])
+
+
+@pytest.mark.parametrize(
+    ("monitor", "lease", "expected"),
+    [(40, 40, 40), (20, 40, 20), (4, 4, 4), (40, None, 40), (40, 200, 200), (4, 40, 40)],
+)
+def test_no_node_is_dead_before_two_renewals_of_its_lease(monitor: float, lease: int | None, expected: float) -> None:
+    spec = coordination_v1.LeaseSpec(lease_duration_seconds=lease)
+    known = None if lease is None else coordination_v1.Lease(spec=spec)
+    assert health.grace(node(), known, monitor, 60) == expected
+    assert health.grace(node(None), known, monitor, 60) == 60, "one that never reported is starting"

@@ -7,7 +7,7 @@ import logging
 from lab.simulation import Simulation
 from navarch.api import kinds
 from navarch.api.types import core_v1
-from nodeagent.hollow.fleet import NodeSpec
+from nodeagent.hollow.objects import NodeSpec
 
 logging.getLogger("scheduler").setLevel(logging.ERROR)
 
