@@ -18,6 +18,7 @@ from navarch.api.errors import Cause, invalid, required
 from navarch.api.serialization import decode_yaml
 from scheduler.arguments import Args, Strict, decoded
 from scheduler.plugin import Plugin, Profile
+from scheduler.plugins.node_resources import NodeResourcesFit
 from scheduler.profiles import DEFAULT_SCHEDULER, ProfileConfig, default_profile, profiles
 
 __all__ = ["DEFAULT_SCHEDULER", "FLAGS", "SchedulerConfig", "default_profile"]
@@ -157,7 +158,10 @@ class SchedulerConfig:
             raise ValueError(f'no kind "{kind}" is registered for version "{version}"')
         document = decoded(tree, Document, "")
         causes = _check(document)
+        ignored = [r.name for e in document.extenders for r in e.managed_resources if r.ignored_by_scheduler]
         made = profiles(document.profiles if document.profiles is not None else [ProfileConfig()], user, causes)
+        for plugin in (p for profile in made for p in profile.plugins if isinstance(p, NodeResourcesFit)):
+            plugin.ignored += tuple(ignored)  # an extender counts these
         if causes:
             texts = [c.text() for c in causes]
             raise ValueError(texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]")

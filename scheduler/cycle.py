@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from scheduler.extenders import Answers
 from scheduler.nodes import NodeTable
 from scheduler.plugin import CycleState, Profile
 from scheduler.pods import PodInfo
@@ -83,16 +84,21 @@ def schedule(
     rankings: Rankings | None = None,
     nominated: Nominations = (),
     own: str = "",
+    answers: Answers | None = None,
 ) -> Decision:
     """Filters, scores and picks. Changes nothing but ``rankings``, which save work and never change the decision.
 
     ``nominated``: other pods of the same or a higher priority, for which room is kept; ``own``: the node on which this
-    pod waits for room, taken if it has it now.
+    pod waits for room, taken if it has it now; ``answers``: of extenders, which were asked before.
     """
+    if answers is not None:
+        rankings = None  # a ranking of its own, which they may change
     if nominated:
         ranking = beside(pod, table, profile, nominated)
     else:
         ranking = rankings.get(pod, table, profile) if rankings is not None else Ranking(pod, table, profile)
+    if answers is not None:
+        answers.apply(ranking, table)
     decision = Decision(pod, ranking)
     if ranking.feasible:
         row = table.rows.get(own, -1)

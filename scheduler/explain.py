@@ -72,6 +72,8 @@ def explain(kept: Kept, node: str = "", top: int = SHOWN) -> dict[str, Any]:
     scorers = ranking.profile.scorers
     weights = np.array([s.weight for s in scorers])
     total = weights @ parts if len(scorers) else np.zeros(len(refused))
+    if ranking.extra is not None:
+        total = total + ranking.extra
     used = np.array([bool(name) for name in ranking.names] + [False] * (len(refused) - len(ranking.names)))
     feasible = np.flatnonzero(used & (refused == 0)) if not ranking.rejection else np.zeros(0, np.intp)
 
@@ -85,6 +87,8 @@ def explain(kept: Kept, node: str = "", top: int = SHOWN) -> dict[str, Any]:
             out["refused"] = [{"plugin": r.plugin, "reason": r.text, "preemptionMayHelp": r.resolvable} for r in why]
         else:
             out["total"] = float(total[row])
+            if ranking.extra is not None:
+                out["extenders"] = float(ranking.extra[row])
             out["scores"] = {
                 s.plugin.name: {"score": int(parts[n, row]), "weight": s.weight} for n, s in enumerate(scorers)
             }

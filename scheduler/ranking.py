@@ -12,6 +12,7 @@ explained without keeping a table for each.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -61,6 +62,7 @@ class Ranking:
         self._fixed: Scores = np.zeros(table.size)  # of the plugins that reach nowhere
         self.feasible = 0
         self.notes: list[Change] = []
+        self.extra: Scores | None = None  # what extenders gave
         self._numbers: dict[tuple[str, str], int] = {}
         self._versions = table.version, table.topology.version
         self._position = table.changes.end
@@ -135,7 +137,7 @@ class Ranking:
         if number is None:
             number = self._numbers[plugin, text] = min(len(self.reasons), MOST_REASONS)
             if number < MOST_REASONS:
-                self.reasons.append(Reason(plugin, text, resolvable, self.reaches[plugin] == Reach.ITS_NODE))
+                self.reasons.append(Reason(plugin, text, resolvable, self.reaches.get(plugin) == Reach.ITS_NODE))
             elif len(self.reasons) == MOST_REASONS:
                 self.reasons.append(Reason(plugin, "node(s) were refused for other reasons", resolvable))
         return number
@@ -153,6 +155,22 @@ class Ranking:
         self.total[lost] = -np.inf
         self.feasible = int(np.count_nonzero(self.total > -np.inf))
         self.follows, self.base = False, (self.refused, self.parts)
+
+    def refuse(self, row: int, by: str, text: str, resolvable: bool) -> None:
+        """Refuses one node more, for somebody who is no plugin. The ranking follows no longer."""
+        self.refused[row] |= np.uint32(1 << self._number(by, text, resolvable))
+        self.total[row] = -np.inf
+        self.feasible -= 1
+        self.follows, self.base = False, (self.refused, self.parts)
+
+    def favour(self, points: Mapping[int, float]) -> None:
+        """Adds to the totals of rows what somebody who is no plugin gives them."""
+        if points:
+            self.extra = np.zeros(len(self.total))
+            for row, more in points.items():
+                self.extra[row] = more
+            self.total = self.total + self.extra
+            self.follows, self.base = False, (self.refused, self.parts)
 
     # Following the table
 

@@ -7,10 +7,13 @@ the next decision already knows of it. A binding that fails takes the assumption
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from navarch.api.conditions import get_condition
 from navarch.api.errors import NotFound, StatusError
@@ -27,6 +30,7 @@ from scheduler.config import SchedulerConfig
 from scheduler.cycle import Decision, schedule
 from scheduler.events import ScheduledEvents
 from scheduler.explain import Recent
+from scheduler.extenders import Answers, Extenders, Victims
 from scheduler.fence import Fence, NotLeading
 from scheduler.metrics import Metrics
 from scheduler.nodes import NodeTable
@@ -48,6 +52,7 @@ from scheduler.plugin import (
     Profile,
     Rejected,
 )
+from scheduler.plugins.preemption import DefaultPreemption, best_plan
 from scheduler.pods import LIVE_PODS, PodInfo
 from scheduler.queue import SchedulingQueue
 from scheduler.ranking import Rankings
@@ -106,6 +111,7 @@ class Scheduler:
         self.events = EventRecorder(client, world, name)
         self.scheduled = ScheduledEvents(client, world, name)
         self.ready = False
+        self.extenders = Extenders(config.extenders)
         self.handle = Handle(
             world, client, self.informers, self.table, self.waiting,
             self.queue.happened, self.queue.activate, lambda: (w.pod for w in self.queue.pods.values()),
@@ -139,11 +145,23 @@ class Scheduler:
             began = self.world.monotonic()
             profile = self.profiles[pod.profile]
             decision = self.decide(pod)
+            if self.extenders and decision.feasible and self.extenders.interested(pod):
+                names = [n for n, row in self.table.rows.items() if decision.ranking.total[row] > -np.inf]
+                try:
+                    decision = self.decide(pod, await self.extenders.ask(pod, names, self.table))
+                except Failed as error:
+                    self.attempt_failed(pod, profile, began, str(error))
+                    continue
+                if pod.uid not in self.queue.pods:
+                    continue  # deleted meanwhile
             if self.fence:
                 known = self.pods.get(pod.namespace, pod.pod.metadata.name or "")
                 decision.version = (known and known.metadata.resource_version) or ""
             if not decision.node or not self.reserve(decision, profile):
-                self.refuse(decision, profile, group)
+                plan = None
+                if self.extenders and not decision.node_was:
+                    plan = await self.plan_with_extenders(decision, profile)
+                self.refuse(decision, profile, group, plan)
                 self.metrics.attempt(profile.name, "unschedulable", began)
                 continue
             self.recent.add(decision, self.world.now())
@@ -156,12 +174,12 @@ class Scheduler:
             await room.acquire()
             group.start(self.bind(decision, profile, room, began), name=f"bind {pod.key}")
 
-    def decide(self, pod: PodInfo) -> Decision:
-        """One cycle against the state of now."""
+    def decide(self, pod: PodInfo, answers: Answers | None = None) -> Decision:
+        """One cycle against the state of now. ``answers``: what extenders said of the nodes that were left."""
         others = self.nominated_beside(pod)
         own = self.nominated[pod.uid][1] if pod.uid in self.nominated else ""
         profile, chance = self.profiles[pod.profile], self.world.random
-        return schedule(pod, self.table, profile, chance, self.rankings[profile.name], others, own)
+        return schedule(pod, self.table, profile, chance, self.rankings[profile.name], others, own, answers)
 
     def nominated_beside(self, pod: PodInfo) -> list[tuple[PodInfo, str]]:
         """Other pods that preempted, and the nodes on which room is kept for them against this pod."""
@@ -299,12 +317,16 @@ class Scheduler:
 
     async def bind(self, decision: Decision, profile: Profile, room: asyncio.Semaphore, began: float) -> None:
         pod, node = decision.pod, decision.node
+        extender = self.extenders.binder(pod) if self.extenders else None
         try:
-            for plugin in profile.binders:
+            for plugin in () if extender else profile.binders:
                 if await plugin.bind(decision.state, pod, node):
                     break
             else:
-                await self.post_binding(pod, node, decision.version)
+                if extender:
+                    await extender.bind(pod, node)
+                else:
+                    await self.post_binding(pod, node, decision.version)
         except NotFound:
             self.forget(decision, profile)
             self.queue.remove(pod.uid)  # deleted while it was on its way
@@ -320,6 +342,13 @@ class Scheduler:
             self.scheduled.scheduled(pod, node)
         finally:
             room.release()
+
+    def attempt_failed(self, pod: PodInfo, profile: Profile, began: float, why: str) -> None:
+        """Nothing was decided, for a reason that has nothing to do with the pod: tried again after a while."""
+        log.warning("scheduling %s: %s", pod.key, why)
+        self.queue.failed(pod.uid)
+        self.metrics.attempt(profile.name, "error", began)
+        self.events.event(pod.pod, "Warning", "FailedScheduling", why)
 
     def binding_failed(self, decision: Decision, profile: Profile, began: float, error: Exception) -> None:
         pod = decision.pod
@@ -358,13 +387,15 @@ class Scheduler:
         for plugin in reversed(profile.reservers):
             plugin.unreserve(decision.state, decision.pod, decision.node)
 
-    def refuse(self, decision: Decision, profile: Profile, group: TaskGroup) -> None:
+    def refuse(self, decision: Decision, profile: Profile, group: TaskGroup, plan: Plan | None = None) -> None:
+        """``plan``: what to preempt, if that is known already."""
         pod = decision.pod
-        message, plan = decision.message(), Plan()
+        message = decision.message()
         if len(self.table) and not decision.node_was:
-            plan = self.preempt(decision, profile, group)
-            if plan.message:
-                message += f" {plan.message}"
+            plan = self.preempt(decision, profile, group, plan)
+        plan = plan or Plan()
+        if not decision.node_was and plan.message:
+            message += f" {plan.message}"
         self.recent.add(decision, self.world.now(), message, plan)
         self.queue.unschedulable(pod.uid, decision.refused_by)
         self.events.event(pod.pod, "Warning", "FailedScheduling", message)
@@ -372,11 +403,11 @@ class Scheduler:
         if plan.node or current is None or current.status != "False" or current.message != message:
             group.start(self.report(pod, message, plan.node), name=f"report {pod.key}")
 
-    def preempt(self, decision: Decision, profile: Profile, group: TaskGroup) -> Plan:
+    def preempt(self, decision: Decision, profile: Profile, group: TaskGroup, plan: Plan | None = None) -> Plan:
         """Looks for a node on which pods of lower priority can make room, and has them deleted."""
         pod = decision.pod
         before = self.nominated[pod.uid][1] if pod.uid in self.nominated else ""
-        plan = self.plan(decision, profile, Attempt(before, self.world.random))
+        plan = plan or self.plan(decision, profile, Attempt(before, self.world.random))
         if plan.node:
             self.carry_out(plan, pod, group)
         elif before and not plan.keep:
@@ -386,20 +417,45 @@ class Scheduler:
         return plan
 
     def plan(self, decision: Decision, profile: Profile, attempt: Attempt) -> Plan:
-        """What the post_filters say, as if the pods that are nominated were there already."""
-        pod, others = decision.pod, self.nominated_beside(decision.pod)
+        """What the post_filters say."""
+        plans = []
+        with self.nominated_there(decision.pod):
+            for plugin in profile.post_filters:
+                plans.append(plugin.post_filter(decision.pod, self.table, decision.ranking, attempt))
+                if plans[-1].node:
+                    return plans[-1]
+        return Plan(message=", ".join(p.message for p in plans if p.message), keep=any(p.keep for p in plans))
+
+    @contextlib.contextmanager
+    def nominated_there(self, pod: PodInfo) -> Iterator[None]:
+        """As if the pods that are nominated were on their nodes already."""
+        others = self.nominated_beside(pod)
         for other, node in others:
             self.table.add_pod(other, node)
         try:
-            plans = []
-            for plugin in profile.post_filters:
-                plans.append(plugin.post_filter(pod, self.table, decision.ranking, attempt))
-                if plans[-1].node:
-                    return plans[-1]
-            return Plan(message=", ".join(p.message for p in plans if p.message), keep=any(p.keep for p in plans))
+            yield
         finally:
             for other, _ in others:
                 self.table.remove_pod(other.uid)
+
+    async def plan_with_extenders(self, decision: Decision, profile: Profile) -> Plan | None:
+        """A plan that extenders have agreed to; None if they have no say."""
+        pod = decision.pod
+        if not any(e.config.preempt_verb for e in self.extenders.interested(pod)) or decision.rejection:
+            return None
+        before = self.nominated[pod.uid][1] if pod.uid in self.nominated else ""
+        tried: Victims = {}
+        with self.nominated_there(pod):
+            for plugin in profile.post_filters:
+                if isinstance(plugin, DefaultPreemption):
+                    tried = plugin.candidates(pod, self.table, decision.ranking, Attempt(before, self.world.random))
+        if not tried:
+            return None
+        try:
+            agreed = await self.extenders.preempt(pod, tried, self.table)
+        except Failed as error:
+            return Plan(message=f"preemption: {error}")
+        return best_plan(agreed) if agreed else Plan(message="preemption: extenders agreed to no node.")
 
     def carry_out(self, plan: Plan, pod: PodInfo, group: TaskGroup) -> None:
         self.metrics.preempted(len(plan.victims))

@@ -8,6 +8,7 @@ the most important. The rest are its victims there. The node with the least impo
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -59,6 +60,13 @@ class DefaultPreemption(Plugin):
         plan = self.plan(pod, table, ranking, attempt.chance, attempt.nominated)
         return plan._replace(message=f"preemption: {plan.message}" if plan.message else "")
 
+    def candidates(
+        self, pod: PodInfo, table: NodeTable, ranking: Ranking, attempt: Attempt
+    ) -> dict[str, tuple[list[PodInfo], int]]:
+        """All nodes that were compared: the victims on each, and how many of them break disruption budgets."""
+        plan = self.plan(pod, table, ranking, attempt.chance, attempt.nominated)
+        return self.found if plan.node else {}
+
     def plan(
         self, pod: PodInfo, table: NodeTable, ranking: Ranking, chance: random.Random | None, nominated: str
     ) -> Plan:
@@ -80,6 +88,7 @@ class DefaultPreemption(Plugin):
         fit = _fit_alone(pod, table, ranking)
         known = self._remembered(pod, table) if fit is not None else {}
         best: tuple[tuple[float, ...], int, list[PodInfo]] | None = None
+        self.found: dict[str, tuple[list[PodInfo], int]] = {}
         left = max(self.absolute, len(table) * self.percentage // 100)
         start = chance.randrange(len(helpful)) if chance is not None and len(helpful) else 0
         allowed = None if fit is None else _static(pod, table, ranking)
@@ -94,6 +103,7 @@ class DefaultPreemption(Plugin):
                     victims = None
                 found = known[row] = (_cost(*victims), victims[0]) if victims and victims[0] else NONE
             if found[1]:
+                self.found[ranking.names[row]] = found[1], int(found[0][0])
                 if best is None or found[0] < best[0]:
                     best = found[0], row, found[1]
                 left -= 1
@@ -105,6 +115,12 @@ class DefaultPreemption(Plugin):
         counts = [(tried, NO_VICTIMS), (len(table) - tried, NOT_HELPFUL)]
         listed = ", ".join(sorted(f"{n} {text}" for n, text in counts if n))
         return Plan(message=f"0/{len(table)} nodes are available: {listed}.")
+
+
+def best_plan(candidates: Mapping[str, tuple[Sequence[PodInfo], int]]) -> Plan:
+    """The node with the least important victims."""
+    node = min(candidates, key=lambda n: _cost(list(candidates[n][0]), candidates[n][1]))
+    return Plan(node, tuple(candidates[node][0]))
 
 
 def _enough(pod: PodInfo, table: NodeTable) -> Mask:
