@@ -205,6 +205,7 @@ class NodeKeeper:
             daemon_endpoints=core_v1.NodeDaemonEndpoints(kubelet_endpoint=core_v1.DaemonEndpoint(port=self.port)),
             node_info=self._info(),
             images=self._images,
+            runtime_handlers=[core_v1.NodeRuntimeHandler(name=name) for name in self.runtime.handlers],
             conditions=self._conditions(node),
         )
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from navarch.api.errors import StatusError
-from navarch.api.types import core_v1
+from navarch.api.errors import NotFound, StatusError
+from navarch.api.types import core_v1, node_v1
 from navarch.client.transport import TransportError
 from nodeagent import environment, netfiles, translate
 from nodeagent.environment import Reference
@@ -54,6 +54,7 @@ class Starter:
         """Makes a sandbox; its id. Raises RuntimeError_ or OSError."""
         if pod.spec.host_users is False:
             raise RuntimeError_("RunPodSandboxError", "the runtime does not support user namespaces (hostUsers: false)")
+        await self._handler(pod)
         config = translate.sandbox_config(
             pod,
             attempt,
@@ -64,6 +65,21 @@ class Starter:
         )
         Path(config.log_directory).mkdir(parents=True, exist_ok=True)
         return await self._s.runtime.run_sandbox(config)
+
+    async def _handler(self, pod: core_v1.Pod) -> None:
+        """The node must have what the pod's RuntimeClass asks for. Raises RuntimeError_."""
+        name = pod.spec.runtime_class_name
+        if not name:
+            return
+        reason, lead = "RunPodSandboxError", "rpc error: code = Unknown desc = failed to get sandbox runtime: "
+        try:
+            found = await self._s.client[node_v1.RuntimeClass].get(name)
+        except NotFound as error:
+            raise RuntimeError_(reason, error.message) from error
+        except (StatusError, TransportError) as error:
+            raise RuntimeError_(reason, f"failed to lookup RuntimeClass {name}: {error}") from error
+        if found.handler not in self._s.runtime.handlers:
+            raise RuntimeError_(reason, f'{lead}no runtime for "{found.handler}" is configured')
 
     async def image(self, pod: core_v1.Pod, container: AnyContainer) -> Image:
         """The container's image. Raises StartError."""

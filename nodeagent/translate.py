@@ -63,15 +63,18 @@ def container_resources(pod: core_v1.Pod, container: AnyContainer, memory_capaci
 
 
 def pod_resources(pod: core_v1.Pod) -> Resources:
-    """The limits of the pod's own cgroup: a side is limited only if every container is."""
+    """The limits of the pod's own cgroup: a side is limited only if every container is, or the pod as a whole. The
+    overhead of its RuntimeClass comes on top."""
     requests, limits = resources.pod_requests(pod), resources.pod_limits(pod)
     every = [c.resources.limits or {} if c.resources else {} for c in [*pod.spec.containers]]
     every += [c.resources.limits or {} if c.resources else {} for c in pod.spec.init_containers or ()]
+    whole = (pod.spec.resources.limits if pod.spec.resources else None) or {}
+    cpu, memory = (name in whole or all(name in c for c in every) for name in ("cpu", "memory"))
     return Resources(
         cpu_shares=shares(requests.get("cpu", 0)),
-        cpu_quota=quota(limits.get("cpu", 0)) if all("cpu" in c for c in every) else 0,
+        cpu_quota=quota(limits.get("cpu", 0)) if cpu else 0,
         cpu_period=CPU_PERIOD,
-        memory_limit=limits.get("memory", 0) if all("memory" in c for c in every) else 0,
+        memory_limit=limits.get("memory", 0) if memory else 0,
     )
 
 

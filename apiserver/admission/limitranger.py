@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from apiserver.admission.chain import CREATE, UPDATE, BasePlugin
 from apiserver.cache.cache import Cache
 from apiserver.request import Attributes
-from navarch.api import quantity, quota
+from navarch.api import quantity, quota, resources
 from navarch.api.errors import resource_forbidden
 from navarch.api.kinds import Kind
+from navarch.api.types import core_v1
 
 Tree = dict[str, Any]
 PREFIX = "/registry/limitranges/"
@@ -28,55 +31,67 @@ class LimitRanger(BasePlugin):
             return False
         return operation == CREATE or (operation == UPDATE and kind.resource == CLAIMS)
 
-    def _limits(self, namespace: str) -> list[Tree]:
-        ranges = [entry.tree() for entry in self.cache.list(PREFIX, namespace).entries]
-        return [limit for one in ranges for limit in (one.get("spec") or {}).get("limits") or ()]
+    def _ranges(self, namespace: str) -> list[list[Tree]]:
+        """The limits of each LimitRange."""
+        return [(e.tree().get("spec") or {}).get("limits") or [] for e in self.cache.list(PREFIX, namespace).entries]
 
     async def admit(self, attributes: Attributes) -> None:
         obj = attributes.obj
         if obj is None or attributes.subresource or attributes.kind.resource != "pods":
             return
-        requests: Tree = {}
-        limits: Tree = {}
-        for limit in self._limits(attributes.namespace):
-            if limit.get("type") == "Container":
-                requests |= limit.get("defaultRequest") or {}
-                limits |= limit.get("default") or {}
-        if not requests and not limits:
-            return
-        notes = []
-        for field, word in (("initContainers", "init container"), ("containers", "container")):
-            for container in obj["spec"].get(field) or ():
-                notes += _fill(container, word, requests, limits)
-        if notes:
-            metadata = obj["metadata"]
-            text = "LimitRanger plugin set: " + "; ".join(notes)
-            metadata["annotations"] = (metadata.get("annotations") or {}) | {NOTE: text}
+        for limits in self._ranges(attributes.namespace):
+            asked: Tree = {}
+            most: Tree = {}
+            for limit in limits:
+                if limit.get("type") == "Container":
+                    asked |= limit.get("defaultRequest") or {}
+                    most |= limit.get("default") or {}
+            notes = []
+            for field, word in (("containers", "container"), ("initContainers", "init container")):
+                for container in obj["spec"].get(field) or () if asked or most else ():
+                    notes += _fill(container, word, asked, most)
+            if notes:
+                metadata = obj["metadata"]
+                text = "LimitRanger plugin set: " + "; ".join(notes)
+                metadata["annotations"] = (metadata.get("annotations") or {}) | {NOTE: text}
 
     async def validate(self, attributes: Attributes) -> None:
         obj = attributes.obj
         if obj is None or attributes.subresource:
             return
-        wrong: list[str] = []
-        for limit in self._limits(attributes.namespace):
-            type_ = limit.get("type")
-            if attributes.kind.resource == CLAIMS:
-                if type_ == "PersistentVolumeClaim":
-                    asked = ((obj.get("spec") or {}).get("resources") or {}).get("requests") or {}
-                    wrong += _claim(limit, asked)
-            elif type_ == "Container":
-                for field in ("containers", "initContainers"):
-                    for container in obj["spec"].get(field) or ():
-                        found = container.get("resources") or {}
-                        wrong += _bounds(limit, found.get("requests") or {}, found.get("limits") or {}, "Container")
-            elif type_ == "Pod":
-                sums = quota.written(quota.usage("", "pods", obj))
-                asked = {n.removeprefix("requests."): v for n, v in sums.items() if n.startswith("requests.")}
-                most = {n.removeprefix("limits."): v for n, v in sums.items() if n.startswith("limits.")}
-                wrong += _bounds(limit, asked, most, "Pod")
-        if wrong:
-            why = wrong[0] if len(wrong) == 1 else "[" + ", ".join(wrong) + "]"
-            raise resource_forbidden(attributes.kind.resource, "", attributes.name, why)
+        if attributes.operation == UPDATE and obj["metadata"].get("deletionTimestamp"):
+            return
+        for limits in self._ranges(attributes.namespace):
+            found = _claim_causes(limits, obj) if attributes.kind.resource == CLAIMS else _pod_causes(limits, obj)
+            wrong = list(dict.fromkeys(found))
+            if wrong:
+                why = wrong[0] if len(wrong) == 1 else "[" + ", ".join(wrong) + "]"
+                raise resource_forbidden(attributes.kind.resource, "", attributes.name, why)
+
+
+def _claim_causes(limits: list[Tree], claim: Tree) -> list[str]:
+    asked = ((claim.get("spec") or {}).get("resources") or {}).get("requests") or {}
+    return [text for limit in limits if limit.get("type") == "PersistentVolumeClaim" for text in _claim(limit, asked)]
+
+
+def _pod_causes(limits: list[Tree], pod: Tree) -> list[str]:
+    out: list[str] = []
+    for limit in limits:
+        if limit.get("type") == "Container":
+            for field in ("containers", "initContainers"):
+                for container in pod["spec"].get(field) or ():
+                    found = container.get("resources") or {}
+                    out += _bounds(limit, found.get("requests") or {}, found.get("limits") or {}, "Container")
+        elif limit.get("type") == "Pod":
+            spec = msgspec.convert(pod["spec"], core_v1.PodSpec)
+            out += _bounds(limit, _written(spec, "requests"), _written(spec, "limits"), "Pod")
+    return out
+
+
+def _written(spec: core_v1.PodSpec, side: resources.Side) -> Tree:
+    """What the pod's containers ask for together, as quantities."""
+    sums = resources.containers_sum(spec, side)
+    return quota.written({n: v * (10**6 if n == "cpu" else quantity.NANO) for n, v in sums.items()})
 
 
 def _fill(container: Tree, word: str, requests: Tree, limits: Tree) -> list[str]:

@@ -20,7 +20,7 @@ from apiserver.admission.podsecurity.configuration import configuration_of
 from apiserver.admission.podsecurity.plugin import PodSecurity
 from apiserver.admission.policies import ValidatingAdmissionPolicy
 from apiserver.admission.priority import Priority
-from apiserver.admission.resourcequota import ResourceQuota
+from apiserver.admission.resourcequota import ResourceQuota, limited_resources
 from apiserver.admission.runtimeclass import RuntimeClass
 from apiserver.admission.serviceaccount import ServiceAccount
 from apiserver.admission.storageobjects import PersistentVolumeClaimResize, StorageObjectInUseProtection
@@ -76,7 +76,8 @@ def admission_plugins(server: APIServer, authorizer: Authorizer) -> list[Plugin]
         "MutatingAdmissionWebhook": lambda: MutatingAdmissionWebhook(server, client),
         "ValidatingAdmissionPolicy": lambda: ValidatingAdmissionPolicy(server),
         "ValidatingAdmissionWebhook": lambda: ValidatingAdmissionWebhook(server, client),
-        "ResourceQuota": lambda: ResourceQuota(lambda: server),  # it counts what is really going to be stored
+        # Last of those that count: what is counted is really going to be stored.
+        "ResourceQuota": lambda: ResourceQuota(lambda: server, limited_resources(options.get("ResourceQuota"))),
         "AlwaysDeny": optional.AlwaysDeny,
     }
     usual = [name for name in known if name not in OFF]

@@ -8,7 +8,7 @@ low; a server that dies in between leaves it too high, until controllers/resourc
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from apiserver.admission.chain import CREATE, UPDATE, BasePlugin
@@ -27,11 +27,28 @@ CHANGING = ("pods", "services", "persistentvolumeclaims")  # kinds whose share c
 OPTIONS = WriteOptions(field_manager="kube-apiserver")
 
 
+CONFIGURATION = ("apiserver.config.k8s.io/v1", "ResourceQuotaConfiguration")
+
+
+def limited_resources(tree: Mapping[str, Any] | None) -> list[Tree]:
+    """The limitedResources of a configuration. Raises ValueError."""
+    if not tree:
+        return []
+    if (tree.get("apiVersion"), tree.get("kind")) != CONFIGURATION:
+        raise ValueError(f"ResourceQuota: expected {CONFIGURATION[0]}, Kind={CONFIGURATION[1]}")
+    out: list[Tree] = tree.get("limitedResources") or []
+    for i, one in enumerate(out):
+        if not one.get("resource"):
+            raise ValueError(f"ResourceQuota: limitedResources[{i}].resource: Required value")
+    return out
+
+
 class ResourceQuota(BasePlugin):
     name = "ResourceQuota"
 
-    def __init__(self, server: Callable[[], APIServer]) -> None:
-        self._server = server
+    def __init__(self, server: Callable[[], APIServer], limited: Sequence[Tree] = ()) -> None:
+        """``limited``: what nobody may use without a quota that covers it (limitedResources of the configuration)."""
+        self._server, self._limited = server, limited
 
     def handles(self, operation: str, kind: Kind) -> bool:
         if not kind.namespaced:
@@ -57,6 +74,8 @@ class ResourceQuota(BasePlugin):
         if obj is None or (attributes.operation == CREATE and attributes.subresource):
             return
         found = self._of(attributes.namespace, kind, obj)
+        if self._limited and attributes.operation == CREATE:
+            self._covered(attributes, obj, found)
         if not found:
             return
         needs = quota.usage(kind.group, kind.resource, obj)
@@ -72,6 +91,24 @@ class ResourceQuota(BasePlugin):
                     raise self._forbid(attributes, f"failed quota: {name}: must specify {silent}")
             if any(name in hard for name in more):
                 await self._take(attributes, one["metadata"]["name"], more)
+
+    def _covered(self, attributes: Attributes, obj: Tree, quotas: list[Tree]) -> None:
+        """Limited resources and scopes need a quota. Raises Forbidden."""
+        kind = attributes.kind
+        mine = [o for o in self._limited if (o.get("apiGroup") or "", o.get("resource")) == (kind.group, kind.resource)]
+        if not mine:
+            return
+        used = quota.usage(kind.group, kind.resource, obj)
+        parts = [part for one in mine for part in one.get("matchContains") or ()]
+        covered = {name for one in quotas for name in (one.get("spec") or {}).get("hard") or ()}
+        if bare := sorted(n for n in used if any(part in n for part in parts) and n not in covered):
+            raise self._forbid(attributes, f"insufficient quota to consume: {','.join(bare)}")
+        selectors = [s for one in mine for s in one.get("matchScopes") or ()]
+        names = {s["scopeName"] for one in quotas for s in quota.selectors_of(one.get("spec") or {})}
+        wanted = quota.within(selectors, kind.group, kind.resource, obj)
+        if uncovered := [s for s in wanted if s["scopeName"] not in names]:
+            shown = [f"{{{s['scopeName']} {s['operator']} [{' '.join(s.get('values') or ())}]}}" for s in uncovered]
+            raise self._forbid(attributes, f"insufficient quota to match these scopes: [{' '.join(shown)}]")
 
     async def _take(self, attributes: Attributes, name: str, more: dict[str, int]) -> None:
         taken: dict[str, int] = {}

@@ -103,7 +103,7 @@ def missing(hard: Iterable[str], obj: Tree) -> str:
     spec = obj.get("spec") or {}
     for name in sorted(hard):
         short = name.removeprefix("requests.").removeprefix("limits.")
-        if name not in BOTH and not (name.startswith(("requests.", "limits.")) and short in BOTH):
+        if short not in ("cpu", "memory"):
             continue
         side = "limits" if name.startswith("limits.") else "requests"
         if ((spec.get("resources") or {}).get(side) or {}).get(short) is not None:
@@ -119,15 +119,26 @@ def missing(hard: Iterable[str], obj: Tree) -> str:
     return "; ".join(out)
 
 
+def selectors_of(quota_spec: Tree) -> list[Tree]:
+    """The scopes of a quota as ScopedResourceSelectorRequirements."""
+    plain: list[Tree] = [{"scopeName": s, "operator": "Exists"} for s in quota_spec.get("scopes") or ()]
+    return plain + list((quota_spec.get("scopeSelector") or {}).get("matchExpressions") or ())
+
+
 def applies(quota_spec: Tree, group: str, resource: str, obj: Tree) -> bool:
     """Whether the object is within the scopes of the quota. Scopes other than a volume class speak of pods alone."""
-    wanted: list[Tree] = [{"scopeName": s, "operator": "Exists"} for s in quota_spec.get("scopes") or ()]
-    wanted += (quota_spec.get("scopeSelector") or {}).get("matchExpressions") or ()
-    if not wanted:
-        return True
-    if (group, resource) == ("", "persistentvolumeclaims"):
-        return all(_claim_in(one, obj) for one in wanted)
-    return (group, resource) == ("", "pods") and all(_pod_in(one, obj) for one in wanted)
+    wanted = selectors_of(quota_spec)
+    return len(within(wanted, group, resource, obj)) == len(wanted)
+
+
+def within(selectors: Iterable[Tree], group: str, resource: str, obj: Tree) -> list[Tree]:
+    """Those of the selectors that the object is in."""
+    match group, resource:
+        case ("", "persistentvolumeclaims"):
+            return [one for one in selectors if _claim_in(one, obj)]
+        case ("", "pods"):
+            return [one for one in selectors if _pod_in(one, obj)]
+    return []
 
 
 def _claim_in(one: Tree, obj: Tree) -> bool:

@@ -49,7 +49,8 @@ def _of(container: core_v1.Container, side: Side) -> Amounts:
     return amounts(container.resources.requests if side == "requests" else container.resources.limits)
 
 
-def _sum(spec: core_v1.PodSpec, side: Side) -> Amounts:
+def containers_sum(spec: core_v1.PodSpec, side: Side) -> Amounts:
+    """What the pod asks for, or may use at most, without overhead."""
     total: Amounts = {}
     for container in spec.containers:
         add(total, _of(container, side))
@@ -78,7 +79,7 @@ def _sum(spec: core_v1.PodSpec, side: Side) -> Amounts:
 def pod_requests(pod: core_v1.Pod | core_v1.PodSpec) -> Amounts:
     """What the pod reserves on its node, overhead included."""
     spec = pod.spec if isinstance(pod, core_v1.Pod) else pod
-    total = _sum(spec, "requests")
+    total = containers_sum(spec, "requests")
     add(total, amounts(spec.overhead))
     return total
 
@@ -86,7 +87,7 @@ def pod_requests(pod: core_v1.Pod | core_v1.PodSpec) -> Amounts:
 def pod_limits(pod: core_v1.Pod | core_v1.PodSpec) -> Amounts:
     """The pod's limits; overhead counts only where there is a limit at all."""
     spec = pod.spec if isinstance(pod, core_v1.Pod) else pod
-    total = _sum(spec, "limits")
+    total = containers_sum(spec, "limits")
     for name, n in amounts(spec.overhead).items():
         if name in total:
             total[name] += n

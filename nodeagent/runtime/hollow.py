@@ -249,6 +249,7 @@ class HollowRuntime:
     """The Runtime protocol on a HollowNode. Stages come from the annotations of sandbox and container."""
 
     name = "hollow"
+    handlers: tuple[str, ...] = ("",)
     version = "1"
 
     def __init__(self, world: World, default: Stages = NORMAL) -> None:

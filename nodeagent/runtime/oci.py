@@ -60,6 +60,7 @@ class OciRuntime:
     """``state`` is a directory on the node's /run, ``data`` one on a disk (writable layers; emptied of strays)."""
 
     name = "oci"
+    handlers: tuple[str, ...] = ("", "crun")
 
     def __init__(
         self,

@@ -187,6 +187,8 @@ class Process(Protocol):
 class Runtime(Protocol):
     name: str
     version: str
+    handlers: tuple[str, ...]
+    """What RuntimeClasses may ask for; "" is who does not ask."""
 
     async def start(self) -> None:
         """Prepares directories and finds what an earlier agent left running. Called once."""

@@ -251,3 +251,21 @@ def test_crash_and_previous(tmp_path: Path) -> None:
         await api.until(lambda: api.events("BackOff"))
 
     run(tmp_path, body)
+
+
+def test_a_runtime_that_the_node_does_not_have_is_waited_for(tmp_path: Path) -> None:
+    async def body(api: Api, runtime: HollowRuntime, node: Agent) -> None:
+        classes = "/apis/node.k8s.io/v1/runtimeclasses"
+        head = {"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass"}
+        api.put(f"{classes}/kata", head | {"metadata": {"name": "kata"}, "handler": "kata"})
+        pod = api.pod("p", {"containers": [{"name": "a"}], "runtimeClassName": "kata"})
+        unknown = api.pod("q", {"containers": [{"name": "a"}], "runtimeClassName": "gone"})
+        text = 'failed to get sandbox runtime: no runtime for "kata" is configured'
+        await api.until(lambda: any(text in found for found in api.events("FailedCreatePodSandBox")))
+        await api.until(lambda: any("gone" in found for found in api.events("FailedCreatePodSandBox")))
+        assert api.phase(pod) == api.phase(unknown) == "Pending" and not alive(runtime)
+        assert {"name": ""} in api.objects[NODE]["status"]["runtimeHandlers"]
+        runtime.handlers = ("", "kata")
+        await api.until(lambda: api.ready(pod))
+
+    run(tmp_path, body)

@@ -146,6 +146,12 @@ def test_linux_limits() -> None:
     whole = translate.pod_resources(p)
     assert (whole.cpu_shares, whole.cpu_quota, whole.memory_limit) == (256, 0, 0)  # b has no limit
     assert translate.container_resources(p, p.spec.containers[1], 1 << 30, "BestEffort").oom_score_adj == 1000
+    # A RuntimeClass's overhead comes on top; limits of the pod as a whole count even if its containers have none.
+    p = pod({"containers": [{"name": "a", "resources": resources}], "overhead": {"cpu": "250m", "memory": "32Mi"}})
+    whole = translate.pod_resources(p)
+    assert (whole.cpu_shares, whole.cpu_quota, whole.memory_limit) == (512, 75000, 96 << 20)
+    p = pod({"containers": [{"name": "a"}], "resources": {"limits": {"memory": "64Mi"}}})
+    assert translate.pod_resources(p).memory_limit == 64 << 20
     assert translate.pod_cgroup("u", "Guaranteed") == "podu" and translate.pod_cgroup("u", "Burstable") == "burstable/podu"
 
 
