@@ -24,6 +24,7 @@ from navarch.api.times import format_micro
 from navarch.world import World
 
 Tree = dict[str, Any]
+PATCHES = "patch.webhook.admission.k8s.io/"
 DECISION, REASON = "authorization.k8s.io/decision", "authorization.k8s.io/reason"
 LONG_SUBRESOURCES = ("attach", "exec", "proxy", "log", "portforward")
 _DECODED = "navarch.audit_decoded"
@@ -117,7 +118,9 @@ class Audited:
         """The request is over."""
         if context is not None:
             for key, value in context.audit_annotations.items():
-                self.annotations.setdefault(key, value)
+                # A webhook's patch is part of the body: only who may see that sees it.
+                if self.verdict.level >= Level.REQUEST or not key.startswith(PATCHES):
+                    self.annotations.setdefault(key, value)
         if error is not None and not isinstance(error, StatusError):
             text = {"metadata": {}, "status": "Failure", "message": f"the server failed: {error}",
                     "reason": "InternalError", "code": 500}  # fmt: skip
