@@ -85,7 +85,7 @@ class RealWorld:
     """The wall clock, the system's randomness, asyncio on uvloop."""
 
     def __init__(self) -> None:
-        self.random: random.Random = random.SystemRandom()
+        self.random: random.Random = random.Random()  # seeded by the system; what must be secret uses secrets
 
     def now(self) -> float:
         return time.time()

@@ -339,23 +339,34 @@ class Cache:
             page = await self._store.list("", revision=max(1, now - self._replay), limit=1000)
         except Compacted:
             page = await self._store.list("", limit=1000)
-        revision, items = page.revision, page.items
-        while page.more:
-            page = await self._store.list("", start_after=items[-1].key, revision=revision, limit=1000)
-            items += page.items
-        old, self._resources, self._rest = self._resources, {}, {}
-        for prefix, resource in old.items():
+        revision = page.revision
+        fresh: dict[str, _Resource] = {}
+        for prefix, resource in self._resources.items():
             objects = Objects(prefix, resource.objects.extract, resource.objects.index)
-            self._resources[prefix] = _Resource(objects, self._history(revision))
-        for item in items:
-            found = self._resource(item.key)
-            if found is None or not self._set(found, item):
-                self._rest[item.key] = item
-        for resource in old.values():
-            for watcher in resource.watchers.all():
-                watcher.close()
+            fresh[prefix] = _Resource(objects, self._history(revision))
+        rest: dict[str, KeyValue] = {}
+        while True:  # page by page: the values and what is made of them are never all there at once
+            for item in page.items:
+                found = _resource(fresh, item.key)
+                if found is None or not self._set(found, item):
+                    rest[item.key] = item
+            if not page.more:
+                break
+            page = await self._store.list("", start_after=page.items[-1].key, revision=revision, limit=1000)
+        self._take(fresh, rest)
         self._advance(revision)
         return max(now, revision)
+
+    def _take(self, fresh: dict[str, _Resource], rest: dict[str, KeyValue]) -> None:
+        """Puts what was loaded in the place of what was there, all in one step."""
+        old, self._resources, self._rest = self._resources, fresh, rest
+        for prefix, resource in old.items():
+            if prefix not in fresh:
+                self.add_resource(prefix, resource.objects.extract, resource.objects.index)
+            for watcher in resource.watchers.all():
+                watcher.close()
+        for prefix in [prefix for prefix in fresh if prefix not in old]:  # gone while we loaded
+            self.remove_resource(prefix)
 
     def _note_loaded(self) -> None:
         if self._revision >= self._load_until:
@@ -364,7 +375,7 @@ class Cache:
     def _apply(self, batch: Batch) -> None:
         now = self._world.monotonic()
         for event in batch.events:
-            resource = self._resource(event.key)
+            resource = _resource(self._resources, event.key)
             if resource is None:
                 self._apply_rest(event)
             else:
@@ -408,16 +419,6 @@ class Cache:
             return False
         return True
 
-    def _resource(self, key: str) -> _Resource | None:
-        """The resource whose prefix the key has: /registry/<resource>/ or /registry/<group>/<resource>/."""
-        resources = self._resources
-        at = key.find("/", 1)
-        while at != -1:
-            if (found := resources.get(key[: at + 1])) is not None:
-                return found
-            at = key.find("/", at + 1)
-        return None
-
     def _history(self, floor: int) -> History:
         return History(floor, seconds=self._history_seconds, least=self._history_least, most_bytes=self._history_bytes)
 
@@ -451,3 +452,13 @@ class Cache:
                 for number, watcher in enumerate(resource.watchers.all()):
                     if watcher.bookmarks and number % 10 == slot:
                         watcher.bookmark(self._revision)
+
+
+def _resource(resources: Mapping[str, _Resource], key: str) -> _Resource | None:
+    """The resource whose prefix the key has: /registry/<resource>/ or /registry/<group>/<resource>/."""
+    at = key.find("/", 1)
+    while at != -1:
+        if (found := resources.get(key[: at + 1])) is not None:
+            return found
+        at = key.find("/", at + 1)
+    return None

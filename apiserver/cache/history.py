@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import islice
 
 from apiserver.cache.objects import Entry
@@ -18,25 +19,28 @@ class Event:
     ``initial_end`` marks the bookmark that ends the initial events.
     """
 
-    __slots__ = ("_frame", "entry", "initial_end", "revision", "type")
+    __slots__ = ("entry", "initial_end", "revision", "type")
 
     def __init__(self, type: str, entry: Entry | None, revision: int, initial_end: bool = False) -> None:
         self.type = type
         self.entry = entry
         self.revision = revision
         self.initial_end = initial_end
-        self._frame = b""
 
     @property
     def frame(self) -> bytes:
-        """The event as a line of JSON, built once. Not for bookmarks: they name a kind, which only the caller knows."""
-        if not self._frame:
-            assert self.entry is not None
-            self._frame = b'{"type":"%b","object":%b}\n' % (self.type.encode(), self.entry.data)
-        return self._frame
+        """The event as a line of JSON. Not for bookmarks: they name a kind, which only the caller knows."""
+        return _frame(self)
 
     def __repr__(self) -> str:
         return f"Event({self.type}, {self.entry}, {self.revision})"
+
+
+@lru_cache(maxsize=64)
+def _frame(event: Event) -> bytes:
+    """Built once for all watchers, who are told at about the same time; the history must not keep a second copy."""
+    assert event.entry is not None
+    return b'{"type":"%b","object":%b}\n' % (event.type.encode(), event.entry.data)
 
 
 class Change:

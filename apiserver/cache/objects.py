@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import heapq
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -16,13 +18,11 @@ NONE: Mapping[str, str] = {}
 
 
 class Indexed(NamedTuple):
-    """What selectors and messages need of an object. ``fields``: selectable fields besides name and namespace."""
+    """What selectors need of an object besides its key. ``fields``: selectable fields besides name and namespace."""
 
     namespace: str
-    name: str
     labels: Mapping[str, str] = NONE
     fields: Mapping[str, str] = NONE
-    uid: str = ""
 
 
 Extract = Callable[[bytes], Indexed]
@@ -49,21 +49,32 @@ def required_value(selector: Selector | None, field: str) -> str | None:
 class Entry:
     """One state of one object. Never changed, so it can be shared by lists, history and watchers.
 
-    ``data`` is its JSON with resourceVersion in place; ``key`` is the store's key without the resource's prefix.
+    ``data`` is its JSON with resourceVersion in place; ``key`` is the store's key without the resource's prefix. There may
+    be 100,000 of them: what can be had from ``key`` or ``data``, or is the same in many entries, is not kept in each.
     """
 
-    __slots__ = ("created", "data", "fields", "key", "labels", "name", "namespace", "revision", "uid")
+    __slots__ = ("created", "data", "fields", "key", "labels", "namespace", "revision")
 
     def __init__(self, key: str, data: bytes, revision: int, created: int, indexed: Indexed) -> None:
         self.key = key
         self.data = data
         self.revision = revision
-        self.created = created
-        self.namespace, self.name, self.labels, self.fields, self.uid = indexed
+        self.created = revision if created == revision else created
+        self.namespace = sys.intern(indexed.namespace)
+        self.labels = _shared(tuple(indexed.labels.items())) if indexed.labels else NONE
+        self.fields = _shared(tuple(indexed.fields.items())) if indexed.fields else NONE
+
+    @property
+    def name(self) -> str:
+        return self.key.rpartition("/")[2]
+
+    @property
+    def uid(self) -> str:
+        return _decode(self.data).metadata.uid or ""
 
     def at(self, revision: int) -> Entry:
         """The same state under another resourceVersion: what a deletion at ``revision`` shows."""
-        indexed = Indexed(self.namespace, self.name, self.labels, self.fields, self.uid)
+        indexed = Indexed(self.namespace, self.labels, self.fields)
         return Entry(self.key, with_revision(self.data, revision), revision, self.created, indexed)
 
     def tree(self) -> dict[str, Any]:
@@ -75,8 +86,13 @@ class Entry:
         return f"Entry({self.key!r}, revision={self.revision})"
 
 
+@functools.lru_cache(maxsize=8192)
+def _shared(items: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
+    """One dict for all who have the same labels or fields; nobody may change it."""
+    return dict(items)
+
+
 class _Metadata(msgspec.Struct, gc=False):
-    name: str = ""
     namespace: str | None = ""
     uid: str | None = ""
     labels: dict[str, str] | None = None
@@ -92,7 +108,7 @@ _decode = msgspec.json.Decoder(_Object).decode
 def extract_metadata(data: bytes) -> Indexed:
     """The Extract of a resource without selectable fields: parses metadata only."""
     meta = _decode(data).metadata
-    return Indexed(meta.namespace or "", meta.name, meta.labels or NONE, NONE, meta.uid or "")
+    return Indexed(meta.namespace or "", meta.labels or NONE)
 
 
 def extract_fields(fields: Callable[[dict[str, Any]], Mapping[str, str]], reads: Sequence[str] = ()) -> Extract:
@@ -106,13 +122,7 @@ def extract_fields(fields: Callable[[dict[str, Any]], Mapping[str, str]], reads:
     def extract(data: bytes) -> Indexed:
         tree = decode(data)
         meta = tree["metadata"]
-        return Indexed(
-            meta.get("namespace") or "",
-            meta.get("name") or "",
-            meta.get("labels") or NONE,
-            fields(tree),
-            meta.get("uid") or "",
-        )
+        return Indexed(meta.get("namespace") or "", meta.get("labels") or NONE, fields(tree))
 
     return extract
 
@@ -120,7 +130,7 @@ def extract_fields(fields: Callable[[dict[str, Any]], Mapping[str, str]], reads:
 def _part_decoder(paths: Sequence[str]) -> Callable[[bytes], dict[str, Any]]:
     """Decodes to a tree that holds nothing but these paths and what is indexed of metadata."""
     wanted: dict[str, Any] = {}
-    for path in (*paths, "metadata.name", "metadata.namespace", "metadata.uid", "metadata.labels"):
+    for path in (*paths, "metadata.namespace", "metadata.labels"):
         *above, last = path.split(".")
         node = wanted
         for part in above:

@@ -74,7 +74,7 @@ class Converted:
     def _entry(self, entry: Entry, tree: Tree) -> Entry:
         fields = self.strategy.fields(tree) if self.strategy.selectable_fields else {}
         labels = (tree.get("metadata") or {}).get("labels") or {}
-        indexed = Indexed(entry.namespace, entry.name, labels, fields, entry.uid)
+        indexed = Indexed(entry.namespace, labels, fields)
         return Entry(entry.key, with_revision(encode(tree), entry.revision), entry.revision, entry.created, indexed)
 
     def _keep(self, entry: Entry) -> None:
@@ -88,7 +88,7 @@ class Converted:
 
     async def data(self, data: bytes, revision: int) -> bytes:
         """One object as stored, in the served version."""
-        entry = Entry("", data, revision, 0, Indexed("", ""))
+        entry = Entry("", data, revision, 0, Indexed(""))
         return (await self.entries([entry], fresh=True))[0].data
 
     async def stored(self, obj: Tree) -> Tree:

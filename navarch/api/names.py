@@ -6,6 +6,7 @@ The messages are part of the interface: clients and their users know them from K
 from __future__ import annotations
 
 import ipaddress
+import functools
 import re
 from collections.abc import Callable
 
@@ -71,7 +72,13 @@ def _check(pattern: str, text: str, *examples: str, limit: int = 0) -> Check:
     match = re.compile(pattern, re.ASCII).fullmatch
     message = regex_message(text, pattern, *examples)
 
+    @functools.lru_cache(maxsize=4096)
+    def right(value: str) -> bool:
+        return match(value) is not None and not (limit and len(value.encode()) > limit)
+
     def check(value: str) -> list[str]:
+        if len(value) <= SUBDOMAIN_LENGTH and right(value):  # the same names come again and again
+            return []
         out = []
         if limit and len(value.encode()) > limit:
             out.append(max_length(limit))
@@ -102,6 +109,15 @@ _port_characters = re.compile("[-a-z0-9]+").fullmatch
 
 def qualified_name(value: str) -> list[str]:
     """Label keys, annotation keys, resource names: ``name`` or ``subdomain/name``."""
+    return [] if len(value) <= SUBDOMAIN_LENGTH and _is_qualified(value) else _qualified_problems(value)
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_qualified(value: str) -> bool:
+    return not _qualified_problems(value)
+
+
+def _qualified_problems(value: str) -> list[str]:
     prefix, slash, name = value.partition("/")
     if "/" in name:
         text = regex_message("a qualified name " + _QUALIFIED_TEXT, _QUALIFIED, "MyName", "my.name", "123-abc")

@@ -87,7 +87,12 @@ def family(quantity: Quantity) -> Format:
 
 def parse(quantity: Quantity) -> Fraction:
     """The exact number. Raises QuantityError (a ValueError)."""
-    return Fraction(nanos(quantity), NANO)
+    return _fraction(_text(quantity))
+
+
+@functools.lru_cache(maxsize=8192)
+def _fraction(text: str) -> Fraction:
+    return Fraction(_parse(text)[0], NANO)
 
 
 @functools.lru_cache(maxsize=8192)
