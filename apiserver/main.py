@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import ssl
@@ -46,6 +47,10 @@ async def serve(world: World, config: Config) -> None:
         loop.add_signal_handler(number, server.stop)
 
     def ready(addresses: list[tuple[str, int]]) -> None:
+        # What is there now stays: the collector need not look at it again. What comes is bytes and short-lived trees without
+        # cycles, so it may look rarely.
+        gc.freeze()
+        gc.set_threshold(20_000, 20, 50)
         log.info("serving on %s, store %s", ", ".join(f"https://{h}:{p}" for h, p in addresses), store.kind)
         if config.cert_dir:
             from apiserver.tls import write_admin_kubeconfig

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import ipaddress
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -104,7 +104,7 @@ class Request:
     async def reply(self, status: int, body: bytes, content_type: bytes = b"application/json", headers: Headers = []) -> None:  # noqa: B006
         """Sends a whole reply; compresses a large one for a client far away that takes gzip."""
         sent: Headers = [(b"content-type", content_type), *self.extra, *headers]
-        if len(body) >= GZIP_FROM and "gzip" in self.header(b"accept-encoding") and self._far():
+        if len(body) >= GZIP_FROM and self.wants_gzip:
             # zlib releases the GIL: other requests go on meanwhile.
             body = await asyncio.get_running_loop().run_in_executor(None, _gzip, body)
             sent += [(b"content-encoding", b"gzip"), (b"vary", b"Accept-Encoding")]
@@ -112,6 +112,22 @@ class Request:
         self.started, self.status = True, status
         await self.send({"type": "http.response.start", "status": status, "headers": sent})
         await self.send({"type": "http.response.body", "body": b"" if self.method == "HEAD" else body})
+
+    async def reply_pieces(
+        self, status: int, length: int, pieces: Iterable[bytes], content_type: bytes, headers: Headers
+    ) -> None:
+        """Sends a large reply of ``length`` bytes piece by piece, as fast as the client takes it."""
+        self.started, self.status = True, status
+        sent = [(b"content-type", content_type), *self.extra, *headers, (b"content-length", b"%d" % length)]
+        await self.send({"type": "http.response.start", "status": status, "headers": sent})
+        for piece in pieces:
+            await self.write(piece)
+        await self.send({"type": "http.response.body", "body": b""})
+
+    @property
+    def wants_gzip(self) -> bool:
+        """Whether a large reply is compressed."""
+        return "gzip" in self.header(b"accept-encoding") and self._far()
 
     def _far(self) -> bool:
         """Whether the client is on another network. To a near one, sending takes less time than compressing."""

@@ -122,7 +122,8 @@ class Listener:
         self.tls = tls
         self.config = Config(
             app, http=Protocol, ws=WebSocketProtocol, ws_max_size=32 * 1024 * 1024, lifespan="off", interface="asgi3",
-            proxy_headers=False, ws_ping_timeout=None,  # a client that we hold up cannot answer pings; the kernel tells who is gone
+            proxy_headers=False,
+            ws_ping_timeout=None,  # a client that we hold up cannot answer pings; the kernel tells who is gone
             log_config=None, access_log=False, timeout_keep_alive=120, server_header=False, h11_max_incomplete_event_size=None,
         )  # fmt: skip
         self.config.load()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import orjson
@@ -15,6 +15,7 @@ from navarch.api.kinds import Kind
 
 Tree = dict[str, Any]
 
+PIECE = 64  # objects of a list that are sent at once
 INCLUDE_NONE, INCLUDE_METADATA, INCLUDE_OBJECT = "None", "Metadata", "Object"
 
 
@@ -82,21 +83,39 @@ def one(strategy: Strategy, data: bytes, accept: Accept, include: str, now: floa
 
 
 def many(strategy: Strategy, kind: Kind, found: ListResult, accept: Accept, include: str, now: float) -> bytes:
-    """The reply with a list. The plain shape only joins bytes."""
-    metadata: Tree = {"resourceVersion": str(found.revision)}
-    if found.token:
-        metadata["continue"] = found.token
-    if found.remaining is not None:
-        metadata["remainingItemCount"] = found.remaining
+    """The reply with a list. The plain shape only joins bytes; see also :func:`pieces`."""
+    metadata = list_metadata(found)
     if not accept.shape:
-        head = {"kind": kind.list_kind, "apiVersion": kind.api_version, "metadata": metadata}
-        data = b'%b,"items":[%b]}' % (orjson.dumps(head)[:-1], b",".join(found.items))
+        data = b"".join(pieces(kind, found)[1])
         return encode(orjson.loads(data), accept) if accept.media_type == YAML else data
     if accept.shape == "Table":
         return encode(table(strategy, found.items, metadata, accept.version, include, now), accept)
     items = [partial(orjson.loads(item)) for item in found.items]
     out = {"kind": "PartialObjectMetadataList", "apiVersion": f"{META_GROUP}/v1", "metadata": metadata, "items": items}
     return encode(out, accept)
+
+
+def pieces(kind: Kind, found: ListResult) -> tuple[int, Iterator[bytes]]:
+    """The plain list as its length and pieces that can be sent one after the other, without a copy of all of it."""
+    tree = {"kind": kind.list_kind, "apiVersion": kind.api_version, "metadata": list_metadata(found)}
+    head, items = b'%b,"items":[' % orjson.dumps(tree)[:-1], found.items
+
+    def parts() -> Iterator[bytes]:
+        yield head
+        for at in range(0, len(items), PIECE):
+            yield b"%b%b" % (b"," if at else b"", b",".join(items[at : at + PIECE]))
+        yield b"]}"
+
+    return len(head) + sum(map(len, items)) + max(0, len(items) - 1) + 2, parts()
+
+
+def list_metadata(found: ListResult) -> Tree:
+    metadata: Tree = {"resourceVersion": str(found.revision)}
+    if found.token:
+        metadata["continue"] = found.token
+    if found.remaining is not None:
+        metadata["remainingItemCount"] = found.remaining
+    return metadata
 
 
 def encode(tree: Any, accept: Accept) -> bytes:

@@ -5,8 +5,8 @@ The messages are part of the interface: clients and their users know them from K
 
 from __future__ import annotations
 
-import ipaddress
 import functools
+import ipaddress
 import re
 from collections.abc import Callable
 
