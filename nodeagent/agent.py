@@ -85,6 +85,8 @@ class Agent:
             memory_capacity=self.capacity_memory,
             allocatable=self.keeper.capacity,
             oom_floor=oom_floor(),
+            active=self._active,
+            room_changed=self._room_changed,
         )
         group.start(self._events(), name="runtime events")
         await asyncio.sleep(0)  # it listens from its first step on
@@ -242,13 +244,21 @@ class Agent:
         sandboxes, containers = self._left.pop(uid, ([], []))
         rejected = None
         if not sandboxes and pod.status.phase not in ("Succeeded", "Failed") and not pod.metadata.deletion_timestamp:
-            active = [w.pod for w in self._workers.values() if w.counts]
+            active = self._active()
             rejected = admission.reject(pod, self.keeper.node, self.keeper.capacity, active)
         worker = PodWorker(self.services, pod, sandboxes, containers, rejected)
         self._workers[uid] = worker
         self._by_name[pod.metadata.namespace or "", pod.metadata.name or ""] = uid
         self._group.start(self._work(uid, worker), name=f"pod {pod.metadata.namespace}/{pod.metadata.name}")
         return worker
+
+    def _active(self) -> list[core_v1.Pod]:
+        """The pods that take room, as granted."""
+        return [w.granted for w in self._workers.values() if w.counts]
+
+    def _room_changed(self) -> None:
+        for worker in self._workers.values():
+            worker.room_changed()
 
     async def _work(self, uid: str, worker: PodWorker) -> None:
         """Runs a worker; one that fails by our own mistake is started again, and the other pods do not notice."""
@@ -263,6 +273,7 @@ class Agent:
                 await self.world.sleep(10.0)
                 worker = await self._again(uid, worker)
         self._workers.pop(uid, None)
+        self._room_changed()
         key = worker.pod.metadata.namespace or "", worker.pod.metadata.name or ""
         if self._by_name.get(key) == uid:
             del self._by_name[key]

@@ -20,6 +20,7 @@ from typing import NamedTuple
 from nodeagent import linux
 
 MIN_SHARES = 2
+UNLIMITED = 1 << 62  # what version 1 shows where there is no limit is above this
 
 
 @dataclass(frozen=True)
@@ -212,6 +213,18 @@ class Cgroups:
             place = self._directory(controller, cgroup)
             if value and place is not None:
                 _write(place / name, value)
+
+    def change_limits(self, cgroup: str, limits: Limits) -> None:
+        """As :meth:`set_limits`, for a cgroup in use: memory with swap may never be less than memory."""
+        place = self._directory("memory", cgroup)
+        both = place / "memory.memsw.limit_in_bytes" if place and not self.unified else None
+        if place and both and limits.memory_limit and both.exists() and int(both.read_text()) < UNLIMITED:
+            names = [both, place / "memory.limit_in_bytes"]
+            if limits.memory_limit < int(names[1].read_text()):
+                names.reverse()
+            for name in names:
+                _write(name, limits.memory_limit)
+        self.set_limits(cgroup, limits)
 
     def limits_swap(self) -> bool:
         """Whether the kernel can limit swap per cgroup."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from navarch.api import quantity
@@ -33,6 +33,8 @@ class Services:
     memory_capacity: int = 1
     allocatable: Mapping[str, quantity.Quantity] = field(default_factory=dict)
     oom_floor: int = -1000  # the kernel refuses lower scores to us
+    active: Callable[[], list[core_v1.Pod]] = list  # the pods that take room on the node, as it has granted them
+    room_changed: Callable[[], None] = lambda: None  # there may be room now for a pod that waits to grow
 
     def facts(self, pod_ip: str = "") -> Facts:
         """What fields of a pod may refer to."""

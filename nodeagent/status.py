@@ -23,6 +23,7 @@ from navarch.world import Backoff, TaskGroup, World
 log = logging.getLogger(__name__)
 PATIENCE = 0.15  # seconds that an unimportant status waits
 WRITERS = 6
+PASSING = ("PodResizePending", "PodResizeInProgress")  # conditions of ours that go when they are over
 _NULLABLE = ("reason", "message", "nominatedNodeName", "initContainerStatuses", "ephemeralContainerStatuses")
 
 
@@ -177,6 +178,8 @@ def patch(old: core_v1.PodStatus, new: core_v1.PodStatus) -> dict[str, Any]:
         if key == "conditions":
             known = {c["type"]: c for c in before.get("conditions", ())}
             out[key] = [_condition(known.get(c["type"]), c) for c in value if known.get(c["type"]) != c]
+            now = {c["type"] for c in value}
+            out[key] += [{"type": t, "$patch": "delete"} for t in PASSING if t in known and t not in now]
         elif key in ("podIPs", "hostIPs"):
             # These lists merge by ip upstream: say that this is all of it.
             out[key] = [*value, {"$patch": "replace"}]

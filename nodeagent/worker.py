@@ -36,6 +36,7 @@ from nodeagent.pod import (
     Tell,
 )
 from nodeagent.probes import Prober
+from nodeagent.resize import CONDITIONS, Host, Resizer
 from nodeagent.runtime.runtime import CREATED, EXITED, RUNNING, Container, Event, RuntimeError_, Sandbox
 from nodeagent.services import Services
 from nodeagent.starter import Starter, StartError
@@ -73,6 +74,8 @@ class PodWorker:
         self.volumes = PodVolumes(
             services.config, services.world, services.objects, Tokens(services.client, services.world), self.uid
         )
+        host = Host(services, self.qos, self._stop_for_resize, self._tell, self._wake_in)
+        self._resizer = Resizer(host, pod, found=bool(sandboxes))
         self.starter = Starter(services, self.volumes, self.qos, self._tell)
         self._dirty = asyncio.Event()
         self._stale: dict[str, None] = {}  # container ids to look at again
@@ -129,6 +132,16 @@ class PodWorker:
         return self._current()
 
     @property
+    def granted(self) -> core_v1.Pod:
+        """The pod with the resources that the node has granted it."""
+        return self._resizer.pod(self.pod)
+
+    def room_changed(self) -> None:
+        """Another pod went or became smaller."""
+        if self._resizer.deferred:
+            self._dirty.set()
+
+    @property
     def counts(self) -> bool:
         """Whether the pod takes room on the node."""
         return not self._torn_down and not self.machine.verdict and self.pod.status.phase not in podstatus.TERMINAL
@@ -161,6 +174,8 @@ class PodWorker:
         """Observes, decides, acts, waits. True when the pod has left this node for good."""
         self._dirty.clear()
         await self._look()
+        if not self.machine.terminating and self._busy is None:
+            await self._resizer.step(self.pod, self.containers.values(), self._observed().sandbox)
         now = self.s.world.now()
         pod = self._current()
         decision = self.machine.decide(pod, self._observed(), now)
@@ -192,8 +207,9 @@ class PodWorker:
         """The pod with the newest status that we know: ours, with what others may write into it."""
         if self._status is None or self.pod.status.phase in podstatus.TERMINAL:
             return self.pod
-        own = [c for c in self._status.conditions or () if c.type in podstatus.OWNED]
-        foreign = [c for c in self.pod.status.conditions or () if c.type not in podstatus.OWNED]
+        owned = (*podstatus.OWNED, *CONDITIONS)
+        own = [c for c in self._status.conditions or () if c.type in owned]
+        foreign = [c for c in self.pod.status.conditions or () if c.type not in owned]
         status = msgspec.structs.replace(self._status, conditions=own + foreign)
         return msgspec.structs.replace(self.pod, status=status)
 
@@ -269,8 +285,9 @@ class PodWorker:
     def _report(self, pod: core_v1.Pod, decision: Decision, over: bool) -> None:
         if self.is_gone or (decision.ended and not over):
             return
-        self._status = decision.status
-        self.s.status.set(self.pod, decision.status)
+        generation, now = self.pod.metadata.generation, self.s.world.now()
+        self._status = self._resizer.shown(decision.status, generation, now)
+        self.s.status.set(self.pod, self._status)
 
     # --- actions ---
 
@@ -349,7 +366,7 @@ class PodWorker:
             self._volume_backoff.reset()
             if self.machine.terminating:
                 return
-            await self.starter.sandbox(self.pod, action.attempt)
+            await self.starter.sandbox(self._resizer.pod(self.pod), action.attempt)
         except VolumeError as error:
             self._tell("Warning", "FailedMount", str(error))
             self.machine.sandbox_failed(str(error), now(), self._volume_backoff.next())
@@ -360,11 +377,12 @@ class PodWorker:
         await self._list_sandboxes()
 
     async def _start(self, action: StartContainer) -> None:
-        role = self._role(action.name)
+        pod = self._resizer.pod(self.pod)
+        role = next((r for r in roles(pod.spec) if r.container.name == action.name), None)
         sandbox = self.sandboxes.get(action.sandbox_id)
         if role is None or sandbox is None:
             return
-        container, pod = role.container, self.pod
+        container = role.container
         try:
             self._interruptible = True
             if not all(v.name in self.volumes.paths for v in pod.spec.volumes or ()):
@@ -378,6 +396,7 @@ class PodWorker:
         except (StartError, VolumeError) as error:
             self._start_failed(container, error)
             return
+        self._resizer.made(container_id, action.name)
         self._tell("Normal", "Created", f"Created container: {action.name}", container)
         hook = container.lifecycle.post_start if container.lifecycle else None
         if hook is not None:
@@ -437,6 +456,11 @@ class PodWorker:
         role, container = self._role(action.name), self.containers.get(action.id)
         ip = self._ip(container.sandbox_id) if container else ""
         self._stopper.stop(action, role.container if role else None, ip)
+
+    def _stop_for_resize(self, container: Container) -> None:
+        grace = float(self.pod.spec.termination_grace_period_seconds or 30)
+        why = f"Container {container.name} resize requires restart"
+        self._stop(StopContainer(container.id, container.name, self.s.world.now() + grace, why))
 
     def _stopped(self, container_id: str) -> None:
         self._stale[container_id] = None

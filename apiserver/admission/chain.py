@@ -97,7 +97,7 @@ class Chain:
         if found is None:
             handling = [p for p in self.plugins if p.handles(*key)]
             found = self._chosen[key] = (
-                tuple(p for p in handling if _overrides(p, "admit")),
+                tuple(p for p in handling if _overrides(p, "admit") and _changes(p, *key)),
                 tuple(p for p in handling if _overrides(p, "validate")),
             )
         return found
@@ -131,6 +131,12 @@ class Chain:
 
 def _followers(plugins: Sequence[Plugin]) -> tuple[Follows, ...]:
     return tuple(cast(Follows, p) for p in plugins if hasattr(p, "finished"))
+
+
+def _changes(plugin: Plugin, operation: str, kind: Kind) -> bool:
+    """Whether a plugin changes what it handles; one that only judges some of it says so by ``changes``."""
+    ask = getattr(plugin, "changes", None)
+    return ask is None or bool(ask(operation, kind))
 
 
 def _overrides(plugin: Plugin, method: str) -> bool:

@@ -29,7 +29,10 @@ class LimitRanger(BasePlugin):
     def handles(self, operation: str, kind: Kind) -> bool:
         if kind.group or kind.resource not in ("pods", CLAIMS):
             return False
-        return operation == CREATE or (operation == UPDATE and kind.resource == CLAIMS)
+        return operation in (CREATE, UPDATE)
+
+    def changes(self, operation: str, kind: Kind) -> bool:
+        return operation == CREATE
 
     def _ranges(self, namespace: str) -> list[list[Tree]]:
         """The limits of each LimitRange."""
@@ -57,8 +60,11 @@ class LimitRanger(BasePlugin):
 
     async def validate(self, attributes: Attributes) -> None:
         obj = attributes.obj
-        if obj is None or attributes.subresource:
+        resized = attributes.subresource == "resize"
+        if obj is None or (attributes.subresource and not resized):
             return
+        if attributes.operation == UPDATE and attributes.kind.resource == "pods" and not resized:
+            return  # nothing else changes what a pod asks for
         if attributes.operation == UPDATE and obj["metadata"].get("deletionTimestamp"):
             return
         for limits in self._ranges(attributes.namespace):

@@ -25,6 +25,7 @@ from nodeagent.runtime.runtime import (
     Event,
     Image,
     Process,
+    Resources,
     RuntimeError_,
     Sandbox,
     SandboxConfig,
@@ -360,6 +361,12 @@ class HollowRuntime:
             raise RuntimeError_("ImageInUse", f"image {image_id} is in use")
         for reference in [r for r, i in self.node.images.items() if i.id == image_id]:
             del self.node.images[reference]
+
+    async def resize_container(self, container_id: str, resources: Resources) -> None:
+        return None
+
+    async def resize_sandbox(self, sandbox_id: str, resources: Resources) -> None:
+        return None
 
     async def usage(self) -> NodeUsage:
         found, now = {}, self._world.now()

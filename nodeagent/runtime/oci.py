@@ -23,7 +23,7 @@ import msgspec
 
 from navarch.world import World
 from nodeagent import linux
-from nodeagent.cgroups import Cgroups, NodeUsage, Usage
+from nodeagent.cgroups import Cgroups, Limits, NodeUsage, Usage
 from nodeagent.images import pull as pulling
 from nodeagent.images.reference import InvalidReference
 from nodeagent.images.store import ImageInUse, ImageStore, Record, Settings
@@ -41,6 +41,7 @@ from nodeagent.runtime.runtime import (
     Event,
     Image,
     Process,
+    Resources,
     RuntimeError_,
     Sandbox,
     SandboxConfig,
@@ -460,6 +461,34 @@ class OciRuntime:
             raise RuntimeError_("ImageInUse", str(error)) from error
 
     # -- usage
+
+    async def resize_container(self, container_id: str, resources: Resources) -> None:
+        record = self._containers.get(container_id)
+        if record is None or record.state != RUNNING:
+            raise RuntimeError_("ResizeError", f"container {container_id} does not run")
+        await self._resize(record.cgroup, resources)
+
+    async def resize_sandbox(self, sandbox_id: str, resources: Resources) -> None:
+        record = self._sandboxes.get(sandbox_id)
+        if record is None:
+            raise RuntimeError_("ResizeError", f"sandbox {sandbox_id} does not exist")
+        if record.config.cgroup:
+            await self._resize(self._cgroups.path(record.config.cgroup), resources)
+
+    async def _resize(self, cgroup: str, wanted: Resources) -> None:
+        limits = Limits(wanted.cpu_shares, wanted.cpu_quota, wanted.cpu_period, wanted.memory_limit)
+
+        def work() -> None:
+            used = self._cgroups.usage(cgroup)
+            if used is not None and wanted.memory_limit and used.memory > wanted.memory_limit:
+                text = f"attempting to set memory limit ({wanted.memory_limit}) below current usage ({used.memory})"
+                raise RuntimeError_("ResizeError", text)
+            try:
+                self._cgroups.change_limits(cgroup, limits)
+            except OSError as error:
+                raise RuntimeError_("ResizeError", f"cannot set the limits of {cgroup}: {error.strerror}") from None
+
+        await self._call(work)
 
     async def usage(self) -> NodeUsage:
         containers = {r.id: r.cgroup for r in self._containers.values() if r.state == RUNNING}

@@ -263,6 +263,14 @@ class Runtime(Protocol):
         """Raises RuntimeError_ with reason ImageInUse while a container stands on it."""
         ...
 
+    async def resize_container(self, container_id: str, resources: Resources) -> None:
+        """Changes the limits of a running container. Raises RuntimeError_, as if more memory is in use than allowed."""
+        ...
+
+    async def resize_sandbox(self, sandbox_id: str, resources: Resources) -> None:
+        """Changes the limits of the pod as a whole. Raises RuntimeError_."""
+        ...
+
     async def usage(self) -> NodeUsage:
         """What the node, its pods and its running containers have used."""
         ...

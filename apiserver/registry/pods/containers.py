@@ -8,7 +8,7 @@ from typing import Any
 
 from apiserver.registry.checks import named, non_negative, one_of, range_cause
 from apiserver.registry.common import Tree
-from apiserver.registry.pods.resources import validate_resources
+from apiserver.registry.pods.resources import validate_resize_policy, validate_resources
 from apiserver.registry.pods.security import validate_container_security
 from navarch.api import names
 from navarch.api.errors import Cause, duplicate, forbidden, invalid, not_found, not_supported, required
@@ -38,6 +38,7 @@ class Scope:
         self.volumes = volumes
         self.host_network = bool(spec.get("hostNetwork"))
         self.grace = spec.get("terminationGracePeriodSeconds")
+        self.restart_policy = spec.get("restartPolicy") or ""
         self.names: set[str] = set()
         self.host_ports: set[str] = set()
 
@@ -120,6 +121,7 @@ def _common(container: Tree, at: str, scope: Scope) -> list[Cause]:
     out += _mounts(container, at, scope)
     out += one_of(container.get("imagePullPolicy"), f"{at}.imagePullPolicy", PULL_POLICIES)
     out += validate_resources(container.get("resources"), f"{at}.resources")
+    out += validate_resize_policy(container.get("resizePolicy") or (), f"{at}.resizePolicy", scope.restart_policy)
     out += validate_container_security(container.get("securityContext"), f"{at}.securityContext")
     return out
 

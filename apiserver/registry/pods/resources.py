@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from apiserver.registry.common import Tree
 from navarch.api import names, quantity
-from navarch.api.errors import Cause, invalid, required
+from navarch.api.errors import Cause, duplicate, invalid, not_supported, required
 
 STANDARD = ("cpu", "memory", "ephemeral-storage")
 
@@ -54,4 +55,27 @@ def validate_resources(resources: Tree | None, path: str) -> list[Cause]:
             out.append(
                 invalid(f"{path}.requests", str(value), f"must be less than or equal to {name} limit of {limit}")
             )
+    return out
+
+
+def validate_resize_policy(policies: Sequence[Tree], at: str, restart_policy: str) -> list[Cause]:
+    """What happens to a container when its resources change: named resources, each once."""
+    out: list[Cause] = []
+    seen: list[str] = []
+    for one in policies:
+        name, policy = one.get("resourceName") or "", one.get("restartPolicy") or ""
+        if name in seen:
+            out.append(duplicate(at, name))
+        seen.append(name)
+        if not name:
+            out.append(required(at))
+        elif name not in ("cpu", "memory"):
+            out.append(not_supported(at, name, ["cpu", "memory"]))
+        if not policy:
+            out.append(required(at))
+        elif policy not in ("NotRequired", "RestartContainer"):
+            out.append(not_supported(at, policy, ["NotRequired", "RestartContainer"]))
+        elif policy == "RestartContainer" and restart_policy == "Never":
+            text = "must be 'NotRequired' when `restartPolicy` is 'Never'"
+            out.append(invalid(at, policy, text))
     return out

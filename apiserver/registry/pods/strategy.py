@@ -10,6 +10,7 @@ from apiserver.registry.common import bool_text, kind, spec_of, status_of
 from apiserver.registry.pods.columns import COLUMNS, TERMINAL, pod_cells
 from apiserver.registry.pods.defaults import default_pod
 from apiserver.registry.pods.ephemeral import only_ephemeral, validate_ephemeral_update
+from apiserver.registry.pods.resize import only_resources, validate_resize
 from apiserver.registry.pods.update import validate_pod_status, validate_pod_update
 from apiserver.registry.pods.validation import validate_pod
 from apiserver.registry.strategy import Strategy, Tree
@@ -35,7 +36,7 @@ class PodStrategy(Strategy):
     )  # fmt: skip
     indexed_field = "spec.nodeName"
     columns = COLUMNS
-    parts = ("ephemeralcontainers",)
+    parts = ("ephemeralcontainers", "resize")
 
     def default(self, obj: Tree) -> None:
         default_pod(obj.setdefault("spec", {}))
@@ -56,10 +57,10 @@ class PodStrategy(Strategy):
         return validate_pod_status(obj, old)
 
     def only_part(self, subresource: str, obj: Tree, old: Tree) -> Tree:
-        return only_ephemeral(obj, old)
+        return only_resources(obj, old) if subresource == "resize" else only_ephemeral(obj, old)
 
     def validate_part(self, subresource: str, obj: Tree, old: Tree) -> list[Cause]:
-        return validate_ephemeral_update(obj, old)
+        return validate_resize(obj, old) if subresource == "resize" else validate_ephemeral_update(obj, old)
 
     def fields(self, obj: Tree) -> dict[str, str]:
         spec, status = spec_of(obj), status_of(obj)
