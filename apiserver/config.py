@@ -70,6 +70,8 @@ class Config:
     min_request_timeout: float = 1800.0
     compaction_interval: float = 300.0  # 0: never
     shutdown_grace: float = 5.0
+    shutdown_delay_duration: float = 0.0  # between the first failing /readyz and the end of service
+    shutdown_send_retry_after: bool = False  # in that time, send new requests elsewhere
     request_timeout: float = 60.0  # of requests that are no watches or streams
     enable_priority_and_fairness: bool = True
     max_requests_inflight: int = 400

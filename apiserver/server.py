@@ -223,6 +223,7 @@ class APIServer:
                 group.start(listener.run(), "listener")
             for hook in self.background:
                 group.start(_run(hook, self), "background")
+            group.start(self.app.deadlines.run(), "deadlines")
             if self.config.compaction_interval:
                 group.start(self._compact(), "compaction")
             self.ready = True
@@ -231,7 +232,10 @@ class APIServer:
             try:
                 await self.stopping.wait()
             finally:
-                self.stopping.set()
+                self.stopping.set()  # /readyz fails from now on
+                if self.config.shutdown_delay_duration and listener is not None:
+                    self.app.turning_away = self.config.shutdown_send_retry_after
+                    await self.world.sleep(self.config.shutdown_delay_duration)
                 self.watches.stop()
                 if listener is not None:
                     await listener.close(self.config.shutdown_grace)

@@ -13,6 +13,8 @@ from apiserver.cache.objects import Entry, Selector, field_values
 K = TypeVar("K")
 MANY = 32  # watchers that one change concerns, from which on they are told in windows
 WINDOW = 0.01  # seconds
+CHUNK = 256  # events after which the bytes that wait are counted again; a power of two
+MOST_BYTES = 32 << 20
 
 
 class Watcher:
@@ -40,11 +42,13 @@ class Watcher:
         self.bookmarks = bookmarks
         self.closed = False
         self.overflowed = False
+        self.on_overflow: Callable[[], None] | None = None
         self._labels = None if labels is None or labels.empty else labels
         self._fields = None if fields is None or fields.empty else fields
         self._limit = limit
         self._forget = forget
         self._buffer: list[Event] = []
+        self._bytes = 0  # of the objects in the buffer, up to the last whole chunk
         self._single: list[Event] = []  # taken from the buffer, reversed, for __anext__
         self._waiting: asyncio.Future[None] | None = None
 
@@ -79,9 +83,16 @@ class Watcher:
             self._push(Event(BOOKMARK, None, revision, initial_end))
 
     def _push(self, event: Event, wake: bool = True) -> None:
-        if len(self._buffer) >= self._limit:
+        count = len(self._buffer)
+        if count and not count & (CHUNK - 1):
+            if count == CHUNK:
+                self._bytes = 0
+            self._bytes += sum(len(e.entry.data) for e in self._buffer[-CHUNK:] if e.entry is not None)
+        if count >= self._limit or (count >= CHUNK and self._bytes > MOST_BYTES):
             self.overflowed = True
             self.close()
+            if self.on_overflow is not None:
+                self.on_overflow()
             return
         self._buffer.append(event)
         if wake:

@@ -23,6 +23,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 BODY_LIMIT = 3 * 1024 * 1024
 GZIP_FROM = 128 * 1024  # bytes; upstream's threshold
+PEOPLE = ("curl", "Wget", "Mozilla/5.0")
 Headers = list[tuple[bytes, bytes]]
 
 
@@ -34,8 +35,8 @@ class Request:
     """One HTTP request. ``query`` holds the first value of each parameter."""
 
     __slots__ = (
-        "_headers", "_query", "extra", "method", "path", "receive", "release", "scope", "send", "started", "status",
-        "ticket",
+        "_headers", "_query", "expired", "extra", "method", "path", "raw", "receive", "release", "scope",
+        "send", "started", "status", "ticket",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -48,6 +49,8 @@ class Request:
         self.status = 0  # of the reply, once it began
         self.extra: Headers = []  # headers of every reply to this request
         self.ticket: Any = None  # its place in flow control
+        self.raw = False  # replies are sent as they are, whatever the client would like to look at
+        self.expired = False  # its time was up before it was done
         self.release: Callable[[], None] | None = None  # gives the seat back before the end: a watch has begun
 
     @property
@@ -103,6 +106,8 @@ class Request:
 
     async def reply(self, status: int, body: bytes, content_type: bytes = b"application/json", headers: Headers = []) -> None:  # noqa: B006
         """Sends a whole reply; compresses a large one for a client far away that takes gzip."""
+        if content_type == b"application/json" and not self.raw and self.pretty:
+            body = orjson.dumps(orjson.loads(body), option=orjson.OPT_INDENT_2)
         sent: Headers = [(b"content-type", content_type), *self.extra, *headers]
         if len(body) >= GZIP_FROM and self.wants_gzip:
             # zlib releases the GIL: other requests go on meanwhile.
@@ -128,6 +133,13 @@ class Request:
     def wants_gzip(self) -> bool:
         """Whether a large reply is compressed."""
         return "gzip" in self.header(b"accept-encoding") and self._far()
+
+    @property
+    def pretty(self) -> bool:
+        """Whether JSON is to be indented: people who look at it with a browser or curl need not ask."""
+        if self._query and (asked := self._query.get("pretty")) is not None:
+            return asked not in ("false", "0")
+        return self.header(b"user-agent").startswith(PEOPLE)
 
     def _far(self) -> bool:
         """Whether the client is on another network. To a near one, sending takes less time than compressing."""
@@ -161,6 +173,12 @@ class Request:
 
     async def end_stream(self) -> None:
         await self.send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def abort(self) -> None:
+        """Cuts the connection, where there is one."""
+        abort = self.scope.get("navarch.abort")
+        if abort is not None:
+            abort()
 
     async def disconnected(self) -> None:
         """Returns when the client has gone. Call it only after the body was read."""

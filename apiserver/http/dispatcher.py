@@ -16,6 +16,7 @@ from apiserver.authn.authenticator import ANNOTATIONS
 from apiserver.authz.authorizer import forbidden
 from apiserver.flowcontrol.flows import LONG_RUNNING, list_seats
 from apiserver.http.asgi import Disconnected, Receive, Request, Scope, Send, warning_headers
+from apiserver.http.deadlines import Deadlines, asked, too_late
 from apiserver.http.pages import Pages
 from apiserver.http.requestinfo import parse_request
 from apiserver.http.resources import ResourceHandler
@@ -26,6 +27,7 @@ from navarch.api.errors import (
     NotFound,
     ServiceUnavailable,
     StatusError,
+    TooManyRequests,
     Unauthorized,
 )  # fmt: skip
 
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+HEALTH = ("/healthz", "/livez", "/readyz")
+
+
 class Dispatcher:
     """``await dispatcher(scope, receive, send)``."""
 
@@ -41,6 +46,8 @@ class Dispatcher:
         self.server = server
         self.resources = ResourceHandler(server)
         self.pages = Pages(server)
+        self.deadlines = Deadlines(server.world, server.config.request_timeout)
+        self.turning_away = False  # the server stops soon: new requests are sent elsewhere
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
@@ -67,12 +74,16 @@ class Dispatcher:
         context: Context | None = None
         flows = self.server.flows
         failure: Exception | None = None
+        verb, stream = info.verb, info.subresource in LONG_RUNNING
         try:
+            if not stream and verb != "watch":
+                self.deadlines.begin(request, began, asked(request.query))
+            if self.turning_away:
+                self._turn_away(request, info)
             user = await self._identify(request, info)
-            if flows is not None and info.subresource not in LONG_RUNNING:
+            if flows is not None and not stream:
                 flow = flows.flow_of(user, info)
                 request.extra = flow.headers
-                verb = info.verb
                 seats = self._seats(request, info) if verb == "list" else 1
                 ticket = request.ticket = flows.enter(flow, began, seats)
                 if ticket.turn is not None:
@@ -92,7 +103,16 @@ class Dispatcher:
         except Disconnected:
             request.status = 499
         except asyncio.CancelledError:
-            raise
+            if not request.expired:
+                raise
+            task = asyncio.current_task()
+            assert task is not None
+            task.uncancel()
+            failure = too_late()
+            if request.started:
+                request.abort()  # the client does not read what it asked for
+            else:
+                await request.reply_error(too_late())
         except Exception as error:
             if info.is_resource and isinstance(error, KeyError) and not self.server.is_served(info):
                 error = NotFound("the server could not find the requested resource")  # its definition went meanwhile
@@ -103,6 +123,7 @@ class Dispatcher:
             await request.reply_error(status, warning_headers(context.warnings) if context else [])
         finally:
             now = self.server.world.monotonic()
+            self.deadlines.end(request)
             if request.ticket is not None:
                 assert flows is not None
                 flows.leave(request.ticket, now)
@@ -138,6 +159,12 @@ class Dispatcher:
             if isinstance(request, AuditedRequest) and request.audited is not None:
                 request.audited.finished(context, None)
 
+    def _turn_away(self, request: Request, info: RequestInfo) -> None:
+        """Raises TooManyRequests for all but health checks."""
+        if not info.path.startswith(HEALTH):
+            request.extra = [(b"connection", b"close")]
+            raise TooManyRequests("The apiserver is shutting down, please try again later.", {"retryAfterSeconds": 5})
+
     def _seats(self, request: Request, info: RequestInfo) -> int:
         """How much of the server a list takes: a large one more than a small one."""
         resource = self.server.served.get((info.group, info.version, info.resource))
@@ -165,14 +192,14 @@ class Dispatcher:
                 raise
             server.audit.begin(request, info, user)
         user = user or await self._authenticate(scope, info)
-        asked = impersonation.wanted(scope["headers"])
-        if asked is None:
+        wanted = impersonation.wanted(scope["headers"])
+        if wanted is None:
             return user
-        for right in impersonation.rights(asked, info.path):
+        for right in impersonation.rights(wanted, info.path):
             allowed, reason = server.authorizer.authorize(user, right)
             if not allowed:
                 raise forbidden(user, right, reason)
-        user = impersonation.impersonated(asked)
+        user = impersonation.impersonated(wanted)
         if isinstance(request, AuditedRequest) and request.audited is not None:
             request.audited.as_user = user
         return user

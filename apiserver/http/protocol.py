@@ -3,6 +3,7 @@
 ``scope["navarch.peer_certificate"]`` is the DER of the certificate that the client proved to own (the TLS context
 verified it against the client CA), absent for a client without one. ``scope["navarch.take_over"]`` is there when the
 client asks to upgrade to something else than WebSocket (SPDY/3.1): called, it gives the bare connection.
+``scope["navarch.abort"]``, called, cuts the connection at once: what a client that reads no more has not read is lost.
 """
 
 from __future__ import annotations
@@ -24,8 +25,11 @@ from navarch.world import World
 
 PEER = "navarch.peer_certificate"
 TAKE_OVER = "navarch.take_over"
+ABORT = "navarch.abort"
 TakeOver = Callable[[], tuple[asyncio.StreamReader, asyncio.StreamWriter]]
 BUFFER = 256 * 1024  # bytes read ahead of a connection that was taken over
+HEAD_SECONDS = 32.0  # in which the head of a request must have come
+HEAD_BYTES = 1 << 20
 
 
 def peer_certificate(transport: asyncio.BaseTransport) -> bytes | None:
@@ -38,17 +42,51 @@ class Protocol(HttpToolsProtocol):
     """HTTP/1.1 with the client certificate in every scope."""
 
     _peer: bytes | None = None
+    _in_head = True
+    _head_bytes = 0
+    _head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._peer = peer_certificate(transport)
+        keep_alive(transport)
+        self._abort = transport.abort
+        self._head_timer = self.loop.call_later(HEAD_SECONDS, transport.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._head_done()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._in_head:  # seldom: a head comes in one piece
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_BYTES:
+                self._refuse_head()
+            elif self._head_timer is None and self._head_bytes:
+                self._head_timer = self.loop.call_later(HEAD_SECONDS, self.transport.abort)
+
+    def _refuse_head(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(b"HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\n\r\n")
+            self.transport.close()
+
+    def _head_done(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._in_head, self._head_bytes = True, 0
+        self.scope[ABORT] = self._abort  # type: ignore[literal-required]
         if self._peer is not None:
             self.scope[PEER] = self._peer  # type: ignore[literal-required]
 
     def on_headers_complete(self) -> None:
+        self._in_head = False
+        if self._head_timer is not None:
+            self._head_done()
         super().on_headers_complete()
         if self.parser.should_upgrade() and not self._should_upgrade():
             # The parser is of no use for what may follow, whether the upgrade is granted or not.

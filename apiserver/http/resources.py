@@ -124,7 +124,7 @@ class ResourceHandler:
         wanted = accept(request.header(b"accept"))
         include = shapes.include_object(request.query) if wanted.shape == "Table" else ""
         found = await resource.list(namespace, opts.list_options(request.query))
-        if wanted == PLAIN and len(found.items) > shapes.PIECE and not request.wants_gzip:
+        if wanted == PLAIN and len(found.items) > shapes.PIECE and not (request.wants_gzip or request.pretty):
             length, parts = shapes.pieces(resource.kind, found)
             await request.reply_pieces(200, length, parts, wanted.content_type, warning_headers(context.warnings))
             return

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +20,7 @@ from navarch.api.errors import Expired, StatusError
 from navarch.world import World
 
 INITIAL_END = "k8s.io/initial-events-end"
+STALL_SECONDS = 5.0  # what a client has to take what was sent, once its watch has ended
 LEAST_SECONDS = 1800.0  # a watch that names no timeout lives this long, up to twice as long
 
 
@@ -27,6 +30,7 @@ class Watches:
     def __init__(self, world: World) -> None:
         self.world = world
         self.open: dict[Watcher, None] = {}
+        self.stalled: dict[Watcher, asyncio.TimerHandle] = {}  # dropped, and not ended yet
         self.stopping = False
 
     def stop(self) -> None:
@@ -50,6 +54,7 @@ class Watches:
             return
         seconds = options.timeout_seconds or LEAST_SECONDS * (1 + self.world.random.random())
         frame = framer(self.world, resource, accept, include)
+        watcher.on_overflow = functools.partial(self._overflowed, request, watcher)
         with watcher:
             told = await resource.told(namespace, options)
             self.open[watcher] = None
@@ -58,7 +63,7 @@ class Watches:
                     watcher.close()
                 async with self.world.task_group() as group:
                     group.start(self._close_when_gone(request, watcher), "watch-disconnect")
-                    group.start(self._close_after(seconds, watcher), "watch-timeout")
+                    group.start(self._close_after(seconds, request, watcher), "watch-timeout")
                     await request.start_stream(200, accept.content_type)
                     if request.release is not None:
                         request.release()
@@ -74,14 +79,23 @@ class Watches:
                 await request.end_stream()
             finally:
                 self.open.pop(watcher, None)
+                if (timer := self.stalled.pop(watcher, None)) is not None:
+                    timer.cancel()
 
     async def _close_when_gone(self, request: Request, watcher: Watcher) -> None:
         await request.disconnected()
         watcher.close()
 
-    async def _close_after(self, seconds: float, watcher: Watcher) -> None:
+    async def _close_after(self, seconds: float, request: Request, watcher: Watcher) -> None:
         await self.world.sleep(seconds)
         watcher.close()
+        await self.world.sleep(STALL_SECONDS)  # usually the watch has ended meanwhile
+        request.abort()
+
+    def _overflowed(self, request: Request, watcher: Watcher) -> None:
+        """The client is too slow; if it does not read at all, its connection goes, too."""
+        loop = asyncio.get_running_loop()
+        self.stalled[watcher] = loop.call_later(STALL_SECONDS, request.abort)
 
 
 def framer(world: World, resource: Resource, accept: Accept, include: str) -> Callable[[Event], bytes]:

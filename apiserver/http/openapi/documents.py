@@ -8,7 +8,7 @@ from typing import Any
 from apiserver.http.negotiation import JSON
 from apiserver.http.openapi import parameters as known
 from apiserver.http.openapi.definitions import LEVEL, V2_SCHEMAS, V3_SCHEMAS, closure, to_v2
-from apiserver.http.openapi.operations import ANY, STATUS, STRING, Operation, Path, Reply
+from apiserver.http.openapi.operations import ANY, OBJECT, STATUS, STRING, Operation, Path, Reply
 
 Tree = dict[str, Any]
 
@@ -24,7 +24,7 @@ def roots(paths: Iterable[Path]) -> set[str]:
     for path in paths:
         for operation in path.operations:
             out |= {operation.body, *(s for reply in operation.replies for s in reply.schemas)}
-    return out - {"", STRING}
+    return out - {"", STRING, OBJECT}
 
 
 def v3(paths: Sequence[Path], custom: Mapping[str, Tree], builtin: Mapping[str, Tree]) -> Tree:
@@ -73,7 +73,7 @@ def _v3_operation(operation: Operation, tag: str) -> Tree:
 
 
 def _v3_schema(name: str) -> Tree:
-    return {"type": "string"} if name == STRING else {"$ref": V3_SCHEMAS + name}
+    return {"type": name} if name in (STRING, OBJECT) else {"$ref": V3_SCHEMAS + name}
 
 
 def _common(operation: Operation, tag: str) -> Tree:
@@ -123,7 +123,7 @@ def _v2_operation(operation: Operation, tag: str) -> Tree:
     for reply in operation.replies:
         # v2 has no alternatives: the first is what comes as a rule.
         name = reply.schemas[0] if reply.schemas else STRING
-        schema = {"type": "string"} if name == STRING else {"$ref": V2_SCHEMAS + name}
+        schema = {"type": name} if name in (STRING, OBJECT) else {"$ref": V2_SCHEMAS + name}
         replies[str(reply.code)] = {"description": reply.text, "schema": schema}
     out["responses"] = replies | {"401": {"description": _UNAUTHORIZED}}
     return out

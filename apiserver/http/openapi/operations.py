@@ -17,7 +17,7 @@ STATUS, DELETE_OPTIONS, PATCH, WATCH_EVENT = (
 )  # fmt: skip
 PLAIN = (JSON, YAML)
 LISTS = (*PLAIN, STREAM)
-STRING = "string"  # a reply that is text, in place of a definition's name
+STRING, OBJECT = "string", "object"  # in place of a definition's name: a reply that is text, or any object
 _METHODS = {"get": "read", "put": "replace", "patch": "patch"}
 _PROXY = ("delete", "get", "head", "options", "patch", "post", "put")
 
@@ -227,7 +227,7 @@ def pages(groups: Mapping[str, Iterable[str]], documents: Iterable[str]) -> dict
     }
     for path, (tag, name, text) in _DOCUMENTS.items():
         if path in documents:
-            out[path.strip("/")] = [page(path, tag, name, STRING, text, (JSON,))]
+            out[path.strip("/")] = [page(path, tag, name, OBJECT, text, (JSON,))]
     for group, versions in groups.items():
         start = _capital(group_word(group))
         if group:

@@ -74,6 +74,7 @@ class OpenAPI:
     async def handle(self, request: Request) -> None:
         if request.method not in ("GET", "HEAD"):
             raise MethodNotAllowed("the server does not allow this method on the requested resource")
+        request.raw = True
         path = request.path.rstrip("/")
         if path == "/openapi/v2":
             return await self._v2(request)
