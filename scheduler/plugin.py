@@ -121,7 +121,7 @@ class Plugin:
         return True
 
     def reach(self, pod: PodInfo, table: NodeTable) -> Reach:
-        """How far other pods change what this plugin says of ``pod``. With ITS_NODE, ``refuses`` and ``score_rows``
+        """How far other pods change what this plugin says of ``pod``. With ITS_NODE, ``refuses`` and ``score_row``
         must be there; a plugin that does not say is asked anew for every pod."""
         return Reach.EVERYWHERE
 
@@ -150,6 +150,11 @@ class Plugin:
         """Some rows of ``score``."""
         scores = self.score(state, pod, table)
         return None if scores is None else scores[rows]
+
+    def score_row(self, state: CycleState, pod: PodInfo, table: NodeTable, row: int) -> float | None:
+        """One row of ``score``; overridden where plain numbers are faster than columns of one."""
+        scores = self.score_rows(state, pod, table, slice(row, row + 1))
+        return None if scores is None else float(scores[0])
 
     def normalize(self, scores: Scores, feasible: Mask) -> Scores:
         """Brings raw scores to 0..100; overridden where raw scores are not that already."""

@@ -23,6 +23,7 @@ HostPort = tuple[str, int, str]
 Labels = Mapping[str, str]
 
 _encode = msgspec.json.Encoder(order="sorted").encode
+_encode_as_is = msgspec.json.Encoder().encode
 
 
 class PodSelector(NamedTuple):
@@ -76,11 +77,67 @@ class Disk(NamedTuple):
     monitors: tuple[str, ...] = ()
 
 
+class Shape:
+    """What pods of one template have in common, worked out once for all of them. ``requests`` in millicores and base
+    units, ``pods`` (always 1) included; ``likeness`` is equal for pods that scheduling cannot tell apart."""
+
+    __slots__ = ("__dict__", "claims", "disks", "host_ports", "likeness", "nonzero", "requests", "spec", "terms")
+
+    def __init__(self, pod: core_v1.Pod, likeness: bytes) -> None:
+        self.spec = pod.spec
+        self.likeness = likeness
+        self.requests = resources.pod_requests(pod) | {"pods": 1}
+        self.nonzero = resources.nonzero_requests(pod)
+        self.host_ports = host_ports(pod)
+        self.terms = terms(pod)
+        self.claims, self.disks = storage(pod) if pod.spec.volumes else ((), ())
+
+    @cached_property
+    def images(self) -> tuple[str, ...]:
+        return tuple(normalized_image(c.image or "") for c in all_containers(self.spec))
+
+    @cached_property
+    def choice(self) -> bytes:
+        return _encode([self.spec.node_selector, self.spec.affinity.node_affinity if self.spec.affinity else None])
+
+    @cached_property
+    def tolerance(self) -> bytes:
+        return _encode(self.spec.tolerations)
+
+
+_shapes: dict[bytes, Shape] = {}  # of the pods seen last; a shape follows from its key alone
+MOST_SHAPES = 4096
+
+
+def shape_of(pod: core_v1.Pod) -> Shape:
+    """The shape of a pod, shared by those that are alike in all that scheduling looks at."""
+    meta, spec = pod.metadata, pod.spec
+    owners = [(o.kind, o.name) for o in meta.owner_references or () if o.controller]
+    volumes = [v for v in spec.volumes or () if not (v.projected or v.config_map or v.secret or v.empty_dir)]
+    names = meta.name if volumes else ""  # of which ephemeral claims are made
+    key = _encode_as_is(
+        (
+            meta.namespace, meta.labels, owners, names, volumes,
+            [(c.image, c.resources, c.ports, c.restart_policy) for c in spec.init_containers or ()],
+            [(c.image, c.resources, c.ports) for c in spec.containers],
+            spec.resources, spec.overhead, spec.node_selector, spec.affinity, spec.tolerations,
+            spec.topology_spread_constraints, spec.node_name, spec.priority, spec.resource_claims,
+        )
+    )  # fmt: skip
+    found = _shapes.get(key)
+    if found is None:
+        if len(_shapes) >= MOST_SHAPES:
+            _shapes.clear()
+        found = _shapes[key] = Shape(pod, key)
+    return found
+
+
 class PodInfo:
-    """A pod and its derived facts. ``requests`` in millicores and base units, ``pods`` (always 1) included."""
+    """A pod and its derived facts (see Shape)."""
 
     __slots__ = (
-        "__dict__", "claims", "disks", "host_ports", "labels", "namespace", "nonzero", "pod", "requests", "terms", "uid",
+        "__dict__", "claims", "disks", "host_ports", "labels", "namespace", "nonzero", "pod", "requests", "shape", "terms",
+        "uid",
     )  # fmt: skip
 
     def __init__(self, pod: core_v1.Pod) -> None:
@@ -89,11 +146,9 @@ class PodInfo:
         self.uid = meta.uid or ""
         self.namespace = meta.namespace or ""
         self.labels: Labels = meta.labels or {}
-        self.requests = resources.pod_requests(pod) | {"pods": 1}
-        self.nonzero = resources.nonzero_requests(pod)
-        self.host_ports = host_ports(pod)
-        self.terms = terms(pod)
-        self.claims, self.disks = storage(pod) if pod.spec.volumes else ((), ())
+        self.shape = shape = shape_of(pod)
+        self.requests, self.nonzero, self.host_ports = shape.requests, shape.nonzero, shape.host_ports
+        self.terms, self.claims, self.disks = shape.terms, shape.claims, shape.disks
 
     @property
     def key(self) -> str:
@@ -123,34 +178,25 @@ class PodInfo:
         """Sort key: of higher priority, then longer running, first."""
         return -self.priority, self.started, self.uid
 
-    @cached_property
+    @property
     def images(self) -> tuple[str, ...]:
         """The images of all containers, as nodes report them."""
-        return tuple(normalized_image(c.image or "") for c in all_containers(self.pod))
+        return self.shape.images
 
-    @cached_property
+    @property
     def choice(self) -> bytes:
         """Equal for pods that choose nodes alike: by node selector and node affinity."""
-        spec = self.pod.spec
-        return _encode([spec.node_selector, spec.affinity.node_affinity if spec.affinity else None])
+        return self.shape.choice
 
-    @cached_property
+    @property
     def tolerance(self) -> bytes:
         """Equal for pods that tolerate the same taints."""
-        return _encode(self.pod.spec.tolerations)
+        return self.shape.tolerance
 
-    @cached_property
+    @property
     def likeness(self) -> bytes:
         """Equal for pods that scheduling cannot tell apart."""
-        meta, spec = self.pod.metadata, self.pod.spec
-        owners = [(o.kind, o.name) for o in meta.owner_references or () if o.controller]
-        return _encode(
-            [
-                self.namespace, self.labels, self.requests, self.nonzero, self.host_ports, spec.node_selector,
-                spec.affinity, spec.tolerations, spec.topology_spread_constraints, spec.node_name, self.images,
-                spec.priority, spec.resource_claims, self.claims, self.disks, owners,
-            ]
-        )  # fmt: skip
+        return self.shape.likeness
 
 
 def storage(pod: core_v1.Pod) -> tuple[tuple[ClaimUse, ...], tuple[Disk, ...]]:

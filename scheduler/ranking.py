@@ -11,8 +11,9 @@ explained without keeping a table for each.
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -68,6 +69,13 @@ class Ranking:
         self._position = table.changes.end
         self.reaches = {p.name: p.reach(pod, table) for p in profile.plugins}
         self.follows = all(r < Reach.EVERYWHERE for r in self.reaches.values())
+        self._near_filters = [p for p in profile.filters if self.reaches[p.name] == Reach.ITS_NODE]
+        self._near_scorers = [
+            (n, e.plugin, e.weight) for n, e in enumerate(profile.scorers) if self.reaches[e.plugin.name] == Reach.ITS_NODE
+        ]
+        self._never: Mask = ~table.valid  # refused by a plugin that no pod changes the mind of
+        self._best: list[int] | None = None  # rows with the total _top, if that is known
+        self._top = -np.inf
         self._settled = True  # no normalised score depends on which nodes are feasible
         if self.nodes:
             self._make(table)
@@ -83,6 +91,7 @@ class Ranking:
                 self.rejection, self.rejected_by = str(rejected), plugin.name
                 return
             if only is not None:
+                self._never |= ~only
                 self._refuse(plugin.name, f"node(s) didn't satisfy plugin(s) [{plugin.name}]", ~only, False, feasible)
                 feasible &= only
         few = table.size if len(profile.pre_filters) == 0 else int(np.count_nonzero(feasible))
@@ -102,6 +111,8 @@ class Ranking:
                 gone = refusal.nodes if gone is None else gone | refusal.nodes
             if gone is not None:
                 feasible &= ~gone
+                if self.reaches[plugin.name] == Reach.NOWHERE:
+                    self._never |= gone
         self.feasible = int(np.count_nonzero(feasible))
         if not self.feasible:
             return
@@ -153,6 +164,7 @@ class Ranking:
             here = other.refused & np.uint32(1 << n) != 0
             self._refuse(reason.plugin, reason.text, here, reason.resolvable, lost)
         self.total[lost] = -np.inf
+        self._best = None
         self.feasible = int(np.count_nonzero(self.total > -np.inf))
         self.follows, self.base = False, (self.refused, self.parts)
 
@@ -200,34 +212,49 @@ class Ranking:
                 table, row
             )
         bits = 0
-        for plugin in self.profile.filters:
-            if self.reaches[plugin.name] == Reach.ITS_NODE:
-                for text in plugin.refuses(state, pod, table, row):
-                    bits |= 1 << self._number(plugin.name, text, True)
-                if bits:
-                    break
+        for plugin in self._near_filters:
+            for text in plugin.refuses(state, pod, table, row):
+                bits |= 1 << self._number(plugin.name, text, True)
+            if bits:
+                break
         if bits:
             if not before:
                 if not self._settled or self.feasible == 1:
                     return False
                 self.feasible -= 1
-                self.total[row] = -np.inf
+                self._set_total(row, -np.inf)
             self.refused[row] = bits
             self.notes.append(Change(row, bits, ()))
             return True
         if before:
-            return False  # feasible again: the plugins that were not asked must be
+            if self._never[row] or not self._settled or not self.feasible:
+                return False
+            self.feasible += 1  # there is room again
+            self.refused[row] = 0
         moving = 0.0
-        one = slice(row, row + 1)
-        for n, entry in enumerate(self.profile.scorers):
-            if self.reaches[entry.plugin.name] == Reach.ITS_NODE:
-                raw = entry.plugin.score_rows(state, pod, table, one)
-                if raw is not None:
-                    moving += entry.weight * float(raw[0])
-                    self.parts[n, row] = min(max(float(raw[0]), 0), 100)
-        self.total[row] = float(self._fixed[row]) + moving
+        for n, plugin, weight in self._near_scorers:
+            raw = plugin.score_row(state, pod, table, row)
+            if raw is not None:
+                moving += weight * raw
+                self.parts[n, row] = min(max(raw, 0), 100)
+        self._set_total(row, self._fixed.item(row) + moving)
         self.notes.append(Change(row, 0, tuple(self.parts[:, row].tolist())))
         return True
+
+    def _set_total(self, row: int, total: float) -> None:
+        """Also keeps the best rows, if they are known: among many equals it is one that comes or goes."""
+        old, self.total[row] = self.total.item(row), total
+        best = self._best
+        if best is None or old == total:
+            return
+        if old == self._top:
+            del best[bisect_left(best, row)]
+        if total == self._top:
+            insort(best, row)
+        elif total > self._top:
+            self._top, self._best = total, [row]
+        if not self._best:
+            self._best = None
 
     def _silent(self, table: NodeTable, row: int) -> bool:
         """Whether no plugin that reaches its node refuses this row before the one that did."""
@@ -255,9 +282,16 @@ class Ranking:
     def nbytes(self) -> int:
         return sum(a.nbytes for a in (self.total, self._fixed, self.refused, self.parts, *self.base))
 
-    def best(self) -> npt.NDArray[np.intp]:
-        """The rows with the highest total."""
-        return np.flatnonzero(self.total == self.total.max())
+    def best(self) -> Sequence[int] | npt.NDArray[np.intp]:
+        """The rows with the highest total, in order. Do not change them."""
+        if self._best is not None:
+            return self._best
+        self._top = self.total.item(self.total.argmax())
+        rows = np.flatnonzero(self.total == self._top)
+        if not self.follows:
+            return rows
+        self._best = rows.tolist()
+        return self._best
 
     def counts(self) -> dict[str, int]:
         """reason -> how many nodes are refused for it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import floor
 from typing import Any
 
 import numpy as np
@@ -102,6 +103,20 @@ class NodeResourcesFit(Plugin):
             return np.floor(mean + 0.5)  # type: ignore[no-any-return]
         return np.floor(mean)  # type: ignore[no-any-return]
 
+    def score_row(self, state: CycleState, pod: PodInfo, table: NodeTable, row: int) -> float | None:
+        if self.strategy != "LeastAllocated":
+            return super().score_row(state, pod, table, row)
+        total = weights = 0.0
+        for resource, weight in self.resources.items():
+            if resource not in ("cpu", "memory") and not pod.requests.get(resource):
+                continue
+            capacity, used = _capacity_and_use_at(table, pod, resource, row, nonzero=True)
+            if capacity > 0:
+                weights += weight
+                if used < capacity:
+                    total += floor((capacity - used) * MAX_SCORE / capacity) * weight
+        return float(floor(total / max(weights, 1.0)))
+
     def _by_shape(self, capacity: Column, used: Column) -> Scores:
         full = (capacity == 0) | (used > capacity)
         use = np.where(full, 100, used * 100 // np.maximum(capacity, 1))
@@ -148,6 +163,20 @@ class NodeResourcesBalancedAllocation(Plugin):
         return np.floor((1 - spread) * MAX_SCORE)
 
 
+    def score_row(self, state: CycleState, pod: PodInfo, table: NodeTable, row: int) -> float | None:
+        if self.resources != ("cpu", "memory"):
+            return super().score_row(state, pod, table, row)
+        if not any(pod.requests.get(r) for r in self.resources):
+            return None
+        fractions = []
+        for resource in self.resources:
+            capacity, used = _capacity_and_use_at(table, pod, resource, row, nonzero=False)
+            if capacity <= 0:
+                return MAX_SCORE  # one resource alone is in balance
+            fractions.append(min(float(used) / float(capacity), 1.0))
+        return float(floor((1 - abs(fractions[0] - fractions[1]) / 2) * MAX_SCORE))
+
+
 def _short(resource: str) -> str:
     return "Too many pods" if resource == "pods" else f"Insufficient {resource}"
 
@@ -167,3 +196,16 @@ def _capacity_and_use(
     used = table.requested.get(resource)
     asked = pod.requests.get(resource, 0)
     return found[rows], np.full(table.size, asked)[rows] if used is None else used[rows] + asked
+
+
+def _capacity_and_use_at(table: NodeTable, pod: PodInfo, resource: str, row: int, nonzero: bool) -> tuple[int, int]:
+    """As :func:`_capacity_and_use`, for one row."""
+    found = table.allocatable.get(resource)
+    if found is None:
+        return 0, 0
+    if nonzero and resource == "cpu":
+        return found.item(row), table.nonzero_cpu.item(row) + pod.nonzero[0]
+    if nonzero and resource == "memory":
+        return found.item(row), table.nonzero_memory.item(row) + pod.nonzero[1]
+    used = table.requested.get(resource)
+    return found.item(row), (0 if used is None else used.item(row)) + pod.requests.get(resource, 0)
