@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -28,6 +29,7 @@ HollowPods = Annotated[int, typer.Option(help="Pods that each simulated node tak
 HollowZones = Annotated[int, typer.Option(help="Spread them over so many zones.", min=0)]
 HollowLabels = Annotated[str, typer.Option(metavar="KEY=VALUE,...", help="Labels of the simulated nodes.")]
 HollowTaint = Annotated[bool | None, typer.Option("--hollow-taint/--no-hollow-taint", help=TAINT_HELP)]
+PLUGIN_HELP = "A scheduler plugin of yours: policy.py:Class, module:Class, or an entry point's name. May be repeated."
 CPU_HELP = "CPU of each node, such as 500m; default: a share of the machine."
 
 
@@ -47,6 +49,7 @@ def up(
     hollow_taint: HollowTaint = None,
     failover: Annotated[str | None, typer.Option(help=FAILOVER_HELP)] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="COMPONENT.FLAG=VALUE", help=SET_HELP)] = None,
+    plugin: Annotated[list[str] | None, typer.Option("--plugin", metavar="MODULE:CLASS", help=PLUGIN_HELP)] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
     """Start a lab, or what of it does not run."""
@@ -63,6 +66,8 @@ def up(
         if not equals:
             fail(f"--set {pair}: say COMPONENT.FLAG=VALUE")
         settings[key] = value
+    if plugin:
+        settings["scheduler.plugin"] = ",".join(_plugin(text) for text in plugin)
     simulated = None
     if hollow is not None:
         simulated = _hollow(hollow, hollow_cpu, hollow_memory, hollow_pods, hollow_zones, hollow_labels, hollow_taint)
@@ -216,6 +221,20 @@ def _cluster(lab: str, progress: Progress | None) -> Any:
     from lab.cluster import Cluster
 
     return Cluster(lab, progress)
+
+
+def _plugin(text: str) -> str:
+    """A scheduler plugin as the scheduler, which runs elsewhere, can find it: a module of this folder by its file."""
+    from scheduler.profiles import load_plugin
+
+    module, colon, name = text.partition(":")
+    file = Path(module if module.endswith(".py") else module.replace(".", "/") + ".py")
+    found = f"{file.resolve()}:{name}" if colon and file.is_file() else text
+    try:
+        load_plugin(found)
+    except (ValueError, ImportError, OSError) as error:
+        fail(f"--plugin {text}: {error}")
+    return found
 
 
 def _hollow(count: int, cpu: str, memory: str, pods: int, zones: int, labels: str, taint: bool | None) -> Any:

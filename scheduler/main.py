@@ -41,14 +41,15 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def files_among_settings(settings: list[str], config: str, plugins: list[str]) -> tuple[list[str], str, list[str]]:
-    """``--set config=FILE`` and ``--set plugin=MODULE:CLASS`` are the flags of that name: what `navarch up` can hand on."""
+    """``--set config=FILE`` and ``--set plugin=MODULE:CLASS`` are the flags of that name: what `navarch up` can hand on.
+    Several plugins are separated by commas."""
     left = []
     for setting in settings:
         name, _, value = setting.partition("=")
         if name == "config":
             config = value
         elif name == "plugin":
-            plugins = [*plugins, value]
+            plugins = [*plugins, *(p for p in value.split(",") if p)]
         else:
             left.append(setting)
     return left, config, plugins

@@ -274,10 +274,19 @@ class Weighted:
     plugin: Plugin
     weight: float = 1
 
+    @property
+    def prepares(self) -> bool:
+        return type(self.plugin).pre_score is not Plugin.pre_score
+
 
 def overriding(plugins: Sequence[Plugin], *points: str) -> list[Plugin]:
     """The plugins that have something to say at any of these extension points."""
     return [p for p in plugins if any(getattr(type(p), point) is not getattr(Plugin, point) for point in points)]
+
+
+def call(point: str, plugin: Plugin, method: Callable[..., Any], *args: Any) -> Any:
+    """Asks a plugin; what Profile.ask is while nobody measures."""
+    return method(*args)
 
 
 class Profile:
@@ -291,6 +300,7 @@ class Profile:
         at: Mapping[str, Sequence[Plugin]] | None = None,
     ) -> None:
         """``at``: the plugins of each extension point; all of them where it is not given."""
+        self.ask: Callable[..., Any] = call
         self.name, self.plugins, self.scorers = name, tuple(plugins), tuple(scorers)
 
         def point(*methods: str) -> list[Plugin]:

@@ -7,8 +7,10 @@ The file format is Kubernetes' (see config.py): ``profiles`` with ``schedulerNam
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from navarch.api.errors import Cause, duplicate, invalid, required
@@ -152,11 +154,22 @@ def default_profile(name: str = DEFAULT_SCHEDULER, user: Sequence[type[Plugin]] 
     return profiles([ProfileConfig(name)], user, [])[0]
 
 
+def _module_of(file: str) -> Any:
+    spec = importlib.util.spec_from_file_location(Path(file).stem, file)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"cannot load {file}")
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    return made
+
+
 def load_plugin(text: str) -> type[Plugin]:
-    """The class that ``module:Class`` names, an installed entry point of the group ``navarch.scheduler``, or a plugin that
-    comes with navarch and is off by default. Raises ValueError, ImportError."""
+    """The class that ``module:Class`` or ``path/to/file.py:Class`` names, an installed entry point of the group
+    ``navarch.scheduler``, or a plugin that comes with navarch and is off by default. Raises ValueError, ImportError."""
     module, colon, name = text.partition(":")
-    if colon:
+    if colon and module.endswith(".py"):
+        found = getattr(_module_of(module), name, None)
+    elif colon:
         found = getattr(importlib.import_module(module), name, None)
     elif text in OPTIONAL:
         return type(OPTIONAL[text].make(OPTIONAL[text].args()))

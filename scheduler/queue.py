@@ -113,6 +113,10 @@ class SchedulingQueue:
             out["active" if waiting.place == "flight" else waiting.place] += 1
         return out
 
+    def parked(self) -> dict[tuple[str, str], int]:
+        """(profile, plugin) -> how many pods it keeps from being scheduled."""
+        return {key: len(pods) for key, pods in self._parked.items() if pods}
+
     async def pop(self) -> PodInfo:
         """The next pod to try; it stays known, in flight, until :meth:`remove` or a failure brings it back."""
         while True:

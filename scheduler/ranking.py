@@ -83,10 +83,11 @@ class Ranking:
 
     def _make(self, table: NodeTable) -> None:
         pod, state, profile = self.pod, self.state, self.profile
+        ask = profile.ask
         feasible: Mask = table.valid.copy()
         for plugin in profile.pre_filters:
             try:
-                only = plugin.pre_filter(state, pod, table)
+                only = ask("PreFilter", plugin, plugin.pre_filter, state, pod, table)
             except Rejected as rejected:
                 self.rejection, self.rejected_by = str(rejected), plugin.name
                 return
@@ -106,7 +107,7 @@ class Ranking:
                     feasible[row] &= self.refused[row] == 0
                 rows = [row for row in rows if feasible[row]]
                 continue
-            for refusal in plugin.filter(state, pod, table):
+            for refusal in ask("Filter", plugin, plugin.filter, state, pod, table):
                 self._refuse(plugin.name, refusal.reason, refusal.nodes, refusal.resolvable, feasible)
                 gone = refusal.nodes if gone is None else gone | refusal.nodes
             if gone is not None:
@@ -122,8 +123,9 @@ class Ranking:
         moving = np.zeros(table.size)
         for n, entry in enumerate(profile.scorers):
             plugin = entry.plugin
-            plugin.pre_score(state, pod, table, feasible)
-            raw = plugin.score(state, pod, table)
+            if entry.prepares:
+                ask("PreScore", plugin, plugin.pre_score, state, pod, table, feasible)
+            raw = ask("Score", plugin, plugin.score, state, pod, table)
             if raw is None:
                 continue
             if normalizes(plugin):

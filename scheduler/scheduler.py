@@ -93,7 +93,10 @@ class Scheduler:
             config.pod_max_backoff_seconds,
             incoming=self.metrics.incoming,
         )
-        self.metrics.queue = self.queue.counts
+        self.metrics.queue, self.metrics.parked = self.queue.counts, self.queue.parked
+        self.metrics.cache = lambda: {
+            "nodes": len(self.table), "pods": len(self.table.pods), "assumed_pods": len(self.assumed),
+        }  # fmt: skip
         self.assumed: dict[str, str] = {}  # uid -> node, until the watch shows the binding
         self.nominated: dict[str, tuple[PodInfo, str]] = {}  # uid -> pods that preempted, and where they wait for room
         self.informers = SharedInformers(client, world)
@@ -179,7 +182,8 @@ class Scheduler:
         others = self.nominated_beside(pod)
         own = self.nominated[pod.uid][1] if pod.uid in self.nominated else ""
         profile, chance = self.profiles[pod.profile], self.world.random
-        return schedule(pod, self.table, profile, chance, self.rankings[profile.name], others, own, answers)
+        with self.metrics.deciding(profile):
+            return schedule(pod, self.table, profile, chance, self.rankings[profile.name], others, own, answers)
 
     def nominated_beside(self, pod: PodInfo) -> list[tuple[PodInfo, str]]:
         """Other pods that preempted, and the nodes on which room is kept for them against this pod."""
@@ -287,13 +291,19 @@ class Scheduler:
         pod, by = decision.pod, ""
         try:
             if decision.waits:
-                waiting = self.waiting.get(pod.uid)
+                waiting, since = self.waiting.get(pod.uid), self.world.monotonic()
                 if waiting is not None:
+                    result = "error"
                     try:
                         await waiting.wait()
+                        result = "scheduled"
+                    except Rejected:
+                        result = "unschedulable"
+                        raise
                     finally:
                         self.waiting.remove(pod.uid)
                         by = waiting.rejected_by
+                        self.metrics.permitted(result, self.world.monotonic() - since)
             for plugin in profile.pre_binders:
                 by = plugin.name
                 await plugin.pre_bind(decision.state, pod, decision.node)
@@ -407,6 +417,7 @@ class Scheduler:
         """Looks for a node on which pods of lower priority can make room, and has them deleted."""
         pod = decision.pod
         before = self.nominated[pod.uid][1] if pod.uid in self.nominated else ""
+        self.metrics.preempting()
         plan = plan or self.plan(decision, profile, Attempt(before, self.world.random))
         if plan.node:
             self.carry_out(plan, pod, group)

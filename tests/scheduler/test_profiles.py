@@ -154,5 +154,7 @@ def test_requested_to_capacity_ratio_follows_its_shape():
 
 
 def test_a_lab_can_hand_on_files_and_plugins():
-    found = files_among_settings(["config=/a", "pod-max-backoff-seconds=3", "plugin=m:C"], "", ["n:D"])
-    assert found == (["pod-max-backoff-seconds=3"], "/a", ["n:D", "m:C"])
+    found = files_among_settings(["config=/a", "pod-max-backoff-seconds=3", "plugin=m:C,o:E"], "", ["n:D"])
+    assert found == (["pod-max-backoff-seconds=3"], "/a", ["n:D", "m:C", "o:E"])
+    assert load_plugin("Coscheduling").name == "Coscheduling"
+    assert load_plugin(f"{__file__}:Initials").name == "Initials"

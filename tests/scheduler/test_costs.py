@@ -1,0 +1,64 @@
+"""What a decision costs, counted in calls, not in time: it must not grow with the pods that run already."""
+
+from __future__ import annotations
+
+import random
+import sys
+
+import pytest
+
+from navarch.api.types import core_v1, meta_v1
+from scheduler.cycle import schedule
+from scheduler.nodes import NodeTable
+from scheduler.pods import PodInfo
+from scheduler.profiles import default_profile
+from scheduler.ranking import Rankings
+from tests.scheduler.test_cycle import node, pod, table
+
+APP = meta_v1.LabelSelector(match_labels={"app": "a"})
+SPREAD = core_v1.TopologySpreadConstraint(
+    max_skew=9999, topology_key="zone", when_unsatisfiable="DoNotSchedule", label_selector=APP
+)
+TERM = core_v1.PodAffinityTerm(topology_key="zone", label_selector=APP)
+NEAR = core_v1.Affinity(pod_affinity=core_v1.PodAffinity(required_during_scheduling_ignored_during_execution=[TERM]))
+SORTS = {"plain": {}, "spread": {"topology_spread_constraints": [SPREAD]}, "affinity": {"affinity": NEAR}}
+
+
+def one(**spec) -> PodInfo:
+    made = pod("1m", **spec).pod
+    made.metadata.labels = {"app": "a"}
+    return PodInfo(made)
+
+
+def cluster(running: int, **spec) -> NodeTable:
+    t = table(*(node(f"n{i}", "1000", "1Ti", "99999", labels={"zone": f"z{i % 3}"}) for i in range(30)))
+    for n in range(running):
+        t.add_pod(one(**spec), f"n{n % 30}")
+    return t
+
+
+def calls(t: NodeTable, **spec) -> int:
+    """Python and C calls that the decision about one pod, and its assumption, take."""
+    profile, rankings, chance = default_profile(), Rankings(), random.Random(0)
+    first = schedule(one(**spec), t, profile, chance, rankings)  # what is made once, is made
+    t.add_pod(first.pod, first.node)
+    subject, count = one(**spec), 0
+
+    def note(frame, event, arg) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    sys.setprofile(note)
+    try:
+        decision = schedule(subject, t, profile, chance, rankings)
+        t.add_pod(subject, decision.node)
+    finally:
+        sys.setprofile(None)
+    assert decision.node
+    return count
+
+
+@pytest.mark.parametrize("sort", SORTS)
+def test_a_decision_costs_the_same_however_many_pods_run(sort):
+    few, many = calls(cluster(60, **SORTS[sort]), **SORTS[sort]), calls(cluster(3000, **SORTS[sort]), **SORTS[sort])
+    assert abs(many - few) <= 5, (few, many)
