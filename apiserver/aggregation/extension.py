@@ -27,6 +27,10 @@ class Extension(Protocol):
         """The serverRelativeURL of its OpenAPI v3 document, "" if it has none."""
         ...
 
+    def openapi_v2(self) -> tuple[str, Tree]:
+        """A hash, and the ``paths`` and ``definitions`` that it adds to the OpenAPI v2 document; {} if nothing."""
+        ...
+
     async def openapi(self, request: Request) -> None:
         """Answers a request for that document."""
         ...

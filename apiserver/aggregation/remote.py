@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import hashlib
 import ssl
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -76,6 +77,7 @@ class Remote:
         self._resources: list[Tree] = []
         self._fresh = False
         self._openapi = ""
+        self._v2: tuple[str, Tree] = "", {}
         self._tls: ssl.SSLContext | None = None
 
     # Requests
@@ -121,6 +123,9 @@ class Remote:
     def openapi_url(self) -> str:
         return self._openapi
 
+    def openapi_v2(self) -> tuple[str, Tree]:
+        return self._v2
+
     async def openapi(self, request: Request) -> None:
         await self._pass_on(request, AGGREGATOR)
 
@@ -158,6 +163,17 @@ class Remote:
         paths = _parsed(data).get("paths") if status == 200 else None
         own = (paths or {}).get(f"apis/{self.group}/{self.version}") or {}
         self._openapi = str(own.get("serverRelativeURL") or "")
+        status, data = await self._get(target, "/openapi/v2", "application/json")
+        digest = hashlib.sha256(data).hexdigest() if status == 200 else ""
+        if digest != self._v2[0]:
+            self._v2 = digest, self._part_of(_parsed(data)) if digest else {}
+
+    def _part_of(self, document: Tree) -> Tree:
+        """What an OpenAPI v2 document says of our group and version."""
+        below = f"/apis/{self.group}/{self.version}"
+        paths = document.get("paths")
+        mine = {p: v for p, v in (paths or {}).items() if p.startswith(below + "/") or p.rstrip("/") == below}
+        return {"paths": mine, "definitions": document.get("definitions") or {}}
 
     def _own(self, tree: Tree) -> Tree | None:
         """Our version in an aggregated document; None if it is not there."""

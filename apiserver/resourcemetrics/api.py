@@ -35,6 +35,9 @@ class ResourceMetrics:
     def openapi_url(self) -> str:
         return ""
 
+    def openapi_v2(self) -> tuple[str, Tree]:
+        return "", {}
+
     async def openapi(self, request: Request) -> None:
         raise NotFound("the server could not find the requested resource")
 

@@ -10,6 +10,7 @@ import asyncio
 import functools
 import gzip
 import hashlib
+import logging
 from pathlib import Path as File
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from apiserver.registry.strategy import Strategy
     from apiserver.server import APIServer
 
+log = logging.getLogger(__name__)
 Tree = dict[str, Any]
 Groups = dict[str, dict[str, list["Entry"]]]
 
@@ -131,11 +133,13 @@ class OpenAPI:
     async def _all(self, media_type: str) -> Document:
         """The document of everything. It takes half a second to make: a thread does it, others are served meanwhile."""
         model = self.model()
-        digest = hashlib.sha512("".join(self.digest(m) for m in model.values()).encode()).hexdigest()[:64].upper()
+        others = [e.openapi_v2() for e in self._others().values()]
+        inputs = [*(self.digest(m) for m in model.values()), *(known for known, _ in others)]
+        digest = hashlib.sha512("".join(inputs).encode()).hexdigest()[:64].upper()
         async with self._making:
             kept = self._kept.get(media_type)
             if kept is None or kept.digest != digest:
-                make = functools.partial(_make_v2, list(model.values()), media_type)
+                make = functools.partial(_make_v2, list(model.values()), media_type, [tree for _, tree in others if tree])
                 packed = await asyncio.get_running_loop().run_in_executor(None, make)
                 kept = self._kept[media_type] = Document(packed, digest)
         return kept
@@ -221,13 +225,25 @@ def _pack(data: bytes) -> bytes:
     return gzip.compress(data, 6, mtime=0)
 
 
-def _make_v2(parts: list[Part], media_type: str) -> bytes:
+def _make_v2(parts: list[Part], media_type: str, others: list[Tree]) -> bytes:
+    """``others``: the parts of other servers. They are left out if protobuf cannot carry what they say."""
     custom: dict[str, Tree] = {}
     for part in parts:
         custom |= part.custom
-    tree = documents.v2([path for part in parts for path in part.paths], custom, builtin())
+    own = documents.v2([path for part in parts for path in part.paths], custom, builtin())
+    tree = own
+    for other in others:
+        # Definitions of Kubernetes' own types are everywhere the same.
+        definitions = other["definitions"] | own["definitions"]
+        tree = tree | {"paths": tree["paths"] | other["paths"], "definitions": definitions | tree["definitions"]}
     if media_type == JSON:
         return _pack(orjson.dumps(tree))
     from apiserver.http.openapi import gnostic
 
-    return _pack(gnostic.document(tree))
+    try:
+        return _pack(gnostic.document(tree))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        if tree is own:
+            raise
+        log.warning("the OpenAPI v2 document of another server is left out: %s", error)
+        return _pack(gnostic.document(own))

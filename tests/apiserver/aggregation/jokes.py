@@ -54,6 +54,7 @@ class Jokes:
         app.router.add_get(BASE, self._resources)
         app.router.add_get("/openapi/v3", self._index)
         app.router.add_get(f"/openapi/v3{BASE}", self._document)
+        app.router.add_get("/openapi/v2", self._swagger)
         many = f"{BASE}/namespaces/{{namespace}}/jokes"
         app.router.add_get(f"{BASE}/jokes", self._list)
         app.router.add_get(many, self._list)
@@ -113,6 +114,14 @@ class Jokes:
         schemas = {f"com.example.fun.{VERSION}.Joke": SCHEMA}
         info = {"title": "jokes", "version": "1"}
         return web.json_response({"openapi": "3.0.0", "info": info, "paths": paths, "components": {"schemas": schemas}})
+
+    async def _swagger(self, request: web.Request) -> web.Response:
+        name = f"com.example.fun.{VERSION}.Joke"
+        reply = {"200": {"description": "OK", "schema": {"$ref": f"#/definitions/{name}"}}}
+        paths = {f"{BASE}/jokes": {"get": {"responses": reply}}, "/apis/": {"get": {"responses": reply}}}
+        schema = {k: v for k, v in SCHEMA.items() if not k.startswith("x-")}
+        info = {"title": "jokes", "version": "1"}
+        return web.json_response({"swagger": "2.0", "info": info, "paths": paths, "definitions": {name: schema}})
 
     # Objects
 

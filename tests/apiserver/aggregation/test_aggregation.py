@@ -111,6 +111,12 @@ def test_requests_pass_through(tmp_path: Path, aggregated: bool) -> None:
         assert "apis/apps/v1" in index["paths"]
         document = await call.ok("GET", f"/openapi/v3{BASE}", hash="ABC")
         assert list(document["components"]["schemas"]) == ["com.example.fun.v1alpha1.Joke"]
+        swagger = await call.ok("GET", "/openapi/v2")
+        assert f"{BASE}/jokes" in swagger["paths"] and "com.example.fun.v1alpha1.Joke" in swagger["definitions"]
+        assert "get" in swagger["paths"]["/apis/"] and "/api/v1/pods" in swagger["paths"]
+        protobuf = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+        raw = await call.transport.request("GET", "/openapi/v2", accept=protobuf)
+        assert raw.status == 200 and b"com.example.fun.v1alpha1.Joke" in raw.body
         # It goes: so does the group.
         await call.ok("DELETE", f"{SERVICES}/{NAME}")
         while (await call("GET", f"/apis/{GROUP}")).code != 404:
