@@ -7,14 +7,16 @@ once, and if that fails, only who really needs the value fails.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from apiserver.admission.reviewed import Reviewed
 from apiserver.cel.authorizer import Decide, authorizer, deciding, request_resource
 from apiserver.cel.engine import CelError, Expression, Unset, activation
 from apiserver.registry.expressions import Declared
-from apiserver.request import RequestInfo, User
+from apiserver.request import User
+from navarch.api.kinds import Kind
 
 Tree = dict[str, Any]
 PATIENCE = 2.0
@@ -44,7 +46,7 @@ class Scope:
 
     def evaluate(self, expression: Expression) -> Any:
         """Raises CelError."""
-        for name in _NAMED.findall(expression.source):
+        for name in _NAMED.findall(expression.source) if self.variables else ():
             if name in self.variables:
                 self._resolve(name)
         if self.now() > self._end:
@@ -52,6 +54,8 @@ class Scope:
         if self._activation is None:
             self._activation = activation(self.declared, self.values)
         try:
+            if "authorizer" not in self.values:
+                return expression.within(self._activation)
             with deciding(self.decide):
                 return expression.within(self._activation)
         except Unset as unset:
@@ -77,9 +81,32 @@ class Scope:
 _NAMED = re.compile(r"(?<![\w.])variables\s*\.\s*([A-Za-z_]\w*)")
 
 
-def rights(user: User, info: RequestInfo) -> dict[str, Any]:
-    """The variables that ask for rights."""
-    return {"authorizer": authorizer(user), "authorizer.requestResource": request_resource(user, info)}
+_WORD = re.compile(r"[A-Za-z_]\w*")
+_ROOTS = frozenset(("object", "oldObject", "request", "namespaceObject", "authorizer", "params"))
+
+
+def named(expressions: Iterable[Expression | None]) -> frozenset[str]:
+    """The variables that expressions could ask for: only those need values. Handing an object over costs more than most
+    expressions."""
+    return _ROOTS.intersection(*[{w for e in expressions if e is not None for w in _WORD.findall(e.source)}])
+
+
+async def values_for(names: frozenset[str], reviewed: Reviewed, kind: Kind) -> dict[str, Any]:
+    """The values of these variables, ``params`` excepted, for a request that is seen as ``kind``. Raises StatusError."""
+    out: dict[str, Any] = {}
+    if "object" in names:
+        out["object"] = await reviewed.new(kind)
+    if "oldObject" in names:
+        out["oldObject"] = await reviewed.old(kind)
+    if "request" in names:
+        out["request"] = await reviewed.request(kind)
+    if "namespaceObject" in names:
+        out["namespaceObject"] = reviewed.namespace()
+    if "authorizer" in names:
+        user = reviewed.attributes.context.user
+        out["authorizer"] = authorizer(user)
+        out["authorizer.requestResource"] = request_resource(user, reviewed.attributes.about())
+    return out
 
 
 def conditions_hold(conditions: Sequence[tuple[str, Expression]], scope: Scope) -> bool:

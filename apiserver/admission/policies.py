@@ -13,14 +13,14 @@ import orjson
 
 from apiserver.admission.audit import annotate
 from apiserver.admission.chain import BasePlugin
-from apiserver.admission.conditions import ConditionError, Scope, conditions_hold, rights
+from apiserver.admission.conditions import ConditionError, Scope, conditions_hold, named, values_for
 from apiserver.admission.following import follow
-from apiserver.admission.reviewed import NAMESPACES, Reviewed, equivalents, namespace_labels
+from apiserver.admission.reviewed import Reviewed, equivalents, namespace_labels
 from apiserver.admission.webhookrules import applies, matching_kind, selects
 from apiserver.cel.engine import CelError, Expression
 from apiserver.registry.admissionpolicies import compile_variables, declared
 from apiserver.registry.checks import selector_matches
-from apiserver.registry.expressions import NAMESPACE, Declared, compile_expression
+from apiserver.registry.expressions import Declared, compile_expression
 from apiserver.registry.webhooks import GROUP
 from apiserver.request import Attributes
 from navarch.api.errors import Forbidden, StatusError, resource_forbidden
@@ -55,6 +55,8 @@ class Policy:
     validations: list[Validation] = field(default_factory=list)
     annotations: list[tuple[str, Expression]] = field(default_factory=list)
     bindings: list[Tree] = field(default_factory=list)
+    names: frozenset[str] = frozenset()
+    """The variables of the request that the expressions ask for."""
 
     @property
     def ignores(self) -> bool:
@@ -86,6 +88,9 @@ def compile_policy(tree: Tree) -> Policy:
         ]
     except CelError as error:
         policy.error = str(error)
+    judging = (e for v in policy.validations for e in (v.expression, v.message_expression))
+    others = (e for _, e in (*policy.conditions, *policy.annotations))
+    policy.names = named((*variables.values(), *judging, *others))
     return policy
 
 
@@ -260,29 +265,11 @@ class ValidatingAdmissionPolicy(BasePlugin):
         return out
 
     async def _scope(self, policy: Policy, kind: Kind, reviewed: Reviewed, param: Tree | None) -> Scope:
-        attributes, server = reviewed.attributes, self.server
-        values: Tree = {
-            "object": await reviewed.new(kind), "oldObject": await reviewed.old(kind),
-            "request": await reviewed.request(kind), "namespaceObject": self._namespace(attributes),
-        }  # fmt: skip
-        if policy.spec.get("paramKind"):
+        server, user = self.server, reviewed.attributes.context.user
+        values = await values_for(policy.names, reviewed, kind)
+        if "params" in policy.names and policy.spec.get("paramKind"):
             values["params"] = param
-        user = attributes.context.user
-        values |= rights(user, attributes.about())
-        decide = server.authorizer.authorize
-        return Scope(policy.declared, values, user, decide, server.world.monotonic, policy.variables)
-
-    def _namespace(self, attributes: Attributes) -> Tree | None:
-        """The namespace of the object with the fields that expressions may see; None for what is in none."""
-        kind = attributes.kind
-        if not kind.namespaced or not attributes.namespace or (kind.resource == "namespaces" and not kind.group):
-            return None
-        entry = self.server.cache.get(NAMESPACES, None, attributes.namespace)
-        if entry is None:
-            return None
-        tree = entry.tree()
-        parts = NAMESPACE["properties"]
-        return {part: {k: v for k, v in (tree.get(part) or {}).items() if k in parts[part]["properties"]} for part in parts}
+        return Scope(policy.declared, values, user, server.authorizer.authorize, server.world.monotonic, policy.variables)
 
     async def _evaluate(
         self, policy: Policy, kind: Kind, reviewed: Reviewed, param: Tree | None

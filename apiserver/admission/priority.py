@@ -6,6 +6,7 @@ from typing import Any
 
 from apiserver.admission.chain import CREATE, UPDATE, BasePlugin
 from apiserver.cache.cache import Cache
+from apiserver.cache.objects import Entry
 from apiserver.request import Attributes
 from navarch.api.errors import resource_forbidden
 from navarch.api.kinds import Kind
@@ -20,6 +21,7 @@ class Priority(BasePlugin):
 
     def __init__(self, cache: Cache) -> None:
         self.cache = cache
+        self._known: tuple[list[Entry], Tree | None] = ([], None)  # the classes, and which is the default
 
     def handles(self, operation: str, kind: Kind) -> bool:
         names = ("", "pods"), ("scheduling.k8s.io", "priorityclasses")
@@ -65,8 +67,11 @@ class Priority(BasePlugin):
 
     def _default(self) -> Tree | None:
         """The global default; of several (a race) the lowest, so that nobody gains from it."""
-        found = [t for e in self.cache.list(PREFIX).entries if (t := e.tree()).get("globalDefault")]
-        return min(found, key=lambda t: t.get("value") or 0, default=None)
+        entries = list(self.cache.list(PREFIX).entries)
+        if entries != self._known[0]:
+            found = [t for e in entries if (t := e.tree()).get("globalDefault")]
+            self._known = entries, min(found, key=lambda t: t.get("value") or 0, default=None)
+        return self._known[1]
 
     async def validate(self, attributes: Attributes) -> None:
         """There is at most one global default."""

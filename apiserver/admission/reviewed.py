@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from apiserver.registry import scale
+from apiserver.registry.expressions import NAMESPACE
 from apiserver.request import Attributes, DeleteOptions, WriteOptions
 from navarch.api.kinds import Kind
 
@@ -76,6 +77,17 @@ class Reviewed:
         if kind not in self._old:
             self._old[kind] = await self._shaped(self.attributes.old, kind)
         return self._old[kind]
+
+    def namespace(self) -> Tree | None:
+        """The namespace of the object with the fields that expressions may see; None for what is in none."""
+        kind, name = self.attributes.kind, self.attributes.namespace
+        if not kind.namespaced or not name or (kind.resource == "namespaces" and not kind.group):
+            return None
+        entry = self.server.cache.get(NAMESPACES, None, name)
+        if entry is None:
+            return None
+        tree, parts = entry.tree(), NAMESPACE["properties"]
+        return {part: {k: v for k, v in (tree.get(part) or {}).items() if k in parts[part]["properties"]} for part in parts}
 
     async def _shaped(self, tree: Tree | None, kind: Kind) -> Tree | None:
         if tree is None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from apiserver.admission.conditions import named
 from apiserver.cel.engine import Expression
 from apiserver.registry.checks import selector_matches
 from apiserver.registry.expressions import compile_expression
@@ -23,6 +24,8 @@ class Hook:
     configuration: str
     tree: Tree
     conditions: tuple[tuple[str, Expression], ...] = field(default=())
+    names: frozenset[str] = frozenset()
+    """The variables that the conditions ask for."""
 
     @property
     def name(self) -> str:
@@ -47,7 +50,7 @@ def compile_hooks(configurations: Iterable[Tree]) -> list[Hook]:
                 (c["name"], compile_expression(c["expression"].strip(), CONDITION_VARIABLES))
                 for c in hook.get("matchConditions") or ()
             )
-            out.append(Hook(tree["metadata"]["name"], hook, conditions))
+            out.append(Hook(tree["metadata"]["name"], hook, conditions, named(e for _, e in conditions)))
     return out
 
 

@@ -14,7 +14,7 @@ import orjson
 
 from apiserver.admission.audit import annotate
 from apiserver.admission.chain import BasePlugin
-from apiserver.admission.conditions import ConditionError, Scope, conditions_hold, rights
+from apiserver.admission.conditions import ConditionError, Scope, conditions_hold, values_for
 from apiserver.admission.following import follow
 from apiserver.admission.reviewed import Reviewed, equivalents, namespace_labels
 from apiserver.admission.webhookrules import Hook, compile_hooks, matching_kind, selects
@@ -83,13 +83,11 @@ class _Webhooks(BasePlugin):
             return None
         if not hook.conditions:
             return kind
-        user, info = attributes.context.user, attributes.about()
-        values: Tree = {
-            "object": await reviewed.new(kind), "oldObject": await reviewed.old(kind),
-            "request": await reviewed.request(kind), "namespaceObject": None,
-        }  # fmt: skip
-        values |= rights(user, info)
-        scope = Scope(CONDITION_VARIABLES, values, user, self.server.authorizer.authorize, self.server.world.monotonic)
+        values = await values_for(hook.names, reviewed, kind)
+        if "namespaceObject" in values:
+            values["namespaceObject"] = None  # only policies see it
+        user, world = attributes.context.user, self.server.world
+        scope = Scope(CONDITION_VARIABLES, values, user, self.server.authorizer.authorize, world.monotonic)
         try:
             return kind if conditions_hold(hook.conditions, scope) else None
         except ConditionError as error:

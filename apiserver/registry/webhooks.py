@@ -92,11 +92,16 @@ def _webhook(hook: Tree, at: str, reinvokes: bool) -> list[Cause]:
     for field in ("namespaceSelector", "objectSelector"):
         out += validate_label_selector(hook.get(field), f"{at}.{field}")
     versions = hook.get("admissionReviewVersions") or []
+    where = f"{at}.admissionReviewVersions"
     if not versions:
-        out.append(required(f"{at}.admissionReviewVersions", f"must specify one of {', '.join(VERSIONS)}"))
-    elif not set(VERSIONS) & set(versions):
-        text = f"must include at least one of {', '.join(VERSIONS)}"
-        out.append(invalid(f"{at}.admissionReviewVersions", versions, text))
+        out.append(required(where, f"must specify one of {', '.join(VERSIONS)}"))
+    for i, version in enumerate(versions):
+        if version in versions[:i]:
+            out.append(invalid(f"{where}[{i}]", version, "duplicate version"))
+        else:
+            out += [invalid(f"{where}[{i}]", version, m) for m in names.dns1035(version)]
+    if versions and not set(VERSIONS) & set(versions):
+        out.append(invalid(where, versions, f"must include at least one of {', '.join(VERSIONS)}"))
     out += check_client(hook.get("clientConfig") or {}, f"{at}.clientConfig")
     conditions = hook.get("matchConditions") or ()
     return out + match_conditions_causes(conditions, f"{at}.matchConditions", CONDITION_VARIABLES)

@@ -13,8 +13,9 @@ from apiserver.admission.podsecurity.checks import Objections, check
 from apiserver.admission.podsecurity.configuration import Configuration
 from apiserver.admission.podsecurity.levels import PREFIX, PRIVILEGED, Policy, Standard, policy_of, stricter
 from apiserver.cache.cache import Cache
+from apiserver.cache.objects import Entry
 from apiserver.request import Attributes
-from navarch.api.errors import InternalError, resource_forbidden, resource_invalid
+from navarch.api.errors import Cause, InternalError, resource_forbidden, resource_invalid
 from navarch.api.kinds import Kind
 from navarch.world import World
 
@@ -23,6 +24,7 @@ NAMESPACES, PODS = "/registry/namespaces/", "/registry/pods/"
 MOST_PODS, PATIENCE = 3000, 1.0
 """How many existing pods are looked at when a namespace becomes stricter, and for how many seconds."""
 EVERYTHING_ALLOWED = Configuration()
+MOST_KNOWN = 10_000  # namespaces whose policies are remembered
 BREATH = 50  # pods between two looks at what else the server has to do
 TEMPLATES = {
     ("", "podtemplates"): ("template",),
@@ -44,6 +46,7 @@ class PodSecurity(BasePlugin):
 
     def __init__(self, world: World, cache: Cache, configuration: Configuration = EVERYTHING_ALLOWED) -> None:
         self.world, self.cache, self.configuration = world, cache, configuration
+        self._policies: dict[str, tuple[Entry, Policy, list[Cause]]] = {}  # of namespaces, as long as they stay the same
 
     def handles(self, operation: str, kind: Kind) -> bool:
         at = kind.group, kind.resource
@@ -69,7 +72,12 @@ class PodSecurity(BasePlugin):
             entry = self.cache.get(NAMESPACES, None, attributes.namespace)
         if entry is None:
             raise InternalError(f"failed to lookup namespace {attributes.namespace}")
-        policy, causes = policy_of(entry.labels, self.configuration.default)
+        known = self._policies.get(attributes.namespace)
+        if known is None or known[0] is not entry:
+            if len(self._policies) >= MOST_KNOWN:
+                self._policies.clear()
+            known = self._policies[attributes.namespace] = entry, *policy_of(entry.labels, self.configuration.default)
+        _, policy, causes = known
         parts = policy[1:] if template else policy
         if not causes and all(one.level == PRIVILEGED for one in parts):
             return None
