@@ -17,8 +17,10 @@ from apiserver.registry.expressions import compile_expression
 from apiserver.registry.resource import Resource
 from apiserver.registry.webhooks import GROUP
 from apiserver.request import WriteOptions
+from apiserver.storage.store import StoreUnavailable
 from navarch.api.errors import NotFound, StatusError
 from navarch.api.schema import OBJECT, Node
+from navarch.world import Backoff
 
 if TYPE_CHECKING:
     from apiserver.server import APIServer
@@ -86,19 +88,23 @@ class TypeChecker:
         for entry in server.cache.list(policies.prefix).entries:
             tree = entry.tree()
             generation = tree["metadata"].get("generation") or 0
-            if (tree.get("status") or {}).get("observedGeneration") == generation:
-                continue
-            found = warnings(server, tree.get("spec") or {})
+            if (tree.get("status") or {}).get("observedGeneration") != generation:
+                await self._tell(server, entry.name, generation, warnings(server, tree.get("spec") or {}))
 
-            def change(old: Tree, generation: int = generation, found: list[Tree] = found) -> Tree:
-                if (old["metadata"].get("generation") or 0) == generation:
-                    checked = {"typeChecking": {"expressionWarnings": found} if found else {}}
-                    old["status"] = (old.get("status") or {}) | {"observedGeneration": generation} | checked
-                return old
+    async def _tell(self, server: APIServer, name: str, generation: int, found: list[Tree]) -> None:
+        def change(old: Tree) -> Tree:
+            if (old["metadata"].get("generation") or 0) == generation:
+                checked = {"typeChecking": {"expressionWarnings": found} if found else {}}
+                old["status"] = (old.get("status") or {}) | {"observedGeneration": generation} | checked
+            return old
 
+        policies, backoff = server.resource(GROUP, RESOURCE), Backoff(server.world)
+        while True:
             try:
-                await policies.change(server.context(), "", entry.name, change, OPTIONS, subresource="status", admit=False)
+                await policies.change(server.context(), "", name, change, OPTIONS, subresource="status", admit=False)
+                return
             except NotFound:
-                continue
-            except StatusError as error:
-                log.warning("cannot tell what is doubtful in policy %s: %s", entry.name, error)
+                return
+            except (StatusError, StoreUnavailable) as error:
+                log.warning("cannot tell what is doubtful in policy %s: %s", name, error)
+            await server.world.sleep(backoff.next())

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from apiserver.admission.conditions import named
-from apiserver.cel.engine import Expression
+from apiserver.cel.engine import CelError, Expression
 from apiserver.registry.checks import selector_matches
 from apiserver.registry.expressions import compile_expression
 from apiserver.registry.webhooks import CONDITION_VARIABLES
@@ -26,6 +26,8 @@ class Hook:
     conditions: tuple[tuple[str, Expression], ...] = field(default=())
     names: frozenset[str] = frozenset()
     """The variables that the conditions ask for."""
+    error: str = ""
+    """Why the conditions cannot be evaluated; they were checked when they were stored, but by another version perhaps."""
 
     @property
     def name(self) -> str:
@@ -43,15 +45,19 @@ class Hook:
 
 def compile_hooks(configurations: Iterable[Tree]) -> list[Hook]:
     """The webhooks of all configurations, in the order in which they are called."""
-    out = []
-    for tree in sorted(configurations, key=lambda c: c["metadata"]["name"]):
-        for hook in tree.get("webhooks") or ():
-            conditions = tuple(
-                (c["name"], compile_expression(c["expression"].strip(), CONDITION_VARIABLES))
-                for c in hook.get("matchConditions") or ()
-            )
-            out.append(Hook(tree["metadata"]["name"], hook, conditions, named(e for _, e in conditions)))
-    return out
+    every = sorted(configurations, key=lambda c: c["metadata"]["name"])
+    return [_hook(tree["metadata"]["name"], hook) for tree in every for hook in tree.get("webhooks") or ()]
+
+
+def _hook(configuration: str, tree: Tree) -> Hook:
+    try:
+        conditions = tuple(
+            (c["name"], compile_expression(c["expression"].strip(), CONDITION_VARIABLES))
+            for c in tree.get("matchConditions") or ()
+        )
+    except CelError as error:
+        return Hook(configuration, tree, error=str(error))
+    return Hook(configuration, tree, conditions, named(e for _, e in conditions))
 
 
 def applies(rule: Tree, operation: str, kind: Kind, subresource: str | None, name: str = "") -> bool:

@@ -81,6 +81,10 @@ class _Webhooks(BasePlugin):
         kind = matching_kind(hook.tree.get("rules") or (), exact, attributes, others)
         if kind is None or not selects(hook.tree, attributes, namespace_labels(self.server, attributes)):
             return None
+        if hook.error:
+            if hook.ignores:
+                return None
+            raise resource_forbidden(attributes.kind.resource, attributes.kind.group, attributes.name, hook.error)
         if not hook.conditions:
             return kind
         values = await values_for(hook.names, reviewed, kind)

@@ -80,8 +80,8 @@ def _reason(text: str) -> str:
         return "no such overload" + text.partition("found")[2].replace(" : ", ": ")
     if "divide by zero" in text or "division by zero" in text:
         return "division by zero"
-    if "index" in text.lower() and "bound" in text.lower():
-        return "index out of bounds" + (": " + text.rpartition("=")[2] if "=" in text else "")
+    if found := re.match(r"Index error: index=(-?\d+)", text):
+        return f"index out of bounds: {found[1]}"
     return text
 
 
