@@ -211,11 +211,13 @@ class Aggregator:
             if remote is None:
                 self._queue.forget(name)
                 return
+            known = remote.discovered(), remote.openapi_url()
             finding = await self._check(remote)
             if self.remotes.get(name) is not remote:
                 return  # the APIService changed meanwhile, and is in the queue again
             await self._write(name, finding)
-            self.publish()
+            if (remote.discovered(), remote.openapi_url()) != known:
+                self.publish()
             if finding.status == "True":
                 self._queue.forget(name)
                 self._queue.add_after(name, CHECK_PERIOD)

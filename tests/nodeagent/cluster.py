@@ -60,6 +60,9 @@ class Api(Double):
             if key == "conditions":
                 known = {c["type"]: c for c in status.get("conditions", ())}
                 for condition in value:
+                    if condition.get("$patch") == "delete":
+                        known.pop(condition["type"], None)
+                        continue
                     merged = known.get(condition["type"], {}) | condition
                     known[condition["type"]] = {k: v for k, v in merged.items() if v is not None}
                 status[key] = list(known.values())

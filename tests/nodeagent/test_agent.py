@@ -52,6 +52,40 @@ def test_node_is_registered(tmp_path: Path) -> None:
     run(tmp_path, body)
 
 
+def test_resize_waits_for_room(tmp_path: Path) -> None:
+    async def body(api: Api, runtime: HollowRuntime, node: Agent) -> None:
+        def spec(cpu: str) -> dict[str, Any]:
+            return {"containers": [{"name": "a", "resources": {"requests": {"cpu": cpu}}}], "terminationGracePeriodSeconds": 1}
+
+        def resize(path: str, cpu: str) -> None:
+            old = api.objects[path]
+            container = old["spec"]["containers"][0] | {"resources": {"requests": {"cpu": cpu}}}
+            generation = old["metadata"].get("generation", 1) + 1
+            metadata = old["metadata"] | {"generation": generation}
+            api.put(path, old | {"metadata": metadata, "spec": old["spec"] | {"containers": [container]}})
+
+        def pending() -> str:
+            return next((c["reason"] for c in api.status(path)["conditions"] if c["type"] == "PodResizePending"), "")
+
+        def has() -> str:
+            return str(api.status(path)["containerStatuses"][0]["resources"]["requests"]["cpu"])
+
+        path, other = api.pod("p", spec("1")), api.pod("q", spec("2"))
+        await api.until(lambda: api.ready(path) and api.ready(other))
+        assert has() == "1" and api.status(path)["containerStatuses"][0]["allocatedResources"] == {"cpu": "1"}
+        resize(path, "5")
+        await api.until(lambda: pending() == "Infeasible")  # the node has four
+        resize(path, "3")
+        await api.until(lambda: pending() == "Deferred")
+        assert has() == "1"
+        api.delete(other, 1)
+        await api.until(lambda: has() == "3")
+        await api.until(lambda: not pending())
+        assert api.status(path)["observedGeneration"] == 3 and api.status(path)["containerStatuses"][0]["restartCount"] == 0
+
+    run(tmp_path, body)
+
+
 def test_a_pods_life(tmp_path: Path) -> None:
     async def body(api: Api, runtime: HollowRuntime, node: Agent) -> None:
         path = api.pod("p", {"containers": [{"name": "a"}], "terminationGracePeriodSeconds": 5})

@@ -286,6 +286,43 @@ def test_memory_limit_and_usage(image_root: Path, tmp_path: Path) -> None:
     harness.run(image_root, tmp_path, body)
 
 
+def test_resize(image_root: Path, tmp_path: Path) -> None:
+    """Limits of a container that runs, and of its pod, go up and down; below what is in use they cannot."""
+
+    async def body(oci: OciRuntime) -> None:
+        def both(cpu: int, memory: int) -> Resources:
+            return Resources(cpu_shares=cpu, cpu_quota=cpu * 100, memory_limit=memory << 20)
+
+        sandbox = await oci.run_sandbox(harness.sandbox_config(resources=both(200, 64)))
+        main = await oci.create_container(sandbox, await harness.config(oci, "sleep", "1000", resources=both(200, 64)))
+        await oci.start_container(main)
+        cgroups = oci._cgroups
+        places = [cgroups.path("burstable/podpod"), cgroups.path(f"burstable/podpod/{main}")]
+
+        def limits(cgroup: str) -> tuple[int, int]:
+            if cgroups.unified:
+                top = cgroups.v2 / cgroup.lstrip("/")
+                return int((top / "cpu.max").read_text().split()[0]), int((top / "memory.max").read_text()) >> 20
+            cpu, memory = (cgroups.v1[c] / cgroup.lstrip("/") for c in ("cpu", "memory"))
+            size = int((memory / "memory.limit_in_bytes").read_text()) >> 20
+            return int((cpu / "cpu.cfs_quota_us").read_text()), size
+
+        for pod, own in ((300, 300), (300, 100), (100, 100)):
+            if pod >= 300:
+                await oci.resize_sandbox(sandbox, both(pod, pod))
+            await oci.resize_container(main, both(own, own))
+            await oci.resize_sandbox(sandbox, both(pod, pod))
+            assert [limits(place) for place in places] == [(pod * 100, pod), (own * 100, own)]
+        with pytest.raises(RuntimeError_, match="below current usage"):
+            await oci.resize_container(main, Resources(memory_limit=4096))
+        assert limits(places[1]) == (10000, 100)
+        await oci.stop_container(main, 0)
+        with pytest.raises(RuntimeError_, match="does not run"):
+            await oci.resize_container(main, both(100, 100))
+
+    harness.run(image_root, tmp_path, body)
+
+
 def test_stop_honours_grace(image_root: Path, tmp_path: Path) -> None:
     async def body(oci: OciRuntime) -> None:
         sandbox = await oci.run_sandbox(harness.sandbox_config())
