@@ -12,6 +12,8 @@ from apiserver.authz.authorizer import Authorizer
 from apiserver.bootstrap import add_bootstrap
 from apiserver.config import Config
 from apiserver.crd.serving import add_definitions
+from apiserver.encryption.configuration import load
+from apiserver.encryption.store import EncryptedStore
 from apiserver.flowcontrol.keeping import add_flow_control
 from apiserver.registry.catalog import CatalogConfig, catalog, endpoints
 from apiserver.registry.services import ServiceStrategy
@@ -26,8 +28,15 @@ JWKS_PATH = "/openid/v1/jwks"
 def assemble(world: World, store: Store, config: Config) -> APIServer:
     """A server that serves everything in the catalog; call within a running event loop."""
     low, high = config.node_ports
+    encrypted: EncryptedStore | None = None
+    if config.encryption_provider_config:
+        rules = load(config.encryption_provider_config, world.random.randbytes)
+        store = encrypted = EncryptedStore(store, rules, config.encryption_provider_config)
     kinds = catalog(world, store, CatalogConfig(config.service_cluster_ip_range, low, high))
     server = APIServer(world, store, config, strategies=kinds)
+    if encrypted is not None:
+        encrypted.serves({s.prefix: (s.kind.group, s.kind.resource) for s in kinds.values() if not s.converts})
+        server.parts.stale = encrypted.stale
     tokens = token_issuer(world, config)
     authenticator = add_authentication(server, tokens)
     authorizer = Authorizer(server.cache, config.authorization_always_allow_paths)

@@ -11,6 +11,7 @@ import sys
 
 from apiserver import config as configuration
 from apiserver.config import Config
+from apiserver.storage.store import Unreadable
 from navarch.world import RealWorld, World
 
 log = logging.getLogger("apiserver")
@@ -33,7 +34,20 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, OSError, ssl.SSLError) as error:
         print(f"apiserver: {error}", file=sys.stderr)
         return 1
+    except ExceptionGroup as group:
+        unreadable = first(group, Unreadable)
+        if unreadable is None:
+            raise
+        print(f"apiserver: {unreadable}", file=sys.stderr)
+        return 1
     return 0
+
+
+def first(error: BaseException, of: type[Exception]) -> BaseException | None:
+    """The first exception of a type in a group, however deep."""
+    if isinstance(error, BaseExceptionGroup):
+        return next((found for e in error.exceptions if (found := first(e, of)) is not None), None)
+    return error if isinstance(error, of) else None
 
 
 async def serve(world: World, config: Config) -> None:

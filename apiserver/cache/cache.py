@@ -29,7 +29,17 @@ from apiserver.cache.objects import (
     required_value,
 )
 from apiserver.cache.watchers import Watcher, Watchers
-from apiserver.storage.store import Batch, Compacted, FutureRevision, KeyValue, Store, StoreEvent, StoreUnavailable
+from apiserver.encryption.values import check_readable
+from apiserver.storage.store import (
+    Batch,
+    Compacted,
+    FutureRevision,
+    KeyValue,
+    Store,
+    StoreEvent,
+    StoreUnavailable,
+    Unreadable,
+)
 from navarch.api.errors import Expired
 from navarch.world import Backoff, World
 
@@ -323,6 +333,13 @@ class Cache:
             except Compacted as error:
                 log.warning("the store's watch fell behind revision %d: loading everything again", error.revision)
                 self._loaded.clear()
+            except Unreadable as error:
+                if not self._replay:
+                    raise
+                # What an older key wrote may have been written again since: only the present has to be readable.
+                log.info("the store's history is left out: %s", error)
+                self._replay = 0
+                self._loaded.clear()
             except StoreUnavailable as error:
                 delay = backoff.next()
                 log.warning("the store is unavailable (%s): trying again in %.2f s", error, delay)
@@ -396,6 +413,7 @@ class Cache:
             try:
                 new = objects.entry(key, event.value, event.revision, event.created)
             except ValueError as error:
+                check_readable(event.key, event.value)
                 log.error("%s", error)
                 return
             old = objects.put(new)
@@ -415,6 +433,7 @@ class Cache:
         try:
             objects.put(objects.entry(item.key[len(objects.prefix) :], item.value, item.revision, item.created))
         except ValueError as error:
+            check_readable(item.key, item.value)
             log.error("%s", error)
             return False
         return True

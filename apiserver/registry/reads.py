@@ -6,6 +6,7 @@ what is there; a number waits for that revision. Only a list at an exact, older 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -32,6 +33,7 @@ class Parts:
     store: Store
     cache: Cache
     admission: Chain
+    stale: Callable[[str], bool] | None = None  # of a key: must it be written even if nothing changes?
 
 
 class ListResult(NamedTuple):

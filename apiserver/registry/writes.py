@@ -321,6 +321,8 @@ class Writes(Reads):
         """One attempt: the result, and whether it was written (else nothing had to be). Raises _Lost."""
         context, options, subresource, strategy = attempt.context, attempt.options, attempt.subresource, self.strategy
         outdated = strategy.outdated(stored.data)
+        if self.parts.stale is not None:
+            outdated = outdated or self.parts.stale(self.key(attempt.namespace, attempt.name))
         if self.converted is not None:
             stored = await self.served(stored)
         old = self.tree_of(stored)

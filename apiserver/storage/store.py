@@ -75,6 +75,10 @@ class StoreUnavailable(Exception):
     """The store did not answer; whether a write took place is unknown."""
 
 
+class Unreadable(Exception):
+    """A value is encrypted, and not with a key that this server has; the text says what to do."""
+
+
 class TooLarge(Exception):
     """The transaction holds more bytes than a store takes."""
 
