@@ -142,16 +142,20 @@ def lines(answer: Tree) -> list[str]:
     verb_, live = ("would go", True) if answer.get("live") else ("was put", False)
     out: list[str] = []
     nodes, feasible = answer["nodes"], answer["feasible"]
+    if gate := (answer.get("queue") or {}).get("gate"):
+        out.append(f"{name} is not scheduled: {gate}")
     if answer["node"]:
         out.append(f"{name} {verb_} on {answer['node']}: {feasible} of {nodes} nodes could take it")
         if "runnerUp" in answer and answer["ties"] > 1:
             out[-1] += f"; {answer['ties']} were equally good, and chance decided"
         elif "runnerUp" in answer:
             out[-1] += f"; {answer['margin']:g} points before {answer['runnerUp']}"
-    elif gate := (answer.get("queue") or {}).get("gate"):
-        out.append(f"{name} is not scheduled: {gate}")
-    else:
+    elif not gate:
         out.append(f"{name} {'fits nowhere' if live else 'fitted nowhere'}: none of {nodes} nodes can take it")
+    if held := answer.get("waitsFor"):
+        out.append(f"Its room on {held['node']} is kept; it is bound once {' and '.join(held['plugins'])} lets it go.")
+    if others := answer.get("notAsked"):
+        out.append(f"Extenders were not asked: {', '.join(others)}")
     if answer.get("boundTo") and answer["boundTo"] != answer["node"]:
         out.append(f"It is on {answer['boundTo']}.")
     if queue := answer.get("queue"):

@@ -145,7 +145,7 @@ class Metrics:
     def deciding(self, profile: Profile) -> Iterator[None]:
         """Around one decision. Of one in ten, the time that each plugin takes is measured."""
         self._decisions += 1
-        if self._decisions % SAMPLED:
+        if self._decisions % SAMPLED != 1:
             yield
             return
         clock, sums = self.world.monotonic, dict[str, float]()

@@ -75,7 +75,12 @@ def _explain(scheduler: Scheduler, namespace: str, name: str, args: Mapping[str,
         out = ask(PodInfo(pod), scheduler.table, profile, scheduler.world.now(), args.get("node", ""))
     else:
         out = explain(kept, args.get("node", ""))
+    if scheduler.extenders and out.get("live") and pod is not None and scheduler.extenders.interested(PodInfo(pod)):
+        out["notAsked"] = [e.name for e in scheduler.extenders.interested(PodInfo(pod))]
     if pod is not None:
+        held = scheduler.waiting.get(pod.metadata.uid or "")
+        if held is not None:
+            out["waitsFor"] = {"node": held.node, "plugins": held.pending}
         out["boundTo"] = pod.spec.node_name or ""
         waiting = scheduler.queue.pods.get(pod.metadata.uid or "")
         if waiting is not None:

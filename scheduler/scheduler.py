@@ -229,13 +229,15 @@ class Scheduler:
                 self.queue.happened(Event(POD_GONE, pod=known and known[0]))
         elif pod.spec.node_name:
             self.queue.remove(uid)
-            self.assumed.pop(uid, None)
+            assumed = self.assumed.pop(uid, None)
             self.nominated.pop(uid, None)
             known = self.table.pods.get(uid)
-            if known is None or known[1] != pod.spec.node_name or _differs(known[0], pod):
+            if assumed == pod.spec.node_name and known is not None and not _differs(known[0], pod):
+                self.queue.happened(Event(POD_ADDED, pod=known[0]))  # as it was assumed
+            elif known is None or known[1] != pod.spec.node_name or _differs(known[0], pod):
                 info = PodInfo(pod)
                 self.table.add_pod(info, pod.spec.node_name)
-                if known is None:
+                if known is None or assumed:
                     self.queue.happened(Event(POD_ADDED, pod=info))
                 else:
                     self.queue.happened(Event(POD_CHANGED, pod=info, old=known[0]))
@@ -529,9 +531,12 @@ class Scheduler:
 
 
 def _differs(known: PodInfo, pod: core_v1.Pod) -> bool:
-    """Whether a pod on a node changed in a way that scheduling looks at."""
+    """Whether a pod on a node changed in a way that scheduling looks at: what of its spec can change, and its labels."""
+    old, new = known.pod.spec, pod.spec
     return (
-        known.pod.spec != pod.spec
+        old.containers != new.containers
+        or old.init_containers != new.init_containers
+        or old.resources != new.resources
         or known.terminating != (pod.metadata.deletion_timestamp is not None)
         or known.labels != (pod.metadata.labels or {})
     )

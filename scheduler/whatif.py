@@ -60,7 +60,8 @@ def changes(pod: PodInfo, table: NodeTable, profile: Profile) -> list[dict[str, 
             plugin.pre_enqueue(pod)
         except Rejected as rejected:
             out.append({"plugin": plugin.name, "change": str(rejected)})
-    refusing = Ranking(pod, table, profile).refused_by()
+    whole = Ranking(pod, table, profile)
+    refusing = whole.refused_by()
     for name in refusing:
         if name == "Unsupported":
             continue
@@ -80,7 +81,8 @@ def changes(pod: PodInfo, table: NodeTable, profile: Profile) -> list[dict[str, 
         if isinstance(plugin, NodeResourcesFit):
             found["change"] = _smaller(pod, table, rows)
         else:
-            why = sorted({text for row in rows.tolist() for text in plugin.refuses(left.state, pod, table, row)})[:3]
+            told = {whole.rejection} if whole.rejection else set[str]()
+            why = sorted(told or {text for row in rows.tolist() for text in plugin.refuses(left.state, pod, table, row)})[:3]
             found["change"] = (
                 f"without {name} ({'; '.join(why) or 'see its rules'}) it would fit on {left.feasible} nodes"
             )
