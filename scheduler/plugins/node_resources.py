@@ -160,6 +160,11 @@ class NodeResourcesBalancedAllocation(Plugin):
             mean = sum(fractions) / count
             squares = sum(np.where(c, (f - mean) ** 2, 0.0) for c, f in zip(counted, fractions, strict=True))
             spread = np.sqrt(squares / count)
+            # Where two of them count, as above, to the last bit.
+            low = np.minimum.reduce([np.where(c, f, np.inf) for c, f in zip(counted, fractions, strict=True)])
+            high = np.maximum.reduce([np.where(c, f, -np.inf) for c, f in zip(counted, fractions, strict=True)])
+            two = count == 2
+            spread[two] = (high[two] - low[two]) / 2
         return np.floor((1 - spread) * MAX_SCORE)
 
 

@@ -5,6 +5,7 @@ A cluster here is a list of nodes and a list of (pod, node name); nothing is cac
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, field
 
@@ -513,3 +514,107 @@ SCORES = {
     "NodeResourcesBalancedAllocation": balanced,
     "ImageLocality": images,
 }
+
+
+# The same plugins with other arguments, and those that are off by default
+
+WEIGHTS = {"cpu": 3, "memory": 1, "example.com/gpu": 5}
+SHAPE = [(0, 10), (40, 2), (90, 7)]
+
+
+def uses(c: Cluster, pod: core_v1.Pod, node: core_v1.Node, nonzero: bool) -> list[tuple[str, int, int]]:
+    """(resource, would be used, capacity) of those that a score looks at: what the node has, and the pod asks for."""
+    has = resources.amounts(node.status.allocatable)
+    out = []
+    for name in WEIGHTS:
+        pods = [*c.on(node.metadata.name), pod]
+        if name in ("cpu", "memory") and nonzero:
+            amount = sum(resources.nonzero_requests(p)[name == "memory"] for p in pods)
+        else:
+            amount = sum(resources.pod_requests(p).get(name, 0) for p in pods)
+        if has.get(name) and (name in ("cpu", "memory") or resources.pod_requests(pod).get(name)):
+            out.append((name, amount, has[name]))
+    return out
+
+
+def by_shape(use: int) -> int:
+    if use <= SHAPE[0][0]:
+        return SHAPE[0][1] * 10
+    for (u0, s0), (u1, s1) in itertools.pairwise(SHAPE):
+        if use <= u1:
+            return 10 * s0 + int((10 * s1 - 10 * s0) * (use - u0) / (u1 - u0))
+    return SHAPE[-1][1] * 10
+
+
+def ratio(c: Cluster, pod: core_v1.Pod, left: list[core_v1.Node]) -> dict[str, float]:
+    out = {}
+    for n in left:
+        total = weight = 0
+        for name, amount, has in uses(c, pod, n, True):
+            score = by_shape(100 if amount > has else amount * 100 // has)
+            if score > 0:
+                total, weight = total + score * WEIGHTS[name], weight + WEIGHTS[name]
+        out[n.metadata.name] = math.floor(total / weight + 0.5) if weight else 0.0
+    return out
+
+
+def least_weighted(c: Cluster, pod: core_v1.Pod, left: list[core_v1.Node]) -> dict[str, float]:
+    out = {}
+    for n in left:
+        found = uses(c, pod, n, True)
+        weight = sum(WEIGHTS[name] for name, _, _ in found)
+        total = sum(WEIGHTS[name] * (max(has - amount, 0) * 100 // has) for name, amount, has in found)
+        out[n.metadata.name] = float(total // weight) if weight else 0.0
+    return out
+
+
+def balanced_over_three(c: Cluster, pod: core_v1.Pod, left: list[core_v1.Node]) -> dict[str, float]:
+    asked = resources.pod_requests(pod)
+    out = {}
+    for n in left:
+        parts = [min(amount / has, 1.0) for _, amount, has in uses(c, pod, n, False)]
+        mean = sum(parts) / max(len(parts), 1)
+        deviation = math.sqrt(sum((p - mean) ** 2 for p in parts) / max(len(parts), 1))
+        if len(parts) == 2:  # their standard deviation, computed as upstream does
+            deviation = abs(parts[0] - parts[1]) / 2
+        out[n.metadata.name] = float(math.floor((1 - deviation) * 100)) if any(asked.get(r) for r in WEIGHTS) else 0.0
+    return out
+
+
+def swarm_spread(c: Cluster, pod: core_v1.Pod, left: list[core_v1.Node]) -> dict[str, float]:
+    return scaled({n.metadata.name: len(c.on(n.metadata.name)) for n in left}, reverse=True)
+
+
+def swarm_binpack(c: Cluster, pod: core_v1.Pod, left: list[core_v1.Node]) -> dict[str, float]:
+    out = {}
+    for n in left:
+        parts = [min(amount, has) / max(has, 1) * 50 for amount, has in fractions(c, pod, n, False)]
+        out[n.metadata.name] = float(math.floor(sum(parts)))
+    return out
+
+
+def marathon(c: Cluster, pod: core_v1.Pod, node: core_v1.Node, constraint: list[str]) -> bool:
+    """Whether a constraint lets another instance (a pod of equal labels) run there."""
+    key, operator, *rest = constraint
+    values = {n.metadata.name: labels_of(n).get(key) for n in c.nodes.values()}
+    counts = dict.fromkeys([v for v in values.values() if v is not None], 0)
+    for p, n in c.placed():
+        alike = all(labels_of(p).get(k) == v for k, v in labels_of(pod).items())
+        same = p.metadata.namespace == pod.metadata.namespace and alike and not p.metadata.deletion_timestamp
+        if same and values[n.metadata.name] is not None:
+            counts[values[n.metadata.name]] += 1
+    own = values[node.metadata.name]
+    if operator == "CLUSTER" and rest:
+        return own == rest[0]
+    if operator in ("LIKE", "UNLIKE"):
+        return (own == rest[0]) == (operator == "LIKE")
+    if own is None:
+        return False
+    if operator == "UNIQUE":
+        return counts[own] == 0
+    if operator == "MAX_PER":
+        return counts[own] < int(rest[0])
+    if operator == "CLUSTER":
+        return counts[own] > 0 or not any(counts.values())
+    groups = int(rest[0]) if rest else 1
+    return counts[own] <= (min(counts.values()) if len(counts) >= groups else 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from unittest.mock import patch
 
@@ -12,8 +13,9 @@ from hypothesis import strategies as st
 from scheduler.cycle import schedule
 from scheduler.nodes import NodeTable
 from scheduler.plugin import CycleState, Rejected
-from scheduler.plugins.node_resources import NodeResourcesFit
+from scheduler.plugins.node_resources import NodeResourcesBalancedAllocation, NodeResourcesFit
 from scheduler.plugins.preemption import DefaultPreemption
+from scheduler.plugins.strategies import MarathonConstraints, SwarmBinpack, SwarmSpread
 from scheduler.pods import PodInfo
 from scheduler.profiles import default_profile
 from scheduler.ranking import Ranking, Rankings
@@ -140,6 +142,53 @@ def test_every_plugin_equals_the_reference_after_any_deltas(data):
         if data.draw(st.integers(0, 3)) == 0:
             check(both, data.draw(clusters.pods()))
     check(both, data.draw(clusters.pods()))
+
+
+OTHERS = [
+    (NodeResourcesFit("RequestedToCapacityRatio", reference.WEIGHTS, reference.SHAPE), reference.ratio),
+    (NodeResourcesFit("LeastAllocated", reference.WEIGHTS), reference.least_weighted),
+    (NodeResourcesBalancedAllocation(reference.WEIGHTS), reference.balanced_over_three),
+    (SwarmSpread(), reference.swarm_spread),
+    (SwarmBinpack(), reference.swarm_binpack),
+]
+CONSTRAINTS = [
+    [clusters.ZONE, "UNIQUE"], [clusters.ZONE, "CLUSTER"], [clusters.ZONE, "CLUSTER", "z1"], [clusters.ZONE, "GROUP_BY"],
+    [clusters.ZONE, "GROUP_BY", "3"], [clusters.ZONE, "MAX_PER", "2"], ["rack", "LIKE", "r1"], ["rack", "UNLIKE", "r1"],
+]  # fmt: skip
+
+
+@RELAXED
+@given(st.data())
+def test_other_strategies_equal_the_reference(data):
+    """Other arguments, and the strategies of other systems."""
+    both = Both()
+    for name in NAMES[: data.draw(st.integers(1, 5))]:
+        both.set_node(data.draw(clusters.nodes(name)))
+    for _ in range(data.draw(st.integers(0, 8))):
+        change(both, data)
+    table, plain, pod = both.table, both.plain, data.draw(clusters.pods(affinities=False))
+    left = [n for n in plain.nodes.values() if not reference.fit(plain, pod, n)]
+    feasible = np.zeros(table.size, bool)
+    feasible[[table.rows[n.metadata.name] for n in left]] = True
+    info = PodInfo(pod)
+    for plugin, rule in OTHERS if left else ():
+        raw = plugin.score(CycleState(), info, table)
+        scores = np.zeros(table.size) if raw is None else plugin.normalize(raw, feasible)
+        expected = rule(plain, pod, left)
+        for node in left:
+            found = float(scores[table.rows[node.metadata.name]])
+            assert found == expected[node.metadata.name], (plugin.name, node.metadata.name)
+    for constraint in CONSTRAINTS if pod.metadata.labels else ():
+        pod.metadata.annotations = {"navarch/constraints": json.dumps([constraint])}
+        info, state, plugin = PodInfo(pod), CycleState(), MarathonConstraints()
+        plugin.pre_filter(state, info, table)
+        refused = plugin.filter(state, info, table)[0].nodes
+        for node in plain.nodes.values():
+            row = table.rows[node.metadata.name]
+            assert bool(refused[row]) != reference.marathon(plain, pod, node, constraint), (
+                constraint,
+                node.metadata.name,
+            )
 
 
 @settings(RELAXED, max_examples=30)
