@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -26,8 +26,8 @@ class Server(NamedTuple):
 
 
 @contextmanager
-def plane(store: str = "etcd") -> Iterator[Server]:
-    """A whole control plane without nodes, as ``navarch up --nodes 0`` makes it."""
+def plane(store: str = "etcd", settings: Sequence[str] = ()) -> Iterator[Server]:
+    """A whole control plane without nodes, as ``navarch up --nodes 0`` makes it; ``settings`` are for its ``--set``."""
     home = Path(tempfile.mkdtemp(prefix="bench-"))
     environment = os.environ | {"NAVARCH_HOME": str(home), "PYTHONPATH": str(ROOT)}
 
@@ -35,8 +35,9 @@ def plane(store: str = "etcd") -> Iterator[Server]:
         subprocess.run([sys.executable, "-m", "cli", *words], env=environment, check=True, stdout=subprocess.DEVNULL)
 
     lab = home / "labs" / "bench"
+    more = [word for setting in settings for word in ("--set", setting)]
     try:
-        navarch("up", "--quiet", "--lab", "bench", "--nodes", "0", "--store", store)
+        navarch("up", "--quiet", "--lab", "bench", "--nodes", "0", "--store", store, *more)
         known = json.loads((lab / "run" / "processes.json").read_text())
         yield Server(lab / "kubeconfig", {p["spec"]["name"]: p["process"]["pid"] for p in known})
     finally:

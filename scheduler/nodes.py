@@ -29,6 +29,7 @@ Scores = npt.NDArray[np.float64]
 FIRST_ROWS = 64
 LOG_LENGTH = 4096
 CACHED_COLUMNS = 1024
+CACHED_SUMS = 64
 
 
 class Log:
@@ -83,6 +84,7 @@ class NodeTable:
         self._names: list[str] | None = None
         self._codes: dict[str, int] = {"": 0}
         self._domains: dict[str, dict[str, int]] = {}
+        self._sums: dict[tuple[str, int], DomainSums] = {}  # by label and column, the one used last at the end
         self._cache: dict[tuple[str, bytes], tuple[Any, int]] = {}
 
     def __len__(self) -> int:
@@ -312,6 +314,18 @@ class NodeTable:
         number = self._domains[key].get(value)
         return [] if number is None else np.flatnonzero((column == number) & self.valid).tolist()
 
+    def domain_sums(self, key: str, column: Column) -> DomainSums:
+        """The sums of a column of the topology over the domains of a label, followed from one question to the next. Do not
+        change them."""
+        where = (key, id(column))
+        found = self._sums.pop(where, None)
+        if found is None or not found.follow(self, column):
+            found = DomainSums(self, key, column)
+            if len(self._sums) >= CACHED_SUMS:
+                self._sums.pop(next(iter(self._sums)))
+        self._sums[where] = found
+        return found
+
     def domains(self, key: str) -> tuple[Column, int]:
         """Which topology domain each row is in: a number for each value of the label, -1 without; and how many numbers."""
         numbers = self._domains.setdefault(key, {})
@@ -322,6 +336,48 @@ class NodeTable:
 
         # One more than the number, so that rows without a node (0) have none.
         return self.static("domains/" + key, b"", number, np.int64) - 1, len(numbers)
+
+
+class DomainSums:
+    """A column summed over the domains of a topology key. ``values``: each row's domain's sum, 0 without a domain."""
+
+    def __init__(self, table: NodeTable, key: str, column: Column) -> None:
+        self._column, self._version = column, table.version
+        self._domains, number = table.domains(key)
+        self._has = (self._domains >= 0) & table.valid
+        self._seen = np.where(self._has, column, 0)
+        domains = self._domains[self._has]
+        self._single = bool(np.bincount(domains, minlength=max(number, 1)).max() <= 1)
+        self.sums: Column = np.bincount(domains, weights=self._seen[self._has], minlength=max(number, 1)).astype(np.int64)
+        self.values: Column = np.where(self._has, self.sums[self._domains], 0)
+        self._position = table.changes.end
+
+    @property
+    def labelled(self) -> Mask:
+        """Rows that are in a domain."""
+        return self._has
+
+    def follow(self, table: NodeTable, column: Column) -> bool:
+        """Brings the sums up to date; False if they must be made anew."""
+        if column is not self._column or self._version != table.version:
+            return False
+        rows = table.changes.since(self._position)
+        if rows is None:
+            return False
+        changed = False
+        for row in rows:
+            if not self._has[row] or not (more := column.item(row) - self._seen.item(row)):
+                continue
+            self._seen[row] += more
+            self.sums[self._domains[row]] += more
+            if self._single:
+                self.values[row] += more
+            else:
+                changed = True
+        if changed:
+            self.values = np.where(self._has, self.sums[self._domains], 0)
+        self._position = table.changes.end
+        return True
 
 
 def _static_facts(node: core_v1.Node) -> tuple[Any, ...]:

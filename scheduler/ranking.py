@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from scheduler.near import FOLLOWED, Filtered, Near, Scored
 from scheduler.nodes import Mask, NodeTable, Scores
 from scheduler.plugin import CycleState, Profile, Reach, Rejected, overriding
 from scheduler.pods import PodInfo
@@ -28,7 +29,6 @@ Parts = npt.NDArray[np.uint8]
 
 MOST_REASONS = 31  # the last bit is for all further ones
 FEW = 8  # nodes that are looked at one by one
-FOLLOWED = 64  # rows that changed at once; with more it is cheaper to begin anew
 NOTED = 4096  # changes after which a ranking begins anew, so that notes do not grow for ever
 
 
@@ -50,7 +50,8 @@ class Change(NamedTuple):
 class Ranking:
     """See the module. ``refused`` has a bit a reason, 0 on nodes that are feasible; ``total`` is -inf on others."""
 
-    def __init__(self, pod: PodInfo, table: NodeTable, profile: Profile) -> None:
+    def __init__(self, pod: PodInfo, table: NodeTable, profile: Profile, near: Near | None = None) -> None:
+        """``near`` is what is kept of the last ranking of such a pod, if any; it only saves work."""
         self.pod, self.profile = pod, profile
         self.state = CycleState()
         self.nodes = len(table)
@@ -77,6 +78,7 @@ class Ranking:
         self._best: list[int] | None = None  # rows with the total _top, if that is known
         self._top = -np.inf
         self._settled = True  # no normalised score depends on which nodes are feasible
+        self._near = None if self.follows else near
         if self.nodes:
             self._make(table)
         self.base = (self.refused.copy(), self.parts.copy()) if self.follows else (self.refused, self.parts)
@@ -98,6 +100,12 @@ class Ranking:
         few = table.size if len(profile.pre_filters) == 0 else int(np.count_nonzero(feasible))
         rows = np.flatnonzero(feasible).tolist() if few <= FEW else []
         self.follows = self.follows and few > FEW
+        kept_filters: dict[str, Filtered] = {}
+        kept_scorers: dict[str, Scored] = {}
+        if self._near is not None and few > FEW:
+            scorers = [plugin for _, plugin, _ in self._near_scorers if not normalizes(plugin)]
+            self._near.bring(pod, table, state, self._near_filters, scorers)
+            kept_filters, kept_scorers = self._near.filters, self._near.scorers
         for plugin in profile.filters:
             gone: Mask | None = None
             if rows and self.reaches[plugin.name] == Reach.ITS_NODE:
@@ -107,7 +115,8 @@ class Ranking:
                     feasible[row] &= self.refused[row] == 0
                 rows = [row for row in rows if feasible[row]]
                 continue
-            for refusal in ask("Filter", plugin, plugin.filter, state, pod, table):
+            kept = kept_filters.get(plugin.name)
+            for refusal in kept.refusals if kept else ask("Filter", plugin, plugin.filter, state, pod, table):
                 self._refuse(plugin.name, refusal.reason, refusal.nodes, refusal.resolvable, feasible)
                 gone = refusal.nodes if gone is None else gone | refusal.nodes
             if gone is not None:
@@ -125,6 +134,11 @@ class Ranking:
             plugin = entry.plugin
             if entry.prepares:
                 ask("PreScore", plugin, plugin.pre_score, state, pod, table, feasible)
+            if (scored := kept_scorers.get(plugin.name)) is not None:
+                if scored.scores is not None and scored.shown is not None:
+                    moving += entry.weight * scored.scores
+                    self.parts[n] = scored.shown
+                continue
             raw = ask("Score", plugin, plugin.score, state, pod, table)
             if raw is None:
                 continue
@@ -340,6 +354,7 @@ class Rankings:
     def __init__(self, most: int = 16) -> None:
         self.most = most
         self._kept: OrderedDict[bytes, Ranking] = OrderedDict()
+        self._near: OrderedDict[bytes, Near] = OrderedDict()  # of those that must be made anew
 
     def get(self, pod: PodInfo, table: NodeTable, profile: Profile) -> Ranking:
         """The ranking for this pod as the table is now."""
@@ -349,9 +364,15 @@ class Rankings:
                 self._kept.move_to_end(pod.likeness)
                 return found
             self._kept.pop(pod.likeness).retire()
-        made = Ranking(pod, table, profile)
+        near = self._near.get(pod.likeness) or Near()
+        made = Ranking(pod, table, profile, near)
         if made.follows:
             self._kept[pod.likeness] = made
             if len(self._kept) > self.most:
                 self._kept.popitem(last=False)[1].retire()
+        elif near.filters:
+            self._near[pod.likeness] = near
+            self._near.move_to_end(pod.likeness)
+            if len(self._near) > self.most:
+                self._near.popitem(last=False)
         return made

@@ -80,14 +80,13 @@ class InterPodAffinity(Plugin):
         if pod.terms.anti_affinity:
             bad = np.zeros(table.size, bool)
             for term in pod.terms.anti_affinity:
-                domains, sums = _by_domain(table, term.topology_key, table.topology.matching(Matching((term.pods,))))
-                bad |= (domains >= 0) & (sums[domains] > 0)
+                sums = table.domain_sums(term.topology_key, table.topology.matching(Matching((term.pods,))))
+                bad |= sums.values > 0
             refuse(ANTI_AFFINITY, bad, True)
         bad = np.zeros(table.size, bool)
         for held, column in table.topology.held_against(pod):
             if held.sort == "anti-affinity":
-                domains, sums = _by_domain(table, held.term.topology_key, column)
-                bad |= (domains >= 0) & (sums[domains] > 0)
+                bad |= table.domain_sums(held.term.topology_key, column).values > 0
         if bad.any():
             refuse(EXISTING, bad, True)
         return out
@@ -100,10 +99,10 @@ class InterPodAffinity(Plugin):
         labelled = table.valid.copy()
         anywhere = False
         for term in terms:
-            domains, sums = _by_domain(table, term.topology_key, matching)
-            labelled &= domains >= 0
-            near &= (domains >= 0) & (sums[domains] > 0)
-            anywhere = anywhere or bool((sums > 0).any())
+            sums = table.domain_sums(term.topology_key, matching)
+            labelled &= sums.labelled
+            near &= sums.values > 0
+            anywhere = anywhere or bool((sums.sums > 0).any())
         namespaces = table.topology.namespaces
         if not anywhere and all(t.pods.matches(pod.namespace, pod.labels, namespaces) for t in terms):
             return labelled  # the first of a group that wants to be with itself
@@ -124,8 +123,7 @@ class InterPodAffinity(Plugin):
             return None
         total = np.zeros(table.size)
         for key, column, weight in weights:
-            domains, sums = _by_domain(table, key, column)
-            total += np.where(domains >= 0, sums[domains] * weight, 0)
+            total += table.domain_sums(key, column).values * weight
         return total
 
     def normalize(self, scores: Scores, feasible: Mask) -> Scores:
@@ -134,11 +132,3 @@ class InterPodAffinity(Plugin):
         if not high > low:
             return np.zeros_like(scores)
         return np.clip(np.floor(MAX_SCORE * ((scores - low) / (high - low))), 0, MAX_SCORE)
-
-
-def _by_domain(table: NodeTable, key: str, column: Column) -> tuple[Column, Column]:
-    """The domain of each row (-1 without), and the sum of a column over each domain."""
-    domains, number = table.domains(key)
-    has = (domains >= 0) & table.valid
-    sums = np.bincount(domains[has], weights=column[has], minlength=max(number, 1)).astype(np.int64)
-    return domains, sums
