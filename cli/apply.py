@@ -10,6 +10,7 @@ import typer
 
 from cli import manifests, printing
 from cli.applying import CLIENT_SIDE_MANAGER, LAST_APPLIED, Patch, annotated, go_json, last_applied, three_way
+from cli.changing import DRY_RUN, check_dry_run
 from cli.errors import CommandError, Failures, warn, with_source
 from cli.manifests import Manifest
 from cli.session import Resource, Session
@@ -41,16 +42,7 @@ class Options:
 
     @property
     def suffix(self) -> str:
-        return {"client": " (dry run)", "server": " (server dry run)"}.get(self.dry_run, "")
-
-
-def check_dry_run(value: str) -> str:
-    """``client``, ``server`` or ``""``. Raises CommandError for others."""
-    if value in ("none", "false"):
-        return ""
-    if value not in ("", "client", "server"):
-        raise CommandError(f'Invalid dry-run value ({value}). Must be "none", "server", or "client".')
-    return value
+        return DRY_RUN[self.dry_run]
 
 
 def _validation(value: str) -> str:
@@ -302,7 +294,7 @@ async def _apply_on_server(
 def _conflict_text(error: StatusError) -> str:
     """Our own words: what the conflict is, and the three ways out of it."""
     return (
-        f"Apply failed: {error.message}\n"
+        f"{error.message}\n"
         "Other managers own these fields. Either run it again with --force-conflicts and own them from now on, or take\n"
         "the fields out of the manifest and leave them to their owners, or write the value they have and own them together."
     )

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from cli import manifests
-from cli.apply import check_dry_run
+from cli.changing import DRY_RUN, check_dry_run
 from cli.errors import CommandError, Failures, warn, with_source
 from cli.session import Resource, Session
 from cli.targets import FILES_AND_NAMES, Query, items, namespace_of, resource_of, targets
@@ -31,8 +31,7 @@ class Options:
     name_only: bool = False
 
     def outcome(self) -> str:
-        suffix = {"client": " (dry run)", "server": " (server dry run)"}.get(self.dry_run, "")
-        return ("force deleted" if self.force else "deleted") + suffix
+        return ("force deleted" if self.force else "deleted") + DRY_RUN[self.dry_run]
 
 
 @dataclass

@@ -1,8 +1,10 @@
-"""``navarch version``, ``api-resources`` and ``explain``: what is there to talk to, and in what words."""
+"""``navarch version``, ``api-resources``, ``api-versions``, ``cluster-info`` and ``explain``: what is there to talk to,
+and in what words."""
 
 from __future__ import annotations
 
 import json
+import sys
 from importlib import metadata
 from typing import Annotated, Any
 
@@ -13,6 +15,7 @@ from cli.errors import CommandError, Failures
 from cli.session import Resource, Session
 from cli.tables import Columns
 from cli.verb import Where, verb
+from navarch.api.kinds import BY_GVK
 
 app = typer.Typer()
 
@@ -101,6 +104,42 @@ def _row(each: Resource, wide: bool) -> list[str]:
     kind = each.kind
     row = [kind.resource, ",".join(kind.short_names), kind.api_version, str(kind.namespaced).lower(), kind.kind]
     return [*row, ",".join(sorted(each.verbs)), ",".join(kind.categories)] if wide else row
+
+
+@verb(app, "api-versions")
+def api_versions(where: Where) -> None:
+    """List the API versions that the server serves, as group/version."""
+
+    async def main(session: Session) -> None:
+        core = await session.client.get_json("/api")
+        groups = (await session.client.get_json("/apis")).get("groups") or ()
+        found = {*core["versions"], *(v["groupVersion"] for g in groups for v in g["versions"])}
+        print("\n".join(sorted(found)))
+
+    where.run(main)
+
+
+@verb(app, "cluster-info")
+def cluster_info(where: Where) -> None:
+    """Show where the cluster's services are."""
+
+    async def main(session: Session) -> None:
+        green, yellow, plain = ("\x1b[32m", "\x1b[33m", "\x1b[0m") if sys.stdout.isatty() else ("", "", "")
+
+        def line(name: str, url: str) -> None:
+            print(f"{green}{name}{plain} is running at {yellow}{url}{plain}")
+
+        line("Kubernetes control plane", session.config.server)
+        services = session.client.tree(BY_GVK["", "v1", "Service"])
+        page = await services.list("kube-system", label_selector="kubernetes.io/cluster-service=true")
+        for service in page.items:
+            meta, ports = service["metadata"], service["spec"].get("ports") or ()
+            name = (meta.get("labels") or {}).get("kubernetes.io/name") or meta["name"]
+            target = meta["name"] + (f":{ports[0]['name']}" if ports and ports[0].get("name") else "")
+            line(name, f"{session.config.server}/api/v1/namespaces/{meta['namespace']}/services/{target}/proxy")
+        print("\nTo further debug and diagnose cluster problems, use 'kubectl cluster-info dump'.")
+
+    where.run(main)
 
 
 @verb(app)

@@ -8,26 +8,40 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
 import typer
 
+COMPLETING = "_NAVARCH_COMPLETE"  # set by the shell when it wants completions, not a run
+
 # Module -> its commands, in the order in which --help shows them.
 COMMANDS = {
     "cli.labs": ("up", "down", "status", "kubeconfig", "node"),
     "cli.apply": ("apply", "create"),
+    "cli.editing": ("replace", "edit", "diff"),
+    "cli.making": ("run", "expose", "autoscale"),
     "cli.get": ("get",),
     "cli.describe": ("describe",),
+    "cli.events": ("events",),
+    "cli.top": ("top",),
     "cli.why": ("why", "what-if"),
+    "cli.label": ("label", "annotate"),
+    "cli.templates": ("set",),
+    "cli.patch": ("patch",),
     "cli.delete": ("delete",),
     "cli.logs": ("logs",),
     "cli.scale": ("scale",),
     "cli.rollout": ("rollout",),
     "cli.wait": ("wait",),
     "cli.execute": ("exec",),
+    "cli.copying": ("cp",),
     "cli.portforward": ("port-forward",),
-    "cli.information": ("version", "api-resources", "explain"),
+    "cli.maintenance": ("cordon", "uncordon", "drain", "taint"),
+    "cli.review": ("auth",),
+    "cli.information": ("version", "api-resources", "api-versions", "cluster-info", "explain"),
+    "cli.completion": ("completion",),
 }
 # Command -> module whose application is a group of that name.
 GROUPS = {"image": "cli.images"}
@@ -62,14 +76,25 @@ def _group() -> None:
 
 
 def main() -> None:
+    if COMPLETING in os.environ:
+        from cli.completion import words_of
+
+        words = words_of(os.environ)
+        # A first word that is not finished yet may be any command.
+        build(words if len(words) > 1 or (words and words[0] in _known()) else [])(prog_name="navarch")
+        return
     word = sys.argv[1] if len(sys.argv) > 1 else "-"
-    known = [*GROUPS, *(command for commands in COMMANDS.values() for command in commands)]
+    known = _known()
     if not word.startswith("-") and word not in known:
         near = difflib.get_close_matches(word, known, 1)
         print(f'error: unknown command "{word}" for "navarch"', file=sys.stderr)
         print(f"Did you mean {near[0]}?" if near else "See navarch --help.", file=sys.stderr)
         raise SystemExit(1)
     build(sys.argv[1:])()
+
+
+def _known() -> list[str]:
+    return [*GROUPS, *(command for commands in COMMANDS.values() for command in commands)]
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.apply import check_dry_run
+from cli.changing import DRY_RUN, check_dry_run
 from cli.errors import CommandError, hint
 from cli.session import Session, Tree
 from cli.targets import Found, Query, find
@@ -47,9 +47,7 @@ def scale(
         for each in found:
             with query.failures.collect():
                 await _scale(session, each, replicas, current_replicas, resource_version, mode)
-                print(
-                    f"{each.typed_name} scaled" + {"client": " (dry run)", "server": " (server dry run)"}.get(mode, "")
-                )
+                print(f"{each.typed_name} scaled{DRY_RUN[mode]}")
         if seconds and not mode:
             for each in found:
                 with query.failures.collect():

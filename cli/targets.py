@@ -12,6 +12,12 @@ from cli.session import Resource, Session, Tree
 from navarch.api.errors import StatusError
 
 PAGE = 500
+NOTHING_NAMED = """You must provide one or more resources by argument or filename.
+Example resource specifications include:
+   '-f rsrc.yaml'
+   '--filename=rsrc.json'
+   '<resource> <name>'
+   '<resource>'"""
 FILES_AND_NAMES = "when paths, URLs, or stdin is provided as input, you may not specify resource arguments as well"
 SLASH_MIXED = (
     "there is no need to specify a resource type as a separate argument when passing arguments in resource/name form "
@@ -124,7 +130,7 @@ async def _find(session: Session, query: Query) -> AsyncIterator[Found]:
     wanted = await targets(session, query.arguments, query.default_type)
     selecting = bool(query.selector or query.field_selector or query.every)
     if not wanted:
-        raise CommandError("You must provide one or more resources by argument or filename.\nSee --help for examples.")
+        raise CommandError(NOTHING_NAMED)
     for target in wanted:
         with query.failures.collect():
             if target.name is None:

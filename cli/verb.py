@@ -185,6 +185,15 @@ Filenames = Annotated[
     typer.Option("-f", "--filename", metavar="FILE", help="File, folder, URL, or - for standard input."),
 ]
 Recursive = Annotated[bool, typer.Option("-R", "--recursive", help="Also the folders inside a folder given with -f.")]
-Resources = Annotated[list[str] | None, typer.Argument(metavar="TYPE[/NAME] [NAME...]")]
+
+
+def complete(ctx: typer.Context, incomplete: str) -> list[str]:
+    """What a TYPE or NAME that is being typed may become, from the server."""
+    from cli.completion import resources
+
+    return resources(ctx.params, incomplete)
+
+
+Resources = Annotated[list[str] | None, typer.Argument(metavar="TYPE[/NAME] [NAME...]", autocompletion=complete)]
 DryRun = Annotated[str, typer.Option("--dry-run", metavar="client|server", help="Say what would be done.")]
 FieldManager = Annotated[str, typer.Option("--field-manager", metavar="NAME", help="Who owns the fields written.")]

@@ -169,7 +169,10 @@ class Streams:
         offered = request.scope.get("subprotocols") or []
         tunnel = f"{SPDY}+{tunneled}" if tunneled else ""
         chosen = next((p for p in offered if p in channels or p == tunnel), None)
-        if chosen is None:
+        spoken = chosen
+        if chosen is None and tunneled and not offered:
+            chosen, spoken = channels[0], ""  # kr8s names none and means plain channels, which upstream takes
+        if chosen is None or spoken is None:
             raise BadRequest(f"unable to upgrade: none of the subprotocols {offered} is supported")
         if chosen == tunnel:
             headers = {VERSION: tunneled}
@@ -186,7 +189,7 @@ class Streams:
                 return await _failed(request, chosen, f"error dialing backend: {error}")
             except StatusError as error:
                 return await _failed(request, chosen, f"unable to upgrade connection: {error.message}")
-            await relay.messages_to_messages(world, request, socket, chosen)
+            await relay.messages_to_messages(world, request, socket, spoken)
 
     async def _spdy(self, request: Request, pod: dict[str, Any], path: str, query: list[tuple[str, str]]) -> None:
         if relay.upgrade_of(request) != SPDY.lower():

@@ -47,6 +47,10 @@ class Patch:
             from navarch.api.patch.strategic import apply_strategic
 
             new = apply_strategic(old, tree, schema)
+            if isinstance(new, dict):
+                # Upstream merges into a typed object: what a patch says of its type counts for nothing. Ansible scales
+                # with {kind: Deployment, spec: {replicas: 2}}.
+                new |= {key: old[key] for key in ("apiVersion", "kind") if key in old}
         else:
             raise UnsupportedMediaType(f"unknown patch type {self.type}")
         if not isinstance(new, dict):

@@ -33,10 +33,10 @@ def describe(writer: Writer, events: list[Tree], now: float) -> None:
     writer.line(0, "Events:")
     writer.line(1, "Type", "Reason", "Age", "From", "Message")
     writer.line(1, "----", "------", "----", "----", "-------")
-    for event in sorted(events, key=_when):
+    for event in sorted(events, key=when):
         source = (event.get("source") or {}).get("component") or event.get("reportingComponent") or ""
         message = str(event.get("message") or "").strip()
-        writer.line(1, event.get("type") or "", event.get("reason") or "", _age(event, now), source, message)
+        writer.line(1, event.get("type") or "", event.get("reason") or "", age_of(event, now), source, message)
 
 
 def _last(event: Tree) -> str | None:
@@ -44,12 +44,14 @@ def _last(event: Tree) -> str | None:
     return series.get("lastObservedTime") or event.get("lastTimestamp") or event.get("eventTime")
 
 
-def _when(event: Tree) -> float:
+def when(event: Tree) -> float:
+    """When it last happened, for sorting."""
     last = _last(event)
     return parse_time(last) if last else 0.0
 
 
-def _age(event: Tree, now: float) -> str:
+def age_of(event: Tree, now: float) -> str:
+    """``5m``, or ``5m (x3 over 1h)`` for an event that happened several times."""
     count = (event.get("series") or {}).get("count") or event.get("count") or 1
     first = event.get("firstTimestamp") or event.get("eventTime")
     if count > 1:

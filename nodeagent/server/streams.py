@@ -6,6 +6,7 @@ Every message begins with its channel: 0 stdin, 1 stdout, 2 stderr, 3 the final 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from nodeagent.runtime.runtime import Process, RuntimeError_
 PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
 STDIN, STDOUT, STDERR, ERROR, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
 CHUNK = 32 * 1024
+LAST_INPUT = 5.0  # seconds for a command to do with its input what it does, once the client has hung up
 
 
 def exit_status(code: int, command: Sequence[str]) -> dict[str, Any]:
@@ -50,7 +52,7 @@ async def serve(
         # Tells the client that the streams are there, before the process says anything.
         await socket.send_bytes(bytes([STDOUT]))
         async with world.task_group() as group:
-            reader = group.start(_from_client(socket, process, stdin), name="remote command input")
+            reader = group.start(_until_gone(socket, process, stdin, tty), name="remote command input")
             output = group.start(_to_client(socket, process, tty), name="remote command output")
             ended = group.start(_finish(socket, process, command, output), name="remote command end")
             ended.add_done_callback(lambda _: group.cancel())
@@ -80,6 +82,17 @@ async def _to_client(socket: web.WebSocketResponse, process: Process, tty: bool)
             channel = STDOUT if tty else stream
             for start in range(0, len(data), CHUNK):
                 await socket.send_bytes(bytes([channel]) + data[start : start + CHUNK])
+
+
+async def _until_gone(socket: web.WebSocketResponse, process: Process, stdin: bool, tty: bool) -> None:
+    """Reads what the client says until it hangs up. v4 has no other way to say that no more input comes: Ansible's copy
+    sends a tar archive and is gone, and ``tar`` shall still get it all."""
+    await _from_client(socket, process, stdin)
+    if stdin and not tty:
+        with contextlib.suppress(RuntimeError_, OSError, TimeoutError):
+            await process.close_stdin()
+            async with asyncio.timeout(LAST_INPUT):
+                await process.wait()
 
 
 async def _from_client(socket: web.WebSocketResponse, process: Process, stdin: bool) -> None:

@@ -3,6 +3,7 @@ and ``navarch`` run inside the test's own process."""
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -118,7 +119,7 @@ def command(kubeconfig: str, capfd: pytest.CaptureFixture[str], monkeypatch: pyt
 @pytest.fixture
 def navarch(command: Navarch, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Navarch]:
     """``navarch``, with a namespace of the test's own."""
-    command.namespace = request.node.name.replace("_", "-")[:50].strip("-").lower()
+    command.namespace = re.sub("[^a-z0-9]+", "-", request.node.name.lower())[:50].strip("-")
     file = tmp_path / "namespace.yaml"
     file.write_text(f"{{apiVersion: v1, kind: Namespace, metadata: {{name: {command.namespace}}}}}")
     command.ok("apply", "-f", str(file))

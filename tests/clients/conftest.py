@@ -7,6 +7,7 @@ import pty
 import re
 import select
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,14 @@ CMD ["sh"]
 """
 IMAGE = "localhost/busybox:1"
 FOREVER = "trap 'exit 0' TERM; echo started; while true; do sleep 0.1; done"
+
+
+def tool(name: str) -> str:
+    """The path of a program that ``deploy/setup --test`` fetched; the test fails if it did not."""
+    path = Path(sys.prefix) / "clients" / name
+    if not path.exists():
+        pytest.fail(f"no {path}: run deploy/setup --test")
+    return str(path)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -135,3 +144,11 @@ def kubectl(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Kubectl]:
     wait_for(lambda: lab.get("-n", name, "serviceaccounts", "default"), "the namespace's service account")
     yield Kubectl(lab, name)
     lab.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture
+def widgets(kubectl: Kubectl) -> Any:
+    """A custom resource, served."""
+    from tests.clients.widgets import Widgets
+
+    return Widgets(kubectl)

@@ -1,0 +1,82 @@
+"""Shell completion: ``navarch completion bash`` prints the script; types and names of objects come from the server.
+
+What is asked for at every press of a key must be quick and must never print an error: whatever goes wrong, there is
+nothing to complete.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any
+
+import typer
+
+from cli.errors import CommandError
+from cli.session import Session
+from cli.verb import COMMON, Where
+from navarch.client.transport import JSON
+
+app = typer.Typer()
+
+SHELLS = ("bash", "zsh", "fish")
+VARIABLE = "_NAVARCH_COMPLETE"
+PATIENCE = 2.0  # seconds
+PAGE = 500
+METADATA = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io," + JSON
+
+
+@app.command("completion")
+def completion(shell: Annotated[str, typer.Argument(metavar="|".join(SHELLS))]) -> None:
+    """Print the script for a shell: source <(navarch completion bash)."""
+    from typer._completion_shared import get_completion_script
+
+    if shell not in SHELLS:
+        raise SystemExit(f'error: Unsupported shell type "{shell}".')
+    print(get_completion_script(prog_name="navarch", complete_var=VARIABLE, shell=shell))
+
+
+def words_of(environment: Any) -> list[str]:
+    """The command line that is being completed, without the program's name, as the shell's script hands it over."""
+    import shlex
+
+    line = environment.get("COMP_WORDS") or environment.get("_TYPER_COMPLETE_ARGS") or ""
+    try:
+        return shlex.split(line)[1:]
+    except ValueError:  # an open quotation mark
+        return line.split()[1:]
+
+
+def resources(given: dict[str, Any], incomplete: str) -> list[str]:
+    """Types, or names of objects of the type that comes before; ``given`` are the command's parameters so far."""
+    from navarch.world import RealWorld
+
+    where = Where(**{key: given.get(key) or "" for key in COMMON})
+    before = [word for word in given.get("resources") or given.get("words") or () if word]
+    world = RealWorld()
+
+    async def body() -> list[str]:
+        async with asyncio.timeout(PATIENCE), Session(where, world) as session:
+            return await _candidates(session, before, incomplete)
+
+    try:
+        return world.run(body)
+    except (Exception, CommandError):
+        return []
+
+
+async def _candidates(session: Session, before: list[str], incomplete: str) -> list[str]:
+    word, slash, prefix = incomplete.partition("/")
+    if slash:
+        return [f"{word}/{name}" for name in await _names(session, word) if name.startswith(prefix)]
+    if before and "/" not in before[0]:
+        return [name for name in await _names(session, before[0]) if name.startswith(incomplete) and name not in before]
+    listed = (await session.resources()).listed
+    return sorted({r.kind.resource for r in listed if "list" in r.verbs and r.kind.resource.startswith(incomplete)})
+
+
+async def _names(session: Session, word: str) -> list[str]:
+    """The names of a type's objects; only their metadata is asked for."""
+    resource = await session.resource(word)
+    path = resource.kind.path(session.scope(resource))
+    page = await session.client.get_json(path, [("limit", str(PAGE))], METADATA)
+    return [item["metadata"]["name"] for item in page.get("items") or ()]
