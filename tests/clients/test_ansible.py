@@ -33,4 +33,4 @@ def test_playbook(kubectl: Kubectl, widgets: Widgets, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     wait_for(lambda: not kubectl.get("pods")["items"], "the pods are gone")
     assert kubectl.get("widget", "w")["spec"] == {"size": 2}
-    assert json.loads(kubectl("get", "node", "node-3", "-o", "json"))["spec"].get("unschedulable") is None
+    assert not json.loads(kubectl("get", "node", "node-3", "-o", "json"))["spec"].get("unschedulable")
