@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -46,6 +47,11 @@ def _sorted(rows: list[tuple[str, int, int]], sort_by: str) -> None:
     rows.sort(key=lambda row: (-row[1], row[0]) if sort_by == "cpu" else (-row[2], row[0]) if sort_by else row[0])
 
 
+def _print(lines: list[list[str]]) -> None:
+    """kubectl fills the last column with blanks here, too."""
+    print("\n".join(Columns().lines([[*line, ""] for line in lines])))
+
+
 def _usage(usage: Tree) -> tuple[int, int]:
     """(millicores, bytes)."""
     return quantity.milli(usage.get("cpu", 0)), quantity.value(usage.get("memory", 0))
@@ -74,7 +80,7 @@ async def _nodes(session: Session, name: str, selector: str, sort_by: str, heade
         lines.append([node, f"{cpu}m", share[0], _mebi(memory), share[1]])
     if not name and not selector:
         lines += [[node, *["<unknown>"] * 4] for node in sorted(room)]
-    print("\n".join(Columns().lines(lines)))
+    _print(lines)
 
 
 async def _pods(
@@ -94,7 +100,8 @@ async def _pods(
     path = "pods" if everywhere else f"namespaces/{session.namespace}/pods" + (f"/{name}" if name else "")
     found = await _metrics(session, path, selector, fields)
     if not found:
-        print("No resources found" + ("" if everywhere else f" in {session.namespace} namespace."))
+        place = "" if everywhere else f" in {session.namespace} namespace."
+        print(f"No resources found{place}", file=sys.stderr)
         return
     lines = []
     rows: list[tuple[list[str], int, int]] = []
@@ -116,7 +123,7 @@ async def _pods(
         blank = [""] * (len(lines[-1]) - 2)
         lines.append([*blank, "________", "________"])
         lines.append([*blank, f"{sum(r[1] for r in keyed)}m", _mebi(sum(r[2] for r in keyed))])
-    print("\n".join(Columns().lines(lines)))
+    _print(lines)
 
 
 # Each under both of its names, as kubectl has it.

@@ -184,6 +184,11 @@ api-versions
 cluster-info
 top nodes
 top pods
+top node n1 --no-headers
+top node nope
+top nodes --sort-by=disk
+top pod nope
+top pods -l a=b
 """
 
 FILES = """
