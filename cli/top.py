@@ -100,8 +100,8 @@ async def _pods(
     path = "pods" if everywhere else f"namespaces/{session.namespace}/pods" + (f"/{name}" if name else "")
     found = await _metrics(session, path, selector, fields)
     if not found:
-        place = "" if everywhere else f" in {session.namespace} namespace."
-        print(f"No resources found{place}", file=sys.stderr)
+        where = "" if everywhere else f" in {session.namespace} namespace."
+        print(f"No resources found{where}", file=sys.stderr)
         return
     lines = []
     rows: list[tuple[list[str], int, int]] = []
