@@ -141,13 +141,14 @@ class Metrics:
             self._tries.observe(waiting.attempts)
             self._sli.labels(str(min(waiting.attempts, 16))).observe(self.world.monotonic() - waiting.since)
 
+    def sampled(self) -> bool:
+        """Whether the next decision is one of those that are measured."""
+        self._decisions += 1
+        return self._decisions % SAMPLED == 1
+
     @contextlib.contextmanager
     def deciding(self, profile: Profile) -> Iterator[None]:
-        """Around one decision. Of one in ten, the time that each plugin takes is measured."""
-        self._decisions += 1
-        if self._decisions % SAMPLED != 1:
-            yield
-            return
+        """Around a decision of which the time that each plugin takes is measured."""
         clock, sums = self.world.monotonic, dict[str, float]()
         began = clock()
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from navarch.api import resources, selectors
-from navarch.api.pods import all_containers
+from navarch.api.pods import all_containers, is_sidecar
 from navarch.api.selectors import LabelSelector, Requirement
 from navarch.api.times import parse_time
 from navarch.api.types import core_v1, meta_v1
@@ -222,9 +222,10 @@ def storage(pod: core_v1.Pod) -> tuple[tuple[ClaimUse, ...], tuple[Disk, ...]]:
 
 
 def host_ports(pod: core_v1.Pod) -> tuple[HostPort, ...]:
+    """Of the containers that run all the time: not of init containers that end."""
     return tuple(
         (p.protocol or "TCP", p.host_port, p.host_ip or "0.0.0.0")
-        for c in all_containers(pod)
+        for c in [*filter(is_sidecar, pod.spec.init_containers or ()), *pod.spec.containers]
         for p in c.ports or ()
         if p.host_port
     )

@@ -182,7 +182,8 @@ class Scheduler:
         others = self.nominated_beside(pod)
         own = self.nominated[pod.uid][1] if pod.uid in self.nominated else ""
         profile, chance = self.profiles[pod.profile], self.world.random
-        with self.metrics.deciding(profile):
+        measured = self.metrics.deciding(profile) if self.metrics.sampled() else contextlib.nullcontext()
+        with measured:
             return schedule(pod, self.table, profile, chance, self.rankings[profile.name], others, own, answers)
 
     def nominated_beside(self, pod: PodInfo) -> list[tuple[PodInfo, str]]:

@@ -6,6 +6,7 @@ Amounts are whole numbers: millicores for cpu, base units (bytes, pieces) for ev
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Literal
 
 from navarch.api import quantity
@@ -19,6 +20,7 @@ DEFAULT_MILLI_CPU = 100
 """What scoring takes for a container without a cpu request (Kubernetes' scheduler util)."""
 DEFAULT_MEMORY = 200 * 1024 * 1024
 _POD_LEVEL = ("cpu", "memory")
+_MISSING = {"cpu": DEFAULT_MILLI_CPU, "memory": DEFAULT_MEMORY}
 
 
 def amount(name: str, q: quantity.Quantity) -> int:
@@ -43,23 +45,25 @@ def highest(total: Amounts, other: Mapping[str, int]) -> None:
             total[name] = n
 
 
-def _of(container: core_v1.Container, side: Side) -> Amounts:
+def _of(container: core_v1.Container, side: Side, missing: Mapping[str, int]) -> Amounts:
     if container.resources is None:
-        return {}
-    return amounts(container.resources.requests if side == "requests" else container.resources.limits)
+        return dict(missing)
+    found = amounts(container.resources.requests if side == "requests" else container.resources.limits)
+    return {**missing, **found} if missing else found
 
 
-def containers_sum(spec: core_v1.PodSpec, side: Side) -> Amounts:
-    """What the pod asks for, or may use at most, without overhead."""
+def containers_sum(spec: core_v1.PodSpec, side: Side, missing: Mapping[str, int] = MappingProxyType({})) -> Amounts:
+    """What the pod asks for, or may use at most, without overhead. ``missing``: what a container counts for that says
+    nothing of a resource."""
     total: Amounts = {}
     for container in spec.containers:
-        add(total, _of(container, side))
+        add(total, _of(container, side, missing))
     # Init containers run one after another, each beside the sidecars started before it: the pod needs the highest of
     # these stages and of the main stage (with all sidecars).
     beside: Amounts = {}
     peak: Amounts = {}
     for container in spec.init_containers or ():
-        need = _of(container, side)
+        need = _of(container, side, missing)
         if is_sidecar(container):
             add(total, need)
             add(beside, need)
@@ -95,20 +99,12 @@ def pod_limits(pod: core_v1.Pod | core_v1.PodSpec) -> Amounts:
 
 
 def nonzero_requests(pod: core_v1.Pod | core_v1.PodSpec) -> tuple[int, int]:
-    """(millicores, bytes) with defaults for containers that ask for nothing: used to score, never to filter."""
+    """(millicores, bytes) with defaults for containers that ask for nothing: used to score, never to filter. What the pod
+    asks for as a whole counts in place of its containers."""
     spec = pod.spec if isinstance(pod, core_v1.Pod) else pod
-
-    def need(container: core_v1.Container) -> tuple[int, int]:
-        asked = _of(container, "requests")
-        return asked.get("cpu", DEFAULT_MILLI_CPU), asked.get("memory", DEFAULT_MEMORY)
-
-    pairs = [need(c) for c in spec.containers] + [need(c) for c in spec.init_containers or () if is_sidecar(c)]
-    cpu, memory = sum(p[0] for p in pairs), sum(p[1] for p in pairs)
-    for container in spec.init_containers or ():
-        if not is_sidecar(container):
-            cpu, memory = max(cpu, need(container)[0]), max(memory, need(container)[1])
-    extra = amounts(spec.overhead)
-    return cpu + extra.get("cpu", 0), memory + extra.get("memory", 0)
+    total = containers_sum(spec, "requests", _MISSING)
+    add(total, amounts(spec.overhead))
+    return total["cpu"], total["memory"]
 
 
 def qos_class(pod: core_v1.Pod | core_v1.PodSpec) -> str:

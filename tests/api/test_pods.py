@@ -31,6 +31,10 @@ def test_requests() -> None:
     assert resources.pod_requests(p) == {"cpu": 1060, "memory": 2**30}
     assert resources.pod_limits(p) == {}
     assert resources.nonzero_requests(pod(containers=[{"name": "a"}])) == (100, 200 * 2**20)
+    # j runs beside the sidecar, which asks for no memory and counts for 200 Mi.
+    assert resources.nonzero_requests(p) == (1060, 2**30 + 2 * 200 * 2**20)
+    whole = pod(containers=[{"name": "a"}, {"name": "b"}], resources={"requests": {"cpu": "50m"}}, overhead={"cpu": "5m"})
+    assert resources.nonzero_requests(whole) == (55, 2 * 200 * 2**20)
 
 
 def test_qos() -> None:
