@@ -74,7 +74,7 @@ class Ranking:
         self._near_scorers = [
             (n, e.plugin, e.weight) for n, e in enumerate(profile.scorers) if self.reaches[e.plugin.name] == Reach.ITS_NODE
         ]
-        self._never: Mask = ~table.valid  # refused by a plugin that no pod changes the mind of
+        self.never: Mask = ~table.valid  # refused, maybe behind another reason, by a plugin that no pod changes the mind of
         self._best: list[int] | None = None  # rows with the total _top, if that is known
         self._top = -np.inf
         self._settled = True  # no normalised score depends on which nodes are feasible
@@ -94,7 +94,7 @@ class Ranking:
                 self.rejection, self.rejected_by = str(rejected), plugin.name
                 return
             if only is not None:
-                self._never |= ~only
+                self.never |= ~only
                 self._refuse(plugin.name, f"node(s) didn't satisfy plugin(s) [{plugin.name}]", ~only, False, feasible)
                 feasible &= only
         few = table.size if len(profile.pre_filters) == 0 else int(np.count_nonzero(feasible))
@@ -122,7 +122,7 @@ class Ranking:
             if gone is not None:
                 feasible &= ~gone
                 if self.reaches[plugin.name] == Reach.NOWHERE:
-                    self._never |= gone
+                    self.never |= gone
         self.feasible = int(np.count_nonzero(feasible))
         if not self.feasible:
             return
@@ -243,7 +243,7 @@ class Ranking:
             self.notes.append(Change(row, bits, ()))
             return True
         if before:
-            if self._never[row] or not self._settled or not self.feasible:
+            if self.never[row] or not self._settled or not self.feasible:
                 return False
             self.feasible += 1  # there is room again
             self.refused[row] = 0

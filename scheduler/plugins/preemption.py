@@ -8,9 +8,10 @@ the most important. The rest are its victims there. The node with the least impo
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from scheduler.nodes import Mask, NodeTable
 from scheduler.plugin import Attempt, Plan, Plugin, Reach
@@ -18,14 +19,56 @@ from scheduler.plugins.node_resources import NodeResourcesFit
 from scheduler.pods import PodInfo
 from scheduler.ranking import Ranking
 
+Rows = npt.NDArray[np.intp]
+
 NO_VICTIMS = "No preemption victims found for incoming pod"
 NOT_HELPFUL = "Preemption is not helpful for scheduling"
 
 
-Found = tuple[tuple[float, ...], list[PodInfo]]
-"""(cost, victims); no victims where preemption does not help."""
-NONE: Found = ((), [])
 Victims = tuple[list[PodInfo], int]
+"""The victims on a node, and how many of them break disruption budgets."""
+UNKNOWN, NOTHING, SOME = 0, 1, 2  # of a row: not looked at, no use, victims found
+COSTS = 5
+
+
+class Memory:
+    """What was found out of each row for one sort of pod: whether preemption helps there, whose, and at which cost."""
+
+    def __init__(self, size: int) -> None:
+        self.state = np.zeros(size, np.int8)
+        self.costs = np.zeros((COSTS, size))
+        self.victims: dict[int, Victims] = {}
+
+    def note(self, row: int, victims: Victims | None) -> None:
+        if victims is None or not victims[0]:
+            self.state[row] = NOTHING
+            return
+        self.state[row] = SOME
+        self.costs[:, row] = _cost(*victims)
+        self.victims[row] = victims
+
+    def forget(self, row: int) -> None:
+        self.state[row] = UNKNOWN
+        self.victims.pop(row, None)
+
+    def first(self, rows: Rows, most: int, search: Callable[[int], Victims | None]) -> Rows:
+        """The first so many of ``rows`` with victims; ``search`` is asked about those of which nothing is known."""
+        while True:
+            with_victims = self.state[rows] == SOME
+            end = int(np.searchsorted(np.cumsum(with_victims), most)) + 1
+            unknown = np.flatnonzero(self.state[rows[:end]] == UNKNOWN)[:most]
+            if not len(unknown):
+                found: Rows = rows[:end][with_victims[:end]]
+                return found
+            for row in rows[unknown].tolist():
+                self.note(row, search(row))
+
+    def cheapest(self, rows: Rows) -> int:
+        """The first of the rows of the lowest cost."""
+        for costs in self.costs:
+            here = costs[rows]
+            rows = rows[here == here.min()]
+        return int(rows[0])
 
 
 class DefaultPreemption(Plugin):
@@ -36,21 +79,21 @@ class DefaultPreemption(Plugin):
 
     def __init__(self, percentage: int = 10, absolute: int = 100) -> None:
         self.percentage, self.absolute = percentage, absolute
-        self._known: dict[int, Found] = {}  # row -> cost, victims
+        self._known = Memory(0)
         self._of: tuple[object, ...] = ()  # the table, its versions, and the sort of pod that this is known of
         self._position = 0
 
     def reach(self, pod: PodInfo, table: NodeTable) -> Reach:
         return Reach.NOWHERE
 
-    def _remembered(self, pod: PodInfo, table: NodeTable) -> dict[int, Found]:
+    def _remembered(self, pod: PodInfo, table: NodeTable) -> Memory:
         """What was found for the last sort of pod, without the rows that changed since."""
         of = table, table.version, table.topology.version, pod.likeness
         rows = table.changes.since(self._position) if of == self._of else None
         if rows is None:
-            self._known = {}
+            self._known = Memory(table.size)
         for row in rows or ():
-            self._known.pop(row, None)
+            self._known.forget(row)
         self._of, self._position = of, table.changes.end
         return self._known
 
@@ -64,8 +107,8 @@ class DefaultPreemption(Plugin):
         self, pod: PodInfo, table: NodeTable, ranking: Ranking, attempt: Attempt
     ) -> dict[str, tuple[list[PodInfo], int]]:
         """All nodes that were compared: the victims on each, and how many of them break disruption budgets."""
-        plan = self.plan(pod, table, ranking, attempt.chance, attempt.nominated)
-        return self.found if plan.node else {}
+        plan, compared, memory = self._compare(pod, table, ranking, attempt.chance, attempt.nominated)
+        return {ranking.names[row]: memory.victims[row] for row in compared} if plan.node else {}
 
     def plan(
         self, pod: PodInfo, table: NodeTable, ranking: Ranking, chance: random.Random | None, nominated: str
@@ -74,8 +117,15 @@ class DefaultPreemption(Plugin):
 
         The search starts at a node that ``chance`` picks (without it, the first), so that not all take the same nodes.
         """
+        return self._compare(pod, table, ranking, chance, nominated)[0]
+
+    def _compare(
+        self, pod: PodInfo, table: NodeTable, ranking: Ranking, chance: random.Random | None, nominated: str
+    ) -> tuple[Plan, list[int], Memory]:
+        """The plan, and the rows that were compared."""
+        memory = Memory(0)
         if pod.pod.spec.preemption_policy == "Never":
-            return Plan(message="not eligible due to preemptionPolicy=Never.", keep=True)
+            return Plan(message="not eligible due to preemptionPolicy=Never.", keep=True), [], memory
         resolvable = ranking.resolvable()
         row = table.rows.get(nominated, -1)
         if (
@@ -83,38 +133,28 @@ class DefaultPreemption(Plugin):
             and resolvable[row]
             and any(p.terminating and p.priority < pod.priority for p in table.by_node.get(nominated, {}).values())
         ):
-            return Plan(message="not eligible due to a terminating pod on the nominated node.", keep=True)
+            text = "not eligible due to a terminating pod on the nominated node."
+            return Plan(message=text, keep=True), [], memory
         helpful = np.flatnonzero(resolvable & _enough(pod, table))
         fit = _fit_alone(pod, table, ranking)
-        known = self._remembered(pod, table) if fit is not None else {}
-        best: tuple[tuple[float, ...], int, list[PodInfo]] | None = None
-        self.found: dict[str, tuple[list[PodInfo], int]] = {}
-        left = max(self.absolute, len(table) * self.percentage // 100)
+        memory = self._remembered(pod, table) if fit is not None else Memory(table.size)
+        never = ranking.never
+
+        def search(row: int) -> Victims | None:
+            if fit is None:
+                return _victims(pod, table, ranking, row)
+            return None if never[row] else _victims_by_room(pod, table, fit, ranking.names[row])
+
         start = chance.randrange(len(helpful)) if chance is not None and len(helpful) else 0
-        allowed = None if fit is None else _static(pod, table, ranking)
-        for row in [*helpful[start:].tolist(), *helpful[:start].tolist()]:
-            found = known.get(row)
-            if found is None:
-                if fit is None:
-                    victims = _victims(pod, table, ranking, row)
-                elif allowed is None or allowed[row]:
-                    victims = _victims_by_room(pod, table, fit, ranking.names[row])
-                else:
-                    victims = None
-                found = known[row] = (_cost(*victims), victims[0]) if victims and victims[0] else NONE
-            if found[1]:
-                self.found[ranking.names[row]] = found[1], int(found[0][0])
-                if best is None or found[0] < best[0]:
-                    best = found[0], row, found[1]
-                left -= 1
-                if not left:
-                    break
-        if best is not None:
-            return Plan(ranking.names[best[1]], tuple(best[2]))
+        most = max(self.absolute, len(table) * self.percentage // 100)
+        compared = memory.first(np.concatenate([helpful[start:], helpful[:start]]), most, search)
+        if len(compared):
+            best = memory.cheapest(compared)
+            return Plan(ranking.names[best], tuple(memory.victims[best][0])), compared.tolist(), memory
         tried = int(np.count_nonzero(resolvable))
         counts = [(tried, NO_VICTIMS), (len(table) - tried, NOT_HELPFUL)]
         listed = ", ".join(sorted(f"{n} {text}" for n, text in counts if n))
-        return Plan(message=f"0/{len(table)} nodes are available: {listed}.")
+        return Plan(message=f"0/{len(table)} nodes are available: {listed}."), [], memory
 
 
 def best_plan(candidates: Mapping[str, tuple[Sequence[PodInfo], int]]) -> Plan:
@@ -147,16 +187,6 @@ def _fit_alone(pod: PodInfo, table: NodeTable, ranking: Ranking) -> NodeResource
         elif reach != Reach.NOWHERE:
             return None
     return None if table.topology.held_against(pod) else fit
-
-
-def _static(pod: PodInfo, table: NodeTable, ranking: Ranking) -> Mask:
-    """Rows that no plugin refuses for reasons that pods have no part in (they may be hidden behind a lack of room)."""
-    out = table.valid.copy()
-    for plugin in ranking.profile.filters:
-        if ranking.reaches[plugin.name] == Reach.NOWHERE:
-            for refusal in plugin.filter(ranking.state, pod, table):
-                out &= ~refusal.nodes
-    return out
 
 
 def _lower(pod: PodInfo, table: NodeTable, node: str) -> tuple[list[PodInfo], int]:
