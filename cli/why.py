@@ -50,7 +50,7 @@ def why(
         query = {"namespace": session.namespace, "pod": pod.removeprefix("pod/").removeprefix("pods/"), "node": node}
         if now:
             query["live"] = "1"
-        answer = await ask(socket_of(where, scheduler), "/explain", query)
+        answer = await ask(socket_of(where, scheduler), "/explain", query, session.client.transport)
         print(printing.rendered(answer, output) if output else "\n".join(lines(answer)))
 
     where.run(main)
@@ -70,7 +70,8 @@ def what_if(
         pod = read_pod(filename)
         pod["metadata"].setdefault("namespace", session.namespace)
         packed = base64.urlsafe_b64encode(zlib.compress(json.dumps(pod).encode())).decode()
-        answer = await ask(socket_of(where, scheduler), "/what-if", {"pod": packed, "node": node})
+        query = {"pod": packed, "node": node}
+        answer = await ask(socket_of(where, scheduler), "/what-if", query, session.client.transport)
         print(printing.rendered(answer, output) if output else "\n".join(lines(answer)))
 
     where.run(main)
@@ -108,8 +109,10 @@ def socket_of(where: Where, given: str) -> str:
     return str(socket)
 
 
-async def ask(address: str, path: str, query: dict[str, str]) -> Tree:
-    """A page of the scheduler. Raises CommandError with what it says."""
+async def ask(address: str, path: str, query: dict[str, str], transport: object = None) -> Tree:
+    """A page of the scheduler. Raises CommandError with what it says. Over TCP the kubeconfig's token says who asks."""
+    token = getattr(getattr(transport, "config", None), "token", "")
+    proof = f"Authorization: Bearer {token}\r\n" if token and "/" not in address else ""
     target = path + "?" + urlencode({k: v for k, v in query.items() if v})
     if len(target) > 15_000:
         raise CommandError("the pod is too large to ask about")
@@ -122,7 +125,7 @@ async def ask(address: str, path: str, query: dict[str, str]) -> Tree:
     except (OSError, ValueError) as error:
         raise CommandError(f"the scheduler does not answer at {address}: {error}") from error
     try:
-        writer.write(f"GET {target} HTTP/1.1\r\nHost: scheduler\r\nConnection: close\r\n\r\n".encode())
+        writer.write(f"GET {target} HTTP/1.1\r\nHost: scheduler\r\n{proof}Connection: close\r\n\r\n".encode())
         answer = await reader.read(-1)
     finally:
         writer.close()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from navarch.client import kubeconfig
 from navarch.client.client import Client
+from navarch.client.delegated import Delegated
 from navarch.client.health import parse_address, serving
 from navarch.client.leader import LeaderElector, LeadershipLost
 from navarch.client.transport import connect
@@ -87,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(client.close)
             if address:
-                await stack.enter_async_context(serving(pages(scheduler), address))
+                await stack.enter_async_context(serving(pages(scheduler), address, Delegated(client, world).check))
             async with world.task_group() as group:
                 group.start(elector.run(scheduler.run) if elector else scheduler.run())
                 await stop.wait()

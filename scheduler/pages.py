@@ -3,7 +3,8 @@
     /explain?namespace=NS&pod=POD[&node=NODE][&live=1]   the last decision about a pod, or what would be decided now
     /what-if?pod=OBJECT[&node=NODE]                      a dry run; OBJECT is the pod's JSON, zlib, base64 (URL alphabet)
 
-Nothing here can change anything.
+Nothing here can change anything. Over a socket whoever can open its file may ask; over TCP all but health needs a bearer token
+whose user may get the path (see navarch/client/delegated.py).
 """
 
 from __future__ import annotations

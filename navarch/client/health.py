@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
 log = logging.getLogger(__name__)
 
@@ -19,10 +19,16 @@ Page = tuple[int, str, bytes]
 Handler = Callable[[str], Page]
 """Called with the query string."""
 
+Gate = Callable[[str, Mapping[str, str]], Awaitable[tuple[int, str]]]
+"""(path, headers by lower-case names) -> 200 if the page may be given, else the status and why."""
+
 LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
 TEXT = "text/plain; charset=utf-8"
 METRICS = "text/plain; version=0.0.4; charset=utf-8"
-REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed", 500: "Internal Server Error"}
+REASONS = {
+    200: "OK", 400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed",
+    500: "Internal Server Error",
+}  # fmt: skip
 MOST = 16 * 1024  # bytes of a request's head
 PATIENCE = 10.0  # seconds that a client has to ask
 
@@ -58,14 +64,18 @@ def health_pages(ready: Callable[[], str], metrics: Callable[[], bytes] | None =
 
 
 @contextlib.asynccontextmanager
-async def serving(pages: Mapping[str, Handler], address: Address) -> AsyncIterator[Address]:
-    """Serves while the context lasts; gives the address, with the port that port 0 became."""
+async def serving(pages: Mapping[str, Handler], address: Address, gate: Gate | None = None) -> AsyncIterator[Address]:
+    """Serves while the context lasts; gives the address, with the port that port 0 became. ``gate`` is asked before a page
+    is given to a client that came over TCP; who can open the socket's file may read all."""
+    guarded = None if isinstance(address, str) else gate
 
     async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             async with asyncio.timeout(PATIENCE):
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-                status, kind, body = _answer(pages, head.split("\r\n", 1)[0])
+                first, *rest = head.split("\r\n")
+                refused = await _refused(guarded, first, rest) if guarded else None
+                status, kind, body = refused or _answer(pages, first)
                 reason = REASONS.get(status, "")
                 writer.write(
                     f"HTTP/1.1 {status} {reason}\r\nContent-Type: {kind}\r\n"
@@ -85,6 +95,13 @@ async def serving(pages: Mapping[str, Handler], address: Address) -> AsyncIterat
         address = server.sockets[0].getsockname()[:2]
     async with server:
         yield address
+
+
+async def _refused(gate: Gate, request_line: str, lines: Sequence[str]) -> Page | None:
+    headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    path = request_line.partition(" ")[2].partition(" ")[0].partition("?")[0]
+    status, why = await gate(path, headers)
+    return None if status == 200 else text_page(why, status)
 
 
 def _answer(pages: Mapping[str, Handler], request_line: str) -> Page:
