@@ -312,3 +312,28 @@ def test_subresources_and_conditions(tmp_path: Path) -> None:
             assert refused.message == f'configmaps "m" is forbidden: {why}'
 
     serving(test)
+
+
+def test_other_versions(tmp_path: Path) -> None:
+    """A webhook that asks for another version of the object sees it, and its patch counts, in that version."""
+
+    async def test(call: Caller) -> None:
+        async with backend(tmp_path) as hooks:
+            resources = ["horizontalpodautoscalers"]
+            rule = {"operations": ["CREATE"], "apiGroups": ["autoscaling"], "apiVersions": ["v2"], "resources": resources}
+            await configure(call, "Mutating", hooks.hook("v2", rules=[rule]))
+            exact = hooks.hook("exact", rules=[rule], matchPolicy="Exact")
+            await configure(call, "Validating", exact)
+            target = "/spec/metrics/0/resource/target/averageUtilization"
+            hooks.answer = lambda request: patch({"op": "replace", "path": target, "value": 70})
+            scaled = {"kind": "Deployment", "name": "d", "apiVersion": "apps/v1"}
+            spec = {"maxReplicas": 3, "scaleTargetRef": scaled, "targetCPUUtilizationPercentage": 50}
+            path = "/apis/autoscaling/v1/namespaces/default/horizontalpodautoscalers"
+            made = await call.ok("POST", path, {"metadata": {"name": "h"}, "spec": spec})
+            assert made["apiVersion"] == "autoscaling/v1" and made["spec"]["targetCPUUtilizationPercentage"] == 70
+            assert [r["path"] for r in hooks.seen] == ["/v2"]
+            seen = hooks.seen[0]
+            assert seen["kind"]["version"] == seen["resource"]["version"] == "v2" == seen["object"]["apiVersion"].split("/")[1]
+            assert seen["requestKind"]["version"] == seen["requestResource"]["version"] == "v1"
+
+    serving(test)
