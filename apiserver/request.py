@@ -98,6 +98,8 @@ class Attributes:
     options: Any = None
     undo: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
     """What admission took and has to give back if the request fails after all."""
+    unnamed: bool = False
+    """The name is still to be generated; ``name`` is what it will begin with, for messages."""
     round: int = 0
     again: bool = False
     """Set by a plugin that changed the object so much that all plugins should see it once more (in round 1)."""

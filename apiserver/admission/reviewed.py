@@ -127,8 +127,8 @@ class Reviewed:
             person["extra"] = user.extra
         out: Tree = {
             "kind": gvk(kind), "resource": gvr(kind), "requestKind": gvk(asked), "requestResource": gvr(asked),
-            "name": attributes.name, "operation": attributes.operation, "userInfo": person, "dryRun": attributes.dry_run,
-            "options": options_of(attributes),
+            "name": "" if attributes.unnamed else attributes.name, "operation": attributes.operation, "userInfo": person,
+            "dryRun": attributes.dry_run, "options": options_of(attributes),
         }  # fmt: skip
         if attributes.namespace:
             out["namespace"] = attributes.namespace

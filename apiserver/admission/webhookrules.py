@@ -88,7 +88,7 @@ def matching_kind(
 ) -> Kind | None:
     """The kind as which the object is wanted, None if no rule wants it. ``equivalents``: the same resource in its other
     versions, which count unless ``exact``."""
-    about = attributes.subresource, attributes.name
+    about = attributes.subresource, "" if attributes.unnamed else attributes.name
     if any(applies(rule, attributes.operation, attributes.kind, *about) for rule in rules):
         return attributes.kind
     if not exact:

@@ -161,14 +161,16 @@ class Writes(Reads):
         for attempt in range(1, GENERATE_ATTEMPTS + 1):
             objectmeta.generate_name(self.world, obj)
             try:
-                return await self._create(context, obj, options, applied)
+                return await self._create(context, obj, options, applied, generated=True)
             except AlreadyExists:
                 if attempt == GENERATE_ATTEMPTS:
                     raise
                 obj = orjson.loads(snapshot)
         raise AssertionError
 
-    async def _create(self, context: Context, obj: Tree, options: WriteOptions, applied: bool) -> Result:
+    async def _create(
+        self, context: Context, obj: Tree, options: WriteOptions, applied: bool, *, generated: bool = False
+    ) -> Result:
         strategy, metadata = self.strategy, obj["metadata"]
         name, namespace = metadata.get("name", ""), metadata.get("namespace", "")
         strategy.default(obj)
@@ -178,7 +180,10 @@ class Writes(Reads):
         strategy.prepare_create(context, obj)
         attributes = Attributes(context, CREATE, self.kind, namespace, name, "", obj, None, options.dry_run, options)
         if self.admission.mutates(attributes):
-            await self.admission.admit(attributes)
+            if generated:
+                name = await self._admit_unnamed(attributes, obj, name)
+            else:
+                await self.admission.admit(attributes)
             strategy.default(obj)
         self._refuse(obj, objectmeta.causes(obj, strategy) + strategy.validate(obj))
         for text in strategy.warnings(obj, None):
@@ -204,6 +209,17 @@ class Writes(Reads):
             await finished(finish, stored)
             if not stored:
                 await undone(attributes)
+
+    async def _admit_unnamed(self, attributes: Attributes, obj: Tree, name: str) -> str:
+        """Mutating admission comes before a name is generated, as upstream: it may give one of its own, and its refusals
+        show what the name would begin with. Returns the name."""
+        attributes.name, attributes.unnamed = obj["metadata"]["generateName"], True
+        del obj["metadata"]["name"]
+        await self.admission.admit(attributes)
+        metadata = obj["metadata"]
+        attributes.name = metadata["name"] = metadata.get("name") or name
+        attributes.unnamed = False
+        return str(metadata["name"])
 
     # Change
 

@@ -337,3 +337,22 @@ def test_other_versions(tmp_path: Path) -> None:
             assert seen["requestKind"]["version"] == seen["requestResource"]["version"] == "v1"
 
     serving(test)
+
+
+def test_names_are_generated_after_mutation(tmp_path: Path) -> None:
+    async def test(call: Caller) -> None:
+        async with backend(tmp_path) as hooks:
+            await configure(call, "Mutating", hooks.hook("m"))
+            await configure(call, "Validating", hooks.hook("v"))
+            unnamed = {"metadata": {"generateName": "g-"}, "data": {}}
+            made = await call.ok("POST", MAPS, unnamed)
+            name = made["metadata"]["name"]
+            assert name.startswith("g-") and len(name) == 7
+            before, after = hooks.seen
+            assert before["name"] == "" and "name" not in before["object"]["metadata"]
+            assert after["name"] == after["object"]["metadata"]["name"] == name
+            named = patch({"op": "add", "path": "/metadata/name", "value": "mine"})
+            hooks.answer = lambda request: named if request["path"] == "/m" else {"allowed": True}
+            assert (await call.ok("POST", MAPS, unnamed))["metadata"]["name"] == "mine"
+
+    serving(test)
