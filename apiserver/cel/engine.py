@@ -48,6 +48,10 @@ class Expression:
         CelError, or Unset if it needs a variable that has no value yet."""
         return self._value({"activation": activation})
 
+    def serialized(self) -> bytes:
+        """The checked expression in protobuf, as apiserver/crd/ast.py reads it."""
+        return bytes(self._compiled.serialize())
+
     def _value(self, arguments: Mapping[str, Any]) -> Any:
         try:
             found = self._compiled.eval(**arguments)

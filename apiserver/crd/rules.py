@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from apiserver.cel.engine import CelError, Expression, compile_cel
+from apiserver.crd import ast, costs
 from apiserver.crd.fields import undefined_field
 from apiserver.crd.values import ABSENT, Check
 from apiserver.crd.views import compile_view, type_of
@@ -21,6 +22,7 @@ Schema = Mapping[str, Any]
 WORD = "x-kubernetes-validations"
 REASONS = ("FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired")
 MESSAGE_LENGTH = 2048
+MOST_EXPENSIVE = 4  # so many rules are named when all of them together are too expensive
 _DATA = ("default", "enum", "example")  # words of a schema behind which no schemas stand
 _old_self = re.compile(r"\boldSelf\b").search
 
@@ -161,22 +163,70 @@ def _has_rules(schema: Any) -> bool:
 # --- of definitions ---------------------------------------------------------------------------------------------------
 
 
-def check_rules(schema: Schema, path: str, correlatable: bool = True, *, root: bool = True) -> list[Cause]:
-    """Everything that is wrong with the rules of a schema. ``root``: of a whole object."""
-    out: list[Cause] = []
-    for i, rule in enumerate(schema.get(WORD) or ()):
-        out += _check_rule(rule, schema, f"{path}.{WORD}[{i}]", correlatable, root)
-    for name, child in (schema.get("properties") or {}).items():
-        out += check_rules(child, f"{path}.properties[{name}]", correlatable, root=False)
-    if isinstance(schema.get("additionalProperties"), Mapping):
-        out += check_rules(schema["additionalProperties"], f"{path}.additionalProperties", correlatable, root=False)
-    if isinstance(schema.get("items"), Mapping):
-        keyed = schema.get("x-kubernetes-list-type") == "map"
-        out += check_rules(schema["items"], f"{path}.items", correlatable and keyed, root=False)
+class Spent(NamedTuple):
+    """The estimated cost of a rule for a whole object."""
+
+    path: str
+    cost: int
+
+
+def check_rules(schema: Schema, path: str) -> list[Cause]:
+    """Everything that is wrong with the rules of the schema of a whole object."""
+    spent: list[Spent] = []
+    out = _check(schema, path, True, True, 1, spent)
+    total = sum(one.cost for one in spent)
+    if not out and total > costs.SCHEMA_LIMIT:
+        text = "contributed to estimated rule & messageExpression cost total exceeding cost limit for entire OpenAPIv3 schema"
+        for one in sorted(spent, key=lambda s: -s.cost)[:MOST_EXPENSIVE]:
+            if one.cost > costs.SCHEMA_LIMIT // 100:
+                out.append(forbidden(one.path, text))
+        what = "x-kubernetes-validations estimated rule cost total for entire OpenAPIv3 schema"
+        out.append(forbidden(path, costs.exceeded(what, total, costs.SCHEMA_LIMIT)))
     return out
 
 
-def _check_rule(rule: Mapping[str, Any], schema: Schema, path: str, correlatable: bool, root: bool) -> list[Cause]:
+def _check(
+    schema: Schema, path: str, correlatable: bool, root: bool, bound: int | None, spent: list[Spent]
+) -> list[Cause]:
+    """``bound``: how many values of this schema an object can have, None if nothing says."""
+    out: list[Cause] = []
+    for i, rule in enumerate(schema.get(WORD) or ()):
+        out += _check_rule(rule, schema, f"{path}.{WORD}[{i}]", correlatable, root, bound, spent)
+    for name, child in (schema.get("properties") or {}).items():
+        out += _check(child, f"{path}.properties[{name}]", correlatable, False, bound, spent)
+
+    def below(most: int | None) -> int | None:
+        return None if bound is None or most is None else bound * int(most)
+
+    extra, items = schema.get("additionalProperties"), schema.get("items")
+    if isinstance(extra, Mapping):
+        most = below(schema.get("maxProperties"))
+        out += _check(extra, f"{path}.additionalProperties", correlatable, False, most, spent)
+    if isinstance(items, Mapping):
+        keyed = schema.get("x-kubernetes-list-type") == "map"
+        out += _check(items, f"{path}.items", correlatable and keyed, False, below(schema.get("maxItems")), spent)
+    return out
+
+
+def _cost(
+    expression: Expression, schema: Schema, root: bool, bound: int | None, path: str, what: str, spent: list[Spent]
+) -> list[Cause]:
+    """Estimates an expression; a cause if it alone is too expensive."""
+    try:
+        one = costs.Estimate(schema, root).cost(ast.parse(expression.serialized()))
+    except ValueError:
+        return []  # an expression that the engine could not check has no types to estimate by
+    cost = min(costs.MOST, one * costs.cardinality(schema, bound))
+    spent.append(Spent(path, cost))
+    if cost > costs.RULE_LIMIT:
+        return [forbidden(path, costs.exceeded(f"estimated {what} cost", cost, costs.RULE_LIMIT))]
+    return []
+
+
+def _check_rule(
+    rule: Mapping[str, Any], schema: Schema, path: str, correlatable: bool, root: bool, bound: int | None,
+    spent: list[Spent],
+) -> list[Cause]:  # fmt: skip
     out: list[Cause] = []
     source, message = rule.get("rule") or "", rule.get("message")
     if not source.strip():
@@ -221,7 +271,11 @@ def _check_rule(rule: Mapping[str, Any], schema: Schema, path: str, correlatable
             return [_shown(f"{path}.messageExpression", rule, f"messageExpression compilation failed: {error}")]
         if compiled.message_expression is not None and compiled.message_expression.returns not in ("string", "dyn"):
             return [_shown(f"{path}.messageExpression", rule, "messageExpression must evaluate to a string")]
-    return []
+    out += _cost(compiled.expression, schema, root, bound, f"{path}.rule", "rule", spent)
+    if compiled.message_expression is not None:
+        found = compiled.message_expression
+        out += _cost(found, schema, root, bound, f"{path}.messageExpression", "messageExpression", spent)
+    return out
 
 
 def _check_field(field: str, schema: Schema, path: str) -> list[Cause]:

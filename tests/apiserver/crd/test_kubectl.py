@@ -107,7 +107,8 @@ def test_kubectl(tmp_path: Path) -> None:
         # Served again at once, with all that was there.
         assert kubectl("get", "ct", "-o", "jsonpath={.items[0].spec.replicas}") == "4"
         wanted = OBJECT.replace("red", "green")
-        clash = kubectl.fails("apply", "--server-side", "-f", "-", text=wanted)
+        # As another manager: kubectl itself takes over what its client-side apply had set to this very value.
+        clash = kubectl.fails("apply", "--server-side", "--field-manager=other", "-f", "-", text=wanted)
         assert "Apply failed with 1 conflict" in clash and ".spec.color" in clash
         kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", text=wanted)
         assert "crontabs" in kubectl("api-resources", "--api-group=stable.example.com")
