@@ -8,6 +8,9 @@ from typing import Any
 
 from navarch.api.durations import parse_duration
 
+OFF_BY_DEFAULT = ("bootstrap-signer-controller", "token-cleaner-controller")
+"""Controllers that run only if they are named, as in Kubernetes."""
+
 
 def _duration(default: float, description: str) -> Any:
     return field(default=default, metadata={"duration": True, "description": description})
@@ -47,6 +50,10 @@ class Config:
     node_cidr_mask_size_ipv6: int = _knob(0, "the same for IPv6 in dual stack")
 
     root_ca_file: str = _knob("", "CA published as kube-root-ca.crt; default: the kubeconfig's CA")
+    cluster_signing_cert_file: str = _knob("", "PEM certificate of the CA that signs CertificateSigningRequests")
+    cluster_signing_key_file: str = _knob("", "PEM key of that CA; without both nobody signs")
+    cluster_signing_duration: float = _duration(8760 * 3600, "how long signed certificates are good, at most")
+    service_account_private_key_file: str = _knob("", "PEM key that signs tokens in Secrets; without it none are made")
     max_endpoints_per_slice: int = _knob(100, "most endpoints in one EndpointSlice")
     mirroring_max_endpoints_per_subset: int = _knob(1000, "most addresses of a subset of Endpoints that are mirrored")
     enable_garbage_collector: bool = _knob(True, "delete objects whose owners are gone")
@@ -67,11 +74,11 @@ class Config:
         return replace(self, **values)
 
     def enabled(self, name: str) -> bool:
-        """Whether a controller is to run. What is named wins over ``*``."""
+        """Whether a controller is to run. What is named wins over ``*``, which leaves some out."""
         words = [w.strip() for w in self.controllers.split(",") if w.strip()]
         if name in words:
             return True
-        return f"-{name}" not in words and "*" in words
+        return f"-{name}" not in words and "*" in words and name not in OFF_BY_DEFAULT
 
 
 def _read(default: Any, duration: bool, text: str) -> Any:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 
+from controllers.certificates.controllers import Approver, Cleaner, Signer
+from controllers.certificates.signer import Authority
 from controllers.config import Config
 from controllers.controller import Context, Controller
 from controllers.cronjob import CronJobController
@@ -27,6 +30,9 @@ from controllers.resourcequota import ResourceQuotaController
 from controllers.rootca import RootCAController
 from controllers.serviceaccount import ServiceAccountController
 from controllers.statefulset.controller import StatefulSetController
+from controllers.tokens.accounts import AccountTokenController
+from controllers.tokens.bootstrap import BootstrapSigner, TokenCleaner
+from navarch.api.signing import load_key
 from navarch.client.client import Client
 from navarch.client.informer import SharedInformers
 from navarch.client.leader import LeaderElector
@@ -94,8 +100,21 @@ class Manager:
                 ClaimProtection,
                 VolumeProtection,
                 AttributesClassProtection,
+                Approver,
+                Cleaner,
+                BootstrapSigner,
+                TokenCleaner,
             )
         }
+        config = self.config
+        if config.cluster_signing_cert_file and config.cluster_signing_key_file:
+            certificate = Path(config.cluster_signing_cert_file).read_bytes()
+            signing_key = Path(config.cluster_signing_key_file).read_bytes()
+            authority = Authority.load(certificate, signing_key, config.cluster_signing_duration)
+            out[Signer.name] = lambda context: Signer(context, authority)
+        if config.service_account_private_key_file:
+            key = load_key(Path(config.service_account_private_key_file).read_bytes())
+            out[AccountTokenController.name] = lambda context: AccountTokenController(context, key, self.root_ca)
         if self.root_ca:
             out[RootCAController.name] = _root_ca(self.root_ca)
         if not self.config.allocate_node_cidrs:

@@ -53,6 +53,7 @@ ADMINISTERED = [
     rule("authorization.k8s.io", "localsubjectaccessreviews", "create"),
     rule(GROUP, "rolebindings roles", ALL),
 ]
+CSR, KUBELET_CLIENT = "certificates.k8s.io", "kubernetes.io/kube-apiserver-client-kubelet"
 EVENTS = rule("core events.k8s.io", "events", "create patch update")
 LEASES = rule("coordination.k8s.io", "leases", "create get list patch update watch delete")
 
@@ -76,6 +77,11 @@ CONTROLLER_RULES = [
     rule(GROUP, "clusterroles", "get list watch update patch"),
     rule("authentication.k8s.io", "tokenreviews", "create"),
     rule("authorization.k8s.io", "subjectaccessreviews", "create"),
+    rule(CSR, "certificatesigningrequests", "get list watch delete"),
+    rule(CSR, "certificatesigningrequests/approval certificatesigningrequests/status", "update patch"),
+    rule(CSR, "signers", "approve sign") | {"resourceNames": [
+        "kubernetes.io/kube-apiserver-client", KUBELET_CLIENT, "kubernetes.io/kubelet-serving",
+    ]},
     # The garbage collector and the namespace controller delete objects of kinds that nobody knows in advance.
     rule("*", "*", "delete deletecollection get list patch update watch"),
     EVENTS,
@@ -135,6 +141,31 @@ ROLES: dict[str, list[Tree]] = {
     ],
     "system:service-account-issuer-discovery": [_urls("/.well-known/openid-configuration /openid/v1/jwks")],
     "system:aggregated-metrics-reader": [rule("metrics.k8s.io", "nodes pods", READ)],
+    "system:node-bootstrapper": [rule(CSR, "certificatesigningrequests", "create get list watch")],
+    "system:node-problem-detector": [
+        rule("core", "nodes", "get"), rule("core", "nodes/status", "patch"),
+        rule("core events.k8s.io", "events", "create patch update"),
+    ],
+    "system:persistent-volume-provisioner": [
+        rule("core", "persistentvolumes", "create delete get list watch"),
+        rule("core", "persistentvolumeclaims", "get list update watch"),
+        rule("storage.k8s.io", "storageclasses", READ), rule("core", "events", "watch"), EVENTS,
+    ],
+    "system:kube-aggregator": [
+        rule("core", "endpoints services", READ), rule("discovery.k8s.io", "endpointslices", READ),
+    ],
+    "system:certificates.k8s.io:certificatesigningrequests:nodeclient": [
+        rule(CSR, "certificatesigningrequests/nodeclient", "create"),
+    ],
+    "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient": [
+        rule(CSR, "certificatesigningrequests/selfnodeclient", "create"),
+    ],
+    **{
+        f"system:certificates.k8s.io:{signer}-approver": [
+            rule(CSR, "signers", "approve") | {"resourceNames": [f"kubernetes.io/{signer}"]},
+        ]
+        for signer in ("legacy-unknown", "kubelet-serving", "kube-apiserver-client", "kube-apiserver-client-kubelet")
+    },
     "system:aggregate-to-admin": ADMINISTERED,
     "system:aggregate-to-edit": EDITED,
     "system:aggregate-to-view": VIEWED,

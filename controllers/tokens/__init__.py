@@ -1,0 +1,1 @@
+"""Tokens that lie in Secrets: of service accounts, and for new nodes."""
