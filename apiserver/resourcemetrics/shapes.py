@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from apiserver.http.negotiation import META_GROUP
 from navarch.api import quantity
@@ -18,11 +18,12 @@ VERBS = ["get", "list"]
 WINDOW = 10.0  # seconds; over about this long kubelet measures, which does not tell
 
 
-class Summary(NamedTuple):
-    """What an agent says, and over how many seconds it has measured the rates."""
+class Summary:
+    """What an agent says, and over how many seconds it has measured the rates. ``pods``: its parts by pod uid."""
 
-    tree: Tree
-    window: float = WINDOW
+    def __init__(self, tree: Tree, window: float = WINDOW) -> None:
+        self.tree, self.window = tree, window
+        self.pods: dict[str, Tree] = {part["podRef"].get("uid") or "": part for part in tree.get("pods") or ()}
 
 
 def discovered() -> Tree:
@@ -82,18 +83,16 @@ def node_metrics(node: Tree, summary: Summary) -> Tree | None:
 def pod_metrics(pod: Tree, summary: Summary) -> Tree | None:
     """The PodMetrics of a pod; None if it does not run, or nothing is known of one of its containers."""
     metadata = pod["metadata"]
-    for part in summary.tree.get("pods") or ():
-        if part["podRef"].get("uid") == metadata.get("uid"):
-            containers = []
-            for one in part.get("containers") or ():
-                used = usage(one)
-                if used is None:
-                    return None
-                containers.append({"name": one["name"], "usage": used})
-            if not containers:
-                return None
-            return _head(PODS, metadata, summary, part["containers"][0]["cpu"]["time"]) | {"containers": containers}
-    return None
+    part = summary.pods.get(metadata.get("uid") or "") or {}
+    containers = []
+    for one in part.get("containers") or ():
+        used = usage(one)
+        if used is None:
+            return None
+        containers.append({"name": one["name"], "usage": used})
+    if not containers:
+        return None
+    return _head(PODS, metadata, summary, part["containers"][0]["cpu"]["time"]) | {"containers": containers}
 
 
 def declared_summary(pods: Sequence[Tree], time: str) -> Summary:
