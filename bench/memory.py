@@ -35,7 +35,12 @@ def pod(size: int) -> dict[str, object]:
         "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"cpu": "100m", "memory": "64Mi"}},
     }  # fmt: skip
     metadata = {"name": "p", "labels": {"app": "bench", "tier": "backend"}, "annotations": {"bench/text": ""}}
-    made = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": [container], "nodeName": "n"}}
+    made = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": metadata,
+        "spec": {"containers": [container], "nodeName": "n"},
+    }
     metadata["annotations"] = {"bench/text": "x" * (size - len(orjson.dumps(made)))}
     return made
 

@@ -50,13 +50,17 @@ def apiserver(store: str = "etcd") -> Iterator[Server]:
     """An API server of its own, with nothing beside it but the store."""
     folder = Path(tempfile.mkdtemp(prefix="bench-"))
     processes: dict[str, subprocess.Popen[bytes]] = {}
-    address = {"memory": "memory", "sqlite": f"sqlite:{folder / 'db'}", "etcd": f"etcd:unix:{folder}/localhost:1"}[store]
+    address = {"memory": "memory", "sqlite": f"sqlite:{folder / 'db'}", "etcd": f"etcd:unix:{folder}/localhost:1"}[
+        store
+    ]
     try:
         if store == "etcd":
             processes["etcd"] = _etcd(folder)
         with (folder / "log").open("wb") as log:
             command = [sys.executable, "-m", "apiserver", "--store", address, "--cert-dir", str(folder / "pki")]
-            processes["apiserver"] = subprocess.Popen([*command, "--secure-port", "0"], cwd=ROOT, stdout=log, stderr=log)
+            processes["apiserver"] = subprocess.Popen(
+                [*command, "--secure-port", "0"], cwd=ROOT, stdout=log, stderr=log
+            )
         end = time.monotonic() + 60
         while b"kubeconfig:" not in (folder / "log").read_bytes():
             if processes["apiserver"].poll() is not None or time.monotonic() > end:

@@ -27,6 +27,7 @@ PEER = "navarch.peer_certificate"
 TAKE_OVER = "navarch.take_over"
 ABORT = "navarch.abort"
 TakeOver = Callable[[], tuple[asyncio.StreamReader, asyncio.StreamWriter]]
+CORK = 16 * 1024  # bytes
 BUFFER = 256 * 1024  # bytes read ahead of a connection that was taken over
 HEAD_SECONDS = 32.0  # in which the head of a request must have come
 HEAD_BYTES = 1 << 20
@@ -38,6 +39,47 @@ def peer_certificate(transport: asyncio.BaseTransport) -> bytes | None:
     return tls.getpeercert(binary_form=True) if tls is not None else None
 
 
+class Corked:
+    """A transport that holds small writes back until the end of the loop's turn, or until more than ``CORK`` bytes wait.
+
+    uvicorn writes the head of a reply and its body apart. Together they are one TLS record and one packet.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._soon = asyncio.get_running_loop().call_soon
+        self._held: list[bytes] = []
+        self._size = 0
+        self.get_extra_info, self.is_closing = transport.get_extra_info, transport.is_closing
+        self.pause_reading, self.resume_reading = transport.pause_reading, transport.resume_reading
+        self.abort, self.set_protocol = transport.abort, transport.set_protocol
+
+    def write(self, data: bytes) -> None:
+        if not self._held:
+            if len(data) > CORK:
+                self._transport.write(data)
+                return
+            self._soon(self._flush)
+        self._held.append(data)
+        self._size += len(data)
+        if self._size > CORK:
+            self._flush()
+
+    def _flush(self) -> None:
+        held, self._held, self._size = self._held, [], 0
+        if held:
+            self._transport.write(held[0] if len(held) == 1 else b"".join(held))
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def uncorked(self) -> asyncio.Transport:
+        """The transport itself, for somebody who takes the connection over."""
+        self._flush()
+        return self._transport
+
+
 class Protocol(HttpToolsProtocol):
     """HTTP/1.1 with the client certificate in every scope."""
 
@@ -47,7 +89,7 @@ class Protocol(HttpToolsProtocol):
     _head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        super().connection_made(Corked(transport))  # type: ignore[arg-type]
         self._peer = peer_certificate(transport)
         keep_alive(transport)
         self._abort = transport.abort
@@ -75,6 +117,10 @@ class Protocol(HttpToolsProtocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+    def handle_websocket_upgrade(self) -> None:
+        self.transport = self.transport.uncorked()  # type: ignore[attr-defined]
+        super().handle_websocket_upgrade()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -104,10 +150,11 @@ class Protocol(HttpToolsProtocol):
         self.cycle.disconnected = True  # keeps uvicorn from answering itself
         reader = asyncio.StreamReader(BUFFER)
         protocol = _Bare(reader, self.connections)
-        writer = asyncio.StreamWriter(self.transport, protocol, reader, self.loop)
-        keep_alive(self.transport)
-        self.transport.set_protocol(protocol)
-        protocol.connection_made(self.transport)
+        transport = self.transport.uncorked()  # type: ignore[attr-defined]
+        writer = asyncio.StreamWriter(transport, protocol, reader, self.loop)
+        keep_alive(transport)
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
         return reader, writer
 
 

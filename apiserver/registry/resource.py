@@ -67,7 +67,7 @@ class Resource(Deletes):
                 raise resource_conflict(self.resource, self.group, name, why)
             return new
 
-        return await self.change(context, namespace, name, change, options, subresource=subresource)
+        return await self.change(context, namespace, name, change, options, subresource=subresource, keeps=True)
 
     async def apply(
         self, context: Context, namespace: str, name: str, patch: Patch, options: WriteOptions, *, subresource: str = ""
@@ -97,7 +97,7 @@ class Resource(Deletes):
         while True:
             try:
                 return await self.change(
-                    context, namespace, name, change, options, subresource=subresource, operation=APPLY
+                    context, namespace, name, change, options, subresource=subresource, operation=APPLY, keeps=True
                 )
             except NotFound:
                 if subresource or uid:

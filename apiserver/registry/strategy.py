@@ -74,6 +74,7 @@ class Strategy:
     unconditional_update: bool = True  # PUT without resourceVersion is allowed
     ttl: float = 0  # seconds an object lives (events: 3600)
     generation: bool = True  # metadata.generation follows spec
+    defaults_spec: bool = False  # :meth:`default` looks at nothing but spec, so it need not run if spec did not change
     selectable_fields: tuple[str, ...] = ()  # besides metadata.name and metadata.namespace
     indexed_field: str = ""  # the selectable field that most watches ask for (pods: spec.nodeName)
     strategic_patch: bool = True  # custom resources have no strategic merge patch

@@ -36,7 +36,7 @@ from navarch.api.errors import (
     resource_exists,
     resource_invalid,
 )  # fmt: skip
-from navarch.api.pruning import cannot_handle, prepare, strict_error
+from navarch.api.pruning import Problems, cannot_handle, prepare, strict_error
 
 STRICT, WARN = "Strict", "Warn"
 GENERATE_ATTEMPTS = 8
@@ -86,7 +86,7 @@ class Writes(Reads):
         ``patched``: the patch that made ``obj``, and what it was applied to. Raises BadRequest (wrong types, Strict), or
         Invalid if a patch is at fault.
         """
-        problems = prepare(obj, self.schema)
+        problems = prepare(obj, self.schema) if patched is None else self._prepare_patched(obj, patched[1])
         objectmeta.drop_empty(obj)
         if problems.types and not self.strategy.strict_types:
             problems.types = [t for t in problems.types if t.path.startswith("metadata")]
@@ -108,6 +108,20 @@ class Writes(Reads):
             else:
                 patch, old = patched
                 raise patch.refused(old, self.schema, "strict decoding error: " + ", ".join(texts))
+
+    def _prepare_patched(self, obj: Tree, old: Tree) -> Problems:
+        """As prepare; what a patch left as it was stored is in order. (The schema of a custom resource may have changed.)"""
+        if self.converts or not self.strategy.strict_types:
+            return prepare(obj, self.schema)
+        touched = {k: v for k, v in obj.items() if k not in old or orjson.dumps(v) != orjson.dumps(old[k])}
+        keys = list(touched)
+        problems = prepare(touched, self.schema)
+        for key in keys:
+            if key in touched:
+                obj[key] = touched[key]
+            else:
+                del obj[key]
+        return problems
 
     def _refuse(self, obj: Tree, causes: list[Cause]) -> None:
         if causes:
@@ -244,7 +258,7 @@ class Writes(Reads):
             return new
 
         try:
-            return await self.change(context, namespace, name, change, options, subresource=subresource)
+            return await self.change(context, namespace, name, change, options, subresource=subresource, keeps=True)
         except NotFound:
             if subresource or not self.strategy.create_on_update:
                 raise
@@ -265,15 +279,16 @@ class Writes(Reads):
 
     async def change(
         self, context: Context, namespace: str, name: str, change: Change, options: WriteOptions = WriteOptions(),  # noqa: B008
-        *, subresource: str = "", operation: str = "Update", admit: bool = True,
+        *, subresource: str = "", operation: str = "Update", admit: bool = True, keeps: bool = False,
     ) -> Result:  # fmt: skip
         """Writes what ``change`` makes of the stored object, as often as others come in between.
 
         ``subresource`` "" keeps status, "status" keeps all else, one of the strategy's parts all but that; others
         (binding, scale, finalize) keep nothing: their ``change`` is trusted. ``admit`` False leaves out admission.
+        ``keeps``: ``change`` leaves the stored object as it is, and makes a new one that shares nothing with it.
         Raises NotFound and what ``change`` raises.
         """
-        attempt = _Attempt(context, namespace, name, change, options, subresource, operation, admit)
+        attempt = _Attempt(context, namespace, name, change, options, subresource, operation, admit, keeps)
         result: Result = await self.with_stored(namespace, name, lambda stored: self._change(attempt, stored))
         return result
 
@@ -342,12 +357,12 @@ class Writes(Reads):
         if self.converted is not None:
             stored = await self.served(stored)
         old = self.tree_of(stored)
-        new = attempt.change(self.tree_of(stored))
+        new = attempt.change(old if attempt.keeps else self.tree_of(stored))
         metadata = new["metadata"]
         objectmeta.keep_system_fields(new, old)
         of_status = subresource in strategy.status_subresources
         if of_status:
-            new = _only_status(new, old)
+            new = _only_status(new, self.tree_of(stored))
             metadata = new["metadata"]
         elif subresource in strategy.parts:
             managed = metadata.get("managedFields")
@@ -359,7 +374,8 @@ class Writes(Reads):
             new.pop("status", None)
             if "status" in old:
                 new["status"] = orjson.loads(orjson.dumps(old["status"]))
-        strategy.default(new)
+        if not (strategy.defaults_spec and new.get("spec") == old.get("spec")):  # else they are there
+            strategy.default(new)
         self.tracker.changed(new, old, options.field_manager, attempt.operation, subresource)
         if of_status:
             strategy.prepare_status(context, new, old)
@@ -448,6 +464,7 @@ class _Attempt(NamedTuple):
     subresource: str
     operation: str
     admit: bool
+    keeps: bool
 
 
 class _Queue:
@@ -460,9 +477,8 @@ class _Queue:
         self.latest: Stored | None = None
 
 
-def _only_status(new: Tree, old: Tree) -> Tree:
-    """What a status write changes: status and annotations."""
-    out = orjson.loads(orjson.dumps(old))
+def _only_status(new: Tree, out: Tree) -> Tree:
+    """What a status write changes: status and annotations. ``out`` is the stored object, which it changes and returns."""
     if "status" in new:
         out["status"] = new["status"]
     else:
@@ -472,7 +488,7 @@ def _only_status(new: Tree, old: Tree) -> Tree:
             out["metadata"][field] = new["metadata"][field]
         else:
             out["metadata"].pop(field, None)
-    return out  # type: ignore[no-any-return]
+    return out
 
 
 async def undone(attributes: Attributes) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from apiserver.registry.common import bool_text, kind, spec_of, status_of
 from apiserver.registry.pods.columns import COLUMNS, TERMINAL, pod_cells
 from apiserver.registry.pods.defaults import default_pod
@@ -17,19 +15,19 @@ from apiserver.registry.strategy import Strategy, Tree
 from apiserver.request import Context
 from navarch.api import quantity, resources
 from navarch.api.errors import Cause
-from navarch.api.types import core_v1
 
 
 def _qos(spec: Tree) -> str:
     try:
-        return resources.qos_class(msgspec.convert(spec, core_v1.PodSpec))
-    except (msgspec.ValidationError, quantity.QuantityError):
+        return resources.qos_of_tree(spec)
+    except quantity.QuantityError:
         return "BestEffort"  # the pod is refused a moment later
 
 
 class PodStrategy(Strategy):
     kind = kind("v1", "Pod")
     has_status = True
+    defaults_spec = True
     selectable_fields = (
         "spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName", "spec.hostNetwork",
         "status.phase", "status.podIP", "status.podIPs", "status.nominatedNodeName",
