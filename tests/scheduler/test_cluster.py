@@ -8,6 +8,8 @@ from lab.simulation import Simulation
 from navarch.api import kinds
 from navarch.api.types import core_v1
 from nodeagent.hollow.objects import NodeSpec
+from scheduler.config import SchedulerConfig
+from scheduler.scheduler import Scheduler
 
 logging.getLogger("scheduler").setLevel(logging.ERROR)
 
@@ -161,3 +163,22 @@ def test_pods_that_preempt_at_once_do_not_count_on_the_same_room():
         await cluster.run_until(lambda: where(cluster) == {"high0": "n0", "high1": "n0"}, 30)
 
     Simulation(1, nodes=[NodeSpec("n0", address="10.0.0.1", cpu="4")]).run(scenario)
+
+
+def test_schedulers_of_different_names_share_nodes_and_see_each_others_pods():
+    """Each decides on its own pods alone; what another has bound counts."""
+    config = SchedulerConfig.load("profiles: [{schedulerName: second}]")
+
+    async def scenario(cluster: Simulation) -> None:
+        cluster._group.start(Scheduler(cluster._component("scheduler"), cluster.world, config).run())
+        for n in range(10):
+            await cluster.apply(make(f"p{n}", "900m", "schedulerName: second" if n % 2 else ""))
+        await cluster.run_until(lambda: sum(map(bool, where(cluster).values())) == 8, 60)
+        await cluster.sleep(20)
+        placed = list(where(cluster).values())
+        assert placed.count("n0") == placed.count("n1") == 4 and placed.count("") == 2
+        told = {e.source.component for e in cluster.objects(core_v1.Event, "default") if e.reason == "Scheduled"}
+        assert told == {"default-scheduler", "second"}
+
+    nodes = [NodeSpec(f"n{i}", address=f"10.0.0.{i + 1}", cpu="4") for i in range(2)]
+    Simulation(2, nodes=nodes).run(scenario)
