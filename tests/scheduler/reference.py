@@ -486,7 +486,11 @@ def spreads(c: Cluster, pod: core_v1.Pod, left: list[core_v1.Node]) -> dict[str,
     return out
 
 
-def attracts(c: Cluster, pod: core_v1.Pod, left: list[core_v1.Node]) -> dict[str, float]:
+def attracts(
+    c: Cluster, pod: core_v1.Pod, left: list[core_v1.Node], hard: int = 1, ignore: bool = False
+) -> dict[str, float]:
+    """``ignore``: what other pods prefer does not count for a pod that prefers nothing itself."""
+    wishes = bool(preferred(pod, "pod_affinity") or preferred(pod, "pod_anti_affinity"))
     raw: dict[str, int] = {}
     for n in left:
         total = 0
@@ -495,14 +499,18 @@ def attracts(c: Cluster, pod: core_v1.Pod, left: list[core_v1.Node]) -> dict[str
                 for w in preferred(pod, kind):
                     t = w.pod_affinity_term
                     total += sign * w.weight * (meant(c, pod, t, p) and together(t.topology_key, n, m))
-                for w in preferred(p, kind):
+                for w in preferred(p, kind) if wishes or not ignore else ():
                     t = w.pod_affinity_term
                     total += sign * w.weight * (meant(c, p, t, pod) and together(t.topology_key, n, m))
             for t in required(p, "pod_affinity"):
-                total += meant(c, p, t, pod) and together(t.topology_key, n, m)
+                total += hard * (meant(c, p, t, pod) and together(t.topology_key, n, m))
         raw[n.metadata.name] = total
     low, high = min(raw.values()), max(raw.values())
     return {k: float(int(100 * ((v - low) / (high - low)))) if high > low else 0.0 for k, v in raw.items()}
+
+
+def attracts_strongly(c: Cluster, pod: core_v1.Pod, left: list[core_v1.Node]) -> dict[str, float]:
+    return attracts(c, pod, left, hard=50, ignore=True)
 
 
 SCORES = {

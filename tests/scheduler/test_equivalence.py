@@ -14,6 +14,7 @@ from scheduler.cycle import schedule
 from scheduler.nodes import NodeTable
 from scheduler.plugin import CycleState, Rejected
 from scheduler.plugins.node_resources import NodeResourcesBalancedAllocation, NodeResourcesFit
+from scheduler.plugins.pod_affinity import InterPodAffinity
 from scheduler.plugins.preemption import DefaultPreemption
 from scheduler.plugins.strategies import MarathonConstraints, SwarmBinpack, SwarmSpread
 from scheduler.pods import PodInfo
@@ -118,6 +119,7 @@ def check(both: Both, pod) -> None:
     feasible &= table.valid
     scorers = [s.plugin for s in profile.scorers]
     rules = [*((p, reference.SCORES[p.name]) for p in scorers), (NodeResourcesFit("MostAllocated"), reference.most)]
+    rules.append((InterPodAffinity(50, ignore_preferred_of_existing=True), reference.attracts_strongly))
     for plugin, rule in rules:
         state = CycleState()
         plugin.pre_score(state, info, table, feasible)

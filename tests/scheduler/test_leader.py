@@ -142,7 +142,7 @@ def play(stop_at: int, again_after: float | None, kill: bool = False, fenced: bo
 
 
 # Before the take-over, all around it (which is 15 to 19 s after the stop), and long after it.
-MOMENTS = [0.5, 14.0, *(15.1 + n * 0.7 for n in range(6)), 40.0]
+MOMENTS = [14.0, *(15.1 + n * 0.9 for n in range(4)), 40.0]
 
 
 @pytest.mark.parametrize("stop_at", [1, 2, 3])
