@@ -6,20 +6,36 @@ Upstream a controller does this; here it stays beside the schemas and the compil
 from __future__ import annotations
 
 import logging
+import re
 from typing import TYPE_CHECKING, Any
 
 from apiserver.admission.following import follow
-from apiserver.cel.engine import CelError
+from apiserver.cel.engine import CelError, compile_cel
 from apiserver.crd.custom import CustomStrategy
-from apiserver.crd.fields import fields_of, undefined_field
+from apiserver.crd.fields import chain_types, fields_of, undefined_field
+from apiserver.crd.views import type_of
 from apiserver.registry.admissionpolicies import compile_variables, declared
-from apiserver.registry.expressions import compile_expression
+from apiserver.registry.expressions import Declared
 from apiserver.registry.resource import Resource
 from apiserver.registry.webhooks import GROUP
 from apiserver.request import WriteOptions
 from apiserver.storage.store import StoreUnavailable
 from navarch.api.errors import NotFound, StatusError
-from navarch.api.schema import OBJECT, Node
+from navarch.api.schema import (
+    BOOL,
+    BYTES,
+    INT32,
+    INT64,
+    INTEGER,
+    LIST,
+    MAP,
+    MICRO_TIME,
+    NUMBER,
+    OBJECT,
+    STRING,
+    TIME,
+    Node,
+)
 from navarch.world import Backoff
 
 if TYPE_CHECKING:
@@ -50,6 +66,27 @@ def kinds_of(server: APIServer, spec: Tree) -> list[Resource]:
     return sorted(out, key=lambda r: (r.kind.group, r.kind.version, r.kind.kind))[:MOST_KINDS]
 
 
+def custom_fields(schema: Tree, whole: bool) -> Tree | None:
+    """The fields of a custom type. Its rules see little of metadata, but policies see all."""
+    found = fields_of(schema, whole)
+    return found | {"metadata": {"x-kubernetes-preserve-unknown-fields": True}} if found is not None and whole else found
+
+
+def node_type(node: Node) -> str:
+    """The type that CEL knows a built-in value by."""
+    if node.kind == LIST:
+        return f"list({node_type(node.element)})"
+    if node.kind == MAP:
+        return f"map({node_type(node.element)})"
+    return _TYPES.get(node.kind, "dyn")
+
+
+_TYPES = {
+    STRING: "string", BOOL: "bool", INT32: "int", INT64: "int", INTEGER: "int", NUMBER: "double", BYTES: "bytes",
+    TIME: "timestamp", MICRO_TIME: "timestamp",
+}  # fmt: skip
+
+
 def warnings(server: APIServer, spec: Tree) -> list[Tree]:
     """The expressionWarnings of a policy."""
     kinds, (_, types) = kinds_of(server, spec), compile_variables(spec)
@@ -59,22 +96,39 @@ def warnings(server: APIServer, spec: Tree) -> list[Tree]:
             source = validation.get(field)
             if not source:
                 continue
-            texts = [f"{r.kind.api_version}, Kind={r.kind.kind}: {text}" for r in kinds if (text := _doubt(r, source))]
-            try:
-                compile_expression(source, declared(spec, types))
-            except CelError as error:
-                texts.append(str(error))
+            known = declared(spec, types)
+            texts = [f"{r.kind.api_version}, Kind={r.kind.kind}: {text}" for r in kinds if (text := doubt(r, source, known))]
             if texts:
                 out.append({"fieldRef": f"spec.validations[{i}].{field}", "warning": "\n".join(texts)})
     return out
 
 
-def _doubt(resource: Resource, source: str) -> str:
+def doubt(resource: Resource, source: str, known: Declared) -> str:
+    """What the compiler would say of an expression if it knew the types of the fields of this kind."""
     strategy, names = resource.strategy, ("object", "oldObject")
     if isinstance(strategy, CustomStrategy):
-        schema = strategy.open_schema
-        return undefined_field(source, schema, True, names, fields_of) if schema else ""
-    return undefined_field(source, strategy.schema, True, names, node_fields)
+        schema: Any = strategy.open_schema
+        found = undefined_field(source, schema, True, names, custom_fields) if schema else ""
+        types = chain_types(source, schema, True, names, custom_fields, type_of)
+    else:
+        schema = strategy.schema
+        found = undefined_field(source, schema, True, names, node_fields)
+        types = chain_types(source, schema, True, names, node_fields, node_type)
+    if found or not types:
+        return found
+    # A field that is a variable here cannot be asked for with has(), which is always allowed for the fields that are there.
+    plain = _PRESENCE.sub(lambda found: "true" + re.sub(r"[^\n]", " ", found[0][4:]), source)
+    try:
+        compile_cel(plain, known + tuple(types.items()))
+    except CelError as error:
+        text = str(error)
+        for shown, line in zip(plain.split("\n"), source.split("\n"), strict=True):
+            text = text.replace(f" | {shown}\n", f" | {line}\n")
+        return text
+    return ""
+
+
+_PRESENCE = re.compile(r"\bhas\s*\(\s*(?:object|oldObject)(?:\s*\.\s*[A-Za-z_]\w*)+\s*\)")
 
 
 class TypeChecker:

@@ -64,6 +64,28 @@ def undefined_field(
     return ""
 
 
+def chain_types(
+    source: str, schema: Any, root: bool, names: tuple[str, ...], fields_of: Callable[[Any, bool], dict[str, Any] | None],
+    type_of: Callable[[Any], str],
+) -> dict[str, str]:  # fmt: skip
+    """The types of the fields that an expression asks for, by their dotted names (``object.spec.replicas``); those that may
+    be of any type are left out."""
+    out: dict[str, str] = {}
+    plain = _LITERAL.sub(lambda found: " " * len(found[0]), source)
+    for chain in _chains(names).finditer(plain):
+        parts = [part[1] for part in _FIELD.finditer(plain, chain.start(1), chain.end(1))]
+        name = plain[chain.start() : chain.start(1)].strip()
+        at, whole = schema, root
+        for part in parts[:-1] if chain[2] else parts:
+            fields = fields_of(at, whole)
+            if fields is None or part not in fields:
+                break
+            at, whole, name = fields[part], False, f"{name}.{part}"
+        if "." in name and (kind := type_of(at)) != "dyn":
+            out[name] = kind
+    return out
+
+
 def _message(source: str, position: int, name: str) -> str:
     line = source.count("\n", 0, position) + 1
     start = source.rfind("\n", 0, position) + 1

@@ -402,6 +402,39 @@ def test_type_checking() -> None:
     running(test)
 
 
+def test_type_checking_knows_the_types_of_fields() -> None:
+    async def test(server: Server) -> None:
+        await server.ok("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", crontabs())
+
+        async def served() -> bool:
+            return (await server("GET", "/apis/stable.example.com/v1/crontabs")).code == 200
+
+        await server.until(served)
+        checks = [
+            {"expression": "object.spec.replicas > '1'", "messageExpression": "'got ' + object.spec.replicas"},
+            "has(object.spec.replicas) && object.spec.replicas > 1 && object.metadata.labels['a'].startsWith('b')",
+        ]
+        deployments = rule("deployments", "apps") | {"apiVersions": ["v1"]}
+        tabs = rule("crontabs", "stable.example.com") | {"apiVersions": ["v1"]}
+        await server.ok("POST", POLICIES, policy(*checks, rules=[deployments, tabs]))
+
+        async def checked() -> Tree | None:
+            status: Tree = (await server.ok("GET", f"{POLICIES}/p")).get("status") or {}
+            return status if status.get("observedGeneration") == 1 else None
+
+        found = (await server.until(checked))["typeChecking"]["expressionWarnings"]
+        assert [w["fieldRef"] for w in found] == ["spec.validations[0].expression", "spec.validations[0].messageExpression"]
+        text = (
+            "ERROR: <input>:1:22: found no matching overload for '_>_' applied to '(int, string)'\n"
+            " | object.spec.replicas > '1'\n | .....................^"
+        )
+        kinds = ("apps/v1, Kind=Deployment", "stable.example.com/v1, Kind=CronTab")
+        assert found[0]["warning"] == "\n".join(f"{kind}: {text}" for kind in kinds)
+        assert "found no matching overload for '_+_' applied to '(string, int)'" in found[1]["warning"]
+
+    running(test)
+
+
 def test_audit_annotations() -> None:
     seen: list[dict[str, str]] = []
 
