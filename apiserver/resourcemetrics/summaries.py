@@ -82,6 +82,6 @@ class Summaries:
                 raise TransportError(f"status {answer.status}: {answer.body[:200].decode(errors='replace')}")
             tree, window = orjson.loads(answer.body), float(answer.headers.get(WINDOW_HEADER.lower()) or WINDOW)
             return Summary(tree, window)
-        except (StatusError, TransportError, TimeoutError, ValueError) as error:
+        except (StatusError, TransportError, TimeoutError, ValueError, KeyError, TypeError, AttributeError) as error:
             log.warning("no summary of node %s: %s", name, error or type(error).__name__)
             return None
