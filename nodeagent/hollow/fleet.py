@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Coroutine, Hashable, Iterable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from navarch.api.conditions import get_condition
 from navarch.api.errors import AlreadyExists, Conflict, NotFound, StatusError
@@ -23,6 +24,8 @@ from nodeagent.runtime.runtime import RUNNING, Event
 from nodeagent.status import patch as status_patch
 from nodeagent.timers import Timers
 
+K = TypeVar("K", bound=Hashable)
+
 log = logging.getLogger(__name__)
 
 LEASES = "kube-node-lease"
@@ -39,6 +42,7 @@ class Config:
     lease_period: float = 10.0
     status_period: float = 300.0
     writers: int = 32
+    renewers: int = 8
 
 
 class _Node:
@@ -71,6 +75,8 @@ class HollowFleet:
         self.config = config or Config()
         self._timers = Timers(world)
         self._queue: WorkQueue[tuple[str, str]] = WorkQueue(world, first_delay=0.1, most_delay=10.0)
+        # Apart, as in a real agent: however many pods have something to say, no node seems to be dead for it.
+        self._renewals: WorkQueue[str] = WorkQueue(world, first_delay=0.1, most_delay=10.0)
         self._nodes: dict[str, _Node] = {}
         self._bundles: list[dict[str, _Node]] = [{} for _ in range(PHASES)]
         self._joined = 0
@@ -191,16 +197,19 @@ class HollowFleet:
                 self._report_bundle(0, self._world.monotonic())
                 for number in range(self.config.writers):
                     group.start(self._write(), f"hollow nodes: writer {number}")
+                for number in range(self.config.renewers):
+                    group.start(self._renew(), f"hollow nodes: renewer {number}")
         finally:
             self._running = False
             self._timers.clear()
             self._queue.shut_down()
+            self._renewals.shut_down()
 
     def _connect(self, node: _Node) -> None:
         """The node can reach the API server (again): tell all it has to tell, hear all it has missed."""
         name, machine = node.spec.name, node.machine.node
         self._queue.add(("node", name))
-        self._queue.add(("lease", name))
+        self._renewals.add(name)
         found = self._objects.get(None, name)
         if found is not None and found.spec.pod_cidr:
             machine.configure(found.spec.pod_cidr)
@@ -219,7 +228,7 @@ class HollowFleet:
         """Renews the Leases of one bundle of nodes, and sets the clock for the next bundle: no delay adds up."""
         for name, node in self._bundles[phase].items():
             if node.connected:
-                self._queue.add(("lease", name))
+                self._renewals.add(name)
         due += self.config.lease_period / PHASES
         self._timers.at(due, lambda: self._beat((phase + 1) % PHASES, due))
 
@@ -246,7 +255,7 @@ class HollowFleet:
         if not node.connected or not self._running:
             return
         if node.lease is None:
-            self._queue.add(("lease", name))  # it names the Node as its owner
+            self._renewals.add(name)  # it names the Node as its owner
         if kind == "DELETED":
             node.registered, node.lease = False, None
             self._queue.add(("node", node.spec.name))
@@ -306,19 +315,23 @@ class HollowFleet:
         while True:
             key = await self._queue.get()
             what, name = key
-            try:
-                if what == "pod":
-                    await self._write_pod(name)
-                elif what == "lease":
-                    await self._write_lease(name)
-                else:
-                    await self._write_node(name)
-                self._queue.forget(key)
-            except (StatusError, TransportError) as error:
-                log.warning("%s %s: %s", what, name, error)
-                self._queue.add_rate_limited(key)
-            finally:
-                self._queue.done(key)
+            await self._try(self._queue, key, self._write_pod(name) if what == "pod" else self._write_node(name))
+
+    async def _renew(self) -> None:
+        while True:
+            name = await self._renewals.get()
+            await self._try(self._renewals, name, self._write_lease(name))
+
+    async def _try(self, queue: WorkQueue[K], key: K, write: Coroutine[Any, Any, None]) -> None:
+        """What fails is tried again later."""
+        try:
+            await write
+            queue.forget(key)
+        except (StatusError, TransportError) as error:
+            log.warning("%s: %s", key, error)
+            queue.add_rate_limited(key)
+        finally:
+            queue.done(key)
 
     async def _write_pod(self, uid: str) -> None:
         node, pod = self._pods.get(uid, (None, None))

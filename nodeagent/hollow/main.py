@@ -43,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
         "--lease-renewals-per-second",
         dest="renewals",
         type=float,
-        default=100.0,
+        default=50.0,
         help="of all nodes together; with so many nodes that it would be more, Leases last longer",
     )
     add("--node-status-report-frequency", dest="report", type=float, default=300.0, help="seconds between heartbeats")
