@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from apiserver.authn.authenticator import Authenticator
 from apiserver.authz.authorizer import Authorizer
+from apiserver.authz.node import node_name
 from apiserver.authz.rules import Rule
 from apiserver.registry.common import kind
 from apiserver.registry.endpoints import Endpoint, EndpointKey
 from apiserver.request import Context, RequestInfo, User
 from apiserver.tokens import InvalidToken
-from navarch.api.errors import BadRequest, Cause, invalid, resource_invalid
+from navarch.api.errors import BadRequest, Cause, invalid, required, resource_invalid
 from navarch.api.times import format_time
 
 if TYPE_CHECKING:
@@ -40,6 +41,11 @@ def _asked(spec: Tree, what: str) -> RequestInfo:
         causes.append(invalid("spec.resourceAttributes", None, text))
     if causes:
         raise resource_invalid(what, AUTHZ, "", causes)
+    for field in ("fieldSelector", "labelSelector"):
+        if resource is not None and (selector := resource.get(field)) is not None:
+            causes += _selector_causes(selector, f"spec.resourceAttributes.{field}")
+    if causes:
+        raise resource_invalid(what, AUTHZ, "", causes)
     if path is not None:
         return RequestInfo((path.get("verb") or "").lower(), path.get("path") or "")
     assert resource is not None
@@ -48,6 +54,34 @@ def _asked(spec: Tree, what: str) -> RequestInfo:
         resource.get("resource") or "", resource.get("subresource") or "", resource.get("namespace") or "",
         resource.get("name") or "",
     )  # fmt: skip
+
+
+OPERATORS = ("In", "NotIn", "Exists", "DoesNotExist")
+
+
+def _selector_causes(selector: Tree, at: str) -> list[Cause]:
+    """What is wrong with the selector that a review asks about. RBAC does not look at selectors: a right to list is one
+    to list everything."""
+    raw, requirements = selector.get("rawSelector") or "", selector.get("requirements") or []
+    if raw and requirements:
+        return [invalid(f"{at}.rawSelector", raw, "may not specified at the same time as requirements")]
+    if not raw and not requirements:
+        return [required(at, f"when {at} is specified, requirements or rawSelector is required")]
+    out: list[Cause] = []
+    for i, one in enumerate(requirements):
+        where, operator, values = f"{at}.requirements[{i}]", one.get("operator") or "", one.get("values") or []
+        if not one.get("key"):
+            out.append(required(f"{where}.key", "must be specified"))
+        if operator in ("In", "NotIn"):
+            if not values:
+                out.append(required(f"{where}.values", "must be specified when `operator` is 'In' or 'NotIn'"))
+        elif operator in OPERATORS:
+            if values:
+                text = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'"
+                out.append(Cause("FieldValueForbidden", f"Forbidden: {text}", f"{where}.values"))
+        else:
+            out.append(invalid(f"{where}.operator", operator, "not a valid selector operator"))
+    return out
 
 
 def _rule_lists(rules: list[Rule]) -> tuple[list[Tree], list[Tree]]:
@@ -111,7 +145,11 @@ class Reviews:
         if not wanted:
             raise BadRequest("no namespace on request")
         resources, urls = _rule_lists(self.authorizer.rbac.rules_for(context.user, wanted))
-        return body | {"status": {"resourceRules": resources, "nonResourceRules": urls, "incomplete": False}}
+        status: Tree = {"resourceRules": resources, "nonResourceRules": urls, "incomplete": False}
+        if node_name(context.user):
+            text = "node authorizer does not support user rule resolution for this user"
+            status |= {"incomplete": True, "evaluationError": text}
+        return body | {"status": status}
 
     async def token(
         self, context: Context, server: APIServer, namespace: str, name: str, body: Tree, query: Mapping[str, str]

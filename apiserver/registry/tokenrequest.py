@@ -20,6 +20,7 @@ Tree = dict[str, Any]
 TOKEN_REQUEST = Kind("authentication.k8s.io", "v1", "TokenRequest", "tokenrequests")
 GROUP = TOKEN_REQUEST.group
 DEFAULT_SECONDS, LEAST_SECONDS, MOST_SECONDS = 3600, 600, 1 << 32
+ISSUED = "authentication.kubernetes.io/issued-credential-id"
 BINDABLE = {("v1", "Pod"): "pods", ("v1", "Secret"): "secrets", ("v1", "Node"): "nodes"}
 
 
@@ -38,6 +39,16 @@ class TokenEndpoint:
         if not spec.get("audiences"):
             spec["audiences"] = list(self.issuer.audiences)
         _check(spec["expirationSeconds"])
+        longest = self.issuer.longest
+        if longest and spec["expirationSeconds"] > longest:
+            context.warn(f"requested expiration of {spec['expirationSeconds']} seconds shortened to {longest} seconds")
+            spec["expirationSeconds"] = longest
+        own = body.get("metadata") or {}
+        if own.get("name") and own["name"] != name:
+            text = f"the name of the object ({own['name']}) does not match the name on the URL ({name})"
+            raise BadRequest(text)
+        if own.get("namespace") and own["namespace"] != namespace:
+            raise BadRequest("the namespace of the provided object does not match the namespace sent on the request")
         attributes = Attributes(
             context, "CREATE", server.resource("", "serviceaccounts").kind, namespace, name, "token", body
         )
@@ -51,6 +62,7 @@ class TokenEndpoint:
         if not is_dry_run(query):
             reference = Reference(name, account["metadata"]["uid"])
             token = self.issuer.issue(namespace, reference, seconds=seconds, audiences=spec["audiences"], **bound)
+            context.audit_annotations[ISSUED] = f"JTI={self.issuer.read(token).id}"
         expires = format_time(context.world.now() + seconds)
         metadata = {"name": name, "namespace": namespace, "creationTimestamp": format_time(context.world.now())}
         return {
