@@ -45,6 +45,11 @@ class AuditLog:
         if len(self._waiting) > MOST_WAITING:
             self._write(self._take())
 
+    @property
+    def waiting(self) -> int:
+        """Events that nobody has begun to write."""
+        return len(self._waiting)
+
     async def run(self) -> None:
         """Writes until cancelled, then what is left."""
         loop = asyncio.get_running_loop()
