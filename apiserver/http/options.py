@@ -113,6 +113,8 @@ async def body_of(request: Request, check_duplicates: bool, kind_of_body: Kind, 
     kind = media_type(request.header(b"content-type")) or JSON
     if kind not in BODY_TYPES:
         raise unknown_format(BODY_TYPES)
+    if kind == protobuf.MEDIA_TYPE and not protobuf.has_encoding(kind_of_body):
+        raise unknown_format((JSON, YAML))
     data = await request.body()
     if kind == YAML:
         return yaml_body(data)

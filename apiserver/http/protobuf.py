@@ -22,6 +22,7 @@ from navarch.api import schema as shapes
 from navarch.api.errors import BadRequest
 from navarch.api.kinds import Kind
 from navarch.api.schema import Node
+from navarch.api.types.index import INDEX
 
 Tree = dict[str, Any]
 
@@ -40,6 +41,11 @@ def _table() -> dict[str, dict[str, list[Any]]]:
 def type_name(kind: Kind) -> str:
     """What the table calls the type of a kind: ``apps/v1.Deployment``."""
     return f"{kind.group.partition('.')[0] or 'core'}/{kind.version}.{kind.kind}"
+
+
+def has_encoding(kind: Kind) -> bool:
+    """Whether objects of the kind can come in protobuf: built-in ones, as far as the table has them."""
+    return (kind.group, kind.version, kind.kind) in INDEX and type_name(kind) in _table()
 
 
 def decode(data: bytes, name: str, schema: Node) -> Tree:

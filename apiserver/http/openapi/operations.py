@@ -18,6 +18,7 @@ STATUS, DELETE_OPTIONS, PATCH, WATCH_EVENT = (
 PLAIN = (JSON, YAML)
 LISTS = (*PLAIN, STREAM)
 STRING, OBJECT = "string", "object"  # in place of a definition's name: a reply that is text, or any object
+_ACTS = ("Binding", "Eviction")  # what is done, and not stored: the answer is a Status
 _METHODS = {"get": "read", "put": "replace", "patch": "patch"}
 _PROXY = ("delete", "get", "head", "options", "patch", "post", "put")
 
@@ -77,8 +78,9 @@ def _ok(*schemas: str) -> tuple[Reply, ...]:
     return (Reply(200, "OK", schemas),)
 
 
-def _written(schema: str) -> tuple[Reply, ...]:
-    return Reply(200, "OK", (schema,)), Reply(201, "Created", (schema,))
+def _written(schema: str, kind: Kind) -> tuple[Reply, ...]:
+    schemas = (schema, STATUS) if kind.kind in _ACTS else (schema,)
+    return Reply(200, "OK", schemas), Reply(201, "Created", schemas)
 
 
 class Names:
@@ -111,7 +113,7 @@ def paths_of(
     if "list" in verbs:
         top.append(listing)
     if "create" in verbs:
-        replies = (*_written(schema), Reply(202, "Accepted", (schema,)))
+        replies = (*_written(schema, kind), Reply(202, "Accepted", (schema,)))
         text = f"Creates an object of kind {kind.kind}."
         top.append(Operation("post", called("create"), text, "post", kind, known.WRITE, schema, replies=replies))
     if "deletecollection" in verbs:
@@ -154,8 +156,8 @@ def _single(
     if method == "get":
         return Operation(method, name, text, method, kind, replies=_ok(schema))
     if method == "patch":
-        return Operation(method, name, text, method, kind, known.PATCH, PATCH, True, tuple(patches), _written(schema))
-    return Operation(method, name, text, method, kind, known.WRITE, schema, replies=_written(schema))
+        return Operation(method, name, text, method, kind, known.PATCH, PATCH, True, tuple(patches), _written(schema, kind))
+    return Operation(method, name, text, method, kind, known.WRITE, schema, replies=_written(schema, kind))
 
 
 def _subresource(

@@ -80,6 +80,18 @@ ADMIN = User("admin", ("system:masters", "system:authenticated"))
 HANG = 20.0  # seconds after which an answer is thought not to come
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 NAMESPACE = "default"
+STRATEGIC = "application/strategic-merge-patch+json"
+POINTERS = [
+    "", "/", "/spec", "/spec/replicas", "/metadata/labels", "/metadata/labels/a", "/data", "/data/a", "/spec/-", "/status",
+]  # fmt: skip
+OPTIONS = ("dryRun", "fieldManager", "fieldValidation", "force", "gracePeriodSeconds", "orphanDependents", "propagationPolicy")
+OPERATION = {
+    "type": "object", "required": ["op", "path"], "properties": {
+        "op": {"enum": ["add", "remove", "replace", "move", "copy", "test"]}, "path": {"enum": POINTERS},
+        "from": {"enum": POINTERS}, "value": {"anyOf": [{"type": "string"}, {"type": "object"}, {"type": "integer"}]},
+    },
+}  # fmt: skip
+OPERATIONS = {"type": "array", "maxItems": 4, "items": OPERATION}
 # What connects to a node's agent, and the old paths of watches, which are those of lists with a parameter.
 NOT_CALLED = ("connect", "watch", "watchlist")
 
@@ -169,6 +181,11 @@ def documents(server: Server) -> Iterator[tuple[str, Any]]:
                     del path[method]
                     continue
                 content = operation.get("requestBody", {}).get("content", {})
+                if method == "patch" and "put" in path:
+                    # Changes that look like the object.
+                    like = next(iter(path["put"]["requestBody"]["content"].values()))
+                    content |= {k: like for k in ("application/merge-patch+json", STRATEGIC) if k in content}
+                    content["application/json-patch+json"] = {"schema": OPERATIONS}
                 if "*/*" in content:
                     content["application/json"] = content.pop("*/*")
                 for kind in [k for k in content if "yaml" in k]:
@@ -190,6 +207,13 @@ def tamed(case: Any, operation: Any) -> None:
         query["timeoutSeconds"] = 1
         query["watch"] = "true"
     query.pop("follow", None)
+    for option in OPTIONS:
+        if option in query and len(str(query)) % 3:
+            del query[option]
+    if raw.get("x-kubernetes-action") == "patch":
+        if isinstance(body, dict):
+            case.body = small_change(body)
+        return
     if raw.get("x-kubernetes-action") in ("post", "put") and isinstance(body, dict) and kind:
         body = case.body = mixed(EXAMPLES.get(kind["kind"], {}), body)
         body["kind"] = kind["kind"]
@@ -199,6 +223,16 @@ def tamed(case: Any, operation: Any) -> None:
             metadata["name"] = case.path_parameters.get("name", "a")
             for field in ("namespace", "resourceVersion", "uid", "finalizers", "deletionTimestamp"):
                 metadata.pop(field, None)
+
+
+def small_change(body: dict[str, Any]) -> dict[str, Any]:
+    """One field of a made-up object, as a patch."""
+    spec = body.get("spec")
+    if isinstance(spec, dict) and spec:
+        field = sorted(spec)[len(json.dumps(spec)) % len(spec)]
+        return {"spec": {field: spec[field]}}
+    fields = sorted(set(body) - {"kind", "apiVersion"})
+    return {f: body[f] for f in fields[len(json.dumps(body)) % max(1, len(fields)) :][:1]}
 
 
 def mixed(example: dict[str, Any], made_up: dict[str, Any]) -> dict[str, Any]:
@@ -226,16 +260,18 @@ def seeded(server: Server) -> None:
     for group in server.server.discovery.groups.values():
         for entries in group.values():
             for entry in entries:
-                if entry.kind.kind not in EXAMPLES or not {"create", "get"} <= set(entry.verbs):
-                    continue
-                kind = entry.kind
-                body = EXAMPLES[kind.kind] | {
-                    "kind": kind.kind, "apiVersion": kind.api_version, "metadata": {"name": "a"},
-                }  # fmt: skip
-                path = kind.path(NAMESPACE if kind.namespaced else "")
-                request = requests.Request("POST", f"http://x{path}", json=body).prepare()
-                status, _, content = server.send(request)
-                assert status in (201, 409), content  # two versions of one kind are one object
+                if {"create", "get"} <= set(entry.verbs):
+                    status, content = make(server, entry.kind)
+                    # Two versions of one kind are one object.
+                    assert status in (201, 409) or entry.kind.kind not in EXAMPLES, content
+
+
+def make(server: Server, kind: Any) -> tuple[int, bytes]:
+    """Creates an object named a, if the kind needs nothing that is not in its example."""
+    body = EXAMPLES.get(kind.kind, {}) | {"kind": kind.kind, "apiVersion": kind.api_version, "metadata": {"name": "a"}}
+    path = kind.path(NAMESPACE if kind.namespaced else "")
+    status, _, content = server.send(requests.Request("POST", f"http://x{path}", json=body).prepare())
+    return status, content
 
 
 def validated(case: Any, server: Server) -> None:
@@ -256,6 +292,13 @@ def validated(case: Any, server: Server) -> None:
 
 def run(server: Server, operation: Any, examples: int, seed: int) -> None:
     """Tries one operation. Raises the first thing that is found."""
+
+    if operation.path.count("{name}"):
+        parts = operation.path.strip("/").split("/")
+        group, version = ("", parts[1]) if parts[0] == "api" else (parts[1], parts[2])
+        resource = server.server.served.get((group, version, parts[parts.index("{name}") - 1]))
+        if resource is not None and "create" in resource.strategy.verbs:
+            make(server, resource.kind)  # it may be gone
 
     @hypothesis.seed(seed)
     @hypothesis.settings(

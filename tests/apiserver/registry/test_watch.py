@@ -115,6 +115,29 @@ def test_tables() -> None:
     serving(test)
 
 
+def test_metadata_only() -> None:
+    async def test(call: Caller) -> None:
+        accept = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io,application/json"
+        wanted = query(
+            sendInitialEvents="true", resourceVersionMatch="NotOlderThan", allowWatchBookmarks="true", timeoutSeconds=5
+        )
+        await call.make("a", color="red")
+        async with call.transport.stream("GET", PATH, query=wanted, accept=accept) as stream:
+            seen = events(stream)
+            added, bookmark = await take(seen, 2)
+            await call.make("b")
+            await call("DELETE", PATH + "/a")
+            later = await take(seen, 2)
+        for event in (added, *later):
+            assert set(event["object"]) == {"kind", "apiVersion", "metadata"}
+            assert event["object"]["kind"] == "PartialObjectMetadata"
+            assert event["object"]["apiVersion"] == "meta.k8s.io/v1"
+        assert [shown(e) for e in (added, *later)] == [("ADDED", "a"), ("ADDED", "b"), ("DELETED", "a")]
+        assert bookmark["object"]["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
+
+    serving(test)
+
+
 def test_many_watchers_see_every_write() -> None:
     async def test(call: Caller) -> None:
         async def watch() -> list[str]:
