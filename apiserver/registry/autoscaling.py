@@ -40,6 +40,8 @@ class HorizontalPodAutoscalerStrategy(Strategy):
     def default(self, obj: Tree) -> None:
         spec = obj.setdefault("spec", {})
         fill(spec, minReplicas=1)
+        if obj.get("status") is not None:
+            fill(obj["status"], desiredReplicas=0)  # Kubernetes always writes it
         if not spec.get("metrics"):
             target = {"type": "Utilization", "averageUtilization": DEFAULT_CPU}
             spec["metrics"] = [{"type": "Resource", "resource": {"name": "cpu", "target": target}}]

@@ -29,6 +29,8 @@ class HorizontalPodAutoscalerV1Strategy(Strategy):
 
     def default(self, obj: Tree) -> None:
         fill(obj.setdefault("spec", {}), minReplicas=1)
+        if obj.get("status") is not None:
+            fill(obj["status"], currentReplicas=0, desiredReplicas=0)  # Kubernetes always writes them
 
     def prepare_create(self, context: Context, obj: Tree) -> None:
         spec = obj["spec"]

@@ -110,8 +110,9 @@ class EventStrategy(Strategy):
     columns = COLUMNS
 
     def default(self, obj: Tree) -> None:
-        if obj.get("source") is None:
-            obj["source"] = {}
+        for field in ("involvedObject", "source"):
+            if obj.get(field) is None:
+                obj[field] = {}
         for field in ("reportingComponent", "reportingInstance"):
             if obj.get(field) is None:
                 obj[field] = ""

@@ -22,6 +22,8 @@ META = "io.k8s.apimachinery.pkg.apis.meta.v1."
 VERSION_INFO = "io.k8s.apimachinery.pkg.version.Info"
 INT_OR_STRING = "io.k8s.apimachinery.pkg.util.intstr.IntOrString"
 QUANTITY = "io.k8s.apimachinery.pkg.api.resource.Quantity"
+# Events that are written in the core shape have no eventTime, and are read in both.
+_MAY_BE_ABSENT = {"io.k8s.api.events.v1.Event": ("eventTime",)}
 # What OpenAPI v2 cannot say, or clients of v2 do not understand.
 _NOT_IN_V2 = ("oneOf", "anyOf", "not", "nullable", "default", "example", "x-kubernetes-validations")
 
@@ -84,6 +86,8 @@ def definition(name: str, found: Tree) -> Tree:
     if name == QUANTITY:
         return {"oneOf": [{"type": "string"}, {"type": "number"}]}
     out: Tree = restored(found)
+    if absent := _MAY_BE_ABSENT.get(name):
+        out["required"] = [field for field in out["required"] if field not in absent]
     for (struct, key), default in KEY_DEFAULTS.items():
         # Clients that merge lists by their keys need to know what an absent one stands for.
         if name.endswith(f".{struct}") and key in out.get("properties", {}):
