@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,14 @@ import kubernetes
 import pydantic_core
 import pytest
 from kubernetes import client, config, dynamic, watch
+from kubernetes.leaderelection import electionconfig, leaderelection
+from kubernetes.leaderelection.resourcelock.leaselock import LeaseLock
 from kubernetes.stream import stream
 
 from nodeagent.images.build import build
 from nodeagent.images.store import ImageStore
 from tests.clients.conftest import FOREVER, IMAGE, Kubectl
+from tests.clients.widgets import GROUP, Widgets
 from tests.e2e.harness import Lab, wait_for
 
 PYTHON = "localhost/python:1"
@@ -235,3 +239,58 @@ def test_authorization_and_version(lab: Lab, core: client.CoreV1Api) -> None:
         g.name for g in client.ApisApi(core.api_client).get_api_versions().groups
     }
     assert [n.metadata.name for n in core.list_node().items] == ["node-1", "node-2", "node-3"]
+
+
+def test_dynamic_watch(kubectl: Kubectl, core: client.CoreV1Api, widgets: Widgets) -> None:
+    api = dynamic.DynamicClient(core.api_client)
+    resource = api.resources.get(api_version=f"{GROUP}/v1", kind="Widget")
+    body = {"apiVersion": f"{GROUP}/v1", "kind": "Widget", "metadata": {"name": "w"}, "spec": {"colour": "red"}}
+    version = resource.get(namespace=kubectl.namespace).metadata.resourceVersion
+    made = resource.create(body=body, namespace=kubectl.namespace)
+    assert made.spec.size == 1
+    patch = {"metadata": {"name": "w"}, "spec": {"colour": "blue"}}
+    resource.patch(body=patch, namespace=kubectl.namespace, content_type="application/merge-patch+json")
+    resource.status.patch(
+        body={"metadata": {"name": "w"}, "status": {"phase": "Grown"}},
+        namespace=kubectl.namespace,
+        content_type="application/merge-patch+json",
+    )
+    resource.delete(name="w", namespace=kubectl.namespace)
+    seen = []
+    for event in resource.watch(namespace=kubectl.namespace, resource_version=version, timeout=20):
+        seen.append((event["type"], event["object"].spec.colour, (event["object"].status or {}).get("phase")))
+        if event["type"] == "DELETED":
+            break
+    assert seen == [
+        ("ADDED", "red", None), ("MODIFIED", "blue", None), ("MODIFIED", "blue", "Grown"), ("DELETED", "blue", "Grown"),
+    ]  # fmt: skip
+
+
+def test_leader_election(kubectl: Kubectl, core: client.CoreV1Api) -> None:
+    """The library's own, on a Lease: when the first leader fails, the lease runs out and the second leads."""
+    led: list[str] = []
+    fail = threading.Event()
+
+    def elect(name: str) -> threading.Thread:
+        def lead() -> None:
+            led.append(name)
+            fail.wait(60)
+            raise RuntimeError("the work has failed")
+
+        lock = LeaseLock("leader", kubectl.namespace, name)
+        settings = electionconfig.Config(lock, 3, 2, 1, onstarted_leading=lead, onstopped_leading=lambda: None)
+        thread = threading.Thread(target=leaderelection.LeaderElection(settings).run, daemon=True)
+        thread.start()
+        return thread
+
+    first = elect("one")
+    wait_for(lambda: led == ["one"], "the first leads")
+    held = kubectl.get("lease", "leader")["spec"]
+    assert (held["holderIdentity"], held["leaseDurationSeconds"]) == ("one", 3)
+    second = elect("two")
+    fail.set()
+    wait_for(lambda: led == ["one", "two"], "the second leads")
+    assert kubectl.get("lease", "leader")["spec"]["holderIdentity"] == "two"
+    for thread in (first, second):
+        thread.join(30)
+        assert not thread.is_alive()
