@@ -28,7 +28,7 @@ def test_cp(kubectl: Kubectl, tmp_path: Path) -> None:
         words = ("cp", "web:/tmp/folder", str(back), *n)
         lab.navarch(*words) if program == "navarch" else lab.kubectl(*words)
         assert (back / "deep" / "data").read_bytes() == data
-        assert (back / "run.sh").stat().st_mode & 0o777 == 0o755
+        assert program == "kubectl" or (back / "run.sh").stat().st_mode & 0o777 == 0o755  # kubectl drops the mode
     lab.navarch("cp", "web:/tmp/other", str(tmp_path / "single"), *n)
     assert (tmp_path / "single").read_bytes() == data
     words = (sys.executable, "-m", "cli", "cp", *n)
