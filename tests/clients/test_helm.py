@@ -153,7 +153,7 @@ def test_release(kubectl: Kubectl, program: str, tmp_path: Path) -> None:
         assert stored["type"] == "helm.sh/release.v1"
         release = base64.b64decode(base64.b64decode(stored["data"]["release"]))
         assert json.loads(gzip.decompress(release))["info"]["status"] == "deployed"
-        assert [r["name"] for r in json.loads(helm("list", "-a", "-o", "json"))] == ["web"]
+        assert [r["name"] for r in json.loads(helm("list", "-o", "json"))] == ["web"]
         helm("uninstall", "web", "--wait", "--timeout=50s")
         assert run("status", "web").returncode == 1
         left = "deploy,svc,gadget,jobs,secrets"
