@@ -17,7 +17,6 @@ from apiserver.aggregation.availability import PASSED, Finding, failed
 from apiserver.aggregation.extension import CURRENT, STALE, Tree, aggregated_of
 from apiserver.http.asgi import Request
 from apiserver.http.discovery import AGGREGATED, aggregated_content_type
-from apiserver.http.forwarding import Forwarder
 from apiserver.http.proxytargets import Target
 from apiserver.request import SYSTEM_MASTERS, Context, User
 from apiserver.serviceendpoints import NoEndpoint, service_address
@@ -27,6 +26,7 @@ from navarch.api.errors import BadRequest, ServiceUnavailable
 if TYPE_CHECKING:
     import aiohttp
 
+    from apiserver.http.forwarding import Forwarder
     from apiserver.server import APIServer
 
 AGGREGATOR = User("system:kube-aggregator", (SYSTEM_MASTERS,))
