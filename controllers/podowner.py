@@ -56,6 +56,10 @@ class PodOwner(Controller):
     def _owner_changed(self, kind: str, old: Any, new: Any) -> None:
         if kind == "DELETED":
             self.expectations.forget(key_of_object(new))
+        if old is not None and kind == "MODIFIED" and old.metadata.generation == new.metadata.generation:
+            # Mostly our own report: looking again at once would find the next pod ready, report it, and so on.
+            self.queue.add_after(key_of_object(new), patience(self.pods.count(BY_CONTROLLER, new.metadata.uid or "")))
+            return
         self.enqueue(new)
 
     def _pod_changed(self, kind: str, old: Pod | None, new: Pod) -> None:
