@@ -40,7 +40,7 @@ def describe(
     all_namespaces: AllNamespaces = False,
     show_events: Annotated[bool, typer.Option("--show-events/--no-show-events", help="With events.")] = True,
 ) -> None:
-    """Show an object in detail, with its events: navarch describe pod web-1; describe deploy/web; describe nodes."""
+    """Show an object in detail, with its events: navarch describe pod web-1; describe nodes."""
     query = Query(resources or (), filename or (), recursive, selector, "", all_namespaces)
 
     async def main(session: Session) -> None:

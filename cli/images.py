@@ -11,14 +11,16 @@ import typer
 from cli.common import LabOption, fail, reported
 from cli.labs import table
 
-app = typer.Typer(help="Build, import and list images; no registry is needed.", no_args_is_help=True)
+app = typer.Typer()
+group = typer.Typer(help="Build, import and list images; no registry is needed.", no_args_is_help=True)
+app.add_typer(group, name="image")
 
 TagOption = Annotated[
     list[str] | None, typer.Option("-t", "--tag", metavar="NAME", help="Name of the image (repeatable).")
 ]
 
 
-@app.command("build")
+@group.command("build")
 def build(
     context: Annotated[Path, typer.Argument(metavar="DIR", help="The build context.")],
     tag: TagOption = None,
@@ -56,7 +58,7 @@ def build(
         print(f"built {name} ({record.id[:19]}, {megabytes(record.size)})")
 
 
-@app.command("import")
+@group.command("import")
 def import_(
     path: Annotated[Path, typer.Argument(metavar="FILE", help="OCI layout (directory or tar) or docker archive.")],
     tag: TagOption = None,
@@ -72,7 +74,7 @@ def import_(
         print(f"imported {', '.join(names.get(record.id) or [record.id])}")
 
 
-@app.command("list")
+@group.command("list")
 def list_(
     output: Annotated[str, typer.Option("-o", "--output", help="name, or empty for a table.")] = "",
     lab: LabOption = "default",
@@ -90,7 +92,7 @@ def list_(
     table(["IMAGE", "ID", "SIZE"], [[i.name, i.id.removeprefix("sha256:")[:12], megabytes(i.size)] for i in found])
 
 
-@app.command("rm")
+@group.command("rm")
 def remove(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name or id.")],
     lab: LabOption = "default",

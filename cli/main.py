@@ -1,7 +1,7 @@
 """The entry point of ``navarch``.
 
-Start-up time is what every command pays, so only the module that holds the wanted command is imported; ``--help`` (or a
-word that is no command) needs them all.
+Start-up time is what every command pays, so only the module that holds the wanted command is imported; ``--help`` and
+completion of the first word import none of them: the table below is all that they show.
 """
 
 from __future__ import annotations
@@ -16,39 +16,106 @@ import typer
 
 COMPLETING = "_NAVARCH_COMPLETE"  # set by the shell when it wants completions, not a run
 
-# Module -> its commands, in the order in which --help shows them.
-COMMANDS = {
-    "cli.labs": ("up", "down", "status", "kubeconfig", "node"),
-    "cli.apply": ("apply", "create"),
-    "cli.editing": ("replace", "edit", "diff"),
-    "cli.making": ("run", "expose", "autoscale"),
-    "cli.get": ("get",),
-    "cli.describe": ("describe",),
-    "cli.events": ("events",),
-    "cli.top": ("top",),
-    "cli.why": ("why", "what-if"),
-    "cli.label": ("label", "annotate"),
-    "cli.templates": ("set",),
-    "cli.patch": ("patch",),
-    "cli.delete": ("delete",),
-    "cli.logs": ("logs",),
-    "cli.scale": ("scale",),
-    "cli.rollout": ("rollout",),
-    "cli.wait": ("wait",),
-    "cli.execute": ("exec",),
-    "cli.copying": ("cp",),
-    "cli.portforward": ("port-forward",),
-    "cli.maintenance": ("cordon", "uncordon", "drain", "taint"),
-    "cli.review": ("auth",),
-    "cli.information": ("version", "api-resources", "api-versions", "cluster-info", "explain"),
-    "cli.completion": ("completion",),
+# Module -> its commands and the first line of their help, in the order in which --help shows them.
+COMMANDS: dict[str, dict[str, str]] = {
+    "cli.labs": {
+        "up": "Start a lab, or what of it does not run.",
+        "down": "Stop a lab and remove every trace of it from the machine; its data stays unless --purge.",
+        "status": "Show what a lab consists of and whether it runs.",
+        "kubeconfig": "Print the path of the lab's kubeconfig.",
+        "node": "Add, remove, stop, start, partition and heal nodes of a lab.",
+    },
+    "cli.apply": {
+        "apply": "Make the cluster match the objects in files: creates, changes, and says what it did.",
+        "create": "Create the objects in files; those that exist are an error.",
+    },
+    "cli.editing": {
+        "replace": "Replace objects by what is in files; they must exist (or use --force).",
+        "edit": "Change an object in your editor ($KUBE_EDITOR, $EDITOR or vi): navarch edit deploy/web.",
+        "diff": "Show what apply would change. Exit code 0: nothing, 1: something, more: an error.",
+    },
+    "cli.making": {
+        "run": "Run an image in a pod: navarch run web --image=nginx --port=80 --expose.",
+        "expose": "Make a service for an object: navarch expose deploy/web --port=80 --target-port=8080.",
+        "autoscale": "Scale by load: navarch autoscale deploy/web --min=2 --max=5 --cpu-percent=70.",
+    },
+    "cli.get": {
+        "get": "Show objects: navarch get pods; get deploy/web -o yaml; get pods,svc -A; get nodes -w.",
+    },
+    "cli.describe": {
+        "describe": "Show an object in detail, with its events: navarch describe pod web-1; describe nodes.",
+    },
+    "cli.events": {
+        "events": "Show events: navarch events -A; events --for deploy/web; events --types=Warning -w.",
+    },
+    "cli.top": {
+        "top": "What nodes and pods use of CPU and memory.",
+    },
+    "cli.why": {
+        "why": "Why is a pod where it is, or nowhere: navarch why web-1; navarch why web-1 --node n2.",
+        "what-if": "Where would a pod go, whom would it displace, what would make it fit: navarch what-if -f pod.yaml.",
+    },
+    "cli.label": {
+        "label": "Set labels, or remove them: navarch label pod web tier=front; label nodes --all old-.",
+        "annotate": "Set annotations, or remove them: navarch annotate deploy/web note='by hand'; annotate deploy/web note-.",
+    },
+    "cli.templates": {
+        "set": "Set images, environment or resources of containers.",
+    },
+    "cli.patch": {
+        "patch": 'Change fields: navarch patch deploy web -p \'{"spec":{"replicas":2}}\'.',
+    },
+    "cli.delete": {
+        "delete": "Delete objects: navarch delete pod web; delete deploy,svc -l app=web; delete -f FILE.",
+    },
+    "cli.logs": {
+        "logs": "Show a container's output: navarch logs web-1; logs -f deploy/web; logs -l app=web --prefix.",
+    },
+    "cli.scale": {
+        "scale": "Set the number of pods: navarch scale deploy/web --replicas=5.",
+    },
+    "cli.rollout": {
+        "rollout": "Follow, inspect, undo, restart, pause and resume a rollout.",
+    },
+    "cli.wait": {
+        "wait": "Wait for objects: navarch wait pod/web --for=condition=Ready; wait job/x --for=delete --timeout=60s.",
+    },
+    "cli.execute": {
+        "exec": "Run a command in a container: navarch exec -it deploy/web -- sh.",
+    },
+    "cli.copying": {
+        "cp": "Copy files: navarch cp notes.txt web:/tmp/; navarch cp web:/var/log ./log. The container needs tar.",
+    },
+    "cli.portforward": {
+        "port-forward": "Forward local ports to a pod: navarch port-forward svc/web 8080:80.",
+    },
+    "cli.maintenance": {
+        "cordon": "Let no new pods come to nodes.",
+        "uncordon": "Let new pods come to nodes again.",
+        "drain": "Cordon nodes and evict their pods: navarch drain node-2 --ignore-daemonsets.",
+        "taint": "Set taints on nodes, or remove them: navarch taint nodes n1 a=b:NoSchedule; taint nodes n1 a-.",
+    },
+    "cli.review": {
+        "auth": "Who am I, and what may I do?",
+    },
+    "cli.information": {
+        "version": "Show the versions of this program and of the server.",
+        "api-resources": "List the types of objects that the server serves, with their short names.",
+        "api-versions": "List the API versions that the server serves, as group/version.",
+        "cluster-info": "Show where the cluster's services are.",
+        "explain": "Show what fields a type of object has: navarch explain pods.spec.containers.",
+    },
+    "cli.completion": {
+        "completion": "Print the script for a shell: source <(navarch completion bash).",
+    },
+    "cli.images": {
+        "image": "Build, import and list images; no registry is needed.",
+    },
 }
-# Command -> module whose application is a group of that name.
-GROUPS = {"image": "cli.images"}
 
 
 def build(arguments: Sequence[str]) -> typer.Typer:
-    """The application, with the part that ``arguments`` need or, if that is not clear, with all parts."""
+    """The application with the command that ``arguments`` name or, if they name none, with all names and summaries."""
     app = typer.Typer(
         name="navarch",
         help="A Kubernetes-compatible cluster on one machine: real containers, real nodes, in seconds.",
@@ -58,16 +125,15 @@ def build(arguments: Sequence[str]) -> typer.Typer:
     )
     app.callback()(_group)
     word = next((argument for argument in arguments if not argument.startswith("-")), "")
-    groups = [word] if word in GROUPS else []
-    modules = [module for module, commands in COMMANDS.items() if word in commands]
-    if not groups and not modules:
-        groups, modules = list(GROUPS), list(COMMANDS)
-    for group in groups:
-        app.add_typer(importlib.import_module(GROUPS[group]).app, name=group)
-    for module in modules:
-        part: typer.Typer = importlib.import_module(module).app
-        app.registered_commands += part.registered_commands
-        app.registered_groups += part.registered_groups
+    module = next((module for module, commands in COMMANDS.items() if word in commands), None)
+    if module is None:
+        for commands in COMMANDS.values():
+            for name, summary in commands.items():
+                app.command(name, help=summary)(_group)
+        return app
+    part: typer.Typer = importlib.import_module(module).app
+    app.registered_commands += part.registered_commands
+    app.registered_groups += part.registered_groups
     return app
 
 
@@ -94,7 +160,7 @@ def main() -> None:
 
 
 def _known() -> list[str]:
-    return [*GROUPS, *(command for commands in COMMANDS.values() for command in commands)]
+    return [command for commands in COMMANDS.values() for command in commands]
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer.main
@@ -39,7 +40,26 @@ def commands(text: str) -> Iterator[str]:
 def cli() -> object:
     from cli.main import build
 
-    return typer.main.get_command(build([]))
+    whole = typer.main.get_command(build([]))
+    assert isinstance(whole, typer.core.TyperGroup)
+    for name in whole.commands:
+        whole.commands[name] = _alone(name)
+    return whole
+
+
+def _alone(name: str) -> Any:
+    """A command as it is built when it is run."""
+    from cli.main import build
+
+    group: Any = typer.main.get_command(build([name]))
+    return group.commands[name]
+
+
+def test_help_shows_what_the_commands_say_of_themselves() -> None:
+    from cli.main import COMMANDS
+
+    shown = {name: summary for commands in COMMANDS.values() for name, summary in commands.items()}
+    assert {name: (_alone(name).help or "").partition("\n")[0] for name in shown} == shown
 
 
 @pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
