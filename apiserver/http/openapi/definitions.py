@@ -87,7 +87,9 @@ def definition(name: str, found: Tree) -> Tree:
         return {"oneOf": [{"type": "string"}, {"type": "number"}]}
     out: Tree = restored(found)
     if absent := _MAY_BE_ABSENT.get(name):
-        out["required"] = [field for field in out["required"] if field not in absent]
+        left = [field for field in out.pop("required", ()) if field not in absent]
+        if left:  # an empty list is no valid OpenAPI
+            out["required"] = left
     for (struct, key), default in KEY_DEFAULTS.items():
         # Clients that merge lists by their keys need to know what an absent one stands for.
         if name.endswith(f".{struct}") and key in out.get("properties", {}):
