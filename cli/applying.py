@@ -11,7 +11,12 @@ from typing import Any, NamedTuple
 
 from cli.errors import CommandError
 from cli.session import Resource
-from navarch.api.patch.diff import create_three_way_merge_patch, create_three_way_strategic_patch
+from navarch.api.patch.diff import (
+    create_merge_patch,
+    create_strategic_patch,
+    create_three_way_merge_patch,
+    create_three_way_strategic_patch,
+)
 from navarch.api.schema import Node, schema_of
 
 Tree = dict[str, Any]
@@ -75,6 +80,18 @@ def three_way(resource: Resource, original: Tree | None, modified: Tree, current
     else:
         patch = create_three_way_merge_patch(before, wanted, current)
         kind = "merge"
+    return Patch(kind, patch) if patch else None
+
+
+def two_way(resource: Resource, before: Tree, after: Tree) -> Patch | None:
+    """The patch that turns one into the other, by name within lists where the kind has such; None if they are the same.
+    What others do to other elements meanwhile stays."""
+    own = before.get("kind") in (None, resource.kind.kind)  # not a scale of it
+    schema = schema_for(resource) if own else None
+    if schema is not None:
+        kind, patch = "strategic", create_strategic_patch(before, after, schema)
+    else:
+        kind, patch = "merge", create_merge_patch(before, after)
     return Patch(kind, patch) if patch else None
 
 

@@ -11,7 +11,6 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.errors import CommandError
 from cli.session import Session
 from cli.verb import COMMON, Where
 from navarch.client.transport import JSON
@@ -60,7 +59,7 @@ def resources(given: dict[str, Any], incomplete: str) -> list[str]:
 
     try:
         return world.run(body)
-    except (Exception, CommandError):
+    except Exception:
         return []
 
 

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from cli import manifests, printing
-from cli.applying import CLIENT_SIDE_MANAGER, annotated, last_applied, three_way
+from cli.applying import CLIENT_SIDE_MANAGER, annotated, last_applied, three_way, two_way
 from cli.changing import Change, chosen
 from cli.errors import CommandError, status_text, with_source
 from cli.manifests import Manifest
@@ -23,7 +23,6 @@ from cli.targets import Found, Query, namespace_of, resource_of
 from cli.verb import DryRun, FieldManager, Filenames, Output, Recursive, Resources, Selector, Where, verb
 from navarch.api import selectors
 from navarch.api.errors import NotFound, StatusError
-from navarch.api.patch.diff import create_merge_patch
 from navarch.api.serialization import DecodeError, decode_yaml, dump_yaml
 
 app = typer.Typer()
@@ -159,15 +158,18 @@ async def _edit(session: Session, found: Found, subresource: str, output: str, c
             return 0
         text = body + "\n"
         try:
-            after = decode_yaml(text.encode())[0]
-            patch = create_merge_patch(printing.bare(before), after)
-            if not patch:
+            documents = decode_yaml(text.encode())
+            if len(documents) != 1 or not isinstance(documents[0], dict):
+                raise CommandError("what is saved must be one object")
+            after = documents[0]
+            patch = two_way(found.resource, printing.bare(before), after)
+            if patch is None:
                 print("Edit cancelled, no changes made.", file=sys.stderr)
                 return 0
-            kinds = {"apiVersion", "kind"} & set(patch)
-            if kinds or (patch.get("metadata") or {}).get("name"):
+            kinds = {"apiVersion", "kind"} & set(patch.tree)
+            if kinds or "name" in (patch.tree.get("metadata") or {}):
                 raise CommandError("At least one of apiVersion, kind and name was changed")
-            made = await change.patch(session, found, patch, subresource=subresource)
+            made = await change.patch(session, found, patch.tree, patch.type, subresource=subresource)
         except (StatusError, CommandError, DecodeError) as error:
             problems = status_text(error) if isinstance(error, StatusError) else f"error: {error}"
             if isinstance(error, StatusError) and error.http_code in (404, 409):

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cli.applying import two_way
 from cli.changing import Change
 from cli.errors import CommandError, warn
 from cli.session import Session, Tree
@@ -17,7 +18,6 @@ from cli.targets import Found, Query, find
 from cli.verb import DryRun, FieldManager, Filenames, Output, Recursive, Selector, Where, complete, verb
 from navarch.api import names, quantity
 from navarch.api.errors import StatusError
-from navarch.api.patch.diff import create_merge_patch
 
 app = typer.Typer()
 group = typer.Typer(help="Set images, environment or resources of containers.", no_args_is_help=True)
@@ -223,13 +223,12 @@ async def _edit_each(session: Session, query: Query, change: Change, edit: Edit,
         with query.failures.collect():
             tree = copy.deepcopy(found.tree)
             edit(_pod_spec(tree, found), found)
-            # Lists are replaced as a whole, so the change is bound to what was seen.
-            body = create_merge_patch(found.tree, tree)
-            if not body:
+            patch = two_way(found.resource, found.tree, tree)
+            if patch is None:
                 continue
-            body.setdefault("metadata", {})["resourceVersion"] = found.tree["metadata"].get("resourceVersion")
             try:
-                made = await change.patch(session, found, body)
+                dry = change.dry_run == "client"
+                made = tree if dry else await change.patch(session, found, patch.tree, patch.type)
             except StatusError as error:
                 raise CommandError(f"{failed} {error.message}") from None
             change.say(found.resource, made, outcome)

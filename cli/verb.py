@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 DEFAULT_LAB = "default"
 # Options that may stand without a value, and the value that they then have.
 BARE = {"--dry-run": "client", "--cascade": "background", "--server-print": "true"}
+KUSTOMIZE = ("-k", "--kustomize")
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,10 @@ class VerbCommand(typer.core.TyperCommand):
             if message is None:
                 raise
             text = message().rstrip(".").replace("No such option:", "unknown flag:")
+            if getattr(error, "option_name", "") in KUSTOMIZE:
+                text = f"{ctx.info_name} takes no kustomization; use: kubectl kustomize DIR | {ctx.command_path} -f -"
+            if ctx.info_name == "create" and args and not args[0].startswith("-"):
+                text = f"create takes files; use: kubectl create {args[0]} ... --dry-run=client -o yaml | navarch create -f -"
             print(f"error: {text}\nSee '{ctx.command_path} --help' for usage.", file=sys.stderr)
             raise SystemExit(1) from None
 

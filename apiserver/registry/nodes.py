@@ -32,6 +32,8 @@ class NodeStrategy(Strategy):
         if status.get("allocatable") is None and status.get("capacity"):
             status["allocatable"] = dict(status["capacity"])
         spec = obj.setdefault("spec", {})
+        if spec.get("unschedulable") is False:
+            del spec["unschedulable"]  # upstream writes the field only where it is true
         # podCIDR and podCIDRs[0] are one value in two spellings.
         if spec.get("podCIDR") and not spec.get("podCIDRs"):
             spec["podCIDRs"] = [spec["podCIDR"]]

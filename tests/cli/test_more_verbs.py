@@ -143,3 +143,14 @@ def test_an_archive_does_not_get_out_of_its_folder(tmp_path: Path) -> None:
     target = tmp_path / "log"
     _unpack(buffer.getvalue(), "/var/log", target)
     assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()) == ["log/a", "log/deep/b"]
+
+
+def test_what_navarch_does_not_take_is_said(command: Navarch) -> None:
+    for words in (("apply", "-k", "x"), ("diff", "--kustomize=x")):
+        ran = command(*words)
+        assert ran.code == 1 and f"kubectl kustomize DIR | navarch {words[0]} -f -" in ran.err
+    for more in ((), ("--image=x",)):
+        ran = command("create", "deployment", "web", *more)
+        assert (
+            ran.code == 1 and "kubectl create deployment ... --dry-run=client -o yaml | navarch create -f -" in ran.err
+        )

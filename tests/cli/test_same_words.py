@@ -93,6 +93,7 @@ set env deploy/web N-=1 OLD=
 set image deploy/web
 set image cm/conf a=b
 set image deploy/web *=x --dry-run=client
+set image deploy/web *=x --dry-run=client -o jsonpath={.spec.template.spec.containers[*].image}
 set image deploy web d=redis:2 -o name
 set resources deploy/web --limits=cpu=1,memory=64Mi -c c
 set resources deploy/web --limits=cpu=1,memory=64Mi -c c

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 from pathlib import Path
 
@@ -139,6 +140,31 @@ spec: {{request: {request}, signerName: example.com/none, usages: [client auth],
             assert re.search(rf"^Status: +{shown}$", kubectl("describe", "csr", user), re.MULTILINE)
         finally:
             kubectl("delete", "csr", user)
+
+
+def test_an_approved_certificate_is_issued_and_lets_in(kubectl: Kubectl, tmp_path: Path) -> None:
+    user = kubectl.namespace
+    key, request = key_and_request(user)
+    (tmp_path / "key").write_bytes(key)
+    kubectl("apply", "-f", "-", stdin=f"""
+apiVersion: certificates.k8s.io/v1
+kind: CertificateSigningRequest
+metadata: {{name: {user}}}
+spec: {{request: {base64.b64encode(request).decode()}, signerName: kubernetes.io/kube-apiserver-client, usages: [client auth]}}
+""")  # fmt: skip
+    try:
+        kubectl("certificate", "approve", user)
+        kubectl("wait", "csr", user, "--for=jsonpath={.status.certificate}", "--timeout=20s")
+        assert re.search(r"Approved,Issued\n", kubectl("get", "csr", user))
+        (tmp_path / "crt").write_bytes(base64.b64decode(kubectl.get("csr", user)["status"]["certificate"]))
+    finally:
+        kubectl("delete", "csr", user)
+    cluster = json.loads(kubectl("config", "view", "--raw", "--minify", "-o", "json"))["clusters"][0]["cluster"]
+    (tmp_path / "ca").write_bytes(base64.b64decode(cluster["certificate-authority-data"]))
+    files = (f"--{option}={tmp_path}/{file}" for option, file in (
+        ("certificate-authority", "ca"), ("client-certificate", "crt"), ("client-key", "key")))  # fmt: skip
+    who = kubectl("--kubeconfig=/dev/null", "-s", cluster["server"], *files, "auth", "whoami", "-o", "json")
+    assert json.loads(who)["status"]["userInfo"]["username"] == user
 
 
 def test_reconcile_roles(kubectl: Kubectl) -> None:

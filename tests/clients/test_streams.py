@@ -25,6 +25,7 @@ from tests.e2e.harness import ROOT, wait_for
 WEB = "mkdir /www; seq 1 200000 > /www/numbers; httpd -p 8080 -h /www; nc -ll -p 7000 -e cat & " + (
     "trap 'exit 0' TERM; while true; do sleep 0.1; done"
 )
+LISTENING = "until netstat -ltn | grep -q :7000 && netstat -ltn | grep -q :8080; do sleep 0.02; done"
 NUMBERS = "".join(f"{n}\n" for n in range(1, 200001)).encode()
 
 
@@ -38,6 +39,12 @@ def either(kubectl: Kubectl, request: pytest.FixtureRequest) -> Kubectl:
         "KUBECTL_PORT_FORWARD_WEBSOCKETS": wanted,
     }
     return Kubectl(lab, kubectl.namespace)
+
+
+def serving(kubectl: Kubectl) -> None:
+    """A pod ``web`` that answers on its ports: a container without a probe is ready before its programs listen."""
+    kubectl.pod("web", WEB)
+    kubectl("exec", "web", "--", "sh", "-c", LISTENING)
 
 
 @contextlib.contextmanager
@@ -67,7 +74,7 @@ def fetch(port: int, path: str) -> tuple[int, bytes]:
 
 
 def test_port_forward(either: Kubectl) -> None:
-    either.pod("web", WEB)
+    serving(either)
     either("expose", "pod", "web", "--port=80", "--target-port=8080")
     for what, port in (("pod/web", 8080), ("service/web", 80)):
         with forwarded(either, what, port) as (local, _):
@@ -180,7 +187,7 @@ def test_debug(either: Kubectl) -> None:
 
 
 def test_proxies(kubectl: Kubectl) -> None:
-    kubectl.pod("web", WEB)
+    serving(kubectl)
     kubectl("expose", "pod", "web", "--port=80", "--target-port=8080")
     base = f"/api/v1/namespaces/{kubectl.namespace}"
     assert kubectl("get", "--raw", f"{base}/pods/web:8080/proxy/numbers").encode() == NUMBERS
@@ -204,7 +211,7 @@ def test_proxies(kubectl: Kubectl) -> None:
 
 
 def test_navarch_port_forward(kubectl: Kubectl) -> None:
-    kubectl.pod("web", WEB)
+    serving(kubectl)
     kubectl("expose", "pod", "web", "--port=80", "--target-port=8080")
     words = [sys.executable, "-m", "cli", "port-forward", "-n", kubectl.namespace, "svc/web", ":80"]
     process = subprocess.Popen(
@@ -220,7 +227,7 @@ def test_navarch_port_forward(kubectl: Kubectl) -> None:
 
 
 def test_the_python_client(kubectl: Kubectl) -> None:
-    kubectl.pod("web", WEB)
+    serving(kubectl)
     api: Any = kubernetes.CoreV1Api(
         kubernetes_config.new_client_from_config(config_file=kubectl.lab.environment["KUBECONFIG"])
     )
