@@ -122,7 +122,8 @@ class Presence:
         while True:
             sent = self._clocks()
             stream.send(pb.LeaseKeepAliveRequest(id=self._lease).SerializeToString())
-            message = await asyncio.wait_for(stream.receive(), TTL)
+            async with asyncio.timeout(TTL):  # not wait_for: before Python 3.12 that can swallow a cancellation
+                message = await stream.receive()
             if message is None:
                 return True
             if pb.LeaseKeepAliveResponse.FromString(message).ttl <= 0:

@@ -47,7 +47,11 @@ class StoreLocked(Exception):
 
 
 class SqliteStore:
-    """A :class:`~apiserver.storage.store.Store` in a file."""
+    """A :class:`~apiserver.storage.store.Store` in a file.
+
+    Nothing else in this process may open the file, not even to read its bytes: the close would take away the locks that
+    SQLite holds for the whole process, and another program could then remove the write-ahead log. Other processes may.
+    """
 
     kind = "sqlite"
 

@@ -145,6 +145,49 @@ def test_a_dead_predecessor_is_not_waited_for(tmp_path: Path, monkeypatch: pytes
     run(tmp_path, test)
 
 
+@pytest.mark.parametrize("turns", range(6))
+def test_leaving_while_the_lease_is_renewed(turns: int) -> None:
+    """The answer and the cancellation meet, however many turns of the loop lie between them: the task ends."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+
+        class Renewals:
+            def __init__(self) -> None:
+                self.answer: asyncio.Future[bytes] = loop.create_future()
+                self.asked = asyncio.Event()
+
+            def send(self, message: bytes) -> None:
+                pass
+
+            async def receive(self) -> bytes:
+                self.asked.set()
+                return await self.answer
+
+            def cancel(self) -> None:
+                pass
+
+        class Answers:
+            stream = Renewals()
+
+            async def keep_alive(self) -> Renewals:
+                return self.stream
+
+        answers = Answers()
+        presence = etcd_presence.Presence(world, answers)  # type: ignore[arg-type]
+        task = loop.create_task(presence._keep())
+        await answers.stream.asked.wait()
+        await asyncio.sleep(0)
+        answers.stream.answer.set_result(pb.LeaseKeepAliveResponse(ttl=6).SerializeToString())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        done, _ = await asyncio.wait([task], timeout=1)
+        assert done, "the task lived on"
+
+    asyncio.run(main())
+
+
 def test_large_values(tmp_path: Path) -> None:
     """More than the flow-control windows hold, many at once, and a watch that comes in fragments."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sqlite3
@@ -137,6 +138,8 @@ def test_killed_while_writing(tmp_path: Path) -> None:
         child.send_signal(signal.SIGKILL)
         child.stdout.close()
         child.wait()
+        with contextlib.closing(sqlite3.connect(path)) as other:
+            assert other.execute("PRAGMA integrity_check").fetchall() == [("ok",)], "sound for any other reader"
 
         async def check(store: SqliteStore) -> None:
             assert await store.current_revision() >= highest  # noqa: B023
