@@ -40,6 +40,8 @@ class RequestInfo:
     subresource: str = ""
     namespace: str = ""
     name: str = ""
+    field_selector: str = ""  # of list, watch and deletecollection, as written
+    label_selector: str = ""
 
 
 @dataclass

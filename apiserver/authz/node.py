@@ -1,5 +1,5 @@
-"""The node authorizer: a node agent may read the secrets, config maps and service accounts of the pods bound to its
-node, and no others; what every node may do besides is in fixed rules (upstream's system:node role).
+"""The node authorizer: a node agent may read its own Node, the pods bound to it, their secrets, config maps and service
+accounts, and no others; what every node may do besides is in fixed rules (upstream's system:node role).
 
 Whether a pod on the node refers to an object is found by looking at the node's pods, which the cache has indexed by
 spec.nodeName: about a hundred small trees at most, and only for requests that need it.
@@ -12,11 +12,13 @@ from typing import Any
 from apiserver.authz.rules import compile_rules
 from apiserver.cache.cache import Cache
 from apiserver.request import RequestInfo, User
-from navarch.api.selectors import parse_field_selector
+from navarch.api.selectors import SelectorError, escaped, parse_field_selector
 
 NODES_GROUP = "system:nodes"
 NODE_PREFIX = "system:node:"
 PODS = "/registry/pods/"
+LEASE_NAMESPACE = "kube-node-lease"
+READ = ("get", "list", "watch")
 
 
 def rule(groups: str, resources: str, verbs: str) -> dict[str, list[str]]:
@@ -72,7 +74,44 @@ class NodeAuthorizer:
             if (info.verb == "get" and not info.subresource) or (info.verb == "create" and info.subresource == "token"):
                 return self._related(node, info)
             return False, "can only create tokens for individual service accounts"
-        return any(r.allows(info) for r in self._rules), ""
+        if not info.group and info.resource == "nodes":
+            return self._node(node, info)
+        if not info.group and info.resource == "pods":
+            return self._pod(node, info)
+        if info.group == "coordination.k8s.io" and info.resource == "leases":
+            return self._lease(node, info)
+        return self._ruled(info), ""
+
+    def _ruled(self, info: RequestInfo) -> bool:
+        return any(r.allows(info) for r in self._rules)
+
+    def _node(self, node: str, info: RequestInfo) -> tuple[bool, str]:
+        """Its own Node may be read before it exists; what is written is NodeRestriction's to check."""
+        if not info.subresource and info.verb in READ and info.name != node:
+            what = f"'{info.name}'" if info.name else "all nodes"
+            return False, f"node '{node}' cannot read {what}, only its own Node object"
+        return self._ruled(info), ""
+
+    def _pod(self, node: str, info: RequestInfo) -> tuple[bool, str]:
+        if info.subresource or info.verb not in READ:
+            return self._ruled(info), ""
+        if info.verb != "get" and _selects(info.field_selector, "spec.nodeName", node):
+            return True, ""
+        if not info.name:
+            return False, "can only list/watch pods with spec.nodeName field selector"
+        pod = self._cache.get(PODS, info.namespace, info.name) if info.namespace else None
+        if pod is not None and (pod.tree().get("spec") or {}).get("nodeName") == node:
+            return True, ""
+        return False, f"no relationship found between node '{node}' and this object"
+
+    def _lease(self, node: str, info: RequestInfo) -> tuple[bool, str]:
+        if info.verb not in ("get", "create", "update", "patch", "delete"):
+            return False, "can only get, create, update, patch, or delete a node lease"
+        if info.namespace != LEASE_NAMESPACE:
+            return False, f'can only access leases in the "{LEASE_NAMESPACE}" system namespace'
+        if info.verb != "create" and info.name != node:
+            return False, "can only access node lease with the same name as the requesting node"
+        return self._ruled(info), ""
 
     def _object(self, node: str, info: RequestInfo) -> tuple[bool, str]:
         if info.verb not in ("get", "list", "watch"):
@@ -84,11 +123,21 @@ class NodeAuthorizer:
         return self._related(node, info)
 
     def _related(self, node: str, info: RequestInfo) -> tuple[bool, str]:
-        on_node = parse_field_selector(f"spec.nodeName={node}")
+        on_node = parse_field_selector(f"spec.nodeName={escaped(node)}")
         for entry in self._cache.list(PODS, info.namespace, fields=on_node).entries:
             if info.name in references(entry.tree().get("spec") or {}, info.resource):
                 return True, ""
         return False, f"no relationship found between node '{node}' and this object"
+
+
+def _selects(selector: str, field: str, value: str) -> bool:
+    """Whether the selector asks for that value of the field only."""
+    try:
+        return any(
+            (r.key, r.operator, r.values) == (field, "=", (value,)) for r in parse_field_selector(selector).requirements
+        )
+    except SelectorError:
+        return False  # the request will fail
 
 
 def references(spec: dict[str, Any], resource: str) -> set[str]:

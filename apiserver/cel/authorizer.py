@@ -64,6 +64,7 @@ def check(question: Question, verb: str) -> dict[str, str]:
         info = RequestInfo(verb.lower(), question["path"])
     else:
         parts = [question.get(k, "") for k in ("resource", "subresource", "namespace", "name")]
+        parts += question.get("fieldSelector", ""), question.get("labelSelector", "")
         info = RequestInfo(verb, "", True, question.get("group", ""), "*", *parts)
     if not _deciders:
         return {"allowed": "false", "reason": "", "errored": "true", "error": "there is no authorizer here"}

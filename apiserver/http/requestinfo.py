@@ -38,9 +38,11 @@ def parse_request(method: str, path: str, query: Mapping[str, str]) -> RequestIn
         verb = "deletecollection"
     elif name and verb == "get" and not subresource and is_true(query.get("watch")):
         verb = "watch"
-    if not name and verb in ("list", "watch", "deletecollection"):
-        name = _selected_name(query.get("fieldSelector", ""))
-    return RequestInfo(verb, path, True, group, version, resource, subresource, namespace, name)
+    fields = labels = ""
+    if verb in ("list", "watch", "deletecollection"):
+        fields, labels = query.get("fieldSelector", ""), query.get("labelSelector", "")
+        name = name or _selected_name(fields)
+    return RequestInfo(verb, path, True, group, version, resource, subresource, namespace, name, fields, labels)
 
 
 def is_true(value: str | None) -> bool:

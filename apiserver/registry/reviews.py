@@ -14,6 +14,7 @@ from apiserver.registry.endpoints import Endpoint, EndpointKey
 from apiserver.request import Context, RequestInfo, User
 from apiserver.tokens import InvalidToken
 from navarch.api.errors import BadRequest, Cause, invalid, required, resource_invalid
+from navarch.api.selectors import escaped
 from navarch.api.times import format_time
 
 if TYPE_CHECKING:
@@ -52,16 +53,32 @@ def _asked(spec: Tree, what: str) -> RequestInfo:
     return RequestInfo(
         resource.get("verb") or "", "", True, resource.get("group") or "", resource.get("version") or "",
         resource.get("resource") or "", resource.get("subresource") or "", resource.get("namespace") or "",
-        resource.get("name") or "",
+        resource.get("name") or "", _selector(resource.get("fieldSelector"), escaped),
+        _selector(resource.get("labelSelector"), str),
     )  # fmt: skip
+
+
+def _selector(selector: Tree | None, value: Callable[[str], str]) -> str:
+    """The selector of a review as a request writes it. What cannot be written so is left out: that asks for more."""
+    if selector is None or selector.get("rawSelector"):
+        return (selector or {}).get("rawSelector") or ""
+    terms = []
+    for one in selector.get("requirements") or ():
+        key, operator, values = one["key"], one["operator"], one.get("values") or []
+        if operator in ("In", "NotIn") and len(values) == 1:
+            terms.append(f"{key}{'=' if operator == 'In' else '!='}{value(values[0])}")
+        elif value is str:
+            listed = f" {operator.lower()} ({','.join(values)})"
+            terms.append({"Exists": key, "DoesNotExist": f"!{key}"}.get(operator, key + listed))
+    return ",".join(terms)
 
 
 OPERATORS = ("In", "NotIn", "Exists", "DoesNotExist")
 
 
 def _selector_causes(selector: Tree, at: str) -> list[Cause]:
-    """What is wrong with the selector that a review asks about. RBAC does not look at selectors: a right to list is one
-    to list everything."""
+    """What is wrong with the selector that a review asks about. Only the node authorizer looks at selectors: in RBAC a
+    right to list is one to list everything."""
     raw, requirements = selector.get("rawSelector") or "", selector.get("requirements") or []
     if raw and requirements:
         return [invalid(f"{at}.rawSelector", raw, "may not specified at the same time as requirements")]

@@ -303,6 +303,11 @@ def _unescape(value: str, text: str) -> str:
 _term = re.compile(r"((?:\\.|[^=!\\])*?)(!=|==|=)(.*)", re.DOTALL).fullmatch
 
 
+def escaped(value: str) -> str:
+    """A value as it stands in the text of a field selector."""
+    return re.sub(r"[\\,=]", r"\\\g<0>", value)
+
+
 def parse_field_selector(text: str | None) -> FieldSelector:
     """A selector as ``--field-selector`` takes it. Raises SelectorError (a ValueError)."""
     out = []

@@ -16,9 +16,11 @@ JANE, NODE = User("jane", ("dev", "system:authenticated")), User("system:node:n1
 ROBOT = User("system:serviceaccount:ns:robot", ("system:serviceaccounts", "system:serviceaccounts:ns", "system:authenticated"))
 
 
-def ask(verb: str, resource: str, namespace: str = "", name: str = "", group: str = "") -> RequestInfo:
+def ask(
+    verb: str, resource: str, namespace: str = "", name: str = "", group: str = "", fields: str = ""
+) -> RequestInfo:
     resource, _, subresource = resource.partition("/")
-    return RequestInfo(verb, "/", True, group, "v1", resource, subresource, namespace, name)
+    return RequestInfo(verb, "/", True, group, "v1", resource, subresource, namespace, name, fields)
 
 
 async def defaults(made: Cluster) -> None:
@@ -138,12 +140,41 @@ spec: {nodeName: n2, containers: [], volumes: [{name: a, secret: {secretName: th
                 (ask("create", "serviceaccounts/token", "ns", "sa"), True),
                 (ask("create", "serviceaccounts/token", "ns", "default"), False),
                 (ask("patch", "nodes/status", "", "n1"), True),
+                (ask("get", "nodes", "", "n1"), True),
+                (ask("get", "nodes", "", "n2"), False),
+                (ask("watch", "nodes", "", "n1"), True),
+                (ask("list", "nodes"), False),
+                (ask("create", "nodes"), True),
+                (ask("delete", "nodes", "", "n1"), False),
+                (ask("get", "pods", "ns", "p"), True),
+                (ask("watch", "pods", "ns", "p"), True),
+                (ask("get", "pods", "ns", "q"), False),
+                (ask("get", "pods", "ns", "none"), False),
+                (ask("get", "pods/log", "ns", "p"), False),
+                (ask("list", "pods", "ns"), False),
+                (ask("list", "pods", fields="spec.nodeName=n1"), True),
+                (ask("watch", "pods", fields="status.phase!=Failed,spec.nodeName==n1"), True),
+                (ask("list", "pods", fields="spec.nodeName=n2"), False),
+                (ask("list", "pods", fields="spec.nodeName!=n1"), False),
+                (ask("list", "pods", fields="nonsense"), False),
+                (ask("deletecollection", "pods", fields="spec.nodeName=n1"), False),
+                (ask("patch", "pods/status", "ns", "p"), True),
+                (ask("create", "pods/eviction", "ns", "p"), True),
+                (ask("get", "leases", "kube-node-lease", "n2", "coordination.k8s.io"), False),
+                (ask("get", "leases", "kube-system", "n1", "coordination.k8s.io"), False),
+                (ask("list", "leases", "kube-node-lease", "n1", "coordination.k8s.io"), False),
                 (ask("update", "leases", "kube-node-lease", "n1", "coordination.k8s.io"), True),
                 (ask("delete", "deployments", "ns", "d", "apps"), False),
             ):
                 assert authorizer.authorize(NODE, info).allowed is expected, info
             refused = authorizer.authorize(NODE, ask("get", "secrets", "ns", "theirs"))
             assert refused.reason == "no relationship found between node 'n1' and this object"
+            for info, reason in (
+                (ask("list", "nodes"), "node 'n1' cannot read all nodes, only its own Node object"),
+                (ask("get", "nodes", "", "n2"), "node 'n1' cannot read 'n2', only its own Node object"),
+                (ask("list", "pods"), "can only list/watch pods with spec.nodeName field selector"),
+            ):
+                assert authorizer.authorize(NODE, info).reason == reason
 
     RealWorld().run(main)
 

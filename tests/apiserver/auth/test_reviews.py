@@ -49,16 +49,25 @@ ACCESS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
 
 def test_selectors_of_access_reviews() -> None:
     async def test(ask: Ask) -> None:
-        async def review(selector: Tree, field: str = "fieldSelector") -> Tree:
+        root = {"groups": ["system:masters"], "user": "root"}
+
+        async def review(selector: Tree, field: str = "fieldSelector", user: Tree = root) -> Tree:
             attributes = {"verb": "list", "resource": "pods", field: selector}
             head = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview"}
-            spec = {"groups": ["system:masters"], "user": "root", "resourceAttributes": attributes}
-            return await ask(ACCESS, head | {"spec": spec})
+            return await ask(ACCESS, head | {"spec": user | {"resourceAttributes": attributes}})
 
         good = {"requirements": [{"key": "spec.nodeName", "operator": "In", "values": ["n"]}]}
         answer = await review(good)
         assert answer["status"]["allowed"] and answer["spec"]["resourceAttributes"]["fieldSelector"] == good
         assert (await review({"rawSelector": "a=b"}, "labelSelector"))["status"]["allowed"]
+        agent = {"groups": ["system:nodes"], "user": "system:node:n"}
+        for selector, allowed in (
+            (good, True), ({"rawSelector": "spec.nodeName=n,status.phase!=Failed"}, True),
+            ({"requirements": [good["requirements"][0] | {"operator": "NotIn"}]}, False),
+            ({"requirements": [good["requirements"][0] | {"values": ["n", "m"]}]}, False),
+            ({"requirements": [good["requirements"][0] | {"values": ["m,spec.nodeName=n"]}]}, False),
+        ):  # fmt: skip
+            assert (await review(selector, user=agent))["status"]["allowed"] is allowed
         at = "spec.resourceAttributes.fieldSelector"
         for selector, field in (
             ({}, at), ({"rawSelector": "a=b"} | good, f"{at}.rawSelector"),

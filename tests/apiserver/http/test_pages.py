@@ -48,6 +48,7 @@ def serving(test: Callable[[Caller], Awaitable[None]], user: User = ADMIN) -> No
         ("DELETE", "/apis/apps/v1/namespaces/a/deployments", {}, ("deletecollection", "apps", "deployments", "", "a", "")),
         ("POST", "/api/v1/namespaces/a/pods/p/binding", {}, ("create", "", "pods", "binding", "a", "p")),
         ("GET", "/api/v1/pods", {"fieldSelector": "metadata.name=x"}, ("list", "", "pods", "", "", "x")),
+        ("GET", "/api/v1/pods", {"labelSelector": "a=b"}, ("list", "", "pods", "", "", "")),
         ("GET", "/api/v1/watch/nodes", {}, ("watch", "", "nodes", "", "", "")),
     ],
 )
@@ -55,6 +56,8 @@ def test_request_info(method: str, path: str, query: dict[str, str], expected: t
     info = parse_request(method, path, query)
     assert info.is_resource
     assert (info.verb, info.group, info.resource, info.subresource, info.namespace, info.name) == expected
+    selectors = (query.get("fieldSelector", ""), query.get("labelSelector", ""))
+    assert (info.field_selector, info.label_selector) == selectors
     assert not parse_request("GET", "/apis/apps/v1", {}).is_resource
 
 
