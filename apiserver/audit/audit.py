@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import orjson
-import yaml
 
 from apiserver.audit.log import AuditLog
 from apiserver.audit.policy import API_VERSION, Level, Policy, Verdict
@@ -20,6 +19,7 @@ from apiserver.http.negotiation import media_type
 from apiserver.registry.reviews import user_info
 from apiserver.request import Context, RequestInfo, User
 from navarch.api.errors import StatusError
+from navarch.api.serialization import decode_yaml_documents
 from navarch.api.times import format_micro
 from navarch.world import World
 
@@ -182,10 +182,10 @@ class Audited:
             return None
         kind = media_type(content_type)
         try:
-            if kind.endswith("yaml") and not data.lstrip().startswith(b"{"):
-                return yaml.safe_load(data)
+            if kind.endswith("yaml"):
+                return next(tree for tree, _ in decode_yaml_documents(data))
             return orjson.loads(data)
-        except (ValueError, yaml.YAMLError):
+        except (ValueError, StopIteration):
             raw = base64.b64encode(data).decode()
             return {"kind": "Unknown", "apiVersion": "", "contentType": kind, "raw": raw}
 

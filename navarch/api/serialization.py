@@ -172,8 +172,11 @@ class _Reader:
     def __init__(self) -> None:
         self.duplicates: list[str] = []
         self.open: list[yaml.Node] = []
+        self._seen: set[int] = set()  # ids of nodes, which live as long as their document
+        self._values = self._repeated = 0
 
     def value(self, node: yaml.Node, path: str) -> Any:
+        self._count(node)
         if isinstance(node, yaml.ScalarNode):
             return self.scalar(node)
         if any(node is outer for outer in self.open):
@@ -185,6 +188,18 @@ class _Reader:
             return self.mapping(node, path)
         finally:
             self.open.pop()
+
+    def _count(self, node: yaml.Node) -> None:
+        """A few lines of anchors can stand for billions of values; what Go's yaml refuses is refused here."""
+        self._values += 1
+        if id(node) not in self._seen:
+            self._seen.add(id(node))
+            return
+        self._repeated += 1
+        if self._repeated > 100 and self._values > 1000:
+            over = min(1.0, max(0.0, (self._values - 400_000) / 3_600_000))
+            if self._repeated / self._values > 0.99 - 0.89 * over:
+                raise DecodeError("error converting YAML to JSON: yaml: document contains excessive aliasing")
 
     def scalar(self, node: yaml.ScalarNode) -> Any:
         text: str = node.value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -111,3 +112,14 @@ def test_syntax_errors_in_go_words(text: str, message: str) -> None:
     with pytest.raises(s.DecodeError) as caught:
         s.decode_json(text)
     assert str(caught.value) == message
+
+
+def test_yaml_that_grows_without_bounds_is_refused() -> None:
+    levels = "abcdefghijklmnopqrstuvwxyz"
+    text = "a: &a [1, 1]\n" + "".join(
+        f"{upper}: &{upper} [{', '.join(['*' + lower] * 9)}]\n" for lower, upper in itertools.pairwise(levels)
+    )
+    with pytest.raises(s.DecodeError, match="excessive aliasing"):
+        s.decode_yaml(text)
+    # What is shared within reason is fine.
+    assert s.decode_yaml("a: &x [1, 2]\n" + "".join(f"k{n}: *x\n" for n in range(2000)))[0]["k1999"] == [1, 2]

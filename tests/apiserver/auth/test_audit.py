@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 import yaml
 
 from apiserver.audit import log as audit_log
+from apiserver.audit.audit import Audited
 from apiserver.audit.log import AuditLog
 from apiserver.audit.policy import Level, load, parse
 from apiserver.config import Config
@@ -54,7 +57,11 @@ def info(
         ({"resources": [{"group": "", "resources": ["pods/*"]}]}, info("pods", "log"), info("services")),
         ({"resources": [{"group": "", "resources": ["*/status"]}]}, info("pods", "status"), info("pods", "log")),
         ({"resources": [{"group": "", "resources": ["*"]}]}, info("pods", "status"), info("jobs", group="batch")),
-        ({"resources": [{"group": "", "resources": ["pods"], "resourceNames": ["a"]}]}, info("pods", name="a"), info("pods")),
+        (
+            {"resources": [{"group": "", "resources": ["pods"], "resourceNames": ["a"]}]},
+            info("pods", name="a"),
+            info("pods"),
+        ),
         ({"resources": [{"group": ""}]}, None, RequestInfo("get", "/healthz")),
         ({"nonResourceURLs": ["/healthz*"]}, RequestInfo("get", "/healthz/ping"), RequestInfo("get", "/livez")),
         ({"nonResourceURLs": ["*"]}, RequestInfo("get", "/x"), info("pods")),
@@ -66,7 +73,10 @@ def test_rules(rule: dict[str, Any], yes: RequestInfo | None, no: RequestInfo | 
 
 
 def test_the_first_rule_decides() -> None:
-    rules = ({"level": "None", "users": ["jane"]}, {"level": "Request", "omitStages": ["Panic"], "omitManagedFields": False})
+    rules = (
+        {"level": "None", "users": ["jane"]},
+        {"level": "Request", "omitStages": ["Panic"], "omitManagedFields": False},
+    )
     policy, problems = parse(policy_of(*rules, omitStages=["RequestReceived"], omitManagedFields=True))
     assert not problems and policy.verdict(JANE, info("pods")).level == Level.NONE
     verdict = policy.verdict(User("joe"), info("pods"))
@@ -150,3 +160,24 @@ def test_a_log_that_does_not_keep_up_loses_nothing(tmp_path: Path, monkeypatch: 
 
     RealWorld().run(main)
     assert path.read_text().split() == [str(n) for n in range(25)]
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("data: {1: yes, 2020-01-01: off}", {"data": {"1": True, "2020-01-01": False}}),
+        ("{a: &x [1], b: *x}", {"a": [1], "b": [1]}),
+        ("a: &x [*x]", None),
+        (
+            "a: &a [1, 1]\n" + "".join(f"{b}: &{b} [{', '.join(['*' + a] * 9)}]\n" for a, b in pairwise("abcdefghijk")),
+            None,
+        ),
+        ("", None),
+    ],
+)
+def test_yaml_bodies_are_told_as_the_server_reads_them(body: str, expected: Any) -> None:
+    told = Audited._object(None, body.encode(), "application/yaml")  # type: ignore[arg-type]
+    if expected is None and body:
+        expected = {"kind": "Unknown", "apiVersion": "", "contentType": "application/yaml", "raw": told["raw"]}
+        assert base64.b64decode(told["raw"]).decode() == body
+    assert told == expected
