@@ -13,6 +13,7 @@ from apiserver.bootstrap import add_bootstrap
 from apiserver.config import Config
 from apiserver.crd.serving import add_definitions
 from apiserver.encryption.configuration import load
+from apiserver.encryption.providers import SYSTEM_NOISE
 from apiserver.encryption.store import EncryptedStore
 from apiserver.flowcontrol.keeping import add_flow_control
 from apiserver.registry.catalog import CatalogConfig, catalog, endpoints
@@ -30,7 +31,7 @@ def assemble(world: World, store: Store, config: Config) -> APIServer:
     low, high = config.node_ports
     encrypted: EncryptedStore | None = None
     if config.encryption_provider_config:
-        rules = load(config.encryption_provider_config, world.random.randbytes)
+        rules = load(config.encryption_provider_config, SYSTEM_NOISE)
         store = encrypted = EncryptedStore(store, rules, config.encryption_provider_config)
     kinds = catalog(world, store, CatalogConfig(config.service_cluster_ip_range, low, high))
     server = APIServer(world, store, config, strategies=kinds)

@@ -3,6 +3,7 @@ kube-apiserver's, so that either can read what the other has written."""
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from typing import Protocol
 
@@ -13,6 +14,8 @@ from cryptography.hazmat.primitives.padding import PKCS7
 
 Noise = Callable[[int], bytes]
 """So many random bytes."""
+SYSTEM_NOISE: Noise = secrets.token_bytes
+"""The only one for keys in use: a nonce that comes twice, or an IV that can be foretold, gives values away."""
 AES_SIZES, SECRETBOX_SIZES = (16, 24, 32), (32,)
 BLOCK = 16
 

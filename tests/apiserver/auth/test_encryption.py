@@ -14,8 +14,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from apiserver.assembly import assemble
+from apiserver.config import Config
 from apiserver.encryption.configuration import parse
-from apiserver.encryption.providers import AesCbc, AesGcm, DecryptError, Provider, SecretBox
+from apiserver.encryption.providers import SYSTEM_NOISE, AesCbc, AesGcm, DecryptError, Provider, SecretBox
 from apiserver.encryption.store import EncryptedStore
 from apiserver.storage.memory import MemoryStore
 from apiserver.storage.store import Put, Unreadable
@@ -23,7 +25,7 @@ from navarch.world import RealWorld
 from tests.apiserver.auth.real import ROOT, running
 from tests.apiserver.storage.etcd_server import Etcd
 
-NOISE = RealWorld().random.randbytes
+NOISE = SYSTEM_NOISE
 WORDS = b"nobody-shall-read-this"
 
 
@@ -99,7 +101,11 @@ def test_known_answer() -> None:
 
 def test_which_resources() -> None:
     for names, yes, no in (
-        (("secrets", "pandas.example.com"), [("", "secrets"), ("example.com", "pandas")], [("", "pandas"), ("x", "secrets")]),
+        (
+            ("secrets", "pandas.example.com"),
+            [("", "secrets"), ("example.com", "pandas")],
+            [("", "pandas"), ("x", "secrets")],
+        ),
         (("*.",), [("", "pods")], [("apps", "deployments")]),
         (("*.apps",), [("apps", "deployments")], [("", "pods"), ("batch", "jobs")]),
         (("*.*",), [("", "pods"), ("apps", "deployments")], []),
@@ -116,7 +122,10 @@ def test_which_resources() -> None:
         (configuration(), "resources[0].providers: Required value"),
         (configuration({"kms": {}}), "kms) is not supported"),
         (configuration({"aesgcm": {"keys": []}}), "resources[0].providers[0].aesgcm.keys: Required value"),
-        (configuration({"aesgcm": {"keys": [{"name": "a", "secret": key("x", 31)}]}}), "16 or 24 or 32 bytes long, is 31"),
+        (
+            configuration({"aesgcm": {"keys": [{"name": "a", "secret": key("x", 31)}]}}),
+            "16 or 24 or 32 bytes long, is 31",
+        ),
         (configuration({"secretbox": {"keys": [{"name": "a", "secret": key("x", 16)}]}}), "must be 32 bytes long"),
         (configuration({"aesgcm": {"keys": [{"name": "a", "secret": "?"}]}}), "must be base64 encoded"),
         (configuration({"aesgcm": {"keys": [{"name": "a:b", "secret": key("x")}]}}), "keys[0].name: Invalid value"),
@@ -129,6 +138,24 @@ def test_the_configuration_is_checked(tree: dict[str, Any], text: str) -> None:
     _, problems = parse(tree, NOISE)
     assert any(text in p for p in problems), problems
     assert key("x", 31) not in str(problems)
+
+
+def test_no_seed_gives_nonces_away(tmp_path: Path) -> None:
+    """Two servers whose ordinary random numbers are the same (forked, or seeded) must not share a nonce."""
+    file = tmp_path / "encryption.yaml"
+    file.write_text(yaml.safe_dump(configuration(keys("aesgcm", "a"))))
+
+    async def main() -> None:
+        values = []
+        for _ in range(2):
+            world, inner = RealWorld(), MemoryStore()
+            world.random.seed(1)
+            server = assemble(world, inner, Config(encryption_provider_config=str(file)))
+            await server.store.txn([], [Put("/registry/secrets/default/s", WORDS)])
+            values.append((await inner.list("/registry/secrets/")).items[0].value)
+        assert values[0] != values[1]
+
+    RealWorld().run(main)
 
 
 def raw(folder: Path) -> bytes:
@@ -172,9 +199,14 @@ def test_servers(kind: str, tmp_path: Path) -> None:
         assert base64.b64encode(b"plain" + WORDS)[:20] in held, "the history of what was written in plain is there"
         assert WORDS not in held and base64.b64encode(WORDS)[:20] not in held, "the word of Secret new nowhere"
         use(keys("aesgcm", "a"))  # the key that wrote is gone
-        for used, text in ((flags, "add that key behind the first"), ((), "--encryption-provider-config with that key")):
+        for used, text in (
+            (flags, "add that key behind the first"),
+            ((), "--encryption-provider-config with that key"),
+        ):
             command = [sys.executable, "-m", "apiserver", "--cert-dir", str(tmp_path / "pki"), "--secure-port", "0"]
-            done = subprocess.run([*command, "--store", store, *used], cwd=ROOT, capture_output=True, text=True, timeout=60)
+            done = subprocess.run(
+                [*command, "--store", store, *used], cwd=ROOT, capture_output=True, text=True, timeout=60
+            )
             assert done.returncode == 1 and text in done.stderr, done.stderr
             assert "secretbox, key 'key-b'" in done.stderr
 
