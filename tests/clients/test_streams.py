@@ -236,7 +236,7 @@ def test_the_python_client(kubectl: Kubectl) -> None:
     echo.setblocking(True)
     echo.settimeout(10)
     echo.sendall(b"hello")
-    assert echo.recv(10) == b"hello"
+    assert echo.recv(10) == b"hello", (ports.error(7000), ports.error(9999))
     wait_for(lambda: ports.error(9999), "the other port's error")
     assert "connection refused" in ports.error(9999)
     echo.close()
