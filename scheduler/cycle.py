@@ -13,6 +13,7 @@ import numpy as np
 
 from scheduler.extenders import Answers
 from scheduler.nodes import NodeTable
+from scheduler.pinned import pinned
 from scheduler.plugin import CycleState, Profile
 from scheduler.pods import PodInfo
 from scheduler.ranking import Ranking, Rankings
@@ -95,17 +96,19 @@ def schedule(
         rankings = None  # a ranking of its own, which they may change
     if nominated:
         ranking = beside(pod, table, profile, nominated)
+    elif rankings is not None:
+        ranking = pinned(pod, table, profile) or rankings.get(pod, table, profile)
     else:
-        ranking = rankings.get(pod, table, profile) if rankings is not None else Ranking(pod, table, profile)
+        ranking = Ranking(pod, table, profile)
     if answers is not None:
         answers.apply(ranking, table)
     decision = Decision(pod, ranking)
     if ranking.feasible:
         row = table.rows.get(own, -1)
-        if row < 0 or ranking.total[row] == -np.inf:
+        if row < 0 or ranking.total_of(row) == -np.inf:
             best = ranking.best()
             row = int(best[0]) if len(best) == 1 else int(best[chance.randrange(len(best))])
-        decision.row, decision.node, decision.score = row, ranking.names[row], float(ranking.total[row])
+        decision.row, decision.node, decision.score = row, ranking.names[row], ranking.total_of(row)
     return decision
 
 

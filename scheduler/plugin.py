@@ -128,6 +128,11 @@ class Plugin:
     def pre_enqueue(self, pod: PodInfo) -> None:
         """May keep the pod out of the active queue by raising Rejected."""
 
+    def named(self, pod: PodInfo) -> Sequence[str] | None:
+        """The only nodes that the pod may go to, if what it asks names them (upstream's PreFilterResult.NodeNames). Then
+        ``pre_filter`` is not always asked: it must say the same and nothing more, and ``filter`` must refuse no other."""
+        return None
+
     def pre_filter(self, state: CycleState, pod: PodInfo, table: NodeTable) -> Mask | None:
         """Prepares the cycle; may narrow the nodes to a mask, or raise Rejected for all of them."""
         return None
@@ -236,6 +241,12 @@ class NodePlugin(Plugin):
                 found.setdefault(reason, np.zeros(table.size, bool))[row] = True
         return [Refusal(reason, mask) for reason, mask in found.items()]
 
+    def refuses(self, state: CycleState, pod: PodInfo, table: NodeTable, row: int) -> Sequence[str]:
+        if type(self).filter_node is NodePlugin.filter_node:
+            return super().refuses(state, pod, table, row)
+        reason = self.filter_node(pod, view_of(table, row))
+        return [reason] if reason else ()
+
     def score(self, state: CycleState, pod: PodInfo, table: NodeTable) -> Scores | None:
         if type(self).score_node is NodePlugin.score_node:
             return None
@@ -308,6 +319,7 @@ class Profile:
 
         self.pre_enqueuers = point("pre_enqueue")
         self.pre_filters = point("pre_filter")
+        self.namers = overriding(self.pre_filters, "named")
         self.filters = point("filter")
         self.reservers = point("reserve", "unreserve")
         self.permitters = point("permit")

@@ -92,6 +92,14 @@ class Shape:
         self.terms = terms(pod)
         self.claims, self.disks = storage(pod) if pod.spec.volumes else ((), ())
 
+    def naming(self, pod: core_v1.Pod, likeness: bytes) -> Shape:
+        """The shape of a pod that differs from those of this shape in the nodes that it names only."""
+        made = Shape.__new__(Shape)
+        made.spec, made.likeness = pod.spec, likeness
+        made.requests, made.nonzero, made.host_ports = self.requests, self.nonzero, self.host_ports
+        made.terms, made.claims, made.disks = self.terms, self.claims, self.disks
+        return made
+
     @cached_property
     def images(self) -> tuple[str, ...]:
         return tuple(normalized_image(c.image or "") for c in all_containers(self.spec))
@@ -105,22 +113,41 @@ class Shape:
         return _encode(self.spec.tolerations)
 
 
+def chosen_by_name(spec: core_v1.PodSpec) -> list[str] | None:
+    """The only nodes that required node affinity leaves, if every term of it names nodes."""
+    affinity = spec.affinity.node_affinity if spec.affinity else None
+    required = affinity.required_during_scheduling_ignored_during_execution if affinity else None
+    if required is None:
+        return None
+    names: dict[str, None] = {}
+    for term in required.node_selector_terms:
+        here = [f.values or () for f in term.match_fields or () if f.key == "metadata.name" and f.operator == "In"]
+        if not here:
+            return None
+        names |= dict.fromkeys(here[0])
+    return list(names)
+
+
 _shapes: dict[bytes, Shape] = {}  # of the pods seen last; a shape follows from its key alone
 MOST_SHAPES = 4096
 
 
 def shape_of(pod: core_v1.Pod) -> Shape:
-    """The shape of a pod, shared by those that are alike in all that scheduling looks at."""
+    """The shape of a pod, shared by those that are alike in all that scheduling looks at. Those that name their nodes
+    share what does not follow from the names."""
     meta, spec = pod.metadata, pod.spec
     owners = [(o.kind, o.name) for o in meta.owner_references or () if o.controller]
     volumes = [v for v in spec.volumes or () if not (v.projected or v.config_map or v.secret or v.empty_dir)]
     names = meta.name if volumes else ""  # of which ephemeral claims are made
+    affinity = spec.affinity
+    names_nodes = chosen_by_name(spec) is not None
+    rest = (affinity.pod_affinity, affinity.pod_anti_affinity, "named") if affinity and names_nodes else affinity
     key = _encode_as_is(
         (
             meta.namespace, meta.labels, owners, names, volumes,
             [(c.image, c.resources, c.ports, c.restart_policy) for c in spec.init_containers or ()],
             [(c.image, c.resources, c.ports) for c in spec.containers],
-            spec.resources, spec.overhead, spec.node_selector, spec.affinity, spec.tolerations,
+            spec.resources, spec.overhead, spec.node_selector, rest, spec.tolerations,
             spec.topology_spread_constraints, spec.node_name, spec.priority, spec.resource_claims,
         )
     )  # fmt: skip
@@ -129,6 +156,8 @@ def shape_of(pod: core_v1.Pod) -> Shape:
         if len(_shapes) >= MOST_SHAPES:
             _shapes.clear()
         found = _shapes[key] = Shape(pod, key)
+    if affinity and names_nodes:
+        return found.naming(pod, key + _encode_as_is(affinity.node_affinity))
     return found
 
 

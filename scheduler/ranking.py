@@ -108,12 +108,12 @@ class Ranking:
             kept_filters, kept_scorers = self._near.filters, self._near.scorers
         for plugin in profile.filters:
             gone: Mask | None = None
+            rows = [row for row in rows if feasible[row]]  # the first plugin that refuses a row is the last one asked
             if rows and self.reaches[plugin.name] == Reach.ITS_NODE:
                 for row in rows:
                     for text in plugin.refuses(state, pod, table, row):
                         self.refused[row] |= np.uint32(1 << self._number(plugin.name, text, True))
                     feasible[row] &= self.refused[row] == 0
-                rows = [row for row in rows if feasible[row]]
                 continue
             kept = kept_filters.get(plugin.name)
             for refusal in kept.refusals if kept else ask("Filter", plugin, plugin.filter, state, pod, table):
@@ -283,6 +283,10 @@ class Ranking:
         return True
 
     # Reading
+
+    def total_of(self, row: int) -> float:
+        """The total of a row; -inf if it is refused."""
+        return self.total.item(row)
 
     def keep(self) -> None:
         """Lets go of what is needed no more once the decision is made, if no other decision will use the ranking."""

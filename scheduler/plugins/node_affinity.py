@@ -10,7 +10,7 @@ from navarch.api.affinity import pod_matches_node, preferred_weight
 from navarch.api.types import core_v1
 from scheduler.nodes import Mask, NodeTable, Scores
 from scheduler.plugin import NODE_ADDED, NODE_CHANGED, CycleState, Event, Plugin, Reach, Refusal, scale
-from scheduler.pods import PodInfo
+from scheduler.pods import PodInfo, chosen_by_name
 
 
 class NodeAffinity(Plugin):
@@ -33,8 +33,11 @@ class NodeAffinity(Plugin):
 
         return matches(event.node) and (event.old is None or not matches(event.old))
 
+    def named(self, pod: PodInfo) -> Sequence[str] | None:
+        return chosen_by_name(pod.pod.spec)
+
     def pre_filter(self, state: CycleState, pod: PodInfo, table: NodeTable) -> Mask | None:
-        names = chosen_by_name(pod.pod.spec)
+        names = self.named(pod)
         if names is None:
             return None
         only = np.zeros(table.size, bool)
@@ -73,6 +76,14 @@ class NodeAffinity(Plugin):
             mask = mask & ~found[0].nodes
         return [*found, Refusal("node(s) didn't match Pod's node affinity/selector", mask, resolvable=False)]
 
+    def refuses(self, state: CycleState, pod: PodInfo, table: NodeTable, row: int) -> Sequence[str]:
+        if self.added or chosen_by_name(pod.pod.spec) is None:
+            return super().refuses(state, pod, table, row)
+        node = table.nodes[row]
+        if node is not None and pod_matches_node(pod.pod.spec, node.metadata.name or "", node.metadata.labels or {}):
+            return ()
+        return ["node(s) didn't match Pod's node affinity/selector"]
+
     def score(self, state: CycleState, pod: PodInfo, table: NodeTable) -> Scores | None:
         spec = pod.pod.spec
         affinity = spec.affinity.node_affinity if spec.affinity else None
@@ -88,18 +99,3 @@ class NodeAffinity(Plugin):
 
     def normalize(self, scores: Scores, feasible: Mask) -> Scores:
         return scale(scores, feasible)
-
-
-def chosen_by_name(spec: core_v1.PodSpec) -> list[str] | None:
-    """The only nodes that required node affinity leaves, if every term of it names nodes."""
-    affinity = spec.affinity.node_affinity if spec.affinity else None
-    required = affinity.required_during_scheduling_ignored_during_execution if affinity else None
-    if required is None:
-        return None
-    names: dict[str, None] = {}
-    for term in required.node_selector_terms:
-        here = [f.values or () for f in term.match_fields or () if f.key == "metadata.name" and f.operator == "In"]
-        if not here:
-            return None
-        names |= dict.fromkeys(here[0])
-    return list(names)

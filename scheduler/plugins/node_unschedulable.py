@@ -28,3 +28,8 @@ class NodeUnschedulable(Plugin):
         if not table.unschedulable.any() or tolerated(pod.pod.spec.tolerations, TAINT):
             return ()
         return [Refusal("node(s) were unschedulable", table.unschedulable, resolvable=False)]
+
+    def refuses(self, state: CycleState, pod: PodInfo, table: NodeTable, row: int) -> Sequence[str]:
+        if not table.unschedulable[row] or tolerated(pod.pod.spec.tolerations, TAINT):
+            return ()
+        return ["node(s) were unschedulable"]

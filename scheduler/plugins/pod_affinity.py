@@ -65,6 +65,11 @@ class InterPodAffinity(Plugin):
             or any(t.pods.matches(pod.namespace, pod.labels, namespaces) for t in went.terms.anti_affinity)
         )
 
+    def refuses(self, state: CycleState, pod: PodInfo, table: NodeTable, row: int) -> Sequence[str]:
+        if not any(pod.terms) and not table.topology.held_against(pod):
+            return ()
+        return super().refuses(state, pod, table, row)
+
     def filter(self, state: CycleState, pod: PodInfo, table: NodeTable) -> Sequence[Refusal]:
         # One reason a node: the first of the three that fails.
         out: list[Refusal] = []

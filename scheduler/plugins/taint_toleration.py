@@ -32,14 +32,18 @@ class TaintToleration(Plugin):
         tolerations = pod.pod.spec.tolerations
 
         def reason(node: core_v1.Node) -> str:
-            taint = untolerated(tolerations, node.spec.taints)
-            return f"node(s) had untolerated taint {{{taint.key}: {taint.value or ''}}}" if taint else ""
+            return _reason(tolerations, node)
 
         codes = table.static_codes(self.name, pod.tolerance, reason)
         if not codes.any():
             return ()
         texts = sorted((table.text(code), code) for code in np.unique(codes).tolist() if code)
         return [Refusal(text, codes == code, resolvable=False) for text, code in texts]
+
+    def refuses(self, state: CycleState, pod: PodInfo, table: NodeTable, row: int) -> Sequence[str]:
+        node = table.nodes[row]
+        reason = _reason(pod.pod.spec.tolerations, node) if node and node.spec.taints else ""
+        return [reason] if reason else ()
 
     def score(self, state: CycleState, pod: PodInfo, table: NodeTable) -> Scores | None:
         tolerations = [t for t in pod.pod.spec.tolerations or () if t.effect in (None, "", "PreferNoSchedule")]
@@ -53,3 +57,9 @@ class TaintToleration(Plugin):
 
     def normalize(self, scores: Scores, feasible: Mask) -> Scores:
         return scale(scores, feasible, reverse=True)
+
+
+def _reason(tolerations: Sequence[core_v1.Toleration] | None, node: core_v1.Node) -> str:
+    """Why the taints of a node keep a pod away; "" if they do not."""
+    taint = untolerated(tolerations, node.spec.taints)
+    return f"node(s) had untolerated taint {{{taint.key}: {taint.value or ''}}}" if taint else ""

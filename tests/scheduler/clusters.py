@@ -234,6 +234,22 @@ def pods(draw, affinities=True, claims=False):
     )
 
 
+def named(pod, names):
+    """The pod, which now names its nodes as those of DaemonSets do, a term each; other terms of its affinity stay."""
+    terms = [
+        core_v1.NodeSelectorTerm(
+            match_fields=[core_v1.NodeSelectorRequirement(key="metadata.name", operator="In", values=[name])]
+        )
+        for name in names
+    ]
+    affinity = pod.spec.affinity = pod.spec.affinity or core_v1.Affinity()
+    affinity.node_affinity = affinity.node_affinity or core_v1.NodeAffinity()
+    affinity.node_affinity.required_during_scheduling_ignored_during_execution = core_v1.NodeSelector(
+        node_selector_terms=terms
+    )
+    return pod
+
+
 @st.composite
 def nodes(draw, name):
     labels = {HOSTNAME: name} if draw(st.integers(0, 9)) else {}

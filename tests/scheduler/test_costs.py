@@ -9,10 +9,13 @@ import pytest
 
 from navarch.api.types import core_v1, meta_v1
 from scheduler.cycle import schedule
+from scheduler.explain import Kept, explain
 from scheduler.nodes import NodeTable
+from scheduler.plugin import Plan
 from scheduler.pods import PodInfo
 from scheduler.profiles import default_profile
 from scheduler.ranking import Rankings
+from tests.scheduler import clusters
 from tests.scheduler.test_cycle import node, pod, table
 
 APP = meta_v1.LabelSelector(match_labels={"app": "a"})
@@ -62,3 +65,20 @@ def calls(t: NodeTable, **spec) -> int:
 def test_a_decision_costs_the_same_however_many_pods_run(sort):
     few, many = calls(cluster(60, **SORTS[sort]), **SORTS[sort]), calls(cluster(3000, **SORTS[sort]), **SORTS[sort])
     assert abs(many - few) <= 5, (few, many)
+
+
+@pytest.mark.parametrize("name", ["n1", "unknown"])
+def test_a_pod_that_names_its_node_makes_no_columns_until_they_are_read(name):
+    t = cluster(30)
+    decision = schedule(named(one().pod, name), t, default_profile(), random.Random(0), Rankings())
+    others = 30 if name == "unknown" else 29
+    assert decision.node == ("" if name == "unknown" else name)
+    assert decision.reasons == {"node(s) didn't satisfy plugin(s) [NodeAffinity]": others}
+    assert not {"refused", "total", "parts"} & set(vars(decision.ranking))
+    told = explain(Kept(decision, 0.0, "", Plan()))
+    assert told["feasible"] == 30 - others and told["refused"][0]["nodes"] == others
+    assert not {"refused", "total", "parts"} & set(vars(decision.ranking))
+
+
+def named(of: core_v1.Pod, name: str) -> PodInfo:
+    return PodInfo(clusters.named(of, [name]))

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scheduler.cycle import schedule
+from scheduler.explain import Recent, explain
 from scheduler.nodes import NodeTable
 from scheduler.plugin import CycleState, Rejected
 from scheduler.plugins.node_resources import NodeResourcesBalancedAllocation, NodeResourcesFit
@@ -240,6 +241,45 @@ def test_rankings_that_follow_decide_as_new_ones_do(data):
         then, scored = decision.ranking.as_of(decision.notes)
         assert [texts(decision.ranking.reasons, b) for b in then] == [texts(reasons, b) for b in refused]
         assert np.array_equal(scored[:, then == 0], parts[:, refused == 0])
+
+
+@RELAXED
+@given(st.data())
+def test_pods_that_name_nodes_are_decided_as_all_others_are(data):
+    """One name, several, unknown ones; nodes come, change and go between them: the same decisions, messages, explanations,
+    and columns for those who want them."""
+    both = Both()
+    for name in NAMES[: data.draw(st.integers(0, 6))]:
+        both.set_node(data.draw(clusters.nodes(name)))
+    table, profile, rankings, seen = both.table, default_profile(), Rankings(), []
+    for n in range(data.draw(st.integers(1, 12))):
+        for _ in range(data.draw(st.integers(0, 2))):
+            change(both, data)
+        names = data.draw(st.lists(st.sampled_from([*NAMES, "unknown"]), min_size=1, max_size=3))
+        pod = PodInfo(clusters.named(data.draw(clusters.pods(affinities=data.draw(st.booleans()))), names))
+        pod.uid = f"x{n}"
+        own = data.draw(st.sampled_from(["", *NAMES]))
+        fast = schedule(pod, table, profile, random.Random(n), rankings, own=own)
+        slow = schedule(pod, table, profile, random.Random(n), own=own)
+        assert (fast.node, fast.row, fast.score, fast.message()) == (slow.node, slow.row, slow.score, slow.message())
+        assert (fast.feasible, fast.refused_by, fast.reasons) == (slow.feasible, slow.refused_by, slow.reasons)
+        assert np.array_equal(fast.ranking.resolvable(), slow.ranking.resolvable())
+        if data.draw(st.booleans()):
+            assert np.array_equal(fast.ranking.total, slow.ranking.total)
+            assert fast.node or np.array_equal(fast.ranking.never, slow.ranking.never)
+            assert (fast.feasible, fast.refused_by, fast.reasons) == (slow.feasible, slow.refused_by, slow.reasons)
+        if not fast.node:
+            plans = [DefaultPreemption().plan(pod, table, d.ranking, random.Random(n), "") for d in (fast, slow)]
+            assert plans[0] == plans[1]
+        told = [Recent(), Recent()]
+        for recent, decision in zip(told, (fast, slow), strict=True):
+            recent.add(decision, 0.0)
+        kept = [recent.get(pod.key) for recent in told]
+        seen.append([*kept, explain(kept[1], "n0")])
+        if fast.node:
+            table.add_pod(pod, fast.node)
+    for fast, slow, then in seen:  # what is kept tells each decision as it was
+        assert explain(fast, "n0") == explain(slow, "n0") == then
 
 
 def texts(reasons, bits) -> list[str]:
