@@ -6,7 +6,7 @@ and the moment at which its request reaches the server; by then another may lead
 1. A leader reads the version of a pod, then looks at its Lease (LeaderElector.holds), then sends the Binding with that
    version as a precondition.
 2. A new leader, before it decides anything, gives every pod that waits for a node a new version: it writes the annotation
-   ``scheduler.navarch/term``.
+   ``scheduler.navarch.dev/term``.
 3. It then waits until its cache has each of these versions (or sees the pod bound, or gone).
 
 Why that is enough. Let the old leader look at its Lease at time t and find it good. Nobody else led at t: who takes over
@@ -40,7 +40,7 @@ from navarch.world import Backoff, World
 
 log = logging.getLogger(__name__)
 
-TERM = "scheduler.navarch/term"
+TERM = "scheduler.navarch.dev/term"
 AT_ONCE = 32
 
 

@@ -78,6 +78,7 @@ class NodeTable:
         self.topology = Topology(self.size, self._placed)
         self.volumes = Volumes()
         self.changes = Log()  # of amounts and pods
+        self.starts = Log()  # of pods whose start became known, which matters to preemption alone
         self.spread_selector: Callable[[PodInfo], LabelSelector | None] = lambda _: None
         self.violating: Callable[[Sequence[PodInfo]], list[bool]] = lambda pods: [False] * len(pods)
         self._node_changes = Log()
@@ -235,6 +236,14 @@ class NodeTable:
             self.volumes.usage.count(pod, row, sign)
         self.topology.count(pod, row, sign)
         self.changes.add(row)
+
+    def refresh(self, uid: str, pod: core_v1.Pod) -> None:
+        """Takes the newest state of a pod that is counted already, and changed in nothing that is counted."""
+        info, node = self.pods[uid]
+        began = info.pod.status.start_time != pod.status.start_time
+        info.renew(pod)
+        if began and (row := self.rows.get(node)) is not None:
+            self.starts.add(row)
 
     def _placed(self) -> Iterator[tuple[PodInfo, int]]:
         """All pods on nodes that exist, with their rows."""

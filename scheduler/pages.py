@@ -23,6 +23,7 @@ from navarch.api import kinds
 from navarch.api.types import core_v1
 from navarch.client.health import Handler, Page, health_pages
 from scheduler.explain import explain
+from scheduler.plugin import Profile
 from scheduler.pods import PodInfo
 from scheduler.scheduler import Scheduler
 from scheduler.whatif import ask, changes
@@ -50,7 +51,7 @@ def pages(scheduler: Scheduler) -> Mapping[str, Handler]:
         profile = scheduler.profiles.get(pod.spec.scheduler_name or next(iter(scheduler.profiles)))
         if profile is None:
             return _json({"error": f'no profile "{pod.spec.scheduler_name}" here'}, 404)
-        return _json(ask(PodInfo(pod), scheduler.table, profile, scheduler.world.now(), args.get("node", "")))
+        return _json(_ask(scheduler, PodInfo(pod), profile, args))
 
     out = health_pages(
         lambda: "" if scheduler.ready else "caches are not synced", lambda: generate_latest(scheduler.metrics.registry)
@@ -60,6 +61,14 @@ def pages(scheduler: Scheduler) -> Mapping[str, Handler]:
 
 def _json(tree: Mapping[str, Any], status: int = 0) -> Page:
     return status or (404 if "error" in tree else 200), JSON, msgspec.json.encode(tree)
+
+
+def _ask(scheduler: Scheduler, pod: PodInfo, profile: Profile, args: Mapping[str, str]) -> dict[str, Any]:
+    """What would be decided now, as far as the plugins say: extenders are told of real decisions only."""
+    out = ask(pod, scheduler.table, profile, scheduler.world.now(), args.get("node", ""))
+    if others := scheduler.extenders.interested(pod):
+        out["notAsked"] = [e.name for e in others]
+    return out
 
 
 def _explain(scheduler: Scheduler, namespace: str, name: str, args: Mapping[str, str]) -> dict[str, Any]:
@@ -73,11 +82,9 @@ def _explain(scheduler: Scheduler, namespace: str, name: str, args: Mapping[str,
     if kept is None or args.get("live"):
         if pod is None or profile is None:
             return {"error": f'pod "{name}" belongs to another scheduler: {pod and pod.spec.scheduler_name}'}
-        out = ask(PodInfo(pod), scheduler.table, profile, scheduler.world.now(), args.get("node", ""))
+        out = _ask(scheduler, PodInfo(pod), profile, args)
     else:
         out = explain(kept, args.get("node", ""))
-    if scheduler.extenders and out.get("live") and pod is not None and scheduler.extenders.interested(PodInfo(pod)):
-        out["notAsked"] = [e.name for e in scheduler.extenders.interested(PodInfo(pod))]
     if pod is not None:
         held = scheduler.waiting.get(pod.metadata.uid or "")
         if held is not None:

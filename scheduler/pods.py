@@ -179,6 +179,11 @@ class PodInfo:
         self.requests, self.nonzero, self.host_ports = shape.requests, shape.nonzero, shape.host_ports
         self.terms, self.claims, self.disks = shape.terms, shape.claims, shape.disks
 
+    def renew(self, pod: core_v1.Pod) -> None:
+        """Takes a later state of the pod, of the same shape and labels."""
+        self.pod = pod
+        self.__dict__.clear()
+
     @property
     def key(self) -> str:
         return f"{self.namespace}/{self.pod.metadata.name}"

@@ -39,6 +39,7 @@ from scheduler.plugin import (
     NAMESPACE_CHANGED,
     NODE_ADDED,
     NODE_CHANGED,
+    NODE_GONE,
     POD_ADDED,
     POD_CHANGED,
     POD_GONE,
@@ -164,6 +165,8 @@ class Scheduler:
                 plan = None
                 if self.extenders and not decision.node_was:
                     plan = await self.plan_with_extenders(decision, profile)
+                    if pod.uid not in self.queue.pods:
+                        continue  # deleted meanwhile: nothing is preempted for it
                 self.refuse(decision, profile, group, plan)
                 self.metrics.attempt(profile.name, "unschedulable", began)
                 continue
@@ -205,6 +208,7 @@ class Scheduler:
     def on_node(self, kind: str, old: core_v1.Node | None, node: core_v1.Node) -> None:
         if kind == DELETED:
             self.table.remove_node(node.metadata.name or "")
+            self.queue.happened(Event(NODE_GONE, node=node))
         elif self.table.set_node(node):
             self.queue.happened(Event(NODE_ADDED if kind == ADDED else NODE_CHANGED, node=node, old=old))
 
@@ -222,7 +226,7 @@ class Scheduler:
         if kind == DELETED:
             self.queue.remove(uid)
             self.assumed.pop(uid, None)
-            self.nominated.pop(uid, None)
+            self.free_nominated(uid)
             if (held := self.waiting.get(uid)) is not None:
                 held.reject("", "deleted")
             known = self.table.pods.get(uid)
@@ -233,9 +237,14 @@ class Scheduler:
             assumed = self.assumed.pop(uid, None)
             self.nominated.pop(uid, None)
             known = self.table.pods.get(uid)
-            if assumed == pod.spec.node_name and known is not None and not _differs(known[0], pod):
+            if (held := self.waiting.get(uid)) is not None:
+                held.reject("", "bound by another")
+            same = known is not None and known[1] == pod.spec.node_name and not _differs(known[0], pod)
+            if known is not None and same:
+                self.table.refresh(uid, pod)
+            if assumed and known is not None and same:
                 self.queue.happened(Event(POD_ADDED, pod=known[0]))  # as it was assumed
-            elif known is None or known[1] != pod.spec.node_name or _differs(known[0], pod):
+            elif not same:
                 info = PodInfo(pod)
                 self.table.add_pod(info, pod.spec.node_name)
                 if known is None or assumed:
@@ -244,17 +253,22 @@ class Scheduler:
                     self.queue.happened(Event(POD_CHANGED, pod=info, old=known[0]))
         elif pod.metadata.deletion_timestamp:
             self.queue.remove(uid)
-            self.nominated.pop(uid, None)
+            self.free_nominated(uid)
             if (held := self.waiting.get(uid)) is not None:
                 held.reject("", "deleted")
         elif uid not in self.assumed and pod.spec.scheduler_name in self.profiles:
             self.want(pod, uid)
 
+    def free_nominated(self, uid: str) -> None:
+        """A pod that preempted wants no room any more: others may have what was kept for it."""
+        if (found := self.nominated.pop(uid, None)) is not None:
+            self.queue.happened(Event(POD_GONE, pod=found[0]))
+
     def want(self, pod: core_v1.Pod, uid: str) -> None:
         """A pod without a node, new or changed."""
         waiting = self.queue.pods.get(uid)
         node = pod.status.nominated_node_name
-        if waiting is None or waiting.pod.pod.spec != pod.spec or waiting.pod.labels != (pod.metadata.labels or {}):
+        if waiting is None or _wants_otherwise(waiting.pod.pod, pod):
             info = PodInfo(pod)
             self.queue.add(info)
             if waiting is None:
@@ -529,6 +543,14 @@ class Scheduler:
             await self.client[core_v1.Pod].patch_status(meta.name or "", meta.namespace, body, type="strategic")
         except (StatusError, TransportError) as error:
             log.info("condition of %s: %s", pod.key, error)
+
+
+def _wants_otherwise(known: core_v1.Pod, pod: core_v1.Pod) -> bool:
+    """Whether a pod without a node changed in a way that a rule may look at: its spec, labels or annotations."""
+    old, new = known.metadata, pod.metadata
+    return known.spec != pod.spec or any((a or {}) != (b or {}) for a, b in (
+        (old.labels, new.labels), (old.annotations, new.annotations)
+    ))  # fmt: skip
 
 
 def _differs(known: PodInfo, pod: core_v1.Pod) -> bool:

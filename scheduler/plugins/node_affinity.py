@@ -29,7 +29,8 @@ class NodeAffinity(Plugin):
             return True
 
         def matches(node: core_v1.Node) -> bool:
-            return pod_matches_node(pod.pod.spec, node.metadata.name or "", node.metadata.labels or {})
+            where = node.metadata.name or "", node.metadata.labels or {}
+            return pod_matches_node(pod.pod.spec, *where) and (not self.added or pod_matches_node(self.added, *where))
 
         return matches(event.node) and (event.old is None or not matches(event.old))
 

@@ -81,7 +81,7 @@ class DefaultPreemption(Plugin):
         self.percentage, self.absolute = percentage, absolute
         self._known = Memory(0)
         self._of: tuple[object, ...] = ()  # the table, its versions, and the sort of pod that this is known of
-        self._position = 0
+        self._position = self._started = 0
 
     def reach(self, pod: PodInfo, table: NodeTable) -> Reach:
         return Reach.NOWHERE
@@ -89,12 +89,15 @@ class DefaultPreemption(Plugin):
     def _remembered(self, pod: PodInfo, table: NodeTable) -> Memory:
         """What was found for the last sort of pod, without the rows that changed since."""
         of = table, table.version, table.topology.version, pod.likeness
-        rows = table.changes.since(self._position) if of == self._of else None
-        if rows is None:
+        known = of == self._of
+        changed = table.changes.since(self._position) if known else None
+        started = table.starts.since(self._started) if known else None
+        if changed is None or started is None:
             self._known = Memory(table.size)
-        for row in rows or ():
-            self._known.forget(row)
-        self._of, self._position = of, table.changes.end
+        else:
+            for row in changed + started:
+                self._known.forget(row)
+        self._of, self._position, self._started = of, table.changes.end, table.starts.end
         return self._known
 
     def post_filter(self, pod: PodInfo, table: NodeTable, ranking: Ranking, attempt: Attempt) -> Plan:

@@ -21,6 +21,7 @@ from scheduler.plugin import (
     MAX_SCORE,
     NODE_ADDED,
     NODE_CHANGED,
+    NODE_GONE,
     POD_ADDED,
     POD_CHANGED,
     POD_GONE,
@@ -66,7 +67,7 @@ class PodTopologySpread(Plugin):
     """``defaults`` are upstream's unless given ("List" defaulting); then nodes without a label are left out, too."""
 
     name = "PodTopologySpread"
-    events = frozenset({NODE_ADDED, NODE_CHANGED, POD_ADDED, POD_GONE, POD_CHANGED})
+    events = frozenset({NODE_ADDED, NODE_CHANGED, NODE_GONE, POD_ADDED, POD_GONE, POD_CHANGED})
 
     def __init__(self, defaults: Sequence[Default] | None = None) -> None:
         self.defaults = SYSTEM_DEFAULTS if defaults is None else tuple(defaults)
@@ -76,7 +77,8 @@ class PodTopologySpread(Plugin):
         return Reach.EVERYWHERE if any(self.constraints(pod, table, m) for m in MODES) else Reach.NOWHERE
 
     def helps(self, event: Event, pod: PodInfo, table: NodeTable) -> bool:
-        """Pods count if they are among those that are spread; nodes if they are in a domain, or were in another."""
+        """Pods count if they are among those that are spread; nodes if they are in a domain, or were: a domain that goes
+        may have been the emptiest."""
         musts = self.constraints(pod, table, "DoNotSchedule")
         if event.pod is not None:
             some = [event.pod, event.old] if event.old else [event.pod]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import logging
 import ssl
+import zlib
 from contextlib import asynccontextmanager
 
 from apiserver.assembly import assemble
@@ -19,6 +21,7 @@ from navarch.client.client import Client
 from navarch.client.transport import InProcessTransport
 from navarch.world import RealWorld
 from scheduler.config import SchedulerConfig
+from scheduler.pages import pages
 from scheduler.scheduler import Scheduler
 
 logging.getLogger("scheduler").setLevel(logging.CRITICAL)
@@ -184,6 +187,11 @@ def test_an_ignorable_extender_that_is_too_slow_is_done_without():
         await bench.pod("p")
         await bench.node_of("p")
         assert hook.count("filter") == 1
+        manifest = json.dumps(decode_yaml(POD.format("q", "", ""))[0]).encode()
+        given = base64.urlsafe_b64encode(zlib.compress(manifest)).decode()
+        code, _, body = pages(scheduler)["/what-if"]("pod=" + given)
+        assert code == 200 and len(json.loads(body)["notAsked"]) == 1
+        assert hook.count("filter") == 1  # and it was not asked
 
     run((hook, http(filterVerb="filter", httpTimeout="100ms", ignorable=True)), story)
 
