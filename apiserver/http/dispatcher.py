@@ -85,9 +85,10 @@ class Dispatcher:
                 flow = flows.flow_of(user, info)
                 request.extra = flow.headers
                 seats = self._seats(request, info) if verb == "list" else 1
-                ticket = request.ticket = flows.enter(flow, began, seats)
+                ticket = flows.enter(flow, began, seats)
                 if ticket.turn is not None:
                     await flows.wait(ticket)
+                request.ticket = ticket  # not before: whoever waits in vain has given back what it had
                 if verb == "watch":
                     request.release = functools.partial(self._release, request)
             context = self._admit(request, info, user)

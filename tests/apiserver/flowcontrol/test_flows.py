@@ -110,6 +110,32 @@ def test_a_level_without_seats_refuses_and_says_when_to_come_again() -> None:
     serving(test)
 
 
+def test_a_request_that_waited_in_vain_gives_back_no_seat_of_another() -> None:
+    async def test(call: Caller) -> None:
+        queuing = {"queues": 1, "handSize": 1, "queueLengthLimit": 9}
+        few = level("few", 1, type="Queue", queuing=queuing)
+        assert (await call("POST", f"{GROUP}/prioritylevelconfigurations", few)).code == 201
+        assert (await call("POST", f"{GROUP}/flowschemas", schema("bobs", "few", "bob"))).code == 201
+        found = call.server.flows
+        assert isinstance(found, Flows)
+
+        async def known() -> Any:
+            flow = found.flow_of(BOB, PODS)
+            return flow if flow.schema.name == "bobs" and flow.level.name == "few" else None
+
+        flow = await until(known)
+        while found.enter(flow, found.world.monotonic()).turn is None:
+            pass  # takes all seats, and then waits for one
+        fair = flow.level.fair
+        before = (fair.running, flow.schema.running, flow.level.demand.now)
+        found.patience = 0.05
+        answer = await Caller(call.server, BOB)("GET", "/api/v1/namespaces")
+        assert answer.code == 429 and answer.headers["retry-after"]
+        assert (fair.running, flow.schema.running, flow.level.demand.now) == before
+
+    serving(test)
+
+
 def test_default_objects_are_kept() -> None:
     async def test(call: Caller) -> None:
         async def told() -> Any:
