@@ -309,7 +309,7 @@ def node_remove(name: NodeName, lab: LabOption = "default") -> None:
         cluster = _cluster(lab, progress)
         cluster.remove_node(name)
         if cluster.running():
-            cluster.call("DELETE", f"/api/v1/nodes/{name}")
+            cluster.api.call("DELETE", f"/api/v1/nodes/{name}")
         progress.finish()
         print(f"node/{name} removed")
 

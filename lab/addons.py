@@ -67,8 +67,8 @@ def apply_addons(cluster: Cluster) -> None:
     hollow = rights() if cluster.hollow.roster.groups else []
     for path, wanted in [*publisher_role(), *hollow, (services, dns_service(cluster.addresses.dns))]:
         name = wanted["metadata"]["name"]
-        if cluster.call("GET", f"{path}/{name}")[0] != 404:
+        if cluster.api.call("GET", f"{path}/{name}")[0] != 404:
             continue
-        status, body = cluster.call("POST", path, wanted)
+        status, body = cluster.api.call("POST", path, wanted)
         if status not in (201, 409):
             raise LabError(f"could not create {wanted['kind']} {name}: {body.decode(errors='replace')[:300]}")

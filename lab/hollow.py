@@ -149,18 +149,18 @@ class Fleet:
         path = f"/api/v1/nodes/{name}"
 
         def ready() -> bool:
-            status, body = self.cluster.call("GET", path)
+            status, body = self.cluster.api.call("GET", path)
             conditions = json.loads(body)["status"].get("conditions", ()) if status == 200 else ()
             return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions) and self._renewed(
                 name, began
             )
 
-        self.cluster.wait_for(ready, timeout, f"hollow node {name} did not become Ready", COMPONENT)
+        self.cluster.api.wait_for(ready, timeout, f"hollow node {name} did not become Ready", COMPONENT)
 
     def _renewed(self, name: str, since: float) -> bool:
         from navarch.api.times import parse_time
 
-        status, body = self.cluster.call(
+        status, body = self.cluster.api.call(
             "GET", f"/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/{name}"
         )
         return status == 200 and parse_time(json.loads(body)["spec"]["renewTime"]) >= since
