@@ -73,16 +73,18 @@ class NodeTable:
         self.pods: dict[str, tuple[PodInfo, str]] = {}  # uid -> the pod and its node's name, present or not
         self.by_node: dict[str, dict[str, PodInfo]] = {}
         self.version = 0  # of the nodes themselves: labels, taints, images, coming and going
+        self.touches = 0  # of these, the changes that concern more than the rows in ``node_changes``
         self.images: dict[str, dict[int, int]] = {}  # name -> row -> bytes
         self.nodes_images: dict[int, list[tuple[str, int]]] = {}
         self.topology = Topology(self.size, self._placed)
         self.volumes = Volumes()
         self.changes = Log()  # of amounts and pods
+        self.node_changes = Log()  # of nodes that came, went, or have other labels or taints
         self.starts = Log()  # of pods whose start became known, which matters to preemption alone
         self.spread_selector: Callable[[PodInfo], LabelSelector | None] = lambda _: None
         self.violating: Callable[[Sequence[PodInfo]], list[bool]] = lambda pods: [False] * len(pods)
-        self._node_changes = Log()
-        self._names: list[str] | None = None
+        self._names: list[str] = []
+        self._names_read = False
         self._codes: dict[str, int] = {"": 0}
         self._domains: dict[str, dict[str, int]] = {}
         self._sums: dict[tuple[str, int], DomainSums] = {}  # by label and column, the one used last at the end
@@ -106,7 +108,7 @@ class NodeTable:
             old = self.nodes[row]
         self.nodes[row] = node
         if old is None:
-            self._names = None
+            self._name(row, name)
         static = old is None or _static_facts(old) != _static_facts(node)
         capacity = old is None or old.status.allocatable != node.status.allocatable
         if static:
@@ -133,14 +135,15 @@ class NodeTable:
         for column in self.allocatable.values():
             column[row] = 0
         self._set_images(row, None)
-        self.nodes[row] = self._names = None
+        self.nodes[row] = None
+        self._name(row, "")
         self.valid[row] = self.unschedulable[row] = False
         self.free.append(row)
         self._node_changed(row)
 
     def _node_changed(self, row: int) -> None:
         self.version += 1
-        self._node_changes.add(row)
+        self.node_changes.add(row)
 
     def _set_images(self, row: int, node: core_v1.Node | None) -> None:
         old = self.nodes_images.pop(row, ())
@@ -159,7 +162,7 @@ class NodeTable:
         if new:
             self.nodes_images[row] = new
         if old or new:
-            self.version += 1
+            self.touch()
 
     def _new_row(self) -> int:
         if self.used == self.size:
@@ -253,14 +256,22 @@ class NodeTable:
                 yield pod, row
 
     def names(self) -> list[str]:
-        """The name of each row, "" where there is no node. The same list until nodes come or go."""
-        if self._names is None:
-            self._names = [(n.metadata.name or "") if n else "" for n in self.nodes]
+        """The name of each row, "" where there is no node. A node that comes or goes makes a new list, if this was read."""
+        self._names_read = True
         return self._names
 
+    def _name(self, row: int, name: str) -> None:
+        if self._names_read:
+            self._names, self._names_read = self._names.copy(), False
+        if row == len(self._names):
+            self._names.append(name)
+        else:
+            self._names[row] = name
+
     def touch(self) -> None:
-        """Something that decisions depend on, and that is not in the table, changed."""
+        """Something that decisions depend on changed, and not for single rows."""
         self.version += 1
+        self.touches += 1
 
     def _count_port(self, port: HostPort, row: int, sign: int) -> None:
         rows = self.ports.setdefault(port[:2], {})
@@ -290,19 +301,19 @@ class NodeTable:
         where = (plugin, key)
         found = self._cache.get(where)
         if found is not None:
-            rows = self._node_changes.since(found[1])
+            rows = self.node_changes.since(found[1])
             if rows is not None:
                 column = found[0]
                 for row in rows:
                     node = self.nodes[row]
                     column[row] = function(node) if node else 0
                 if rows:
-                    self._cache[where] = (column, self._node_changes.end)
+                    self._cache[where] = (column, self.node_changes.end)
                 return column
         if len(self._cache) > CACHED_COLUMNS:
             self._cache.clear()
         column = self.each(function, kind)
-        self._cache[where] = (column, self._node_changes.end)
+        self._cache[where] = (column, self.node_changes.end)
         return column
 
     def static_codes(self, plugin: str, key: bytes, function: Callable[[core_v1.Node], str]) -> Column:

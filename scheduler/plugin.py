@@ -126,6 +126,12 @@ class Plugin:
         must be there; a plugin that does not say is asked anew for every pod."""
         return Reach.EVERYWHERE
 
+    def apart(self, pod: PodInfo, table: NodeTable) -> bool:
+        """Whether what this plugin says of ``pod`` on a node depends on that node and its pods alone, so that a node that
+        comes, goes or changes concerns its own row. Asked if ``reach`` is not EVERYWHERE. For ``normalize`` it must not
+        matter how many nodes there are, if the raw scores of all are 0."""
+        return False
+
     def pre_enqueue(self, pod: PodInfo) -> None:
         """May keep the pod out of the active queue by raising Rejected."""
 

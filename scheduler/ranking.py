@@ -11,6 +11,7 @@ explained without keeping a table for each.
 
 from __future__ import annotations
 
+import copy
 from bisect import bisect_left, insort
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -67,7 +68,8 @@ class Ranking:
         self.extra: Scores | None = None  # what extenders gave
         self._numbers: dict[tuple[str, str], int] = {}
         self._versions = table.version, table.topology.version
-        self._position = table.changes.end
+        self._touches = table.touches
+        self._position, self._node_position = table.changes.end, table.node_changes.end
         self.reaches = {p.name: p.reach(pod, table) for p in profile.plugins}
         self.follows = all(r < Reach.EVERYWHERE for r in self.reaches.values())
         self._near_filters = [p for p in profile.filters if self.reaches[p.name] == Reach.ITS_NODE]
@@ -78,6 +80,7 @@ class Ranking:
         self._best: list[int] | None = None  # rows with the total _top, if that is known
         self._top = -np.inf
         self._settled = True  # no normalised score depends on which nodes are feasible
+        self._narrowed = False  # by a pre_filter
         self._near = None if self.follows else near
         if self.nodes:
             self._make(table)
@@ -94,6 +97,7 @@ class Ranking:
                 self.rejection, self.rejected_by = str(rejected), plugin.name
                 return
             if only is not None:
+                self._narrowed = True
                 self.never |= ~only
                 self._refuse(plugin.name, f"node(s) didn't satisfy plugin(s) [{plugin.name}]", ~only, False, feasible)
                 feasible &= only
@@ -215,6 +219,83 @@ class Ranking:
             if not self._again(table, row):
                 return False
         self._position = table.changes.end
+        return True
+
+    def heir(self, table: NodeTable) -> Ranking | None:
+        """The ranking that follows this one now that nodes came, went or changed; None if it must be made anew. This one
+        stays as it is, for its decisions are explained by the nodes that there were."""
+        if not self.follows or self.rejection or self._narrowed or not self._settled or not self.feasible:
+            return None
+        if self._touches != table.touches or self._versions[1] != table.topology.version:
+            return None
+        rows = table.node_changes.since(self._node_position)
+        changed = table.changes.since(self._position)
+        few = min(self.nodes, len(table)) <= FEW or len(self.refused) != table.size
+        if few or rows is None or changed is None or len(rows) + len(changed) > FOLLOWED:
+            return None
+        pod, profile = self.pod, self.profile
+        if any(p.reach(pod, table) != self.reaches[p.name] or not p.apart(pod, table) for p in profile.plugins):
+            return None
+        made = copy.copy(self)
+        made.nodes, made.names = len(table), table.names()
+        made.reasons, made._numbers, made.notes = self.reasons.copy(), self._numbers.copy(), []
+        made.refused, made.parts = self.refused.copy(), self.parts.copy()
+        made.total, made._fixed, made.never = self.total.copy(), self._fixed.copy(), self.never.copy()
+        made.state, made._best = CycleState(), None
+        try:
+            if any(profile.ask("PreFilter", p, p.pre_filter, made.state, pod, table) is not None for p in profile.pre_filters):
+                return None
+        except Rejected:
+            return None
+        if not all(made._whole_row(table, row) for row in rows):
+            return None
+        if not all(made._again(table, row) for row in changed if row not in rows) or not made.feasible:
+            return None
+        made._versions = table.version, table.topology.version
+        made._position, made._node_position = table.changes.end, table.node_changes.end
+        made.base, made.notes = (made.refused.copy(), made.parts.copy()), []
+        return made
+
+    def _whole_row(self, table: NodeTable, row: int) -> bool:
+        """Asks all plugins about the node that a row has now, if any. False if that is not enough."""
+        pod, state = self.pod, self.state
+        self.feasible -= self.total.item(row) > -np.inf
+        self.never[row] = not table.valid[row]
+        self.total[row], self.refused[row] = -np.inf, 0
+        bits = 0
+        for plugin in self.profile.filters if table.valid[row] else ():
+            if self.reaches[plugin.name] == Reach.ITS_NODE:
+                found = [(text, True) for text in plugin.refuses(state, pod, table, row)] if not bits else []
+            else:
+                found = [(r.reason, r.resolvable) for r in plugin.filter(state, pod, table) if r.nodes[row]]
+                self.never[row] |= bool(found)
+            if not bits:
+                for text, resolvable in found:
+                    bits |= 1 << self._number(plugin.name, text, resolvable)
+        if bits:
+            self.refused[row] = bits
+            return True
+        fixed = moving = 0.0
+        for n, entry in enumerate(self.profile.scorers):
+            plugin = entry.plugin
+            if entry.prepares:
+                plugin.pre_score(state, pod, table, self.total > -np.inf)
+            raw = plugin.score_row(state, pod, table, row)
+            if raw is None:
+                continue
+            if normalizes(plugin):
+                if raw:
+                    return False
+                raw = plugin.normalize(np.zeros(1), np.ones(1, bool)).item(0)
+            if self.reaches[plugin.name] == Reach.NOWHERE:
+                fixed += entry.weight * raw
+            else:
+                moving += entry.weight * raw
+            self.parts[n, row] = min(max(raw, 0), 100)
+        self._fixed[row] = fixed
+        if table.valid[row]:
+            self.total[row] = fixed + moving
+            self.feasible += 1
         return True
 
     def _again(self, table: NodeTable, row: int) -> bool:
@@ -367,7 +448,11 @@ class Rankings:
             if found.follow(table):
                 self._kept.move_to_end(pod.likeness)
                 return found
+            heir = found.heir(table)
             self._kept.pop(pod.likeness).retire()
+            if heir is not None:
+                self._kept[pod.likeness] = heir
+                return heir
         near = self._near.get(pod.likeness) or Near()
         made = Ranking(pod, table, profile, near)
         if made.follows:

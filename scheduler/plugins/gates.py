@@ -14,6 +14,9 @@ class SchedulingGates(Plugin):
     def reach(self, pod: PodInfo, table: NodeTable) -> Reach:
         return Reach.NOWHERE
 
+    def apart(self, pod: PodInfo, table: NodeTable) -> bool:
+        return True
+
     def pre_enqueue(self, pod: PodInfo) -> None:
         gates = [g.name for g in pod.pod.spec.scheduling_gates or ()]
         if gates:

@@ -19,6 +19,9 @@ class ImageLocality(Plugin):
     def reach(self, pod: PodInfo, table: NodeTable) -> Reach:
         return Reach.NOWHERE
 
+    def apart(self, pod: PodInfo, table: NodeTable) -> bool:
+        return not any(image in table.images for image in pod.images)  # else the number of nodes counts
+
     def score(self, state: CycleState, pod: PodInfo, table: NodeTable) -> Scores | None:
         held = [rows for image in pod.images if (rows := table.images.get(image))]
         if not held:

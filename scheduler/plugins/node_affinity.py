@@ -24,6 +24,9 @@ class NodeAffinity(Plugin):
     def reach(self, pod: PodInfo, table: NodeTable) -> Reach:
         return Reach.NOWHERE
 
+    def apart(self, pod: PodInfo, table: NodeTable) -> bool:
+        return True
+
     def helps(self, event: Event, pod: PodInfo, table: NodeTable) -> bool:
         if event.node is None:
             return True

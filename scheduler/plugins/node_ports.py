@@ -20,6 +20,9 @@ class NodePorts(Plugin):
     def reach(self, pod: PodInfo, table: NodeTable) -> Reach:
         return Reach.ITS_NODE if pod.host_ports else Reach.NOWHERE
 
+    def apart(self, pod: PodInfo, table: NodeTable) -> bool:
+        return True
+
     def helps(self, event: Event, pod: PodInfo, table: NodeTable) -> bool:
         if event.kind != POD_GONE or event.pod is None:
             return True

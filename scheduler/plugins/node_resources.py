@@ -51,6 +51,9 @@ class NodeResourcesFit(Plugin):
     def reach(self, pod: PodInfo, table: NodeTable) -> Reach:
         return Reach.ITS_NODE
 
+    def apart(self, pod: PodInfo, table: NodeTable) -> bool:
+        return True
+
     def helps(self, event: Event, pod: PodInfo, table: NodeTable) -> bool:
         """A pod that goes or shrinks must free something that is asked for; a node must have room, and more than before."""
         if event.pod is not None:
@@ -138,6 +141,9 @@ class NodeResourcesBalancedAllocation(Plugin):
 
     def reach(self, pod: PodInfo, table: NodeTable) -> Reach:
         return Reach.ITS_NODE
+
+    def apart(self, pod: PodInfo, table: NodeTable) -> bool:
+        return True
 
     def score(self, state: CycleState, pod: PodInfo, table: NodeTable) -> Scores | None:
         return self.score_rows(state, pod, table, ALL_ROWS)

@@ -20,6 +20,9 @@ class NodeUnschedulable(Plugin):
     def reach(self, pod: PodInfo, table: NodeTable) -> Reach:
         return Reach.NOWHERE
 
+    def apart(self, pod: PodInfo, table: NodeTable) -> bool:
+        return True
+
     def helps(self, event: Event, pod: PodInfo, table: NodeTable) -> bool:
         node, old = event.node, event.old
         return node is None or (not node.spec.unschedulable and (old is None or bool(old.spec.unschedulable)))

@@ -48,6 +48,9 @@ class InterPodAffinity(Plugin):
         """The terms of other pods change with the version of the topology only, at which rankings begin anew."""
         return Reach.EVERYWHERE if any(pod.terms) else Reach.NOWHERE
 
+    def apart(self, pod: PodInfo, table: NodeTable) -> bool:
+        return not table.topology.held_against(pod)  # else the domains of their nodes count
+
     def helps(self, event: Event, pod: PodInfo, table: NodeTable) -> bool:
         """A pod helps that comes where it is wanted, or goes where it is not (a changed pod may do both); a node, if its
         labels say that it is in another domain now."""

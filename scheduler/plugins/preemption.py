@@ -86,6 +86,9 @@ class DefaultPreemption(Plugin):
     def reach(self, pod: PodInfo, table: NodeTable) -> Reach:
         return Reach.NOWHERE
 
+    def apart(self, pod: PodInfo, table: NodeTable) -> bool:
+        return True
+
     def _remembered(self, pod: PodInfo, table: NodeTable) -> Memory:
         """What was found for the last sort of pod, without the rows that changed since."""
         of = table, table.version, table.topology.version, pod.likeness

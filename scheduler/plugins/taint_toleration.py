@@ -20,6 +20,9 @@ class TaintToleration(Plugin):
     def reach(self, pod: PodInfo, table: NodeTable) -> Reach:
         return Reach.NOWHERE
 
+    def apart(self, pod: PodInfo, table: NodeTable) -> bool:
+        return True
+
     def helps(self, event: Event, pod: PodInfo, table: NodeTable) -> bool:
         tolerations, node, old = pod.pod.spec.tolerations, event.node, event.old
         if node is None:

@@ -76,6 +76,9 @@ class PodTopologySpread(Plugin):
     def reach(self, pod: PodInfo, table: NodeTable) -> Reach:
         return Reach.EVERYWHERE if any(self.constraints(pod, table, m) for m in MODES) else Reach.NOWHERE
 
+    def apart(self, pod: PodInfo, table: NodeTable) -> bool:
+        return True
+
     def helps(self, event: Event, pod: PodInfo, table: NodeTable) -> bool:
         """Pods count if they are among those that are spread; nodes if they are in a domain, or were: a domain that goes
         may have been the emptiest."""

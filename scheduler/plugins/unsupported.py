@@ -18,6 +18,9 @@ class Unsupported(Plugin):
     def reach(self, pod: PodInfo, table: NodeTable) -> Reach:
         return Reach.NOWHERE
 
+    def apart(self, pod: PodInfo, table: NodeTable) -> bool:
+        return True
+
     def pre_filter(self, state: CycleState, pod: PodInfo, table: NodeTable) -> Mask | None:
         if pod.pod.spec.resource_claims:
             raise Rejected("navarch does not support resource claims yet")

@@ -104,6 +104,9 @@ class VolumeBinding(Plugin):
     def reach(self, pod: PodInfo, table: NodeTable) -> Reach:
         return Reach.EVERYWHERE if pod.claims else Reach.NOWHERE
 
+    def apart(self, pod: PodInfo, table: NodeTable) -> bool:
+        return True
+
     def helps(self, event: Event, pod: PodInfo, table: NodeTable) -> bool:
         """A claim must be the pod's, a class must be one that its claims have, a node must have other labels."""
         volumes = table.volumes

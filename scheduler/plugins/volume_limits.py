@@ -29,6 +29,9 @@ class NodeVolumeLimits(Plugin):
     def reach(self, pod: PodInfo, table: NodeTable) -> Reach:
         return Reach.ITS_NODE if pod.claims else Reach.NOWHERE
 
+    def apart(self, pod: PodInfo, table: NodeTable) -> bool:
+        return True
+
     def helps(self, event: Event, pod: PodInfo, table: NodeTable) -> bool:
         return event.kind != POD_GONE or (event.pod is not None and bool(event.pod.claims))
 

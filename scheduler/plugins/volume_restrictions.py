@@ -33,6 +33,9 @@ class VolumeRestrictions(Plugin):
             return Reach.EVERYWHERE
         return Reach.ITS_NODE if pod.disks else Reach.NOWHERE
 
+    def apart(self, pod: PodInfo, table: NodeTable) -> bool:
+        return True
+
     def helps(self, event: Event, pod: PodInfo, table: NodeTable) -> bool:
         other = event.pod
         if other is not None:

@@ -33,6 +33,9 @@ class VolumeZone(Plugin):
     def reach(self, pod: PodInfo, table: NodeTable) -> Reach:
         return Reach.EVERYWHERE if pod.claims else Reach.NOWHERE
 
+    def apart(self, pod: PodInfo, table: NodeTable) -> bool:
+        return True
+
     def helps(self, event: Event, pod: PodInfo, table: NodeTable) -> bool:
         if event.kind == CLAIM_CHANGED:
             meta = event.object.metadata
