@@ -413,9 +413,17 @@ class Ranking:
 
     def resolvable(self) -> Mask:
         """Rows that are refused only for reasons that taking pods away may remove."""
-        never = np.uint32(sum(1 << n for n, r in enumerate(self.reasons) if not r.resolvable))
+        never = np.uint32(self._unresolvable())
         out: Mask = (self.refused != 0) & (self.refused & never == 0)
         return out
+
+    def resolvable_at(self, row: int) -> bool:
+        """As :meth:`resolvable`, for one row."""
+        bits = self.refused.item(row)
+        return bits != 0 and not bits & self._unresolvable()
+
+    def _unresolvable(self) -> int:
+        return sum(1 << n for n, r in enumerate(self.reasons) if not r.resolvable)
 
     def as_of(self, notes: int) -> tuple[Bits, Parts]:
         """``refused`` and ``parts`` as they were when so many changes had been noted."""

@@ -45,6 +45,7 @@ def measure(nodes: int, pods: int, kind: str, seconds: float = 20.0) -> Result:
     for n in range(nodes):
         table.set_node(msgspec.convert(objects.node(n), core_v1.Node))
     if kind == "preemption":
+        pods = min(pods, objects.lows(nodes) // 4 * 3)  # three fit where four were
         for n in range(objects.lows(nodes)):
             low = PodInfo(decoded(objects.pod(f"low{n}", "low"), f"low{n}"))
             table.add_pod(low, objects.node_name(n // 4 * (100 // objects.PERCENT_FILLED)))

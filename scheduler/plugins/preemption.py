@@ -32,42 +32,54 @@ COSTS = 5
 
 
 class Memory:
-    """What was found out of each row for one sort of pod: whether preemption helps there, whose, and at which cost."""
+    """What was found out of each row for one sort of pod: whether preemption may help there, whose, and at which cost."""
 
-    def __init__(self, size: int) -> None:
-        self.state = np.zeros(size, np.int8)
-        self.costs = np.zeros((COSTS, size))
+    def __init__(self, pod: PodInfo, table: NodeTable, ranking: Ranking) -> None:
+        self.resolvable = ranking.resolvable()
+        self.helpful: Mask = self.resolvable & _enough(pod, table)
+        self.state = np.zeros(table.size, np.int8)
+        self.costs = np.zeros((COSTS, table.size))
+        self._lowest, self._highest = [np.inf] * COSTS, [-np.inf] * COSTS  # ever noted
         self.victims: dict[int, Victims] = {}
+
+    def again(self, row: int, pod: PodInfo, table: NodeTable, ranking: Ranking) -> None:
+        """Pods came to a row, or left it."""
+        self.state[row] = UNKNOWN
+        self.victims.pop(row, None)
+        self.resolvable[row] = ranking.resolvable_at(row)
+        self.helpful[row] = self.resolvable[row] and _enough_at(pod, table, row)
 
     def note(self, row: int, victims: Victims | None) -> None:
         if victims is None or not victims[0]:
             self.state[row] = NOTHING
             return
         self.state[row] = SOME
-        self.costs[:, row] = _cost(*victims)
         self.victims[row] = victims
-
-    def forget(self, row: int) -> None:
-        self.state[row] = UNKNOWN
-        self.victims.pop(row, None)
+        for n, cost in enumerate(_cost(*victims)):
+            self.costs[n, row] = cost
+            self._lowest[n], self._highest[n] = min(self._lowest[n], cost), max(self._highest[n], cost)
 
     def first(self, rows: Rows, most: int, search: Callable[[int], Victims | None]) -> Rows:
         """The first so many of ``rows`` with victims; ``search`` is asked about those of which nothing is known."""
         while True:
-            with_victims = self.state[rows] == SOME
-            end = int(np.searchsorted(np.cumsum(with_victims), most)) + 1
-            unknown = np.flatnonzero(self.state[rows[:end]] == UNKNOWN)[:most]
+            states = self.state[rows]
+            with_victims = states == SOME
+            if np.count_nonzero(with_victims) > most:
+                end = int(np.searchsorted(np.cumsum(with_victims), most)) + 1
+                rows, states, with_victims = rows[:end], states[:end], with_victims[:end]
+            unknown = np.flatnonzero(states == UNKNOWN)[:most]
             if not len(unknown):
-                found: Rows = rows[:end][with_victims[:end]]
+                found: Rows = rows[with_victims]
                 return found
             for row in rows[unknown].tolist():
                 self.note(row, search(row))
 
     def cheapest(self, rows: Rows) -> int:
         """The first of the rows of the lowest cost."""
-        for costs in self.costs:
-            here = costs[rows]
-            rows = rows[here == here.min()]
+        for costs, lowest, highest in zip(self.costs, self._lowest, self._highest, strict=True):
+            if lowest < highest and len(rows) > 1:
+                here = costs[rows]
+                rows = rows[here == here.min()]
         return int(rows[0])
 
 
@@ -79,8 +91,8 @@ class DefaultPreemption(Plugin):
 
     def __init__(self, percentage: int = 10, absolute: int = 100) -> None:
         self.percentage, self.absolute = percentage, absolute
-        self._known = Memory(0)
-        self._of: tuple[object, ...] = ()  # the table, its versions, and the sort of pod that this is known of
+        self._known: Memory | None = None
+        self._of: tuple[object, ...] = ()  # what this is known of: the table, its versions, the sort of pod, its ranking
         self._position = self._started = 0
 
     def reach(self, pod: PodInfo, table: NodeTable) -> Reach:
@@ -89,19 +101,19 @@ class DefaultPreemption(Plugin):
     def apart(self, pod: PodInfo, table: NodeTable) -> bool:
         return True
 
-    def _remembered(self, pod: PodInfo, table: NodeTable) -> Memory:
-        """What was found for the last sort of pod, without the rows that changed since."""
-        of = table, table.version, table.topology.version, pod.likeness
-        known = of == self._of
-        changed = table.changes.since(self._position) if known else None
-        started = table.starts.since(self._started) if known else None
-        if changed is None or started is None:
-            self._known = Memory(table.size)
+    def _remembered(self, pod: PodInfo, table: NodeTable, ranking: Ranking) -> Memory:
+        """What was found for the last sort of pod, but for the rows that changed since."""
+        of = table, table.version, table.topology.version, pod.likeness, ranking if ranking.follows else None
+        known = self._known if of == self._of and ranking.follows else None
+        changed = table.changes.since(self._position)
+        started = table.starts.since(self._started)
+        if known is None or changed is None or started is None:
+            known = self._known = Memory(pod, table, ranking)
         else:
-            for row in changed + started:
-                self._known.forget(row)
+            for row in {*changed, *started}:
+                known.again(row, pod, table, ranking)
         self._of, self._position, self._started = of, table.changes.end, table.starts.end
-        return self._known
+        return known
 
     def post_filter(self, pod: PodInfo, table: NodeTable, ranking: Ranking, attempt: Attempt) -> Plan:
         if ranking.rejection:
@@ -113,8 +125,8 @@ class DefaultPreemption(Plugin):
         self, pod: PodInfo, table: NodeTable, ranking: Ranking, attempt: Attempt
     ) -> dict[str, tuple[list[PodInfo], int]]:
         """All nodes that were compared: the victims on each, and how many of them break disruption budgets."""
-        plan, compared, memory = self._compare(pod, table, ranking, attempt.chance, attempt.nominated)
-        return {ranking.names[row]: memory.victims[row] for row in compared} if plan.node else {}
+        _, compared, victims = self._compare(pod, table, ranking, attempt.chance, attempt.nominated)
+        return {ranking.names[row]: victims[row] for row in compared.tolist()}
 
     def plan(
         self, pod: PodInfo, table: NodeTable, ranking: Ranking, chance: random.Random | None, nominated: str
@@ -127,23 +139,22 @@ class DefaultPreemption(Plugin):
 
     def _compare(
         self, pod: PodInfo, table: NodeTable, ranking: Ranking, chance: random.Random | None, nominated: str
-    ) -> tuple[Plan, list[int], Memory]:
-        """The plan, and the rows that were compared."""
-        memory = Memory(0)
+    ) -> tuple[Plan, Rows, Mapping[int, Victims]]:
+        """The plan, the rows that were compared, and the victims on each."""
+        none = np.zeros(0, np.intp)
         if pod.pod.spec.preemption_policy == "Never":
-            return Plan(message="not eligible due to preemptionPolicy=Never.", keep=True), [], memory
-        resolvable = ranking.resolvable()
+            return Plan(message="not eligible due to preemptionPolicy=Never.", keep=True), none, {}
+        fit = _fit_alone(pod, table, ranking)
+        memory = Memory(pod, table, ranking) if fit is None else self._remembered(pod, table, ranking)
         row = table.rows.get(nominated, -1)
         if (
             row >= 0
-            and resolvable[row]
+            and memory.resolvable[row]
             and any(p.terminating and p.priority < pod.priority for p in table.by_node.get(nominated, {}).values())
         ):
             text = "not eligible due to a terminating pod on the nominated node."
-            return Plan(message=text, keep=True), [], memory
-        helpful = np.flatnonzero(resolvable & _enough(pod, table))
-        fit = _fit_alone(pod, table, ranking)
-        memory = self._remembered(pod, table) if fit is not None else Memory(table.size)
+            return Plan(message=text, keep=True), none, {}
+        helpful = np.flatnonzero(memory.helpful)
         never = ranking.never
 
         def search(row: int) -> Victims | None:
@@ -156,11 +167,11 @@ class DefaultPreemption(Plugin):
         compared = memory.first(np.concatenate([helpful[start:], helpful[:start]]), most, search)
         if len(compared):
             best = memory.cheapest(compared)
-            return Plan(ranking.names[best], tuple(memory.victims[best][0])), compared.tolist(), memory
-        tried = int(np.count_nonzero(resolvable))
+            return Plan(ranking.names[best], tuple(memory.victims[best][0])), compared, memory.victims
+        tried = int(np.count_nonzero(memory.resolvable))
         counts = [(tried, NO_VICTIMS), (len(table) - tried, NOT_HELPFUL)]
         listed = ", ".join(sorted(f"{n} {text}" for n, text in counts if n))
-        return Plan(message=f"0/{len(table)} nodes are available: {listed}."), [], memory
+        return Plan(message=f"0/{len(table)} nodes are available: {listed}."), none, {}
 
 
 def best_plan(candidates: Mapping[str, tuple[Sequence[PodInfo], int]]) -> Plan:
@@ -181,6 +192,18 @@ def _enough(pod: PodInfo, table: NodeTable) -> Mask:
                     room = room + columns[resource]
             out &= room >= amount
     return out
+
+
+def _enough_at(pod: PodInfo, table: NodeTable, row: int) -> bool:
+    """As :func:`_enough`, for one row."""
+    lower = [columns for priority, columns in table.by_priority.items() if priority < pod.priority]
+    if not any(c["pods"][row] for c in lower if "pods" in c):
+        return False
+    return all(
+        table.free_at(resource, row) + sum(int(c[resource][row]) for c in lower if resource in c) >= amount
+        for resource, amount in pod.requests.items()
+        if amount > 0
+    )
 
 
 def _fit_alone(pod: PodInfo, table: NodeTable, ranking: Ranking) -> NodeResourcesFit | None:
