@@ -110,7 +110,7 @@ class DefaultPreemption(Plugin):
         if known is None or changed is None or started is None:
             known = self._known = Memory(pod, table, ranking)
         else:
-            for row in {*changed, *started}:
+            for row in dict.fromkeys(changed + started):
                 known.again(row, pod, table, ranking)
         self._of, self._position, self._started = of, table.changes.end, table.starts.end
         return known
