@@ -33,6 +33,8 @@ def server_context(config: Config) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(config.tls_cert_file, config.tls_private_key_file)
     context.set_alpn_protocols(["http/1.1"])
+    context.num_tickets = 0  # no client of ours resumes sessions, and each ticket has OpenSSL decode the client's certificate
+    context.options |= ssl.OP_NO_TICKET
     if config.client_ca_file:
         context.load_verify_locations(config.client_ca_file)
         context.verify_mode = ssl.CERT_OPTIONAL

@@ -12,7 +12,7 @@ from apiserver.cache.objects import Entry, Selector, field_values
 
 K = TypeVar("K")
 MANY = 32  # watchers that one change concerns, from which on they are told in windows
-WINDOW = 0.01  # seconds
+WINDOW, LONGEST = 0.0003, 0.1  # seconds a watcher, and at most: so waking them takes at most a fifth of a core
 CHUNK = 256  # events after which the bytes that wait are counted again; a power of two
 MOST_BYTES = 32 << 20
 
@@ -213,7 +213,7 @@ class Watchers:
         if self._window is None:
             for watcher in watchers:
                 watcher.offer(change)
-            self._window = asyncio.get_running_loop().call_later(WINDOW, self._end_window)
+            self._open_window(len(watchers))
             return
         held = self._held
         for watcher in watchers:
@@ -223,9 +223,13 @@ class Watchers:
     def _end_window(self) -> None:
         held, self._held, self._window = self._held, {}, None
         if held:
-            self._window = asyncio.get_running_loop().call_later(WINDOW, self._end_window)
+            self._open_window(len(held))
             for watcher in held:
                 watcher.wake()
+
+    def _open_window(self, watchers: int) -> None:
+        seconds = min(WINDOW * watchers, LONGEST)
+        self._window = asyncio.get_running_loop().call_later(seconds, self._end_window)
 
     def all(self) -> list[Watcher]:
         found = list(self._all)
