@@ -162,6 +162,7 @@ class Bench:
             for how, query in (("consistent", ""), ("cached", "?resourceVersion=0")):
                 spent: list[float] = []
                 connection = await self.target.connect()
+                connection.whole = False
                 with Meter(self.pids) as meter:
                     for _ in range(times):
                         began = time.perf_counter()
@@ -173,6 +174,7 @@ class Bench:
                 self.time(f"list {size:,}, {how}", 1000 * statistics.median(spent), meter)
         with Meter(self.pids) as meter:
             token, connection = b"", await self.target.connect()
+            connection.whole = False
             while True:
                 path = f"{many}?limit=500" + (f"&continue={token.decode()}" if token else "")
                 status, page = await connection.send(self.target.request("GET", path))

@@ -37,8 +37,9 @@ class Connection(asyncio.Protocol):
         self._buffer = bytearray()
         self._answer: asyncio.Future[tuple[int, bytes]] | None = None
         self._status = 0  # of the reply that has begun
-        self._need = -1  # bytes of its body; -1 for chunks
+        self._need = -1  # bytes of its body that are still to come; -1 for chunks
         self._chunks: list[bytes] = []
+        self.whole = True  # else only the ends of a large body are kept, which costs less than to put it together
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
@@ -58,6 +59,9 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self.stream is not None and self._status:
             self.stream(data)
+            return
+        if self._status and self._need > 0:
+            self._take(data)
             return
         buffer = self._buffer
         buffer += data
@@ -79,10 +83,18 @@ class Connection(asyncio.Protocol):
                 return
         if self._need < 0:
             self._take_chunks(buffer)
-        elif len(buffer) >= self._need:
-            body = bytes(buffer[: self._need])
-            del buffer[: self._need]
-            self._done(body)
+        else:
+            data = bytes(buffer)
+            buffer.clear()
+            self._take(data)
+
+    def _take(self, data: bytes) -> None:
+        self._need -= len(data)
+        self._chunks.append(data)
+        if not self.whole and len(self._chunks) > 2:
+            del self._chunks[1]
+        if self._need <= 0:
+            self._done(b"".join(self._chunks))
 
     def _take_chunks(self, buffer: bytearray) -> None:
         at = 0
