@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from apiserver.authz.aggregation import keep_aggregated
-from apiserver.authz.policy import cluster_role_bindings, cluster_roles
+from apiserver.authz.policy import cluster_role_bindings, cluster_roles, role_bindings, roles
 from apiserver.authz.rules import compile_rules, uncovered
 from apiserver.registry.simple import SYSTEM_PRIORITIES
 from apiserver.request import WriteOptions
@@ -88,14 +89,22 @@ async def bootstrap(server: APIServer) -> None:
             "apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name}, "value": value,
             "description": PRIORITY_TEXTS[name],
         })  # fmt: skip
-    roles = server.resource(RBAC, "clusterroles")
-    for role in cluster_roles():
-        if not await ensure(server, roles, role):
-            await _mend_role(server, roles, role)
-    bindings = server.resource(RBAC, "clusterrolebindings")
-    for binding in cluster_role_bindings():
-        if not await ensure(server, bindings, binding):
-            await _mend_binding(server, bindings, binding)
+    async with server.world.task_group() as group:  # the store takes many writes at once almost as soon as one
+        for kind, objects, mend in (
+            ("clusterroles", cluster_roles(), _mend_role), ("clusterrolebindings", cluster_role_bindings(), _mend_binding),
+            ("roles", roles(), _mend_role), ("rolebindings", role_bindings(), _mend_binding),
+        ):  # fmt: skip
+            resource = server.resource(RBAC, kind)
+            for wanted in objects:
+                group.start(_agree(server, resource, wanted, mend), f"bootstrap-{kind}")
+
+
+Mend = Callable[["APIServer", "Resource", Tree], Awaitable[None]]
+
+
+async def _agree(server: APIServer, resource: Resource, wanted: Tree, mend: Mend) -> None:
+    if not await ensure(server, resource, wanted):
+        await mend(server, resource, wanted)
 
 
 async def ensure(server: APIServer, resource: Resource, obj: Tree) -> bool:
@@ -118,9 +127,9 @@ def copy(value: Any) -> Any:
     return [copy(v) for v in value] if isinstance(value, list) else value
 
 
-async def _mend_role(server: APIServer, roles: Resource, wanted: Tree) -> None:
+async def _mend_role(server: APIServer, resource: Resource, wanted: Tree) -> None:
     """Adds default rules that an older version did not have, or that somebody took away."""
-    name = wanted["metadata"]["name"]
+    name, namespace = wanted["metadata"]["name"], wanted["metadata"].get("namespace", "")
 
     def change(old: Tree) -> Tree:
         if (old["metadata"].get("annotations") or {}).get(AUTOUPDATE) == "false":
@@ -129,25 +138,25 @@ async def _mend_role(server: APIServer, roles: Resource, wanted: Tree) -> None:
         if uncovered(compile_rules(rules), wanted.get("rules", ())):
             extra = [r for r in rules if r not in wanted["rules"]]
             old["rules"] = [*copy(wanted["rules"]), *extra]
-            log.info("gave ClusterRole %s its default rules back", name)
+            log.info("gave %s %s its default rules back", wanted["kind"], name)
         return old
 
-    await roles.change(server.context(), "", name, change, MANAGER)
+    await resource.change(server.context(), namespace, name, change, MANAGER)
 
 
-async def _mend_binding(server: APIServer, bindings: Resource, wanted: Tree) -> None:
-    name = wanted["metadata"]["name"]
+async def _mend_binding(server: APIServer, resource: Resource, wanted: Tree) -> None:
+    name, namespace = wanted["metadata"]["name"], wanted["metadata"].get("namespace", "")
 
     def change(old: Tree) -> Tree:
         if (old["metadata"].get("annotations") or {}).get(AUTOUPDATE) == "false":
             return old
         subjects = old.get("subjects") or []
-        missing = [s for s in wanted["subjects"] if s not in subjects]
+        missing = [s for s in wanted.get("subjects", ()) if s not in subjects]
         if missing and old.get("roleRef") == wanted["roleRef"]:
             old["subjects"] = [*subjects, *copy(missing)]
         return old
 
     try:
-        await bindings.change(server.context(), "", name, change, MANAGER)
+        await resource.change(server.context(), namespace, name, change, MANAGER)
     except NotFound:
-        await ensure(server, bindings, wanted)
+        await ensure(server, resource, wanted)

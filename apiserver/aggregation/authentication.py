@@ -1,4 +1,4 @@
-"""How API servers behind this one learn whom to trust: a ConfigMap, and a Role to read it.
+"""How API servers behind this one learn whom to trust: a ConfigMap. (The Role to read it is among the default ones.)
 
 ``extension-apiserver-authentication`` in kube-system holds the authority of clients, the authority of the certificate
 under which this server passes requests on, and the headers in which it names the user.
@@ -10,7 +10,6 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from apiserver.authz.node import rule
 from apiserver.bootstrap import MANAGER, ensure
 from apiserver.config import Config
 
@@ -19,10 +18,6 @@ if TYPE_CHECKING:
 
 Tree = dict[str, Any]
 NAMESPACE, NAME = "kube-system", "extension-apiserver-authentication"
-READER = f"{NAME}-reader"
-RBAC = "rbac.authorization.k8s.io"
-LABELS = {"kubernetes.io/bootstrapping": "rbac-defaults"}
-AUTOUPDATE = {"rbac.authorization.kubernetes.io/autoupdate": "true"}
 
 
 def data_of(config: Config) -> dict[str, str]:
@@ -39,7 +34,7 @@ def data_of(config: Config) -> dict[str, str]:
 
 
 async def publish_authentication(server: APIServer) -> None:
-    """Makes the ConfigMap and the Role, or brings the ConfigMap up to date."""
+    """Makes the ConfigMap, or brings it up to date."""
     head = {"namespace": NAMESPACE, "name": NAME}
     data = data_of(server.config)
     wanted = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": head, "data": data}
@@ -50,14 +45,3 @@ async def publish_authentication(server: APIServer) -> None:
             return old | {"data": (old.get("data") or {}) | data}
 
         await maps.change(server.context(), NAMESPACE, NAME, change, MANAGER)
-    rules = [rule("core", "configmaps", "get list watch") | {"resourceNames": [NAME]}]
-    users = ("system:kube-controller-manager", "system:kube-scheduler")
-    metadata = {"namespace": NAMESPACE, "labels": LABELS, "annotations": AUTOUPDATE}
-    await ensure(server, server.resource(RBAC, "roles"), {
-        "apiVersion": f"{RBAC}/v1", "kind": "Role", "metadata": metadata | {"name": READER}, "rules": rules,
-    })  # fmt: skip
-    await ensure(server, server.resource(RBAC, "rolebindings"), {
-        "apiVersion": f"{RBAC}/v1", "kind": "RoleBinding", "metadata": metadata | {"name": f"system::{READER}"},
-        "roleRef": {"apiGroup": RBAC, "kind": "Role", "name": READER},
-        "subjects": [{"apiGroup": RBAC, "kind": "User", "name": name} for name in users],
-    })  # fmt: skip

@@ -1,5 +1,5 @@
-"""The node authorizer: a node agent may read its own Node, the pods bound to it, their secrets, config maps and service
-accounts, and no others; what every node may do besides is in fixed rules (upstream's system:node role).
+"""The node authorizer: a node agent may read its own Node, the pods bound to it, their secrets, config maps, service
+accounts and volumes, and no others; what every node may do besides is in fixed rules (upstream's system:node role).
 
 Whether a pod on the node refers to an object is found by looking at the node's pods, which the cache has indexed by
 spec.nodeName: about a hundred small trees at most, and only for requests that need it.
@@ -17,6 +17,8 @@ from navarch.api.selectors import SelectorError, escaped, parse_field_selector
 NODES_GROUP = "system:nodes"
 NODE_PREFIX = "system:node:"
 PODS = "/registry/pods/"
+VOLUMES, ATTACHMENTS = "/registry/persistentvolumes/", "/registry/volumeattachments/"
+STORAGE = "storage.k8s.io"
 LEASE_NAMESPACE = "kube-node-lease"
 READ = ("get", "list", "watch")
 
@@ -30,7 +32,7 @@ def rule(groups: str, resources: str, verbs: str) -> dict[str, list[str]]:
     }
 
 
-# What all nodes may do; what they may do it to is narrowed by the NodeRestriction admission plugin.
+# What all nodes may do; what they may do it to is narrowed below, and by the NodeRestriction admission plugin.
 NODE_RULES = [
     rule("authentication.k8s.io", "tokenreviews", "create"),
     rule("authorization.k8s.io", "localsubjectaccessreviews subjectaccessreviews", "create"),
@@ -38,16 +40,25 @@ NODE_RULES = [
     rule("core", "nodes", "create get list watch"),
     rule("core", "nodes/status", "patch update"),
     rule("core", "nodes", "patch update"),
+    rule("core", "events", "create patch update"),
     rule("core", "pods", "get list watch"),
     rule("core", "pods", "create delete"),
     rule("core", "pods/status", "patch update"),
     rule("core", "pods/eviction", "create"),
-    rule("core events.k8s.io", "events", "create patch update"),
     rule("core", "configmaps secrets", "get list watch"),
-    rule("core", "serviceaccounts", "get"),
-    rule("core", "serviceaccounts/token", "create"),
+    rule("core", "persistentvolumeclaims persistentvolumes", "get"),
+    rule("core", "endpoints", "get"),
+    rule("certificates.k8s.io", "certificatesigningrequests", "create get list watch"),
     rule("coordination.k8s.io", "leases", "create delete get patch update"),
+    rule("storage.k8s.io", "volumeattachments", "get"),
+    rule("core", "serviceaccounts/token", "create"),
+    rule("core", "persistentvolumeclaims/status", "get patch update"),
+    rule("storage.k8s.io", "csidrivers", "get list watch"),
+    rule("storage.k8s.io", "csinodes", "create delete get patch update"),
     rule("node.k8s.io", "runtimeclasses", "get list watch"),
+    rule("resource.k8s.io", "resourceclaims", "get"),
+    rule("resource.k8s.io", "resourceslices", "deletecollection"),
+    rule("core", "serviceaccounts", "get"),
 ]
 
 
@@ -72,7 +83,7 @@ class NodeAuthorizer:
             return self._object(node, info)
         if not info.group and info.resource == "serviceaccounts":
             if (info.verb == "get" and not info.subresource) or (info.verb == "create" and info.subresource == "token"):
-                return self._related(node, info)
+                return self._related(node, info.resource, info.namespace, info.name)
             return False, "can only create tokens for individual service accounts"
         if not info.group and info.resource == "nodes":
             return self._node(node, info)
@@ -80,6 +91,12 @@ class NodeAuthorizer:
             return self._pod(node, info)
         if info.group == "coordination.k8s.io" and info.resource == "leases":
             return self._lease(node, info)
+        if not info.group and info.resource in ("persistentvolumeclaims", "persistentvolumes"):
+            return self._volume(node, info)
+        if info.group == STORAGE and info.resource == "volumeattachments":
+            return self._attachment(node, info)
+        if info.group == STORAGE and info.resource == "csinodes":
+            return self._csi_node(node, info)
         return self._ruled(info), ""
 
     def _ruled(self, info: RequestInfo) -> bool:
@@ -113,6 +130,42 @@ class NodeAuthorizer:
             return False, "can only access node lease with the same name as the requesting node"
         return self._ruled(info), ""
 
+    def _volume(self, node: str, info: RequestInfo) -> tuple[bool, str]:
+        """Claims of pods on the node, and the volumes that these are bound to."""
+        if info.subresource == "status" and info.resource == "persistentvolumeclaims":
+            if info.verb not in ("get", "update", "patch"):
+                return False, "can only get/update/patch this type"
+        elif info.verb != "get":
+            return False, "can only get individual resources of this type"
+        elif info.subresource:
+            return False, "cannot get subresource"
+        if not info.name:
+            return False, "No Object name found"
+        if info.resource == "persistentvolumeclaims":
+            return self._related(node, info.resource, info.namespace, info.name)
+        volume = self._cache.get(VOLUMES, None, info.name)
+        claim = ((volume.tree().get("spec") or {}).get("claimRef") or {}) if volume else {}
+        if claim.get("namespace") and claim.get("name"):
+            return self._related(node, "persistentvolumeclaims", claim["namespace"], claim["name"])
+        return False, f"no relationship found between node '{node}' and this object"
+
+    def _attachment(self, node: str, info: RequestInfo) -> tuple[bool, str]:
+        if info.verb != "get" or info.subresource or not info.name:
+            return False, "can only get individual resources of this type"
+        found = self._cache.get(ATTACHMENTS, None, info.name)
+        if found is not None and (found.tree().get("spec") or {}).get("nodeName") == node:
+            return True, ""
+        return False, f"no relationship found between node '{node}' and this object"
+
+    def _csi_node(self, node: str, info: RequestInfo) -> tuple[bool, str]:
+        if info.subresource:
+            return False, "cannot authorize CSINode subresources"
+        if info.verb not in ("get", "create", "update", "patch", "delete"):
+            return False, "can only get, create, update, patch, or delete a CSINode"
+        if info.verb != "create" and info.name != node:
+            return False, "can only access CSINode with the same name as the requesting node"
+        return self._ruled(info), ""
+
     def _object(self, node: str, info: RequestInfo) -> tuple[bool, str]:
         if info.verb not in ("get", "list", "watch"):
             return False, "can only read resources of this type"
@@ -120,12 +173,12 @@ class NodeAuthorizer:
             return False, "cannot read subresource"
         if not info.name:
             return False, "can only read namespaced object of this type"
-        return self._related(node, info)
+        return self._related(node, info.resource, info.namespace, info.name)
 
-    def _related(self, node: str, info: RequestInfo) -> tuple[bool, str]:
+    def _related(self, node: str, resource: str, namespace: str, name: str) -> tuple[bool, str]:
         on_node = parse_field_selector(f"spec.nodeName={escaped(node)}")
-        for entry in self._cache.list(PODS, info.namespace, fields=on_node).entries:
-            if info.name in references(entry.tree().get("spec") or {}, info.resource):
+        for entry in self._cache.list(PODS, namespace, fields=on_node).entries:
+            if name in references(entry.tree(), resource):
                 return True, ""
         return False, f"no relationship found between node '{node}' and this object"
 
@@ -140,10 +193,15 @@ def _selects(selector: str, field: str, value: str) -> bool:
         return False  # the request will fail
 
 
-def references(spec: dict[str, Any], resource: str) -> set[str]:
-    """Names of the secrets, configmaps or serviceaccounts that a pod spec refers to."""
+def references(pod: dict[str, Any], resource: str) -> set[str]:
+    """Names of the secrets, configmaps, serviceaccounts or claims that a pod refers to."""
+    spec = pod.get("spec") or {}
     if resource == "serviceaccounts":
         return {spec.get("serviceAccountName") or ""}
+    if resource == "persistentvolumeclaims":
+        volumes = spec.get("volumes") or ()
+        made = {f"{pod['metadata']['name']}-{v['name']}" for v in volumes if v.get("ephemeral")}
+        return made | {v["persistentVolumeClaim"]["claimName"] for v in volumes if v.get("persistentVolumeClaim")}
     secret = resource == "secrets"
     names: set[str] = set()
     if secret:

@@ -1,10 +1,15 @@
-"""The ClusterRoles and bindings that every cluster has: those that people know from Kubernetes, and those that
-navarch's own components run with. Pure data; :mod:`apiserver.bootstrap` makes the cluster agree with it."""
+"""The roles and bindings that every cluster has. Pure data; :mod:`apiserver.bootstrap` makes the cluster agree with it.
+
+Those named ``system:*``, and cluster-admin, admin, edit and view, are Kubernetes' own at version 1.34, rule by rule (roles
+behind features that are off by default are left out). Where navarch's components need more, they have it from roles
+named ``navarch:*``.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
+from apiserver.authz.controllerpolicy import CONTROLLERS, DRA, EVENTS, READ
 from apiserver.authz.node import NODE_RULES, rule
 
 Tree = dict[str, Any]
@@ -13,7 +18,6 @@ LABELS = {"kubernetes.io/bootstrapping": "rbac-defaults"}
 AUTOUPDATE = {"rbac.authorization.kubernetes.io/autoupdate": "true"}
 AGGREGATE = "rbac.authorization.k8s.io/aggregate-to-"
 
-READ = "get list watch"
 WRITE = "create delete deletecollection patch update"
 ALL = "create delete deletecollection get list patch update watch"
 
@@ -29,89 +33,116 @@ VIEWED = [
          "replicasets replicasets/scale replicasets/status statefulsets statefulsets/scale statefulsets/status", READ),
     rule("autoscaling", "horizontalpodautoscalers horizontalpodautoscalers/status", READ),
     rule("batch", "cronjobs cronjobs/status jobs jobs/status", READ),
+    rule("extensions", "daemonsets daemonsets/status deployments deployments/scale deployments/status ingresses "
+         "ingresses/status networkpolicies replicasets replicasets/scale replicasets/status "
+         "replicationcontrollers/scale", READ),
     rule("policy", "poddisruptionbudgets poddisruptionbudgets/status", READ),
     rule("networking.k8s.io", "ingresses ingresses/status networkpolicies", READ),
+    rule(DRA, "resourceclaims resourceclaims/status resourceclaimtemplates", READ),
 ]  # fmt: skip
 EDITED = [
     rule("core", "pods/attach pods/exec pods/portforward pods/proxy secrets services/proxy", READ),
     rule("core", "serviceaccounts", "impersonate"),
     rule("core", "pods pods/attach pods/exec pods/portforward pods/proxy", WRITE),
     rule("core", "pods/eviction", "create"),
-    rule("core", "configmaps persistentvolumeclaims replicationcontrollers replicationcontrollers/scale secrets "
+    rule("core", "configmaps events persistentvolumeclaims replicationcontrollers replicationcontrollers/scale secrets "
          "serviceaccounts services services/proxy", WRITE),
-    rule("core events.k8s.io", "events", WRITE),
     rule("core", "serviceaccounts/token", "create"),
     rule("apps", "daemonsets deployments deployments/rollback deployments/scale replicasets replicasets/scale "
          "statefulsets statefulsets/scale", WRITE),
     rule("autoscaling", "horizontalpodautoscalers", WRITE),
     rule("batch", "cronjobs jobs", WRITE),
+    rule("extensions", "daemonsets deployments deployments/rollback deployments/scale ingresses networkpolicies "
+         "replicasets replicasets/scale replicationcontrollers/scale", WRITE),
     rule("policy", "poddisruptionbudgets", WRITE),
     rule("networking.k8s.io", "ingresses networkpolicies", WRITE),
     rule("coordination.k8s.io", "leases", ALL),
+    rule(DRA, "resourceclaims resourceclaimtemplates", WRITE),
 ]  # fmt: skip
 ADMINISTERED = [
     rule("authorization.k8s.io", "localsubjectaccessreviews", "create"),
     rule(GROUP, "rolebindings roles", ALL),
 ]
-CSR, KUBELET_CLIENT = "certificates.k8s.io", "kubernetes.io/kube-apiserver-client-kubelet"
-EVENTS = rule("core events.k8s.io", "events", "create patch update")
-LEASES = rule("coordination.k8s.io", "leases", "create get list patch update watch delete")
-
-# Our controllers run as one user each in the real world and as one in a small lab; one role covers them.
-CONTROLLER_RULES = [
-    rule("core", "namespaces", "get list watch update patch delete"),
-    rule("core", "namespaces/finalize namespaces/status", "update patch"),
-    rule("core", "nodes nodes/status", "get list watch update patch delete"),
-    rule("core", "pods", ALL),
-    rule("core", "pods/status pods/eviction pods/finalizers", "create patch update"),
-    rule("core", "configmaps endpoints secrets serviceaccounts services services/status", ALL),
-    rule("core", "serviceaccounts/token", "create"),
-    rule("discovery.k8s.io", "endpointslices", ALL),
-    rule("apps", "deployments deployments/status deployments/scale deployments/finalizers replicasets "
-         "replicasets/status replicasets/scale replicasets/finalizers", ALL),
-    rule("apps", "controllerrevisions", ALL),
-    rule("batch", "jobs jobs/status jobs/finalizers", ALL),
-    rule("core", "persistentvolumeclaims", ALL),
-    rule("core", "resourcequotas/status", "patch update"),
-    rule("policy", "poddisruptionbudgets/status", "patch update"),
-    rule(GROUP, "clusterroles", "get list watch update patch"),
-    rule("authentication.k8s.io", "tokenreviews", "create"),
-    rule("authorization.k8s.io", "subjectaccessreviews", "create"),
-    rule(CSR, "certificatesigningrequests", "get list watch delete"),
-    rule(CSR, "certificatesigningrequests/approval certificatesigningrequests/status", "update patch"),
-    rule(CSR, "signers", "approve sign") | {"resourceNames": [
-        "kubernetes.io/kube-apiserver-client", KUBELET_CLIENT, "kubernetes.io/kubelet-serving",
-    ]},
-    # The garbage collector and the namespace controller delete objects of kinds that nobody knows in advance.
-    rule("*", "*", "delete deletecollection get list patch update watch"),
-    EVENTS,
-    LEASES,
-]  # fmt: skip
-
-SCHEDULER_RULES = [
-    EVENTS,
-    LEASES,
-    rule("core", "nodes", READ),
-    rule("core", "pods", "delete get list watch"),
-    rule("core", "bindings pods/binding", "create"),
-    rule("core", "pods/status", "patch update"),
-    rule("core", "namespaces persistentvolumeclaims persistentvolumes replicationcontrollers services", READ),
-    rule("apps", "replicasets statefulsets", READ),
-    rule("policy", "poddisruptionbudgets", READ),
-    rule("storage.k8s.io", "csidrivers csinodes csistoragecapacities storageclasses", READ),
-    rule("scheduling.k8s.io", "priorityclasses", READ),
-    rule("scheduling.x-k8s.io", "podgroups", READ),  # where they are installed, for gang scheduling
+CSR = "certificates.k8s.io"
+REVIEWS = [
     rule("authentication.k8s.io", "tokenreviews", "create"),
     rule("authorization.k8s.io", "subjectaccessreviews", "create"),
 ]
 
+
+def _lease(holder: str, verbs: str) -> list[Tree]:
+    leases = "coordination.k8s.io", "leases"
+    return [rule(*leases, "create"), rule(*leases, verbs) | {"resourceNames": [holder]}]
+
+
+CONTROLLER_MANAGER_RULES = [
+    EVENTS,
+    *_lease("kube-controller-manager", "get update"),
+    rule("core", "secrets serviceaccounts", "create"),
+    rule("core", "secrets", "delete"),
+    rule("core", "configmaps namespaces secrets serviceaccounts", "get"),
+    rule("core", "secrets serviceaccounts", "update"),
+    *REVIEWS,
+    rule("*", "*", "list watch"),
+    rule("core", "serviceaccounts/token", "create"),
+]
+# All controllers are one user in navarch, and some write where upstream's do not: one role says all that they do.
+NAVARCH_CONTROLLER_RULES = [
+    rule("core", "namespaces", "get update patch delete"),
+    rule("core", "namespaces/finalize namespaces/status", "update patch"),
+    rule("core", "nodes nodes/status", "get update patch delete"),
+    rule("core", "pods", ALL),
+    rule("core", "pods/status pods/eviction pods/finalizers", "create patch update"),
+    rule("core", "configmaps endpoints secrets serviceaccounts services services/status", ALL),
+    rule("core", "persistentvolumeclaims", ALL),
+    rule("core", "resourcequotas/status", "patch update"),
+    rule("discovery.k8s.io", "endpointslices", ALL),
+    rule("apps", "deployments deployments/status deployments/scale deployments/finalizers replicasets "
+         "replicasets/status replicasets/scale replicasets/finalizers controllerrevisions", ALL),
+    rule("batch", "jobs jobs/status jobs/finalizers", ALL),
+    rule("policy", "poddisruptionbudgets/status", "patch update"),
+    rule(GROUP, "clusterroles", "get update patch"),
+    rule(CSR, "certificatesigningrequests", "get delete"),
+    rule(CSR, "certificatesigningrequests/approval certificatesigningrequests/status", "update patch"),
+    rule(CSR, "signers", "approve sign") | {"resourceNames": [
+        "kubernetes.io/kube-apiserver-client", "kubernetes.io/kube-apiserver-client-kubelet",
+        "kubernetes.io/kubelet-serving",
+    ]},
+    # The garbage collector and the namespace controller delete objects of kinds that nobody knows in advance.
+    rule("*", "*", "delete deletecollection get patch update"),
+    rule("coordination.k8s.io", "leases", "create get patch update delete"),
+]  # fmt: skip
+
+SCHEDULER_RULES = [
+    EVENTS,
+    *_lease("kube-scheduler", "get list update watch"),
+    rule("core", "nodes", READ),
+    rule("core", "pods", "delete get list watch"),
+    rule("core", "bindings pods/binding", "create"),
+    rule("core", "pods/status", "patch update"),
+    rule("core", "replicationcontrollers services", READ),
+    rule("apps extensions", "replicasets", READ),
+    rule("apps", "statefulsets", READ),
+    rule("policy", "poddisruptionbudgets", READ),
+    rule("core", "persistentvolumeclaims persistentvolumes", READ),
+    *REVIEWS,
+    rule("storage.k8s.io", "csinodes", READ),
+    rule("storage.k8s.io", "volumeattachments", READ),
+    rule("core", "namespaces", READ),
+    rule("storage.k8s.io", "csidrivers", READ),
+    rule("storage.k8s.io", "csistoragecapacities", READ),
+    rule(DRA, "deviceclasses", READ),
+    rule(DRA, "resourceclaims", "get list patch update watch"),
+    rule(DRA, "resourceclaims/status", "get list patch update watch"),
+    rule("core", "pods/finalizers", "get list patch update watch"),
+    rule(DRA, "resourceslices", READ),
+]
 PROXY_RULES = [
     rule("core", "endpoints services", "list watch"),
     rule("core", "nodes", READ),
-    rule("core", "namespaces pods", READ),
-    rule("discovery.k8s.io", "endpointslices", "list watch"),
-    rule("networking.k8s.io", "networkpolicies servicecidrs", "list watch"),
     EVENTS,
+    rule("networking.k8s.io", "servicecidrs", "list watch"),
+    rule("discovery.k8s.io", "endpointslices", "list watch"),
 ]
 
 
@@ -131,20 +162,20 @@ ROLES: dict[str, list[Tree]] = {
         rule("authorization.k8s.io", "selfsubjectaccessreviews selfsubjectrulesreviews", "create"),
         rule("authentication.k8s.io", "selfsubjectreviews", "create"),
     ],
-    "system:auth-delegator": [
-        rule("authentication.k8s.io", "tokenreviews", "create"),
-        rule("authorization.k8s.io", "subjectaccessreviews", "create"),
-    ],
+    "system:auth-delegator": REVIEWS,
+    "system:heapster": [rule("core", "events namespaces nodes pods", READ), rule("extensions", "deployments", READ)],
     "system:kubelet-api-admin": [
-        rule("core", "nodes", READ),
-        rule("core", "nodes/proxy nodes/log nodes/stats nodes/metrics nodes/healthz nodes/pods", "*"),
+        rule("core", "nodes", READ), rule("core", "nodes", "proxy"),
+        rule("core", "nodes/log nodes/metrics nodes/proxy nodes/stats", "*"),
+        rule("core", "nodes/configz nodes/healthz nodes/pods", "*"),
     ],
-    "system:service-account-issuer-discovery": [_urls("/.well-known/openid-configuration /openid/v1/jwks")],
-    "system:aggregated-metrics-reader": [rule("metrics.k8s.io", "nodes pods", READ)],
+    "system:service-account-issuer-discovery": [
+        _urls("/.well-known/openid-configuration /.well-known/openid-configuration/ /openid/v1/jwks /openid/v1/jwks/"),
+    ],
+    "system:aggregated-metrics-reader": [rule("metrics.k8s.io", "nodes pods", READ)],  # metrics-server's
     "system:node-bootstrapper": [rule(CSR, "certificatesigningrequests", "create get list watch")],
     "system:node-problem-detector": [
-        rule("core", "nodes", "get"), rule("core", "nodes/status", "patch"),
-        rule("core events.k8s.io", "events", "create patch update"),
+        rule("core", "nodes", "get"), rule("core", "nodes/status", "patch"), EVENTS,
     ],
     "system:persistent-volume-provisioner": [
         rule("core", "persistentvolumes", "create delete get list watch"),
@@ -176,11 +207,17 @@ ROLES: dict[str, list[Tree]] = {
         rule("core", "persistentvolumes persistentvolumeclaims", "get list patch update watch"),
         rule("storage.k8s.io", "storageclasses", READ),
     ],
-    "system:kube-controller-manager": CONTROLLER_RULES,
-    "system:kube-dns": [
-        rule("core", "endpoints services pods namespaces", "list watch"),
-        rule("discovery.k8s.io", "endpointslices", "list watch"),
+    "system:kube-controller-manager": CONTROLLER_MANAGER_RULES,
+    "system:kube-dns": [rule("core", "endpoints services", "list watch")],
+    **{f"system:controller:{name}": rules for name, rules in CONTROLLERS.items()},
+    "navarch:controllers": NAVARCH_CONTROLLER_RULES,
+    "navarch:scheduler": [
+        rule("core", "pods", "patch"),
+        rule("storage.k8s.io", "storageclasses", READ),
+        rule("scheduling.x-k8s.io", "podgroups", READ),  # where they are installed, for gang scheduling
+        rule("coordination.k8s.io", "leases", "create get update"),  # of schedulers with names of their own
     ],
+    "navarch:node-proxier": [rule("core", "namespaces pods", READ)],  # it is the cluster's DNS, too
 }
 # Roles whose rules are those of the roles that carry their label; filled in by apiserver/authz/aggregation.py.
 AGGREGATED = ("admin", "edit", "view")
@@ -207,43 +244,115 @@ BINDINGS: dict[str, tuple[str, list[tuple[str, str]]]] = {
         "system:service-account-issuer-discovery",
         [("Group", "system:serviceaccounts")],
     ),
-    "system:node-proxier": ("system:node-proxier", [("User", "system:kube-proxy"), ("Group", "system:node-proxiers")]),
+    "system:node": ("system:node", []),  # the node authorizer is in its place
+    "system:node-proxier": ("system:node-proxier", [("User", "system:kube-proxy")]),
     "system:kube-scheduler": ("system:kube-scheduler", [("User", "system:kube-scheduler")]),
     "system:volume-scheduler": ("system:volume-scheduler", [("User", "system:kube-scheduler")]),
     "system:kube-controller-manager": ("system:kube-controller-manager", [("User", "system:kube-controller-manager")]),
-    "system:kube-dns": ("system:kube-dns", [("User", "system:kube-dns"), ("ServiceAccount", "kube-dns")]),
+    "system:kube-dns": ("system:kube-dns", [("ServiceAccount", "kube-dns")]),
+    **{f"system:controller:{name}": (f"system:controller:{name}", [("ServiceAccount", name)]) for name in CONTROLLERS},
+    "navarch:controllers": ("navarch:controllers", [("User", "system:kube-controller-manager")]),
+    "navarch:scheduler": ("navarch:scheduler", [("User", "system:kube-scheduler")]),
+    "navarch:node-proxier": ("navarch:node-proxier", [("User", "system:kube-proxy")]),
 }
 
+_SECRETS = rule("core", "secrets", READ)
+_ELECTION = [
+    rule("coordination.k8s.io", "leases", "create get list update watch"),
+    rule("coordination.k8s.io", "leasecandidates", "create get list update watch"),
+]
+_AUTHENTICATION = "extension-apiserver-authentication"
+# (namespace, name) -> rules of a Role, and who has it.
+NAMESPACED: dict[tuple[str, str], tuple[list[Tree], list[tuple[str, str]]]] = {
+    ("kube-public", "system:controller:bootstrap-signer"): (
+        [
+            rule("core", "configmaps", READ),
+            rule("core", "configmaps", "update") | {"resourceNames": ["cluster-info"]},
+            EVENTS,
+        ],
+        [("ServiceAccount", "bootstrap-signer")],
+    ),
+    ("kube-system", f"{_AUTHENTICATION}-reader"): (
+        [rule("core", "configmaps", READ) | {"resourceNames": [_AUTHENTICATION]}],
+        [("User", "system:kube-controller-manager"), ("User", "system:kube-scheduler")],
+    ),
+    ("kube-system", "system::leader-locking-kube-controller-manager"): (
+        _ELECTION,
+        [
+            ("User", "system:kube-controller-manager"),
+            ("ServiceAccount", "kube-controller-manager"),
+            ("ServiceAccount", "leader-election-controller"),
+        ],
+    ),
+    ("kube-system", "system::leader-locking-kube-scheduler"): (
+        _ELECTION,
+        [("User", "system:kube-scheduler"), ("ServiceAccount", "kube-scheduler")],
+    ),
+    ("kube-system", "system:controller:bootstrap-signer"): ([_SECRETS], [("ServiceAccount", "bootstrap-signer")]),
+    ("kube-system", "system:controller:cloud-provider"): (
+        [rule("core", "configmaps", "create get list watch")],
+        [("ServiceAccount", "cloud-provider")],
+    ),
+    ("kube-system", "system:controller:token-cleaner"): (
+        [rule("core", "secrets", "delete get list watch"), EVENTS],
+        [("ServiceAccount", "token-cleaner")],
+    ),
+}
+_BINDING_NAMES = {f"{_AUTHENTICATION}-reader": f"system::{_AUTHENTICATION}-reader"}  # others are named like their role
 
-def _meta(name: str) -> Tree:
-    labels = dict(LABELS)
-    for target in _INTO.get(name, ()):
-        labels[AGGREGATE + target] = "true"
+
+def _meta(name: str, *into: str) -> Tree:
+    labels = LABELS | {AGGREGATE + target: "true" for target in into}
     return {"name": name, "labels": labels, "annotations": dict(AUTOUPDATE)}
 
 
 def cluster_roles() -> list[Tree]:
     """All default ClusterRoles, as objects."""
     head = {"apiVersion": f"{GROUP}/v1", "kind": "ClusterRole"}
-    out: list[Tree] = [head | {"metadata": _meta(name), "rules": rules} for name, rules in ROLES.items()]
+    out: list[Tree] = [
+        head | {"metadata": _meta(name, *_INTO.get(name, ())), "rules": rules} for name, rules in ROLES.items()
+    ]
     for name in AGGREGATED:
         aggregation = {"clusterRoleSelectors": [{"matchLabels": {AGGREGATE + name: "true"}}]}
-        out.append(head | {"metadata": _meta(name), "aggregationRule": aggregation})
+        out.append(head | {"metadata": _meta(name, *_INTO.get(name, ())), "aggregationRule": aggregation})
     return out
 
 
 def cluster_role_bindings() -> list[Tree]:
     """All default ClusterRoleBindings, as objects."""
+    head = {"apiVersion": f"{GROUP}/v1", "kind": "ClusterRoleBinding"}
+    return [
+        head | {"metadata": _meta(name), "roleRef": _reference("ClusterRole", role)} | _subjects(subjects)
+        for name, (role, subjects) in BINDINGS.items()
+    ]
+
+
+def roles() -> list[Tree]:
+    """All default Roles, as objects."""
+    head = {"apiVersion": f"{GROUP}/v1", "kind": "Role"}
+    return [
+        head | {"metadata": _meta(name) | {"namespace": namespace}, "rules": rules}
+        for (namespace, name), (rules, _) in NAMESPACED.items()
+    ]
+
+
+def role_bindings() -> list[Tree]:
+    """All default RoleBindings, as objects."""
+    head = {"apiVersion": f"{GROUP}/v1", "kind": "RoleBinding"}
     out = []
-    for name, (role, subjects) in BINDINGS.items():
-        listed = []
-        for kind, subject in subjects:
-            if kind == "ServiceAccount":
-                listed.append({"kind": kind, "name": subject, "namespace": "kube-system"})
-            else:
-                listed.append({"kind": kind, "apiGroup": GROUP, "name": subject})
-        out.append({
-            "apiVersion": f"{GROUP}/v1", "kind": "ClusterRoleBinding", "metadata": _meta("binding") | {"name": name},
-            "roleRef": {"apiGroup": GROUP, "kind": "ClusterRole", "name": role}, "subjects": listed,
-        })  # fmt: skip
+    for (namespace, role), (_, subjects) in NAMESPACED.items():
+        metadata = _meta(_BINDING_NAMES.get(role, role)) | {"namespace": namespace}
+        out.append(head | {"metadata": metadata, "roleRef": _reference("Role", role)} | _subjects(subjects))
     return out
+
+
+def _reference(kind: str, name: str) -> Tree:
+    return {"apiGroup": GROUP, "kind": kind, "name": name}
+
+
+def _subjects(subjects: list[tuple[str, str]]) -> Tree:
+    listed = [
+        {"kind": kind, "name": name} | ({"namespace": "kube-system"} if kind == "ServiceAccount" else {"apiGroup": GROUP})
+        for kind, name in subjects
+    ]
+    return {"subjects": listed} if listed else {}

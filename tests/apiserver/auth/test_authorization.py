@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pytest
 
 from apiserver.authz.authorizer import Authorizer
-from apiserver.authz.policy import cluster_role_bindings, cluster_roles
+from apiserver.authz.policy import cluster_role_bindings, cluster_roles, role_bindings, roles
 from apiserver.authz.rules import compile_rules, uncovered
 from apiserver.request import ANONYMOUS, LOOPBACK, RequestInfo, User
 from navarch.world import RealWorld
@@ -26,7 +26,12 @@ def ask(
 async def defaults(made: Cluster) -> None:
     import yaml
 
-    await made.put(yaml.safe_dump_all([*cluster_roles(), *cluster_role_bindings()]))
+    await made.put(yaml.safe_dump_all([*cluster_roles(), *cluster_role_bindings(), *roles(), *role_bindings()]))
+
+
+def account(name: str) -> User:
+    groups = ("system:serviceaccounts", "system:serviceaccounts:kube-system", "system:authenticated")
+    return User(f"system:serviceaccount:kube-system:{name}", groups)
 
 
 ROLES = f"""
@@ -104,11 +109,57 @@ rules: [{{apiGroups: [shop], resources: [carts], verbs: [create]}}]
                 (User("system:kube-controller-manager"), ask("delete", "anything", "ns", "x", group="g"), True),
                 (User("system:kube-proxy"), ask("watch", "endpointslices", group="discovery.k8s.io"), True),
                 (User("system:kube-proxy"), ask("list", "secrets"), False),
+                (account("job-controller"), ask("update", "jobs/status", "ns", "j", "batch"), True),
+                (account("job-controller"), ask("update", "deployments/status", "ns", "d", "apps"), False),
+                (account("disruption-controller"), ask("get", "anything/scale", "ns", "x", group="g"), True),
+                (account("token-cleaner"), ask("delete", "secrets", "kube-system", "s"), True),
+                (account("token-cleaner"), ask("delete", "secrets", "ns", "s"), False),
+                (account("bootstrap-signer"), ask("update", "configmaps", "kube-public", "cluster-info"), True),
+                (User("system:kube-scheduler"), ask("update", "leases", "kube-system", "x", "coordination.k8s.io"), True),
+                (User("system:kube-scheduler"), ask("get", "configmaps", "kube-system",
+                                                    "extension-apiserver-authentication"), True),
             ]
             for user, info, expected in table:
                 assert authorizer.authorize(user, info).allowed is expected, (user.name, info)
 
     RealWorld().run(main)
+
+
+CONTROLLERS = """attachdetach-controller certificate-controller clusterrole-aggregation-controller cronjob-controller
+daemon-set-controller deployment-controller disruption-controller endpoint-controller endpointslice-controller
+endpointslicemirroring-controller ephemeral-volume-controller expand-controller generic-garbage-collector
+horizontal-pod-autoscaler job-controller legacy-service-account-token-cleaner namespace-controller node-controller
+persistent-volume-binder pod-garbage-collector pv-protection-controller pvc-protection-controller replicaset-controller
+replication-controller resource-claim-controller resourcequota-controller root-ca-cert-publisher route-controller
+selinux-warning-controller service-account-controller service-cidrs-controller service-controller statefulset-controller
+ttl-after-finished-controller ttl-controller validatingadmissionpolicy-status-controller
+volumeattributesclass-protection-controller"""
+APPROVERS = ("kube-apiserver-client", "kube-apiserver-client-kubelet", "kubelet-serving", "legacy-unknown")
+COMPONENTS = """aggregate-to-admin aggregate-to-edit aggregate-to-view auth-delegator basic-user discovery heapster
+kube-aggregator kube-controller-manager kube-dns kube-scheduler kubelet-api-admin monitoring node node-bootstrapper
+node-problem-detector node-proxier persistent-volume-provisioner public-info-viewer service-account-issuer-discovery
+volume-scheduler"""
+
+
+def test_default_roles_are_complete() -> None:
+    """Those of Kubernetes 1.34, and none under their names that it does not have (but for metrics-server's)."""
+    controllers = {f"system:controller:{name}" for name in CONTROLLERS.split()}
+    signing = {f"system:certificates.k8s.io:{name}-approver" for name in APPROVERS}
+    requests = {f"system:certificates.k8s.io:certificatesigningrequests:{n}" for n in ("nodeclient", "selfnodeclient")}
+    components = {f"system:{name}" for name in COMPONENTS.split()} | {"system:aggregated-metrics-reader"}
+    expected = controllers | signing | requests | components | {"cluster-admin", "admin", "edit", "view"}
+    made = {role["metadata"]["name"] for role in cluster_roles()}
+    assert {name for name in made if not name.startswith("navarch:")} == expected
+    bound = {binding["roleRef"]["name"] for binding in cluster_role_bindings()}
+    assert controllers <= bound <= made
+    for binding in cluster_role_bindings():
+        if (name := binding["roleRef"]["name"]) in controllers:
+            account = {"kind": "ServiceAccount", "namespace": "kube-system", "name": name.rpartition(":")[2]}
+            assert binding["subjects"] == [account]
+    assert len(roles()) == len(role_bindings()) == 7
+    for obj in (*cluster_roles(), *cluster_role_bindings(), *roles(), *role_bindings()):
+        assert obj["metadata"]["labels"]["kubernetes.io/bootstrapping"] == "rbac-defaults"
+        assert obj["metadata"]["annotations"] == {"rbac.authorization.kubernetes.io/autoupdate": "true"}
 
 
 def test_node() -> None:
@@ -129,6 +180,34 @@ apiVersion: v1
 kind: Pod
 metadata: {name: q, namespace: ns}
 spec: {nodeName: n2, containers: [], volumes: [{name: a, secret: {secretName: theirs}}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: r, namespace: ns}
+spec:
+  nodeName: n1
+  containers: []
+  volumes: [{name: a, persistentVolumeClaim: {claimName: data}}, {name: b, ephemeral: {volumeClaimTemplate: {}}}]
+---
+apiVersion: v1
+kind: PersistentVolume
+metadata: {name: v1}
+spec: {claimRef: {namespace: ns, name: data}}
+---
+apiVersion: v1
+kind: PersistentVolume
+metadata: {name: v2}
+spec: {claimRef: {namespace: ns, name: other}}
+---
+apiVersion: storage.k8s.io/v1
+kind: VolumeAttachment
+metadata: {name: here}
+spec: {nodeName: n1}
+---
+apiVersion: storage.k8s.io/v1
+kind: VolumeAttachment
+metadata: {name: there}
+spec: {nodeName: n2}
 """)
             for info, expected in (
                 (ask("get", "secrets", "ns", "mine"), True),
@@ -165,6 +244,23 @@ spec: {nodeName: n2, containers: [], volumes: [{name: a, secret: {secretName: th
                 (ask("list", "leases", "kube-node-lease", "n1", "coordination.k8s.io"), False),
                 (ask("update", "leases", "kube-node-lease", "n1", "coordination.k8s.io"), True),
                 (ask("delete", "deployments", "ns", "d", "apps"), False),
+                (ask("get", "persistentvolumeclaims", "ns", "data"), True),
+                (ask("get", "persistentvolumeclaims", "ns", "r-b"), True),
+                (ask("get", "persistentvolumeclaims", "ns", "other"), False),
+                (ask("list", "persistentvolumeclaims", "ns"), False),
+                (ask("patch", "persistentvolumeclaims/status", "ns", "data"), True),
+                (ask("patch", "persistentvolumeclaims", "ns", "data"), False),
+                (ask("get", "persistentvolumes", "", "v1"), True),
+                (ask("get", "persistentvolumes", "", "v2"), False),
+                (ask("get", "persistentvolumes", "", "v3"), False),
+                (ask("get", "volumeattachments", "", "here", "storage.k8s.io"), True),
+                (ask("get", "volumeattachments", "", "there", "storage.k8s.io"), False),
+                (ask("list", "volumeattachments", group="storage.k8s.io"), False),
+                (ask("create", "csinodes", group="storage.k8s.io"), True),
+                (ask("patch", "csinodes", "", "n1", "storage.k8s.io"), True),
+                (ask("patch", "csinodes", "", "n2", "storage.k8s.io"), False),
+                (ask("list", "csidrivers", group="storage.k8s.io"), True),
+                (ask("create", "certificatesigningrequests", group="certificates.k8s.io"), True),
             ):
                 assert authorizer.authorize(NODE, info).allowed is expected, info
             refused = authorizer.authorize(NODE, ask("get", "secrets", "ns", "theirs"))

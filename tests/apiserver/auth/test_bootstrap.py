@@ -1,0 +1,62 @@
+"""What a server that starts does to default roles that somebody changed."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from apiserver.assembly import assemble
+from apiserver.bootstrap import bootstrap
+from apiserver.config import Config
+from apiserver.request import LOOPBACK
+from apiserver.storage.memory import MemoryStore
+from navarch.client.client import Client
+from navarch.client.transport import InProcessTransport
+from navarch.virtual import SimulatedWorld
+
+RBAC = "/apis/rbac.authorization.k8s.io/v1"
+ROLES, BINDINGS, NAMESPACED = f"{RBAC}/clusterroles", f"{RBAC}/clusterrolebindings", f"{RBAC}/namespaces/kube-system"
+AUTOUPDATE = "rbac.authorization.kubernetes.io/autoupdate"
+
+
+def test_default_roles_are_given_back_what_they_lack() -> None:
+    world = SimulatedWorld(0)
+
+    async def main() -> None:
+        server, ready = assemble(world, MemoryStore(), Config()), asyncio.Event()
+        client = Client(InProcessTransport(server.app, LOOPBACK), world, "test")
+
+        async def get(path: str) -> dict[str, Any]:
+            found: dict[str, Any] = await client.get_json(path)
+            return found
+
+        async def patch(path: str, body: str) -> None:
+            await client.request("PATCH", path, body=body.encode(), content_type="application/merge-patch+json")
+
+        async with world.task_group() as group:
+            group.start(server.run(lambda bound: ready.set(), listen=False))
+            await ready.wait()
+            fresh = {path: await get(path) for path in (ROLES, BINDINGS, f"{RBAC}/roles", f"{RBAC}/rolebindings")}
+            await bootstrap(server)
+            for path, before in fresh.items():  # nothing is written where nothing is missing
+                assert (await get(path))["items"] == before["items"]
+
+            own = '{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}'
+            await patch(f"{ROLES}/system:kube-dns", f'{{"rules": [{own}]}}')
+            mine = f'"metadata": {{"annotations": {{"{AUTOUPDATE}": "false"}}}}'
+            await patch(f"{ROLES}/system:heapster", f'{{{mine}, "rules": []}}')
+            await patch(f"{BINDINGS}/system:monitoring", '{"subjects": [{"kind": "User", "name": "me"}]}')
+            await patch(f"{NAMESPACED}/roles/system:controller:token-cleaner", '{"rules": []}')
+            await client.request("DELETE", f"{ROLES}/system:controller:job-controller")
+            await bootstrap(server)
+
+            rules = (await get(f"{ROLES}/system:kube-dns"))["rules"]
+            assert [r["resources"] for r in rules] == [["endpoints", "services"], ["pods"]]
+            assert not (await get(f"{ROLES}/system:heapster")).get("rules")  # asked to be left alone
+            subjects = (await get(f"{BINDINGS}/system:monitoring"))["subjects"]
+            assert [s["name"] for s in subjects] == ["me", "system:monitoring"]
+            assert len((await get(f"{NAMESPACED}/roles/system:controller:token-cleaner"))["rules"]) == 2
+            assert (await get(f"{ROLES}/system:controller:job-controller"))["rules"]
+            group.cancel()
+
+    world.run(main)
