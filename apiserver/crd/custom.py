@@ -59,7 +59,6 @@ class CustomStrategy(Strategy):
 
     strategic_patch = False
     strict_types = False
-
     def __init__(
         self, definition: Tree, version: Tree, since: int, terminating: Callable[[], bool], remote: Remote | None = None
     ) -> None:
@@ -149,6 +148,9 @@ class CustomStrategy(Strategy):
         # Without the status subresource, status is content like any other.
         if not self.has_status and obj.get("status") != old.get("status"):
             obj["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
+
+    def zero_status(self) -> Tree | None:
+        return None
 
     def validate(self, obj: Tree) -> list[Cause]:
         return self._causes(obj, ABSENT)

@@ -100,7 +100,7 @@ class Workload(Strategy):
             default_pod_spec(spec["template"].setdefault("spec", {}))
 
     def prepare_create(self, context: Context, obj: Tree) -> None:
-        obj["status"] = {}
+        obj["status"] = self.zero_status()
 
     def prepare_update(self, context: Context, obj: Tree, old: Tree) -> None:
         obj["status"] = dict(old.get("status") or {})
@@ -195,9 +195,6 @@ class ReplicaSetStrategy(Workload):
         NAME_COLUMN, Column("Desired", "integer"), Column("Current", "integer"), Column("Ready", "integer"), AGE_COLUMN,
         *WIDE,
     )  # fmt: skip
-
-    def prepare_create(self, context: Context, obj: Tree) -> None:
-        obj["status"] = {"replicas": 0}
 
     def validate(self, obj: Tree) -> list[Cause]:
         spec = spec_of(obj)

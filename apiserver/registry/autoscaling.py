@@ -40,8 +40,6 @@ class HorizontalPodAutoscalerStrategy(Strategy):
     def default(self, obj: Tree) -> None:
         spec = obj.setdefault("spec", {})
         fill(spec, minReplicas=1)
-        if obj.get("status") is not None:
-            fill(obj["status"], desiredReplicas=0)  # Kubernetes always writes it
         if not spec.get("metrics"):
             target = {"type": "Utilization", "averageUtilization": DEFAULT_CPU}
             spec["metrics"] = [{"type": "Resource", "resource": {"name": "cpu", "target": target}}]
@@ -56,7 +54,7 @@ class HorizontalPodAutoscalerStrategy(Strategy):
                 rules["policies"] = [dict(p) for p in policies]
 
     def prepare_create(self, context: Context, obj: Tree) -> None:
-        obj["status"] = {"currentReplicas": 0, "desiredReplicas": 0}
+        obj["status"] = self.zero_status()
 
     def validate(self, obj: Tree) -> list[Cause]:
         return validate_autoscaler(spec_of(obj))

@@ -29,14 +29,12 @@ class HorizontalPodAutoscalerV1Strategy(Strategy):
 
     def default(self, obj: Tree) -> None:
         fill(obj.setdefault("spec", {}), minReplicas=1)
-        if obj.get("status") is not None:
-            fill(obj["status"], currentReplicas=0, desiredReplicas=0)  # Kubernetes always writes them
 
     def prepare_create(self, context: Context, obj: Tree) -> None:
         spec = obj["spec"]
         if METRICS not in (obj["metadata"].get("annotations") or {}):
             fill(spec, **{CPU: 80})
-        obj["status"] = {"currentReplicas": 0, "desiredReplicas": 0}
+        obj["status"] = self.zero_status()
 
     def validate(self, obj: Tree) -> list[Cause]:
         spec = spec_of(obj)

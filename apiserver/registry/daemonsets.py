@@ -53,9 +53,7 @@ class DaemonSetStrategy(Strategy):
             default_pod_spec(spec["template"].setdefault("spec", {}))
 
     def prepare_create(self, context: Context, obj: Tree) -> None:
-        obj["status"] = {
-            "currentNumberScheduled": 0, "numberMisscheduled": 0, "desiredNumberScheduled": 0, "numberReady": 0,
-        }  # fmt: skip
+        obj["status"] = self.zero_status()
         fill(obj["metadata"], annotations={})
         obj["metadata"]["annotations"].setdefault(TEMPLATE_GENERATION, "1")
 

@@ -25,7 +25,7 @@ class PodDisruptionBudgetStrategy(Strategy):
     )  # fmt: skip
 
     def prepare_create(self, context: Context, obj: Tree) -> None:
-        obj["status"] = dict.fromkeys(COUNTS, 0)
+        obj["status"] = self.zero_status()
 
     def validate(self, obj: Tree) -> list[Cause]:
         spec, out = spec_of(obj), []

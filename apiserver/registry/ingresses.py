@@ -27,8 +27,11 @@ class IngressStrategy(Strategy):
     has_status = True
     columns = (NAME_COLUMN, Column("Class"), Column("Hosts"), Column("Address"), Column("Ports"), AGE_COLUMN)
 
+    def zero_status(self) -> Tree:
+        return {"loadBalancer": {}}
+
     def prepare_create(self, context: Context, obj: Tree) -> None:
-        obj["status"] = {"loadBalancer": {}}
+        obj["status"] = self.zero_status()
 
     def validate(self, obj: Tree) -> list[Cause]:
         spec, out = spec_of(obj), []

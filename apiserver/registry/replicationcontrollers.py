@@ -20,7 +20,6 @@ from apiserver.registry.common import (
 from apiserver.registry.pods.defaults import default_pod_spec
 from apiserver.registry.pods.validation import validate_template
 from apiserver.registry.strategy import AGE_COLUMN, NAME_COLUMN, Column, Strategy, Tree
-from apiserver.request import Context
 from navarch.api.errors import Cause, invalid, required
 
 
@@ -45,9 +44,6 @@ class ReplicationControllerStrategy(Workload):
                 obj["spec"]["selector"] = dict(labels)
             if not obj["metadata"].get("labels"):
                 obj["metadata"]["labels"] = dict(labels)
-
-    def prepare_create(self, context: Context, obj: Tree) -> None:
-        obj["status"] = {"replicas": 0}
 
     def validate(self, obj: Tree) -> list[Cause]:
         spec = spec_of(obj)

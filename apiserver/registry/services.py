@@ -77,12 +77,15 @@ class ServiceStrategy(Strategy):
             if not spec.get("ipFamilies"):
                 spec["ipFamilies"] = ["IPv4"]
 
+    def zero_status(self) -> Tree:
+        return {"loadBalancer": {}}
+
     def prepare_create(self, context: Context, obj: Tree) -> None:
-        obj["status"] = {"loadBalancer": {}}
+        obj["status"] = self.zero_status()
 
     def prepare_update(self, context: Context, obj: Tree, old: Tree) -> None:
         """Keeps what was allocated when the client left it out, drops what the new type has no use for."""
-        obj["status"] = dict(old.get("status") or {"loadBalancer": {}})
+        obj["status"] = dict(old.get("status") or self.zero_status())
         new, was = spec_of(obj), spec_of(old)
         unset = not new.get("clusterIP") and not new.get("clusterIPs")
         if unset and needs_address(new) and needs_address(was):

@@ -50,8 +50,11 @@ class StatefulSetStrategy(Workload):
             claim.update(apiVersion="v1", kind="PersistentVolumeClaim")
             default_claim(claim)
 
+    def zero_status(self) -> Tree:
+        return self._zeros | {"availableReplicas": 0}  # not required, and yet always written
+
     def prepare_create(self, context: Context, obj: Tree) -> None:
-        obj["status"] = {"replicas": 0, "availableReplicas": 0}
+        super().prepare_create(context, obj)
         _drop_alpha(obj)
 
     def prepare_update(self, context: Context, obj: Tree, old: Tree) -> None:

@@ -118,7 +118,7 @@ class VolumeAttachmentStrategy(Strategy):
     )  # fmt: skip
 
     def prepare_create(self, context: Context, obj: Tree) -> None:
-        obj["status"] = {"attached": False}
+        obj["status"] = self.zero_status()
 
     def validate(self, obj: Tree) -> list[Cause]:
         spec = spec_of(obj)

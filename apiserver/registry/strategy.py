@@ -8,6 +8,7 @@ Order of a write: prune -> default -> prepare -> mutating admission -> default -
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -17,7 +18,7 @@ from apiserver.request import Context
 from navarch.api.durations import age
 from navarch.api.errors import Cause
 from navarch.api.kinds import Kind
-from navarch.api.schema import Node, schema_of
+from navarch.api.schema import BOOL, INT32, INT64, OBJECT, Node, schema_of
 from navarch.api.types.base import Struct
 
 Tree = dict[str, Any]
@@ -114,6 +115,20 @@ class Strategy:
     def schema(self) -> Node:
         """The compiled schema of the kind."""
         return schema_of(self.kind.type)
+
+    def zero_status(self) -> Tree | None:
+        """What a status has at least: what Go writes though nobody set it. None for custom resources, whose status may be
+        absent."""
+        return dict(self._zeros)
+
+    @functools.cached_property
+    def _zeros(self) -> Tree:
+        """The required numbers and truth values of the status."""
+        status = self.schema.fields.get("status")
+        if not self.has_status or status is None or status.kind != OBJECT:
+            return {}
+        zeros = {INT32: 0, INT64: 0, BOOL: False}
+        return {name: zeros[kind] for name in status.required if (kind := status.fields[name].kind) in zeros}
 
     @property
     def prefix(self) -> str:

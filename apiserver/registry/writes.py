@@ -364,6 +364,8 @@ class Writes(Reads):
         if of_status:
             new = _only_status(new, self.tree_of(stored))
             metadata = new["metadata"]
+            if (zeros := strategy.zero_status()) is not None:
+                new["status"] = zeros | (new.get("status") or {})
         elif subresource in strategy.parts:
             managed = metadata.get("managedFields")
             new = orjson.loads(orjson.dumps(strategy.only_part(subresource, new, old)))

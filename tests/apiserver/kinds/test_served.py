@@ -224,3 +224,31 @@ def test_keys_are_published() -> None:
         await ask("GET", "/openid/v1/jwks", user=JANE, code=403)
 
     on_server(body)
+
+
+def test_a_status_always_has_what_go_writes() -> None:
+    """On creation, and when somebody takes all of it away."""
+    template = {"metadata": {"labels": {"a": "b"}}, "spec": POD["spec"]}
+    workload = {"selector": {"matchLabels": {"a": "b"}}, "template": template}
+    daemons = ("currentNumberScheduled", "desiredNumberScheduled", "numberMisscheduled", "numberReady")
+    budget = ("currentHealthy", "desiredHealthy", "disruptionsAllowed", "expectedPods")
+    target = {"scaleTargetRef": {"kind": "Deployment", "name": "x"}, "maxReplicas": 2}
+    apps, scaling = "/apis/apps/v1/namespaces/default", "/namespaces/default/horizontalpodautoscalers"
+    table: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+        (f"{apps}/replicasets", workload, {"replicas": 0}),
+        (f"{apps}/daemonsets", workload, dict.fromkeys(daemons, 0)),
+        (f"{apps}/statefulsets", workload | {"serviceName": "s"}, {"replicas": 0, "availableReplicas": 0}),
+        (f"{apps}/deployments", workload, {}),
+        ("/apis/policy/v1/namespaces/default/poddisruptionbudgets", {}, dict.fromkeys(budget, 0)),
+        (f"/apis/autoscaling/v2{scaling}", target, {"desiredReplicas": 0}),
+        (f"{NS}/services", {"ports": [{"port": 1}]}, {"loadBalancer": {}}),
+    ]
+
+    async def body(ask: Asker) -> None:
+        for path, spec, zeros in table:
+            made = await ask("POST", path, {"metadata": {"name": "x"}, "spec": spec})
+            assert made["status"] == zeros, path
+            emptied = await ask("PATCH", f"{path}/x/status", {"status": None})
+            assert emptied["status"] == zeros, path
+
+    on_server(body)
