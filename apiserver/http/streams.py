@@ -20,8 +20,17 @@ from apiserver.http import relay
 from apiserver.http.agents import Agents
 from apiserver.http.asgi import Request, flag
 from apiserver.request import Context, RequestInfo
-from navarch.api.errors import BadRequest, InternalError, MethodNotAllowed, StatusError
+from navarch.api.errors import (
+    BadRequest,
+    InternalError,
+    MethodNotAllowed,
+    StatusError,
+    forbidden,
+    invalid,
+    resource_invalid,
+)
 from navarch.api.kinds import BY_GVK, Kind
+from navarch.api.times import parse_time
 from navarch.client.transport import HTTPSTransport, TransportError, error_of
 
 if TYPE_CHECKING:
@@ -108,7 +117,7 @@ class Streams:
         pod = await self._pod(context)
         container = self._container(pod, request.query.get("container", ""), choose=False)
         query = [(k, v) for k in _LOG_PARAMETERS if (v := request.query.get(k)) is not None]
-        _check_log(dict(query))
+        _check_log(pod["metadata"]["name"], dict(query))
         path = f"/containerLogs/{context.info.namespace}/{context.info.name}/{container}"
         content_type = b"text/plain; charset=utf-8"
         async with self._connected(pod) as agent:
@@ -264,18 +273,32 @@ async def _failed(request: Request, protocol: str, why: str) -> None:
     await request.send({"type": "websocket.close", "code": 1000})
 
 
-def _check_log(query: Mapping[str, str]) -> None:
-    """Raises BadRequest for log options that make no sense."""
-    for name, least in (("sinceSeconds", 1), ("tailLines", 0), ("limitBytes", 1)):
+def _check_log(pod: str, query: Mapping[str, str]) -> None:
+    """Raises BadRequest for log options that cannot be read, Invalid for those that make no sense."""
+    numbers: dict[str, int] = {}
+    for name in ("sinceSeconds", "tailLines", "limitBytes"):
         if name in query:
             try:
-                number = int(query[name])
+                numbers[name] = int(query[name])
             except ValueError:
                 raise BadRequest(f'strconv.ParseInt: parsing "{query[name]}": invalid syntax') from None
-            if number < least:
-                raise BadRequest(f"{name} must be greater than or equal to {least}")
-    if "sinceSeconds" in query and "sinceTime" in query:
-        raise BadRequest("at most one of `sinceTime` or `sinceSeconds` may be specified")
+    if time := query.get("sinceTime"):
+        try:
+            parse_time(time)
+        except ValueError:
+            layout = "2006-01-02T15:04:05Z07:00"
+            raise BadRequest(f'parsing time "{time}" as "{layout}": cannot parse "{time}" as "2006"') from None
+    causes = []
+    if numbers.get("tailLines", 0) < 0:
+        causes.append(invalid("tailLines", numbers["tailLines"], "must be greater than or equal to 0"))
+    if numbers.get("limitBytes", 1) < 1:
+        causes.append(invalid("limitBytes", numbers["limitBytes"], "must be greater than 0"))
+    if "sinceSeconds" in numbers and time:
+        causes.append(forbidden("[]", "at most one of `sinceTime` or `sinceSeconds` may be specified"))
+    elif numbers.get("sinceSeconds", 1) < 1:
+        causes.append(invalid("sinceSeconds", numbers["sinceSeconds"], "must be greater than 0"))
+    if causes:
+        raise resource_invalid("PodLogOptions", "", pod, causes)
 
 
 async def _relay(answer: Any, request: Request) -> None:

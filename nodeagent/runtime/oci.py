@@ -294,7 +294,12 @@ class OciRuntime:
                 log.error("container %s: %s", container_id, error)
                 now = self._world.now()
                 record = msgspec.structs.replace(
-                    record, state=EXITED, exit_code=137, reason="ContainerStatusUnknown", message=str(error), finished=now
+                    record,
+                    state=EXITED,
+                    exit_code=137,
+                    reason="ContainerStatusUnknown",
+                    message=str(error),
+                    finished=now,
                 )
             self._containers[container_id] = record
             self._ended[container_id].set()
@@ -393,6 +398,8 @@ class OciRuntime:
         try:
             connection = process.connect(bundle / "attach")
         except OSError as error:
+            if isinstance(error, FileNotFoundError | ConnectionRefusedError):  # its monitor has gone: it has just ended
+                raise RuntimeError_("ContainerNotRunning", f"container {container_id} is not running") from error
             raise RuntimeError_("AttachError", f"failed to attach to container {container_id}: {error}") from error
         return process.AttachProcess(connection, bundle / "ctl", stdin, exit_code)
 

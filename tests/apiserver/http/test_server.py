@@ -118,6 +118,17 @@ def test_logs_and_exec(tmp_path: Path) -> None:
             assert logs.body == b"/containerLogs/default/p/c?tailLines=3\n"
             bad = await transport.request("GET", POD + "/log", query=[("container", "x")])
             assert bad.status == 400 and b"container x is not valid for pod p" in bad.body
+            for query, code, message in (
+                ([("tailLines", "-1"), ("limitBytes", "0")], 422,
+                 'PodLogOptions "p" is invalid: [tailLines: Invalid value: -1: must be greater than or equal to 0, '
+                 "limitBytes: Invalid value: 0: must be greater than 0]"),
+                ([("sinceSeconds", "0")], 422,
+                 'PodLogOptions "p" is invalid: sinceSeconds: Invalid value: 0: must be greater than 0'),
+                ([("sinceTime", "now")], 400,
+                 'parsing time "now" as "2006-01-02T15:04:05Z07:00": cannot parse "now" as "2006"'),
+            ):  # fmt: skip
+                refused = await transport.request("GET", POD + "/log", query=query)
+                assert (refused.status, json.loads(refused.body)["message"]) == (code, message)
             async with transport.stream("GET", POD + "/log", query=[("follow", "true")]) as stream:
                 text = b"".join([chunk async for chunk in stream.chunks()])
             assert text.endswith(b"more\n")

@@ -258,6 +258,15 @@ def test_attach_and_reopen_log(image_root: Path, tmp_path: Path) -> None:
         await attached.write(b"go\n")
         text = b"".join([data async for _, data in attached.read()])
         assert b"30 90" in text
+        await harness.until_exited(oci, terminal)
+        with pytest.raises(RuntimeError_, match="not running"):
+            await oci.attach(terminal, stdin=False)
+        # The monitor takes its socket away a moment before the agent knows of the end.
+        brief = await oci.create_container(sandbox, await harness.config(oci, "sleep", "100", name="brief"))
+        await oci.start_container(brief)
+        (oci._directories.bundle(brief) / "attach").unlink()
+        with pytest.raises(RuntimeError_, match=f"container {brief} is not running"):
+            await oci.attach(brief, stdin=False)
 
     harness.run(image_root, tmp_path, body)
 
