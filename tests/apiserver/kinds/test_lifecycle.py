@@ -49,7 +49,7 @@ async def update(ask: Asker, path: str) -> Tree:
         try:
             return await ask("PUT", path, current)
         except AssertionError:  # a controller was faster
-            if not path.split("/")[-2] in BUSY:
+            if path.split("/")[-2] not in BUSY:
                 raise
 
 
