@@ -134,7 +134,7 @@ def test_dry_runs_and_validation(kubectl: Kubectl) -> None:
         (["run", "x", f"--image={IMAGE}"], "pod/x created (server dry run)"),
         (["create", "sa", "x"], "serviceaccount/x created (server dry run)"),
         (["cordon", "node-1"], "node/node-1 cordoned (server dry run)"),
-        (["taint", "node", "node-1", "a=b:NoSchedule"], "node/node-1 tainted (server dry run)"),
+        (["taint", "node", "node-1", "a=b:NoSchedule"], "node/node-1 tainted"),
     ):  # fmt: skip
         assert kubectl(*words, "--dry-run=server") == f"{said}\n"
     assert kubectl.get("deploy", "web")["spec"]["replicas"] == 3
