@@ -108,9 +108,13 @@ def down(
     progress = Progress(quiet)
     with reported(progress):
         cluster = Cluster(lab, progress)
+        known = cluster.record is not None
         was_running = cluster.down(purge)
         progress.finish()
         if not quiet:
+            if not (known or was_running):
+                print(f'there is no lab "{lab}": nothing to do')
+                return
             what = "is down" if was_running else "was not running"
             kept = (
                 "its data is deleted"

@@ -252,9 +252,14 @@ def decode_yaml_documents(text: str | bytes) -> Iterator[tuple[Any, list[str]]]:
 
 
 def _yaml_message(error: yaml.YAMLError) -> str:
-    mark = getattr(error, "problem_mark", None)
+    """The words and the line that Kubernetes' parser gives: it counts from 0, scanner errors from 1, and omits a 0."""
     problem = getattr(error, "problem", None) or str(error)
-    return f"line {mark.line + 1}: {problem}" if mark else problem
+    mark, context = getattr(error, "problem_mark", None), getattr(error, "context_mark", None)
+    line = mark.line if mark else 0
+    if line and isinstance(error, yaml.scanner.ScannerError):
+        line += 1
+    line = line or (context.line if context else 0)
+    return f"line {line}: {problem}" if line else problem
 
 
 def decode_yaml(text: str | bytes) -> list[Any]:

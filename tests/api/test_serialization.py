@@ -51,7 +51,7 @@ none: ~
 def test_documents_and_duplicates() -> None:
     found = list(s.decode_yaml_documents("---\na: 1\na: 2\n---\n---\nl: [{k: {z: 1, z: 2}}]\n"))
     assert found == [({"a": 2}, ["a"]), ({"l": [{"k": {"z": 2}}]}, ["l[0].k.z"])]
-    with pytest.raises(s.DecodeError, match="line 2"):
+    with pytest.raises(s.DecodeError, match="line 1"):
         s.decode_yaml("a: [")
     with pytest.raises(s.DecodeError, match="contains itself"):
         s.decode_yaml("a: &x [*x]")
@@ -123,3 +123,19 @@ def test_yaml_that_grows_without_bounds_is_refused() -> None:
         s.decode_yaml(text)
     # What is shared within reason is fine.
     assert s.decode_yaml("a: &x [1, 2]\n" + "".join(f"k{n}: *x\n" for n in range(2000)))[0]["k1999"] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: b: c\n", "mapping values are not allowed in this context"),
+        ("a: 1\nb: c: d\n", "line 2: mapping values are not allowed in this context"),
+        ("x: 1\ny\n", "line 3: could not find expected ':'"),
+        ("\tb: c\n", "found character that cannot start any token"),
+        ("a: [\n", "line 1: did not find expected node content"),
+    ],
+)
+def test_yaml_errors_name_the_line_as_kubectl_does(text: str, message: str) -> None:
+    with pytest.raises(s.DecodeError) as refused:
+        s.decode_yaml(text)
+    assert str(refused.value) == f"error converting YAML to JSON: yaml: {message}"

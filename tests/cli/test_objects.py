@@ -93,7 +93,7 @@ def test_apply_says_what_is_wrong(navarch: Navarch, tmp_path: Path) -> None:
         == f'error: the path "{tmp_path}/none.yaml" does not exist\n'
     )
     assert "error validating data: apiVersion not set" in errors("kind: Pod")
-    assert f"error: error parsing {file}: error converting YAML to JSON: yaml: line " in errors("a: [")
+    assert f"error: error parsing {file}: error converting YAML to JSON: yaml: line 1: did not find" in errors("a: [")
     assert 'no matches for kind "Foo" in version "foo/v1"' in errors(
         "{apiVersion: foo/v1, kind: Foo, metadata: {name: x}}"
     )
