@@ -7,14 +7,14 @@ from the world, so that a simulation repeats itself.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 
 import numpy as np
 
 from scheduler.extenders import Answers
 from scheduler.nodes import NodeTable
+from scheduler.nominated import Nominated
 from scheduler.pinned import pinned
-from scheduler.plugin import CycleState, Profile
+from scheduler.plugin import CycleState, Profile, Reach
 from scheduler.pods import PodInfo
 from scheduler.ranking import Ranking, Rankings
 
@@ -73,29 +73,26 @@ class Decision:
         return f"0/{self.nodes} nodes are available: {listed}."
 
 
-Nominations = Sequence[tuple[PodInfo, str]]
-"""Pods that preempted others, and the nodes on which they wait for room."""
-
-
 def schedule(
     pod: PodInfo,
     table: NodeTable,
     profile: Profile,
     chance: random.Random,
     rankings: Rankings | None = None,
-    nominated: Nominations = (),
-    own: str = "",
+    nominated: Nominated | None = None,
     answers: Answers | None = None,
 ) -> Decision:
     """Filters, scores and picks. Changes nothing but ``rankings``, which save work and never change the decision.
 
-    ``nominated``: other pods of the same or a higher priority, for which room is kept; ``own``: the node on which this
-    pod waits for room, taken if it has it now; ``answers``: of extenders, which were asked before.
+    ``nominated``: pods for which room is kept; if this is one of them, it takes its node if it has room now. ``answers``: of
+    extenders, which were asked before.
     """
+    own = ""
     if answers is not None:
         rankings = None  # a ranking of its own, which they may change
-    if nominated:
-        ranking = beside(pod, table, profile, nominated)
+    if nominated is not None and nominated.by_node:
+        ranking = _beside(pod, table, profile, rankings, nominated)
+        own = nominated.node_of(pod.uid)
     elif rankings is not None:
         ranking = pinned(pod, table, profile) or rankings.get(pod, table, profile)
     else:
@@ -112,13 +109,24 @@ def schedule(
     return decision
 
 
-def beside(pod: PodInfo, table: NodeTable, profile: Profile, nominated: Nominations) -> Ranking:
+def _beside(
+    pod: PodInfo, table: NodeTable, profile: Profile, rankings: Rankings | None, nominated: Nominated
+) -> Ranking:
     """A ranking in which nodes are refused, too, where the pod would not fit once the nominated pods are there."""
-    for other, node in nominated:
-        table.add_pod(other, node)
-    crowded = Ranking(pod, table, profile)
-    for other, _ in nominated:
-        table.remove_pod(other.uid)
-    ranking = Ranking(pod, table, profile)
+    if rankings is not None:
+        near = all(plugin.reach(pod, table) < Reach.EVERYWHERE for plugin in profile.filters)
+        named = pinned(pod, table, profile) if near else None
+        if named is not None and not any(nominated.on(named.names[row], pod) for row in named.looked_at):
+            return named
+        ranking = rankings.get(pod, table, profile)
+        if ranking.follows:
+            return rankings.beside(pod, table, ranking, nominated)
+    else:
+        ranking = Ranking(pod, table, profile)
+    others = list(nominated.beside(pod))
+    if not others:
+        return ranking
+    with table.as_if(others):
+        crowded = Ranking(pod, table, profile)  # it must fit without them, too: they may never come
     ranking.exclude(crowded)
     return ranking

@@ -9,8 +9,9 @@ The table writes down which rows changed, so that who keeps something computed f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,31 +27,33 @@ Mask = npt.NDArray[np.bool_]
 Column = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float64]
 
+K = TypeVar("K")
+
 FIRST_ROWS = 64
 LOG_LENGTH = 4096
 CACHED_COLUMNS = 1024
 CACHED_SUMS = 64
 
 
-class Log:
-    """Which rows changed, by a position that only grows; the oldest entries are forgotten."""
+class Log(Generic[K]):
+    """Which rows (or nodes) changed, by a position that only grows; the oldest entries are forgotten."""
 
     def __init__(self) -> None:
         self.end = 0
-        self._rows: list[int] = []
+        self._keys: list[K] = []
 
-    def add(self, row: int) -> None:
-        self._rows.append(row)
+    def add(self, key: K) -> None:
+        self._keys.append(key)
         self.end += 1
-        if len(self._rows) > 2 * LOG_LENGTH:
-            del self._rows[:LOG_LENGTH]
+        if len(self._keys) > 2 * LOG_LENGTH:
+            del self._keys[:LOG_LENGTH]
 
-    def since(self, position: int) -> list[int] | None:
-        """The rows that changed since, each once; None if that is not known any more."""
+    def since(self, position: int) -> list[K] | None:
+        """What changed since, each once; None if that is not known any more."""
         new = self.end - position
-        if new > len(self._rows):
+        if new > len(self._keys):
             return None
-        return list(dict.fromkeys(self._rows[-new:])) if new else []
+        return list(dict.fromkeys(self._keys[-new:])) if new else []
 
 
 class NodeTable:
@@ -78,9 +81,9 @@ class NodeTable:
         self.nodes_images: dict[int, list[tuple[str, int]]] = {}
         self.topology = Topology(self.size, self._placed)
         self.volumes = Volumes()
-        self.changes = Log()  # of amounts and pods
-        self.node_changes = Log()  # of nodes that came, went, or have other labels or taints
-        self.starts = Log()  # of pods whose start became known, which matters to preemption alone
+        self.changes: Log[int] = Log()  # of amounts and pods
+        self.node_changes: Log[int] = Log()  # of nodes that came, went, or have other labels or taints
+        self.starts: Log[int] = Log()  # of pods whose start became known, which matters to preemption alone
         self.spread_selector: Callable[[PodInfo], LabelSelector | None] = lambda _: None
         self.violating: Callable[[Sequence[PodInfo]], list[bool]] = lambda pods: [False] * len(pods)
         self._names: list[str] = []
@@ -225,6 +228,19 @@ class NodeTable:
         if row is not None:
             self._count(pod, row, -1)
         return True
+
+    @contextmanager
+    def as_if(self, pods: Iterable[tuple[PodInfo, str]]) -> Iterator[None]:
+        """Counts pods, which are not counted yet, on nodes for a while."""
+        added = []
+        try:
+            for pod, node in pods:
+                self.add_pod(pod, node)
+                added.append(pod.uid)
+            yield
+        finally:
+            for uid in added:
+                self.remove_pod(uid)
 
     def _count(self, pod: PodInfo, row: int, sign: int) -> None:
         by_priority = self.by_priority.setdefault(pod.priority, {})

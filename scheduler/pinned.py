@@ -50,7 +50,8 @@ class Pinned(ranking.Ranking):
         self.nodes, self.names, self._size = len(table), table.names(), table.size
         self.reasons, self.notes, self._numbers = [], [], {}
         self.rejection = self.rejected_by = ""
-        self.extra = self._best = None
+        self.extra = self._best = self.origin = None
+        self.excluded = []
         self.follows = False
         self.reaches = {}
         self._others = self.nodes - len(rows)
@@ -98,6 +99,11 @@ class Pinned(ranking.Ranking):
         for row, bits in self._bits.items():
             refused[row] = bits
         return refused, np.zeros((len(self.profile.scorers), self._size), np.uint8)
+
+    @property
+    def looked_at(self) -> Sequence[int]:
+        """The rows."""
+        return list(self._bits)
 
     @property
     def _wide(self) -> bool:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from navarch.client.client import Client
     from navarch.client.informer import SharedInformers
     from navarch.world import World
+    from scheduler.nominated import Nominated
     from scheduler.ranking import Ranking
     from scheduler.waiting import WaitingPods
 
@@ -214,11 +215,13 @@ class Plan(NamedTuple):
 
 
 class Attempt(NamedTuple):
-    """What a post_filter is told: the node that was nominated before, chance, and whether this is but a question."""
+    """What a post_filter is told: the node that was nominated before, chance, and whether this is but a question. Other
+    pods that are nominated are counted on their nodes already, but for DefaultPreemption, which is given them."""
 
     nominated: str = ""
     chance: random.Random | None = None
     dry: bool = False
+    others: Nominated | None = None
 
 
 class NodeView(NamedTuple):

@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from scheduler.near import FOLLOWED, Filtered, Near, Scored
 from scheduler.nodes import Mask, NodeTable, Scores
+from scheduler.nominated import Crowd, Nominated
 from scheduler.plugin import CycleState, Profile, Reach, Rejected, overriding
 from scheduler.pods import PodInfo
 
@@ -66,13 +67,15 @@ class Ranking:
         self.feasible = 0
         self.notes: list[Change] = []
         self.extra: Scores | None = None  # what extenders gave
+        self.origin: Ranking | None = None  # of which this is a copy, without the rows ``excluded`` for nominated pods
+        self.excluded: list[int] = []
         self._numbers: dict[tuple[str, str], int] = {}
         self._versions = table.version, table.topology.version
         self._touches = table.touches
         self._position, self._node_position = table.changes.end, table.node_changes.end
         self.reaches = {p.name: p.reach(pod, table) for p in profile.plugins}
         self.follows = all(r < Reach.EVERYWHERE for r in self.reaches.values())
-        self._near_filters = [p for p in profile.filters if self.reaches[p.name] == Reach.ITS_NODE]
+        self.near_filters = [p for p in profile.filters if self.reaches[p.name] == Reach.ITS_NODE]
         self._near_scorers = [
             (n, e.plugin, e.weight) for n, e in enumerate(profile.scorers) if self.reaches[e.plugin.name] == Reach.ITS_NODE
         ]
@@ -108,7 +111,7 @@ class Ranking:
         kept_scorers: dict[str, Scored] = {}
         if self._near is not None and few > FEW:
             scorers = [plugin for _, plugin, _ in self._near_scorers if not normalizes(plugin)]
-            self._near.bring(pod, table, state, self._near_filters, scorers)
+            self._near.bring(pod, table, state, self.near_filters, scorers)
             kept_filters, kept_scorers = self._near.filters, self._near.scorers
         for plugin in profile.filters:
             gone: Mask | None = None
@@ -309,7 +312,7 @@ class Ranking:
                 table, row
             )
         bits = 0
-        for plugin in self._near_filters:
+        for plugin in self.near_filters:
             for text in plugin.refuses(state, pod, table, row):
                 bits |= 1 << self._number(plugin.name, text, True)
             if bits:
@@ -448,6 +451,7 @@ class Rankings:
         self.most = most
         self._kept: OrderedDict[bytes, Ranking] = OrderedDict()
         self._near: OrderedDict[bytes, Near] = OrderedDict()  # of those that must be made anew
+        self._crowds: OrderedDict[bytes, Crowd] = OrderedDict()
 
     def get(self, pod: PodInfo, table: NodeTable, profile: Profile) -> Ranking:
         """The ranking for this pod as the table is now."""
@@ -473,3 +477,11 @@ class Rankings:
             if len(self._near) > self.most:
                 self._near.popitem(last=False)
         return made
+
+    def beside(self, pod: PodInfo, table: NodeTable, ranking: Ranking, nominated: Nominated) -> Ranking:
+        """A followed ranking, without the nodes on which room is kept for others that leave none for this pod."""
+        crowd = self._crowds.setdefault(pod.likeness, Crowd())
+        self._crowds.move_to_end(pod.likeness)
+        if len(self._crowds) > self.most:
+            self._crowds.popitem(last=False)
+        return crowd.exclude(pod, table, nominated, ranking)

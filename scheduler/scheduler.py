@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -34,6 +34,7 @@ from scheduler.extenders import Answers, Extenders, Victims
 from scheduler.fence import Fence, NotLeading
 from scheduler.metrics import Metrics
 from scheduler.nodes import NodeTable
+from scheduler.nominated import Nominated
 from scheduler.owners import Owners
 from scheduler.plugin import (
     NAMESPACE_CHANGED,
@@ -62,6 +63,7 @@ from scheduler.waiting import WaitingPod, WaitingPods
 log = logging.getLogger(__name__)
 
 BINDINGS_AT_ONCE = 64
+ASIDE_AT_ONCE = 16  # evictions and conditions: bindings do not wait behind them
 LONGEST_PERMIT = 15 * 60.0  # seconds that a pod may wait for a permit (upstream's maximum)
 TURN = 16  # decisions after which other tasks (watches, bindings) get a turn
 
@@ -99,7 +101,8 @@ class Scheduler:
             "nodes": len(self.table), "pods": len(self.table.pods), "assumed_pods": len(self.assumed),
         }  # fmt: skip
         self.assumed: dict[str, str] = {}  # uid -> node, until the watch shows the binding
-        self.nominated: dict[str, tuple[PodInfo, str]] = {}  # uid -> pods that preempted, and where they wait for room
+        self.nominated = Nominated()
+        self.aside = asyncio.Semaphore(ASIDE_AT_ONCE)
         self.informers = SharedInformers(client, world)
         self.nodes = self.informers.informer(core_v1.Node)
         self.pods = self.informers.informer(core_v1.Pod, field_selector=LIVE_PODS)
@@ -182,20 +185,10 @@ class Scheduler:
 
     def decide(self, pod: PodInfo, answers: Answers | None = None) -> Decision:
         """One cycle against the state of now. ``answers``: what extenders said of the nodes that were left."""
-        others = self.nominated_beside(pod)
-        own = self.nominated[pod.uid][1] if pod.uid in self.nominated else ""
         profile, chance = self.profiles[pod.profile], self.world.random
         measured = self.metrics.deciding(profile) if self.metrics.sampled() else contextlib.nullcontext()
         with measured:
-            return schedule(pod, self.table, profile, chance, self.rankings[profile.name], others, own, answers)
-
-    def nominated_beside(self, pod: PodInfo) -> list[tuple[PodInfo, str]]:
-        """Other pods that preempted, and the nodes on which room is kept for them against this pod."""
-        return [
-            (other, node)
-            for uid, (other, node) in self.nominated.items()
-            if uid != pod.uid and other.priority >= pod.priority and uid not in self.assumed
-        ]
+            return schedule(pod, self.table, profile, chance, self.rankings[profile.name], self.nominated, answers)
 
     def pending(self, pod: core_v1.Pod) -> bool:
         """Whether one of the profiles may bind it."""
@@ -235,7 +228,7 @@ class Scheduler:
         elif pod.spec.node_name:
             self.queue.remove(uid)
             assumed = self.assumed.pop(uid, None)
-            self.nominated.pop(uid, None)
+            self.nominated.remove(uid)
             known = self.table.pods.get(uid)
             if (held := self.waiting.get(uid)) is not None:
                 held.reject("", "bound by another")
@@ -261,8 +254,8 @@ class Scheduler:
 
     def free_nominated(self, uid: str) -> None:
         """A pod that preempted wants no room any more: others may have what was kept for it."""
-        if (found := self.nominated.pop(uid, None)) is not None:
-            self.queue.happened(Event(POD_GONE, pod=found[0]))
+        if (found := self.nominated.remove(uid)) is not None:
+            self.queue.happened(Event(POD_GONE, pod=found))
 
     def want(self, pod: core_v1.Pod, uid: str) -> None:
         """A pod without a node, new or changed."""
@@ -274,9 +267,9 @@ class Scheduler:
             if waiting is None:
                 self.queue.happened(Event(WANTED, pod=info))
             if node:
-                self.nominated[uid] = (info, node)
+                self.nominated.add(info, node)
         elif node and uid not in self.nominated:
-            self.nominated[uid] = (waiting.pod, node)
+            self.nominated.add(waiting.pod, node)
 
     # What becomes of a decision
 
@@ -284,6 +277,7 @@ class Scheduler:
         """Assumes the pod on its node and asks the plugins that have a last word. False if one of them refused."""
         pod, node, state = decision.pod, decision.node, decision.state
         self.assumed[pod.uid] = node
+        self.nominated.assumed(pod.uid, True)
         self.table.add_pod(pod, node)
         waits: dict[str, float] = {}
         plugin: Plugin
@@ -365,7 +359,7 @@ class Scheduler:
             waiting = self.queue.pods.get(pod.uid)
             self.metrics.bound(profile.name, began, waiting)
             self.queue.remove(pod.uid)
-            self.nominated.pop(pod.uid, None)
+            self.nominated.remove(pod.uid)
             self.scheduled.scheduled(pod, node)
         finally:
             room.release()
@@ -403,12 +397,11 @@ class Scheduler:
     def forget(self, decision: Decision, profile: Profile, pod_gone: bool = True) -> None:
         """Takes an assumption back, unless the watch has confirmed it meanwhile. ``pod_gone``: others are told."""
         self.unreserve(decision, profile)
-        if (
-            self.assumed.pop(decision.pod.uid, None) is not None
-            and self.table.remove_pod(decision.pod.uid)
-            and pod_gone
-        ):
-            self.queue.happened(Event(POD_GONE, pod=decision.pod))
+        pod = decision.pod
+        if self.assumed.pop(pod.uid, None) is not None and self.table.remove_pod(pod.uid):
+            self.nominated.assumed(pod.uid, False)
+            if pod_gone:
+                self.queue.happened(Event(POD_GONE, pod=pod))
 
     def unreserve(self, decision: Decision, profile: Profile) -> None:
         for plugin in reversed(profile.reservers):
@@ -424,7 +417,12 @@ class Scheduler:
         if not decision.node_was and plan.message:
             message += f" {plan.message}"
         self.recent.add(decision, self.world.now(), message, plan)
-        self.queue.unschedulable(pod.uid, decision.refused_by)
+        mine = plan.victims if plan.node else ()
+        victims = [v for v in mine if not v.terminating and self.waiting.get(v.uid) is None]
+        if victims:
+            group.start(self.make_room(decision, plan.node, victims), name=f"preempt for {pod.key}")
+        else:
+            self.queue.unschedulable(pod.uid, decision.refused_by)
         self.events.event(pod.pod, "Warning", "FailedScheduling", message)
         current = get_condition(pod.pod.status.conditions, "PodScheduled")
         if plan.node or current is None or current.status != "False" or current.message != message:
@@ -433,50 +431,40 @@ class Scheduler:
     def preempt(self, decision: Decision, profile: Profile, group: TaskGroup, plan: Plan | None = None) -> Plan:
         """Looks for a node on which pods of lower priority can make room, and has them deleted."""
         pod = decision.pod
-        before = self.nominated[pod.uid][1] if pod.uid in self.nominated else ""
+        before = self.nominated.node_of(pod.uid)
         self.metrics.preempting()
-        plan = plan or self.plan(decision, profile, Attempt(before, self.world.random))
+        plan = plan or self.plan(decision, profile)
         if plan.node:
             self.carry_out(plan, pod, group)
         elif before and not plan.keep:
-            del self.nominated[pod.uid]  # it waits there in vain: others may have the room
+            self.nominated.remove(pod.uid)  # it waits there in vain: others may have the room
             group.start(self.denominate(pod), name=f"denominate {pod.key}")
             self.queue.happened(Event(POD_GONE, pod=pod))
         return plan
 
-    def plan(self, decision: Decision, profile: Profile, attempt: Attempt) -> Plan:
-        """What the post_filters say."""
-        plans = []
-        with self.nominated_there(decision.pod):
-            for plugin in profile.post_filters:
-                plans.append(plugin.post_filter(decision.pod, self.table, decision.ranking, attempt))
-                if plans[-1].node:
-                    return plans[-1]
-        return Plan(message=", ".join(p.message for p in plans if p.message), keep=any(p.keep for p in plans))
+    def attempt(self, pod: PodInfo) -> Attempt:
+        return Attempt(self.nominated.node_of(pod.uid), self.world.random, others=self.nominated)
 
-    @contextlib.contextmanager
-    def nominated_there(self, pod: PodInfo) -> Iterator[None]:
-        """As if the pods that are nominated were on their nodes already."""
-        others = self.nominated_beside(pod)
-        for other, node in others:
-            self.table.add_pod(other, node)
-        try:
-            yield
-        finally:
-            for other, _ in others:
-                self.table.remove_pod(other.uid)
+    def plan(self, decision: Decision, profile: Profile) -> Plan:
+        """What the post_filters say."""
+        plans, pod = [], decision.pod
+        for plugin in profile.post_filters:
+            mine = isinstance(plugin, DefaultPreemption)
+            with self.table.as_if(() if mine else self.nominated.beside(pod)):
+                plans.append(plugin.post_filter(pod, self.table, decision.ranking, self.attempt(pod)))
+            if plans[-1].node:
+                return plans[-1]
+        return Plan(message=", ".join(p.message for p in plans if p.message), keep=any(p.keep for p in plans))
 
     async def plan_with_extenders(self, decision: Decision, profile: Profile) -> Plan | None:
         """A plan that extenders have agreed to; None if they have no say."""
         pod = decision.pod
         if not any(e.config.preempt_verb for e in self.extenders.interested(pod)) or decision.rejection:
             return None
-        before = self.nominated[pod.uid][1] if pod.uid in self.nominated else ""
         tried: Victims = {}
-        with self.nominated_there(pod):
-            for plugin in profile.post_filters:
-                if isinstance(plugin, DefaultPreemption):
-                    tried = plugin.candidates(pod, self.table, decision.ranking, Attempt(before, self.world.random))
+        for plugin in profile.post_filters:
+            if isinstance(plugin, DefaultPreemption):
+                tried = plugin.candidates(pod, self.table, decision.ranking, self.attempt(pod))
         if not tried:
             return None
         try:
@@ -487,17 +475,23 @@ class Scheduler:
 
     def carry_out(self, plan: Plan, pod: PodInfo, group: TaskGroup) -> None:
         self.metrics.preempted(len(plan.victims))
-        for uid, (other, node) in list(self.nominated.items()):
-            if node == plan.node and other.priority < pod.priority:
-                del self.nominated[uid]  # it may find another place by now
+        for other in list(self.nominated.by_node.get(plan.node, {}).values()):
+            if other.priority < pod.priority:
+                self.nominated.remove(other.uid)
                 group.start(self.denominate(other), name=f"denominate {other.key}")
-        self.nominated[pod.uid] = (pod, plan.node)
+                self.queue.happened(Event(POD_GONE, pod=other))  # it, and others, may find another place by now
+        self.nominated.add(pod, plan.node)
         for victim in plan.victims:
             held = self.waiting.get(victim.uid)
             if held is not None:  # not bound yet: it need not be deleted
                 held.reject("", "preempted")
-            elif not victim.terminating:
-                group.start(self.evict(victim, pod, plan.node), name=f"preempt {victim.key}")
+
+    async def make_room(self, decision: Decision, node: str, victims: Sequence[PodInfo]) -> None:
+        """Deletes the victims. The pod is in flight until then, so that it does not look for others meanwhile."""
+        async with self.world.task_group() as group:
+            for victim in victims:
+                group.start(self.evict(victim, decision.pod, node), name=f"preempt {victim.key}")
+        self.queue.unschedulable(decision.pod.uid, decision.refused_by)
 
     async def evict(self, victim: PodInfo, pod: PodInfo, node: str) -> None:
         """Says on a victim why it goes, and deletes it with its own grace period."""
@@ -512,12 +506,14 @@ class Scheduler:
         body: dict[str, Any] = {"metadata": {"uid": meta.uid}, "status": {"conditions": [condition]}}
         pods = self.client[core_v1.Pod]
         try:
-            if self.fence:
-                self.fence.check()
-            await pods.patch_status(meta.name or "", meta.namespace, body, type="strategic")
-            await pods.delete(meta.name or "", meta.namespace, uid=meta.uid)
+            async with self.aside:
+                if self.fence:
+                    self.fence.check()
+                await pods.patch_status(meta.name or "", meta.namespace, body, type="strategic")
+                await pods.delete(meta.name or "", meta.namespace, uid=meta.uid)
         except (StatusError, TransportError, NotLeading) as error:
             log.warning("preempting %s: %s", victim.key, error)
+            self.queue.happened(Event(POD_GONE, pod=victim))  # so that who waits for its going looks again, after a while
         else:
             self.events.event(victim.pod, "Normal", "Preempted", f"Preempted by pod {pod.uid} on node {node}")
 
@@ -540,7 +536,8 @@ class Scheduler:
         meta = pod.pod.metadata
         body = {"metadata": {"uid": meta.uid}, "status": status}
         try:
-            await self.client[core_v1.Pod].patch_status(meta.name or "", meta.namespace, body, type="strategic")
+            async with self.aside:
+                await self.client[core_v1.Pod].patch_status(meta.name or "", meta.namespace, body, type="strategic")
         except (StatusError, TransportError) as error:
             log.info("condition of %s: %s", pod.key, error)
 

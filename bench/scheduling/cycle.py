@@ -12,6 +12,7 @@ from bench.scheduling import objects
 from navarch.api.types import core_v1
 from scheduler.cycle import schedule
 from scheduler.nodes import NodeTable
+from scheduler.plugin import Attempt
 from scheduler.plugins.preemption import DefaultPreemption
 from scheduler.pods import PodInfo
 from scheduler.profiles import default_profile
@@ -64,7 +65,7 @@ def measure(nodes: int, pods: int, kind: str, seconds: float = 20.0) -> Result:
         decision = schedule(info, table, profile, chance, rankings)
         node = decision.node
         if kind == "preemption" and not node:
-            plan = preemption.plan(info, table, decision.ranking, chance, "")
+            plan = preemption.plan(info, table, decision.ranking, Attempt("", chance))
             for victim in plan.victims:
                 table.remove_pod(victim.uid)
             node = plan.node

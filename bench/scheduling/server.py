@@ -114,6 +114,13 @@ class Bench:
         while (await self.client.get_json(PODS, [("limit", "1")]))["items"]:
             await asyncio.sleep(0.1)
 
+    async def quiet(self, seconds: float = 60) -> None:
+        """Until no more Events are written of what was before, or so long."""
+        end, before = time.perf_counter() + seconds, -1
+        while (now := await self.events()) != before and time.perf_counter() < end:
+            before = now
+            await asyncio.sleep(1)
+
     def used(self) -> dict[str, float]:
         return {name: cpu_seconds(pid) for name, pid in self.server.pids.items() if name != "supervisor"}
 
@@ -126,7 +133,7 @@ class Bench:
             await self.bound.wait([p["metadata"]["name"] for p in lows], 120)
         elif kind in ("unschedulable-mix", "gated"):
             await self.create(PODS, self.pods("unschedulable" if kind == "unschedulable-mix" else kind, count // 5))
-        await asyncio.sleep(1)  # Events of what was before
+        await self.quiet()
         trees = self.pods(kind if kind not in ("unschedulable-mix", "churn", "gated") else "plain", count)
         names = [t["metadata"]["name"] for t in trees]
         scheduler = self.server.pids["scheduler"]

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from navarch.client.upgrade import Upgraded
 
 TOKEN_LIFE = 60.0
+AT_ONCE = 32  # requests; a thousand at a time would each pay for a connection, and wait no less
 SAFE_TO_REPEAT = ("GET",)
 # A WebSocket handshake whose outcome we do not mean to use; its key protects nothing.
 HANDSHAKE = {
@@ -53,6 +54,7 @@ class HTTPSTransport:
         self._url = url
         self._prefix = url.path.rstrip("/")
         self._pool: Pool | None = None
+        self._room = asyncio.Semaphore(AT_ONCE)  # streams do not count
         self._context: ssl.SSLContext | None = None
         self._websockets: aiohttp.ClientSession | None = None
         self._token = config.token
@@ -139,9 +141,9 @@ class HTTPSTransport:
         request = self._encode(method, path, query, body, content_type, accept, headers)
         pool = self._connections()
         with _as_transport_error(method, path):
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(timeout), self._room:
                 connection, exchange, data = await self._begin(pool, method, request, False)
-        pool.put(connection)
+                pool.put(connection)
         if exchange.status == 401:
             self._token_read = float("-inf")
         return Response(exchange.status, exchange.headers, data)

@@ -7,14 +7,14 @@ the most important. The rest are its victims there. The node with the least impo
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from scheduler.nodes import Mask, NodeTable
-from scheduler.plugin import Attempt, Plan, Plugin, Reach
+from scheduler.nominated import Nominated
+from scheduler.plugin import ALL_ROWS, Attempt, Plan, Plugin, Reach
 from scheduler.plugins.node_resources import NodeResourcesFit
 from scheduler.pods import PodInfo
 from scheduler.ranking import Ranking
@@ -93,7 +93,8 @@ class DefaultPreemption(Plugin):
         self.percentage, self.absolute = percentage, absolute
         self._known: Memory | None = None
         self._of: tuple[object, ...] = ()  # what this is known of: the table, its versions, the sort of pod, its ranking
-        self._position = self._started = 0
+        self._position = self._started = self._nominations = 0
+        self._own = ""  # the node for which the pod was nominated that asked last
 
     def reach(self, pod: PodInfo, table: NodeTable) -> Reach:
         return Reach.NOWHERE
@@ -101,66 +102,75 @@ class DefaultPreemption(Plugin):
     def apart(self, pod: PodInfo, table: NodeTable) -> bool:
         return True
 
-    def _remembered(self, pod: PodInfo, table: NodeTable, ranking: Ranking) -> Memory:
+    def _remembered(self, pod: PodInfo, table: NodeTable, ranking: Ranking, attempt: Attempt) -> Memory:
         """What was found for the last sort of pod, but for the rows that changed since."""
-        of = table, table.version, table.topology.version, pod.likeness, ranking if ranking.follows else None
+        ranking, others = ranking.origin or ranking, attempt.others or Nominated()
+        of = table, table.version, table.topology.version, pod.likeness, ranking, attempt.others
         known = self._known if of == self._of and ranking.follows else None
         changed = table.changes.since(self._position)
         started = table.starts.since(self._started)
-        if known is None or changed is None or started is None:
+        nodes = others.changes.since(self._nominations)
+        if known is None or changed is None or started is None or nodes is None:
             known = self._known = Memory(pod, table, ranking)
         else:
-            for row in dict.fromkeys(changed + started):
+            nodes += [self._own, attempt.nominated]  # where one pod of the sort has one less beside it than the others
+            nominated = [row for node in nodes if (row := table.rows.get(node)) is not None]
+            for row in dict.fromkeys(changed + started + nominated):
                 known.again(row, pod, table, ranking)
         self._of, self._position, self._started = of, table.changes.end, table.starts.end
+        self._nominations, self._own = others.changes.end, attempt.nominated
         return known
 
     def post_filter(self, pod: PodInfo, table: NodeTable, ranking: Ranking, attempt: Attempt) -> Plan:
         if ranking.rejection:
             return Plan(message=f"preemption: 0/{len(table)} nodes are available: {len(table)} {NOT_HELPFUL}.")
-        plan = self.plan(pod, table, ranking, attempt.chance, attempt.nominated)
+        plan = self.plan(pod, table, ranking, attempt)
         return plan._replace(message=f"preemption: {plan.message}" if plan.message else "")
 
     def candidates(
         self, pod: PodInfo, table: NodeTable, ranking: Ranking, attempt: Attempt
     ) -> dict[str, tuple[list[PodInfo], int]]:
         """All nodes that were compared: the victims on each, and how many of them break disruption budgets."""
-        _, compared, victims = self._compare(pod, table, ranking, attempt.chance, attempt.nominated)
+        _, compared, victims = self._compare(pod, table, ranking, attempt)
         return {ranking.names[row]: victims[row] for row in compared.tolist()}
 
-    def plan(
-        self, pod: PodInfo, table: NodeTable, ranking: Ranking, chance: random.Random | None, nominated: str
-    ) -> Plan:
-        """Changes nothing in the end: the table is put back as it was. ``nominated`` is the pod's node of before.
+    def plan(self, pod: PodInfo, table: NodeTable, ranking: Ranking, attempt: Attempt) -> Plan:
+        """Changes nothing in the end: the table is put back as it was.
 
-        The search starts at a node that ``chance`` picks (without it, the first), so that not all take the same nodes.
+        The search starts at a node that chance picks (without it, the first), so that not all take the same nodes.
         """
-        return self._compare(pod, table, ranking, chance, nominated)[0]
+        return self._compare(pod, table, ranking, attempt)[0]
 
     def _compare(
-        self, pod: PodInfo, table: NodeTable, ranking: Ranking, chance: random.Random | None, nominated: str
+        self, pod: PodInfo, table: NodeTable, ranking: Ranking, attempt: Attempt
     ) -> tuple[Plan, Rows, Mapping[int, Victims]]:
         """The plan, the rows that were compared, and the victims on each."""
         none = np.zeros(0, np.intp)
         if pod.pod.spec.preemption_policy == "Never":
             return Plan(message="not eligible due to preemptionPolicy=Never.", keep=True), none, {}
-        fit = _fit_alone(pod, table, ranking)
-        memory = Memory(pod, table, ranking) if fit is None else self._remembered(pod, table, ranking)
-        row = table.rows.get(nominated, -1)
-        if (
-            row >= 0
-            and memory.resolvable[row]
-            and any(p.terminating and p.priority < pod.priority for p in table.by_node.get(nominated, {}).values())
-        ):
+        fit, others = _fit_alone(pod, table, ranking), attempt.others
+        if fit is None and others is not None and others.by_node:
+            with table.as_if(others.beside(pod)):
+                return self._compare(pod, table, ranking, attempt._replace(others=None))
+        memory = Memory(pod, table, ranking) if fit is None else self._remembered(pod, table, ranking, attempt)
+        resolvable, helps = memory.resolvable, memory.helpful
+        if ranking.excluded and fit is not None:  # rows that are refused for the sake of nominated pods alone
+            resolvable, helps = resolvable.copy(), helps.copy()
+            resolvable[ranking.excluded] = True
+            helps[ranking.excluded] = _enough(pod, table, ranking.excluded)
+        own = table.rows.get(attempt.nominated, -1)
+        here = table.by_node.get(attempt.nominated, {}).values()
+        if own >= 0 and resolvable[own] and any(p.terminating and p.priority < pod.priority for p in here):
             text = "not eligible due to a terminating pod on the nominated node."
             return Plan(message=text, keep=True), none, {}
-        helpful = np.flatnonzero(memory.helpful)
-        never = ranking.never
+        helpful = np.flatnonzero(helps)
+        never, chance = ranking.never, attempt.chance
 
         def search(row: int) -> Victims | None:
             if fit is None:
                 return _victims(pod, table, ranking, row)
-            return None if never[row] else _victims_by_room(pod, table, fit, ranking.names[row])
+            node = ranking.names[row]
+            return None if never[row] else _victims_by_room(pod, table, fit, node, others.on(node, pod) if others else ())
 
         start = chance.randrange(len(helpful)) if chance is not None and len(helpful) else 0
         most = max(self.absolute, len(table) * self.percentage // 100)
@@ -168,7 +178,7 @@ class DefaultPreemption(Plugin):
         if len(compared):
             best = memory.cheapest(compared)
             return Plan(ranking.names[best], tuple(memory.victims[best][0])), compared, memory.victims
-        tried = int(np.count_nonzero(memory.resolvable))
+        tried = int(np.count_nonzero(resolvable))
         counts = [(tried, NO_VICTIMS), (len(table) - tried, NOT_HELPFUL)]
         listed = ", ".join(sorted(f"{n} {text}" for n, text in counts if n))
         return Plan(message=f"0/{len(table)} nodes are available: {listed}."), none, {}
@@ -180,16 +190,19 @@ def best_plan(candidates: Mapping[str, tuple[Sequence[PodInfo], int]]) -> Plan:
     return Plan(node, tuple(candidates[node][0]))
 
 
-def _enough(pod: PodInfo, table: NodeTable) -> Mask:
+def _enough(pod: PodInfo, table: NodeTable, rows: slice | Sequence[int] = ALL_ROWS) -> Mask:
     """Rows with pods of lower priority, whose requests and the room that is left are enough together."""
     lower = [columns for priority, columns in table.by_priority.items() if priority < pod.priority]
-    out: Mask = sum((c["pods"] for c in lower if "pods" in c), np.zeros(table.size, np.int64)) > 0
+    none = np.zeros(table.size, np.int64)[rows]
+    out: Mask = sum((c["pods"][rows] for c in lower if "pods" in c), none) > 0
     for resource, amount in pod.requests.items():
         if amount > 0:
-            room = table.free_of(resource)
+            room = table.allocatable[resource][rows] if resource in table.allocatable else none
+            if resource in table.requested:
+                room = room - table.requested[resource][rows]
             for columns in lower:
                 if resource in columns:
-                    room = room + columns[resource]
+                    room = room + columns[resource][rows]
             out &= room >= amount
     return out
 
@@ -231,10 +244,15 @@ def _lower(pod: PodInfo, table: NodeTable, node: str) -> tuple[list[PodInfo], in
     return lower, sum(broken)
 
 
-def _victims_by_room(pod: PodInfo, table: NodeTable, fit: NodeResourcesFit, node: str) -> Victims | None:
-    """As :func:`_victims`, where only room matters."""
+def _victims_by_room(
+    pod: PodInfo, table: NodeTable, fit: NodeResourcesFit, node: str, others: Sequence[PodInfo]
+) -> Victims | None:
+    """As :func:`_victims`, where only room matters. ``others`` will be there, too."""
     (lower, protected), row = _lower(pod, table, node), table.rows[node]
     spare = {r: table.free_at(r, row) - n + sum(p.requests.get(r, 0) for p in lower) for r, n in fit.asked(pod)}
+    for other in others:
+        for r in spare:
+            spare[r] -= other.requests.get(r, 0)
     if any(n < 0 for n in spare.values()):
         return None
     gone = []

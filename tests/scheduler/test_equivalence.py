@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from scheduler.cycle import schedule
 from scheduler.explain import Recent, explain
 from scheduler.nodes import NodeTable
-from scheduler.plugin import CycleState, Rejected
+from scheduler.nominated import Nominated
+from scheduler.plugin import Attempt, CycleState, Rejected
 from scheduler.plugins.node_resources import NodeResourcesBalancedAllocation, NodeResourcesFit
 from scheduler.plugins.pod_affinity import InterPodAffinity
 from scheduler.plugins.preemption import DefaultPreemption
@@ -285,8 +286,11 @@ def test_pods_that_name_nodes_are_decided_as_all_others_are(data):
         pod = PodInfo(clusters.named(data.draw(clusters.pods(affinities=data.draw(st.booleans()))), names))
         pod.uid = f"x{n}"
         own = data.draw(st.sampled_from(["", *NAMES]))
-        fast = schedule(pod, table, profile, random.Random(n), rankings, own=own)
-        slow = schedule(pod, table, profile, random.Random(n), own=own)
+        nominated = Nominated()
+        if own:
+            nominated.add(pod, own)
+        fast = schedule(pod, table, profile, random.Random(n), rankings, nominated)
+        slow = schedule(pod, table, profile, random.Random(n), None, nominated)
         assert (fast.node, fast.row, fast.score, fast.message()) == (slow.node, slow.row, slow.score, slow.message())
         assert (fast.feasible, fast.refused_by, fast.reasons) == (slow.feasible, slow.refused_by, slow.reasons)
         assert np.array_equal(fast.ranking.resolvable(), slow.ranking.resolvable())
@@ -295,7 +299,7 @@ def test_pods_that_name_nodes_are_decided_as_all_others_are(data):
             assert fast.node or np.array_equal(fast.ranking.never, slow.ranking.never)
             assert (fast.feasible, fast.refused_by, fast.reasons) == (slow.feasible, slow.refused_by, slow.reasons)
         if not fast.node:
-            plans = [DefaultPreemption().plan(pod, table, d.ranking, random.Random(n), "") for d in (fast, slow)]
+            plans = [DefaultPreemption().plan(pod, table, d.ranking, Attempt("", random.Random(n))) for d in (fast, slow)]
             assert plans[0] == plans[1]
         told = [Recent(), Recent()]
         for recent, decision in zip(told, (fast, slow), strict=True):
@@ -326,7 +330,7 @@ def test_preemption_takes_pods_of_lower_priority_as_few_as_needed(data):
     if ranking.feasible:
         return
     before = {uid: node for uid, (_, node) in table.pods.items()}
-    plan = DefaultPreemption().plan(pod, table, ranking, random.Random(0), "")
+    plan = DefaultPreemption().plan(pod, table, ranking, Attempt("", random.Random(0)))
     assert {uid: node for uid, (_, node) in table.pods.items()} == before  # put back as it was
     assert np.array_equal(Ranking(pod, table, profile).refused, ranking.refused)
 
@@ -352,3 +356,54 @@ def test_preemption_takes_pods_of_lower_priority_as_few_as_needed(data):
         both.plain.pods[uid] = where
         assert not fits(plan.node) or any(v.pod.spec.affinity or pod.pod.spec.affinity for v in plan.victims)
         del both.plain.pods[uid]
+
+
+@pytest.mark.parametrize("calm", [False, True])
+@patch("scheduler.ranking.FEW", 0)
+@settings(RELAXED, max_examples=60)
+@given(st.data())
+def test_room_is_kept_for_nominated_pods_as_if_they_were_there(calm, data):
+    """Nominations come, go and are assumed between decisions: what is remembered of them changes no decision, and no plan."""
+    both = Calm() if calm else Both()
+    for name in NAMES:
+        both.set_node(data.draw(clusters.nodes(name)))
+    table, profile, rankings, nominated = both.table, default_profile(), Rankings(), Nominated()
+    remembering = DefaultPreemption()
+    sorts = [data.draw(clusters.pods(affinities=data.draw(st.booleans()))) for _ in range(2)]
+    sorts = [calmed(pod) for pod in sorts] if calm else sorts
+    for n in range(data.draw(st.integers(1, 16))):
+        what = data.draw(st.sampled_from(["change", "nominate", "nominate", "leave", "assume", "forget", "nothing"]))
+        uids = sorted(nominated._where)
+        if what == "change":
+            change(both, data)
+        elif what == "nominate":
+            other = PodInfo(data.draw(st.sampled_from(sorts)))
+            other.uid = f"other{n}"
+            nominated.add(other, data.draw(st.sampled_from(NAMES)))
+        elif uids and what == "leave":
+            nominated.remove(data.draw(st.sampled_from(uids)))
+        elif uids and what in ("assume", "forget"):
+            nominated.assumed(data.draw(st.sampled_from(uids)), what == "assume")
+        pod = PodInfo(data.draw(st.sampled_from(sorts)))
+        pod.uid = data.draw(st.sampled_from([f"x{n}", *nominated._where]))
+        fast = schedule(pod, table, profile, random.Random(n), rankings, nominated)
+        slow = schedule(pod, table, profile, random.Random(n), None, nominated)
+        assert (fast.node, fast.message(), fast.score) == (slow.node, slow.message(), slow.score)
+        assert fast.feasible == slow.feasible and fast.refused_by == slow.refused_by
+        assert np.array_equal(fast.ranking.total, slow.ranking.total)
+        if not fast.node:
+            where = nominated.node_of(pod.uid)
+            plans = [
+                plugin.plan(pod, table, decision.ranking, Attempt(where, random.Random(n), others=nominated))
+                for plugin, decision in ((remembering, fast), (DefaultPreemption(), slow))
+            ]
+            with table.as_if(nominated.beside(pod)):
+                plain = DefaultPreemption()
+                with patch("scheduler.plugins.preemption._fit_alone", lambda *_: None):
+                    plans.append(plain.plan(pod, table, slow.ranking, Attempt(where, random.Random(n))))
+            assert plans[0] == plans[1]
+            assert (plans[0].node, plans[0].keep) == (plans[2].node, plans[2].keep)
+            assert {v.uid for v in plans[0].victims} == {v.uid for v in plans[2].victims}
+        if fast.node and data.draw(st.booleans()):
+            nominated.remove(pod.uid)
+            table.add_pod(pod, fast.node)
