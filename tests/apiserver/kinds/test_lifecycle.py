@@ -25,6 +25,11 @@ BUSY = ("customresourcedefinitions", "apiservices", "flowschemas", "validatingad
 NAMES = {("networking.k8s.io", "ipaddresses"): "10.9.9.9"}
 
 
+CONDITION = {
+    "type": "Mine", "status": "True", "lastTransitionTime": "2024-01-01T00:00:00Z", "reason": "Because", "message": "patched"
+}  # fmt: skip
+
+
 def body_of(key: tuple[str, str]) -> Tree:
     obj = tree(MINIMAL[key][0] if key in MINIMAL else POD)
     kind = CATALOG[key].kind
@@ -51,6 +56,23 @@ async def update(ask: Asker, path: str) -> Tree:
         except AssertionError:  # a controller was faster
             if path.split("/")[-2] not in BUSY:
                 raise
+
+
+async def conditions(ask: Asker, path: str, before: Tree) -> int:
+    """Writes a condition by patch and by update of the status, and in vain past it; how many writes changed something."""
+    patched = await ask("PATCH", f"{path}/status", {"status": {"conditions": [CONDITION]}})
+    assert patched["metadata"].get("generation") == before["metadata"].get("generation")
+    whole = await ask("GET", f"{path}/status")
+    mine = next(c for c in whole["status"]["conditions"] if c["type"] == "Mine")
+    assert CONDITION.items() <= mine.items()
+    mine["message"] = "updated"
+    await ask("PUT", f"{path}/status", whole | {"metadata": whole["metadata"] | {"resourceVersion": ""}})
+    elsewhere = {"status": {"conditions": [CONDITION | {"message": "not this way"}]}}
+    assert "not this way" not in str(await ask("PATCH", path, elsewhere))
+    now = await ask("GET", path)
+    assert [c["message"] for c in now["status"]["conditions"] if c["type"] == "Mine"] == ["updated"]
+    assert now.get("spec") == before.get("spec")
+    return 2
 
 
 async def live(ask: Asker, rules: Strategy, obj: Tree) -> None:
@@ -86,6 +108,8 @@ async def live(ask: Asker, rules: Strategy, obj: Tree) -> None:
             said = await ask("PATCH", f"{path}/status", {"metadata": {"annotations": {"status": "seen"}}})
             assert (said.get("spec"), said["kind"]) == (updated.get("spec"), kind.kind)
             statuses = said["metadata"]["resourceVersion"] != updated["metadata"]["resourceVersion"]
+            if "conditions" in rules.schema.fields["status"].fields:
+                statuses += await conditions(ask, path, said)
         else:
             assert (await ask("GET", f"{path}/status", code=404))["reason"] == "NotFound"
         if (kind.group, kind.resource) in NO_COLLECTION:
