@@ -26,13 +26,15 @@ class Server(NamedTuple):
 
 
 @contextmanager
-def plane(store: str = "etcd", settings: Sequence[str] = ()) -> Iterator[Server]:
-    """A whole control plane without nodes, as ``navarch up --nodes 0`` makes it; ``settings`` are for its ``--set``."""
+def plane(store: str = "etcd", settings: Sequence[str] = (), seconds: float | None = None) -> Iterator[Server]:
+    """A whole control plane without nodes, as ``navarch up --nodes 0`` makes it; ``settings`` are for its ``--set``.
+    Starting or stopping it may take so many ``seconds``."""
     home = Path(tempfile.mkdtemp(prefix="bench-"))
     environment = os.environ | {"NAVARCH_HOME": str(home), "PYTHONPATH": str(ROOT)}
 
     def navarch(*words: str) -> None:
-        subprocess.run([sys.executable, "-m", "cli", *words], env=environment, check=True, stdout=subprocess.DEVNULL)
+        command = [sys.executable, "-m", "cli", *words]
+        subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL, timeout=seconds)
 
     lab = home / "labs" / "bench"
     more = [word for setting in settings for word in ("--set", setting)]

@@ -102,7 +102,7 @@ class Bench:
             nodes = (await self.client.get_json("/api/v1/nodes"))["items"]
             if not any(n["spec"].get("taints") for n in nodes):
                 return
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(1 + len(nodes) / 5000)
 
     def pods(self, kind: str, count: int) -> list[objects.Tree]:
         self._names += 1
@@ -195,13 +195,14 @@ def _at(values: list[float], percent: int) -> float:
 
 
 @contextlib.asynccontextmanager
-async def bench(server: Server, nodes: int) -> AsyncIterator[Bench]:
-    """Fills the control plane with nodes, and follows what is bound."""
+async def bench(server: Server, nodes: int, seconds: float) -> AsyncIterator[Bench]:
+    """Fills the control plane with nodes, which may take so many seconds, and follows what is bound."""
     client = Client(connect(kubeconfig.load(server.kubeconfig)), WORLD, "bench")
     try:
         bound = Bound(client)
         made = Bench(client, server, nodes, bound)
-        await made.add_nodes()
+        async with asyncio.timeout(seconds):
+            await made.add_nodes()
         version = (await client.get_json(PODS))["metadata"]["resourceVersion"]
         async with WORLD.task_group() as group:
             group.start(bound.follow(version))
