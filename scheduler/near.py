@@ -57,7 +57,7 @@ class Near:
     def __init__(self) -> None:
         self.filters: dict[str, Filtered] = {}
         self.scorers: dict[str, Scored] = {}
-        self._version = self._position = -1
+        self._version, self._position = (-1, 0), -1
         self._size = 0
 
     def bring(
@@ -68,12 +68,12 @@ class Near:
         if not known or not self._follow(pod, table, state, filters, scorers):
             self.filters = {p.name: Filtered(p.filter(state, pod, table)) for p in filters}
             self.scorers = {p.name: Scored(p.score(state, pod, table)) for p in scorers}
-        self._version, self._size, self._position = table.version, table.size, table.changes.end
+        self._version, self._size, self._position = _version(pod, table), table.size, table.changes.end
 
     def _follow(
         self, pod: PodInfo, table: NodeTable, state: CycleState, filters: Sequence[Plugin], scorers: Sequence[Plugin]
     ) -> bool:
-        if (self._version, self._size) != (table.version, table.size):
+        if (self._version, self._size) != (_version(pod, table), table.size):
             return False
         rows = table.changes.since(self._position)
         if rows is None or len(rows) > FOLLOWED:
@@ -85,3 +85,8 @@ class Near:
                 if not self.scorers[plugin.name].set(row, plugin.score_row(state, pod, table, row)):
                     return False
         return True
+
+
+def _version(pod: PodInfo, table: NodeTable) -> tuple[int, int]:
+    """Of what a plugin may look at on a node beside its pods: storage, too, if the pod has claims."""
+    return table.version, table.volumes.version if pod.claims else 0

@@ -122,6 +122,11 @@ class Plugin:
         """Queueing hint: whether an event of one of ``events`` may let the pod, which this plugin refused, in."""
         return True
 
+    def own_change_helps(self, old: PodInfo, new: PodInfo) -> bool:
+        """Queueing hint: whether a pod that this plugin refused may get in since it is another itself. Only plugins with
+        POD_CHANGED among their ``events`` are asked."""
+        return True
+
     def reach(self, pod: PodInfo, table: NodeTable) -> Reach:
         """How far other pods change what this plugin says of ``pod``. With ITS_NODE, ``refuses`` and ``score_row``
         must be there; a plugin that does not say is asked anew for every pod."""

@@ -41,7 +41,7 @@ class Waiting:
     place: str = "active"  # active, backoff, unschedulable, gated or flight
     refused_by: tuple[str, ...] = ()
     queued: float = 0.0
-    changed: bool = False  # while in flight
+    changed: PodInfo | None = None  # what it was when it took off, if it changed in flight
     token: int = 0  # heap entries with another token are stale
     gate: str = ""
 
@@ -86,19 +86,20 @@ class SchedulingQueue:
             now = self.world.monotonic()
             waiting = self.pods[pod.uid] = Waiting(pod, now, queued=now)
         else:
-            waiting.pod = pod
+            old, waiting.pod = waiting.pod, pod
             if waiting.place in ("flight", "active", "backoff"):
-                waiting.changed = waiting.place == "flight"
+                if waiting.place == "flight" and waiting.changed is None:
+                    waiting.changed = old
                 return
-            if waiting.place == "unschedulable" and not self._own_change_helps(waiting):
+            if waiting.place == "unschedulable" and not self._own_change_helps(waiting, old):
                 return
         self._enqueue(waiting, "PodUpdate" if waiting.attempts else "PodAdd")
 
-    def _own_change_helps(self, waiting: Waiting) -> bool:
-        """Whether a plugin that refused a pod looks at the pod's own changes."""
-        plugins = self.profiles[waiting.pod.profile].plugins
-        by = waiting.refused_by
-        return not by or any(POD_CHANGED in p.events for p in plugins if p.name in by)
+    def _own_change_helps(self, waiting: Waiting, old: PodInfo) -> bool:
+        """Whether a plugin that refused a pod says that the pod's own change may help."""
+        pod, by = waiting.pod, waiting.refused_by
+        plugins = [p for p in self.profiles[pod.profile].plugins if p.name in by]
+        return not by or any(POD_CHANGED in p.events and p.own_change_helps(old, pod) for p in plugins)
 
     def remove(self, uid: str) -> None:
         waiting = self.pods.pop(uid, None)
@@ -124,7 +125,7 @@ class SchedulingQueue:
                 _, token, uid = heapq.heappop(self._active)
                 waiting = self.pods.get(uid)
                 if waiting is not None and waiting.token == token and waiting.place == "active":
-                    waiting.place, waiting.changed = "flight", False
+                    waiting.place, waiting.changed = "flight", None
                     waiting.attempts += 1
                     self._flying[uid] = self._log_start + len(self._log)
                     return waiting.pod
@@ -139,7 +140,7 @@ class SchedulingQueue:
         missed = self._land(uid)
         waiting.failed_at = waiting.queued = self.world.monotonic()
         waiting.refused_by = refusing = tuple(refused_by)
-        if waiting.changed and self._own_change_helps(waiting):
+        if waiting.changed and self._own_change_helps(waiting, waiting.changed):
             self._enqueue(waiting, "PodUpdate")
             return
         plugins = [p for p in self.profiles[waiting.pod.profile].plugins if p.name in refusing]

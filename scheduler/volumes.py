@@ -18,6 +18,7 @@ from scheduler.pods import Disk, PodInfo
 # Kinds of events (see plugin.py).
 CLAIM_CHANGED, VOLUME_CHANGED, CLASS_CHANGED = "PersistentVolumeClaim", "PersistentVolume", "StorageClass"
 DRIVER_CHANGED, CAPACITY_CHANGED = "CSIDriver", "CSIStorageCapacity"  # a CSINode is the drivers of a node
+ATTACHMENT_CHANGED = "VolumeAttachment"
 
 SELECTED_NODE = "volume.kubernetes.io/selected-node"
 BIND_COMPLETED = "pv.kubernetes.io/bind-completed"
@@ -73,6 +74,7 @@ KINDS: Mapping[type[Any], Change] = {
     storage_v1.CSIDriver: Change("drivers", DRIVER_CHANGED),
     storage_v1.CSINode: Change("csi_nodes", DRIVER_CHANGED),
     storage_v1.CSIStorageCapacity: Change("capacities", CAPACITY_CHANGED, True),
+    storage_v1.VolumeAttachment: Change("attachments", ATTACHMENT_CHANGED),
 }
 
 
@@ -85,6 +87,9 @@ class Volumes:
         self.drivers: dict[str, storage_v1.CSIDriver] = {}
         self.csi_nodes: dict[str, storage_v1.CSINode] = {}
         self.capacities: dict[str, storage_v1.CSIStorageCapacity] = {}
+        self.attachments: dict[str, storage_v1.VolumeAttachment] = {}
+        self.attached_to: dict[str, dict[str, storage_v1.VolumeAttachment]] = {}  # node -> name of the attachment
+        self.version = 0  # of all of these objects
         self.by_class: dict[str, dict[str, core_v1.PersistentVolume]] = {}
         self.assumed_claims: dict[str, str] = {}  # volume -> the claim that it will be bound to
         self.assumed_nodes: dict[str, str] = {}  # claim -> the node for which its volume will be made
@@ -98,6 +103,9 @@ class Volumes:
         if isinstance(obj, core_v1.PersistentVolume):
             self._unlist(kept.get(key))
             self.by_class.setdefault(class_of(obj), {})[key] = obj
+        if isinstance(obj, storage_v1.VolumeAttachment):
+            self._detach(kept.get(key))
+            self.attached_to.setdefault(obj.spec.node_name, {})[key] = obj
         kept[key] = obj
         self._tell()
 
@@ -106,7 +114,16 @@ class Volumes:
         gone = getattr(self, change.where).pop(_key(obj, change), None)
         if isinstance(gone, core_v1.PersistentVolume):
             self._unlist(gone)
+        elif isinstance(gone, storage_v1.VolumeAttachment):
+            self._detach(gone)
         self._tell()
+
+    def _detach(self, attachment: storage_v1.VolumeAttachment | None) -> None:
+        if attachment is not None:
+            here = self.attached_to[attachment.spec.node_name]
+            del here[attachment.metadata.name or ""]
+            if not here:
+                del self.attached_to[attachment.spec.node_name]
 
     def _unlist(self, volume: core_v1.PersistentVolume | None) -> None:
         if volume is not None:
@@ -126,6 +143,7 @@ class Volumes:
             informers.informer(struct).add_handler(handler)
 
     def _tell(self) -> None:
+        self.version += 1
         if self._news is not None:
             self._news.set()
             self._news = None

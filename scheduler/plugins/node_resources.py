@@ -48,6 +48,9 @@ class NodeResourcesFit(Plugin):
         self.strategy, self.resources, self.ignored = strategy, dict(resources), tuple(ignored)
         self.shape = [(u, s * 10) for u, s in shape]
 
+    def own_change_helps(self, old: PodInfo, new: PodInfo) -> bool:
+        return any(n > new.requests.get(r, 0) for r, n in old.requests.items())
+
     def reach(self, pod: PodInfo, table: NodeTable) -> Reach:
         return Reach.ITS_NODE
 

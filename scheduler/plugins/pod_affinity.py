@@ -44,6 +44,9 @@ class InterPodAffinity(Plugin):
         self.hard_weight = hard_weight
         self.ignore_preferred = ignore_preferred_of_existing
 
+    def own_change_helps(self, old: PodInfo, new: PodInfo) -> bool:
+        return old.labels != new.labels or old.pod.spec != new.pod.spec
+
     def reach(self, pod: PodInfo, table: NodeTable) -> Reach:
         """The terms of other pods change with the version of the topology only, at which rankings begin anew."""
         return Reach.EVERYWHERE if any(pod.terms) else Reach.NOWHERE

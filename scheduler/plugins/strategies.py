@@ -3,9 +3,9 @@
 Docker Swarm's: SwarmSpread (the node with the fewest pods), SwarmBinpack (the node that is fullest and still has room).
 Its "random" is a profile without any score plugin: among equals chance decides.
 
-Marathon's: MarathonConstraints reads a pod's annotation ``navarch/constraints``, a JSON list of [field, operator, value]
-as Marathon takes it. A field is ``hostname`` or a node label; instances of one application are the pods that Services or
-a controller tell to be alike or, without those, the pods of equal labels.
+Marathon's: MarathonConstraints reads a pod's annotation ``scheduler.navarch.dev/constraints``, a JSON list of [field,
+operator, value] as Marathon takes it. A field is ``hostname`` or a node label; instances of one application are the pods
+that Services or a controller tell to be alike or, without those, the pods of equal labels.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from scheduler.plugin import (
 from scheduler.pods import PodInfo, PodSelector
 from scheduler.topology import Matching
 
-ANNOTATION = "navarch/constraints"
+ANNOTATION = "scheduler.navarch.dev/constraints"
 HOSTNAME = "kubernetes.io/hostname"
 OPERATORS = {
     "UNIQUE": (0, 0),

@@ -17,6 +17,9 @@ class TaintToleration(Plugin):
     name = "TaintToleration"
     events = frozenset({NODE_ADDED, NODE_CHANGED, POD_CHANGED})
 
+    def own_change_helps(self, old: PodInfo, new: PodInfo) -> bool:
+        return old.pod.spec.tolerations != new.pod.spec.tolerations
+
     def reach(self, pod: PodInfo, table: NodeTable) -> Reach:
         return Reach.NOWHERE
 

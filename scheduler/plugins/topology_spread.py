@@ -73,6 +73,9 @@ class PodTopologySpread(Plugin):
         self.defaults = SYSTEM_DEFAULTS if defaults is None else tuple(defaults)
         self.system_defaults = defaults is None
 
+    def own_change_helps(self, old: PodInfo, new: PodInfo) -> bool:
+        return old.labels != new.labels or old.pod.spec != new.pod.spec
+
     def reach(self, pod: PodInfo, table: NodeTable) -> Reach:
         return Reach.EVERYWHERE if any(self.constraints(pod, table, m) for m in MODES) else Reach.NOWHERE
 

@@ -1,4 +1,7 @@
-"""NodeVolumeLimits: a driver attaches only so many volumes to a node, as the node's CSINode says."""
+"""NodeVolumeLimits: a driver attaches only so many volumes to a node, as the node's CSINode says.
+
+Those that count are the volumes of the node's pods, and those that a VolumeAttachment says are still, or already, attached.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from navarch.api.types import storage_v1
 from scheduler.nodes import NodeTable
 from scheduler.plugin import (
     NODE_ADDED,
@@ -17,14 +21,14 @@ from scheduler.plugin import (
     Refusal,
 )
 from scheduler.pods import PodInfo
-from scheduler.volumes import CLAIM_CHANGED, DRIVER_CHANGED, VOLUME_CHANGED, Volumes, class_of
+from scheduler.volumes import ATTACHMENT_CHANGED, CLAIM_CHANGED, DRIVER_CHANGED, VOLUME_CHANGED, Volumes, class_of
 
 TOO_MANY = "node(s) exceed max volume count"
 
 
 class NodeVolumeLimits(Plugin):
     name = "NodeVolumeLimits"
-    events = frozenset({DRIVER_CHANGED, NODE_ADDED, POD_GONE, CLAIM_CHANGED, VOLUME_CHANGED})
+    events = frozenset({DRIVER_CHANGED, NODE_ADDED, POD_GONE, CLAIM_CHANGED, VOLUME_CHANGED, ATTACHMENT_CHANGED})
 
     def reach(self, pod: PodInfo, table: NodeTable) -> Reach:
         return Reach.ITS_NODE if pod.claims else Reach.NOWHERE
@@ -33,6 +37,8 @@ class NodeVolumeLimits(Plugin):
         return True
 
     def helps(self, event: Event, pod: PodInfo, table: NodeTable) -> bool:
+        if event.kind == ATTACHMENT_CHANGED:  # one that goes, or changes, makes room
+            return event.old is not None and event.old.spec.attacher in self._wanted(pod, table)
         return event.kind != POD_GONE or (event.pod is not None and bool(event.pod.claims))
 
     def filter(self, state: CycleState, pod: PodInfo, table: NodeTable) -> Sequence[Refusal]:
@@ -57,17 +63,24 @@ class NodeVolumeLimits(Plugin):
     def _full(self, wanted: dict[str, set[str]], table: NodeTable, row: int, name: str) -> bool:
         volumes = table.volumes
         csi_node = volumes.csi_nodes.get(name)
-        here = volumes.usage.on.get(row, {})
+        here, attachments = volumes.usage.on.get(row, {}), volumes.attached_to.get(name, {})
         for driver in csi_node.spec.drivers if csi_node else ():
             most = driver.allocatable.count if driver.allocatable else None
             mine = wanted.get(driver.name)
-            if most is None or not mine or len(here) + len(mine) <= most:
+            if most is None or not mine or len(here) + len(attachments) + len(mine) <= most:
                 continue  # not even if all were this driver's
-            others = attached(here, volumes).get(driver.name, set())
+            others = attached(here, volumes).get(driver.name, set()) | handles(attachments.values(), driver.name, volumes)
             new = mine - others
             if new and len(others) + len(new) > most:
                 return True
         return False
+
+
+def handles(attachments: Iterable[storage_v1.VolumeAttachment], driver: str, volumes: Volumes) -> set[str]:
+    """The volumes that a driver has attached, as these attachments say."""
+    mine = [a.spec.source.persistent_volume_name or "" for a in attachments if a.spec.attacher == driver]
+    found = [volumes.volumes[name].spec.csi for name in mine if name in volumes.volumes]
+    return {csi.volume_handle for csi in found if csi is not None}
 
 
 def attached(claims: Iterable[str], volumes: Volumes) -> dict[str, set[str]]:

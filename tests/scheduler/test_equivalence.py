@@ -184,7 +184,7 @@ def test_other_strategies_equal_the_reference(data):
             found = float(scores[table.rows[node.metadata.name]])
             assert found == expected[node.metadata.name], (plugin.name, node.metadata.name)
     for constraint in CONSTRAINTS if pod.metadata.labels else ():
-        pod.metadata.annotations = {"navarch/constraints": json.dumps([constraint])}
+        pod.metadata.annotations = {"scheduler.navarch.dev/constraints": json.dumps([constraint])}
         info, state, plugin = PodInfo(pod), CycleState(), MarathonConstraints()
         plugin.pre_filter(state, info, table)
         refused = plugin.filter(state, info, table)[0].nodes

@@ -33,7 +33,7 @@ def place(profile: str, count: int, constraints: list | None = None) -> list[str
     for _ in range(count):
         p = pod("100m", "10Mi")
         p.pod.metadata.labels = {"app": "a"}
-        p.pod.metadata.annotations = {"navarch/constraints": json.dumps(constraints)} if constraints else None
+        p.pod.metadata.annotations = {"scheduler.navarch.dev/constraints": json.dumps(constraints)} if constraints else None
         info = PodInfo(p.pod)
         decision = schedule(info, t, PROFILES[profile], chance, rankings)
         out.append(decision.node)

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import logging
 
+import numpy as np
 import pytest
 
 from lab.simulation import Simulation
-from navarch.api.types import core_v1, meta_v1
+from navarch.api.types import core_v1, meta_v1, storage_v1
 from nodeagent.hollow.fleet import NodeSpec
 from scheduler.config import SchedulerConfig
 from scheduler.nodes import NodeTable
+from scheduler.plugin import Event
 from scheduler.pods import PodInfo
 from scheduler.profiles import default_profile
-from scheduler.ranking import Ranking
-from scheduler.volumes import BIND_COMPLETED, SELECTED_NODE
+from scheduler.ranking import Ranking, Rankings
+from scheduler.volumes import ATTACHMENT_CHANGED, BIND_COMPLETED, CAPACITY_CHANGED, SELECTED_NODE
 from tests.scheduler.clusters import CLASSES, HOSTNAME, only_in
 from tests.scheduler.test_cycle import node, pod, table
 
 logging.getLogger("scheduler").setLevel(logging.ERROR)
 
+NO_SPACE = "node(s) did not have enough free storage"
 NO_VOLUME = "node(s) didn't find available persistent volumes to bind"
 
 
@@ -46,6 +49,42 @@ def volume(name: str, size: str = "1Gi", on: str = "") -> core_v1.PersistentVolu
         ),
         status=core_v1.PersistentVolumeStatus(phase="Available"),
     )
+
+
+DRIVER = storage_v1.CSIDriver(
+    metadata=meta_v1.ObjectMeta(name="csi"), spec=storage_v1.CSIDriverSpec(storage_capacity=True)
+)
+
+
+def space(size: str, *nodes: str, most: str | None = None) -> storage_v1.CSIStorageCapacity:
+    hosts = meta_v1.LabelSelectorRequirement(key=HOSTNAME, operator="In", values=list(nodes))
+    return storage_v1.CSIStorageCapacity(
+        metadata=meta_v1.ObjectMeta(name="-".join(nodes), namespace="d"), storage_class_name="late", capacity=size,
+        node_topology=meta_v1.LabelSelector(match_expressions=[hosts]), maximum_volume_size=most,
+    )  # fmt: skip
+
+
+def csi_volume(name: str) -> core_v1.PersistentVolume:
+    made = volume(name)
+    made.spec.csi = core_v1.CSIPersistentVolumeSource(driver="csi", volume_handle=f"handle-{name}")
+    return made
+
+
+def attachment(volume: str, node: str) -> storage_v1.VolumeAttachment:
+    return storage_v1.VolumeAttachment(
+        metadata=meta_v1.ObjectMeta(name=f"{volume}-{node}"),
+        spec=storage_v1.VolumeAttachmentSpec(
+            attacher="csi", node_name=node, source=storage_v1.VolumeAttachmentSource(persistent_volume_name=volume)
+        ),
+        status=storage_v1.VolumeAttachmentStatus(attached=True),
+    )
+
+
+def limited(node: str, most: int) -> storage_v1.CSINode:
+    driver = storage_v1.CSINodeDriver(
+        name="csi", node_id=node, allocatable=storage_v1.VolumeNodeResources(count=most)
+    )
+    return storage_v1.CSINode(metadata=meta_v1.ObjectMeta(name=node), spec=storage_v1.CSINodeSpec(drivers=[driver]))
 
 
 def user(*claims: str, **more) -> PodInfo:
@@ -98,6 +137,8 @@ def test_the_smallest_volume_that_fits_is_chosen_on_each_node_and_never_for_two_
         ([claim("x", of="nowhere")], ["x"], "pod has unbound immediate PersistentVolumeClaims"),
         ([claim("x", volume_name="v")], ["x"], "pod has unbound immediate PersistentVolumeClaims"),
         ([claim("x"), volume("v", "1Mi")], ["x"], f"3 {NO_VOLUME}"),
+        ([claim("x", of="late"), DRIVER], ["x"], f"3 {NO_SPACE}"),
+        ([claim("x", "3Gi", of="late"), DRIVER, space("2Gi", "a", "b", "c")], ["x"], f"3 {NO_SPACE}"),
     ],
 )
 def test_messages_are_upstreams(objects, claims, message):
@@ -107,6 +148,51 @@ def test_messages_are_upstreams(objects, claims, message):
     p = user(*claims)
     ranking = Ranking(p, t, default_profile())
     assert Decision(p, ranking).message() == f"0/3 nodes are available: {message}."
+
+
+def test_a_claim_whose_volume_is_still_to_be_made_goes_where_its_class_has_the_space():
+    t = storage(claim("x", "3Gi", of="late"), DRIVER, space("2Gi", "a"), space("9Gi", "b", most="2Gi"), space("3Gi", "c"))
+    p, profile = user("x"), default_profile()
+    ranking = Ranking(p, t, profile)
+    assert ranking.counts() == {NO_SPACE: 2} and ranking.refused[t.rows["c"]] == 0
+    other = space("2Gi", "c")
+    t.volumes.drop(space("3Gi", "c"))
+    t.volumes.put(other)
+    assert Ranking(p, t, profile).counts() == {NO_SPACE: 3}
+    binding = next(q for q in profile.plugins if q.name == "VolumeBinding")
+    assert CAPACITY_CHANGED in binding.events  # and this wakes it
+    assert binding.helps(Event(CAPACITY_CHANGED, old=other, object=space("4Gi", "c")), p, t)
+
+
+def test_volumes_that_are_attached_count_without_a_pod_too():
+    """A volume that was detached too late, or attached by hand; one that pods use as well counts once."""
+    t = storage(csi_volume("mine"), csi_volume("left"), limited("a", 1), limited("b", 2))
+    t.volumes.put(claim("x", volume_name="mine"))
+    t.volumes.claims["d/x"].metadata.annotations = {BIND_COMPLETED: "yes"}
+    p, rankings, profile = user("x"), Rankings(), default_profile()
+
+    def full() -> set[str]:
+        ranking = rankings.get(p, t, profile)
+        fresh = Ranking(p, t, profile)
+        assert np.array_equal(ranking.refused != 0, fresh.refused != 0)
+        return {name for name, row in t.rows.items() if ranking.refused[row]}
+
+    assert full() == set()
+    for where in "abc":
+        t.volumes.put(attachment("left", where))
+    assert full() == {"a"}
+    t.volumes.put(attachment("mine", "a"))  # it is there already
+    assert full() == set()
+    t.volumes.drop(attachment("mine", "a"))
+    assert full() == {"a"}
+    limits = next(q for q in profile.plugins if q.name == "NodeVolumeLimits")
+    gone = attachment("left", "a")
+    t.volumes.drop(gone)
+    assert full() == set()
+    assert limits.helps(Event(ATTACHMENT_CHANGED, old=gone, object=gone), p, t)
+    assert not limits.helps(Event(ATTACHMENT_CHANGED, object=gone), p, t)
+    t.volumes.put(limited("a", 0))  # what is kept of the last ranking follows storage
+    assert full() == {"a"}
 
 
 # With an API server, and a controller of volumes that the test plays
@@ -201,3 +287,39 @@ def test_binding_that_takes_too_long_gives_everything_back():
         await cluster.run_until(lambda: the_node(cluster) == "n1", 60)
 
     Simulation(3, nodes=NODES, scheduler=SchedulerConfig.load(config)).run(scenario)
+
+
+ATTACHED = """
+{apiVersion: storage.k8s.io/v1, kind: CSINode, metadata: {name: n0}, spec: {drivers: [
+  {name: csi.example.com, nodeID: n0, allocatable: {count: 1}}]}}
+---
+{apiVersion: v1, kind: PersistentVolume, metadata: {name: left}, spec: {capacity: {storage: 1Gi}, accessModes: [ReadWriteOnce],
+  csi: {driver: csi.example.com, volumeHandle: left}}}
+---
+{apiVersion: storage.k8s.io/v1, kind: VolumeAttachment, metadata: {name: left}, spec: {attacher: csi.example.com, nodeName: n0,
+  source: {persistentVolumeName: left}}}
+"""
+BOUND = """
+{apiVersion: v1, kind: PersistentVolume, metadata: {name: made}, spec: {capacity: {storage: 1Gi}, accessModes: [ReadWriteOnce],
+  storageClassName: late, csi: {driver: csi.example.com, volumeHandle: made},
+  claimRef: {namespace: default, name: data}}}
+"""
+
+
+def test_a_pod_waits_until_an_attached_volume_that_no_pod_uses_is_detached():
+    async def scenario(cluster: Simulation) -> None:
+        await cluster.apply(ATTACHED)
+        await cluster.apply(BOUND)
+        await cluster.apply(OBJECTS.split("kind: Pod")[0].rpartition("---")[0])
+        await finish(cluster, "made")
+        await cluster.apply("apiVersion: v1\nkind: Pod" + OBJECTS.split("kind: Pod")[1])
+
+        def refused() -> bool:
+            said = [e.message or "" for e in cluster.objects(core_v1.Event) if e.reason == "FailedScheduling"]
+            return any("1 node(s) exceed max volume count" in m for m in said)
+
+        await cluster.run_until(refused, 60)
+        await cluster.client[storage_v1.VolumeAttachment].delete("left", None)
+        await cluster.run_until(lambda: the_node(cluster) == "n0", 60)
+
+    Simulation(4, nodes=NODES[:1]).run(scenario)

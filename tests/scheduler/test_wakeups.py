@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
+import msgspec
+import pytest
+
 from navarch.api.types import core_v1, meta_v1
 from navarch.client.client import Client
 from navarch.client.watch import ADDED, DELETED, MODIFIED
@@ -54,6 +57,43 @@ def test_a_pod_that_preempted_gives_its_room_back_when_it_is_deleted():
             else:
                 s.on_pod(DELETED, high, high)
             assert low() == "backoff" and not s.nominated
+
+    run(story)
+
+
+def changed(p: core_v1.Pod, **to: Any) -> core_v1.Pod:
+    meta = msgspec.structs.replace(p.metadata, **{k: v for k, v in to.items() if k in ("labels", "annotations")})
+    spec = msgspec.structs.replace(p.spec, **{k: v for k, v in to.items() if k not in ("labels", "annotations")})
+    return msgspec.structs.replace(p, metadata=meta, spec=spec)
+
+
+@pytest.mark.parametrize("in_flight", [False, True])
+@pytest.mark.parametrize(
+    ("plugin", "useless", "useful"),
+    [
+        ("NodeResourcesFit", {"annotations": {"a": "b"}}, {"containers": mine("100m").spec.containers}),
+        ("NodeResourcesFit", {"labels": {"a": "b"}}, {"containers": mine().spec.containers}),
+        ("TaintToleration", {"annotations": {"a": "b"}}, {"tolerations": [core_v1.Toleration(operator="Exists")]}),
+        ("PodTopologySpread", {"annotations": {"a": "b"}}, {"labels": {"a": "b"}}),
+        ("InterPodAffinity", {"annotations": {"a": "b"}}, {"labels": {"a": "b"}}),
+    ],
+)
+def test_a_pods_own_change_wakes_it_only_if_it_can_help(plugin, useless, useful, in_flight):
+    async def story(s: Scheduler) -> None:
+        first = mine("500m")
+        second = changed(first, **useless)
+        third = changed(second, **useful)
+        s.on_pod(ADDED, None, first)
+        taken = await s.queue.pop()
+        if in_flight:
+            s.on_pod(MODIFIED, first, second)
+        s.queue.unschedulable(taken.uid, [plugin])
+        waiting = s.queue.pods[taken.uid]
+        if not in_flight:
+            s.on_pod(MODIFIED, first, second)
+        assert waiting.place == "unschedulable" and waiting.pod.pod is second
+        s.on_pod(MODIFIED, second, third)
+        assert waiting.place == "backoff"
 
     run(story)
 
