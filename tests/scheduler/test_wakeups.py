@@ -11,6 +11,7 @@ import pytest
 from navarch.api.types import core_v1, meta_v1
 from navarch.client.client import Client
 from navarch.client.watch import ADDED, DELETED, MODIFIED
+from navarch.client.wire import TransportError
 from navarch.virtual import SimulatedWorld
 from scheduler.plugin import NODE_CHANGED, Event
 from scheduler.plugins.node_affinity import NodeAffinity
@@ -182,5 +183,31 @@ def test_who_waits_for_a_permit_and_is_bound_by_another_waits_no_longer():
         bound.spec.node_name = "b"
         s.on_pod(MODIFIED, p, bound)
         assert not s.queue.pods and held._answer.done()
+
+    run(story)
+
+
+class Unreachable:
+    """The pods of a server that does not answer."""
+
+    async def patch_status(self, *args: Any, **more: Any) -> None:
+        raise TransportError("no answer")
+
+
+def test_who_preempts_stays_in_flight_and_looks_again_if_it_failed():
+    async def story(s: Scheduler) -> None:
+        s.client = cast(Any, {core_v1.Pod: Unreachable()})
+        s.on_node(ADDED, None, node("a", cpu="1"))
+        low = mine("800m")
+        low.spec.node_name = "a"
+        s.on_pod(ADDED, None, low)
+        high = mine("500m", priority=9)
+        s.on_pod(ADDED, None, high)
+        taken = await s.queue.pop()
+        waiting = s.queue.pods[taken.uid]
+        async with s.world.task_group() as group:
+            s.refuse(s.decide(taken), s.profiles[taken.profile], group)
+            assert s.nominated.node_of(taken.uid) == "a" and waiting.place == "flight"
+        assert waiting.place == "backoff"  # nothing has happened to the victim that could wake it
 
     run(story)
