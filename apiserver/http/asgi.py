@@ -176,9 +176,15 @@ class Request:
 
     def abort(self) -> None:
         """Cuts the connection, where there is one."""
-        abort = self.scope.get("navarch.abort")
-        if abort is not None:
-            abort()
+        connection = self.scope.get("navarch.connection")
+        if connection is not None:
+            connection.abort()
+
+    def when_lost(self, call: Callable[[], object] | None) -> None:
+        """Has the connection, if there is one, call this once the client is gone; None: not any more."""
+        connection = self.scope.get("navarch.connection")
+        if connection is not None:
+            connection.when_lost = call
 
     async def disconnected(self) -> None:
         """Returns when the client has gone. Call it only after the body was read."""

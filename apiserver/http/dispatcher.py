@@ -14,7 +14,8 @@ from apiserver.audit.audit import AuditedRequest
 from apiserver.authn import impersonation
 from apiserver.authn.authenticator import ANNOTATIONS
 from apiserver.authz.authorizer import forbidden
-from apiserver.flowcontrol.flows import LONG_RUNNING, list_seats
+from apiserver.flowcontrol.flows import LONG_RUNNING, Flows, list_seats
+from apiserver.flowcontrol.levels import Ticket
 from apiserver.http.asgi import Disconnected, Receive, Request, Scope, Send, warning_headers
 from apiserver.http.deadlines import Deadlines, asked, too_late
 from apiserver.http.pages import Pages
@@ -87,7 +88,7 @@ class Dispatcher:
                 seats = self._seats(request, info) if verb == "list" else 1
                 ticket = flows.enter(flow, began, seats)
                 if ticket.turn is not None:
-                    await flows.wait(ticket)
+                    await self._turn(request, flows, ticket)
                 request.ticket = ticket  # not before: whoever waits in vain has given back what it had
                 if verb == "watch":
                     request.release = functools.partial(self._release, request)
@@ -172,6 +173,20 @@ class Dispatcher:
         if resource is None or info.name:
             return 1
         return list_seats(self.server.cache.count(resource.prefix), request.query.get("limit", ""))
+
+    async def _turn(self, request: Request, flows: Flows, ticket: Ticket) -> None:
+        """Waits for the turn of a request, unless its client leaves. Raises TooManyRequests, Disconnected."""
+        assert ticket.turn is not None
+        request.when_lost(ticket.turn.cancel)
+        try:
+            await flows.wait(ticket)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise Disconnected from None
+        finally:
+            request.when_lost(None)
 
     def _release(self, request: Request) -> None:
         """A watch has begun: it takes no seat any more."""

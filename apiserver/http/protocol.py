@@ -3,7 +3,8 @@
 ``scope["navarch.peer_certificate"]`` is the DER of the certificate that the client proved to own (the TLS context
 verified it against the client CA), absent for a client without one. ``scope["navarch.take_over"]`` is there when the
 client asks to upgrade to something else than WebSocket (SPDY/3.1): called, it gives the bare connection.
-``scope["navarch.abort"]``, called, cuts the connection at once: what a client that reads no more has not read is lost.
+``scope["navarch.connection"]`` is the connection: ``abort`` cuts it at once (what a client that reads no more has not read is
+lost), and ``when_lost`` is called once it is gone.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from navarch.world import World
 
 PEER = "navarch.peer_certificate"
 TAKE_OVER = "navarch.take_over"
-ABORT = "navarch.abort"
+CONNECTION = "navarch.connection"
 TakeOver = Callable[[], tuple[asyncio.StreamReader, asyncio.StreamWriter]]
 CORK = 16 * 1024  # bytes
 BUFFER = 256 * 1024  # bytes read ahead of a connection that was taken over
@@ -87,17 +88,20 @@ class Protocol(HttpToolsProtocol):
     _in_head = True
     _head_bytes = 0
     _head_timer: asyncio.TimerHandle | None = None
+    when_lost: Callable[[], object] | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(Corked(transport))  # type: ignore[arg-type]
         self._peer = peer_certificate(transport)
         keep_alive(transport)
-        self._abort = transport.abort
+        self.abort = transport.abort
         self._head_timer = self.loop.call_later(HEAD_SECONDS, transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_done()
         super().connection_lost(exc)
+        if self.when_lost is not None:
+            self.when_lost()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -125,7 +129,7 @@ class Protocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._in_head, self._head_bytes = True, 0
-        self.scope[ABORT] = self._abort  # type: ignore[literal-required]
+        self.scope[CONNECTION] = self  # type: ignore[literal-required]
         if self._peer is not None:
             self.scope[PEER] = self._peer  # type: ignore[literal-required]
 

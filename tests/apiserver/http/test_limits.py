@@ -14,6 +14,7 @@ import pytest
 
 from apiserver.assembly import assemble
 from apiserver.config import Config
+from apiserver.flowcontrol.levels import Flow
 from apiserver.http import protocol, watch
 from apiserver.http.deadlines import duration
 from apiserver.server import APIServer
@@ -234,5 +235,24 @@ def test_heads_that_do_not_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             writer.write(b"X-A: " + b"a" * 10_000 + b"\r\n")
         assert (await reader.readline()).startswith(b"HTTP/1.1 431")
         writer.close()
+
+    serving_https(tmp_path, test)
+
+
+def test_who_leaves_waits_no_longer_for_a_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(server: APIServer, transport: HTTPSTransport) -> None:
+        flows, name = server.flows, "global-default"
+        await until(lambda: name in flows.schemas)  # the default objects are made in the background
+        monkeypatch.setattr(flows, "patience", 1000.0)
+        flow, now = Flow(flows.schemas[name], flows.levels[name], "all"), server.world.monotonic()
+        monkeypatch.setattr(flows, "flow_of", lambda user, info: flow)
+        while flows.enter(flow, now).turn is None:
+            pass  # all seats are taken, and one request waits
+        assert flow.schema.waiting == 1
+        _, writer = await connect(server, transport)
+        writer.write(b"GET /api/v1/namespaces HTTP/1.1\r\nHost: x\r\n\r\n")
+        await until(lambda: flow.schema.waiting == 2)
+        writer.transport.abort()
+        await until(lambda: flow.schema.waiting == 1)
 
     serving_https(tmp_path, test)
