@@ -74,7 +74,7 @@ class HorizontalPodAutoscalerV1Strategy(Strategy):
         return {**obj, "apiVersion": V2, "metadata": metadata, "spec": spec, "status": status}
 
     def from_stored(self, obj: Tree) -> Tree:
-        spec, status = dict(spec_of(obj)), dict(status_of(obj))
+        spec, status = dict(spec_of(obj)), (self.zero_status() or {}) | status_of(obj)
         metadata = dict(obj.get("metadata") or {})
         notes: Tree = {}
         others = []
