@@ -457,25 +457,29 @@ def images(c: Cluster, pod: core_v1.Pod, left: list[core_v1.Node]) -> dict[str, 
     return out
 
 
-def spreads(c: Cluster, pod: core_v1.Pod, left: list[core_v1.Node]) -> dict[str, float]:
+def spreads(c: Cluster, pod: core_v1.Pod, left: list[core_v1.Node], strict: bool = True) -> dict[str, float]:
+    """``strict``: nodes without one of the labels take no part."""
     wishes = [t for t in pod.spec.topology_spread_constraints or () if t.when_unsatisfiable == "ScheduleAnyway"]
     if not wishes:
         return {n.metadata.name: 0.0 for n in left}
     keys = [t.topology_key for t in wishes]
-    taking_part = [n for n in left if all(k in labels_of(n) for k in keys)]
+    taking_part = [n for n in left if not strict or all(k in labels_of(n) for k in keys)]
     raw: dict[str, float] = {}
     for n in taking_part:
         total = 0.0
         for wish in wishes:
             selector, key = spread_selector(pod, wish), wish.topology_key
+            if key not in labels_of(n):
+                continue
             if key == HOSTNAME:
                 size, count = len(taking_part), matching_on(c, pod, selector, n)
             else:
-                size = len({labels_of(m)[key] for m in taking_part})
+                size = len({labels_of(m)[key] for m in taking_part if key in labels_of(m)})
                 count = sum(
                     matching_on(c, pod, selector, m)
                     for m in c.nodes.values()
-                    if all(k in labels_of(m) for k in keys) and counts_there(pod, wish, m) and together(key, n, m)
+                    if not strict or all(k in labels_of(m) for k in keys)
+                    if counts_there(pod, wish, m) and together(key, n, m)
                 )
             total += count * math.log(size + 2) + wish.max_skew - 1
         raw[n.metadata.name] = math.floor(total + 0.5)

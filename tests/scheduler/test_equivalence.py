@@ -10,16 +10,23 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
+from navarch.api.affinity import preferred_weight
+from navarch.api.selectors import from_labels
+from navarch.api.types import core_v1, meta_v1
 from scheduler.cycle import schedule
 from scheduler.explain import Recent, explain
 from scheduler.nodes import NodeTable
 from scheduler.nominated import Nominated
 from scheduler.plugin import Attempt, CycleState, Rejected
+from scheduler.plugins.node_affinity import NodeAffinity
+from scheduler.plugins.node_name import NodeName
 from scheduler.plugins.node_resources import NodeResourcesBalancedAllocation, NodeResourcesFit
 from scheduler.plugins.pod_affinity import InterPodAffinity
 from scheduler.plugins.preemption import DefaultPreemption
 from scheduler.plugins.strategies import MarathonConstraints, SwarmBinpack, SwarmSpread
+from scheduler.plugins.topology_spread import SYSTEM_DEFAULTS, Default, PodTopologySpread
 from scheduler.pods import PodInfo
 from scheduler.profiles import default_profile
 from scheduler.ranking import Ranking, Rankings
@@ -194,6 +201,81 @@ def test_other_strategies_equal_the_reference(data):
                 constraint,
                 node.metadata.name,
             )
+
+
+DEFAULTS = st.lists(
+    st.builds(Default, st.integers(1, 2), clusters.KEYS, st.sampled_from(["DoNotSchedule", "ScheduleAnyway"])),
+    min_size=1, max_size=2,
+)  # fmt: skip
+
+
+@RELAXED
+@given(st.data())
+def test_what_profiles_add_equals_the_reference(data):
+    """Added node affinity, default spread constraints (upstream's own and listed ones), and pods that name a node."""
+    both = Both()
+    for name in NAMES[: data.draw(st.integers(1, 6))]:
+        both.set_node(data.draw(clusters.nodes(name)))
+    for _ in range(data.draw(st.integers(0, 10))):
+        change(both, data)
+    table, pod = both.table, data.draw(clusters.pods())
+    added = data.draw(clusters.NODE_AFFINITY.filter(bool))
+    chosen = core_v1.Pod(
+        metadata=pod.metadata,
+        spec=core_v1.PodSpec(containers=[], affinity=core_v1.Affinity(node_affinity=added)),
+        status=core_v1.PodStatus(),
+    )
+
+    def both_choose(c, p, node) -> str:
+        return reference.node_affinity(c, chosen, node) or reference.node_affinity(c, p, node)
+
+    def both_prefer(c, p, left) -> dict[str, float]:
+        where = [(n.metadata.name, n.metadata.labels or {}) for n in left]
+        return reference.scaled({w[0]: sum(preferred_weight(x.spec, *w) for x in (p, chosen)) for w in where})
+
+    same(both, NodeAffinity(added), pod, both_choose, both_prefer)
+
+    pod.spec.node_name = data.draw(st.sampled_from([None, "unknown", *NAMES]))
+    same(both, NodeName(), pod, lambda c, p, n: p.spec.node_name not in (None, n.metadata.name), None)
+
+    pod.spec.node_name = pod.spec.topology_spread_constraints = None
+    labels = pod.metadata.labels
+    table.spread_selector = lambda p: from_labels(p.labels)
+    listed = data.draw(st.none() | DEFAULTS)
+    wanted = core_v1.Pod(metadata=pod.metadata, spec=structs.replace(pod.spec), status=core_v1.PodStatus())
+    wanted.spec.topology_spread_constraints = [
+        core_v1.TopologySpreadConstraint(
+            max_skew=d.max_skew, topology_key=d.topology_key, when_unsatisfiable=d.when_unsatisfiable,
+            label_selector=meta_v1.LabelSelector(match_labels=labels),
+        )
+        for d in (SYSTEM_DEFAULTS if listed is None else listed) if labels
+    ]  # fmt: skip
+    same(
+        both, PodTopologySpread(listed), pod, lambda c, p, n: reference.spread(c, wanted, n),
+        lambda c, p, left: reference.spreads(c, wanted, left, strict=listed is not None),
+    )  # fmt: skip
+
+
+def same(both: Both, plugin, pod, why_not, prefers) -> None:
+    """Whether a plugin refuses and scores each node as these rules do, asked as a whole and row by row."""
+    table, plain, info, state = both.table, both.plain, PodInfo(pod), CycleState()
+    plugin.pre_filter(state, info, table)
+    refused = np.zeros(table.size, bool)
+    for refusal in plugin.filter(state, info, table):
+        refused |= refusal.nodes
+    left = []
+    for name, node in plain.nodes.items():
+        row, why = table.rows[name], why_not(plain, pod, node)
+        assert bool(refused[row]) == bool(why) == bool(plugin.refuses(state, info, table, row)), (name, why)
+        left += [] if why else [node]
+    if not left or prefers is None:
+        return
+    feasible = table.valid & ~refused
+    plugin.pre_score(state, info, table, feasible)
+    raw = plugin.score(state, info, table)
+    scores = np.zeros(table.size) if raw is None else plugin.normalize(raw, feasible)
+    expected = prefers(plain, pod, left)
+    assert {n.metadata.name: float(scores[table.rows[n.metadata.name]]) for n in left} == expected
 
 
 @settings(RELAXED, max_examples=30)
