@@ -12,12 +12,10 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from navarch.api.conditions import get_condition
 from navarch.api.errors import NotFound, StatusError
-from navarch.api.times import format_time
 from navarch.api.types import core_v1
 from navarch.client.client import Client
 from navarch.client.events import EventRecorder
@@ -59,15 +57,13 @@ from scheduler.pods import LIVE_PODS, PodInfo
 from scheduler.queue import SchedulingQueue
 from scheduler.ranking import Rankings
 from scheduler.waiting import WaitingPod, WaitingPods
+from scheduler.writes import Writes
 
 log = logging.getLogger(__name__)
 
 BINDINGS_AT_ONCE = 64
-ASIDE_AT_ONCE = 16  # evictions and conditions: bindings do not wait behind them
 LONGEST_PERMIT = 15 * 60.0  # seconds that a pod may wait for a permit (upstream's maximum)
 TURN = 16  # decisions after which other tasks (watches, bindings) get a turn
-
-_encode = msgspec.json.Encoder().encode
 
 
 class Scheduler:
@@ -102,7 +98,7 @@ class Scheduler:
         }  # fmt: skip
         self.assumed: dict[str, str] = {}  # uid -> node, until the watch shows the binding
         self.nominated = Nominated()
-        self.aside = asyncio.Semaphore(ASIDE_AT_ONCE)
+        self.writes = Writes(client, world, fence)
         self.informers = SharedInformers(client, world)
         self.nodes = self.informers.informer(core_v1.Node)
         self.pods = self.informers.informer(core_v1.Pod, field_selector=LIVE_PODS)
@@ -329,7 +325,7 @@ class Scheduler:
             self.queue.happened(Event(POD_GONE, pod=pod))  # after it is parked: its own going is no reason to try again
             self.metrics.attempt(profile.name, "unschedulable", began)
             self.events.event(pod.pod, "Warning", "FailedScheduling", decision.message())
-            await self.report(pod, decision.message())
+            await self.writes.report(pod, decision.message())
         except (StatusError, TransportError, Failed) as error:
             self.binding_failed(decision, profile, began, error)
         else:
@@ -347,7 +343,7 @@ class Scheduler:
                 if extender:
                     await extender.bind(pod, node)
                 else:
-                    await self.post_binding(pod, node, decision.version)
+                    await self.writes.bind(pod, node, decision.version)
         except NotFound:
             self.forget(decision, profile)
             self.queue.remove(pod.uid)  # deleted while it was on its way
@@ -378,21 +374,6 @@ class Scheduler:
         self.queue.failed(pod.uid)
         self.metrics.attempt(profile.name, "error", began)
         self.events.event(pod.pod, "Warning", "FailedScheduling", f"binding rejected: {error}")
-
-    async def post_binding(self, pod: PodInfo, node: str, version: str) -> None:
-        """``version``: which the pod must have, if the binding is fenced."""
-        meta = pod.pod.metadata
-        body: dict[str, Any] = {
-            "apiVersion": "v1",
-            "kind": "Binding",
-            "metadata": {"name": meta.name, "namespace": meta.namespace, "uid": meta.uid},
-            "target": {"apiVersion": "v1", "kind": "Node", "name": node},
-        }
-        if self.fence:
-            body["metadata"]["resourceVersion"] = version
-            self.fence.check()
-        path = f"/api/v1/namespaces/{meta.namespace}/pods/{meta.name}/binding"
-        await self.client.request("POST", path, body=_encode(body))
 
     def forget(self, decision: Decision, profile: Profile, pod_gone: bool = True) -> None:
         """Takes an assumption back, unless the watch has confirmed it meanwhile. ``pod_gone``: others are told."""
@@ -426,7 +407,7 @@ class Scheduler:
         self.events.event(pod.pod, "Warning", "FailedScheduling", message)
         current = get_condition(pod.pod.status.conditions, "PodScheduled")
         if plan.node or current is None or current.status != "False" or current.message != message:
-            group.start(self.report(pod, message, plan.node), name=f"report {pod.key}")
+            group.start(self.writes.report(pod, message, plan.node), name=f"report {pod.key}")
 
     def preempt(self, decision: Decision, profile: Profile, group: TaskGroup, plan: Plan | None = None) -> Plan:
         """Looks for a node on which pods of lower priority can make room, and has them deleted."""
@@ -438,7 +419,7 @@ class Scheduler:
             self.carry_out(plan, pod, group)
         elif before and not plan.keep:
             self.nominated.remove(pod.uid)  # it waits there in vain: others may have the room
-            group.start(self.denominate(pod), name=f"denominate {pod.key}")
+            group.start(self.writes.denominate(pod), name=f"denominate {pod.key}")
             self.queue.happened(Event(POD_GONE, pod=pod))
         return plan
 
@@ -478,7 +459,7 @@ class Scheduler:
         for other in list(self.nominated.by_node.get(plan.node, {}).values()):
             if other.priority < pod.priority:
                 self.nominated.remove(other.uid)
-                group.start(self.denominate(other), name=f"denominate {other.key}")
+                group.start(self.writes.denominate(other), name=f"denominate {other.key}")
                 self.queue.happened(Event(POD_GONE, pod=other))  # it, and others, may find another place by now
         self.nominated.add(pod, plan.node)
         for victim in plan.victims:
@@ -494,52 +475,10 @@ class Scheduler:
         self.queue.unschedulable(decision.pod.uid, decision.refused_by)
 
     async def evict(self, victim: PodInfo, pod: PodInfo, node: str) -> None:
-        """Says on a victim why it goes, and deletes it with its own grace period."""
-        meta = victim.pod.metadata
-        condition = {
-            "type": "DisruptionTarget",
-            "status": "True",
-            "reason": "PreemptionByScheduler",
-            "message": f"{pod.profile}: preempting to accommodate a higher priority pod",
-            "lastTransitionTime": format_time(self.world.now()),
-        }
-        body: dict[str, Any] = {"metadata": {"uid": meta.uid}, "status": {"conditions": [condition]}}
-        pods = self.client[core_v1.Pod]
-        try:
-            async with self.aside:
-                if self.fence:
-                    self.fence.check()
-                await pods.patch_status(meta.name or "", meta.namespace, body, type="strategic")
-                await pods.delete(meta.name or "", meta.namespace, uid=meta.uid)
-        except (StatusError, TransportError, NotLeading) as error:
-            log.warning("preempting %s: %s", victim.key, error)
-            self.queue.happened(Event(POD_GONE, pod=victim))  # so that who waits for its going looks again, after a while
-        else:
+        if await self.writes.evict(victim, pod.profile):
             self.events.event(victim.pod, "Normal", "Preempted", f"Preempted by pod {pod.uid} on node {node}")
-
-    async def denominate(self, pod: PodInfo) -> None:
-        await self._patch_status(pod, {"nominatedNodeName": None})
-
-    async def report(self, pod: PodInfo, message: str, nominated: str = "") -> None:
-        """Sets the PodScheduled condition that says why the pod is pending."""
-        condition = {
-            "type": "PodScheduled",
-            "status": "False",
-            "reason": "Unschedulable",
-            "message": message,
-            "lastTransitionTime": format_time(self.world.now()),
-        }
-        status: dict[str, Any] = {"conditions": [condition]}
-        await self._patch_status(pod, status | ({"nominatedNodeName": nominated} if nominated else {}))
-
-    async def _patch_status(self, pod: PodInfo, status: dict[str, Any]) -> None:
-        meta = pod.pod.metadata
-        body = {"metadata": {"uid": meta.uid}, "status": status}
-        try:
-            async with self.aside:
-                await self.client[core_v1.Pod].patch_status(meta.name or "", meta.namespace, body, type="strategic")
-        except (StatusError, TransportError) as error:
-            log.info("condition of %s: %s", pod.key, error)
+        else:
+            self.queue.happened(Event(POD_GONE, pod=victim))  # so that who waits for its going looks again, after a while
 
 
 def _wants_otherwise(known: core_v1.Pod, pod: core_v1.Pod) -> bool:

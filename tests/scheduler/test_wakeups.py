@@ -196,7 +196,7 @@ class Unreachable:
 
 def test_who_preempts_stays_in_flight_and_looks_again_if_it_failed():
     async def story(s: Scheduler) -> None:
-        s.client = cast(Any, {core_v1.Pod: Unreachable()})
+        s.writes.client = cast(Any, {core_v1.Pod: Unreachable()})
         s.on_node(ADDED, None, node("a", cpu="1"))
         low = mine("800m")
         low.spec.node_name = "a"
