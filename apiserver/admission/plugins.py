@@ -25,6 +25,7 @@ from apiserver.admission.runtimeclass import RuntimeClass
 from apiserver.admission.serviceaccount import ServiceAccount
 from apiserver.admission.storageobjects import PersistentVolumeClaimResize, StorageObjectInUseProtection
 from apiserver.admission.typechecking import TypeChecker
+from apiserver.admission.webhookmetrics import WebhookMetrics
 from apiserver.admission.webhooks import MutatingAdmissionWebhook, ValidatingAdmissionWebhook
 from apiserver.authz.authorizer import Authorizer
 from apiserver.webhookclient import WebhookClient
@@ -44,7 +45,8 @@ def admission_plugins(server: APIServer, authorizer: Authorizer) -> list[Plugin]
     """What the flags choose, kept up to date while the server runs. Raises ValueError, OSError."""
     config, world, cache = server.config, server.world, server.cache
     options = plugin_options(config.admission_control_config_file)
-    client = WebhookClient(server)
+    client, metrics = WebhookClient(server), WebhookMetrics()
+    server.metrics.sources.append(metrics.lines)
     patience = (config.default_not_ready_toleration_seconds, config.default_unreachable_toleration_seconds)
     known: dict[str, Callable[[], Plugin]] = {
         "AlwaysAdmit": optional.AlwaysAdmit,
@@ -73,9 +75,9 @@ def admission_plugins(server: APIServer, authorizer: Authorizer) -> list[Plugin]
         "CertificateSubjectRestriction": lambda: Certificates(authorizer, "CertificateSubjectRestriction"),
         "DefaultIngressClass": lambda: DefaultIngressClass(cache),
         "DenyServiceExternalIPs": optional.DenyServiceExternalIPs,
-        "MutatingAdmissionWebhook": lambda: MutatingAdmissionWebhook(server, client),
+        "MutatingAdmissionWebhook": lambda: MutatingAdmissionWebhook(server, client, metrics),
         "ValidatingAdmissionPolicy": lambda: ValidatingAdmissionPolicy(server),
-        "ValidatingAdmissionWebhook": lambda: ValidatingAdmissionWebhook(server, client),
+        "ValidatingAdmissionWebhook": lambda: ValidatingAdmissionWebhook(server, client, metrics),
         # Last of those that count: what is counted is really going to be stored.
         "ResourceQuota": lambda: ResourceQuota(lambda: server, limited_resources(options.get("ResourceQuota"))),
         "AlwaysDeny": optional.AlwaysDeny,

@@ -17,6 +17,7 @@ from apiserver.admission.chain import BasePlugin
 from apiserver.admission.conditions import ConditionError, Scope, conditions_hold, values_for
 from apiserver.admission.following import follow
 from apiserver.admission.reviewed import Reviewed, equivalents, namespace_labels
+from apiserver.admission.webhookmetrics import CALLING, NO_ERROR, WebhookMetrics
 from apiserver.admission.webhookrules import Hook, compile_hooks, matching_kind, selects
 from apiserver.registry import scale
 from apiserver.registry.webhooks import CONDITION_VARIABLES, GROUP
@@ -40,9 +41,10 @@ class _Webhooks(BasePlugin):
 
     resource = ""
     word = ""  # in the annotation of a failure that was ignored
+    sort = ""  # in metrics
 
-    def __init__(self, server: APIServer, client: WebhookClient) -> None:
-        self.server, self.client = server, client
+    def __init__(self, server: APIServer, client: WebhookClient, metrics: WebhookMetrics) -> None:
+        self.server, self.client, self.metrics = server, client, metrics
         self.hooks: list[Hook] = []
         # What the chain asked about: the webhooks that a kind may concern, and its other versions.
         self._known: dict[tuple[str, Kind], tuple[list[tuple[int, Hook]], list[Kind]]] = {}
@@ -109,21 +111,29 @@ class _Webhooks(BasePlugin):
         request: Tree = {"uid": self.server.world.uid()} | await reviewed.request(kind)
         request |= {"object": await reviewed.new(kind), "oldObject": await reviewed.old(kind)}
         review = {"kind": "AdmissionReview", "apiVersion": f"admission.k8s.io/{version}", "request": request}
+        began, asked = self.server.world.monotonic(), (self.sort, hook.name, attributes.operation)
         try:
             answer = await self.client.call(hook.tree["clientConfig"], review, float(hook.tree.get("timeoutSeconds") or 10))
             response = _response(answer, review, version)
         except WebhookError as error:
+            self.metrics.asked(*asked, not hook.ignores, self.server.world.monotonic() - began)
             if hook.ignores:
+                self.metrics.ignored(self.sort, hook.name)
                 annotate(attributes, f"failed-open.{self.word}.webhook.admission.k8s.io/{at}", hook.name)
                 return None
+            self.metrics.rejected(*asked, CALLING, 0)
             text = f'failed calling webhook "{hook.name}": {error}'
             raise InternalError(f"Internal error occurred: {text}", {"causes": [{"message": text}]}) from None
+        allowed = bool(response.get("allowed"))
+        self.metrics.asked(*asked, not allowed, self.server.world.monotonic() - began)
         for key, value in (response.get("auditAnnotations") or {}).items():
             annotate(attributes, f"{hook.name}/{key}", str(value))
         for text in response.get("warnings") or ():
             attributes.context.warn(str(text))
-        if not response.get("allowed"):
-            raise denial(hook.name, response.get("status") or response.get("result") or {})
+        if not allowed:
+            refusal = denial(hook.name, response.get("status") or response.get("result") or {})
+            self.metrics.rejected(*asked, NO_ERROR, refusal.http_code)
+            raise refusal
         return response
 
 
@@ -183,7 +193,7 @@ class MutatingAdmissionWebhook(_Webhooks):
 
     name = "MutatingAdmissionWebhook"
     resource = MUTATING
-    word = "mutation"
+    word, sort = "mutation", "admit"
 
     async def admit(self, attributes: Attributes) -> None:
         rounds: _Rounds = attributes.memory.setdefault(self.name, _Rounds())
@@ -265,7 +275,7 @@ class MutatingAdmissionWebhook(_Webhooks):
 class ValidatingAdmissionWebhook(_Webhooks):
     name = "ValidatingAdmissionWebhook"
     resource = VALIDATING
-    word = "validating"
+    word = sort = "validating"
 
     async def validate(self, attributes: Attributes) -> None:
         reviewed = Reviewed(self.server, attributes)

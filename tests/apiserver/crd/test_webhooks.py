@@ -95,6 +95,13 @@ def config_map(name: str = "m", **labels: str) -> Tree:
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "labels": labels}, "data": {}}
 
 
+def told_of(call: Caller) -> dict[str, float]:
+    """The metrics of webhooks."""
+    start = "apiserver_admission_webhook_"
+    lines = (line.rpartition(" ") for line in call.server.metrics.text().splitlines() if line.startswith(start))
+    return {name.removeprefix(start): float(value) for name, _, value in lines}
+
+
 def test_mutating(tmp_path: Path) -> None:
     async def test(call: Caller) -> None:
         async with backend(tmp_path) as hooks:
@@ -145,6 +152,11 @@ def test_validating(tmp_path: Path) -> None:
             hooks.answer = lambda request: {"allowed": True, "uid": "another"}
             refused = await call("POST", MAPS, config_map("n"))
             assert refused.code == 500 and "received invalid webhook response: expected response.uid=" in refused.message
+            told, end = told_of(call), 'operation="CREATE",rejected="false",type="validating"}'
+            assert told['admission_duration_seconds_count{name="a.example.com",' + end] == 2
+            for why, code in (("no_error", 403), ("calling_webhook_error", 0)):
+                start = f'rejection_count{{error_type="{why}",name="b.example.com",'
+                assert told[f'{start}operation="CREATE",rejection_code="{code}",type="validating"}}'] == 1
             # The configurations themselves are never judged by webhooks.
             await call.ok("DELETE", f"{HOOKS}/validatingwebhookconfigurations/c")
 
@@ -157,6 +169,7 @@ def test_failures(tmp_path: Path) -> None:
             gone = {"url": "https://127.0.0.1:1/gone"}
             await configure(call, "Validating", hooks.hook("ignored", clientConfig=gone, failurePolicy="Ignore"), name="i")
             await call.ok("POST", MAPS, config_map())
+            assert told_of(call)['fail_open_count{name="ignored.example.com",type="validating"}'] == 1
             strangers = hooks.client() | {"caBundle": ""}
             await configure(call, "Validating", hooks.hook("fails", clientConfig=strangers), name="f")
             refused = await call("POST", MAPS, config_map("n"))
