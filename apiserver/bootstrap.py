@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from apiserver.authz.aggregation import keep_aggregated
 from apiserver.authz.policy import cluster_role_bindings, cluster_roles, role_bindings, roles
-from apiserver.authz.rules import compile_rules, uncovered
+from apiserver.authz.reconciliation import mend_binding, mend_role, protected
 from apiserver.registry.simple import SYSTEM_PRIORITIES
-from apiserver.request import WriteOptions
+from apiserver.request import DeleteOptions, WriteOptions
 from apiserver.storage.store import StoreUnavailable
-from navarch.api.errors import AlreadyExists, NotFound
+from navarch.api.errors import AlreadyExists, Conflict, NotFound
 
 if TYPE_CHECKING:
     from apiserver.authz.rbac import Rbac
@@ -27,7 +27,6 @@ NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 DEFAULT_PORT = 6443
 REPAIR_PERIOD = 180.0
 RBAC = "rbac.authorization.k8s.io"
-AUTOUPDATE = "rbac.authorization.kubernetes.io/autoupdate"
 MANAGER = WriteOptions(field_manager="kube-apiserver")
 PRIORITY_TEXTS = {
     "system-cluster-critical": "Used for system critical pods that must run in the cluster, but can be moved to "
@@ -113,8 +112,12 @@ async def ensure(server: APIServer, resource: Resource, obj: Tree) -> bool:
     namespace = metadata.get("namespace", "")
     if resource.cached(namespace, metadata["name"]) is not None:
         return False
+    return await _create(server, resource, obj)
+
+
+async def _create(server: APIServer, resource: Resource, obj: Tree) -> bool:
     try:
-        await resource.create(server.context(), namespace, copy(obj), MANAGER)
+        await resource.create(server.context(), obj["metadata"].get("namespace", ""), copy(obj), MANAGER)
     except AlreadyExists:
         return False
     return True
@@ -132,31 +135,38 @@ async def _mend_role(server: APIServer, resource: Resource, wanted: Tree) -> Non
     name, namespace = wanted["metadata"]["name"], wanted["metadata"].get("namespace", "")
 
     def change(old: Tree) -> Tree:
-        if (old["metadata"].get("annotations") or {}).get(AUTOUPDATE) == "false":
-            return old
-        rules = old.get("rules") or []
-        if uncovered(compile_rules(rules), wanted.get("rules", ())):
-            extra = [r for r in rules if r not in wanted["rules"]]
-            old["rules"] = [*copy(wanted["rules"]), *extra]
-            log.info("gave %s %s its default rules back", wanted["kind"], name)
-        return old
-
-    await resource.change(server.context(), namespace, name, change, MANAGER)
-
-
-async def _mend_binding(server: APIServer, resource: Resource, wanted: Tree) -> None:
-    name, namespace = wanted["metadata"]["name"], wanted["metadata"].get("namespace", "")
-
-    def change(old: Tree) -> Tree:
-        if (old["metadata"].get("annotations") or {}).get(AUTOUPDATE) == "false":
-            return old
-        subjects = old.get("subjects") or []
-        missing = [s for s in wanted.get("subjects", ()) if s not in subjects]
-        if missing and old.get("roleRef") == wanted["roleRef"]:
-            old["subjects"] = [*subjects, *copy(missing)]
+        if not protected(old) and mend_role(old, copy(wanted)):
+            log.info("gave %s %s back what it had by default", wanted["kind"], name)
         return old
 
     try:
         await resource.change(server.context(), namespace, name, change, MANAGER)
     except NotFound:
-        await ensure(server, resource, wanted)
+        await _create(server, resource, wanted)
+
+
+async def _mend_binding(server: APIServer, resource: Resource, wanted: Tree) -> None:
+    """As above; a binding to another role is made anew, for the role of a binding cannot change."""
+    name, namespace = wanted["metadata"]["name"], wanted["metadata"].get("namespace", "")
+    other = ""  # uid of a binding to another role
+
+    def change(old: Tree) -> Tree:
+        nonlocal other
+        other = ""
+        if protected(old):
+            return old
+        if old["roleRef"] != wanted["roleRef"]:
+            other = old["metadata"]["uid"]
+        elif mend_binding(old, copy(wanted)):
+            log.info("gave %s %s back what it had by default", wanted["kind"], name)
+        return old
+
+    try:
+        await resource.change(server.context(), namespace, name, change, MANAGER)
+        if not other:
+            return
+        await resource.delete(server.context(), namespace, name, DeleteOptions(uid=other))
+        log.info("made %s %s anew: it was bound to another role", wanted["kind"], name)
+    except (NotFound, Conflict):
+        pass  # another server was faster
+    await _create(server, resource, wanted)  # the cache may not know yet that it is gone

@@ -206,11 +206,16 @@ def references(pod: dict[str, Any], resource: str) -> set[str]:
     names: set[str] = set()
     if secret:
         names.update(r.get("name") or "" for r in spec.get("imagePullSecrets") or ())
-    volume_field, name_field = ("secret", "secretName") if secret else ("configMap", "name")
+        for volume in spec.get("volumes") or ():
+            for source in volume.values():
+                if isinstance(source, dict):  # every kind of volume names its secret in one of these ways
+                    refs = (source.get("secretRef") or {}, source.get("nodePublishSecretRef") or {})
+                    names.update((source.get("secretName") or "", *(r.get("name") or "" for r in refs)))
     projected_field = "secret" if secret else "configMap"
     env_key, env_from = ("secretKeyRef", "secretRef") if secret else ("configMapKeyRef", "configMapRef")
     for volume in spec.get("volumes") or ():
-        names.add((volume.get(volume_field) or {}).get(name_field) or "")
+        if not secret:
+            names.add((volume.get("configMap") or {}).get("name") or "")
         for source in (volume.get("projected") or {}).get("sources") or ():
             names.add((source.get(projected_field) or {}).get("name") or "")
     for field in ("initContainers", "containers", "ephemeralContainers"):

@@ -173,7 +173,11 @@ metadata: {name: p, namespace: ns}
 spec:
   nodeName: n1
   serviceAccountName: sa
-  volumes: [{name: a, secret: {secretName: mine}}]
+  volumes:
+  - {name: a, secret: {secretName: mine}}
+  - {name: b, csi: {driver: d, nodePublishSecretRef: {name: published}}}
+  - {name: c, projected: {sources: [{secret: {name: projected}}]}}
+  - {name: d, iscsi: {secretRef: {name: chap}}}
   containers: [{name: c, image: i, envFrom: [{configMapRef: {name: conf}}]}]
 ---
 apiVersion: v1
@@ -211,6 +215,8 @@ spec: {nodeName: n2}
 """)
             for info, expected in (
                 (ask("get", "secrets", "ns", "mine"), True),
+                *((ask("get", "secrets", "ns", name), True) for name in ("published", "projected", "chap")),
+                (ask("get", "configmaps", "ns", "published"), False),
                 (ask("get", "secrets", "ns", "theirs"), False),
                 (ask("get", "secrets", "other", "mine"), False),
                 (ask("list", "secrets", "ns"), False),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import orjson
+
 from apiserver.assembly import assemble
 from apiserver.bootstrap import bootstrap
 from apiserver.config import Config
@@ -14,6 +16,7 @@ from navarch.client.client import Client
 from navarch.client.transport import InProcessTransport
 from navarch.virtual import SimulatedWorld
 
+GROUP = "rbac.authorization.k8s.io"
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 ROLES, BINDINGS, NAMESPACED = f"{RBAC}/clusterroles", f"{RBAC}/clusterrolebindings", f"{RBAC}/namespaces/kube-system"
 AUTOUPDATE = "rbac.authorization.kubernetes.io/autoupdate"
@@ -48,6 +51,16 @@ def test_default_roles_are_given_back_what_they_lack() -> None:
             await patch(f"{BINDINGS}/system:monitoring", '{"subjects": [{"kind": "User", "name": "me"}]}')
             await patch(f"{NAMESPACED}/roles/system:controller:token-cleaner", '{"rules": []}')
             await client.request("DELETE", f"{ROLES}/system:controller:job-controller")
+            bare = '{"labels": null, "annotations": {"a": "b"}}'
+            await patch(f"{ROLES}/view", f'{{"aggregationRule": null, "metadata": {bare}}}')
+            labels = '{"metadata": {"labels": {"kubernetes.io/bootstrapping": "mine", "x": "y"}}}'
+            await patch(f"{BINDINGS}/system:kube-dns", labels)
+            dns = await get(f"{BINDINGS}/system:kube-dns")
+            other = {"roleRef": dns["roleRef"], "subjects": [{"kind": "User", "name": "me", "apiGroup": GROUP}]}
+            for name, annotations in (("system:discovery", {}), ("cluster-admin", {AUTOUPDATE: "false"})):
+                await client.request("DELETE", f"{BINDINGS}/{name}")
+                body = other | {"metadata": {"name": name, "annotations": annotations}}
+                await client.request("POST", BINDINGS, body=orjson.dumps(body))
             await bootstrap(server)
 
             rules = (await get(f"{ROLES}/system:kube-dns"))["rules"]
@@ -57,6 +70,14 @@ def test_default_roles_are_given_back_what_they_lack() -> None:
             assert [s["name"] for s in subjects] == ["me", "system:monitoring"]
             assert len((await get(f"{NAMESPACED}/roles/system:controller:token-cleaner"))["rules"]) == 2
             assert (await get(f"{ROLES}/system:controller:job-controller"))["rules"]
+            view = await get(f"{ROLES}/view")
+            assert view["aggregationRule"]["clusterRoleSelectors"] and len(view["metadata"]["labels"]) == 2
+            assert view["metadata"]["annotations"] == {"a": "b", AUTOUPDATE: "true"}
+            assert await get(f"{BINDINGS}/system:kube-dns") == dns  # other values are kept
+            made_anew = await get(f"{BINDINGS}/system:discovery")
+            assert made_anew["roleRef"]["name"] == "system:discovery"
+            assert [s["name"] for s in made_anew["subjects"]] == ["system:authenticated"]
+            assert (await get(f"{BINDINGS}/cluster-admin"))["roleRef"]["name"] == "system:kube-dns"
             group.cancel()
 
     world.run(main)
