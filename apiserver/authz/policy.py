@@ -1,8 +1,8 @@
 """The roles and bindings that every cluster has. Pure data; :mod:`apiserver.bootstrap` makes the cluster agree with it.
 
 Those named ``system:*``, and cluster-admin, admin, edit and view, are Kubernetes' own at version 1.34, rule by rule (roles
-behind features that are off by default are left out). Where navarch's components need more, they have it from roles
-named ``navarch:*``.
+behind features that are off by default are left out; system:aggregated-metrics-reader is metrics-server's). Where
+navarch's components need more, they have it from roles named ``navarch:*``.
 """
 
 from __future__ import annotations
