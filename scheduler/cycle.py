@@ -114,12 +114,12 @@ def _beside(
 ) -> Ranking:
     """A ranking in which nodes are refused, too, where the pod would not fit once the nominated pods are there."""
     if rankings is not None:
-        near = all(plugin.reach(pod, table) < Reach.EVERYWHERE for plugin in profile.filters)
+        near = not nominated.reach_far and all(p.reach(pod, table) < Reach.EVERYWHERE for p in profile.filters)
         named = pinned(pod, table, profile) if near else None
         if named is not None and not any(nominated.on(named.names[row], pod) for row in named.looked_at):
             return named
         ranking = rankings.get(pod, table, profile)
-        if ranking.follows:
+        if near and ranking.follows:
             return rankings.beside(pod, table, ranking, nominated)
     else:
         ranking = Ranking(pod, table, profile)

@@ -6,7 +6,6 @@ out once and kept until something on the node changes, so that many pods can wai
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -24,12 +23,16 @@ class Nominated:
         self._where: dict[str, tuple[PodInfo, str]] = {}
         self.by_node: dict[str, dict[str, PodInfo]] = {}  # those that are not assumed to be there by now
         self.changes: Log[str] = Log()  # of nodes
+        self._averse: dict[str, None] = {}  # of these pods, those with required anti-affinity
 
     def __contains__(self, uid: str) -> bool:
         return uid in self._where
 
     def __len__(self) -> int:
         return len(self._where)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._where)
 
     def node_of(self, uid: str) -> str:
         """Where a pod waits; "" if nowhere."""
@@ -41,6 +44,8 @@ class Nominated:
         self.remove(pod.uid)
         self._where[pod.uid] = pod, node
         self.by_node.setdefault(node, {})[pod.uid] = pod
+        if pod.terms.anti_affinity:
+            self._averse[pod.uid] = None
         self.changes.add(node)
 
     def remove(self, uid: str) -> PodInfo | None:
@@ -62,9 +67,15 @@ class Nominated:
     def _leave(self, uid: str, node: str) -> None:
         here = self.by_node.get(node, {})
         if here.pop(uid, None) is not None:
+            self._averse.pop(uid, None)
             self.changes.add(node)
         if not here:
             self.by_node.pop(node, None)
+
+    @property
+    def reach_far(self) -> bool:
+        """Whether a pod among them may keep others from more than its own node: then nothing can be told row by row."""
+        return bool(self._averse)
 
     def on(self, node: str, pod: PodInfo) -> list[PodInfo]:
         """The pods for which room is kept on a node, against another pod."""
@@ -110,7 +121,7 @@ class Crowd:
             if found:
                 gone[row] = found
         self._position = table.changes.end  # what was tried left no trace
-        return without(ranking, gone) if gone else ranking
+        return ranking.without(gone) if gone else ranking
 
     def _forget(self, table: NodeTable, nominated: Nominated) -> None:
         rows = table.changes.since(self._position)
@@ -131,19 +142,3 @@ class Crowd:
                 if texts := plugin.refuses(ranking.state, pod, table, row):
                     return [Refused(plugin.name, text) for text in texts]
         return []
-
-
-def without(ranking: Ranking, gone: dict[int, list[Refused]]) -> Ranking:
-    """A copy of a ranking in which more rows are refused. It is not followed; ``origin`` is what it was made of."""
-    made = copy.copy(ranking)
-    made.origin, made.excluded = ranking, list(gone)
-    made.reasons, made._numbers = ranking.reasons.copy(), ranking._numbers.copy()
-    made.refused, made.parts, made.total = ranking.refused.copy(), ranking.parts.copy(), ranking.total.copy()
-    made.notes, made._best = [], None
-    for row, found in gone.items():
-        for plugin, text in found:
-            made.refused[row] |= np.uint32(1 << made._number(plugin, text, True))
-        made.total[row] = -np.inf
-    made.feasible -= len(gone)
-    made.follows, made.base = False, (made.refused, made.parts)
-    return made

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from scheduler.near import FOLLOWED, Filtered, Near, Scored
 from scheduler.nodes import Mask, NodeTable, Scores
-from scheduler.nominated import Crowd, Nominated
+from scheduler.nominated import Crowd, Nominated, Refused
 from scheduler.plugin import CycleState, Profile, Reach, Rejected, overriding
 from scheduler.pods import PodInfo
 
@@ -198,6 +198,18 @@ class Ranking:
         self.feasible -= 1
         self.follows, self.base = False, (self.refused, self.parts)
 
+    def without(self, gone: Mapping[int, Sequence[Refused]]) -> Ranking:
+        """A copy in which these feasible rows are refused, too. It is not followed; ``origin`` is what it was made of."""
+        made = self._copy()
+        made.origin, made.excluded = self, list(gone)
+        for row, found in gone.items():
+            for plugin, text in found:
+                made.refused[row] |= np.uint32(1 << made._number(plugin, text, True))
+            made.total[row] = -np.inf
+        made.feasible -= len(gone)
+        made.follows, made.base = False, (made.refused, made.parts)
+        return made
+
     def favour(self, points: Mapping[int, float]) -> None:
         """Adds to the totals of rows what somebody who is no plugin gives them."""
         if points:
@@ -239,12 +251,9 @@ class Ranking:
         pod, profile = self.pod, self.profile
         if any(p.reach(pod, table) != self.reaches[p.name] or not p.apart(pod, table) for p in profile.plugins):
             return None
-        made = copy.copy(self)
-        made.nodes, made.names = len(table), table.names()
-        made.reasons, made._numbers, made.notes = self.reasons.copy(), self._numbers.copy(), []
-        made.refused, made.parts = self.refused.copy(), self.parts.copy()
-        made.total, made._fixed, made.never = self.total.copy(), self._fixed.copy(), self.never.copy()
-        made.state, made._best = CycleState(), None
+        made = self._copy()
+        made.nodes, made.names, made.state = len(table), table.names(), CycleState()
+        made._fixed, made.never = self._fixed.copy(), self.never.copy()
         try:
             if any(profile.ask("PreFilter", p, p.pre_filter, made.state, pod, table) is not None for p in profile.pre_filters):
                 return None
@@ -257,6 +266,13 @@ class Ranking:
         made._versions = table.version, table.topology.version
         made._position, made._node_position = table.changes.end, table.node_changes.end
         made.base, made.notes = (made.refused.copy(), made.parts.copy()), []
+        return made
+
+    def _copy(self) -> Ranking:
+        """One that can refuse other rows than this one."""
+        made = copy.copy(self)
+        made.reasons, made._numbers, made.notes, made._best = self.reasons.copy(), self._numbers.copy(), [], None
+        made.refused, made.parts, made.total = self.refused.copy(), self.parts.copy(), self.total.copy()
         return made
 
     def _whole_row(self, table: NodeTable, row: int) -> bool:
@@ -374,6 +390,7 @@ class Ranking:
 
     def keep(self) -> None:
         """Lets go of what is needed no more once the decision is made, if no other decision will use the ranking."""
+        self.origin = None
         if not self.follows:
             self.total = self._fixed = np.zeros(0)
 

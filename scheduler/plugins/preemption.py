@@ -148,7 +148,8 @@ class DefaultPreemption(Plugin):
         none = np.zeros(0, np.intp)
         if pod.pod.spec.preemption_policy == "Never":
             return Plan(message="not eligible due to preemptionPolicy=Never.", keep=True), none, {}
-        fit, others = _fit_alone(pod, table, ranking), attempt.others
+        others = attempt.others
+        fit = None if others is not None and others.reach_far else _fit_alone(pod, table, ranking)
         if fit is None and others is not None and others.by_node:
             with table.as_if(others.beside(pod)):
                 return self._compare(pod, table, ranking, attempt._replace(others=None))

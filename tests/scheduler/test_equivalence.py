@@ -455,7 +455,7 @@ def test_room_is_kept_for_nominated_pods_as_if_they_were_there(calm, data):
     sorts = [calmed(pod) for pod in sorts] if calm else sorts
     for n in range(data.draw(st.integers(1, 16))):
         what = data.draw(st.sampled_from(["change", "nominate", "nominate", "leave", "assume", "forget", "nothing"]))
-        uids = sorted(nominated._where)
+        uids = sorted(nominated)
         if what == "change":
             change(both, data)
         elif what == "nominate":
@@ -467,7 +467,7 @@ def test_room_is_kept_for_nominated_pods_as_if_they_were_there(calm, data):
         elif uids and what in ("assume", "forget"):
             nominated.assumed(data.draw(st.sampled_from(uids)), what == "assume")
         pod = PodInfo(data.draw(st.sampled_from(sorts)))
-        pod.uid = data.draw(st.sampled_from([f"x{n}", *nominated._where]))
+        pod.uid = data.draw(st.sampled_from([f"x{n}", *nominated]))
         fast = schedule(pod, table, profile, random.Random(n), rankings, nominated)
         slow = schedule(pod, table, profile, random.Random(n), None, nominated)
         assert (fast.node, fast.message(), fast.score) == (slow.node, slow.message(), slow.score)
