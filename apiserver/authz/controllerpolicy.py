@@ -78,6 +78,7 @@ _WITH_EVENTS: dict[str, list[Tree]] = {
     "expand-controller": [
         rule("core", "persistentvolumes", "get list patch update watch"),
         rule("core", "persistentvolumeclaims/status", "patch update"), rule("core", "persistentvolumeclaims", READ),
+        rule("core", "services", "get"),
     ],
     "generic-garbage-collector": [rule("*", "*", "delete get list patch update watch")],
     "horizontal-pod-autoscaler": [
@@ -100,6 +101,7 @@ _WITH_EVENTS: dict[str, list[Tree]] = {
         rule("core", "persistentvolumeclaims", "get list update watch"),
         rule("core", "persistentvolumeclaims/status", "update"), rule("core", "pods", "create delete get list watch"),
         rule(CLASSES, "storageclasses", READ), rule("core", "nodes", "list watch"), rule("core", "events", "watch"),
+        rule("core", "services", "get"),
     ],
     "pv-protection-controller": [rule("core", "persistentvolumes", "get list update watch")],
     "pvc-protection-controller": [

@@ -116,6 +116,7 @@ NAVARCH_CONTROLLER_RULES = [
 SCHEDULER_RULES = [
     EVENTS,
     *_lease("kube-scheduler", "get list update watch"),
+    rule("coordination.k8s.io", "leasecandidates", ALL),
     rule("core", "nodes", READ),
     rule("core", "pods", "delete get list watch"),
     rule("core", "bindings pods/binding", "create"),
@@ -182,9 +183,7 @@ ROLES: dict[str, list[Tree]] = {
         rule("core", "persistentvolumeclaims", "get list update watch"),
         rule("storage.k8s.io", "storageclasses", READ), rule("core", "events", "watch"), EVENTS,
     ],
-    "system:kube-aggregator": [
-        rule("core", "endpoints services", READ), rule("discovery.k8s.io", "endpointslices", READ),
-    ],
+    "system:kube-aggregator": [rule("core", "endpoints services", READ)],
     "system:certificates.k8s.io:certificatesigningrequests:nodeclient": [
         rule(CSR, "certificatesigningrequests/nodeclient", "create"),
     ],

@@ -162,6 +162,22 @@ def test_default_roles_are_complete() -> None:
         assert obj["metadata"]["annotations"] == {"rbac.authorization.kubernetes.io/autoupdate": "true"}
 
 
+def test_default_roles_grant_what_version_1_34_grants() -> None:
+    """Rules that differ between versions: in 1.36 the two volume controllers lost services, for example."""
+    rules = {role["metadata"]["name"]: compile_rules(role.get("rules")) for role in cluster_roles()}
+
+    def granted(role: str, verb: str, group: str, resource: str) -> bool:
+        return any(r.covers(verb, group, resource, None) for r in rules[role])
+
+    for name in ("expand-controller", "persistent-volume-binder"):
+        assert granted(f"system:controller:{name}", "get", "", "services")
+        assert not granted(f"system:controller:{name}", "list", "", "services")
+    assert granted("system:kube-scheduler", "deletecollection", "coordination.k8s.io", "leasecandidates")
+    assert granted("system:kube-aggregator", "watch", "", "endpoints")
+    assert not granted("system:kube-aggregator", "get", "discovery.k8s.io", "endpointslices")
+    assert not granted("system:controller:pvc-protection-controller", "update", "", "persistentvolumeclaims/status")
+
+
 def test_node() -> None:
     async def main() -> None:
         async with cluster() as made:
