@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from apiserver.authz.aggregation import keep_aggregated
 from apiserver.authz.policy import cluster_role_bindings, cluster_roles, role_bindings, roles
-from apiserver.authz.reconciliation import mend_binding, mend_role, protected
+from apiserver.authz.reconciliation import agrees, mend_binding, mend_role, protected
 from apiserver.registry.simple import SYSTEM_PRIORITIES
 from apiserver.request import DeleteOptions, WriteOptions
 from apiserver.storage.store import StoreUnavailable
@@ -79,6 +79,7 @@ async def repair(server: APIServer, addresses: Addresses) -> None:
 
 async def bootstrap(server: APIServer) -> None:
     """Makes the default objects that are missing, and gives default roles and bindings back what they lack."""
+    await server.cache.current()
     namespaces = server.resource("", "namespaces")
     for name in NAMESPACES:
         await ensure(server, namespaces, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
@@ -95,7 +96,10 @@ async def bootstrap(server: APIServer) -> None:
         ):  # fmt: skip
             resource = server.resource(RBAC, kind)
             for wanted in objects:
-                group.start(_agree(server, resource, wanted, mend), f"bootstrap-{kind}")
+                metadata = wanted["metadata"]
+                found = resource.cached(metadata.get("namespace", ""), metadata["name"])
+                if found is None or not agrees(found, copy(wanted)):
+                    group.start(_agree(server, resource, wanted, mend), f"bootstrap-{kind}")
 
 
 Mend = Callable[["APIServer", "Resource", Tree], Awaitable[None]]

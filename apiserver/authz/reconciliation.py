@@ -15,6 +15,15 @@ def protected(obj: Tree) -> bool:
     return bool((obj["metadata"].get("annotations") or {}).get(AUTOUPDATE) == "false")
 
 
+def agrees(found: Tree, wanted: Tree) -> bool:
+    """Whether there is nothing to do about a role or binding. Both are the caller's to give away."""
+    if protected(found):
+        return True
+    if "roleRef" in wanted:
+        return bool(found["roleRef"] == wanted["roleRef"]) and not mend_binding(found, wanted)
+    return not mend_role(found, wanted)
+
+
 def mend_role(old: Tree, wanted: Tree) -> bool:
     """Gives a role, in place, the rules, the selectors of an aggregated role, labels and annotations that it lacks; whether
     it lacked any. ``wanted`` is the caller's to give away: ``old`` may keep parts of it."""
