@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from apiserver.flowcontrol.levels import Histogram
+from apiserver.exposition import Histogram, head
 
 BUCKETS = (0.005, 0.025, 0.1, 0.5, 1.0, 2.5, 10.0, 25.0)
 CALLING, NO_ERROR = "calling_webhook_error", "no_error"
@@ -40,30 +40,20 @@ class WebhookMetrics:
     def lines(self) -> Iterator[str]:
         """The text for /metrics, line by line."""
         name = f"{_START}admission_duration_seconds"
-        yield from _head(name, "histogram", "How long webhooks took to answer.")
+        yield from head(name, "histogram", "How long webhooks took to answer.")
         for labels in sorted(self.durations):
-            histogram, shown, total = self.durations[labels], _pairs(labels), 0
-            for limit, count in zip((*histogram.buckets, "+Inf"), histogram.counts, strict=True):
-                total += count
-                yield f'{name}_bucket{{{shown},le="{limit}"}} {total}'
-            yield f"{name}_sum{{{shown}}} {histogram.total:.6f}"
-            yield f"{name}_count{{{shown}}} {total}"
+            yield from self.durations[labels].lines(name, _pairs(labels))
         for name, counts, text in (
             ("rejection_count", self.rejections, "Requests that webhooks refused."),
             ("fail_open_count", self.failed_open, "Failures of webhooks that were ignored."),
         ):
-            yield from _head(_START + name, "counter", text)
+            yield from head(_START + name, "counter", text)
             for labels, count in sorted(counts.items()):
                 yield f"{_START}{name}{{{_pairs(labels)}}} {count}"
 
 
 def _labels(**labels: str) -> Labels:
     return tuple(sorted(labels.items()))
-
-
-def _head(name: str, kind: str, text: str) -> Iterator[str]:
-    yield f"# HELP {name} {text}"
-    yield f"# TYPE {name} {kind}"
 
 
 def _pairs(labels: Labels) -> str:

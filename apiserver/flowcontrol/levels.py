@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from bisect import bisect_left
 from hashlib import blake2b
 from typing import Any
 
+from apiserver.exposition import Histogram
 from apiserver.flowcontrol.fairqueue import FairQueues, Work
 from apiserver.flowcontrol.sharing import Demand, Limits, Share
 
@@ -15,19 +15,6 @@ Tree = dict[str, Any]
 
 WAIT_BUCKETS = (0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 30.0)
 RUN_BUCKETS = (0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 30.0)
-
-
-class Histogram:
-    """``counts`` has one more place than ``buckets``, for what is above them."""
-
-    __slots__ = ("buckets", "counts", "total")
-
-    def __init__(self, buckets: tuple[float, ...]) -> None:
-        self.buckets, self.counts, self.total = buckets, [0] * (len(buckets) + 1), 0.0
-
-    def observe(self, value: float) -> None:
-        self.counts[bisect_left(self.buckets, value)] += 1
-        self.total += value
 
 
 class Schema:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
+from apiserver.exposition import head
 from apiserver.flowcontrol.flows import Flows
-from apiserver.flowcontrol.levels import Histogram, Level, Schema
+from apiserver.flowcontrol.levels import Level, Schema
 
 _START = "apiserver_flowcontrol_"
 _OF_SCHEMA: tuple[tuple[str, str, str, Callable[[Schema], float]], ...] = (
@@ -32,45 +33,32 @@ def lines(flows: Flows) -> Iterator[str]:
     """The text for /metrics, line by line."""
     schemas = sorted(flows.schemas.values(), key=lambda s: s.name)
     for name, kind, help_, read in _OF_SCHEMA:
-        yield from _head(name, kind, help_)
+        yield from head(_START + name, kind, help_)
         for s in schemas:
             yield f"{_START}{name}{{{_labels(s)}}} {read(s):g}"
-    yield from _head("rejected_requests_total", "counter", "Requests that were refused.")
+    yield from head(_START + "rejected_requests_total", "counter", "Requests that were refused.")
     for s in schemas:
         for reason, count in sorted(s.rejected.items()):
             yield f'{_START}rejected_requests_total{{{_labels(s)},reason="{reason}"}} {count}'
-    yield from _head("request_wait_duration_seconds", "histogram", "How long requests waited in queues.")
+    yield from head(_START + "request_wait_duration_seconds", "histogram", "How long requests waited in queues.")
     for s in schemas:
         # Who did not have to wait is not observed one by one.
         at_once = s.dispatched - sum(s.waits.counts)
-        yield from _histogram("request_wait_duration_seconds", f'{_labels(s)},execute="true"', s.waits, at_once)
+        yield from s.waits.lines(_START + "request_wait_duration_seconds", f'{_labels(s)},execute="true"', at_once)
         if any(s.refused_waits.counts):
-            yield from _histogram("request_wait_duration_seconds", f'{_labels(s)},execute="false"', s.refused_waits)
-    yield from _head("request_execution_seconds", "histogram", "How long requests ran; of watches, their beginning.")
+            yield from s.refused_waits.lines(_START + "request_wait_duration_seconds", f'{_labels(s)},execute="false"')
+    yield from head(_START + "request_execution_seconds", "histogram", "How long requests ran; of watches, their beginning.")
     for s in schemas:
-        yield from _histogram("request_execution_seconds", f'{_labels(s)},type="regular"', s.runs)
+        yield from s.runs.lines(_START + "request_execution_seconds", f'{_labels(s)},type="regular"')
     levels: Iterable[Level] = sorted(flows.levels.values(), key=lambda v: v.name)
     for name, help_, value in _OF_LEVEL:
-        yield from _head(name, "gauge", help_)
+        yield from head(_START + name, "gauge", help_)
         for level in levels:
             yield f'{_START}{name}{{priority_level="{level.name}"}} {value(level):g}'
-    yield from _head("seat_fair_frac", "gauge", "The fraction of its target that each level got in the last allocation.")
+    text = "The fraction of its target that each level got in the last allocation."
+    yield from head(_START + "seat_fair_frac", "gauge", text)
     yield f"{_START}seat_fair_frac {flows.fraction:g}"
 
 
 def _labels(schema: Schema) -> str:
     return f'flow_schema="{schema.name}",priority_level="{schema.level}"'
-
-
-def _head(name: str, kind: str, help_: str) -> Iterator[str]:
-    yield f"# HELP {_START}{name} {help_}"
-    yield f"# TYPE {_START}{name} {kind}"
-
-
-def _histogram(name: str, labels: str, found: Histogram, at_zero: int = 0) -> Iterator[str]:
-    total = at_zero
-    for limit, count in zip((*found.buckets, "+Inf"), found.counts, strict=True):
-        total += count
-        yield f'{_START}{name}_bucket{{{labels},le="{limit}"}} {total}'
-    yield f"{_START}{name}_sum{{{labels}}} {found.total:.6f}"
-    yield f"{_START}{name}_count{{{labels}}} {total}"

@@ -20,6 +20,7 @@ from navarch.api import errors
 from navarch.api.types import core_v1, meta_v1
 from navarch.client import kubeconfig
 from navarch.client.client import Client
+from navarch.client.https import AT_ONCE
 from navarch.client.kubeconfig import Config
 from navarch.client.transport import HTTPSTransport, InProcessTransport, TransportError
 from navarch.world import RealWorld
@@ -173,6 +174,40 @@ def test_https(tmp_path: Any) -> None:
         await client.close()
 
     world.run(main)
+
+
+def test_many_requests_share_few_connections_and_streams_do_not_count() -> None:
+    async def main() -> None:
+        clients: set[Any] = set()
+        waiting, most, go_on = 0, 0, asyncio.Event()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            nonlocal waiting, most
+            streams = scope["path"] == "/stream"
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"x", "more_body": True})
+            if streams:
+                await go_on.wait()
+            else:
+                clients.add(scope["client"])
+                waiting += 1
+                most = max(most, waiting)
+                await asyncio.sleep(0)
+                waiting -= 1
+            await send({"type": "http.response.body", "body": b""})
+
+        async with served(app) as port:
+            transport = HTTPSTransport(Config(server=f"http://127.0.0.1:{port}"))
+            async with contextlib.AsyncExitStack() as open_streams:
+                for _ in range(AT_ONCE + 1):
+                    await open_streams.enter_async_context(transport.stream("GET", "/stream"))
+                answers = await asyncio.gather(*(transport.request("GET", "/") for _ in range(10 * AT_ONCE)))
+                assert {a.body for a in answers} == {b"x"}
+                assert most <= AT_ONCE and len(clients) <= AT_ONCE
+                go_on.set()
+            await transport.close()
+
+    RealWorld().run(main)
 
 
 def test_websocket() -> None:

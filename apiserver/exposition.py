@@ -1,0 +1,33 @@
+"""Prometheus' text format for metrics that are kept as plain numbers."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator
+
+
+class Histogram:
+    """``counts`` has one more place than ``buckets``, for what is above them."""
+
+    __slots__ = ("buckets", "counts", "total")
+
+    def __init__(self, buckets: tuple[float, ...]) -> None:
+        self.buckets, self.counts, self.total = buckets, [0] * (len(buckets) + 1), 0.0
+
+    def observe(self, value: float) -> None:
+        self.counts[bisect_left(self.buckets, value)] += 1
+        self.total += value
+
+    def lines(self, name: str, labels: str, at_zero: int = 0) -> Iterator[str]:
+        """``at_zero``: more values, which were too small to be observed one by one."""
+        total = at_zero
+        for limit, count in zip((*self.buckets, "+Inf"), self.counts, strict=True):
+            total += count
+            yield f'{name}_bucket{{{labels},le="{limit}"}} {total}'
+        yield f"{name}_sum{{{labels}}} {self.total:.6f}"
+        yield f"{name}_count{{{labels}}} {total}"
+
+
+def head(name: str, kind: str, text: str) -> Iterator[str]:
+    yield f"# HELP {name} {text}"
+    yield f"# TYPE {name} {kind}"
