@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 
+from apiserver.exposition import Histogram, head
 from apiserver.request import RequestInfo
 
 BUCKETS = (0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 60.0)
@@ -16,7 +16,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.requests: dict[tuple[str, str, str, str, str, int], int] = {}
-        self.durations: dict[tuple[str, str, str, str, str], list[float]] = {}  # counts a bucket, then the sum
+        self.durations: dict[tuple[str, str, str, str, str], Histogram] = {}
         self.sources: list[Callable[[], Iterable[str]]] = []  # lines of other parts of the server
 
     def request(self, info: RequestInfo, code: int, seconds: float) -> None:
@@ -25,30 +25,22 @@ class Metrics:
         self.requests[key] = self.requests.get(key, 0) + 1
         if info.verb == "watch":
             return
-        counts = self.durations.get(labels)
-        if counts is None:
-            counts = self.durations[labels] = [0.0] * (len(BUCKETS) + 2)
-        counts[bisect_left(BUCKETS, seconds)] += 1
-        counts[-1] += seconds
+        found = self.durations.get(labels)
+        if found is None:
+            found = self.durations[labels] = Histogram(BUCKETS)
+        found.observe(seconds)
 
     def text(self) -> str:
         return "\n".join(self._lines()) + "\n"
 
     def _lines(self) -> Iterator[str]:
-        yield "# HELP apiserver_request_total Requests by verb, resource and status code."
-        yield "# TYPE apiserver_request_total counter"
+        yield from head("apiserver_request_total", "counter", "Requests by verb, resource and status code.")
         for (*labels, code), count in sorted(self.requests.items()):
             yield f'apiserver_request_total{{{_pairs(labels)},code="{code}"}} {count}'
         name = "apiserver_request_duration_seconds"
-        yield f"# HELP {name} How long requests took, watches aside."
-        yield f"# TYPE {name} histogram"
-        for labels_, counts in sorted(self.durations.items()):
-            shown, total = _pairs(labels_), 0.0
-            for limit, in_bucket in zip((*BUCKETS, "+Inf"), counts, strict=False):
-                total += in_bucket
-                yield f'{name}_bucket{{{shown},le="{limit}"}} {total:.0f}'
-            yield f"{name}_sum{{{shown}}} {counts[-1]:.6f}"
-            yield f"{name}_count{{{shown}}} {total:.0f}"
+        yield from head(name, "histogram", "How long requests took, watches aside.")
+        for labels_ in sorted(self.durations):
+            yield from self.durations[labels_].lines(name, _pairs(labels_))
         for source in self.sources:
             yield from source()
 
