@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from apiserver.admission.plugins import admission_plugins
+from apiserver.admission.plugins.order import admission_plugins
 from apiserver.aggregation.aggregator import add_aggregation
 from apiserver.audit.setup import add_audit
 from apiserver.authn.setup import add_authentication, token_issuer
 from apiserver.authz.authorizer import Authorizer
-from apiserver.bootstrap import add_bootstrap
+from apiserver.bootstrap.objects import add_bootstrap
 from apiserver.config import Config
 from apiserver.crd.serving import add_definitions
 from apiserver.encryption.configuration import load
 from apiserver.encryption.providers import SYSTEM_NOISE
 from apiserver.encryption.store import EncryptedStore
 from apiserver.flowcontrol.keeping import add_flow_control
-from apiserver.registry.catalog import CatalogConfig, catalog, endpoints
-from apiserver.registry.services import ServiceStrategy
+from apiserver.kinds.catalog import CatalogConfig, catalog, endpoints
+from apiserver.kinds.core.services import ServiceStrategy
 from apiserver.resourcemetrics.api import OWN, ResourceMetrics
 from apiserver.server import APIServer
 from apiserver.storage.store import Store

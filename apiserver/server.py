@@ -23,10 +23,10 @@ from apiserver.http.metrics import Metrics
 from apiserver.http.openapi.serving import OpenAPI
 from apiserver.http.streams import Streams
 from apiserver.http.watch import Watches
-from apiserver.registry.endpoints import Endpoint, EndpointKey
 from apiserver.registry.reads import Parts, extract
 from apiserver.registry.resource import Resource
 from apiserver.registry.strategy import Strategy
+from apiserver.registry.subresources import Endpoint, EndpointKey
 from apiserver.request import LOOPBACK, Context, RequestInfo, User
 from apiserver.storage.store import Store, StoreUnavailable
 from navarch.world import World

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from apiserver.serviceendpoints import NoEndpoint, service_address
+from apiserver.serviceresolver import NoEndpoint, service_address
 
 if TYPE_CHECKING:
     import aiohttp

@@ -1,1 +1,1 @@
-"""The command ``navarch``: lab verbs (cli/labs.py) and verbs for people without kubectl."""
+"""The command ``navarch``: lab verbs (cli/verbs/lab.py) and verbs for people without kubectl."""

@@ -7,8 +7,8 @@ from typing import Any
 
 from cli.describing.pod_template import template_lines as lines_of_template
 from cli.errors import CommandError
+from cli.output.tables import Columns
 from cli.session import Session, Tree
-from cli.tables import Columns
 from cli.targets import Found
 from navarch.api import selectors
 

@@ -194,7 +194,7 @@ Recursive = Annotated[bool, typer.Option("-R", "--recursive", help="Also the fol
 
 def complete(ctx: typer.Context, incomplete: str) -> list[str]:
     """What a TYPE or NAME that is being typed may become, from the server."""
-    from cli.completion import resources
+    from cli.verbs.completion import resources
 
     return resources(ctx.params, incomplete)
 

@@ -24,12 +24,12 @@ from controllers.nodes.eviction import TaintEvictionController
 from controllers.nodes.ipam import NodeIPAMController
 from controllers.nodes.lifecycle import NodeLifecycleController
 from controllers.nodes.podgc import PodGCController
-from controllers.protection import AttributesClassProtection, ClaimProtection, VolumeProtection
 from controllers.replicaset.controller import ReplicaSetController, ReplicationControllerController
 from controllers.resourcequota import ResourceQuotaController
 from controllers.rootca import RootCAController
 from controllers.serviceaccount import ServiceAccountController
 from controllers.statefulset.controller import StatefulSetController
+from controllers.storageprotection import AttributesClassProtection, ClaimProtection, VolumeProtection
 from controllers.tokens.accounts import AccountTokenController
 from controllers.tokens.bootstrap import BootstrapSigner, TokenCleaner
 from navarch.api.signing import load_key

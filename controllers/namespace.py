@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from controllers.controller import Context, Controller
-from controllers.discovery import PartialObject, Resource, served
+from controllers.servedkinds import PartialObject, Resource, served
 from navarch.api.conditions import set_condition
 from navarch.api.errors import MethodNotAllowed, NotFound, StatusError
 from navarch.api.times import format_time

@@ -17,10 +17,10 @@ from typing import Any
 
 import orjson
 
-from lab import cgroups, components, node, supervisor, switch
+from lab import cgroups, components, nodenamespaces, supervisor, switch
 from lab.addons import apply_addons
 from lab.addresses import Addresses, claim_index, free_port, holds_index, release_index
-from lab.api import Api
+from lab.apiclient import Api
 from lab.certificates import Authority
 from lab.hollow import Fleet, HollowNodes
 from lab.namespaces import ProcessId
@@ -249,7 +249,7 @@ class Cluster:
                 if record is not None:
                     self.progress("nodes and network")
                     for entry in record.nodes:
-                        node.power_off(self.paths.id, entry.name, ProcessId.load(entry.init))
+                        nodenamespaces.power_off(self.paths.id, entry.name, ProcessId.load(entry.init))
                         entry.init = None
                     holds = holds_index(str(self.paths.root), record.index)
                     switch.destroy(self.paths.id, Addresses(record.index) if holds else None)

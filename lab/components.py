@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lab.addresses import Addresses
 from lab.namespaces import ProcessId
-from lab.node import NODE_RUN, group
+from lab.nodenamespaces import NODE_RUN, group
 from lab.paths import LabError, LabPaths, LabRecord, NodeRecord, private_directory
 from lab.supervisor import Spec
 from nodeagent.hollow.roster import RANGE

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from lab import components, node, supervisor, switch
+from lab import components, nodenamespaces, supervisor, switch
 from lab.namespaces import ProcessId
 from lab.paths import LabError, NodeRecord
 from navarch.api import quantity, times
@@ -73,7 +73,7 @@ class Nodes:
             self.power_off(entry)
             entry.booted = time.time()
             memory = int(quantity.value(entry.memory))
-            init = node.power_on(self.paths.id, entry.name, quantity.milli(entry.cpu) / 1000, memory)
+            init = nodenamespaces.power_on(self.paths.id, entry.name, quantity.milli(entry.cpu) / 1000, memory)
             entry.init = init.dump()
             self.cluster.save()
             switch.plug(self.paths.id, self.cluster.addresses, entry.number, init)
@@ -87,7 +87,7 @@ class Nodes:
         return [make(self.paths, known, entry, init) for make in (components.agent, components.proxy)]
 
     def power_off(self, entry: NodeRecord) -> None:
-        node.power_off(self.paths.id, entry.name, ProcessId.load(entry.init))
+        nodenamespaces.power_off(self.paths.id, entry.name, ProcessId.load(entry.init))
         entry.init = None
         switch.unplug(self.paths.id, entry.number)
 
@@ -154,7 +154,7 @@ class Nodes:
     def stop(self, name: str) -> None:
         """Power loss."""
         entry = self.cluster.known.node(name)
-        node.power_off(self.paths.id, name, ProcessId.load(entry.init))  # first: nobody gets to say goodbye
+        nodenamespaces.power_off(self.paths.id, name, ProcessId.load(entry.init))  # first: nobody gets to say goodbye
         self._stop_components(entry)
         self.power_off(entry)
         entry.stopped = True

@@ -25,7 +25,7 @@ from apiserver.server import APIServer
 from apiserver.storage.memory import MemoryStore
 from controllers.config import Config as ControllersConfig
 from controllers.manager import Manager
-from lab.links import Link
+from lab.simulatednetwork import Link
 from navarch.api import kinds, pods, serialization
 from navarch.api.conditions import get_condition
 from navarch.api.errors import AlreadyExists
@@ -39,7 +39,7 @@ from navarch.world import TaskGroup
 from nodeagent.hollow.fleet import Config as FleetConfig
 from nodeagent.hollow.fleet import HollowFleet
 from nodeagent.hollow.objects import NodeSpec
-from scheduler.config import SchedulerConfig
+from scheduler.framework.config import SchedulerConfig
 from scheduler.scheduler import Scheduler
 
 T = TypeVar("T")

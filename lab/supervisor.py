@@ -28,7 +28,7 @@ from typing import Any, NoReturn
 
 from lab import cgroups
 from lab.namespaces import ProcessId, set_process_name
-from lab.node import ALL_NAMESPACES
+from lab.nodenamespaces import ALL_NAMESPACES
 from lab.paths import LabError, LabPaths, write_private
 
 # What each component imports, by its entry: imported once, before its first fork.
@@ -37,7 +37,7 @@ PRELOAD = {
     "controllers.main": (),
     "scheduler.main": (),
     "nodeagent.main": (
-        "nodeagent.hostnamespace",
+        "nodeagent.linux.hostnamespace",
         "nodeagent.images.store",
         "nodeagent.runtime.oci",
         "aiohttp.web",  # its server

@@ -19,19 +19,20 @@ from navarch.client.client import Client
 from navarch.client.events import EventRecorder
 from navarch.client.informer import Informer
 from navarch.world import TaskGroup, World
-from nodeagent import admission, logrotate
 from nodeagent.config import Config
-from nodeagent.node import NodeKeeper
-from nodeagent.objects import ObjectCache
-from nodeagent.observed import POD_UID
-from nodeagent.pulling import Images
+from nodeagent.node import admission
+from nodeagent.node.configobjects import ObjectCache
+from nodeagent.node.registration import NodeKeeper
+from nodeagent.node.statuswriter import StatusManager
+from nodeagent.pods.context import Services
+from nodeagent.pods.observed import POD_UID
+from nodeagent.pods.pulling import Images
+from nodeagent.pods.worker import PodWorker
+from nodeagent.runtime import logrotate
 from nodeagent.runtime.runtime import EXITED, Container, Event, Runtime, Sandbox
 from nodeagent.server.app import Server
 from nodeagent.server.auth import Gate, server_context
-from nodeagent.services import Services
-from nodeagent.status import StatusManager
 from nodeagent.volumes import local, manager
-from nodeagent.worker import PodWorker
 
 log = logging.getLogger(__name__)
 

@@ -23,8 +23,8 @@ def make_runtime(config: Config, world: World) -> Runtime:
         from nodeagent.runtime.hollow import HollowRuntime
 
         return HollowRuntime(world)
-    from nodeagent.cgroups import Cgroups, own_cgroup
     from nodeagent.images.store import ImageStore
+    from nodeagent.linux.cgroups import Cgroups, own_cgroup
     from nodeagent.runtime.oci import OciRuntime
 
     cgroups = Cgroups(config.cgroup_root or own_cgroup().removesuffix("/sys"))
@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     level = logging.WARNING if args.v < 1 else logging.DEBUG if args.v >= 4 else logging.INFO
     logging.basicConfig(level=level, format="%(asctime)s %(levelname).1s %(name)s: %(message)s")
     if config.runtime == "oci":
-        from nodeagent import hostnamespace
+        from nodeagent.linux import hostnamespace
 
         hostnamespace.enter(config.run_dir / "mnt" / "ns")  # while there is only one thread
     world = RealWorld()

@@ -17,10 +17,10 @@ from navarch.client.health import parse_address, serving
 from navarch.client.leader import LeaderElector, LeadershipLost
 from navarch.client.transport import connect
 from navarch.world import RealWorld, World
-from scheduler.config import FLAGS, SchedulerConfig
-from scheduler.fence import Fence
-from scheduler.pages import pages
-from scheduler.profiles import load_plugin
+from scheduler.framework.config import FLAGS, SchedulerConfig
+from scheduler.framework.profiles import load_plugin
+from scheduler.io.httpserver import pages
+from scheduler.io.leaderfence import Fence
 from scheduler.scheduler import Scheduler
 
 log = logging.getLogger(__name__)

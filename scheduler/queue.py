@@ -21,9 +21,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from navarch.world import World
-from scheduler.nodes import NodeTable
-from scheduler.plugin import POD_CHANGED, Event, Plugin, Profile, Rejected
-from scheduler.pods import PodInfo
+from scheduler.framework.plugin import POD_CHANGED, Event, Plugin, Profile, Rejected
+from scheduler.state.nodes import NodeTable
+from scheduler.state.pods import PodInfo
 
 FLUSH_AFTER = 300.0  # seconds
 FAILURE = "ScheduleAttemptFailure"

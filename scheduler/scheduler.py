@@ -23,18 +23,10 @@ from navarch.client.informer import SharedInformers
 from navarch.client.transport import TransportError
 from navarch.client.watch import ADDED, DELETED
 from navarch.world import TaskGroup, World
-from scheduler.budgets import Budgets
-from scheduler.config import SchedulerConfig
-from scheduler.cycle import Decision, schedule
-from scheduler.events import ScheduledEvents
-from scheduler.explain import Recent
-from scheduler.extenders import Answers, Extenders, Victims
-from scheduler.fence import Fence, NotLeading
-from scheduler.metrics import Metrics
-from scheduler.nodes import NodeTable
-from scheduler.nominated import Nominated
-from scheduler.owners import Owners
-from scheduler.plugin import (
+from scheduler.explain.explain import Recent
+from scheduler.framework.config import SchedulerConfig
+from scheduler.framework.cycle import Decision, schedule
+from scheduler.framework.plugin import (
     NAMESPACE_CHANGED,
     NODE_ADDED,
     NODE_CHANGED,
@@ -52,12 +44,20 @@ from scheduler.plugin import (
     Profile,
     Rejected,
 )
+from scheduler.framework.waitingpods import WaitingPod, WaitingPods
+from scheduler.io.extenders import Answers, Extenders, Victims
+from scheduler.io.leaderfence import Fence, NotLeading
+from scheduler.io.metrics import Metrics
+from scheduler.io.scheduledevents import ScheduledEvents
+from scheduler.io.writes import Writes
 from scheduler.plugins.preemption import DefaultPreemption, best_plan
-from scheduler.pods import LIVE_PODS, PodInfo
 from scheduler.queue import SchedulingQueue
-from scheduler.ranking import Rankings
-from scheduler.waiting import WaitingPod, WaitingPods
-from scheduler.writes import Writes
+from scheduler.ranking.ranking import Rankings
+from scheduler.state.budgets import Budgets
+from scheduler.state.nodes import NodeTable
+from scheduler.state.nominated import Nominated
+from scheduler.state.owners import Owners
+from scheduler.state.pods import LIVE_PODS, PodInfo
 
 log = logging.getLogger(__name__)
 

@@ -114,7 +114,7 @@ def test_settings_exist(path: Path) -> None:
     from controllers.config import describe
     from nodeagent.config import parser as agent
     from proxy.main import FLAGS as PROXY
-    from scheduler.config import FLAGS as SCHEDULER
+    from scheduler.framework.config import FLAGS as SCHEDULER
 
     known = {
         "apiserver": apiserver().format_help(),
@@ -133,7 +133,7 @@ def test_every_command_is_in_the_list_of_what_is_supported(cli: object) -> None:
 
 
 def test_every_kind_that_is_served_is_in_the_list_of_what_is_supported() -> None:
-    from apiserver.registry.catalog import catalog
+    from apiserver.kinds.catalog import catalog
     from apiserver.storage.memory import MemoryStore
     from navarch.world import RealWorld
 

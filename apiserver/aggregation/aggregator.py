@@ -18,7 +18,7 @@ from apiserver.aggregation.priorities import BUILT_IN, CUSTOM, REGISTRATION
 from apiserver.aggregation.remote import Remote
 from apiserver.aggregation.strategy import GROUP, RESOURCE
 from apiserver.request import DeleteOptions, WriteOptions
-from apiserver.serviceendpoints import slices_of
+from apiserver.serviceresolver import slices_of
 from apiserver.storage.store import StoreUnavailable
 from navarch.api.errors import AlreadyExists, Conflict, Expired, NotFound, StatusError
 from navarch.api.selectors import parse_label_selector

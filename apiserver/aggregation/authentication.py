@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from apiserver.bootstrap import MANAGER, ensure
+from apiserver.bootstrap.objects import MANAGER, ensure
 from apiserver.config import Config
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from apiserver.aggregation.strategy import AVAILABLE
-from apiserver.serviceendpoints import ready_addresses, service_port
+from apiserver.serviceresolver import ready_addresses, service_port
 
 Tree = dict[str, Any]
 

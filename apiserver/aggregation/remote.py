@@ -19,7 +19,7 @@ from apiserver.http.asgi import Request
 from apiserver.http.discovery import AGGREGATED, aggregated_content_type
 from apiserver.http.proxytargets import Target
 from apiserver.request import SYSTEM_MASTERS, Context, User
-from apiserver.serviceendpoints import NoEndpoint, service_address
+from apiserver.serviceresolver import NoEndpoint, service_address
 from apiserver.webhookclient import read_all
 from navarch.api.errors import BadRequest, ServiceUnavailable
 

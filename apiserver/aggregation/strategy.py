@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-from apiserver.registry.common import age_cell, condition, fill, kind, name_cell, spec_of
+from apiserver.kinds.cells import age_cell, condition, fill, kind, name_cell, spec_of
 from apiserver.registry.strategy import AGE_COLUMN, NAME_COLUMN, Column, Strategy, Tree
 from apiserver.request import Context
 from navarch.api import names

@@ -16,7 +16,7 @@ from apiserver.audit.log import AuditLog
 from apiserver.audit.policy import API_VERSION, Level, Policy, Verdict
 from apiserver.http.asgi import BODY_LIMIT, Headers, Receive, Request, Scope, Send
 from apiserver.http.negotiation import media_type
-from apiserver.registry.reviews import user_info
+from apiserver.kinds.authorization.reviews import user_info
 from apiserver.request import Context, RequestInfo, User
 from navarch.api.errors import StatusError
 from navarch.api.serialization import decode_yaml_documents

@@ -6,9 +6,9 @@ from base64 import b64decode
 from collections.abc import Callable
 
 from apiserver.authn.identity import CREDENTIAL, EXTRA, Identity, Recent
+from apiserver.authn.tokens import Claims, InvalidToken, Reference, TokenIssuer
 from apiserver.cache.cache import Cache, Entry
 from apiserver.request import User
-from apiserver.tokens import Claims, InvalidToken, Reference, TokenIssuer
 from navarch.api.times import format_time, parse_time
 from navarch.world import World
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from apiserver.authn.certificates import Certificates
 from apiserver.authn.identity import Identity, TokenAuthenticator, authenticated
+from apiserver.authn.tokens import InvalidToken
 from apiserver.request import User
-from apiserver.tokens import InvalidToken
 from navarch.api.errors import Unauthorized
 from navarch.world import World
 

@@ -10,9 +10,9 @@ import re
 from typing import Any
 
 from apiserver.authn.identity import Identity
+from apiserver.authn.tokens import InvalidToken
 from apiserver.cache.cache import Cache
 from apiserver.request import User
-from apiserver.tokens import InvalidToken
 from navarch.api.times import parse_time
 from navarch.world import World
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from apiserver.authn.tokens import InvalidToken
 from apiserver.request import User
-from apiserver.tokens import InvalidToken
 
 if TYPE_CHECKING:
     from apiserver.cel.engine import Expression

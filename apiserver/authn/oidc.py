@@ -14,7 +14,7 @@ import orjson
 
 from apiserver.authn.claims import Mappings
 from apiserver.authn.identity import Identity, Recent
-from apiserver.tokens import InvalidToken
+from apiserver.authn.tokens import InvalidToken
 from navarch.world import Backoff, World
 
 log = logging.getLogger(__name__)

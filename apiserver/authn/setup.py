@@ -14,10 +14,10 @@ from apiserver.authn.configuration import authentication
 from apiserver.authn.identity import TokenAuthenticator
 from apiserver.authn.oidc import OIDC, http_fetch
 from apiserver.authn.tokenfile import TokenFile
+from apiserver.authn.tokens import TokenIssuer, new_key
 from apiserver.config import Config
 from apiserver.request import WriteOptions
 from apiserver.storage.store import StoreUnavailable
-from apiserver.tokens import TokenIssuer, new_key
 from navarch.api.durations import parse_duration
 from navarch.api.errors import StatusError
 from navarch.api.times import format_time

@@ -1,4 +1,4 @@
-"""The roles and bindings that every cluster has. Pure data; :mod:`apiserver.bootstrap` makes the cluster agree with it.
+"""The roles and bindings that every cluster has. Pure data; :mod:`apiserver.bootstrap.objects` makes the cluster agree with it.
 
 Those named ``system:*``, and cluster-admin, admin, edit and view, are Kubernetes' own at version 1.34, rule by rule (roles
 behind features that are off by default are left out; system:aggregated-metrics-reader is metrics-server's). Where

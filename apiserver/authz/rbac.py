@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from apiserver.authz.follower import Follower
 from apiserver.authz.rules import Rule, compile_rules
 from apiserver.cache.cache import Cache
-from apiserver.registry.checks import selector_matches
+from apiserver.kinds.checks import selector_matches
 from apiserver.request import RequestInfo, User
 
 Tree = dict[str, Any]

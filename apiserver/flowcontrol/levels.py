@@ -7,9 +7,9 @@ import functools
 from hashlib import blake2b
 from typing import Any
 
-from apiserver.exposition import Histogram
 from apiserver.flowcontrol.fairqueue import FairQueues, Work
 from apiserver.flowcontrol.sharing import Demand, Limits, Share
+from apiserver.http.exposition import Histogram
 
 Tree = dict[str, Any]
 

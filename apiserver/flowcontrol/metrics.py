@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from apiserver.exposition import head
 from apiserver.flowcontrol.flows import Flows
 from apiserver.flowcontrol.levels import Level, Schema
+from apiserver.http.exposition import head
 
 _START = "apiserver_flowcontrol_"
 _OF_SCHEMA: tuple[tuple[str, str, str, Callable[[Schema], float]], ...] = (

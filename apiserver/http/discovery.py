@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from apiserver.aggregation.priorities import Priorities, ordered
-from apiserver.registry.endpoints import Endpoints
 from apiserver.registry.resource import Resource
 from apiserver.registry.scale import SCALE
+from apiserver.registry.subresources import Endpoints
 from navarch.api.kinds import Kind
 
 Tree = dict[str, Any]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from apiserver.http.agents import Agents
 from apiserver.request import RequestInfo
-from apiserver.serviceendpoints import reachable
+from apiserver.serviceresolver import reachable
 from navarch.api.errors import BadRequest, NotFound, ServiceUnavailable
 from navarch.api.selectors import parse_label_selector
 

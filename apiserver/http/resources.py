@@ -10,10 +10,10 @@ from apiserver.http import options as opts
 from apiserver.http import shapes
 from apiserver.http.asgi import Request, warning_headers
 from apiserver.http.negotiation import PLAIN, Accept, accept, media_type
-from apiserver.registry.endpoints import Endpoint, EndpointKey
 from apiserver.registry.patches import APPLY_PATCH, JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, Patch, supported
 from apiserver.registry.resource import SCALE_SCHEMA, Resource
 from apiserver.registry.scale import SCALE
+from apiserver.registry.subresources import Endpoint, EndpointKey
 from apiserver.request import Context, RequestInfo, WriteOptions
 from navarch.api import pruning
 from navarch.api.errors import BadRequest, MethodNotAllowed, NotFound, StatusError, UnsupportedMediaType
@@ -218,7 +218,7 @@ class ResourceHandler:
         raise not_allowed()
 
     async def _endpoint(self, request: Request, context: Context, endpoint: Endpoint) -> None:
-        """Calls a handler of a kind's module; see apiserver/registry/endpoints.py."""
+        """Calls a handler of a kind's module; see apiserver/registry/subresources.py."""
         info = context.info
         accept(request.header(b"accept"), shapes=False)
         tree: dict[str, Any] = {}

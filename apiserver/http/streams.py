@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl
 
 import orjson
 
-from apiserver.admission.connect import admit_connection
+from apiserver.admission.connectrequests import admit_connection
 from apiserver.http import relay
 from apiserver.http.agents import Agents
 from apiserver.http.asgi import Request, flag

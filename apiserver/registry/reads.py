@@ -16,8 +16,8 @@ from apiserver.admission.chain import Chain
 from apiserver.cache.cache import Cache, Entry, Extract, Watcher, extract_fields, extract_metadata
 from apiserver.cache.history import Event
 from apiserver.registry import paging
+from apiserver.registry.convertedobjects import Converted, Told
 from apiserver.registry.options import EXACT, ListOptions, parse_revision
-from apiserver.registry.remote import Converted, Told
 from apiserver.registry.strategy import Strategy, Tree
 from apiserver.storage.store import Compacted, FutureRevision, Store
 from navarch.api.errors import BadRequest, Expired, StatusError, Timeout, resource_not_found

@@ -12,7 +12,7 @@ import orjson
 
 from apiserver.registry import objectmeta, scale
 from apiserver.registry.deletes import Deletes
-from apiserver.registry.managed import APPLY
+from apiserver.registry.managedfields import APPLY
 from apiserver.registry.options import META_GROUP
 from apiserver.registry.patches import APPLY_PATCH, Patch
 from apiserver.registry.strategy import Tree

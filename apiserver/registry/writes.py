@@ -18,7 +18,7 @@ import orjson
 from apiserver.admission.chain import CREATE, UPDATE
 from apiserver.cache.encoded import encode, with_revision
 from apiserver.registry import objectmeta
-from apiserver.registry.managed import Tracker
+from apiserver.registry.managedfields import Tracker
 from apiserver.registry.patches import STRATEGIC_PATCH, Patch
 from apiserver.registry.reads import Parts, Reads
 from apiserver.registry.strategy import Strategy, Tree

@@ -10,13 +10,13 @@ import msgspec
 
 from bench.scheduling import objects
 from navarch.api.types import core_v1
-from scheduler.cycle import schedule
-from scheduler.nodes import NodeTable
-from scheduler.plugin import Attempt
+from scheduler.framework.cycle import schedule
+from scheduler.framework.plugin import Attempt
+from scheduler.framework.profiles import default_profile
 from scheduler.plugins.preemption import DefaultPreemption
-from scheduler.pods import PodInfo
-from scheduler.profiles import default_profile
-from scheduler.ranking import Rankings
+from scheduler.ranking.ranking import Rankings
+from scheduler.state.nodes import NodeTable
+from scheduler.state.pods import PodInfo
 
 KINDS = (
     "plain", "unschedulable-mix", "churn", "node-affinity", "daemon-set", "spread", "preferred-spread", "anti-affinity",

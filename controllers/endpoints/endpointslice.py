@@ -6,7 +6,7 @@ from controllers.controller import Context
 from controllers.controller import key as key_of_object
 from controllers.endpoints import members, slices
 from controllers.endpoints.selecting import BY_NODE, Node, SelectingController
-from controllers.overlay import Overlay
+from controllers.pendingwrites import Overlay
 from navarch.api.errors import NotFound, StatusError
 from navarch.api.types import discovery_v1
 from navarch.client.client import Client

@@ -5,7 +5,7 @@ from __future__ import annotations
 from controllers.controller import Context, Controller
 from controllers.endpoints import slices
 from controllers.endpoints.endpointslice import write
-from controllers.overlay import Overlay
+from controllers.pendingwrites import Overlay
 from navarch.api.types import core_v1, discovery_v1
 
 Endpoints = core_v1.Endpoints

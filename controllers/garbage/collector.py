@@ -10,7 +10,6 @@ from typing import Any
 import msgspec
 
 from controllers.controller import Context, Controller
-from controllers.discovery import PartialObject, Resource, served
 from controllers.garbage.graph import (
     DELETE_WORK,
     FOREGROUND,
@@ -22,6 +21,7 @@ from controllers.garbage.graph import (
     Work,
     identity_of,
 )
+from controllers.servedkinds import PartialObject, Resource, served
 from navarch.api.errors import NotFound, StatusError
 from navarch.api.kinds import BY_GVK, Kind
 from navarch.api.types.meta_v1 import OwnerReference

@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 from navarch.api.times import parse_time
 from navarch.api.types import core_v1
-from nodeagent.observed import CONTAINER_HASH, IMAGE_NAME, Role, roles
-from nodeagent.pod import container_hash
+from nodeagent.pods.machine import container_hash
+from nodeagent.pods.observed import CONTAINER_HASH, IMAGE_NAME, Role, roles
 from nodeagent.runtime.hollow import HollowNode
 from nodeagent.runtime.runtime import EXITED, RUNNING, Container, SandboxConfig
 from nodeagent.runtime.stages import Stages

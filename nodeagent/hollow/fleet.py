@@ -19,10 +19,10 @@ from navarch.world import World
 from nodeagent.hollow import objects
 from nodeagent.hollow.objects import Endpoint, NodeSpec
 from nodeagent.hollow.pod import HollowPod, Machine
+from nodeagent.hollow.timers import Timers
+from nodeagent.node.statuswriter import patch as status_patch
 from nodeagent.runtime.hollow import HollowNode
 from nodeagent.runtime.runtime import RUNNING, Event
-from nodeagent.status import patch as status_patch
-from nodeagent.timers import Timers
 
 K = TypeVar("K", bound=Hashable)
 

@@ -1,6 +1,6 @@
 """One pod on a simulated node: asks the real agent's state machine what to do, and does it by setting timers.
 
-It is the counterpart of nodeagent.worker without tasks: every step runs to its end at once, and what takes time calls
+It is the counterpart of nodeagent.pods.worker without tasks: every step runs to its end at once, and what takes time calls
 back. As there, only one thing is being made at a time, so containers start in the spec's order.
 """
 
@@ -15,10 +15,10 @@ import msgspec
 from navarch.api import resources
 from navarch.api.types import core_v1
 from navarch.world import World
-from nodeagent import podstatus
 from nodeagent.hollow.adoption import adopt
-from nodeagent.observed import CONTAINER_HASH, IMAGE_NAME, Observed, ProbeView, Role, roles
-from nodeagent.pod import (
+from nodeagent.hollow.timers import Timers
+from nodeagent.pods import podstatus
+from nodeagent.pods.machine import (
     Action,
     CreateSandbox,
     PodMachine,
@@ -29,10 +29,10 @@ from nodeagent.pod import (
     StopSandbox,
     container_hash,
 )
+from nodeagent.pods.observed import CONTAINER_HASH, IMAGE_NAME, Observed, ProbeView, Role, roles
 from nodeagent.runtime.hollow import HollowNode
 from nodeagent.runtime.runtime import EXITED, RUNNING, ContainerConfig, RuntimeError_, SandboxConfig
 from nodeagent.runtime.stages import NORMAL, Stages, stages
-from nodeagent.timers import Timers
 
 PULL_BACKOFF = 10.0
 

@@ -25,12 +25,12 @@ from typing import Any
 
 import msgspec
 
-from nodeagent import hostnamespace, linux
 from nodeagent.images import archive, binaries, copying, layers
 from nodeagent.images.copying import Ignore
 from nodeagent.images.dockerfile import BuildError, Instruction, parse, shell_form, substitute
 from nodeagent.images.execute import execute
 from nodeagent.images.store import ImageStore, Record
+from nodeagent.linux import hostnamespace, syscalls
 from nodeagent.runtime import users
 
 HOST = "host"
@@ -88,8 +88,8 @@ def build(
         status = 1
         try:
             os.close(read)
-            linux.unshare(linux.CLONE_NEWNS)
-            linux.mount("none", "/", None, linux.MS_REC | linux.MS_PRIVATE)
+            syscalls.unshare(syscalls.CLONE_NEWNS)
+            syscalls.mount("none", "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
             hostnamespace.hide_hybrid_mount()
             with store.lock("collection", shared=True), store.temporary() as scratch:
                 builder = _Builder(store, folder, Path(scratch), dict(arguments or {}), log)
@@ -138,7 +138,7 @@ class _Builder:
             return self._commit(self.stages[-1], names)
         finally:
             for stage in self.stages:
-                linux.umount(stage.root)
+                syscalls.umount(stage.root)
 
     # -- stages
 
@@ -164,7 +164,7 @@ class _Builder:
             path.mkdir(parents=True, mode=0o755)
         below = ":".join(str(path) for path in reversed(lower)) or str(directory / "empty")
         options = f"lowerdir={below},upperdir={stage.upper},workdir={directory / 'work'}"
-        linux.mount("overlay", stage.root, "overlay", 0, options)
+        syscalls.mount("overlay", stage.root, "overlay", 0, options)
         self.stages.append(stage)
 
     def _commit(self, stage: Stage, names: list[str]) -> Record:
@@ -302,11 +302,11 @@ class _Builder:
             raise instruction.error(f"no stage, and no image in the store, is called {name!r}")
         with tempfile.TemporaryDirectory(dir=self.scratch) as place:
             below = [str(self.store.layer(layer)) for layer in reversed(record.layers)]
-            linux.mount("overlay", place, "overlay", linux.MS_RDONLY, f"lowerdir={':'.join([*below, place])}")
+            syscalls.mount("overlay", place, "overlay", syscalls.MS_RDONLY, f"lowerdir={':'.join([*below, place])}")
             try:
                 yield Path(place), Ignore()
             finally:
-                linux.umount(place)
+                syscalls.umount(place)
 
     def _owner(self, instruction: Instruction, stage: Stage, keep: bool) -> tuple[int, int] | None:
         """Whose the files become: root's, unless --chown says otherwise; None keeps (copies out of other images)."""

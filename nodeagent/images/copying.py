@@ -10,8 +10,8 @@ import tarfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from nodeagent import linux
 from nodeagent.images import layers
+from nodeagent.linux import syscalls
 
 
 class Ignore:
@@ -82,7 +82,7 @@ def is_directory(root: Path, name: str) -> bool:
     """Whether there is a directory of that name in the root file system."""
     fd = os.open(root, os.O_PATH | os.O_CLOEXEC)
     try:
-        os.close(linux.openat_in_root(fd, name.lstrip("/"), os.O_PATH | os.O_DIRECTORY))
+        os.close(syscalls.openat_in_root(fd, name.lstrip("/"), os.O_PATH | os.O_DIRECTORY))
         return True
     except OSError:
         return False

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, cast
 
-from nodeagent import linux
+from nodeagent.linux import syscalls
 
 WHITEOUT, OPAQUE = ".wh.", ".wh..wh..opq"
 OPAQUE_ATTRIBUTE = "trusted.overlay.opaque"
@@ -79,7 +79,7 @@ def extract(stream: Any, target: Path) -> str:
             extractor.close()
         for name, mtime in reversed(times):  # last, since making a file touches its directory
             with contextlib.suppress(OSError):
-                fd = linux.openat_in_root(root, clean(name), os.O_RDONLY | os.O_DIRECTORY)
+                fd = syscalls.openat_in_root(root, clean(name), os.O_RDONLY | os.O_DIRECTORY)
                 os.utime(fd, (mtime, mtime))
                 os.close(fd)
     finally:
@@ -112,14 +112,14 @@ class Extractor:
                 return self._parent[1]
             self.close()
         try:
-            fd = linux.openat_in_root(self.root, path, os.O_RDONLY | os.O_DIRECTORY)
+            fd = syscalls.openat_in_root(self.root, path, os.O_RDONLY | os.O_DIRECTORY)
         except FileNotFoundError:
             upper, _, name = path.rpartition("/")
             parent = self._directory(upper)
             with contextlib.suppress(FileExistsError):
                 os.mkdir(name, 0o755, dir_fd=parent)
             self.close()
-            fd = linux.openat_in_root(self.root, path, os.O_RDONLY | os.O_DIRECTORY)
+            fd = syscalls.openat_in_root(self.root, path, os.O_RDONLY | os.O_DIRECTORY)
         self._parent = (path, fd)
         return fd
 
@@ -149,7 +149,7 @@ class Extractor:
         mode = member.mode & 0o7777
         if member.islnk():
             upper, _, last = clean(member.linkname).rpartition("/")
-            fd = linux.openat_in_root(self.root, upper, os.O_PATH | os.O_DIRECTORY)
+            fd = syscalls.openat_in_root(self.root, upper, os.O_PATH | os.O_DIRECTORY)
             try:
                 os.link(last, name, src_dir_fd=fd, dst_dir_fd=parent, follow_symlinks=False)
             finally:

@@ -29,9 +29,9 @@ from typing import Any
 
 import msgspec
 
-from nodeagent import linux
 from nodeagent.images import layers
 from nodeagent.images.reference import InvalidReference, Reference, is_id, parse
+from nodeagent.linux import syscalls
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
@@ -181,7 +181,7 @@ class ImageStore:
                 found[f"{name.repository}@{repository_digest or manifest_digest}"] = None
             size = sum(layer["size"] for layer in blobs) + manifest["config"]["size"]
             record = Record(config_digest, manifest_digest, tuple(diff_ids), size, tuple(found))
-            linux.write_atomic(self._record_path(config_digest), msgspec.json.encode(record))
+            syscalls.write_atomic(self._record_path(config_digest), msgspec.json.encode(record))
             for name in full:
                 self.tag(name, config_digest)
         return record
@@ -189,7 +189,7 @@ class ImageStore:
     def tag(self, name: Reference | str, image_id: str) -> None:
         """Gives an image a name (taking it from another image, if need be)."""
         reference = parse(name) if isinstance(name, str) else name
-        linux.write_atomic(self.root / "names" / urllib.parse.quote(str(reference), safe=""), image_id.encode())
+        syscalls.write_atomic(self.root / "names" / urllib.parse.quote(str(reference), safe=""), image_id.encode())
 
     def _record_path(self, image_id: str) -> Path:
         return self.root / "images" / f"{hexadecimal(image_id)}.json"
@@ -260,8 +260,8 @@ class ImageStore:
                 raise KeyError(image_id)
             if not directory.exists():
                 directory.mkdir(exist_ok=True)
-                linux.write_atomic(directory / ".directory", os.fsencode(node))
-            linux.write_atomic(directory / container, image_id.encode())
+                syscalls.write_atomic(directory / ".directory", os.fsencode(node))
+            syscalls.write_atomic(directory / container, image_id.encode())
 
     def release(self, node: Path, container: str) -> None:
         """The container is gone."""

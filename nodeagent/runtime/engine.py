@@ -16,11 +16,11 @@ from pathlib import Path
 
 import msgspec
 
-from nodeagent import linux
-from nodeagent.cgroups import Cgroups, Limits
-from nodeagent.hostports import HostPortError, HostPorts
 from nodeagent.images.store import ImageStore, Settings
-from nodeagent.network import NoAddress, PodNetwork
+from nodeagent.linux import syscalls
+from nodeagent.linux.cgroups import Cgroups, Limits
+from nodeagent.network.hostports import HostPortError, HostPorts
+from nodeagent.network.network import NoAddress, PodNetwork
 from nodeagent.runtime import rootfs, sandboxes, security, spec, stragglers
 from nodeagent.runtime.conmon import CommandFailed, Crun, signal_number
 from nodeagent.runtime.runtime import CREATED, EXITED, RUNNING, ContainerConfig, RuntimeError_, SandboxConfig
@@ -127,7 +127,7 @@ class Engine:
         launched = self.crun.create(
             record.id, bundle, log_path="/dev/null", exits=self.directories.exits, persist=bundle / "conmon"
         )
-        record = msgspec.structs.replace(record, pause_pid=launched.pid, pause_start=linux.start_time(launched.pid))
+        record = msgspec.structs.replace(record, pause_pid=launched.pid, pause_start=syscalls.start_time(launched.pid))
         save_sandbox(self.directories, record)
         self.crun.start(record.id)
         return record
@@ -159,7 +159,7 @@ class Engine:
             self.remove_sandbox(self.stop_sandbox(record), last_of_pod=False)
             return None
         ready = record.ready and sandboxes.alive(self.directories.sandbox(record.id), record.config)
-        if record.pause_pid and linux.start_time(record.pause_pid) != record.pause_start:
+        if record.pause_pid and syscalls.start_time(record.pause_pid) != record.pause_start:
             ready = False
         return record if ready == record.ready else msgspec.structs.replace(record, ready=ready)
 
@@ -216,7 +216,7 @@ class Engine:
             rootfs.mount(root, [self.images.layer(layer) for layer in image.layers], self.directories.uppers / container_id)
             around = self._surroundings(sandbox, cgroup, self.directories.sandbox(sandbox.id), target)
             document = spec.build(config, sandbox.config, settings, root, around, os.uname().nodename)
-            linux.write_atomic(bundle / "config.json", msgspec.json.encode(document))  # last: now it is whole
+            syscalls.write_atomic(bundle / "config.json", msgspec.json.encode(document))  # last: now it is whole
             return record
         except RuntimeError_:
             self.remove_container(record)
@@ -247,9 +247,9 @@ class Engine:
             record = msgspec.structs.replace(
                 record,
                 pid=launched.pid,
-                pid_start=linux.start_time(launched.pid),
+                pid_start=syscalls.start_time(launched.pid),
                 monitor=launched.monitor,
-                monitor_start=linux.start_time(launched.monitor),
+                monitor_start=syscalls.start_time(launched.monitor),
             )
             save_container(self.directories, record)
             self.crun.start(record.id)
@@ -273,7 +273,7 @@ class Engine:
 
     def send_signal(self, record: ContainerRecord, number: int) -> None:
         """Signals the container's first process; KILL reaches all of them."""
-        linux.signal_process(record.pid, record.pid_start, number)
+        syscalls.signal_process(record.pid, record.pid_start, number)
         if number == signal.SIGKILL and not record.own_pid_namespace:
             self.cgroups.kill(record.cgroup)
 

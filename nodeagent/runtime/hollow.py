@@ -15,7 +15,8 @@ from dataclasses import replace
 
 from navarch.api.usage import declared
 from navarch.world import World
-from nodeagent.cgroups import NodeUsage, Usage
+from nodeagent.hollow.timers import Timers
+from nodeagent.linux.cgroups import NodeUsage, Usage
 from nodeagent.runtime.runtime import (
     CREATED,
     EXITED,
@@ -31,7 +32,6 @@ from nodeagent.runtime.runtime import (
     SandboxConfig,
 )
 from nodeagent.runtime.stages import NORMAL, Stages, stages
-from nodeagent.timers import Timers
 
 KILLED = 137
 IMAGE_SIZE = 10_000_000

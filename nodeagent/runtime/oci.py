@@ -22,12 +22,12 @@ from typing import Any, TypeVar
 import msgspec
 
 from navarch.world import World
-from nodeagent import linux
-from nodeagent.cgroups import Cgroups, Limits, NodeUsage, Usage
 from nodeagent.images import pull as pulling
 from nodeagent.images.reference import InvalidReference
 from nodeagent.images.store import ImageInUse, ImageStore, Record, Settings
-from nodeagent.network import PodNetwork
+from nodeagent.linux import syscalls
+from nodeagent.linux.cgroups import Cgroups, Limits, NodeUsage, Usage
+from nodeagent.network.network import PodNetwork
 from nodeagent.runtime import portforward, process, sandboxes, spec
 from nodeagent.runtime.conmon import Crun
 from nodeagent.runtime.engine import Engine
@@ -78,7 +78,7 @@ class OciRuntime:
     ) -> None:
         self._world = world
         # An overlay cannot be the upper side of another: in a container that has no real disk, write to /run.
-        on_overlay = linux.filesystem_type(_existing(Path(data))) == linux.OVERLAY_MAGIC
+        on_overlay = syscalls.filesystem_type(_existing(Path(data))) == syscalls.OVERLAY_MAGIC
         self._directories = Directories(Path(state), Path(data).absolute(), diskless=on_overlay)
         self._images = images
         self._cgroups = cgroups
@@ -154,7 +154,7 @@ class OciRuntime:
                 self._ended[container.id].set()
             if container.state != RUNNING:
                 continue
-            if linux.start_time(container.monitor) != container.monitor_start:
+            if syscalls.start_time(container.monitor) != container.monitor_start:
                 await self._finish(container.id)
             else:
                 self._watch(container)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from nodeagent import linux
+from nodeagent.linux import syscalls
 from nodeagent.runtime.runtime import RuntimeError_
 from nodeagent.runtime.sandboxes import in_new_thread
 
@@ -28,7 +28,7 @@ def make_sockets(namespace: Path | None) -> list[socket.socket]:
         if namespace is not None:
             fd = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
             try:
-                linux.setns(fd, linux.CLONE_NEWNET)
+                syscalls.setns(fd, syscalls.CLONE_NEWNET)
             finally:
                 os.close(fd)
         made = []

@@ -6,8 +6,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from nodeagent import linux
 from nodeagent.images import layers
+from nodeagent.linux import syscalls
 
 _PAGE = 4000  # mount(2) takes its options in one page
 
@@ -33,11 +33,11 @@ def mount(target: Path, lower: Sequence[Path], writable: Path) -> None:
         options = f"lowerdir={':'.join(paths)},upperdir={upper},workdir={work}"
         try:
             # volatile: never sync the upper directory, which does not outlive the container.
-            linux.mount("overlay", target, "overlay", 0, f"{options},volatile")
+            syscalls.mount("overlay", target, "overlay", 0, f"{options},volatile")
         except OSError as error:
             if error.errno != 22:
                 raise
-            linux.mount("overlay", target, "overlay", 0, options)
+            syscalls.mount("overlay", target, "overlay", 0, options)
     finally:
         for fd in fds:
             os.close(fd)
@@ -45,7 +45,7 @@ def mount(target: Path, lower: Sequence[Path], writable: Path) -> None:
 
 def unmount(target: Path) -> None:
     """Not an error if nothing is mounted there."""
-    linux.umount(target)
+    syscalls.umount(target)
 
 
 def discard(writable: Path) -> None:

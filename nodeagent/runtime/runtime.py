@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from navarch.api.types import core_v1
-from nodeagent.cgroups import NodeUsage
+from nodeagent.linux.cgroups import NodeUsage
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from nodeagent import linux
-from nodeagent.network import PodNetwork, configure_inside
+from nodeagent.linux import syscalls
+from nodeagent.network.network import PodNetwork, configure_inside
 from nodeagent.runtime.runtime import SandboxConfig
 
 T = TypeVar("T")
 
 NETWORK, IPC, UTS = "network", "ipc", "uts"
-_FLAGS = {NETWORK: linux.CLONE_NEWNET, IPC: linux.CLONE_NEWIPC, UTS: linux.CLONE_NEWUTS}
+_FLAGS = {NETWORK: syscalls.CLONE_NEWNET, IPC: syscalls.CLONE_NEWIPC, UTS: syscalls.CLONE_NEWUTS}
 _FILES = {NETWORK: "net", IPC: "ipc", UTS: "uts"}
 SHM_SIZE = 64 << 20
 # Sysctls of the IPC namespace; those of the network namespace all begin with net.
@@ -59,13 +59,13 @@ def create(directory: Path, sandbox_id: str, config: SandboxConfig, network: Pod
         flags = 0
         for kind in kinds:
             flags |= _FLAGS[kind]
-        linux.unshare(flags)
+        syscalls.unshare(flags)
         for kind in kinds:
             pin = directory / kind
             pin.touch()
-            linux.mount(f"/proc/thread-self/ns/{_FILES[kind]}", pin, None, linux.MS_BIND)
+            syscalls.mount(f"/proc/thread-self/ns/{_FILES[kind]}", pin, None, syscalls.MS_BIND)
         if UTS in kinds and config.hostname:
-            linux.sethostname(config.hostname)
+            syscalls.sethostname(config.hostname)
         if network is not None:
             # The peer is born inside, from outside; what it needs there is set from here.
             attach(network)
@@ -85,8 +85,8 @@ def create(directory: Path, sandbox_id: str, config: SandboxConfig, network: Pod
     if IPC in kinds:
         shm = directory / "shm"
         shm.mkdir(exist_ok=True)
-        flags = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
-        linux.mount("shm", shm, "tmpfs", flags, f"mode=1777,size={SHM_SIZE}")
+        flags = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
+        syscalls.mount("shm", shm, "tmpfs", flags, f"mode=1777,size={SHM_SIZE}")
 
 
 def _sysctl(name: str, value: str, kinds: list[str]) -> None:
@@ -101,9 +101,9 @@ def _sysctl(name: str, value: str, kinds: list[str]) -> None:
 def destroy(directory: Path) -> None:
     """Lets go of the namespaces and the shared memory. Not an error if they are gone."""
     for name in (*_FLAGS, "shm"):
-        linux.umount(directory / name)
+        syscalls.umount(directory / name)
 
 
 def alive(directory: Path, config: SandboxConfig) -> bool:
     """Whether all the sandbox's namespaces are still pinned."""
-    return all(linux.filesystem_type(directory / kind) == linux.NSFS_MAGIC for kind in own_namespaces(config))
+    return all(syscalls.filesystem_type(directory / kind) == syscalls.NSFS_MAGIC for kind in own_namespaces(config))

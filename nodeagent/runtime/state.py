@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from nodeagent import linux
+from nodeagent.linux import syscalls
 from nodeagent.runtime.runtime import Container, ContainerConfig, Resources, SandboxConfig
 
 MOUNTS = ("rootfs", "network", "ipc", "uts", "shm")  # what may be mounted in a sandbox's or container's folder
@@ -109,11 +109,11 @@ _containers = msgspec.json.Decoder(ContainerRecord)
 
 
 def save_sandbox(directories: Directories, record: SandboxRecord) -> None:
-    linux.write_atomic(directories.sandbox(record.id) / "record.json", _encoder.encode(record))
+    syscalls.write_atomic(directories.sandbox(record.id) / "record.json", _encoder.encode(record))
 
 
 def save_container(directories: Directories, record: ContainerRecord) -> None:
-    linux.write_atomic(directories.bundle(record.id) / "record.json", _encoder.encode(record))
+    syscalls.write_atomic(directories.bundle(record.id) / "record.json", _encoder.encode(record))
 
 
 def load_sandboxes(directories: Directories) -> list[SandboxRecord]:
@@ -132,7 +132,7 @@ def _read_all(directory: Path) -> list[bytes]:
             found.append((path / "record.json").read_bytes())
         except FileNotFoundError:
             for name in MOUNTS:
-                linux.umount(path / name)
+                syscalls.umount(path / name)
             shutil.rmtree(path, ignore_errors=True)
     return found
 

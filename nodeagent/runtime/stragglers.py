@@ -9,7 +9,7 @@ import signal
 import time
 from pathlib import Path
 
-from nodeagent import linux
+from nodeagent.linux import syscalls
 
 PATIENCE = 5.0  # seconds
 SETTLE = 0.02  # seconds, many times what a fork needs to become its program
@@ -53,6 +53,6 @@ def _look(root: Path, program: str, keep: frozenset[str]) -> bool:
             continue
         waiting.append(fd)
     for fd in waiting:
-        linux.wait_any([fd], PATIENCE)
+        syscalls.wait_any([fd], PATIENCE)
         os.close(fd)
     return bool(waiting)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from nodeagent import linux
+from nodeagent.linux import syscalls
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class UnknownUser(Exception):
 
 
 def _entries(root: Path, name: str, fields: int) -> list[list[str]]:
-    raw = linux.read_in_root(root, name) or b""
+    raw = syscalls.read_in_root(root, name) or b""
     lines = (line.split(":") for line in raw.decode(errors="replace").splitlines() if not line.startswith("#"))
     return [line for line in lines if len(line) >= fields]
 

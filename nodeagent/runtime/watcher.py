@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections.abc import Callable
 
-from nodeagent import linux
+from nodeagent.linux import syscalls
 
 
 class Watcher:
@@ -17,7 +17,7 @@ class Watcher:
 
     def watch(self, key: str, pid: int, started: int, ended: Callable[[], None]) -> None:
         loop = asyncio.get_running_loop()
-        fd = linux.open_process(pid, started)
+        fd = syscalls.open_process(pid, started)
         if fd is None:
             loop.call_soon(ended)
             return

@@ -15,12 +15,12 @@ from navarch.api.types import core_v1
 from navarch.api.usage import WINDOW_HEADER
 from navarch.world import World
 from nodeagent.config import Config
-from nodeagent.observed import roles
+from nodeagent.node.sampling import Sampler
+from nodeagent.pods.observed import roles
+from nodeagent.pods.worker import PodWorker
 from nodeagent.runtime.runtime import EXITED, RUNNING, Container, Process, Runtime, RuntimeError_
-from nodeagent.sampling import Sampler
 from nodeagent.server import logs, portforward, remotecommand, stats, streams, upgrade
 from nodeagent.server.auth import Gate
-from nodeagent.worker import PodWorker
 
 log = logging.getLogger(__name__)
 

@@ -7,13 +7,13 @@ from typing import Any
 
 from navarch.api import quantity
 from navarch.api.times import format_time
-from nodeagent.cgroups import NodeUsage, Usage
 from nodeagent.config import VERSION, Config
-from nodeagent.node import available_memory, capacity
-from nodeagent.observed import roles
+from nodeagent.linux.cgroups import NodeUsage, Usage
+from nodeagent.node.registration import available_memory, capacity
+from nodeagent.node.sampling import Readings, Sample
+from nodeagent.pods.observed import roles
+from nodeagent.pods.worker import PodWorker
 from nodeagent.runtime.runtime import RUNNING, Container
-from nodeagent.sampling import Readings, Sample
-from nodeagent.worker import PodWorker
 
 Tree = dict[str, Any]
 

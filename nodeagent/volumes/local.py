@@ -10,7 +10,7 @@ from pathlib import Path
 
 from navarch.api import quantity
 from navarch.api.types import core_v1
-from nodeagent.fields import ConfigError
+from nodeagent.pods.fieldrefs import ConfigError
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 2, 4, 8

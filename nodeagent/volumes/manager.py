@@ -17,10 +17,10 @@ from navarch.api.types import core_v1
 from navarch.client.transport import TransportError
 from navarch.world import World
 from nodeagent.config import Config
-from nodeagent.environment import Reference
-from nodeagent.fields import ConfigError, Facts
-from nodeagent.objects import ObjectCache
-from nodeagent.observed import roles
+from nodeagent.node.configobjects import ObjectCache
+from nodeagent.pods.environment import Reference
+from nodeagent.pods.fieldrefs import ConfigError, Facts
+from nodeagent.pods.observed import roles
 from nodeagent.volumes import atomic, local, payload
 from nodeagent.volumes.tokens import Tokens
 

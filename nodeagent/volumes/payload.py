@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from navarch.api.types import core_v1
-from nodeagent.environment import Objects, Reference, content
-from nodeagent.fields import ConfigError, Facts, field_value, resource_value
-from nodeagent.observed import roles
+from nodeagent.pods.environment import Objects, Reference, content
+from nodeagent.pods.fieldrefs import ConfigError, Facts, field_value, resource_value
+from nodeagent.pods.observed import roles
 
 DEFAULT_MODE = 0o644
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from navarch.api.types import core_v1
 from navarch.world import TaskGroup, World
-from nodeagent.fields import Facts
+from nodeagent.pods.fieldrefs import Facts
 from nodeagent.volumes.manager import PodVolumes, VolumeError
 
 log = logging.getLogger(__name__)

@@ -22,8 +22,7 @@ from navarch.api.types import core_v1, meta_v1
 from navarch.api.types.base import Struct
 from navarch.client.informer import Informer
 from navarch.client.transport import TransportError
-from scheduler.nodes import Mask, NodeTable
-from scheduler.plugin import (
+from scheduler.framework.plugin import (
     NODE_ADDED,
     NODE_CHANGED,
     POD_ADDED,
@@ -39,8 +38,9 @@ from scheduler.plugin import (
     Reach,
     Rejected,
 )
-from scheduler.pods import LIVE_PODS, PodInfo
-from scheduler.ranking import Ranking
+from scheduler.ranking.ranking import Ranking
+from scheduler.state.nodes import Mask, NodeTable
+from scheduler.state.pods import LIVE_PODS, PodInfo
 
 GROUP_LABEL = "scheduling.x-k8s.io/pod-group"
 MIN_MEMBER = "scheduling.x-k8s.io/min-member"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from scheduler.nodes import NodeTable
-from scheduler.plugin import POD_CHANGED, Plugin, Reach, Rejected
-from scheduler.pods import PodInfo
+from scheduler.framework.plugin import POD_CHANGED, Plugin, Reach, Rejected
+from scheduler.state.nodes import NodeTable
+from scheduler.state.pods import PodInfo
 
 
 class SchedulingGates(Plugin):

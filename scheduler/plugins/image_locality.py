@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from scheduler.nodes import NodeTable, Scores
-from scheduler.plugin import MAX_SCORE, CycleState, Plugin, Reach
-from scheduler.pods import PodInfo
+from scheduler.framework.plugin import MAX_SCORE, CycleState, Plugin, Reach
+from scheduler.state.nodes import NodeTable, Scores
+from scheduler.state.pods import PodInfo
 
 MEGABYTE = 1024 * 1024
 SMALLEST = 23 * MEGABYTE  # sums below count as nothing (upstream's thresholds)

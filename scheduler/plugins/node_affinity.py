@@ -8,9 +8,9 @@ import numpy as np
 
 from navarch.api.affinity import pod_matches_node, preferred_weight
 from navarch.api.types import core_v1
-from scheduler.nodes import Mask, NodeTable, Scores
-from scheduler.plugin import NODE_ADDED, NODE_CHANGED, CycleState, Event, Plugin, Reach, Refusal, scale
-from scheduler.pods import PodInfo, chosen_by_name
+from scheduler.framework.plugin import NODE_ADDED, NODE_CHANGED, CycleState, Event, Plugin, Reach, Refusal, scale
+from scheduler.state.nodes import Mask, NodeTable, Scores
+from scheduler.state.pods import PodInfo, chosen_by_name
 
 
 class NodeAffinity(Plugin):

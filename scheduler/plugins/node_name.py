@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from scheduler.nodes import NodeTable
-from scheduler.plugin import NODE_ADDED, CycleState, Event, Plugin, Reach, Refusal
-from scheduler.pods import PodInfo
+from scheduler.framework.plugin import NODE_ADDED, CycleState, Event, Plugin, Reach, Refusal
+from scheduler.state.nodes import NodeTable
+from scheduler.state.pods import PodInfo
 
 
 class NodeName(Plugin):

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from navarch.api.resources import amounts
-from scheduler.nodes import Column, NodeTable, Scores
-from scheduler.plugin import (
+from scheduler.framework.plugin import (
     ALL_ROWS,
     MAX_SCORE,
     NODE_ADDED,
@@ -23,7 +22,8 @@ from scheduler.plugin import (
     Reach,
     Refusal,
 )
-from scheduler.pods import PodInfo
+from scheduler.state.nodes import Column, NodeTable, Scores
+from scheduler.state.pods import PodInfo
 
 CPU_AND_MEMORY: Mapping[str, int] = {"cpu": 1, "memory": 1}
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from navarch.api.affinity import tolerated
 from navarch.api.types import core_v1
-from scheduler.nodes import NodeTable
-from scheduler.plugin import NODE_ADDED, NODE_CHANGED, CycleState, Event, Plugin, Reach, Refusal
-from scheduler.pods import PodInfo
+from scheduler.framework.plugin import NODE_ADDED, NODE_CHANGED, CycleState, Event, Plugin, Reach, Refusal
+from scheduler.state.nodes import NodeTable
+from scheduler.state.pods import PodInfo
 
 TAINT = core_v1.Taint(key="node.kubernetes.io/unschedulable", effect="NoSchedule")
 

@@ -10,8 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from scheduler.nodes import Column, Mask, NodeTable, Scores
-from scheduler.plugin import (
+from scheduler.framework.plugin import (
     MAX_SCORE,
     NAMESPACE_CHANGED,
     NODE_ADDED,
@@ -25,8 +24,9 @@ from scheduler.plugin import (
     Reach,
     Refusal,
 )
-from scheduler.pods import PodInfo
-from scheduler.topology import Matching
+from scheduler.state.nodes import Column, Mask, NodeTable, Scores
+from scheduler.state.pods import PodInfo
+from scheduler.state.topology import Matching
 
 AFFINITY = "node(s) didn't match pod affinity rules"
 ANTI_AFFINITY = "node(s) didn't match pod anti-affinity rules"

@@ -12,12 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from scheduler.nodes import Mask, NodeTable
-from scheduler.nominated import Nominated
-from scheduler.plugin import ALL_ROWS, Attempt, Plan, Plugin, Reach
+from scheduler.framework.plugin import ALL_ROWS, Attempt, Plan, Plugin, Reach
 from scheduler.plugins.node_resources import NodeResourcesFit
-from scheduler.pods import PodInfo
-from scheduler.ranking import Ranking
+from scheduler.ranking.ranking import Ranking
+from scheduler.state.nodes import Mask, NodeTable
+from scheduler.state.nominated import Nominated
+from scheduler.state.pods import PodInfo
 
 Rows = npt.NDArray[np.intp]
 

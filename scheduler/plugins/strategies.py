@@ -18,8 +18,7 @@ import numpy as np
 
 from navarch.api.selectors import from_labels
 from navarch.api.types import core_v1
-from scheduler.nodes import Column, Mask, NodeTable, Scores
-from scheduler.plugin import (
+from scheduler.framework.plugin import (
     MAX_SCORE,
     NODE_ADDED,
     NODE_CHANGED,
@@ -33,8 +32,9 @@ from scheduler.plugin import (
     Rejected,
     scale,
 )
-from scheduler.pods import PodInfo, PodSelector
-from scheduler.topology import Matching
+from scheduler.state.nodes import Column, Mask, NodeTable, Scores
+from scheduler.state.pods import PodInfo, PodSelector
+from scheduler.state.topology import Matching
 
 ANNOTATION = "scheduler.navarch.dev/constraints"
 HOSTNAME = "kubernetes.io/hostname"

@@ -8,9 +8,19 @@ import numpy as np
 
 from navarch.api.affinity import tolerated, untolerated
 from navarch.api.types import core_v1
-from scheduler.nodes import Mask, NodeTable, Scores
-from scheduler.plugin import NODE_ADDED, NODE_CHANGED, POD_CHANGED, CycleState, Event, Plugin, Reach, Refusal, scale
-from scheduler.pods import PodInfo
+from scheduler.framework.plugin import (
+    NODE_ADDED,
+    NODE_CHANGED,
+    POD_CHANGED,
+    CycleState,
+    Event,
+    Plugin,
+    Reach,
+    Refusal,
+    scale,
+)
+from scheduler.state.nodes import Mask, NodeTable, Scores
+from scheduler.state.pods import PodInfo
 
 
 class TaintToleration(Plugin):

@@ -16,8 +16,7 @@ import numpy as np
 from navarch.api.affinity import pod_matches_node, untolerated
 from navarch.api.selectors import LabelSelector
 from navarch.api.types import core_v1
-from scheduler.nodes import Column, Mask, NodeTable, Scores
-from scheduler.plugin import (
+from scheduler.framework.plugin import (
     MAX_SCORE,
     NODE_ADDED,
     NODE_CHANGED,
@@ -31,8 +30,9 @@ from scheduler.plugin import (
     Reach,
     Refusal,
 )
-from scheduler.pods import PodInfo, PodSelector, narrowed
-from scheduler.topology import Matching
+from scheduler.state.nodes import Column, Mask, NodeTable, Scores
+from scheduler.state.pods import PodInfo, PodSelector, narrowed
+from scheduler.state.topology import Matching
 
 HOSTNAME = "kubernetes.io/hostname"
 ZONE = "topology.kubernetes.io/zone"

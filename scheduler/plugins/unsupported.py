@@ -6,9 +6,9 @@ message that says so.
 
 from __future__ import annotations
 
-from scheduler.nodes import Mask, NodeTable
-from scheduler.plugin import POD_CHANGED, CycleState, Plugin, Reach, Rejected
-from scheduler.pods import PodInfo
+from scheduler.framework.plugin import POD_CHANGED, CycleState, Plugin, Reach, Rejected
+from scheduler.state.nodes import Mask, NodeTable
+from scheduler.state.pods import PodInfo
 
 
 class Unsupported(Plugin):

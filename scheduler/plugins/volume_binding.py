@@ -21,8 +21,7 @@ from navarch.api.affinity import node_selector_matches
 from navarch.api.errors import StatusError
 from navarch.api.types import core_v1
 from navarch.client.transport import TransportError
-from scheduler.nodes import Mask, NodeTable
-from scheduler.plugin import (
+from scheduler.framework.plugin import (
     NODE_ADDED,
     NODE_CHANGED,
     POD_CHANGED,
@@ -35,8 +34,9 @@ from scheduler.plugin import (
     Refusal,
     Rejected,
 )
-from scheduler.pods import PodInfo
-from scheduler.volumes import (
+from scheduler.state.nodes import Mask, NodeTable
+from scheduler.state.pods import PodInfo
+from scheduler.state.volumes import (
     BOUND_BY_CONTROLLER,
     CAPACITY_CHANGED,
     CLAIM_CHANGED,

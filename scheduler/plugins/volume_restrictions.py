@@ -6,19 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from scheduler.nodes import Mask, NodeTable
-from scheduler.plugin import (
-    NODE_ADDED,
-    POD_GONE,
-    CycleState,
-    Event,
-    Plugin,
-    Reach,
-    Refusal,
-    Rejected,
-)
-from scheduler.pods import Disk, PodInfo
-from scheduler.volumes import CLAIM_CHANGED
+from scheduler.framework.plugin import NODE_ADDED, POD_GONE, CycleState, Event, Plugin, Reach, Refusal, Rejected
+from scheduler.state.nodes import Mask, NodeTable
+from scheduler.state.pods import Disk, PodInfo
+from scheduler.state.volumes import CLAIM_CHANGED
 
 IN_USE = "node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode"
 DISK = "node(s) had no available disk"

@@ -7,18 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from navarch.api.types import core_v1
-from scheduler.nodes import Mask, NodeTable
-from scheduler.plugin import (
-    NODE_ADDED,
-    NODE_CHANGED,
-    CycleState,
-    Event,
-    Plugin,
-    Reach,
-    Refusal,
-)
-from scheduler.pods import PodInfo
-from scheduler.volumes import CLAIM_CHANGED, CLASS_CHANGED, VOLUME_CHANGED
+from scheduler.framework.plugin import NODE_ADDED, NODE_CHANGED, CycleState, Event, Plugin, Reach, Refusal
+from scheduler.state.nodes import Mask, NodeTable
+from scheduler.state.pods import PodInfo
+from scheduler.state.volumes import CLAIM_CHANGED, CLASS_CHANGED, VOLUME_CHANGED
 
 ZONE, REGION = "topology.kubernetes.io/zone", "topology.kubernetes.io/region"
 OLD = {"failure-domain.beta.kubernetes.io/zone": ZONE, "failure-domain.beta.kubernetes.io/region": REGION}

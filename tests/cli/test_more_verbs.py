@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from cli.copying import _place, _unpack
 from cli.main import main
+from cli.verbs.cp import _place, _unpack
 from tests.cli.conftest import Navarch
 
 CONF = "{apiVersion: v1, kind: ConfigMap, metadata: {name: conf}, data: {a: '1'}}"

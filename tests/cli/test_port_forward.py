@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cli.errors import CommandError
-from cli.portforward import Forward, parse
+from cli.verbs.portforward import Forward, parse
 
 POD = {
     "metadata": {"name": "p"},

@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cli import applying, jsonpath
+from cli import threewayapply
 from cli.describing.writer import aligned
 from cli.errors import CommandError
+from cli.objectwait import parse_duration
+from cli.output import jsonpath
+from cli.output.tables import Columns, TablePrinter
 from cli.session import Resource
-from cli.tables import Columns, TablePrinter
-from cli.waiting import parse_duration
 from navarch.api.kinds import BY_GVK, Kind
 
 TREE = {
@@ -122,12 +123,12 @@ CUSTOM = Resource(Kind("example.com", "v1", "Foo", "foos"))
 
 def test_last_applied_is_written_as_kubectl_writes_it() -> None:
     tree = {"kind": "X", "metadata": {"name": "n", "annotations": {"k": "<&>"}}, "a": 1}
-    modified = applying.annotated(tree)
-    text = modified["metadata"]["annotations"][applying.LAST_APPLIED]
+    modified = threewayapply.annotated(tree)
+    text = modified["metadata"]["annotations"][threewayapply.LAST_APPLIED]
     assert text == ('{"a":1,"kind":"X","metadata":{"annotations":{"k":"\\u003c\\u0026\\u003e"},"name":"n"}}\n')
-    assert applying.annotated(modified) == modified
-    assert applying.last_applied(modified) == tree
-    assert applying.last_applied({"metadata": {"name": "n"}}) is None
+    assert threewayapply.annotated(modified) == modified
+    assert threewayapply.last_applied(modified) == tree
+    assert threewayapply.last_applied({"metadata": {"name": "n"}}) is None
 
 
 def deployment(**spec: Any) -> dict[str, Any]:
@@ -135,29 +136,29 @@ def deployment(**spec: Any) -> dict[str, Any]:
 
 
 def test_three_way_keeps_what_others_added_and_removes_what_was_ours() -> None:
-    first = applying.annotated(deployment(replicas=2, paused=True))
+    first = threewayapply.annotated(deployment(replicas=2, paused=True))
     live = json.loads(json.dumps(first))
     live["spec"] |= {"replicas": 7, "revisionHistoryLimit": 10}
-    second = applying.annotated(deployment(minReadySeconds=3))
-    patch = applying.three_way(DEPLOYMENT, applying.last_applied(live), second, live)
+    second = threewayapply.annotated(deployment(minReadySeconds=3))
+    patch = threewayapply.three_way(DEPLOYMENT, threewayapply.last_applied(live), second, live)
     assert patch is not None and patch.type == "strategic"
     assert patch.tree["spec"] == {"replicas": None, "paused": None, "minReadySeconds": 3}
-    assert applying.three_way(DEPLOYMENT, applying.last_applied(first), first, live | {"spec": first["spec"]}) is None
+    assert threewayapply.three_way(DEPLOYMENT, threewayapply.last_applied(first), first, live | {"spec": first["spec"]}) is None
 
 
 def test_nulls_and_status_of_generated_manifests_change_nothing() -> None:
     tree = deployment(replicas=1) | {"status": {}}
     tree["metadata"]["creationTimestamp"] = None
-    modified = applying.annotated(tree)
+    modified = threewayapply.annotated(tree)
     live = json.loads(json.dumps(modified))
     live["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z"
     live["status"] = {"replicas": 1}
-    assert applying.three_way(DEPLOYMENT, applying.last_applied(live), modified, live) is None
+    assert threewayapply.three_way(DEPLOYMENT, threewayapply.last_applied(live), modified, live) is None
 
 
 def test_custom_kinds_get_a_merge_patch() -> None:
-    old = applying.annotated({"metadata": {"name": "n"}, "spec": {"list": [1, 2], "gone": 1}})
-    new = applying.annotated({"metadata": {"name": "n"}, "spec": {"list": [2]}})
-    patch = applying.three_way(CUSTOM, applying.last_applied(old), new, old)
+    old = threewayapply.annotated({"metadata": {"name": "n"}, "spec": {"list": [1, 2], "gone": 1}})
+    new = threewayapply.annotated({"metadata": {"name": "n"}, "spec": {"list": [2]}})
+    patch = threewayapply.three_way(CUSTOM, threewayapply.last_applied(old), new, old)
     assert patch is not None and patch.type == "merge"
     assert patch.tree["spec"] == {"list": [2], "gone": None}

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from apiserver.registry import eviction
+from apiserver.kinds.core.pods import eviction
 from controllers.disruption import Scale, needs
 from navarch.api.errors import Forbidden, TooManyRequests
 from navarch.api.types import apps_v1, core_v1, meta_v1, policy_v1

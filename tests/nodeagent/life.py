@@ -8,8 +8,7 @@ from typing import Any
 import msgspec
 
 from navarch.api.types import core_v1
-from nodeagent.observed import CONTAINER_HASH, Observed, ProbeView, roles
-from nodeagent.pod import (
+from nodeagent.pods.machine import (
     CreateSandbox,
     Decision,
     PodMachine,
@@ -21,6 +20,7 @@ from nodeagent.pod import (
     Tell,
     container_hash,
 )
+from nodeagent.pods.observed import CONTAINER_HASH, Observed, ProbeView, roles
 from nodeagent.runtime.runtime import EXITED, RUNNING, Container, Sandbox, SandboxConfig
 
 

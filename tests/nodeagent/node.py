@@ -15,12 +15,12 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from nodeagent import linux
-from nodeagent.cgroups import Cgroups
-from nodeagent.hostnamespace import hide_hybrid_mount
+from nodeagent.linux import syscalls
+from nodeagent.linux.cgroups import Cgroups
+from nodeagent.linux.hostnamespace import hide_hybrid_mount
 
 _NAMESPACES = (
-    linux.CLONE_NEWNS | linux.CLONE_NEWNET | linux.CLONE_NEWUTS | linux.CLONE_NEWPID | linux.CLONE_NEWIPC
+    syscalls.CLONE_NEWNS | syscalls.CLONE_NEWNET | syscalls.CLONE_NEWUTS | syscalls.CLONE_NEWPID | syscalls.CLONE_NEWIPC
 )
 
 
@@ -36,7 +36,7 @@ class Node:
         if middle == 0:
             try:
                 self.cgroups.add_process(os.getpid(), f"/{name}/sys")
-                linux.unshare(_NAMESPACES)
+                syscalls.unshare(_NAMESPACES)
                 first = os.fork()
                 if first == 0:
                     self._become_init(write)
@@ -55,13 +55,13 @@ class Node:
     def _become_init(self, write: int) -> None:
         try:
             os.setsid()
-            linux.mount("none", "/", None, linux.MS_REC | linux.MS_PRIVATE)
+            syscalls.mount("none", "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
             if self.unified:  # as on a host that has only cgroup2
-                linux.mount("cgroup2", "/sys/fs/cgroup", "cgroup2")
+                syscalls.mount("cgroup2", "/sys/fs/cgroup", "cgroup2")
             hide_hybrid_mount()
-            linux.mount("proc", "/proc", "proc", linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC)
-            linux.mount("run", "/run", "tmpfs", 0, "mode=755")
-            linux.sethostname(self.name)
+            syscalls.mount("proc", "/proc", "proc", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
+            syscalls.mount("run", "/run", "tmpfs", 0, "mode=755")
+            syscalls.sethostname(self.name)
             os.write(write, b"ready\n")
             os.execvp("catatonit", ["catatonit", "-P"])
         finally:
@@ -76,7 +76,7 @@ class Node:
             try:
                 os.close(read)
                 self.cgroups.add_process(os.getpid(), f"/{self.name}/sys")
-                linux.setns(self._pidfd, _NAMESPACES)
+                syscalls.setns(self._pidfd, _NAMESPACES)
                 inner = os.fork()
                 if inner == 0:
                     try:

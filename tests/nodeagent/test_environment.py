@@ -11,10 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from navarch.api.types import core_v1
-from nodeagent import admission, netfiles, translate
-from nodeagent.environment import Reference, references, variables
-from nodeagent.fields import ConfigError, Facts, expand, field_value, resource_value
-from nodeagent.pulling import credentials, policy_of, valid_reference
+from nodeagent.network import netfiles
+from nodeagent.node import admission
+from nodeagent.pods import containerspec
+from nodeagent.pods.environment import Reference, references, variables
+from nodeagent.pods.fieldrefs import ConfigError, Facts, expand, field_value, resource_value
+from nodeagent.pods.pulling import credentials, policy_of, valid_reference
 from tests.nodeagent.life import pod
 
 FACTS = Facts("10.0.0.1", "10.1.0.2", "n1", {"cpu": "4", "memory": "2Gi"})
@@ -141,18 +143,19 @@ def test_network_files() -> None:
 def test_linux_limits() -> None:
     resources = {"limits": {"cpu": "500m", "memory": "64Mi"}, "requests": {"cpu": "250m", "memory": "32Mi"}}
     p = pod({"containers": [{"name": "a", "resources": resources}, {"name": "b"}]})
-    first = translate.container_resources(p, p.spec.containers[0], 1 << 30, "Burstable")
+    first = containerspec.container_resources(p, p.spec.containers[0], 1 << 30, "Burstable")
     assert (first.cpu_shares, first.cpu_quota, first.memory_limit, first.oom_score_adj) == (256, 50000, 64 << 20, 969)
-    whole = translate.pod_resources(p)
+    whole = containerspec.pod_resources(p)
     assert (whole.cpu_shares, whole.cpu_quota, whole.memory_limit) == (256, 0, 0)  # b has no limit
-    assert translate.container_resources(p, p.spec.containers[1], 1 << 30, "BestEffort").oom_score_adj == 1000
+    assert containerspec.container_resources(p, p.spec.containers[1], 1 << 30, "BestEffort").oom_score_adj == 1000
     # A RuntimeClass's overhead comes on top; limits of the pod as a whole count even if its containers have none.
     p = pod({"containers": [{"name": "a", "resources": resources}], "overhead": {"cpu": "250m", "memory": "32Mi"}})
-    whole = translate.pod_resources(p)
+    whole = containerspec.pod_resources(p)
     assert (whole.cpu_shares, whole.cpu_quota, whole.memory_limit) == (512, 75000, 96 << 20)
     p = pod({"containers": [{"name": "a"}], "resources": {"limits": {"memory": "64Mi"}}})
-    assert translate.pod_resources(p).memory_limit == 64 << 20
-    assert translate.pod_cgroup("u", "Guaranteed") == "podu" and translate.pod_cgroup("u", "Burstable") == "burstable/podu"
+    assert containerspec.pod_resources(p).memory_limit == 64 << 20
+    assert containerspec.pod_cgroup("u", "Guaranteed") == "podu"
+    assert containerspec.pod_cgroup("u", "Burstable") == "burstable/podu"
 
 
 def test_admission() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nodeagent import cgroups, hostnamespace, linux
+from nodeagent.linux import cgroups, hostnamespace, syscalls
 
 
 def in_fork(function: Callable[[], bool]) -> bool:
@@ -29,7 +29,7 @@ def test_second_agent_finds_the_first_ones_mounts(tmp_path: Path) -> None:
 
     def first() -> bool:
         entered = hostnamespace.enter(pin) and cgroups.hybrid_mount() is None
-        linux.mount("none", place, "tmpfs")
+        syscalls.mount("none", place, "tmpfs")
         (place / "mark").touch()
         return entered
 
@@ -38,8 +38,8 @@ def test_second_agent_finds_the_first_ones_mounts(tmp_path: Path) -> None:
 
     def host() -> bool:
         # a host of its own, so that the pin does not stay on this one
-        linux.unshare(linux.CLONE_NEWNS)
-        linux.mount("none", "/", None, linux.MS_REC | linux.MS_PRIVATE)
+        syscalls.unshare(syscalls.CLONE_NEWNS)
+        syscalls.mount("none", "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
         fine = in_fork(first) and not (place / "mark").exists() and in_fork(second)
         hostnamespace.leave_nothing(pin)
         return fine and not pin.exists() and cgroups.hybrid_mount() is not None

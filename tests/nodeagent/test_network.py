@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nodeagent.network import AddressPool, NoAddress, interface_name, mac_address
+from nodeagent.network.network import AddressPool, NoAddress, interface_name, mac_address
 from nodeagent.runtime.conmon import signal_number, tidy
 from nodeagent.runtime.users import Identity, UnknownUser, resolve
 

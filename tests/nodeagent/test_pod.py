@@ -7,8 +7,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nodeagent.backoff import BackoffTable
-from nodeagent.observed import duration
+from nodeagent.pods.backoff import BackoffTable
+from nodeagent.pods.observed import duration
 from nodeagent.runtime.runtime import EXITED, RUNNING
 from tests.nodeagent.life import Life
 

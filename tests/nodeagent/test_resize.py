@@ -10,9 +10,9 @@ import pytest
 
 from navarch.api.types import core_v1, meta_v1
 from navarch.virtual import SimulatedWorld
-from nodeagent.resize import IN_PROGRESS, PENDING, Host, Resizer, raised, refused, reported, restarts, wanted
+from nodeagent.pods.context import Services
+from nodeagent.pods.resize import IN_PROGRESS, PENDING, Host, Resizer, raised, refused, reported, restarts, wanted
 from nodeagent.runtime.runtime import RUNNING, Container, Resources, RuntimeError_, Sandbox, SandboxConfig
-from nodeagent.services import Services
 
 
 def container(name: str, cpu: str, memory: str = "64Mi", policy: str = "") -> core_v1.Container:

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from navarch.api.types import core_v1
 from navarch.world import RealWorld
-from nodeagent import status
-from nodeagent.probes import Counter
+from nodeagent.node import statuswriter
+from nodeagent.pods.probes import Counter
 from nodeagent.server import logs, streams
 from nodeagent.server.auth import Caller, of_certificate, subresource
 from nodeagent.server.logs import BadOption, Options
@@ -196,13 +196,13 @@ def test_status_patch() -> None:
             core_v1.PodCondition(type="example.org/own", status="True"),
         ],
     )
-    assert status.patch(old, new) == {
+    assert statuswriter.patch(old, new) == {
         "phase": "Running",
         "reason": None,
         "podIPs": [{"ip": "10.1.0.2"}, {"$patch": "replace"}],
         "conditions": [{"type": "Ready", "status": "True", "reason": None, "message": None}],
     }
-    assert status.patch(new, new) == {}
+    assert statuswriter.patch(new, new) == {}
 
 
 @given(st.lists(st.booleans(), max_size=30), st.integers(1, 3), st.integers(1, 3))

@@ -8,10 +8,10 @@ from typing import Any
 
 from navarch.api.types import core_v1, meta_v1
 from navarch.virtual import SimulatedWorld
-from nodeagent.cgroups import NodeUsage, Usage
 from nodeagent.config import Config
+from nodeagent.linux.cgroups import NodeUsage, Usage
+from nodeagent.node.sampling import Readings, Sample, Sampler
 from nodeagent.runtime.runtime import RUNNING, Container
-from nodeagent.sampling import Readings, Sample, Sampler
 from nodeagent.server import stats
 
 

@@ -11,7 +11,7 @@ from navarch.api.types import core_v1
 from navarch.client.client import Client
 from navarch.client.transport import InProcessTransport
 from navarch.virtual import SimulatedWorld
-from nodeagent.status import StatusManager
+from nodeagent.node.statuswriter import StatusManager
 from tests.nodeagent.cluster import Api
 
 

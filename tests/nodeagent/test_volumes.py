@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from navarch.api.types import core_v1
-from nodeagent.environment import Reference
-from nodeagent.fields import ConfigError
+from nodeagent.pods.environment import Reference
+from nodeagent.pods.fieldrefs import ConfigError
 from nodeagent.volumes import atomic, local, payload
 from nodeagent.volumes.payload import File
 from tests.nodeagent.life import pod

@@ -8,7 +8,7 @@ from lab.simulation import Simulation
 from navarch.api import kinds
 from navarch.api.types import core_v1
 from nodeagent.hollow.objects import NodeSpec
-from scheduler.config import SchedulerConfig
+from scheduler.framework.config import SchedulerConfig
 from scheduler.scheduler import Scheduler
 
 logging.getLogger("scheduler").setLevel(logging.ERROR)

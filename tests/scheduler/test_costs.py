@@ -8,13 +8,13 @@ import sys
 import pytest
 
 from navarch.api.types import core_v1, meta_v1
-from scheduler.cycle import schedule
-from scheduler.explain import Kept, explain
-from scheduler.nodes import NodeTable
-from scheduler.plugin import Plan
-from scheduler.pods import PodInfo
-from scheduler.profiles import default_profile
-from scheduler.ranking import Rankings
+from scheduler.explain.explain import Kept, explain
+from scheduler.framework.cycle import schedule
+from scheduler.framework.plugin import Plan
+from scheduler.framework.profiles import default_profile
+from scheduler.ranking.ranking import Rankings
+from scheduler.state.nodes import NodeTable
+from scheduler.state.pods import PodInfo
 from tests.scheduler import clusters
 from tests.scheduler.test_cycle import node, pod, table
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from navarch.api import resources
 from navarch.api.affinity import pod_matches_node, untolerated
 from navarch.api.types import core_v1, meta_v1
-from scheduler.cycle import schedule
-from scheduler.nodes import NodeTable
-from scheduler.pods import PodInfo
-from scheduler.profiles import default_profile
+from scheduler.framework.cycle import schedule
+from scheduler.framework.profiles import default_profile
+from scheduler.state.nodes import NodeTable
+from scheduler.state.pods import PodInfo
 
 
 def node(name: str, cpu: str = "1", memory: str = "1Gi", pods: str = "110", **more: object) -> core_v1.Node:

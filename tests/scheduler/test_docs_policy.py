@@ -6,10 +6,10 @@ import random
 import re
 from pathlib import Path
 
-from scheduler.config import SchedulerConfig
-from scheduler.cycle import schedule
-from scheduler.pods import PodInfo
-from scheduler.profiles import load_plugin
+from scheduler.framework.config import SchedulerConfig
+from scheduler.framework.cycle import schedule
+from scheduler.framework.profiles import load_plugin
+from scheduler.state.pods import PodInfo
 from tests.scheduler.test_cycle import node, pod, table
 
 TEXT = (Path(__file__).parents[2] / "docs/scheduler.md").read_text()

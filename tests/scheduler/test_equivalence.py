@@ -15,11 +15,10 @@ from msgspec import structs
 from navarch.api.affinity import preferred_weight
 from navarch.api.selectors import from_labels
 from navarch.api.types import core_v1, meta_v1
-from scheduler.cycle import schedule
-from scheduler.explain import Recent, explain
-from scheduler.nodes import NodeTable
-from scheduler.nominated import Nominated
-from scheduler.plugin import Attempt, CycleState, Rejected
+from scheduler.explain.explain import Recent, explain
+from scheduler.framework.cycle import schedule
+from scheduler.framework.plugin import Attempt, CycleState, Rejected
+from scheduler.framework.profiles import default_profile
 from scheduler.plugins.node_affinity import NodeAffinity
 from scheduler.plugins.node_name import NodeName
 from scheduler.plugins.node_resources import NodeResourcesBalancedAllocation, NodeResourcesFit
@@ -27,9 +26,10 @@ from scheduler.plugins.pod_affinity import InterPodAffinity
 from scheduler.plugins.preemption import DefaultPreemption
 from scheduler.plugins.strategies import MarathonConstraints, SwarmBinpack, SwarmSpread
 from scheduler.plugins.topology_spread import SYSTEM_DEFAULTS, Default, PodTopologySpread
-from scheduler.pods import PodInfo
-from scheduler.profiles import default_profile
-from scheduler.ranking import Ranking, Rankings
+from scheduler.ranking.ranking import Ranking, Rankings
+from scheduler.state.nodes import NodeTable
+from scheduler.state.nominated import Nominated
+from scheduler.state.pods import PodInfo
 from tests.scheduler import clusters, reference
 from tests.scheduler.reference import Cluster
 
@@ -317,7 +317,7 @@ def calmed(pod):
 
 
 @pytest.mark.parametrize("calm", [False, True])
-@patch("scheduler.ranking.FEW", 0)  # else so few nodes are always looked at one by one, and nothing is followed
+@patch("scheduler.ranking.ranking.FEW", 0)  # else so few nodes are always looked at one by one, and nothing is followed
 @settings(RELAXED, max_examples=100)
 @given(st.data())
 def test_rankings_that_follow_decide_as_new_ones_do(calm, data):
@@ -441,7 +441,7 @@ def test_preemption_takes_pods_of_lower_priority_as_few_as_needed(data):
 
 
 @pytest.mark.parametrize("calm", [False, True])
-@patch("scheduler.ranking.FEW", 0)
+@patch("scheduler.ranking.ranking.FEW", 0)
 @settings(RELAXED, max_examples=60)
 @given(st.data())
 def test_room_is_kept_for_nominated_pods_as_if_they_were_there(calm, data):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import random
 
-from cli.why import lines
-from scheduler.cycle import schedule
-from scheduler.explain import Kept, Recent, explain
-from scheduler.plugin import Plan
-from scheduler.profiles import default_profile
-from scheduler.ranking import Rankings
-from scheduler.whatif import ask
+from cli.verbs.why import lines
+from scheduler.explain.explain import Kept, Recent, explain
+from scheduler.explain.whatif import ask
+from scheduler.framework.cycle import schedule
+from scheduler.framework.plugin import Plan
+from scheduler.framework.profiles import default_profile
+from scheduler.ranking.ranking import Rankings
 from tests.scheduler.test_cycle import node, pod, table
 
 
@@ -54,7 +54,7 @@ def test_what_if_tells_what_would_change_it_and_changes_nothing():
 
 def test_what_is_kept_is_bounded():
     t, profile, recent = table(*(node(f"n{i}") for i in range(200))), default_profile(), Recent()
-    import scheduler.explain as module
+    import scheduler.explain.explain as module
 
     one = schedule(pod("1m"), t, profile, random.Random(0))
     most, module.MOST_BYTES = module.MOST_BYTES, 10 * one.ranking.nbytes

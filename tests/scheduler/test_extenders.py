@@ -20,8 +20,8 @@ from navarch.api.types import core_v1
 from navarch.client.client import Client
 from navarch.client.transport import InProcessTransport
 from navarch.world import RealWorld
-from scheduler.config import SchedulerConfig
-from scheduler.pages import pages
+from scheduler.framework.config import SchedulerConfig
+from scheduler.io.httpserver import pages
 from scheduler.scheduler import Scheduler
 
 logging.getLogger("scheduler").setLevel(logging.CRITICAL)
@@ -146,7 +146,7 @@ def test_filters_and_ranks_with_names_only():
         assert [v for v, _ in hook.asked] == ["filter", "rank"]
         assert sorted(hook.asked[0][1]["nodenames"]) == ["n0", "n1", "n2"]
         assert hook.asked[0][1]["pod"]["metadata"]["name"] == "p" and "nodes" not in hook.asked[0][1]
-        from scheduler.explain import explain
+        from scheduler.explain.explain import explain
 
         told = explain(scheduler.recent.get("default/p"), "n0")
         assert told["asked"]["refused"][0]["reason"] == "too noisy" and told["best"][0]["extenders"] == 500

@@ -9,7 +9,7 @@ import pytest
 from lab.simulation import Simulation
 from navarch.api.types import core_v1
 from nodeagent.hollow.fleet import NodeSpec
-from scheduler.config import SchedulerConfig
+from scheduler.framework.config import SchedulerConfig
 
 logging.getLogger("scheduler").setLevel(logging.ERROR)
 

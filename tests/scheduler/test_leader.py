@@ -18,8 +18,8 @@ from navarch.client.client import Client
 from navarch.client.leader import LeaderElector, LeadershipLost
 from navarch.client.transport import InProcessTransport
 from nodeagent.hollow.fleet import NodeSpec
-from scheduler.config import SchedulerConfig
-from scheduler.fence import TERM, Fence
+from scheduler.framework.config import SchedulerConfig
+from scheduler.io.leaderfence import TERM, Fence
 from scheduler.scheduler import Scheduler
 
 for name in ("scheduler", "navarch.client.leader"):

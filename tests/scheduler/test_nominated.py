@@ -8,14 +8,14 @@ from unittest.mock import patch
 import pytest
 
 from navarch.api.types import core_v1, meta_v1
-from scheduler.cycle import schedule
-from scheduler.nodes import NodeTable
-from scheduler.nominated import Crowd, Nominated
-from scheduler.plugin import Attempt
+from scheduler.framework.cycle import schedule
+from scheduler.framework.plugin import Attempt
+from scheduler.framework.profiles import default_profile
 from scheduler.plugins.preemption import DefaultPreemption
-from scheduler.pods import PodInfo
-from scheduler.profiles import default_profile
-from scheduler.ranking import Ranking, Rankings
+from scheduler.ranking.ranking import Ranking, Rankings
+from scheduler.state.nodes import NodeTable
+from scheduler.state.nominated import Crowd, Nominated
+from scheduler.state.pods import PodInfo
 from tests.scheduler.test_cycle import node, pod, table
 
 ZONE = "zone"

@@ -6,13 +6,13 @@ import random
 
 import pytest
 
-from scheduler.config import SchedulerConfig
-from scheduler.cycle import schedule
+from scheduler.framework.config import SchedulerConfig
+from scheduler.framework.cycle import schedule
+from scheduler.framework.plugin import NodePlugin, NodeView
+from scheduler.framework.profiles import load_plugin
 from scheduler.main import files_among_settings
-from scheduler.plugin import NodePlugin, NodeView
 from scheduler.plugins.node_resources import NodeResourcesFit
-from scheduler.pods import PodInfo
-from scheduler.profiles import load_plugin
+from scheduler.state.pods import PodInfo
 from tests.scheduler.test_cycle import node, pod, table
 
 CONFIG = """

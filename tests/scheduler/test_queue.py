@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from navarch.api.types import core_v1
 from navarch.virtual import SimulatedWorld
-from scheduler.plugin import NODE_CHANGED, POD_GONE, Event
-from scheduler.pods import PodInfo
-from scheduler.profiles import default_profile
+from scheduler.framework.plugin import NODE_CHANGED, POD_GONE, Event
+from scheduler.framework.profiles import default_profile
 from scheduler.queue import SchedulingQueue
+from scheduler.state.pods import PodInfo
 from tests.scheduler.test_cycle import node, pod, table
 
 GATE = [core_v1.PodSchedulingGate(name="later")]

@@ -7,10 +7,10 @@ import random
 
 import pytest
 
-from scheduler.config import SchedulerConfig
-from scheduler.cycle import schedule
-from scheduler.pods import PodInfo
-from scheduler.ranking import Rankings
+from scheduler.framework.config import SchedulerConfig
+from scheduler.framework.cycle import schedule
+from scheduler.ranking.ranking import Rankings
+from scheduler.state.pods import PodInfo
 from tests.scheduler.test_cycle import node, pod, table
 
 CONFIG = """

@@ -10,13 +10,13 @@ import pytest
 from lab.simulation import Simulation
 from navarch.api.types import core_v1, meta_v1, storage_v1
 from nodeagent.hollow.fleet import NodeSpec
-from scheduler.config import SchedulerConfig
-from scheduler.nodes import NodeTable
-from scheduler.plugin import Event
-from scheduler.pods import PodInfo
-from scheduler.profiles import default_profile
-from scheduler.ranking import Ranking, Rankings
-from scheduler.volumes import ATTACHMENT_CHANGED, BIND_COMPLETED, CAPACITY_CHANGED, SELECTED_NODE
+from scheduler.framework.config import SchedulerConfig
+from scheduler.framework.plugin import Event
+from scheduler.framework.profiles import default_profile
+from scheduler.ranking.ranking import Ranking, Rankings
+from scheduler.state.nodes import NodeTable
+from scheduler.state.pods import PodInfo
+from scheduler.state.volumes import ATTACHMENT_CHANGED, BIND_COMPLETED, CAPACITY_CHANGED, SELECTED_NODE
 from tests.scheduler.clusters import CLASSES, HOSTNAME, only_in
 from tests.scheduler.test_cycle import node, pod, table
 
@@ -142,7 +142,7 @@ def test_the_smallest_volume_that_fits_is_chosen_on_each_node_and_never_for_two_
     ],
 )
 def test_messages_are_upstreams(objects, claims, message):
-    from scheduler.cycle import Decision
+    from scheduler.framework.cycle import Decision
 
     t = storage(*objects)
     p = user(*claims)

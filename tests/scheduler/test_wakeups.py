@@ -13,10 +13,10 @@ from navarch.client.client import Client
 from navarch.client.watch import ADDED, DELETED, MODIFIED
 from navarch.client.wire import TransportError
 from navarch.virtual import SimulatedWorld
-from scheduler.plugin import NODE_CHANGED, Event
+from scheduler.framework.plugin import NODE_CHANGED, Event
 from scheduler.plugins.node_affinity import NodeAffinity
-from scheduler.pods import PodInfo
 from scheduler.scheduler import Scheduler
+from scheduler.state.pods import PodInfo
 from tests.scheduler.test_cycle import node, pod, table
 
 
@@ -172,7 +172,7 @@ def test_preemption_goes_by_the_time_at_which_pods_started():
 
 
 def test_who_waits_for_a_permit_and_is_bound_by_another_waits_no_longer():
-    from scheduler.waiting import WaitingPod
+    from scheduler.framework.waitingpods import WaitingPod
 
     async def story(s: Scheduler) -> None:
         p = mine()

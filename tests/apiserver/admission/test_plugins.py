@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from apiserver import config as configuration
 from apiserver.admission.configuration import chosen, plugin_options
-from apiserver.admission.runtimeclass import covers, merged
+from apiserver.admission.plugins.runtimeclass import covers, merged
 from apiserver.request import User
 from tests.apiserver.admission.support import CONTAINER, Server, Tree, namespace, running
 

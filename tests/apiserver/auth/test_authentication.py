@@ -12,7 +12,7 @@ from cryptography.x509.oid import NameOID
 
 from apiserver.authn.accounts import AccountTokens
 from apiserver.authn.authenticator import Authenticator
-from apiserver.tokens import WARN_SECONDS, InvalidToken, Reference, TokenIssuer, new_key
+from apiserver.authn.tokens import WARN_SECONDS, InvalidToken, Reference, TokenIssuer, new_key
 from navarch.api.errors import Unauthorized
 from navarch.world import RealWorld
 from tests.apiserver.auth.support import World, cluster

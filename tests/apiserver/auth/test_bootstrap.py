@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from apiserver.assembly import assemble
-from apiserver.bootstrap import bootstrap
+from apiserver.bootstrap.objects import bootstrap
 from apiserver.config import Config
 from apiserver.request import LOOPBACK
 from apiserver.storage.memory import MemoryStore

@@ -22,9 +22,9 @@ from apiserver.authn.configuration import Anonymous, authentication, from_flags,
 from apiserver.authn.oidc import OIDC
 from apiserver.authn.tokenfile import TokenFile
 from apiserver.authn.tokenfile import parse as parse_file
+from apiserver.authn.tokens import InvalidToken, Reference, TokenIssuer, new_key
 from apiserver.config import Config
 from apiserver.request import ANONYMOUS, User
-from apiserver.tokens import InvalidToken, Reference, TokenIssuer, new_key
 from navarch.api.errors import InternalError, Unauthorized
 from navarch.api.signing import load_key
 from navarch.api.times import format_time

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from apiserver.registry.pods.validation import TOKEN_VOLUME, validate_pod_spec
+from apiserver.kinds.core.pods.validation import TOKEN_VOLUME, validate_pod_spec
 from navarch.api import resources
 from navarch.api.types import core_v1
 from tests.apiserver.kinds.served import Asker

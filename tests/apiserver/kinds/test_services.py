@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from apiserver.kinds.core.services import ServiceStrategy
+from apiserver.kinds.core.services_addresses import Addresses
 from apiserver.registry.allocation import GRACE, AddressAllocator, OutOfRange, PortAllocator, RangeFull, Taken
-from apiserver.registry.serviceaddresses import Addresses
-from apiserver.registry.services import ServiceStrategy
 from apiserver.storage.memory import MemoryStore
 from navarch.api.errors import Invalid
 from navarch.world import RealWorld

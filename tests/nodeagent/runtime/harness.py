@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from navarch.world import RealWorld
-from nodeagent.cgroups import Cgroups, own_cgroup
 from nodeagent.images.store import ImageStore
+from nodeagent.linux.cgroups import Cgroups, own_cgroup
 from nodeagent.runtime.oci import OciRuntime
 from nodeagent.runtime.runtime import Container, ContainerConfig, SandboxConfig
 

@@ -13,7 +13,7 @@ import pytest
 
 from navarch.api.types import core_v1
 from navarch.world import RealWorld
-from nodeagent.netlink import Netlink
+from nodeagent.network.netlink import Netlink
 from nodeagent.runtime.oci import OciRuntime
 from nodeagent.runtime.runtime import Mount, PortMapping, Resources, RuntimeError_
 from tests.nodeagent.runtime import harness

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nodeagent.cgroups import Cgroups, Limits, own_cgroup
+from nodeagent.linux.cgroups import Cgroups, Limits, own_cgroup
 from nodeagent.runtime.oci import OciRuntime
 from tests.nodeagent.runtime import harness
 

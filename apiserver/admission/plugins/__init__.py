@@ -1,0 +1,1 @@
+"""The admission plugins, each under its Kubernetes name."""

@@ -1,0 +1,101 @@
+"""The admission plugins of a cluster, in the order in which they run, which is Kubernetes'."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from apiserver.admission.chain import KeepsUp, Plugin
+from apiserver.admission.configuration import chosen, plugin_options
+from apiserver.admission.plugins import optional
+from apiserver.admission.plugins.certificates import Certificates
+from apiserver.admission.plugins.defaultclasses import DefaultIngressClass, DefaultStorageClass
+from apiserver.admission.plugins.escalation import Escalation
+from apiserver.admission.plugins.limitranger import LimitRanger
+from apiserver.admission.plugins.namespacelifecycle import NamespaceLifecycle
+from apiserver.admission.plugins.noderestriction import NodeRestriction
+from apiserver.admission.plugins.ownerreferencespermissionenforcement import OwnerReferencesPermissionEnforcement
+from apiserver.admission.plugins.podplacement import DefaultTolerationSeconds, TaintNodesByCondition
+from apiserver.admission.plugins.priority import Priority
+from apiserver.admission.plugins.resourcequota import ResourceQuota, limited_resources
+from apiserver.admission.plugins.runtimeclass import RuntimeClass
+from apiserver.admission.plugins.serviceaccount import ServiceAccount
+from apiserver.admission.plugins.storageobjects import PersistentVolumeClaimResize, StorageObjectInUseProtection
+from apiserver.admission.podsecurity.configuration import configuration_of
+from apiserver.admission.podsecurity.plugin import PodSecurity
+from apiserver.admission.policies.policies import ValidatingAdmissionPolicy
+from apiserver.admission.policies.typechecking import TypeChecker
+from apiserver.admission.webhooks.metrics import WebhookMetrics
+from apiserver.admission.webhooks.webhooks import MutatingAdmissionWebhook, ValidatingAdmissionWebhook
+from apiserver.authz.authorizer import Authorizer
+from apiserver.webhookclient import WebhookClient
+
+if TYPE_CHECKING:
+    from apiserver.server import APIServer
+
+OFF = (
+    "AlwaysAdmit", "NamespaceAutoProvision", "NamespaceExists", "LimitPodHardAntiAffinityTopology", "AlwaysPullImages",
+    "PodNodeSelector", "PodTolerationRestriction", "ExtendedResourceToleration", "OwnerReferencesPermissionEnforcement",
+    "DenyServiceExternalIPs", "AlwaysDeny",
+)  # fmt: skip
+"""Plugins that run only if --enable-admission-plugins names them. NodeRestriction is on: there is no cluster without it."""
+
+
+def admission_plugins(server: APIServer, authorizer: Authorizer) -> list[Plugin]:
+    """What the flags choose, kept up to date while the server runs. Raises ValueError, OSError."""
+    config, world, cache = server.config, server.world, server.cache
+    options = plugin_options(config.admission_control_config_file)
+    client, metrics = WebhookClient(server), WebhookMetrics()
+    server.metrics.sources.append(metrics.lines)
+    patience = (config.default_not_ready_toleration_seconds, config.default_unreachable_toleration_seconds)
+    known: dict[str, Callable[[], Plugin]] = {
+        "AlwaysAdmit": optional.AlwaysAdmit,
+        "NamespaceAutoProvision": lambda: optional.NamespaceAutoProvision(server),
+        "NamespaceLifecycle": lambda: NamespaceLifecycle(cache),
+        "NamespaceExists": lambda: optional.NamespaceExists(server),
+        "LimitPodHardAntiAffinityTopology": optional.LimitPodHardAntiAffinityTopology,
+        "LimitRanger": lambda: LimitRanger(cache),
+        "ServiceAccount": lambda: ServiceAccount(world, cache),
+        "NodeRestriction": lambda: NodeRestriction(cache),
+        "TaintNodesByCondition": TaintNodesByCondition,
+        "AlwaysPullImages": optional.AlwaysPullImages,
+        "PodSecurity": lambda: PodSecurity(world, cache, configuration_of(options.get("PodSecurity"))),
+        "PodNodeSelector": lambda: optional.PodNodeSelector(server, options.get("PodNodeSelector") or {}),
+        "Priority": lambda: Priority(cache),
+        "DefaultTolerationSeconds": lambda: DefaultTolerationSeconds(*patience),
+        "PodTolerationRestriction": lambda: optional.PodTolerationRestriction(server),
+        "ExtendedResourceToleration": optional.ExtendedResourceToleration,
+        "DefaultStorageClass": lambda: DefaultStorageClass(cache),
+        "StorageObjectInUseProtection": StorageObjectInUseProtection,
+        "OwnerReferencesPermissionEnforcement": lambda: OwnerReferencesPermissionEnforcement(lambda: server, authorizer),
+        "PersistentVolumeClaimResize": lambda: PersistentVolumeClaimResize(cache),
+        "RuntimeClass": lambda: RuntimeClass(cache),
+        "CertificateApproval": lambda: Certificates(authorizer, "CertificateApproval"),
+        "CertificateSigning": lambda: Certificates(authorizer, "CertificateSigning"),
+        "CertificateSubjectRestriction": lambda: Certificates(authorizer, "CertificateSubjectRestriction"),
+        "DefaultIngressClass": lambda: DefaultIngressClass(cache),
+        "DenyServiceExternalIPs": optional.DenyServiceExternalIPs,
+        "MutatingAdmissionWebhook": lambda: MutatingAdmissionWebhook(server, client, metrics),
+        "ValidatingAdmissionPolicy": lambda: ValidatingAdmissionPolicy(server),
+        "ValidatingAdmissionWebhook": lambda: ValidatingAdmissionWebhook(server, client, metrics),
+        # Last of those that count: what is counted is really going to be stored.
+        "ResourceQuota": lambda: ResourceQuota(lambda: server, limited_resources(options.get("ResourceQuota"))),
+        "AlwaysDeny": optional.AlwaysDeny,
+    }
+    usual = [name for name in known if name not in OFF]
+    names = chosen(tuple(known), usual, config.enable_admission_plugins, config.disable_admission_plugins)
+    # Upstream the RBAC kinds' storage refuses escalation, so nobody can switch that off.
+    plugins = [Escalation(authorizer), *(known[name]() for name in names)]
+    for plugin in plugins:
+        if isinstance(plugin, KeepsUp):
+            server.before_ready.append(plugin.prepare)
+            server.background.append(plugin.follow)
+
+    async def close(server: APIServer) -> None:
+        try:
+            await server.stopping.wait()
+        finally:
+            await client.close()
+
+    server.background += [close, TypeChecker().run]
+    return plugins

@@ -1,0 +1,1 @@
+"""ValidatingAdmissionPolicy: admission by expressions in CEL."""

@@ -1,0 +1,164 @@
+"""What is doubtful in a policy, by the schemas of the kinds that it is about: told in its status, never enforced.
+
+Upstream a controller does this; here it stays beside the schemas and the compiler.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import TYPE_CHECKING, Any
+
+from apiserver.admission.cachefollower import follow
+from apiserver.cel.engine import CelError, compile_cel
+from apiserver.crd.custom import CustomStrategy
+from apiserver.crd.fields import chain_types, fields_of, undefined_field
+from apiserver.crd.views import type_of
+from apiserver.kinds.admissionregistration.expressions import Declared
+from apiserver.kinds.admissionregistration.validatingadmissionpolicies import compile_variables, declared
+from apiserver.kinds.admissionregistration.webhookconfigurations import GROUP
+from apiserver.registry.resource import Resource
+from apiserver.request import WriteOptions
+from apiserver.storage.store import StoreUnavailable
+from navarch.api.errors import NotFound, StatusError
+from navarch.api.schema import (
+    BOOL,
+    BYTES,
+    INT32,
+    INT64,
+    INTEGER,
+    LIST,
+    MAP,
+    MICRO_TIME,
+    NUMBER,
+    OBJECT,
+    STRING,
+    TIME,
+    Node,
+)
+from navarch.world import Backoff
+
+if TYPE_CHECKING:
+    from apiserver.server import APIServer
+
+log = logging.getLogger(__name__)
+Tree = dict[str, Any]
+RESOURCE = "validatingadmissionpolicies"
+MOST_KINDS = 10
+OPTIONS = WriteOptions(field_manager="kube-apiserver")
+
+
+def node_fields(node: Node, whole: bool) -> dict[str, Node] | None:
+    """The fields of a built-in type; None for what may have any."""
+    return node.fields if node.kind == OBJECT and not node.open else None
+
+
+def kinds_of(server: APIServer, spec: Tree) -> list[Resource]:
+    """The kinds that the rules name, without wildcards."""
+    out: list[Resource] = []
+    for rule in (spec.get("matchConstraints") or {}).get("resourceRules") or ():
+        for group in rule.get("apiGroups") or ():
+            for version in rule.get("apiVersions") or ():
+                for name in rule.get("resources") or ():
+                    found = server.served.get((group, version, name))
+                    if found is not None and found not in out:
+                        out.append(found)
+    return sorted(out, key=lambda r: (r.kind.group, r.kind.version, r.kind.kind))[:MOST_KINDS]
+
+
+def custom_fields(schema: Tree, whole: bool) -> Tree | None:
+    """The fields of a custom type. Its rules see little of metadata, but policies see all."""
+    found = fields_of(schema, whole)
+    return found | {"metadata": {"x-kubernetes-preserve-unknown-fields": True}} if found is not None and whole else found
+
+
+def node_type(node: Node) -> str:
+    """The type that CEL knows a built-in value by."""
+    if node.kind == LIST:
+        return f"list({node_type(node.element)})"
+    if node.kind == MAP:
+        return f"map({node_type(node.element)})"
+    return _TYPES.get(node.kind, "dyn")
+
+
+_TYPES = {
+    STRING: "string", BOOL: "bool", INT32: "int", INT64: "int", INTEGER: "int", NUMBER: "double", BYTES: "bytes",
+    TIME: "timestamp", MICRO_TIME: "timestamp",
+}  # fmt: skip
+
+
+def warnings(server: APIServer, spec: Tree) -> list[Tree]:
+    """The expressionWarnings of a policy."""
+    kinds, (_, types) = kinds_of(server, spec), compile_variables(spec)
+    out: list[Tree] = []
+    for i, validation in enumerate(spec.get("validations") or ()):
+        for field in ("expression", "messageExpression"):
+            source = validation.get(field)
+            if not source:
+                continue
+            known = declared(spec, types)
+            texts = [f"{r.kind.api_version}, Kind={r.kind.kind}: {text}" for r in kinds if (text := doubt(r, source, known))]
+            if texts:
+                out.append({"fieldRef": f"spec.validations[{i}].{field}", "warning": "\n".join(texts)})
+    return out
+
+
+def doubt(resource: Resource, source: str, known: Declared) -> str:
+    """What the compiler would say of an expression if it knew the types of the fields of this kind."""
+    strategy, names = resource.strategy, ("object", "oldObject")
+    if isinstance(strategy, CustomStrategy):
+        schema: Any = strategy.open_schema
+        found = undefined_field(source, schema, True, names, custom_fields) if schema else ""
+        types = chain_types(source, schema, True, names, custom_fields, type_of)
+    else:
+        schema = strategy.schema
+        found = undefined_field(source, schema, True, names, node_fields)
+        types = chain_types(source, schema, True, names, node_fields, node_type)
+    if found or not types:
+        return found
+    # A field that is a variable here cannot be asked for with has(), which is always allowed for the fields that are there.
+    plain = _PRESENCE.sub(lambda found: "true" + re.sub(r"[^\n]", " ", found[0][4:]), source)
+    try:
+        compile_cel(plain, known + tuple(types.items()))
+    except CelError as error:
+        text = str(error)
+        for shown, line in zip(plain.split("\n"), source.split("\n"), strict=True):
+            text = text.replace(f" | {shown}\n", f" | {line}\n")
+        return text
+    return ""
+
+
+_PRESENCE = re.compile(r"\bhas\s*\(\s*(?:object|oldObject)(?:\s*\.\s*[A-Za-z_]\w*)+\s*\)")
+
+
+class TypeChecker:
+    """Keeps the status of policies."""
+
+    async def run(self, server: APIServer) -> None:
+        await follow(server, f"/registry/{RESOURCE}/", self._changed)
+
+    async def _changed(self, server: APIServer) -> None:
+        policies = server.resource(GROUP, RESOURCE)
+        for entry in server.cache.list(policies.prefix).entries:
+            tree = entry.tree()
+            generation = tree["metadata"].get("generation") or 0
+            if (tree.get("status") or {}).get("observedGeneration") != generation:
+                await self._tell(server, entry.name, generation, warnings(server, tree.get("spec") or {}))
+
+    async def _tell(self, server: APIServer, name: str, generation: int, found: list[Tree]) -> None:
+        def change(old: Tree) -> Tree:
+            if (old["metadata"].get("generation") or 0) == generation:
+                checked = {"typeChecking": {"expressionWarnings": found} if found else {}}
+                old["status"] = (old.get("status") or {}) | {"observedGeneration": generation} | checked
+            return old
+
+        policies, backoff = server.resource(GROUP, RESOURCE), Backoff(server.world)
+        while True:
+            try:
+                await policies.change(server.context(), "", name, change, OPTIONS, subresource="status", admit=False)
+                return
+            except NotFound:
+                return
+            except (StatusError, StoreUnavailable) as error:
+                log.warning("cannot tell what is doubtful in policy %s: %s", name, error)
+            await server.world.sleep(backoff.next())

@@ -1,0 +1,166 @@
+"""Every kind that is served, with its strategy. A kind that is not listed here does not exist: discovery is silent
+about it and its paths answer 404. The review kinds, which are asked and never stored, are in :mod:`.reviews`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from apiserver.aggregation.strategy import APIServiceStrategy
+from apiserver.authn.authenticator import Authenticator
+from apiserver.authn.tokens import TokenIssuer
+from apiserver.authz.authorizer import Authorizer
+from apiserver.crd.definition import CustomResourceDefinitionStrategy
+from apiserver.kinds.admissionregistration.validatingadmissionpolicies import (
+    ValidatingAdmissionPolicyBindingStrategy,
+    ValidatingAdmissionPolicyStrategy,
+)
+from apiserver.kinds.admissionregistration.webhookconfigurations import (
+    MutatingWebhookConfigurationStrategy,
+    ValidatingWebhookConfigurationStrategy,
+)
+from apiserver.kinds.apps.daemonsets_controllerrevisions import ControllerRevisionStrategy, DaemonSetStrategy
+from apiserver.kinds.apps.deployments_replicasets import DeploymentStrategy, ReplicaSetStrategy
+from apiserver.kinds.apps.statefulsets import StatefulSetStrategy
+from apiserver.kinds.authorization.reviews import review_endpoints
+from apiserver.kinds.autoscaling.horizontalpodautoscalers import HorizontalPodAutoscalerStrategy
+from apiserver.kinds.autoscaling.horizontalpodautoscalers_v1 import HorizontalPodAutoscalerV1Strategy
+from apiserver.kinds.batch.cronjobs import CronJobStrategy
+from apiserver.kinds.batch.jobs import JobStrategy
+from apiserver.kinds.certificates.certificatesigningrequests import CertificateSigningRequestStrategy
+from apiserver.kinds.core.configmaps_secrets import ConfigMapStrategy, SecretStrategy
+from apiserver.kinds.core.events import EventStrategy, NewEventStrategy
+from apiserver.kinds.core.namespaces import NamespaceStrategy
+from apiserver.kinds.core.namespaces_finalize import namespace_endpoints
+from apiserver.kinds.core.nodes import NodeStrategy
+from apiserver.kinds.core.persistentvolumes import PersistentVolumeClaimStrategy, PersistentVolumeStrategy
+from apiserver.kinds.core.pods.binding import pod_endpoints
+from apiserver.kinds.core.pods.strategy import PodStrategy
+from apiserver.kinds.core.quotas_limitranges import LimitRangeStrategy, ResourceQuotaStrategy
+from apiserver.kinds.core.replicationcontrollers import PodTemplateStrategy, ReplicationControllerStrategy
+from apiserver.kinds.core.serviceaccounts_token import token_endpoints
+from apiserver.kinds.core.services import ServiceStrategy
+from apiserver.kinds.core.services_addresses import Addresses
+from apiserver.kinds.discovery.endpointslices import EndpointSliceStrategy, EndpointsStrategy
+from apiserver.kinds.flowcontrol.flowschemas_prioritylevels import (
+    FlowSchemaStrategy,
+    PriorityLevelConfigurationStrategy,
+)
+from apiserver.kinds.networking.ingresses import IngressClassStrategy, IngressStrategy
+from apiserver.kinds.networking.networkpolicies import NetworkPolicyStrategy
+from apiserver.kinds.networking.servicecidrs_ipaddresses import IPAddressStrategy, ServiceCIDRStrategy
+from apiserver.kinds.node.runtimeclasses import RuntimeClassStrategy
+from apiserver.kinds.policy.poddisruptionbudgets import PodDisruptionBudgetStrategy
+from apiserver.kinds.rbac.roles_bindings import (
+    ClusterRoleBindingStrategy,
+    ClusterRoleStrategy,
+    RoleBindingStrategy,
+    RoleStrategy,
+)
+from apiserver.kinds.simple import LeaseStrategy, PriorityClassStrategy, ServiceAccountStrategy
+from apiserver.kinds.storage.storage import (
+    CSIDriverStrategy,
+    CSINodeStrategy,
+    CSIStorageCapacityStrategy,
+    StorageClassStrategy,
+    VolumeAttachmentStrategy,
+    VolumeAttributesClassStrategy,
+)
+from apiserver.registry.allocation import AddressAllocator, PortAllocator
+from apiserver.registry.strategy import Strategy
+from apiserver.registry.subresources import Endpoint, EndpointKey
+from apiserver.storage.store import Store
+from navarch.world import World
+
+
+@dataclass(frozen=True)
+class CatalogConfig:
+    """What the kinds need to know about the cluster."""
+
+    service_cidr: str = "10.96.0.0/16"
+    node_port_low: int = 30000
+    node_port_high: int = 32767
+
+
+def service_addresses(world: World, store: Store, config: CatalogConfig) -> Addresses:
+    return Addresses(
+        AddressAllocator(world, store, config.service_cidr),
+        PortAllocator(world, store, config.node_port_low, config.node_port_high),
+    )
+
+
+def endpoints(authenticator: Authenticator, authorizer: Authorizer, issuer: TokenIssuer) -> dict[EndpointKey, Endpoint]:
+    """All that is not a plain verb of a stored kind."""
+    return {
+        **pod_endpoints(),
+        **namespace_endpoints(),
+        **token_endpoints(issuer),
+        **review_endpoints(authenticator, authorizer),
+    }
+
+
+def catalog(world: World, store: Store, config: CatalogConfig | None = None) -> dict[tuple[str, str], Strategy]:
+    """(group, resource) -> strategy. The Service strategy holds the allocators (``.addresses``).
+
+    A kind that is served in a second version has it behind its resource's name there: ``resource.v1``."""
+    strategies: list[Strategy] = [
+        NamespaceStrategy(),
+        NodeStrategy(),
+        PodStrategy(),
+        ServiceStrategy(service_addresses(world, store, config or CatalogConfig())),
+        EndpointsStrategy(),
+        EndpointSliceStrategy(),
+        ConfigMapStrategy(),
+        SecretStrategy(),
+        ServiceAccountStrategy(),
+        EventStrategy(),
+        NewEventStrategy(),
+        LeaseStrategy(),
+        ReplicaSetStrategy(),
+        DeploymentStrategy(),
+        PriorityClassStrategy(),
+        RoleStrategy(),
+        RoleBindingStrategy(),
+        ClusterRoleStrategy(),
+        ClusterRoleBindingStrategy(),
+        PersistentVolumeStrategy(),
+        PersistentVolumeClaimStrategy(),
+        PodTemplateStrategy(),
+        ReplicationControllerStrategy(),
+        ResourceQuotaStrategy(),
+        LimitRangeStrategy(),
+        StatefulSetStrategy(),
+        DaemonSetStrategy(),
+        ControllerRevisionStrategy(),
+        JobStrategy(),
+        CronJobStrategy(),
+        HorizontalPodAutoscalerStrategy(),
+        HorizontalPodAutoscalerV1Strategy(),
+        PodDisruptionBudgetStrategy(),
+        IngressStrategy(),
+        IngressClassStrategy(),
+        NetworkPolicyStrategy(),
+        ServiceCIDRStrategy(),
+        IPAddressStrategy(),
+        StorageClassStrategy(),
+        VolumeAttachmentStrategy(),
+        CSIDriverStrategy(),
+        CSINodeStrategy(),
+        CSIStorageCapacityStrategy(),
+        VolumeAttributesClassStrategy(),
+        RuntimeClassStrategy(),
+        CertificateSigningRequestStrategy(),
+        FlowSchemaStrategy(),
+        PriorityLevelConfigurationStrategy(),
+        CustomResourceDefinitionStrategy(world),
+        MutatingWebhookConfigurationStrategy(),
+        ValidatingWebhookConfigurationStrategy(),
+        APIServiceStrategy(world),
+        ValidatingAdmissionPolicyStrategy(),
+        ValidatingAdmissionPolicyBindingStrategy(),
+    ]
+    out: dict[tuple[str, str], Strategy] = {}
+    for strategy in strategies:
+        kind = strategy.kind
+        first = (kind.group, kind.resource)
+        out[first if first not in out else (kind.group, f"{kind.resource}.{kind.version}")] = strategy
+    return out

@@ -1,0 +1,123 @@
+"""The defaults of a pod spec, alone and inside a template (upstream's core/v1 SetDefaults_* functions)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from apiserver.kinds.cells import Tree, fill
+
+MODE = 0o644
+PROBE = (("timeoutSeconds", 1), ("periodSeconds", 10), ("successThreshold", 1), ("failureThreshold", 3))
+CONTAINER_LISTS = ("initContainers", "containers", "ephemeralContainers")
+
+
+def default_pod(spec: Tree) -> None:
+    """What only a pod gets, not a template: requests from limits, service links, host ports."""
+    default_pod_spec(spec)
+    fill(spec, enableServiceLinks=True)
+    for container in each_container(spec, ephemeral=False):
+        resources = container["resources"]
+        if resources.get("limits"):
+            requests = resources.setdefault("requests", {})
+            for name, limit in resources["limits"].items():
+                requests.setdefault(name, limit)
+    if spec.get("hostNetwork"):
+        for container in each_container(spec, ephemeral=False):
+            for port in container.get("ports") or ():
+                if not port.get("hostPort") and port.get("containerPort"):
+                    port["hostPort"] = port["containerPort"]
+
+
+def default_pod_spec(spec: Tree) -> None:
+    """The defaults that a pod and a pod template share."""
+    fill(spec, dnsPolicy="ClusterFirst", restartPolicy="Always", terminationGracePeriodSeconds=30)
+    fill(spec, schedulerName="default-scheduler", securityContext={})
+    if not spec["dnsPolicy"]:
+        spec["dnsPolicy"] = "ClusterFirst"
+    # One value under two names: serviceAccount is the deprecated one.
+    account = spec.get("serviceAccountName") or spec.get("serviceAccount")
+    if account:
+        spec["serviceAccountName"] = spec["serviceAccount"] = account
+    for name in ("hostNetwork", "hostPID", "hostIPC"):
+        if spec.get(name) is False:
+            del spec[name]  # false is never stored: omitempty on a plain bool
+    for volume in spec.get("volumes") or ():
+        default_volume(volume)
+    for container in each_container(spec):
+        default_container(container)
+
+
+def each_container(spec: Tree, ephemeral: bool = True) -> Iterator[Tree]:
+    for field in CONTAINER_LISTS if ephemeral else CONTAINER_LISTS[:2]:
+        yield from spec.get(field) or ()
+
+
+def image_tag(image: str) -> str:
+    """The tag of an image reference: "latest" if it has neither tag nor digest, "" if only a digest."""
+    rest, at, _ = image.partition("@")
+    last = rest.rpartition("/")[2]
+    _, colon, tag = last.partition(":")
+    if colon:
+        return tag
+    return "" if at else "latest"
+
+
+def default_container(container: Tree) -> None:
+    if not container.get("imagePullPolicy"):
+        always = image_tag(container.get("image") or "") == "latest"
+        container["imagePullPolicy"] = "Always" if always else "IfNotPresent"
+    fill(container, terminationMessagePath="/dev/termination-log", terminationMessagePolicy="File", resources={})
+    for port in container.get("ports") or ():
+        fill(port, protocol="TCP")
+    for env in container.get("env") or ():
+        ref = (env.get("valueFrom") or {}).get("fieldRef")
+        if ref is not None:
+            fill(ref, apiVersion="v1")
+    for probe in ("livenessProbe", "readinessProbe", "startupProbe"):
+        if container.get(probe) is not None:
+            _default_probe(container[probe])
+    for hook in ("postStart", "preStop"):
+        handler = (container.get("lifecycle") or {}).get(hook)
+        if handler is not None and handler.get("httpGet") is not None:
+            _default_http(handler["httpGet"])
+
+
+def _default_probe(probe: Tree) -> None:
+    for field, value in PROBE:
+        if not probe.get(field):
+            probe[field] = value
+    if probe.get("httpGet") is not None:
+        _default_http(probe["httpGet"])
+    if probe.get("grpc") is not None:
+        fill(probe["grpc"], service="")
+
+
+def _default_http(action: Tree) -> None:
+    if not action.get("path"):
+        action["path"] = "/"
+    if not action.get("scheme"):
+        action["scheme"] = "HTTP"
+
+
+def default_volume(volume: Tree) -> None:
+    if not any(value is not None for field, value in volume.items() if field != "name"):
+        volume["emptyDir"] = {}
+    for field in ("configMap", "secret", "downwardAPI", "projected"):
+        if volume.get(field) is not None:
+            fill(volume[field], defaultMode=MODE)
+    _default_downward(volume.get("downwardAPI"))
+    if volume.get("hostPath") is not None:
+        fill(volume["hostPath"], type="")
+    for source in (volume.get("projected") or {}).get("sources") or ():
+        _default_downward(source.get("downwardAPI"))
+        if source.get("serviceAccountToken") is not None:
+            fill(source["serviceAccountToken"], expirationSeconds=3600)
+    claim = ((volume.get("ephemeral") or {}).get("volumeClaimTemplate") or {}).get("spec")
+    if claim is not None:
+        fill(claim, volumeMode="Filesystem")
+
+
+def _default_downward(source: Tree | None) -> None:
+    for item in (source or {}).get("items") or ():
+        if item.get("fieldRef") is not None:
+            fill(item["fieldRef"], apiVersion="v1")

@@ -1,0 +1,166 @@
+"""Takes cluster IPs and node ports for a Service before it is written, and gives them back when it no longer needs them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from apiserver.kinds.cells import Tree, spec_of
+from apiserver.registry.allocation import (
+    AddressAllocator,
+    Allocator,
+    OutOfRange,
+    PortAllocator,
+    RangeFull,
+    Taken,
+    owner_of,
+)
+from navarch.api.errors import Cause, InternalError, invalid, resource_invalid
+
+Held = list[tuple[Allocator, str]]
+
+
+def needs_address(spec: Tree) -> bool:
+    return spec.get("type") != "ExternalName"
+
+
+def needs_node_ports(spec: Tree) -> bool:
+    if spec.get("type") == "LoadBalancer":
+        return spec.get("allocateLoadBalancerNodePorts") is not False
+    return bool(spec.get("type") == "NodePort")
+
+
+def held_address(obj: Tree) -> str | None:
+    """The cluster IP that the stored Service holds."""
+    address = spec_of(obj).get("clusterIP")
+    return address if address and address != "None" else None
+
+
+def held_ports(obj: Tree) -> list[str]:
+    """The node ports that the stored Service holds, each once (TCP and UDP may share one)."""
+    return list(dict.fromkeys(str(p["nodePort"]) for p in spec_of(obj).get("ports") or () if p.get("nodePort")))
+
+
+class Addresses:
+    """The two allocators, as the Service strategy uses them."""
+
+    def __init__(self, addresses: AddressAllocator, ports: PortAllocator) -> None:
+        self.addresses, self.ports = addresses, ports
+
+    async def begin(self, obj: Tree, old: Tree | None, dry_run: bool) -> Callable[[bool], Any]:
+        """Sets clusterIP and node ports in ``obj``. The function it returns is to be awaited with whether ``obj`` was
+        stored: then what only ``old`` needed is given back, else what was taken now."""
+        owner, taken = owner_of(obj), Held()
+        before = self._held(old) if old is not None else []
+        try:
+            await self._address(obj, owner, before, taken, dry_run)
+            await self._node_ports(obj, owner, before, taken, dry_run)
+        except BaseException:
+            await self._give_back(taken, owner)
+            raise
+
+        async def end(stored: bool) -> None:
+            if dry_run:
+                return
+            if not stored:
+                await self._give_back(taken, owner)
+                return
+            still = self._held(obj)
+            await self._give_back([held for held in before if held not in still], owner)
+
+        return end
+
+    async def release(self, obj: Tree) -> None:
+        """After the Service is gone."""
+        await self._give_back(self._held(obj), owner_of(obj))
+
+    async def repair(self, services: Iterable[Tree]) -> list[str]:
+        """Gives back what no Service has; returns those values."""
+        addresses: dict[str, str] = {}
+        ports: dict[str, str] = {}
+        for service in services:
+            owner, address = owner_of(service), held_address(service)
+            if address:
+                addresses[address] = owner
+            ports.update(dict.fromkeys(held_ports(service), owner))
+        return await self.addresses.repair(addresses) + await self.ports.repair(ports)
+
+    def _held(self, obj: Tree) -> Held:
+        address = held_address(obj)
+        out: Held = [(self.addresses, address)] if address else []
+        return out + [(self.ports, port) for port in held_ports(obj)]
+
+    async def _give_back(self, held: Held, owner: str) -> None:
+        for allocator, value in held:
+            await allocator.release(value, owner)
+
+    async def _address(self, obj: Tree, owner: str, before: Held, taken: Held, dry_run: bool) -> None:
+        spec = spec_of(obj)
+        asked = spec.get("clusterIP")
+        if not needs_address(spec) or asked == "None" or (self.addresses, asked) in before:
+            return
+        try:
+            if asked:
+                await self._reserve(self.addresses, asked, owner, taken, dry_run)
+                return
+            asked = await self.addresses.choose(owner, dry_run)
+        except Taken:
+            raise self._refuse(obj, _why(asked or "", "provided IP is already allocated")) from None
+        except OutOfRange:
+            network = self.addresses.network
+            text = f"the provided IP ({asked}) is not in the valid range. The range of valid IPs is {network}"
+            raise self._refuse(obj, _why(asked or "", text)) from None
+        except RangeFull:
+            raise InternalError("failed to allocate a serviceIP: range is full") from None
+        if not dry_run:
+            taken.append((self.addresses, asked))
+        spec["clusterIP"], spec["clusterIPs"] = asked, [asked]
+
+    async def _reserve(self, allocator: Allocator, value: str, owner: str, taken: Held, dry_run: bool) -> None:
+        if dry_run:
+            return
+        await allocator.reserve(value, owner)
+        taken.append((allocator, value))
+
+    async def _node_ports(self, obj: Tree, owner: str, before: Held, taken: Held, dry_run: bool) -> None:
+        spec = spec_of(obj)
+        automatic = needs_node_ports(spec)
+        if not automatic and not (spec.get("type") == "LoadBalancer" and held_ports(obj)):
+            return
+        chosen: dict[Any, int] = {}  # port number -> node port, so that TCP and UDP of one port share it
+        # The ports that were asked for come first, lest an automatic choice takes one of them.
+        for i, port in enumerate(spec.get("ports") or ()):
+            asked = port.get("nodePort")
+            held = (self.ports, str(asked))
+            if not asked or held in before or held in taken:
+                continue
+            at = f"spec.ports[{i}].nodePort"
+            try:
+                await self._reserve(self.ports, str(asked), owner, taken, dry_run)
+            except Taken:
+                raise self._refuse(obj, invalid(at, asked, "provided port is already allocated")) from None
+            except OutOfRange:
+                text = f"The range of valid ports is {self.ports.low}-{self.ports.high}"
+                raise self._refuse(
+                    obj, invalid(at, asked, f"provided port is not in the valid range. {text}")
+                ) from None
+        for port in (spec.get("ports") or ()) if automatic else ():
+            if port.get("nodePort"):
+                continue
+            shared = chosen.get(port.get("port"))
+            if shared is None:
+                try:
+                    shared = int(await self.ports.choose(owner, dry_run))
+                except RangeFull:
+                    raise InternalError("failed to allocate a nodePort: range is full") from None
+                if not dry_run:
+                    taken.append((self.ports, str(shared)))
+                chosen[port.get("port")] = shared
+            port["nodePort"] = shared
+
+    def _refuse(self, obj: Tree, cause: Cause) -> Exception:
+        return resource_invalid("Service", "", obj["metadata"].get("name", ""), [cause])
+
+
+def _why(address: str, text: str) -> Cause:
+    return invalid("spec.clusterIPs", [address], f"failed to allocate IP {address}: {text}")

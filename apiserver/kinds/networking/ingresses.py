@@ -1,0 +1,189 @@
+"""Ingresses and their classes: HTTP from outside to services, by host and path."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Any
+
+from apiserver.kinds.cells import age_cell, kind, meta_of, name_cell, spec_of, status_of
+from apiserver.kinds.checks import domain_path, immutable, optional_name
+from apiserver.registry.strategy import AGE_COLUMN, NAME_COLUMN, Column, Strategy, Tree
+from apiserver.request import Context
+from navarch.api import names
+from navarch.api.errors import Cause, forbidden, invalid, not_supported, required, too_long
+
+CLASS_ANNOTATION = "kubernetes.io/ingress.class"
+PATH_TYPES = ("Exact", "ImplementationSpecific", "Prefix")
+BAD_SEQUENCES = ("//", "/./", "/../", "%2f", "%2F")
+BAD_ENDS = ("/..", "/.")
+SCOPES = ("Cluster", "Namespace")
+SHOWN = 3
+ADDRESS_LENGTH = 16
+MAX_CONTROLLER = 250
+
+
+class IngressStrategy(Strategy):
+    kind = kind("networking.k8s.io/v1", "Ingress")
+    has_status = True
+    columns = (NAME_COLUMN, Column("Class"), Column("Hosts"), Column("Address"), Column("Ports"), AGE_COLUMN)
+
+    def zero_status(self) -> Tree:
+        return {"loadBalancer": {}}
+
+    def prepare_create(self, context: Context, obj: Tree) -> None:
+        obj["status"] = self.zero_status()
+
+    def validate(self, obj: Tree) -> list[Cause]:
+        spec, out = spec_of(obj), []
+        notes = meta_of(obj).get("annotations") or {}
+        if notes.get(CLASS_ANNOTATION) and spec.get("ingressClassName"):
+            text = "can not be set when the class field is also set"
+            out.append(invalid(f"metadata.annotations[{CLASS_ANNOTATION}]", notes[CLASS_ANNOTATION], text))
+        return out + self._spec(spec)
+
+    def validate_update(self, obj: Tree, old: Tree) -> list[Cause]:
+        return self._spec(spec_of(obj))  # the annotation is only looked at when the object is made
+
+    def _spec(self, spec: Tree) -> list[Cause]:
+        rules, default = spec.get("rules") or [], spec.get("defaultBackend")
+        out: list[Cause] = []
+        if not rules and default is None:
+            out.append(invalid("spec", rules, "either `defaultBackend` or `rules` must be specified"))
+        if default is not None:
+            out += _backend(default, "spec.defaultBackend")
+        for i, rule in enumerate(rules):
+            out += _rule(rule, f"spec.rules[{i}]")
+        for i, tls in enumerate(spec.get("tls") or ()):
+            for j, host in enumerate(tls.get("hosts") or ()):
+                out += _host(host, f"spec.tls[{i}].hosts[{j}]")
+            out += optional_name(tls.get("secretName"), f"spec.tls[{i}].secretName", names.dns_subdomain)
+        class_name = spec.get("ingressClassName")
+        if class_name is not None:
+            out += [invalid("spec.ingressClassName", class_name, m) for m in names.dns_subdomain(class_name)]
+        return out
+
+    def cells(self, obj: Tree, now: float) -> list[Any]:
+        spec = spec_of(obj)
+        class_name = spec.get("ingressClassName") or (meta_of(obj).get("annotations") or {}).get(CLASS_ANNOTATION)
+        hosts = [r["host"] for r in spec.get("rules") or () if r.get("host")]
+        shown = ",".join(hosts[:SHOWN]) or "*"
+        if len(hosts) > SHOWN:
+            shown += f" + {len(hosts) - SHOWN} more..."
+        points = (status_of(obj).get("loadBalancer") or {}).get("ingress") or ()
+        address = ",".join(p.get("ip") or p.get("hostname") or "" for p in points)
+        if len(address) > ADDRESS_LENGTH:
+            address = address[: ADDRESS_LENGTH - 3] + "..."
+        ports = "80, 443" if spec.get("tls") else "80"
+        return [name_cell(obj), class_name or "<none>", shown, address, ports, age_cell(obj, now)]
+
+
+def _host(host: str, path: str) -> list[Cause]:
+    if not host:
+        return []
+    check = names.wildcard_subdomain if "*" in host else names.dns_subdomain
+    return [invalid(path, host, m) for m in check(host)]
+
+
+def _rule(rule: Tree, path: str) -> list[Cause]:
+    host, http = rule.get("host") or "", rule.get("http")
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        out = _host(host, f"{path}.host")
+    else:
+        out = [invalid(f"{path}.host", host, "must be a DNS name, not an IP address")]
+    if http is None:
+        return out
+    paths = http.get("paths") or []
+    if not paths:
+        out.append(required(f"{path}.http.paths"))
+    for i, entry in enumerate(paths):
+        here = f"{path}.http.paths[{i}]"
+        out += _path(entry, here) + _backend(entry.get("backend") or {}, f"{here}.backend")
+    return out
+
+
+def _path(entry: Tree, here: str) -> list[Cause]:
+    type_, path = entry.get("pathType"), entry.get("path") or ""
+    if type_ is None:
+        return [required(f"{here}.pathType", "pathType must be specified")]
+    if type_ not in PATH_TYPES:
+        return [not_supported(f"{here}.pathType", type_, PATH_TYPES)]
+    if type_ == "ImplementationSpecific":
+        if path and not path.startswith("/"):
+            return [invalid(f"{here}.path", path, "must be an absolute path")]
+        return []
+    out: list[Cause] = []
+    if not path.startswith("/"):
+        out.append(invalid(f"{here}.path", path, "must be an absolute path"))
+    if path:
+        out += [invalid(f"{here}.path", path, f"must not contain '{bad}'") for bad in BAD_SEQUENCES if bad in path]
+        out += [invalid(f"{here}.path", path, f"cannot end with '{bad}'") for bad in BAD_ENDS if path.endswith(bad)]
+    return out
+
+
+def _backend(backend: Tree, path: str) -> list[Cause]:
+    service, resource = backend.get("service"), backend.get("resource")
+    if service is not None and resource is not None:
+        return [invalid(path, "", "cannot set both resource and service backends")]
+    if resource is not None:
+        out = [required(f"{path}.resource.{f}") for f in ("kind", "name") if not resource.get(f)]
+        return out + optional_name(resource.get("apiGroup"), f"{path}.resource.apiGroup", names.dns_subdomain)
+    if service is None:
+        return [invalid(path, "", "resource or service backend is required")]
+    name, port = service.get("name") or "", service.get("port") or {}
+    out = [] if name else [required(f"{path}.service.name")]
+    if name:
+        out += [invalid(f"{path}.service.name", name, m) for m in names.dns1035(name)]
+    number, word = port.get("number") or 0, port.get("name") or ""
+    if number and word:
+        return [*out, invalid(path, "", "cannot set both port name & port number")]
+    if word:
+        return out + [invalid(f"{path}.service.port.name", word, m) for m in names.port_name(word)]
+    if number:
+        return out + [invalid(f"{path}.service.port.number", number, m) for m in names.port_number(number)]
+    return [*out, required(path, "port name or number is required")]
+
+
+class IngressClassStrategy(Strategy):
+    kind = kind("networking.k8s.io/v1", "IngressClass")
+    columns = (NAME_COLUMN, Column("Controller"), Column("Parameters"), AGE_COLUMN)
+
+    def default(self, obj: Tree) -> None:
+        parameters = spec_of(obj).get("parameters")
+        if parameters is not None and parameters.get("scope") is None:
+            parameters["scope"] = "Cluster"
+
+    def validate(self, obj: Tree) -> list[Cause]:
+        spec = spec_of(obj)
+        controller, parameters = spec.get("controller") or "", spec.get("parameters")
+        out = domain_path(controller, "spec.controller")
+        if len(controller) > MAX_CONTROLLER:
+            out.append(too_long("spec.controller", MAX_CONTROLLER))
+        return out if parameters is None else out + _parameters(parameters, "spec.parameters")
+
+    def validate_update(self, obj: Tree, old: Tree) -> list[Cause]:
+        same = immutable(spec_of(obj).get("controller"), spec_of(old).get("controller"), "spec.controller")
+        return self.validate(obj) + same
+
+    def cells(self, obj: Tree, now: float) -> list[Any]:
+        spec, shown = spec_of(obj), "<none>"
+        if parameters := spec.get("parameters"):
+            group = f".{parameters['apiGroup']}" if parameters.get("apiGroup") else ""
+            shown = f"{parameters.get('kind') or ''}{group}/{parameters.get('name') or ''}"
+        return [name_cell(obj), spec.get("controller") or "", shown, age_cell(obj, now)]
+
+
+def _parameters(parameters: Tree, path: str) -> list[Cause]:
+    out = [required(f"{path}.{f}") for f in ("kind", "name") if not parameters.get(f)]
+    out += optional_name(parameters.get("apiGroup"), f"{path}.apiGroup", names.dns_subdomain)
+    scope, namespace = parameters.get("scope"), parameters.get("namespace")
+    if scope not in SCOPES:
+        return [*out, not_supported(f"{path}.scope", scope or "", SCOPES)]
+    if scope == "Namespace":
+        if not namespace:
+            out.append(required(f"{path}.namespace", "`parameters.scope` is set to 'Namespace'"))
+        return out + optional_name(namespace, f"{path}.namespace", names.dns_label)
+    if namespace is not None:
+        out.append(forbidden(f"{path}.namespace", "`parameters.scope` is set to 'Cluster'"))
+    return out

@@ -1,0 +1,93 @@
+"""ServiceCIDRs and IPAddresses: the ranges of cluster IPs, and who holds one, as objects."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Any
+
+from apiserver.kinds.cells import age_cell, kind, name_cell, spec_of
+from apiserver.kinds.checks import immutable
+from apiserver.registry.strategy import AGE_COLUMN, NAME_COLUMN, Column, Strategy, Tree
+from apiserver.request import Context
+from navarch.api import names
+from navarch.api.errors import Cause, invalid, required
+
+MAX_CIDRS = 2
+
+
+class ServiceCIDRStrategy(Strategy):
+    kind = kind("networking.k8s.io/v1", "ServiceCIDR")
+    has_status = True
+    generation = False
+    columns = (NAME_COLUMN, Column("CIDRs"), AGE_COLUMN)
+
+    def prepare_create(self, context: Context, obj: Tree) -> None:
+        obj["status"] = {}
+
+    def validate(self, obj: Tree) -> list[Cause]:
+        cidrs = spec_of(obj).get("cidrs") or []
+        if not cidrs:
+            return [required("spec.cidrs", "at least one CIDR required")]
+        if len(cidrs) > MAX_CIDRS:
+            return [invalid("spec.cidrs", cidrs, "may only hold up to 2 values")]
+        out = [c for i, text in enumerate(cidrs) for c in _cidr(text, f"spec.cidrs[{i}]")]
+        if not out and len({ipaddress.ip_network(text).version for text in cidrs}) != len(cidrs):
+            text = "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/96"
+            out.append(invalid("spec.cidrs", cidrs, text))
+        return out
+
+    def validate_update(self, obj: Tree, old: Tree) -> list[Cause]:
+        new, was = spec_of(obj).get("cidrs") or [], spec_of(old).get("cidrs") or []
+        if new[: len(was)] == was and len(was) == 1 and len(new) == MAX_CIDRS:
+            return self.validate(obj)  # the other family may come later
+        return immutable(new, was, "spec.cidrs")
+
+    def cells(self, obj: Tree, now: float) -> list[Any]:
+        return [name_cell(obj), ",".join(spec_of(obj).get("cidrs") or ()), age_cell(obj, now)]
+
+
+def _cidr(text: str, path: str) -> list[Cause]:
+    wrong = [invalid(path, text, m) for m in names.cidr(text)]
+    if not wrong and str(ipaddress.ip_network(text, strict=False)) != text:
+        canonical = ipaddress.ip_network(text, strict=False)
+        wrong.append(invalid(path, text, f'must be in canonical form ("{canonical}")'))
+    return wrong
+
+
+class IPAddressStrategy(Strategy):
+    kind = kind("networking.k8s.io/v1", "IPAddress")
+    generation = False
+    columns = (NAME_COLUMN, Column("ParentRef"))
+
+    def name_causes(self, name: str, prefix: bool) -> list[str]:
+        """The address itself, written as everybody would write it."""
+        wrong = names.ip_address(name)
+        if not wrong and str(ipaddress.ip_address(name)) != name:
+            wrong = [f'must be in canonical form ("{ipaddress.ip_address(name)}")']
+        return wrong
+
+    def validate(self, obj: Tree) -> list[Cause]:
+        parent = spec_of(obj).get("parentRef")
+        if parent is None:
+            return [required("spec.parentRef")]
+        out: list[Cause] = []
+        if parent.get("group"):
+            out += [invalid("spec.parentRef.group", parent["group"], m) for m in names.dns_subdomain(parent["group"])]
+        for field in ("resource", "name"):
+            value = parent.get(field) or ""
+            if not value:
+                out.append(required(f"spec.parentRef.{field}"))
+            out += [invalid(f"spec.parentRef.{field}", value, m) for m in names.path_segment(value)]
+        namespace = parent.get("namespace") or ""
+        return out + [invalid("spec.parentRef.namespace", namespace, m) for m in names.path_segment(namespace)]
+
+    def validate_update(self, obj: Tree, old: Tree) -> list[Cause]:
+        return immutable(spec_of(obj).get("parentRef"), spec_of(old).get("parentRef"), "spec.parentRef")
+
+    def cells(self, obj: Tree, now: float) -> list[Any]:
+        parent, shown = spec_of(obj).get("parentRef"), "<none>"
+        if parent:
+            words = [parent.get("resource") or "", parent.get("group") or ""]
+            parts = [".".join(w for w in words if w), parent.get("namespace") or "", parent.get("name") or ""]
+            shown = "/".join(p for p in parts if p)
+        return [name_cell(obj), shown]

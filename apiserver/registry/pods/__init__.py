@@ -1,1 +1,0 @@
-"""Pods: defaults, columns, validation and update rules, each in its own file; :mod:`.strategy` joins them."""

@@ -1,0 +1,361 @@
+"""Lab verbs: up, down, status, node, kubeconfig. They import the room ``lab`` when they run, not before."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cli.common import LabOption, Progress, fail, reported
+
+app = typer.Typer()
+node = typer.Typer(help="Add, remove, stop, start, partition and heal nodes of a lab.", no_args_is_help=True)
+
+NodeName = Annotated[str, typer.Argument(metavar="NAME")]
+
+
+NODES_HELP = "How many nodes a new lab gets; 0 is the control plane alone."
+STORE_HELP = "etcd or sqlite; default: etcd if it is installed."
+FAILOVER_HELP = "fast: pods of a dead node are replaced in seconds; default: as Kubernetes, minutes."
+SET_HELP = "A component's flag, such as controllers.node-monitor-grace-period=20s."
+HOLLOW_HELP = "How many simulated nodes a new lab gets: real API objects, pods that only seem to run; no root needed."
+TAINT_HELP = "Keep away pods that do not tolerate simulated nodes; default: if the lab has real nodes, too."
+HollowCPU = Annotated[str, typer.Option(help="CPU of each simulated node.")]
+HollowMemory = Annotated[str, typer.Option(help="Memory of each simulated node.")]
+HollowPods = Annotated[int, typer.Option(help="Pods that each simulated node takes.", min=1)]
+HollowZones = Annotated[int, typer.Option(help="Spread them over so many zones.", min=0)]
+HollowLabels = Annotated[str, typer.Option(metavar="KEY=VALUE,...", help="Labels of the simulated nodes.")]
+HollowTaint = Annotated[bool | None, typer.Option("--hollow-taint/--no-hollow-taint", help=TAINT_HELP)]
+PLUGIN_HELP = "A scheduler plugin of yours: policy.py:Class, module:Class, or an entry point's name. May be repeated."
+CPU_HELP = "CPU of each node, such as 500m; default: a share of the machine."
+
+
+@app.command()
+def up(
+    lab: LabOption = "default",
+    nodes: Annotated[int | None, typer.Option(help=NODES_HELP, show_default="3", min=0)] = None,
+    store: Annotated[str | None, typer.Option(help=STORE_HELP)] = None,
+    node_cpu: Annotated[str, typer.Option(help=CPU_HELP)] = "",
+    node_memory: Annotated[str, typer.Option(help="Memory of each node, such as 2Gi.")] = "",
+    hollow: Annotated[int | None, typer.Option(help=HOLLOW_HELP, show_default="0", min=0)] = None,
+    hollow_cpu: HollowCPU = "4",
+    hollow_memory: HollowMemory = "16Gi",
+    hollow_pods: HollowPods = 110,
+    hollow_zones: HollowZones = 0,
+    hollow_labels: HollowLabels = "",
+    hollow_taint: HollowTaint = None,
+    failover: Annotated[str | None, typer.Option(help=FAILOVER_HELP)] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="COMPONENT.FLAG=VALUE", help=SET_HELP)] = None,
+    plugin: Annotated[list[str] | None, typer.Option("--plugin", metavar="MODULE:CLASS", help=PLUGIN_HELP)] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+) -> None:
+    """Start a lab, or what of it does not run."""
+    from lab.cluster import Cluster
+    from nodeagent.hollow.roster import TAINT
+
+    if store not in (None, "etcd", "sqlite"):
+        fail(f'--store {store}: use "etcd" or "sqlite"')
+    if failover not in (None, "fast", "default"):
+        fail(f'--failover {failover}: use "fast" or "default"')
+    settings = {}
+    for pair in set_ or ():
+        key, equals, value = pair.partition("=")
+        if not equals:
+            fail(f"--set {pair}: say COMPONENT.FLAG=VALUE")
+        settings[key] = value
+    if plugin:
+        settings["scheduler.plugin"] = ",".join(_plugin(text) for text in plugin)
+    simulated = None
+    if hollow is not None:
+        simulated = _hollow(hollow, hollow_cpu, hollow_memory, hollow_pods, hollow_zones, hollow_labels, hollow_taint)
+    progress = Progress(quiet)
+    with reported(progress):
+        cluster = Cluster(lab, progress)
+        cluster.up(
+            nodes,
+            store,
+            node_cpu,
+            node_memory,
+            None if failover is None else failover.replace("default", ""),
+            settings,
+            hollow=simulated,
+        )
+        progress.finish()
+        if not quiet:
+            count, flag, roster = len(cluster.known.nodes), cluster.lab_flag, cluster.hollow.roster
+            what = f"{count} node{'' if count == 1 else 's'}"
+            what += f" and {len(roster)} hollow" if len(roster) else ""
+            what += f", {cluster.known.store}, {cluster.server}"
+            print(f'lab "{lab}" is up: {what} ({progress.total:.1f} s)\n')
+            print(f"  export KUBECONFIG={cluster.paths.kubeconfig}\n  kubectl get nodes\n")
+            print(f"or, without kubectl:  navarch get nodes{flag}")
+            if any(group.tainted for group in roster.groups):
+                print(f"\nOnly pods that tolerate {TAINT} are placed on hollow nodes.")
+
+
+@app.command()
+def down(
+    lab: LabOption = "default",
+    purge: Annotated[bool, typer.Option("--purge", help="Also delete the lab's data.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+) -> None:
+    """Stop a lab and remove every trace of it from the machine; its data stays unless --purge."""
+    from lab.cluster import Cluster
+
+    progress = Progress(quiet)
+    with reported(progress):
+        cluster = Cluster(lab, progress)
+        known = cluster.record is not None
+        was_running = cluster.down(purge)
+        progress.finish()
+        if not quiet:
+            if not (known or was_running):
+                print(f'there is no lab "{lab}": nothing to do')
+                return
+            what = "is down" if was_running else "was not running"
+            kept = (
+                "its data is deleted"
+                if purge
+                else f"its data is kept; start it again with: navarch up{cluster.lab_flag}"
+            )
+            print(f'lab "{lab}" {what}; {kept}')
+
+
+@app.command()
+def status(
+    lab: LabOption = "default",
+    output: Annotated[str, typer.Option("-o", "--output", help="json, or empty for people.")] = "",
+) -> None:
+    """Show what a lab consists of and whether it runs."""
+    from lab.cluster import Cluster
+    from lab.paths import list_labs
+
+    if output not in ("", "json"):
+        fail(f'-o {output}: only "json" is known here')
+    with reported():
+        cluster = Cluster(lab)
+        if cluster.record is None and not output:
+            labs = list_labs()
+            print(
+                f'there is no lab "{lab}"'
+                + (f" (labs: {', '.join(labs)})" if labs else "")
+                + "; start one with: navarch up"
+            )
+            raise SystemExit(1)
+        found = cluster.status()
+    if output == "json":
+        print(json.dumps(found, indent=2))
+        return
+    print(f"lab {found['lab']}: {'running' if found['running'] else 'down'}")
+    for label, value in (
+        ("server", found["server"]),
+        ("store", found["store"]["kind"]),
+        ("kubeconfig", found["kubeconfig"]),
+        ("logs", found["logs"]),
+    ):
+        print(f"{label:12}{value}")
+    print()
+    nodes_table(found)
+    print()
+    table(["PROCESS", "PID", "RESTARTS"], [[p["name"], p["pid"], p["restarts"]] for p in found["processes"]])
+
+
+def nodes_table(found: dict[str, Any]) -> None:
+    """The lab's nodes: real ones each, simulated ones by the group."""
+    if found["nodes"] or not found["hollow"]["count"]:
+        table(["NODE", "POWER", "LINK", "ADDRESS", "PODS", "CPU", "MEMORY"], [
+            [n["name"], n["power"], "partitioned" if n["partitioned"] else "up",
+             n["address"], n["podCIDR"], n["cpu"], n["memory"]]
+            for n in found["nodes"]
+        ])  # fmt: skip
+    hollow = found["hollow"]
+    if not hollow["count"]:
+        return
+    if found["nodes"]:
+        print()
+    table(["HOLLOW NODES", "COUNT", "ZONES", "TAINTED", "CPU", "MEMORY", "MAX-PODS"], [
+        [g["first"] if g["count"] == 1 else f"{g['first']}..{g['last']}", g["count"], g["zones"] or "-",
+         "yes" if g["tainted"] else "no", g["cpu"], g["memory"], g["pods"]]
+        for g in hollow["groups"]
+    ])  # fmt: skip
+    if found["running"]:
+        print(
+            f"{hollow['ready']} of {hollow['count']} Ready, {hollow['pods']} pods, Leases of {hollow['leaseSeconds']} s"
+        )
+    for state in ("off", "partitioned"):
+        if names := hollow[state]:
+            more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+            print(f"{state}: {', '.join(names[:10])}{more}")
+
+
+def table(header: list[str], rows: list[list[Any]]) -> None:
+    """Prints left-aligned columns three spaces apart, as kubectl does."""
+    text = [header, *[[str(cell) for cell in row] for row in rows]]
+    widths = [max(len(row[i]) for row in text) for i in range(len(header))]
+    for row in text:
+        print("   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+@app.command()
+def kubeconfig(
+    lab: LabOption = "default",
+    merge: Annotated[
+        bool, typer.Option("--merge", help="Merge the lab into ~/.kube/config and make it current.")
+    ] = False,
+) -> None:
+    """Print the path of the lab's kubeconfig."""
+    from lab.cluster import Cluster
+
+    with reported():
+        cluster = Cluster(lab)
+        cluster.known  # noqa: B018 - says so if there is no such lab
+        path = cluster.paths.kubeconfig
+        if merge:
+            from lab.kubeconfigs import merge_into_user_config
+
+            target = merge_into_user_config(path)
+            print(f'merged into {target}; the current context is now "navarch-{lab}"', file=sys.stderr)
+        print(path)
+
+
+def _cluster(lab: str, progress: Progress | None) -> Any:
+    from lab.cluster import Cluster
+
+    return Cluster(lab, progress)
+
+
+def _plugin(text: str) -> str:
+    """A scheduler plugin as the scheduler, which runs elsewhere, can find it: a module of this folder by its file."""
+    from scheduler.framework.profiles import load_plugin
+
+    module, colon, name = text.partition(":")
+    file = Path(module if module.endswith(".py") else module.replace(".", "/") + ".py")
+    found = f"{file.resolve()}:{name}" if colon and file.is_file() else text
+    try:
+        load_plugin(found)
+    except (ValueError, ImportError, OSError) as error:
+        fail(f"--plugin {text}: {error}")
+    return found
+
+
+def _hollow(count: int, cpu: str, memory: str, pods: int, zones: int, labels: str, taint: bool | None) -> Any:
+    """The HollowNodes that options describe."""
+    from lab.hollow import HollowNodes
+    from navarch.api import names, quantity
+
+    for flag, amount in (("--hollow-cpu", cpu), ("--hollow-memory", memory)):
+        try:
+            quantity.value(amount)
+        except ValueError:
+            fail(f"{flag} {amount}: this is no quantity such as 500m or 2Gi")
+    found = {}
+    for pair in filter(None, labels.split(",")):
+        key, equals, value = pair.partition("=")
+        wrong = [*names.qualified_name(key), *names.label_value(value)]
+        if not equals or wrong:
+            fail(f"--hollow-labels {pair}: " + ("; ".join(wrong) or "say KEY=VALUE"))
+        found[key] = value
+    return HollowNodes(count, cpu, memory, pods, zones, found, taint)
+
+
+@node.command("list")
+def node_list(lab: LabOption = "default") -> None:
+    """Show the nodes of a lab: real ones each, simulated ones by the group."""
+    with reported():
+        nodes_table(_cluster(lab, None).status())
+
+
+@node.command("add")
+def node_add(
+    name: Annotated[str, typer.Argument(metavar="[NAME]")] = "",
+    lab: LabOption = "default",
+    cpu: Annotated[str, typer.Option(help="CPU, such as 500m; default: as the other nodes.")] = "",
+    memory: Annotated[str, typer.Option(help="Memory, such as 2Gi.")] = "",
+    hollow: Annotated[int, typer.Option(help="Add so many simulated nodes instead.", min=0)] = 0,
+    hollow_cpu: HollowCPU = "4",
+    hollow_memory: HollowMemory = "16Gi",
+    hollow_pods: HollowPods = 110,
+    hollow_zones: HollowZones = 0,
+    hollow_labels: HollowLabels = "",
+    hollow_taint: HollowTaint = None,
+) -> None:
+    """Add a node, or simulated ones, and wait until Ready."""
+    progress = Progress()
+    with reported(progress):
+        if hollow:
+            if name:
+                fail(f"{name}: simulated nodes get their names by themselves")
+            wanted = _hollow(
+                hollow,
+                cpu or hollow_cpu,
+                memory or hollow_memory,
+                hollow_pods,
+                hollow_zones,
+                hollow_labels,
+                hollow_taint,
+            )
+            first, last = _cluster(lab, progress).add_hollow(wanted)
+            progress.finish()
+            return print(f"node/{first} added" if hollow == 1 else f"nodes {first} to {last} added")
+        made = _cluster(lab, progress).add_node(name, cpu, memory)
+        progress.finish()
+        print(f"node/{made} added")
+
+
+@node.command("remove")
+def node_remove(name: NodeName, lab: LabOption = "default") -> None:
+    """Remove a node for good, with its Node object."""
+    progress = Progress()
+    with reported(progress):
+        cluster = _cluster(lab, progress)
+        cluster.remove_node(name)
+        if cluster.running():
+            cluster.api.call("DELETE", f"/api/v1/nodes/{name}")
+        progress.finish()
+        print(f"node/{name} removed")
+
+
+@node.command("stop")
+def node_stop(name: NodeName, lab: LabOption = "default") -> None:
+    """Cut a node's power: everything on it is dead at once."""
+    progress = Progress()
+    with reported(progress):
+        cluster = _cluster(lab, progress)
+        cluster.stop_node(name)
+        print(f"node/{name} is off; watch what happens:  kubectl get nodes,pods -o wide -w")
+        print(f"start it again with:  navarch node start {name}{cluster.lab_flag}")
+
+
+@node.command("start")
+def node_start(name: NodeName, lab: LabOption = "default") -> None:
+    """Start a stopped node and wait until it is Ready."""
+    progress = Progress()
+    with reported(progress):
+        _cluster(lab, progress).start_node(name)
+        progress.finish()
+        print(f"node/{name} is on")
+
+
+@node.command("partition")
+def node_partition(name: NodeName, lab: LabOption = "default") -> None:
+    """Cut a node off the network; it keeps running."""
+    progress = Progress()
+    with reported(progress):
+        cluster = _cluster(lab, progress)
+        cluster.partition_node(name)
+        print(f"node/{name} is partitioned; heal it with:  navarch node heal {name}{cluster.lab_flag}")
+
+
+@node.command("heal")
+def node_heal(name: NodeName, lab: LabOption = "default") -> None:
+    """Connect a partitioned node again."""
+    progress = Progress()
+    with reported(progress):
+        _cluster(lab, progress).partition_node(name, heal=True)
+        print(f"node/{name} is healed")
+
+
+app.add_typer(node, name="node")

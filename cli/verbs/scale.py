@@ -1,0 +1,90 @@
+"""``navarch scale``: how many pods a deployment, replica set or other scalable object shall have."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from cli.errors import CommandError, hint
+from cli.objectchanges import DRY_RUN, check_dry_run
+from cli.objectwait import parse_duration, until
+from cli.session import Session, Tree
+from cli.targets import Found, Query, find
+from cli.verb import DryRun, Filenames, Recursive, Resources, Selector, Where, verb
+from navarch.api.errors import NotFound
+
+app = typer.Typer()
+
+
+@verb(app)
+def scale(
+    where: Where,
+    resources: Resources = None,
+    replicas: Annotated[int, typer.Option("--replicas", help="How many pods it shall have.")] = -1,
+    current_replicas: Annotated[int, typer.Option("--current-replicas", help="Only if it has as many now.")] = -1,
+    resource_version: Annotated[str, typer.Option("--resource-version", help="Only if it is at this version.")] = "",
+    filename: Filenames = None,
+    recursive: Recursive = False,
+    selector: Selector = "",
+    all_: Annotated[bool, typer.Option("--all", help="All objects of the given types.")] = False,
+    timeout: Annotated[
+        str, typer.Option("--timeout", metavar="TIME", help="Wait so long for the pods; 0s: do not.")
+    ] = "0s",
+    dry_run: DryRun = "",
+) -> None:
+    """Set the number of pods: navarch scale deploy/web --replicas=5."""
+    query = Query(resources or (), filename or (), recursive, selector, every=all_)
+
+    async def main(session: Session) -> None:
+        if replicas < 0:
+            raise CommandError("The --replicas=COUNT flag is required, and COUNT must be greater than or equal to 0")
+        mode = check_dry_run(dry_run)
+        seconds = parse_duration(timeout)
+        found = await find(session, query)
+        if not found and not query.failures.errors:
+            raise CommandError("no objects passed to scale")
+        for each in found:
+            with query.failures.collect():
+                await _scale(session, each, replicas, current_replicas, resource_version, mode)
+                print(f"{each.typed_name} scaled{DRY_RUN[mode]}")
+        if seconds and not mode:
+            for each in found:
+                with query.failures.collect():
+                    await until(session, each.resource, each.name, each.namespace, _reached(replicas), seconds)
+        elif found and not query.failures.errors and not mode:
+            hint(f"navarch rollout status {found[0].typed_name.replace('.apps', '')}{session.where.flags()}")
+        query.failures.raise_any()
+
+    where.run(main)
+
+
+async def _scale(session: Session, found: Found, replicas: int, expected: int, version: str, dry_run: str) -> None:
+    if "scale" not in found.resource.subresources:
+        raise NotFound("the server could not find the requested resource")
+    client = session.of(found.resource)
+    body: Tree = {"spec": {"replicas": replicas}}
+    if expected >= 0 or version:
+        # What was seen is what the change is bound to: anybody's change in between is a conflict.
+        seen = await client.get_sub(found.name, found.namespace, "scale")
+        has = (seen.get("spec") or {}).get("replicas", 0)
+        if expected >= 0 and has != expected:
+            raise CommandError(f"Expected replicas to be {expected}, was {has}")
+        if version and seen["metadata"].get("resourceVersion") != version:
+            raise CommandError(
+                f"Expected resource version to be {version}, was {seen['metadata'].get('resourceVersion')}"
+            )
+        body["metadata"] = {"resourceVersion": seen["metadata"].get("resourceVersion")}
+    if dry_run != "client":
+        await client.patch(found.name, found.namespace, body, "merge", subresource="scale", dry_run=dry_run == "server")
+
+
+def _reached(replicas: int) -> Any:
+    def test(tree: Tree | None) -> bool:
+        if tree is None:
+            return True
+        status = tree.get("status") or {}
+        seen = status.get("observedGeneration", 0) >= tree["metadata"].get("generation", 0)
+        return bool(seen and status.get("replicas", 0) == replicas)
+
+    return test

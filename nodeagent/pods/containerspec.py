@@ -1,0 +1,218 @@
+"""From a pod spec to what the runtime is told: sandbox and container configurations, Linux limits. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from navarch.api import quantity, resources
+from navarch.api.types import core_v1
+from nodeagent.network import netfiles
+from nodeagent.pods.fieldrefs import ConfigError, expand
+from nodeagent.pods.machine import container_hash
+from nodeagent.pods.observed import (
+    CONTAINER_HASH,
+    CONTAINER_NAME,
+    IMAGE_NAME,
+    POD_NAME,
+    POD_NAMESPACE,
+    POD_UID,
+    AnyContainer,
+    pod_key,
+)
+from nodeagent.runtime.runtime import ContainerConfig, Image, Mount, PortMapping, Resources, SandboxConfig
+
+LEAST_SHARES = 2
+CPU_PERIOD = 100_000
+LEAST_QUOTA = 1_000
+GUARANTEED_OOM = -997
+BEST_EFFORT_OOM = 1000
+
+
+def shares(milli: int) -> int:
+    return max(LEAST_SHARES, milli * 1024 // 1000)
+
+
+def quota(milli: int) -> int:
+    return max(LEAST_QUOTA, milli * CPU_PERIOD // 1000) if milli else 0
+
+
+def oom_score(pod: core_v1.Pod, container: AnyContainer, memory_capacity: int, qos: str) -> int:
+    """How early the kernel should kill the container: the less of its own request a pod has, the earlier."""
+    if (pod.spec.priority or 0) >= 2_000_000_000 or qos == "Guaranteed":
+        return GUARANTEED_OOM
+    if qos == "BestEffort":
+        return BEST_EFFORT_OOM
+    requests = container.resources.requests if container.resources else None
+    request = quantity.value((requests or {}).get("memory", 0))
+    score = 1000 - 1000 * request // max(memory_capacity, 1)
+    return min(max(score, 1000 + GUARANTEED_OOM), BEST_EFFORT_OOM - 1)
+
+
+def container_resources(pod: core_v1.Pod, container: AnyContainer, memory_capacity: int, qos: str) -> Resources:
+    """The Linux limits of one container."""
+    own = container.resources or core_v1.ResourceRequirements()
+    requests, limits = resources.amounts(own.requests), resources.amounts(own.limits)
+    return Resources(
+        cpu_shares=shares(requests.get("cpu", limits.get("cpu", 0))),
+        cpu_quota=quota(limits.get("cpu", 0)),
+        cpu_period=CPU_PERIOD,
+        memory_limit=limits.get("memory", 0),
+        oom_score_adj=oom_score(pod, container, memory_capacity, qos),
+    )
+
+
+def pod_resources(pod: core_v1.Pod) -> Resources:
+    """The limits of the pod's own cgroup: a side is limited only if every container is, or the pod as a whole. The
+    overhead of its RuntimeClass comes on top."""
+    requests, limits = resources.pod_requests(pod), resources.pod_limits(pod)
+    every = [c.resources.limits or {} if c.resources else {} for c in [*pod.spec.containers]]
+    every += [c.resources.limits or {} if c.resources else {} for c in pod.spec.init_containers or ()]
+    whole = (pod.spec.resources.limits if pod.spec.resources else None) or {}
+    cpu, memory = (name in whole or all(name in c for c in every) for name in ("cpu", "memory"))
+    return Resources(
+        cpu_shares=shares(requests.get("cpu", 0)),
+        cpu_quota=quota(limits.get("cpu", 0)) if cpu else 0,
+        cpu_period=CPU_PERIOD,
+        memory_limit=limits.get("memory", 0) if memory else 0,
+    )
+
+
+def pod_cgroup(uid: str, qos: str) -> str:
+    """The pod's cgroup below the node's pod root."""
+    return f"pod{uid}" if qos == "Guaranteed" else f"{qos.lower()}/pod{uid}"
+
+
+def log_directory(root: Path, pod: core_v1.Pod) -> Path:
+    return root / f"{pod.metadata.namespace}_{pod.metadata.name}_{pod.metadata.uid}"
+
+
+def sandbox_config(
+    pod: core_v1.Pod, attempt: int, *, node_name: str, logs: Path, domain: str, qos: str
+) -> SandboxConfig:
+    """What ``run_sandbox`` is told."""
+    spec, meta = pod.spec, pod.metadata
+    uid = meta.uid or ""
+    full = netfiles.fqdn(pod, domain)
+    sysctls = (spec.security_context.sysctls if spec.security_context else None) or ()
+    mappings = [
+        PortMapping(port.container_port, port.host_port, port.protocol or "TCP", port.host_ip or "")
+        for container in [*(spec.init_containers or ()), *spec.containers]
+        for port in container.ports or ()
+        if port.host_port and not spec.host_network
+    ]
+    return SandboxConfig(
+        pod_uid=uid,
+        namespace=meta.namespace or "",
+        name=meta.name or "",
+        attempt=attempt,
+        hostname=full if spec.set_hostname_as_fqdn and full else netfiles.hostname(pod, node_name),
+        host_network=bool(spec.host_network),
+        host_pid=bool(spec.host_pid),
+        host_ipc=bool(spec.host_ipc),
+        share_process_namespace=bool(spec.share_process_namespace),
+        log_directory=str(log_directory(logs, pod)),
+        cgroup=pod_cgroup(uid, qos),
+        resources=pod_resources(pod),
+        port_mappings=tuple(mappings),
+        sysctls={s.name: s.value for s in sysctls},
+        labels=(meta.labels or {}) | _labels(pod),
+        annotations=dict(meta.annotations or {}),
+    )
+
+
+def _labels(pod: core_v1.Pod) -> dict[str, str]:
+    meta = pod.metadata
+    return {POD_NAME: meta.name or "", POD_NAMESPACE: meta.namespace or "", POD_UID: meta.uid or ""}
+
+
+def container_config(
+    pod: core_v1.Pod,
+    container: AnyContainer,
+    *,
+    attempt: int,
+    image: Image,
+    env: Sequence[tuple[str, str]],
+    mounts: Sequence[Mount],
+    limits: Resources,
+    target: str = "",
+) -> ContainerConfig:
+    """What ``create_container`` is told. Raises ConfigError."""
+    _check_user(pod, container, image)
+    variables = dict(env)
+    return ContainerConfig(
+        name=container.name,
+        attempt=attempt,
+        image=image.id,
+        command=[expand(word, variables) for word in container.command or ()],
+        args=[expand(word, variables) for word in container.args or ()],
+        working_dir=container.working_dir or "",
+        env=list(env),
+        mounts=list(mounts),
+        resources=limits,
+        stdin=bool(container.stdin),
+        stdin_once=bool(container.stdin_once),
+        tty=bool(container.tty),
+        log_path=f"{container.name}/{attempt}.log",
+        target=target,
+        security=container.security_context,
+        pod_security=pod.spec.security_context,
+        labels=_labels(pod) | {CONTAINER_NAME: container.name, CONTAINER_HASH: container_hash(container)},
+        annotations={IMAGE_NAME: container.image or ""},
+    )
+
+
+def _check_user(pod: core_v1.Pod, container: AnyContainer, image: Image) -> None:
+    """runAsNonRoot against the user that the container would have."""
+    own, whole = container.security_context, pod.spec.security_context
+    guarded = own.run_as_non_root if own else None
+    if guarded is None:
+        guarded = whole.run_as_non_root if whole else None
+    if not guarded:
+        return
+    user = own.run_as_user if own else None
+    if user is None:
+        user = whole.run_as_user if whole else None
+    where = f'(pod: "{pod_key(pod)}", container: {container.name})'
+    if user is not None:
+        if user == 0:
+            raise ConfigError(f"container's runAsUser breaks non-root policy {where}")
+        return
+    name = image.user.split(":", 1)[0]
+    if name in ("", "0", "root"):
+        raise ConfigError(f"container has runAsNonRoot and image will run as root {where}")
+    if not name.isdigit():
+        raise ConfigError(
+            f"container has runAsNonRoot and image has non-numeric user ({name}), cannot verify user is non-root {where}"
+        )
+
+
+def volume_mounts(
+    container: AnyContainer,
+    volumes: Mapping[str, Path],
+    variables: Mapping[str, str],
+    sub_path: Callable[[Path, str], Path],
+    read_only_kinds: frozenset[str] = frozenset(),
+) -> list[Mount]:
+    """The mounts of a container's volumeMounts; ``read_only_kinds`` names volumes that are never writable."""
+    out = []
+    for wanted in container.volume_mounts or ():
+        path = volumes.get(wanted.name)
+        if path is None:
+            raise ConfigError(f'volume "{wanted.name}" is not mounted')
+        relative = wanted.sub_path or ""
+        if wanted.sub_path_expr:
+            relative = expand(wanted.sub_path_expr, variables)
+            if "$(" in relative:
+                raise ConfigError(f"failed to expand subPathExpr {wanted.sub_path_expr!r}")
+        if relative:
+            path = sub_path(path, relative)
+        out.append(
+            Mount(
+                host_path=str(path),
+                container_path=wanted.mount_path,
+                read_only=bool(wanted.read_only) or wanted.name in read_only_kinds,
+                propagation=wanted.mount_propagation or "None",
+            )
+        )
+    return out

@@ -1,0 +1,75 @@
+"""Stops one pod's containers: preStop hook, then the signal, each within what is left of the grace period."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from navarch.world import TaskGroup, World
+from nodeagent.pods import lifecycle
+from nodeagent.pods.handlers import Outcome
+from nodeagent.pods.machine import StopContainer
+from nodeagent.pods.observed import AnyContainer
+from nodeagent.runtime.runtime import Runtime, RuntimeError_
+
+LEAST_GRACE = 2.0  # what a container gets after its preStop hook used the grace period up
+SLACK = 0.5  # seconds by which a deadline must come nearer to count as a shorter grace period
+
+
+class Stopper:
+    """One task for each container that is being stopped. ``done(container_id)`` is called at the end of each."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        world: World,
+        group: TaskGroup,
+        done: Callable[[str], None],
+        tell: Callable[[str, str, str, AnyContainer | None], None],
+    ) -> None:
+        self._runtime, self._world, self._group, self._done, self._tell = runtime, world, group, done, tell
+        self._stops: dict[str, tuple[float, asyncio.Task[None]]] = {}  # container id -> deadline, task
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._stops)
+
+    def stop(self, action: StopContainer, spec: AnyContainer | None, ip: str) -> None:
+        """Begins to stop a container, or hurries up if it is being stopped with more time."""
+        running = self._stops.get(action.id)
+        if running is not None:
+            if running[0] <= action.deadline + SLACK:
+                return
+            running[1].cancel()
+        else:
+            self._tell("Normal", "Killing", action.why, spec)
+        task = self._group.start(self._run(action, spec, ip, again=running is not None), name=f"stop {action.id}")
+        self._stops[action.id] = action.deadline, task
+
+    async def _run(self, action: StopContainer, spec: AnyContainer | None, ip: str, again: bool) -> None:
+        try:
+            left = action.deadline - self._world.now()
+            if spec is not None and spec.lifecycle and spec.lifecycle.pre_stop and not again and left > 0:
+                await self._pre_stop(action, spec, ip, left)
+                left = max(action.deadline - self._world.now(), LEAST_GRACE)
+            await self._runtime.stop_container(action.id, max(0.0, left))
+        except RuntimeError_ as error:
+            self._tell("Warning", "FailedKillPod", f"error killing pod: {error.message}", spec)
+            await self._world.sleep(2.0)
+        finally:
+            held = self._stops.get(action.id)
+            if held is not None and held[0] == action.deadline:
+                del self._stops[action.id]
+            self._done(action.id)
+
+    async def _pre_stop(self, action: StopContainer, spec: AnyContainer, ip: str, left: float) -> None:
+        hook = spec.lifecycle.pre_stop if spec.lifecycle else None
+        if hook is None:
+            return
+        try:
+            async with asyncio.timeout(left):
+                await lifecycle.run(self._runtime, self._world, hook, spec, action.id, ip, left)
+        except Outcome as outcome:
+            self._tell("Warning", "FailedPreStopHook", f"PreStopHook failed: {outcome.output}", spec)
+        except TimeoutError:
+            self._tell("Warning", "FailedPreStopHook", "PreStopHook failed: it took longer than the grace period", spec)

@@ -1,0 +1,42 @@
+"""What all parts of the agent share: settings, the client, the runtime, caches. Handed to every worker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from navarch.api import quantity
+from navarch.api.types import core_v1
+from navarch.client.client import Client
+from navarch.client.events import EventRecorder
+from navarch.client.informer import Informer
+from navarch.world import World
+from nodeagent.config import Config
+from nodeagent.node.configobjects import ObjectCache
+from nodeagent.node.statuswriter import StatusManager
+from nodeagent.pods.fieldrefs import Facts
+from nodeagent.pods.pulling import Images
+from nodeagent.runtime.runtime import Runtime
+
+
+@dataclass
+class Services:
+    config: Config
+    client: Client
+    world: World
+    runtime: Runtime
+    images: Images
+    objects: ObjectCache
+    status: StatusManager
+    events: EventRecorder
+    cluster_services: Informer[core_v1.Service]
+    memory_capacity: int = 1
+    allocatable: Mapping[str, quantity.Quantity] = field(default_factory=dict)
+    oom_floor: int = -1000  # the kernel refuses lower scores to us
+    active: Callable[[], list[core_v1.Pod]] = list  # the pods that take room on the node, as it has granted them
+    room_changed: Callable[[], None] = lambda: None  # there may be room now for a pod that waits to grow
+
+    def facts(self, pod_ip: str = "") -> Facts:
+        """What fields of a pod may refer to."""
+        config = self.config
+        return Facts(config.node_ip, pod_ip, config.node_name, self.allocatable)

@@ -1,0 +1,132 @@
+"""Why a pod is where it is, or nowhere: the last decision of each recent pod, told on request.
+
+A decision keeps its ranking and how many changes had been noted in it then; pods that are alike share one ranking, so a
+thousand of them cost little more than one.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from scheduler.framework.cycle import Decision
+from scheduler.framework.plugin import Plan
+
+MOST_BYTES = 32 << 20
+MOST = 2000
+SHOWN = 10
+
+
+class Kept(NamedTuple):
+    decision: Decision
+    when: float  # Unix time
+    message: str
+    plan: Plan
+
+
+class Recent:
+    """The decisions about the pods seen last, as many as fit."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[str, Kept] = OrderedDict()
+        self._rankings: dict[int, list[int]] = {}  # id of a ranking -> how many decisions keep it, its bytes
+        self._bytes = 0
+
+    def add(self, decision: Decision, when: float, message: str = "", plan: Plan | None = None) -> None:
+        key = decision.pod.key
+        if key in self._kept:
+            self._drop(key)
+        decision.ranking.keep()
+        self._kept[key] = Kept(decision, when, message, plan or Plan())
+        entry = self._rankings.setdefault(id(decision.ranking), [0, 0])
+        if not entry[0]:
+            entry[1] = decision.ranking.nbytes
+            self._bytes += entry[1]
+        entry[0] += 1
+        while self._bytes > MOST_BYTES or len(self._kept) > MOST:
+            self._drop(next(iter(self._kept)))
+
+    def _drop(self, key: str) -> None:
+        ranking = id(self._kept.pop(key).decision.ranking)
+        entry = self._rankings[ranking]
+        entry[0] -= 1
+        if not entry[0]:
+            self._bytes -= entry[1]
+            del self._rankings[ranking]
+
+    def get(self, key: str) -> Kept | None:
+        """By ``namespace/name``."""
+        return self._kept.get(key)
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+
+def explain(kept: Kept, node: str = "", top: int = SHOWN) -> dict[str, Any]:
+    """A JSON tree: what was decided, what refused how many nodes, how the best nodes scored; of ``node`` all there is."""
+    decision = kept.decision
+    ranking, pod = decision.ranking, decision.pod
+    refused, parts = ranking.as_of(decision.notes)
+    scorers = ranking.profile.scorers
+    weights = np.array([s.weight for s in scorers])
+    total = weights @ parts if len(scorers) else np.zeros(len(refused))
+    if ranking.extra is not None:
+        total = total + ranking.extra
+    used = np.array([bool(name) for name in ranking.names] + [False] * (len(refused) - len(ranking.names)))
+    feasible = np.flatnonzero(used & (refused == 0)) if not ranking.rejection else np.zeros(0, np.intp)
+
+    def row_tree(row: int) -> dict[str, Any]:
+        out: dict[str, Any] = {"node": ranking.names[row]}
+        if ranking.rejection:
+            out["refused"] = [{"plugin": ranking.rejected_by, "reason": ranking.rejection}]
+        elif refused[row]:
+            bits = int(refused[row])
+            why = [r for n, r in enumerate(ranking.reasons) if bits >> n & 1]
+            out["refused"] = [{"plugin": r.plugin, "reason": r.text, "preemptionMayHelp": r.resolvable} for r in why]
+        else:
+            out["total"] = float(total[row])
+            if ranking.extra is not None:
+                out["extenders"] = float(ranking.extra[row])
+            out["scores"] = {
+                s.plugin.name: {"score": int(parts[n, row]), "weight": s.weight} for n, s in enumerate(scorers)
+            }
+        return out
+
+    order = feasible[np.argsort(-total[feasible], kind="stable")]
+    if decision.row in order:
+        order = np.concatenate([[decision.row], order[order != decision.row]])
+    reasons = []
+    for n, reason in enumerate(ranking.reasons):
+        hit = int(np.count_nonzero(refused & np.uint32(1 << n)))
+        if hit:
+            reasons.append({"plugin": reason.plugin, "reason": reason.text, "nodes": hit})
+    reasons.sort(key=lambda r: (-int(str(r["nodes"])), str(r["reason"])))
+    if decision.rejection:
+        reasons = [{"plugin": decision.rejection_by, "reason": decision.rejection, "nodes": ranking.nodes}]
+    out: dict[str, Any] = {
+        "pod": pod.pod.metadata.name,
+        "namespace": pod.namespace,
+        "uid": pod.uid,
+        "scheduler": ranking.profile.name,
+        "time": kept.when,
+        "node": decision.node,
+        "nodes": ranking.nodes,
+        "feasible": len(feasible),
+        "refused": reasons,
+        "best": [row_tree(int(row)) for row in order[:top]],
+    }
+    if kept.message:
+        out["message"] = kept.message
+    if decision.node and len(order) > 1:
+        runner = int(order[1])
+        out["runnerUp"] = ranking.names[runner]
+        out["margin"] = float(total[decision.row] - total[runner])
+        out["ties"] = int(np.count_nonzero(total[feasible] == total[decision.row]))
+    if kept.plan.node:
+        out["preemption"] = {"node": kept.plan.node, "victims": [v.key for v in kept.plan.victims]}
+    if node:
+        row = ranking.names.index(node) if node in ranking.names else -1
+        out["asked"] = row_tree(row) if row >= 0 else {"node": node, "unknown": True}
+    return out

@@ -1,0 +1,144 @@
+"""Pods that preempted others, and the nodes on which room is kept for them until they are there.
+
+Others of the same or a lower priority must fit beside them. What a node's nominations mean for one sort of pod is worked
+out once and kept until something on the node changes, so that many pods can wait for room at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from scheduler.state.nodes import Log, NodeTable
+from scheduler.state.pods import PodInfo
+
+if TYPE_CHECKING:
+    from scheduler.ranking.ranking import Ranking
+
+
+class Nominated:
+    def __init__(self) -> None:
+        self._where: dict[str, tuple[PodInfo, str]] = {}
+        self.by_node: dict[str, dict[str, PodInfo]] = {}  # those that are not assumed to be there by now
+        self.changes: Log[str] = Log()  # of nodes
+        self._averse: dict[str, None] = {}  # of these pods, those with required anti-affinity
+
+    def __contains__(self, uid: str) -> bool:
+        return uid in self._where
+
+    def __len__(self) -> int:
+        return len(self._where)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._where)
+
+    def node_of(self, uid: str) -> str:
+        """Where a pod waits; "" if nowhere."""
+        found = self._where.get(uid)
+        return found[1] if found else ""
+
+    def add(self, pod: PodInfo, node: str) -> None:
+        """Also moves a pod, and takes its newest state."""
+        self.remove(pod.uid)
+        self._where[pod.uid] = pod, node
+        self.by_node.setdefault(node, {})[pod.uid] = pod
+        if pod.terms.anti_affinity:
+            self._averse[pod.uid] = None
+        self.changes.add(node)
+
+    def remove(self, uid: str) -> PodInfo | None:
+        """Forgets a pod; it, if it was nominated."""
+        found = self._where.pop(uid, None)
+        if found is None:
+            return None
+        self._leave(uid, found[1])
+        return found[0]
+
+    def assumed(self, uid: str, yes: bool) -> None:
+        """A pod is counted on the node where it will be bound, or no longer: its nomination does not count meanwhile."""
+        found = self._where.get(uid)
+        if found is not None and yes:
+            self._leave(uid, found[1])
+        elif found is not None:
+            self.add(*found)
+
+    def _leave(self, uid: str, node: str) -> None:
+        here = self.by_node.get(node, {})
+        if here.pop(uid, None) is not None:
+            self._averse.pop(uid, None)
+            self.changes.add(node)
+        if not here:
+            self.by_node.pop(node, None)
+
+    @property
+    def reach_far(self) -> bool:
+        """Whether a pod among them may keep others from more than its own node: then nothing can be told row by row."""
+        return bool(self._averse)
+
+    def on(self, node: str, pod: PodInfo) -> list[PodInfo]:
+        """The pods for which room is kept on a node, against another pod."""
+        here = self.by_node.get(node)
+        if not here:
+            return []
+        return [other for uid, other in here.items() if uid != pod.uid and other.priority >= pod.priority]
+
+    def beside(self, pod: PodInfo) -> Iterator[tuple[PodInfo, str]]:
+        """All pods for which room is kept against another one, and where."""
+        for node in list(self.by_node):
+            for other in self.on(node, pod):
+                yield other, node
+
+
+class Refused(NamedTuple):
+    plugin: str
+    text: str
+
+
+class Crowd:
+    """What one sort of pod is refused for on nodes with nominations, where only pods on the node itself matter to it."""
+
+    def __init__(self) -> None:
+        self._version = self._position = self._nominations = -1
+        self._refused: dict[int, list[Refused]] = {}  # by row; only those with nominations that were looked at
+
+    def exclude(self, pod: PodInfo, table: NodeTable, nominated: Nominated, ranking: Ranking) -> Ranking:
+        """The ranking without the nodes where the pod would not fit beside nominated ones; itself, if there are none."""
+        self._forget(table, nominated)
+        own = table.rows.get(nominated.node_of(pod.uid), -1)
+        gone: dict[int, list[Refused]] = {}
+        for node in nominated.by_node:
+            row = table.rows.get(node, -1)
+            if row < 0 or ranking.total_of(row) == -np.inf:
+                continue
+            if row == own:  # where all others like it have one more beside them
+                found = self._look(pod, table, nominated, ranking, row)
+            elif (known := self._refused.get(row)) is not None:
+                found = known
+            else:
+                found = self._refused[row] = self._look(pod, table, nominated, ranking, row)
+            if found:
+                gone[row] = found
+        self._position = table.changes.end  # what was tried left no trace
+        return ranking.without(gone) if gone else ranking
+
+    def _forget(self, table: NodeTable, nominated: Nominated) -> None:
+        rows = table.changes.since(self._position)
+        nodes = nominated.changes.since(self._nominations)
+        if self._version != table.version or rows is None or nodes is None:
+            self._refused.clear()
+        else:
+            for row in (*rows, *(table.rows.get(node, -1) for node in nodes)):
+                self._refused.pop(row, None)
+        self._version, self._nominations = table.version, nominated.changes.end
+
+    def _look(
+        self, pod: PodInfo, table: NodeTable, nominated: Nominated, ranking: Ranking, row: int
+    ) -> list[Refused]:
+        node = ranking.names[row]
+        with table.as_if((other, node) for other in nominated.on(node, pod)):
+            for plugin in ranking.near_filters:
+                if texts := plugin.refuses(ranking.state, pod, table, row):
+                    return [Refused(plugin.name, text) for text in texts]
+        return []
