@@ -1,6 +1,6 @@
 """Storage that somebody uses stays: claims, volumes and attribute classes keep a finalizer until nobody does any more.
 
-Admission sets the finalizers (apiserver/admission/plugins/storageobjects.py); objects from before get them here.
+Admission sets the finalizers (apiserver/admission/plugins/storageobjectinuseprotection.py); objects from before get them here.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from apiserver.authz.aggregation import keep_aggregated
 from apiserver.authz.policy import cluster_role_bindings, cluster_roles, role_bindings, roles
 from apiserver.authz.reconciliation import agrees, mend_binding, mend_role, protected
-from apiserver.kinds.simple import SYSTEM_PRIORITIES
+from apiserver.kinds.scheduling.priorityclasses import SYSTEM_PRIORITIES
 from apiserver.request import DeleteOptions, WriteOptions
 from apiserver.storage.store import StoreUnavailable
 from navarch.api.errors import AlreadyExists, Conflict, NotFound

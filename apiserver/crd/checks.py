@@ -8,7 +8,7 @@ from typing import Any
 from apiserver.crd import paths
 from apiserver.crd.conversion import REVIEWS, bundle_problem
 from apiserver.crd.structural import check_schema
-from apiserver.kinds.admissionregistration.webhookconfigurations import check_client
+from apiserver.kinds.admissionregistration.webhooks import check_client
 from navarch.api import names
 from navarch.api.errors import Cause, duplicate, forbidden, invalid, not_supported, required, too_long, too_many
 

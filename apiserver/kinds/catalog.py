@@ -10,16 +10,16 @@ from apiserver.authn.authenticator import Authenticator
 from apiserver.authn.tokens import TokenIssuer
 from apiserver.authz.authorizer import Authorizer
 from apiserver.crd.definition import CustomResourceDefinitionStrategy
-from apiserver.kinds.admissionregistration.validatingadmissionpolicies import (
+from apiserver.kinds.admissionregistration.mutatingwebhookconfigurations import MutatingWebhookConfigurationStrategy
+from apiserver.kinds.admissionregistration.validatingadmissionpolicies import ValidatingAdmissionPolicyStrategy
+from apiserver.kinds.admissionregistration.validatingadmissionpolicybindings import (
     ValidatingAdmissionPolicyBindingStrategy,
-    ValidatingAdmissionPolicyStrategy,
 )
-from apiserver.kinds.admissionregistration.webhookconfigurations import (
-    MutatingWebhookConfigurationStrategy,
-    ValidatingWebhookConfigurationStrategy,
-)
-from apiserver.kinds.apps.daemonsets_controllerrevisions import ControllerRevisionStrategy, DaemonSetStrategy
-from apiserver.kinds.apps.deployments_replicasets import DeploymentStrategy, ReplicaSetStrategy
+from apiserver.kinds.admissionregistration.validatingwebhookconfigurations import ValidatingWebhookConfigurationStrategy
+from apiserver.kinds.apps.controllerrevisions import ControllerRevisionStrategy
+from apiserver.kinds.apps.daemonsets import DaemonSetStrategy
+from apiserver.kinds.apps.deployments import DeploymentStrategy
+from apiserver.kinds.apps.replicasets import ReplicaSetStrategy
 from apiserver.kinds.apps.statefulsets import StatefulSetStrategy
 from apiserver.kinds.authorization.reviews import review_endpoints
 from apiserver.kinds.autoscaling.horizontalpodautoscalers import HorizontalPodAutoscalerStrategy
@@ -27,44 +27,46 @@ from apiserver.kinds.autoscaling.horizontalpodautoscalers_v1 import HorizontalPo
 from apiserver.kinds.batch.cronjobs import CronJobStrategy
 from apiserver.kinds.batch.jobs import JobStrategy
 from apiserver.kinds.certificates.certificatesigningrequests import CertificateSigningRequestStrategy
-from apiserver.kinds.core.configmaps_secrets import ConfigMapStrategy, SecretStrategy
+from apiserver.kinds.coordination.leases import LeaseStrategy
+from apiserver.kinds.core.configmaps import ConfigMapStrategy
+from apiserver.kinds.core.endpoints import EndpointsStrategy
 from apiserver.kinds.core.events import EventStrategy, NewEventStrategy
+from apiserver.kinds.core.limitranges import LimitRangeStrategy
 from apiserver.kinds.core.namespaces import NamespaceStrategy
 from apiserver.kinds.core.namespaces_finalize import namespace_endpoints
 from apiserver.kinds.core.nodes import NodeStrategy
-from apiserver.kinds.core.persistentvolumes import PersistentVolumeClaimStrategy, PersistentVolumeStrategy
+from apiserver.kinds.core.persistentvolumeclaims import PersistentVolumeClaimStrategy
+from apiserver.kinds.core.persistentvolumes import PersistentVolumeStrategy
 from apiserver.kinds.core.pods.binding import pod_endpoints
 from apiserver.kinds.core.pods.strategy import PodStrategy
-from apiserver.kinds.core.quotas_limitranges import LimitRangeStrategy, ResourceQuotaStrategy
-from apiserver.kinds.core.replicationcontrollers import PodTemplateStrategy, ReplicationControllerStrategy
+from apiserver.kinds.core.podtemplates import PodTemplateStrategy
+from apiserver.kinds.core.replicationcontrollers import ReplicationControllerStrategy
+from apiserver.kinds.core.resourcequotas import ResourceQuotaStrategy
+from apiserver.kinds.core.secrets import SecretStrategy
+from apiserver.kinds.core.serviceaccounts import ServiceAccountStrategy
 from apiserver.kinds.core.serviceaccounts_token import token_endpoints
 from apiserver.kinds.core.services import ServiceStrategy
 from apiserver.kinds.core.services_addresses import Addresses
-from apiserver.kinds.discovery.endpointslices import EndpointSliceStrategy, EndpointsStrategy
-from apiserver.kinds.flowcontrol.flowschemas_prioritylevels import (
-    FlowSchemaStrategy,
-    PriorityLevelConfigurationStrategy,
-)
-from apiserver.kinds.networking.ingresses import IngressClassStrategy, IngressStrategy
+from apiserver.kinds.discovery.endpointslices import EndpointSliceStrategy
+from apiserver.kinds.flowcontrol.flowschemas import FlowSchemaStrategy
+from apiserver.kinds.flowcontrol.prioritylevelconfigurations import PriorityLevelConfigurationStrategy
+from apiserver.kinds.networking.ingressclasses import IngressClassStrategy
+from apiserver.kinds.networking.ingresses import IngressStrategy
+from apiserver.kinds.networking.ipaddresses import IPAddressStrategy
 from apiserver.kinds.networking.networkpolicies import NetworkPolicyStrategy
-from apiserver.kinds.networking.servicecidrs_ipaddresses import IPAddressStrategy, ServiceCIDRStrategy
+from apiserver.kinds.networking.servicecidrs import ServiceCIDRStrategy
 from apiserver.kinds.node.runtimeclasses import RuntimeClassStrategy
 from apiserver.kinds.policy.poddisruptionbudgets import PodDisruptionBudgetStrategy
-from apiserver.kinds.rbac.roles_bindings import (
-    ClusterRoleBindingStrategy,
-    ClusterRoleStrategy,
-    RoleBindingStrategy,
-    RoleStrategy,
-)
-from apiserver.kinds.simple import LeaseStrategy, PriorityClassStrategy, ServiceAccountStrategy
-from apiserver.kinds.storage.storage import (
-    CSIDriverStrategy,
-    CSINodeStrategy,
-    CSIStorageCapacityStrategy,
-    StorageClassStrategy,
-    VolumeAttachmentStrategy,
-    VolumeAttributesClassStrategy,
-)
+from apiserver.kinds.rbac.clusterroles import ClusterRoleStrategy
+from apiserver.kinds.rbac.rolebindings import ClusterRoleBindingStrategy, RoleBindingStrategy
+from apiserver.kinds.rbac.roles import RoleStrategy
+from apiserver.kinds.scheduling.priorityclasses import PriorityClassStrategy
+from apiserver.kinds.storage.csidrivers import CSIDriverStrategy
+from apiserver.kinds.storage.csinodes import CSINodeStrategy
+from apiserver.kinds.storage.csistoragecapacities import CSIStorageCapacityStrategy
+from apiserver.kinds.storage.storageclasses import StorageClassStrategy
+from apiserver.kinds.storage.volumeattachments import VolumeAttachmentStrategy
+from apiserver.kinds.storage.volumeattributesclasses import VolumeAttributesClassStrategy
 from apiserver.registry.allocation import AddressAllocator, PortAllocator
 from apiserver.registry.strategy import Strategy
 from apiserver.registry.subresources import Endpoint, EndpointKey

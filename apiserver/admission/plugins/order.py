@@ -7,20 +7,32 @@ from typing import TYPE_CHECKING
 
 from apiserver.admission.chain import KeepsUp, Plugin
 from apiserver.admission.configuration import chosen, plugin_options
-from apiserver.admission.plugins import optional
+from apiserver.admission.plugins.alwaysadmit import AlwaysAdmit
+from apiserver.admission.plugins.alwaysdeny import AlwaysDeny
+from apiserver.admission.plugins.alwayspullimages import AlwaysPullImages
 from apiserver.admission.plugins.certificates import Certificates
-from apiserver.admission.plugins.defaultclasses import DefaultIngressClass, DefaultStorageClass
+from apiserver.admission.plugins.defaultingressclass import DefaultIngressClass
+from apiserver.admission.plugins.defaultstorageclass import DefaultStorageClass
+from apiserver.admission.plugins.defaulttolerationseconds import DefaultTolerationSeconds
+from apiserver.admission.plugins.denyserviceexternalips import DenyServiceExternalIPs
 from apiserver.admission.plugins.escalation import Escalation
+from apiserver.admission.plugins.extendedresourcetoleration import ExtendedResourceToleration
+from apiserver.admission.plugins.limitpodhardantiaffinitytopology import LimitPodHardAntiAffinityTopology
 from apiserver.admission.plugins.limitranger import LimitRanger
+from apiserver.admission.plugins.namespaceautoprovision import NamespaceAutoProvision
+from apiserver.admission.plugins.namespaceexists import NamespaceExists
 from apiserver.admission.plugins.namespacelifecycle import NamespaceLifecycle
 from apiserver.admission.plugins.noderestriction import NodeRestriction
 from apiserver.admission.plugins.ownerreferencespermissionenforcement import OwnerReferencesPermissionEnforcement
-from apiserver.admission.plugins.podplacement import DefaultTolerationSeconds, TaintNodesByCondition
+from apiserver.admission.plugins.persistentvolumeclaimresize import PersistentVolumeClaimResize
+from apiserver.admission.plugins.podnodeselector import PodNodeSelector
+from apiserver.admission.plugins.podtolerationrestriction import PodTolerationRestriction
 from apiserver.admission.plugins.priority import Priority
 from apiserver.admission.plugins.resourcequota import ResourceQuota, limited_resources
 from apiserver.admission.plugins.runtimeclass import RuntimeClass
 from apiserver.admission.plugins.serviceaccount import ServiceAccount
-from apiserver.admission.plugins.storageobjects import PersistentVolumeClaimResize, StorageObjectInUseProtection
+from apiserver.admission.plugins.storageobjectinuseprotection import StorageObjectInUseProtection
+from apiserver.admission.plugins.taintnodesbycondition import TaintNodesByCondition
 from apiserver.admission.podsecurity.configuration import configuration_of
 from apiserver.admission.podsecurity.plugin import PodSecurity
 from apiserver.admission.policies.policies import ValidatingAdmissionPolicy
@@ -49,22 +61,22 @@ def admission_plugins(server: APIServer, authorizer: Authorizer) -> list[Plugin]
     server.metrics.sources.append(metrics.lines)
     patience = (config.default_not_ready_toleration_seconds, config.default_unreachable_toleration_seconds)
     known: dict[str, Callable[[], Plugin]] = {
-        "AlwaysAdmit": optional.AlwaysAdmit,
-        "NamespaceAutoProvision": lambda: optional.NamespaceAutoProvision(server),
+        "AlwaysAdmit": AlwaysAdmit,
+        "NamespaceAutoProvision": lambda: NamespaceAutoProvision(server),
         "NamespaceLifecycle": lambda: NamespaceLifecycle(cache),
-        "NamespaceExists": lambda: optional.NamespaceExists(server),
-        "LimitPodHardAntiAffinityTopology": optional.LimitPodHardAntiAffinityTopology,
+        "NamespaceExists": lambda: NamespaceExists(server),
+        "LimitPodHardAntiAffinityTopology": LimitPodHardAntiAffinityTopology,
         "LimitRanger": lambda: LimitRanger(cache),
         "ServiceAccount": lambda: ServiceAccount(world, cache),
         "NodeRestriction": lambda: NodeRestriction(cache),
         "TaintNodesByCondition": TaintNodesByCondition,
-        "AlwaysPullImages": optional.AlwaysPullImages,
+        "AlwaysPullImages": AlwaysPullImages,
         "PodSecurity": lambda: PodSecurity(world, cache, configuration_of(options.get("PodSecurity"))),
-        "PodNodeSelector": lambda: optional.PodNodeSelector(server, options.get("PodNodeSelector") or {}),
+        "PodNodeSelector": lambda: PodNodeSelector(server, options.get("PodNodeSelector") or {}),
         "Priority": lambda: Priority(cache),
         "DefaultTolerationSeconds": lambda: DefaultTolerationSeconds(*patience),
-        "PodTolerationRestriction": lambda: optional.PodTolerationRestriction(server),
-        "ExtendedResourceToleration": optional.ExtendedResourceToleration,
+        "PodTolerationRestriction": lambda: PodTolerationRestriction(server),
+        "ExtendedResourceToleration": ExtendedResourceToleration,
         "DefaultStorageClass": lambda: DefaultStorageClass(cache),
         "StorageObjectInUseProtection": StorageObjectInUseProtection,
         "OwnerReferencesPermissionEnforcement": lambda: OwnerReferencesPermissionEnforcement(lambda: server, authorizer),
@@ -74,13 +86,13 @@ def admission_plugins(server: APIServer, authorizer: Authorizer) -> list[Plugin]
         "CertificateSigning": lambda: Certificates(authorizer, "CertificateSigning"),
         "CertificateSubjectRestriction": lambda: Certificates(authorizer, "CertificateSubjectRestriction"),
         "DefaultIngressClass": lambda: DefaultIngressClass(cache),
-        "DenyServiceExternalIPs": optional.DenyServiceExternalIPs,
+        "DenyServiceExternalIPs": DenyServiceExternalIPs,
         "MutatingAdmissionWebhook": lambda: MutatingAdmissionWebhook(server, client, metrics),
         "ValidatingAdmissionPolicy": lambda: ValidatingAdmissionPolicy(server),
         "ValidatingAdmissionWebhook": lambda: ValidatingAdmissionWebhook(server, client, metrics),
         # Last of those that count: what is counted is really going to be stored.
         "ResourceQuota": lambda: ResourceQuota(lambda: server, limited_resources(options.get("ResourceQuota"))),
-        "AlwaysDeny": optional.AlwaysDeny,
+        "AlwaysDeny": AlwaysDeny,
     }
     usual = [name for name in known if name not in OFF]
     names = chosen(tuple(known), usual, config.enable_admission_plugins, config.disable_admission_plugins)

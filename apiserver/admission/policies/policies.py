@@ -20,7 +20,7 @@ from apiserver.admission.webhooks.rules import applies, matching_kind, selects
 from apiserver.cel.engine import CelError, Expression
 from apiserver.kinds.admissionregistration.expressions import Declared, compile_expression
 from apiserver.kinds.admissionregistration.validatingadmissionpolicies import compile_variables, declared
-from apiserver.kinds.admissionregistration.webhookconfigurations import GROUP
+from apiserver.kinds.admissionregistration.webhooks import GROUP
 from apiserver.kinds.checks import selector_matches
 from apiserver.request import Attributes
 from navarch.api.errors import Forbidden, StatusError, resource_forbidden

@@ -16,7 +16,7 @@ from apiserver.crd.fields import chain_types, fields_of, undefined_field
 from apiserver.crd.views import type_of
 from apiserver.kinds.admissionregistration.expressions import Declared
 from apiserver.kinds.admissionregistration.validatingadmissionpolicies import compile_variables, declared
-from apiserver.kinds.admissionregistration.webhookconfigurations import GROUP
+from apiserver.kinds.admissionregistration.webhooks import GROUP
 from apiserver.registry.resource import Resource
 from apiserver.request import WriteOptions
 from apiserver.storage.store import StoreUnavailable

@@ -19,7 +19,7 @@ from apiserver.admission.policies.conditions import ConditionError, Scope, condi
 from apiserver.admission.webhooks.admissionreview import Reviewed, equivalents, namespace_labels
 from apiserver.admission.webhooks.metrics import CALLING, NO_ERROR, WebhookMetrics
 from apiserver.admission.webhooks.rules import Hook, compile_hooks, matching_kind, selects
-from apiserver.kinds.admissionregistration.webhookconfigurations import CONDITION_VARIABLES, GROUP
+from apiserver.kinds.admissionregistration.webhooks import CONDITION_VARIABLES, GROUP
 from apiserver.registry import scale
 from apiserver.request import Attributes
 from apiserver.webhookclient import WebhookClient, WebhookError

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from apiserver.kinds.apps.deployments_replicasets import WIDE, Workload, validate_selected_template, wide_cells
+from apiserver.kinds.apps.workloads import WIDE, Workload, validate_selected_template, wide_cells
 from apiserver.kinds.cells import age_cell, fill, kind, name_cell, spec_of, status_of
 from apiserver.kinds.checks import non_negative
-from apiserver.kinds.core.persistentvolumes import default_claim
+from apiserver.kinds.core.persistentvolumeclaims import default_claim
 from apiserver.registry.strategy import AGE_COLUMN, NAME_COLUMN, Column, Tree
 from apiserver.request import Context
 from navarch.api import names

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zoneinfo
 from typing import Any
 
-from apiserver.kinds.apps.deployments_replicasets import WIDE, wide_cells
+from apiserver.kinds.apps.workloads import WIDE, wide_cells
 from apiserver.kinds.batch.jobs import default_job_template, validate_job_spec
 from apiserver.kinds.cells import age_cell, at, fill, kind, name_cell, spec_of, status_of
 from apiserver.kinds.checks import non_negative, one_of

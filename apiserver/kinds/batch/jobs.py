@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from apiserver.kinds.apps.deployments_replicasets import WIDE, wide_cells
+from apiserver.kinds.apps.workloads import WIDE, wide_cells
 from apiserver.kinds.batch.jobs_policies import validate_failure_policy, validate_success_policy
 from apiserver.kinds.cells import age_cell, at, condition, fill, kind, meta_of, name_cell, spec_of, status_of
 from apiserver.kinds.checks import (

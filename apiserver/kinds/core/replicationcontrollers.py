@@ -4,22 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from apiserver.kinds.apps.deployments_replicasets import WIDE, Workload, validate_endless_template
+from apiserver.kinds.apps.workloads import WIDE, Workload, validate_endless_template
 from apiserver.kinds.cells import (
     age_cell,
     containers_text,
-    fill,
     kind,
     labels_text,
-    meta_of,
     name_cell,
     spec_of,
     status_of,
 )
 from apiserver.kinds.checks import non_negative
-from apiserver.kinds.core.pods.defaults import default_pod_spec
-from apiserver.kinds.core.pods.validation import validate_template
-from apiserver.registry.strategy import AGE_COLUMN, NAME_COLUMN, Column, Strategy, Tree
+from apiserver.registry.strategy import AGE_COLUMN, NAME_COLUMN, Column, Tree
 from navarch.api.errors import Cause, invalid, required
 
 
@@ -73,20 +69,3 @@ class ReplicationControllerStrategy(Workload):
             name_cell(obj), spec.get("replicas") or 0, status.get("replicas") or 0, status.get("readyReplicas") or 0,
             age_cell(obj, now), containers, images, labels_text(spec.get("selector")),
         ]  # fmt: skip
-
-
-class PodTemplateStrategy(Strategy):
-    kind = kind("v1", "PodTemplate")
-    columns = (NAME_COLUMN, Column("Containers"), Column("Images"), Column("Pod Labels"))
-
-    def default(self, obj: Tree) -> None:
-        fill(obj, template={})
-        default_pod_spec(obj["template"].setdefault("spec", {}))
-
-    def validate(self, obj: Tree) -> list[Cause]:
-        return validate_template(obj.get("template") or {}, "template")
-
-    def cells(self, obj: Tree, now: float) -> list[Any]:
-        template = obj.get("template") or {}
-        containers, images = containers_text(template.get("spec") or {})
-        return [name_cell(obj), containers, images, labels_text(meta_of(template).get("labels"))]

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from apiserver.kinds.apps.deployments_replicasets import int_or_percent, percent_of
+from apiserver.kinds.apps.deployments import int_or_percent, percent_of
 from apiserver.kinds.cells import age_cell, kind, name_cell, spec_of, status_of
 from apiserver.kinds.checks import non_negative, validate_label_selector
 from apiserver.registry.strategy import AGE_COLUMN, NAME_COLUMN, Column, Strategy, Tree

@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 
 from apiserver.config import Config
-from apiserver.kinds.admissionregistration.webhookconfigurations import MutatingWebhookConfigurationStrategy
+from apiserver.kinds.admissionregistration.mutatingwebhookconfigurations import MutatingWebhookConfigurationStrategy
 from apiserver.tls import make_certificates
 from navarch.world import RealWorld
 from tests.apiserver.crd.support import PATH, Caller, crontab, crontabs, serving

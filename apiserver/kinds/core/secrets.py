@@ -1,20 +1,20 @@
-"""ConfigMaps and Secrets: keys and values for pods, at most 1 MiB, immutable if they say so."""
+"""Secrets: keys and values that few may read; some types require keys."""
 
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from typing import Any
 
 from apiserver.kinds.cells import age_cell, kind, meta_of, name_cell
+from apiserver.kinds.core.keyvalues import MAX_SIZE, base64_cause, decoded, immutable_causes, key_causes
 from apiserver.registry.strategy import AGE_COLUMN, NAME_COLUMN, Column, Strategy, Tree
 from apiserver.request import Context
-from navarch.api import names
-from navarch.api.errors import Cause, forbidden, invalid, required, too_long
+from navarch.api.errors import Cause, invalid, required, too_long
 
-MAX_SIZE = 1024 * 1024
 SERVICE_ACCOUNT_TOKEN = "kubernetes.io/service-account-token"
+
+
 # Keys that a Secret of a type must have.
 REQUIRED_KEYS = {
     "kubernetes.io/dockercfg": (".dockercfg",),
@@ -22,63 +22,6 @@ REQUIRED_KEYS = {
     "kubernetes.io/tls": ("tls.crt", "tls.key"),
     "kubernetes.io/ssh-auth": ("ssh-privatekey",),
 }
-
-
-def key_causes(field: str, key: str) -> list[Cause]:
-    return [invalid(f"{field}[{key}]", key, m) for m in names.config_key(key)]
-
-
-def _decoded(value: str) -> bytes | None:
-    try:
-        return base64.b64decode(value.replace("\n", "").replace("\r", ""), validate=True)
-    except (binascii.Error, ValueError):
-        return None
-
-
-def _base64_cause(field: str, key: str, value: str) -> Cause:
-    return invalid(f"{field}[{key}]", value, "illegal base64 data")
-
-
-class ConfigMapStrategy(Strategy):
-    kind = kind("v1", "ConfigMap")
-    generation = False
-    columns = (NAME_COLUMN, Column("Data"), AGE_COLUMN)
-
-    def validate(self, obj: Tree) -> list[Cause]:
-        out: list[Cause] = []
-        data, binary, size = obj.get("data") or {}, obj.get("binaryData") or {}, 0
-        for key, value in sorted(data.items()):
-            out += key_causes("data", key)
-            if key in binary:
-                out.append(invalid(f"data[{key}]", key, "duplicate of key present in binaryData"))
-            size += len(value.encode())
-        for key, value in sorted(binary.items()):
-            out += key_causes("binaryData", key)
-            raw = _decoded(value)
-            if raw is None:
-                out.append(_base64_cause("binaryData", key, value))
-            size += len(raw or b"")
-        if size > MAX_SIZE:
-            out.append(too_long("[]", MAX_SIZE))
-        return out
-
-    def validate_update(self, obj: Tree, old: Tree) -> list[Cause]:
-        return _immutable(obj, old, ("data", "binaryData")) + self.validate(obj)
-
-    def cells(self, obj: Tree, now: float) -> list[Any]:
-        return [name_cell(obj), len(obj.get("data") or {}) + len(obj.get("binaryData") or {}), age_cell(obj, now)]
-
-
-def _immutable(obj: Tree, old: Tree, fields: tuple[str, ...]) -> list[Cause]:
-    if not old.get("immutable"):
-        return []
-    out = []
-    if not obj.get("immutable"):
-        out.append(forbidden("immutable", "field is immutable when `immutable` is set"))
-    for field in fields:
-        if (obj.get(field) or {}) != (old.get(field) or {}):
-            out.append(forbidden(field, "field is immutable when `immutable` is set"))
-    return out
 
 
 class SecretStrategy(Strategy):
@@ -106,9 +49,9 @@ class SecretStrategy(Strategy):
         values: dict[str, bytes | None] = {}
         for key, value in sorted(data.items()):
             out += key_causes("data", key)
-            values[key] = raw = _decoded(value)
+            values[key] = raw = decoded(value)
             if raw is None:
-                out.append(_base64_cause("data", key, value))
+                out.append(base64_cause("data", key, value))
             size += len(raw or b"")
         if size > MAX_SIZE:
             out.append(too_long("data", MAX_SIZE))
@@ -132,7 +75,7 @@ class SecretStrategy(Strategy):
         out: list[Cause] = []
         if obj.get("type") != old.get("type"):
             out.append(invalid("type", obj.get("type"), "field is immutable"))
-        return out + _immutable(obj, old, ("data",)) + self.validate(obj)
+        return out + immutable_causes(obj, old, ("data",)) + self.validate(obj)
 
     def fields(self, obj: Tree) -> dict[str, str]:
         return {"type": obj.get("type", "")}

@@ -1,49 +1,19 @@
-"""Kinds with little to say: ServiceAccount, Lease, PriorityClass."""
+"""PriorityClasses: names for the numbers by which pods are scheduled and preempted."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from apiserver.kinds.cells import age_cell, fill, kind, meta_of, name_cell, spec_of
+from apiserver.kinds.cells import age_cell, fill, kind, meta_of, name_cell
 from apiserver.kinds.checks import immutable
 from apiserver.registry.strategy import AGE_COLUMN, NAME_COLUMN, Column, Strategy, Tree
 from apiserver.request import Context
-from navarch.api.errors import Cause, Forbidden, forbidden, invalid, not_supported, resource_forbidden
+from navarch.api.errors import Cause, Forbidden, forbidden, not_supported, resource_forbidden
 
 SYSTEM_PREFIX = "system-"
 HIGHEST_USER_PRIORITY = 1_000_000_000
 SYSTEM_PRIORITIES = {"system-cluster-critical": 2_000_000_000, "system-node-critical": 2_000_001_000}
 PREEMPTION = ("Never", "PreemptLowerPriority")
-
-
-class ServiceAccountStrategy(Strategy):
-    kind = kind("v1", "ServiceAccount")
-    generation = False
-    columns = (NAME_COLUMN, Column("Secrets", "string"), AGE_COLUMN)
-
-    def cells(self, obj: Tree, now: float) -> list[Any]:
-        return [name_cell(obj), len(obj.get("secrets") or ()), age_cell(obj, now)]
-
-
-class LeaseStrategy(Strategy):
-    kind = kind("coordination.k8s.io/v1", "Lease")
-    create_on_update = True
-    unconditional_update = False
-    generation = False
-    columns = (NAME_COLUMN, Column("Holder"), AGE_COLUMN)
-
-    def validate(self, obj: Tree) -> list[Cause]:
-        spec = spec_of(obj)
-        out: list[Cause] = []
-        duration, transitions = spec.get("leaseDurationSeconds"), spec.get("leaseTransitions")
-        if duration is not None and duration <= 0:
-            out.append(invalid("spec.leaseDurationSeconds", duration, "must be greater than 0"))
-        if transitions is not None and transitions < 0:
-            out.append(invalid("spec.leaseTransitions", transitions, "must be greater than or equal to 0"))
-        return out
-
-    def cells(self, obj: Tree, now: float) -> list[Any]:
-        return [name_cell(obj), spec_of(obj).get("holderIdentity") or "", age_cell(obj, now)]
 
 
 class PriorityClassStrategy(Strategy):

@@ -1,4 +1,4 @@
-"""DefaultStorageClass and DefaultIngressClass: what names no class gets the one that is marked as the default."""
+"""Finds the default class among those of a kind: the newest one that carries the mark."""
 
 from __future__ import annotations
 
@@ -10,14 +10,9 @@ from apiserver.request import Attributes
 from navarch.api.kinds import Kind
 
 Tree = dict[str, Any]
-STORAGE_MARKS = (
-    "storageclass.kubernetes.io/is-default-class",
-    "storageclass.beta.kubernetes.io/is-default-class",
-)
-INGRESS_MARKS = ("ingressclass.kubernetes.io/is-default-class",)
 
 
-class _DefaultClass(BasePlugin):
+class DefaultClass(BasePlugin):
     group = ""
     resource = ""
     prefix = ""
@@ -44,22 +39,3 @@ class _DefaultClass(BasePlugin):
             # Of several the newest, then the first by name.
             newest = max(m.get("creationTimestamp") or "" for m in marked)
             spec[self.field] = min(m["name"] for m in marked if (m.get("creationTimestamp") or "") == newest)
-
-
-class DefaultStorageClass(_DefaultClass):
-    name = "DefaultStorageClass"
-    resource = "persistentvolumeclaims"
-    prefix = "/registry/storageclasses/"
-    marks = STORAGE_MARKS
-    field = "storageClassName"
-    annotation = "volume.beta.kubernetes.io/storage-class"
-
-
-class DefaultIngressClass(_DefaultClass):
-    name = "DefaultIngressClass"
-    group = "networking.k8s.io"
-    resource = "ingresses"
-    prefix = "/registry/ingressclasses/"
-    marks = INGRESS_MARKS
-    field = "ingressClassName"
-    annotation = "kubernetes.io/ingress.class"

@@ -1,16 +1,11 @@
-"""DaemonSets: one pod on every node that takes it. And ControllerRevisions, the past templates of such sets."""
+"""DaemonSets: one pod on every node that takes it."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from apiserver.kinds.apps.deployments_replicasets import (
-    WIDE,
-    int_or_percent,
-    percent_of,
-    validate_endless_template,
-    wide_cells,
-)
+from apiserver.kinds.apps.deployments import int_or_percent, percent_of
+from apiserver.kinds.apps.workloads import WIDE, validate_endless_template, wide_cells
 from apiserver.kinds.cells import age_cell, fill, kind, labels_text, meta_of, name_cell, spec_of, status_of
 from apiserver.kinds.checks import immutable, non_negative, selector_empty, selector_matches, validate_label_selector
 from apiserver.kinds.core.pods.defaults import default_pod_spec
@@ -119,25 +114,3 @@ def _update(update: Tree) -> list[Cause]:
     elif not surges and not lacks:
         out.append(required(f"{at}.rollingUpdate.maxUnavailable", "cannot be 0 when maxSurge is 0"))
     return out
-
-
-class ControllerRevisionStrategy(Strategy):
-    kind = kind("apps/v1", "ControllerRevision")
-    generation = False
-    columns = (NAME_COLUMN, Column("Controller"), Column("Revision"), AGE_COLUMN)
-
-    def validate(self, obj: Tree) -> list[Cause]:
-        out = [required("data", "data is mandatory")] if obj.get("data") is None else []
-        return out + non_negative(obj.get("revision"), "revision")
-
-    def validate_update(self, obj: Tree, old: Tree) -> list[Cause]:
-        return self.validate(obj) + immutable(obj.get("data"), old.get("data"), "data")
-
-    def cells(self, obj: Tree, now: float) -> list[Any]:
-        owner = "<none>"
-        for reference in meta_of(obj).get("ownerReferences") or ():
-            if reference.get("controller"):
-                group = (reference.get("apiVersion") or "").rpartition("/")[0]
-                word = (reference.get("kind") or "").lower() + (f".{group}" if group else "")
-                owner = f"{word}/{reference.get('name') or ''}"
-        return [name_cell(obj), owner, obj.get("revision") or 0, age_cell(obj, now)]

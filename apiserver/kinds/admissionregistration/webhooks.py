@@ -1,4 +1,4 @@
-"""MutatingWebhookConfiguration and ValidatingWebhookConfiguration."""
+"""The rules that both kinds of webhook configurations share."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from apiserver.kinds.admissionregistration.expressions import OBJECTS, RIGHTS, match_conditions_causes
-from apiserver.kinds.cells import age_cell, fill, kind, name_cell
+from apiserver.kinds.cells import age_cell, fill, name_cell
 from apiserver.kinds.checks import validate_label_selector
 from apiserver.registry.strategy import AGE_COLUMN, NAME_COLUMN, Column, Strategy, Tree
 from apiserver.request import Context
@@ -20,7 +20,7 @@ VERSIONS = ("v1", "v1beta1")
 CONDITION_VARIABLES = OBJECTS + RIGHTS
 
 
-class _WebhooksStrategy(Strategy):
+class WebhooksStrategy(Strategy):
     reinvokes = False
     columns = (NAME_COLUMN, Column("Webhooks", "integer"), AGE_COLUMN)
 
@@ -44,7 +44,7 @@ class _WebhooksStrategy(Strategy):
         seen: list[str] = []
         for i, hook in enumerate(obj.get("webhooks") or ()):
             at, name = f"webhooks[{i}]", hook.get("name") or ""
-            out += _webhook(hook, at, self.reinvokes)
+            out += webhook_causes(hook, at, self.reinvokes)
             if name in seen:
                 out.append(duplicate(f"{at}.name", name))
             seen.append(name)
@@ -54,16 +54,7 @@ class _WebhooksStrategy(Strategy):
         return [name_cell(obj), len(obj.get("webhooks") or ()), age_cell(obj, now)]
 
 
-class MutatingWebhookConfigurationStrategy(_WebhooksStrategy):
-    kind = kind(f"{GROUP}/v1", "MutatingWebhookConfiguration")
-    reinvokes = True
-
-
-class ValidatingWebhookConfigurationStrategy(_WebhooksStrategy):
-    kind = kind(f"{GROUP}/v1", "ValidatingWebhookConfiguration")
-
-
-def _webhook(hook: Tree, at: str, reinvokes: bool) -> list[Cause]:
+def webhook_causes(hook: Tree, at: str, reinvokes: bool) -> list[Cause]:
     out: list[Cause] = []
     name = hook.get("name") or ""
     if not name:
@@ -107,13 +98,13 @@ def _webhook(hook: Tree, at: str, reinvokes: bool) -> list[Cause]:
     return out + match_conditions_causes(conditions, f"{at}.matchConditions", CONDITION_VARIABLES)
 
 
-_OTHERS = {"operations": "operations", "apiGroups": "API groups", "apiVersions": "API versions"}
+OTHERS = {"operations": "operations", "apiGroups": "API groups", "apiVersions": "API versions"}
 
 
 def rule_causes(rule: Tree, at: str) -> list[Cause]:
     """What is wrong with operations and resources of a rule."""
     out: list[Cause] = []
-    for field, word in _OTHERS.items():
+    for field, word in OTHERS.items():
         values = rule.get(field) or []
         if not values:
             out.append(required(f"{at}.{field}"))
@@ -126,13 +117,13 @@ def rule_causes(rule: Tree, at: str) -> list[Cause]:
     for i, version in enumerate(rule.get("apiVersions") or ()):
         if not version:
             out.append(required(f"{at}.apiVersions[{i}]"))
-    out += _resources(rule.get("resources") or [], f"{at}.resources")
+    out += resources(rule.get("resources") or [], f"{at}.resources")
     if rule.get("scope") not in ("*", "Cluster", "Namespaced"):
         out.append(not_supported(f"{at}.scope", rule.get("scope") or "", ["*", "Cluster", "Namespaced"]))
     return out
 
 
-def _resources(resources: list[str], at: str) -> list[Cause]:
+def resources(resources: list[str], at: str) -> list[Cause]:
     out = [] if resources else [required(at)]
     every_sub: list[str] = []  # resources of which all subresources are named
     every_resource: list[str] = []  # subresources that are named for all resources

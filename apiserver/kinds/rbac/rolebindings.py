@@ -1,82 +1,19 @@
-"""Roles and bindings: who may do what."""
+"""RoleBindings and ClusterRoleBindings: who has the rights of a role. They differ in scope alone."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from apiserver.kinds.cells import age_cell, kind, meta_of, name_cell
-from apiserver.kinds.checks import validate_label_selector
-from apiserver.registry.strategy import AGE_COLUMN, NAME_COLUMN, Column, Strategy, Tree
+from apiserver.kinds.cells import age_cell, kind, name_cell
+from apiserver.kinds.rbac.rules import GROUP, RbacStrategy
+from apiserver.registry.strategy import AGE_COLUMN, NAME_COLUMN, Column, Tree
 from navarch.api import names
 from navarch.api.errors import Cause, invalid, not_supported, required
 
-GROUP = "rbac.authorization.k8s.io"
-CREATED_AT = Column("Created At")
 SUBJECTS = ("Group", "ServiceAccount", "User")
 
 
-class _Rbac(Strategy):
-    generation = False
-    create_on_update = True
-
-    def name_causes(self, name: str, prefix: bool) -> list[str]:
-        return names.path_segment(name)
-
-
-def rule_causes(rule: Tree, at: str, namespaced: bool) -> list[Cause]:
-    """A PolicyRule names verbs, and either resources of groups, or URLs."""
-    out: list[Cause] = []
-    if not rule.get("verbs"):
-        out.append(required(f"{at}.verbs", "verbs must contain at least one value"))
-    urls = rule.get("nonResourceURLs") or []
-    if urls:
-        if namespaced:
-            out.append(invalid(f"{at}.nonResourceURLs", urls, "namespaced rules cannot apply to non-resource URLs"))
-        if rule.get("apiGroups") or rule.get("resources") or rule.get("resourceNames"):
-            text = "rules cannot apply to both regular resources and non-resource URLs"
-            out.append(invalid(f"{at}.nonResourceURLs", urls, text))
-        return out
-    if not rule.get("apiGroups"):
-        out.append(required(f"{at}.apiGroups", "resource rules must supply at least one api group"))
-    if not rule.get("resources"):
-        out.append(required(f"{at}.resources", "resource rules must supply at least one resource"))
-    return out
-
-
-class RoleStrategy(_Rbac):
-    kind = kind(f"{GROUP}/v1", "Role")
-    columns = (NAME_COLUMN, CREATED_AT)
-
-    def validate(self, obj: Tree) -> list[Cause]:
-        rules = obj.get("rules") or ()
-        return [c for i, rule in enumerate(rules) for c in rule_causes(rule, f"rules[{i}]", True)]
-
-    def cells(self, obj: Tree, now: float) -> list[Any]:
-        return [name_cell(obj), meta_of(obj).get("creationTimestamp") or ""]
-
-
-class ClusterRoleStrategy(_Rbac):
-    kind = kind(f"{GROUP}/v1", "ClusterRole")
-    columns = (NAME_COLUMN, CREATED_AT)
-
-    def validate(self, obj: Tree) -> list[Cause]:
-        rules = obj.get("rules") or ()
-        out = [c for i, rule in enumerate(rules) for c in rule_causes(rule, f"rules[{i}]", False)]
-        aggregation = obj.get("aggregationRule")
-        if aggregation is not None:
-            selectors = aggregation.get("clusterRoleSelectors") or []
-            at = "aggregationRule.clusterRoleSelectors"
-            if not selectors:
-                out.append(required(at, "at least one clusterRoleSelector required if aggregationRule is non-nil"))
-            for i, selector in enumerate(selectors):
-                out += validate_label_selector(selector, f"{at}[{i}]")
-        return out
-
-    def cells(self, obj: Tree, now: float) -> list[Any]:
-        return [name_cell(obj), meta_of(obj).get("creationTimestamp") or ""]
-
-
-class RoleBindingStrategy(_Rbac):
+class RoleBindingStrategy(RbacStrategy):
     kind = kind(f"{GROUP}/v1", "RoleBinding")
     columns = (
         NAME_COLUMN, Column("Role"), AGE_COLUMN, Column("Users", priority=1), Column("Groups", priority=1),

@@ -1,4 +1,4 @@
-"""DefaultTolerationSeconds and TaintNodesByCondition: what happens to pods when nodes come and go."""
+"""DefaultTolerationSeconds: pods tolerate not-ready and unreachable nodes for 300 s unless they say otherwise."""
 
 from __future__ import annotations
 
@@ -40,20 +40,3 @@ class DefaultTolerationSeconds(BasePlugin):
         ]
         if added:
             spec["tolerations"] = [*tolerations, *added]
-
-
-class TaintNodesByCondition(BasePlugin):
-    """A new node takes no pods before a controller has seen it ready."""
-
-    name = "TaintNodesByCondition"
-
-    def handles(self, operation: str, kind: Kind) -> bool:
-        return operation == CREATE and (kind.group, kind.resource) == ("", "nodes")
-
-    async def admit(self, attributes: Attributes) -> None:
-        if attributes.subresource or attributes.obj is None:
-            return
-        spec = attributes.obj.setdefault("spec", {})
-        taints = spec.get("taints") or []
-        if not any(t.get("key") == NOT_READY and t.get("effect") == "NoSchedule" for t in taints):
-            spec["taints"] = [*taints, {"key": NOT_READY, "effect": "NoSchedule"}]

@@ -1,13 +1,10 @@
-"""What keeps storage safe: objects in use are not lost, and volumes only grow where their class lets them.
-
-controllers/storageprotection.py takes the finalizers away again.
-"""
+"""PersistentVolumeClaimResize: a claim grows only if its class allows it."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from apiserver.admission.chain import CREATE, UPDATE, BasePlugin
+from apiserver.admission.chain import UPDATE, BasePlugin
 from apiserver.cache.cache import Cache
 from apiserver.request import Attributes
 from navarch.api import quantity
@@ -16,28 +13,6 @@ from navarch.api.kinds import Kind
 
 Tree = dict[str, Any]
 CLASSES = "/registry/storageclasses/"
-FINALIZERS = {
-    ("", "persistentvolumeclaims"): "kubernetes.io/pvc-protection",
-    ("", "persistentvolumes"): "kubernetes.io/pv-protection",
-    ("storage.k8s.io", "volumeattributesclasses"): "kubernetes.io/vac-protection",
-}
-
-
-class StorageObjectInUseProtection(BasePlugin):
-    """Claims, volumes and their attribute classes stay until nobody uses them any more."""
-
-    name = "StorageObjectInUseProtection"
-
-    def handles(self, operation: str, kind: Kind) -> bool:
-        return operation == CREATE and (kind.group, kind.resource) in FINALIZERS
-
-    async def admit(self, attributes: Attributes) -> None:
-        if attributes.subresource or attributes.obj is None:
-            return
-        metadata, wanted = attributes.obj["metadata"], FINALIZERS[attributes.kind.group, attributes.kind.resource]
-        found = metadata.get("finalizers") or []
-        if wanted not in found:
-            metadata["finalizers"] = [*found, wanted]
 
 
 class PersistentVolumeClaimResize(BasePlugin):

@@ -1,0 +1,17 @@
+"""DefaultIngressClass: an Ingress without a class gets the one that is marked as the default."""
+
+from __future__ import annotations
+
+from apiserver.admission.plugins.defaultclass import DefaultClass
+
+INGRESS_MARKS = ("ingressclass.kubernetes.io/is-default-class",)
+
+
+class DefaultIngressClass(DefaultClass):
+    name = "DefaultIngressClass"
+    group = "networking.k8s.io"
+    resource = "ingresses"
+    prefix = "/registry/ingressclasses/"
+    marks = INGRESS_MARKS
+    field = "ingressClassName"
+    annotation = "kubernetes.io/ingress.class"
