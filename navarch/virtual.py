@@ -87,6 +87,10 @@ class SimulatedWorld:
     def task_group(self) -> TaskGroup:
         return TaskGroup()
 
+    async def blocking(self, work: Callable[..., T], *arguments: Any) -> T:
+        """At once, in the loop: threads have an order that nobody chose."""
+        return work(*arguments)
+
     def run(self, main: Callable[[], Awaitable[T]]) -> T:
         """Runs ``main`` to its end. May be called again: time goes on from where it stood."""
         _guard()

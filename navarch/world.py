@@ -10,6 +10,7 @@ We stand on asyncio alone. anyio, which we tried first, cancels children in the 
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import random
 import time
@@ -76,6 +77,11 @@ class World(Protocol):
 
     def task_group(self) -> TaskGroup: ...
 
+    async def blocking(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Does work that blocks (files, hashing) beside the event loop. Cancelled, it ends after the work has: nothing
+        goes on behind the back of a caller who has let go."""
+        ...
+
     def run(self, main: Callable[[], Awaitable[T]]) -> T:
         """Runs ``main`` on a new event loop of this world until it returns."""
         ...
@@ -101,6 +107,16 @@ class RealWorld:
 
     def task_group(self) -> TaskGroup:
         return TaskGroup()
+
+    async def blocking(self, work: Callable[..., T], *arguments: Any) -> T:
+        future = asyncio.get_running_loop().run_in_executor(None, functools.partial(work, *arguments))
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            await asyncio.wait([future])
+            if not future.cancelled():
+                future.exception()  # nobody asks any more
+            raise
 
     def run(self, main: Callable[[], Awaitable[T]]) -> T:
         import uvloop

@@ -14,6 +14,7 @@ import pytest
 
 from navarch.client.queue import WorkQueue
 from navarch.virtual import START, Deadlock, LeakedTasks, Livelock, Refused, SimulatedWorld
+from navarch.world import RealWorld
 
 
 def test_time_jumps_in_order() -> None:
@@ -170,3 +171,36 @@ def test_queue_delays_are_exact() -> None:
         assert world.monotonic() == pytest.approx(60 + 0.005 * (2**14 - 1) + 6 * 60)
 
     world.run(main)
+
+
+def test_blocking_work_is_awaited_even_when_its_caller_is_cancelled() -> None:
+    steps: list[str] = []
+    enter, go_on = threading.Event(), threading.Event()
+
+    def work(name: str) -> str:
+        enter.set()
+        assert go_on.wait(10)
+        steps.append(name)
+        return name
+
+    async def real() -> None:
+        task = asyncio.ensure_future(RealWorld().blocking(work, "a"))
+        while not enter.is_set():
+            await asyncio.sleep(0)  # the loop turns meanwhile
+        task.cancel()
+        await asyncio.sleep(0)
+        assert not task.done() and not steps
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert steps == ["a"]
+        with pytest.raises(ZeroDivisionError):
+            await RealWorld().blocking(lambda: 1 / 0)
+
+    RealWorld().run(real)
+
+    async def virtual() -> str:
+        return await world.blocking(work, "b")
+
+    world = SimulatedWorld()
+    assert world.run(virtual) == "b" and steps == ["a", "b"]
