@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import ipaddress
+import socket
 from typing import TYPE_CHECKING, Any
 
+from navarch.api.addresses import in_networks
 from navarch.api.selectors import parse_label_selector
 
 if TYPE_CHECKING:
+    import aiohttp
+    import aiohttp.abc
+
     from apiserver.server import APIServer
 
 Tree = dict[str, Any]
@@ -19,9 +23,32 @@ class NoEndpoint(Exception):
 
 
 def reachable(server: APIServer, address: str) -> bool:
-    """False for the addresses of simulated pods, at which nobody answers: a connection would leave the machine."""
-    denied = server.config.proxy_denied_cidrs
-    return not any(ipaddress.ip_address(address) in ipaddress.ip_network(network) for network in denied)
+    """False for the addresses of simulated pods, at which nobody answers: a connection would leave the machine.
+
+    A host name is looked at when it has become an address, see :func:`resolver`.
+    """
+    try:
+        return not in_networks(address, server.config.proxy_denied_cidrs)
+    except ValueError:
+        return True
+
+
+def resolver(server: APIServer) -> aiohttp.abc.AbstractResolver:
+    """For connections to host names that users chose: leaves out what is not :func:`reachable`."""
+    import aiohttp
+    from aiohttp.abc import ResolveResult
+
+    class Reachable(aiohttp.ThreadedResolver):
+        async def resolve(
+            self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+        ) -> list[ResolveResult]:
+            found = await super().resolve(host, port, family)
+            kept = [result for result in found if reachable(server, result["host"])]
+            if not kept:
+                raise OSError(f"nobody answers at {host}: its addresses are those of simulated pods")
+            return kept
+
+    return Reachable()
 
 
 def slices_of(server: APIServer, namespace: str, name: str) -> list[Tree]:

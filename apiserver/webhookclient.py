@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from apiserver.serviceresolver import NoEndpoint, service_address
+from apiserver.serviceresolver import NoEndpoint, reachable, resolver, service_address
 
 if TYPE_CHECKING:
     import aiohttp
@@ -65,7 +65,7 @@ class WebhookClient:
         url += ("&" if "?" in url else "?") + query
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar()
+                connector=aiohttp.TCPConnector(limit=0, resolver=resolver(self.server)), cookie_jar=aiohttp.DummyCookieJar()
             )
         headers = {"Content-Type": "application/json", "Accept": "application/json", "Host": urlsplit(shown).netloc}
         try:
@@ -93,7 +93,10 @@ class WebhookClient:
     def _address(self, config: Tree) -> tuple[str, str, str]:
         """The URL as messages name it, the one to connect to, and the name that the certificate must have."""
         if url := config.get("url"):
-            return url, url, urlsplit(url).hostname or ""
+            host = urlsplit(url).hostname or ""
+            if not reachable(self.server, host):
+                raise WebhookError(f"failed to call webhook: nobody answers at {host}")
+            return url, url, host
         service = config["service"]
         name, namespace, port = service["name"], service["namespace"], int(service.get("port") or 443)
         host, path = f"{name}.{namespace}.svc", "/" + (service.get("path") or "").lstrip("/")

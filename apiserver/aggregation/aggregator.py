@@ -7,6 +7,7 @@ check every half minute, at once when a request did not get through.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ from apiserver.aggregation.priorities import BUILT_IN, CUSTOM, REGISTRATION
 from apiserver.aggregation.remote import Remote
 from apiserver.aggregation.strategy import GROUP, RESOURCE
 from apiserver.request import DeleteOptions, WriteOptions
-from apiserver.serviceresolver import slices_of
+from apiserver.serviceresolver import resolver, slices_of
 from apiserver.storage.store import StoreUnavailable
 from navarch.api.errors import AlreadyExists, Conflict, Expired, NotFound, StatusError
 from navarch.api.selectors import parse_label_selector
@@ -163,7 +164,7 @@ class Aggregator:
         if self._forwarder is None:
             from apiserver.http.forwarding import Forwarder  # with aiohttp, which few servers ever need
 
-            self._forwarder = Forwarder(self.world)
+            self._forwarder = Forwarder(self.world, functools.partial(resolver, self.server))
         return self._forwarder
 
     def publish(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import yarl
 from aiohttp import WSMsgType
+from aiohttp.abc import AbstractResolver
 
 from apiserver.http import relay
 from apiserver.http.asgi import Disconnected, Headers, Request
@@ -36,8 +37,9 @@ Extra = Sequence[tuple[str, str]]
 class Forwarder:
     """Keeps its connections; :meth:`close` ends them."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, world: World, resolver: Callable[[], AbstractResolver] | None = None) -> None:
+        """``resolver``: makes what turns host names into addresses."""
+        self._world, self._resolver = world, resolver
         self._session: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
@@ -61,7 +63,7 @@ class Forwarder:
         """The session of all requests; without decoding, and without headers of its own."""
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0),
+                connector=aiohttp.TCPConnector(limit=0, resolver=self._resolver() if self._resolver else None),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT),
                 auto_decompress=False,
                 cookie_jar=aiohttp.DummyCookieJar(),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 import ssl
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from apiserver.http.agents import Agents
 from apiserver.request import RequestInfo
 from apiserver.serviceresolver import reachable
+from navarch.api.addresses import is_dialable
 from navarch.api.errors import BadRequest, NotFound, ServiceUnavailable
 from navarch.api.selectors import parse_label_selector
 
@@ -53,11 +53,7 @@ def split_name(name: str, what: str) -> tuple[str, str, str]:
 
 def check_address(address: str) -> str:
     """Refuses addresses that lead back to the API server's own machine. Raises BadRequest."""
-    try:
-        ip = ipaddress.ip_address(address)
-    except ValueError:
-        raise BadRequest("address not allowed") from None
-    if ip.is_loopback or ip.is_link_local or ip.is_unspecified or ip.is_multicast:
+    if not is_dialable(address):
         raise BadRequest("address not allowed")
     return address
 

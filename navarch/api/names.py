@@ -10,6 +10,8 @@ import ipaddress
 import re
 from collections.abc import Callable
 
+from navarch.api.addresses import is_address
+
 Check = Callable[[str], list[str]]
 
 LABEL_LENGTH = 63
@@ -177,9 +179,7 @@ def path_segment(value: str) -> list[str]:
 
 
 def ip_address(value: str) -> list[str]:
-    try:
-        ipaddress.ip_address(value)
-    except ValueError:
+    if not is_address(value):
         return ["must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"]
     return []
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +12,7 @@ from apiserver.kinds.core.services_addresses import Addresses, needs_address
 from apiserver.registry.strategy import AGE_COLUMN, NAME_COLUMN, Column, Strategy, Tree
 from apiserver.request import Context
 from navarch.api import names
+from navarch.api.addresses import special_address
 from navarch.api.errors import Cause, duplicate, forbidden, invalid, not_supported, required
 
 TYPES = ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort")
@@ -261,18 +261,7 @@ def _addresses(spec: Tree, type_: str) -> list[Cause]:
 
 
 def _host_address(text: str, path: str) -> list[Cause]:
-    wrong = [invalid(path, text, m) for m in names.ip_address(text)]
-    if wrong:
-        return wrong
-    address = ipaddress.ip_address(text)
-    for bad, what in (
-        (address.is_unspecified, "must not be an unspecified IP address"),
-        (address.is_loopback, "may not be in the loopback range (127.0.0.0/8, ::1/128)"),
-        (address.is_link_local, "may not be in the link-local range (169.254.0.0/16, fe80::/10)"),
-    ):
-        if bad:
-            wrong.append(invalid(path, text, what))
-    return wrong
+    return [invalid(path, text, message) for message in names.ip_address(text) or special_address(text)]
 
 
 def _traffic(spec: Tree, type_: str) -> list[Cause]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Any
 
 from apiserver.kinds.cells import age_cell, kind, name_cell
@@ -10,6 +9,7 @@ from apiserver.kinds.checks import immutable, one_of, optional_name
 from apiserver.kinds.core.endpointaddresses import PROTOCOLS, SHOWN, special_address_cause
 from apiserver.registry.strategy import AGE_COLUMN, NAME_COLUMN, Column, Strategy, Tree
 from navarch.api import names
+from navarch.api.addresses import parse_address
 from navarch.api.errors import Cause, duplicate, invalid, not_supported, required, too_many
 
 ADDRESS_TYPES = ("FQDN", "IPv4", "IPv6")
@@ -79,7 +79,7 @@ def _endpoint(endpoint: Tree, at: str, type_: str) -> list[Cause]:
             out += [invalid(here, address, m) for m in names.dns_subdomain(address)]
             continue
         wrong = special_address_cause(address, here)
-        version = "" if wrong else f"IPv{ipaddress.ip_address(address).version}"
+        version = "" if wrong else f"IPv{parse_address(address).version}"
         if not wrong and type_ in ("IPv4", "IPv6") and version != type_:
             wrong = [invalid(here, address, f"must be an {type_} address")]
         out += wrong

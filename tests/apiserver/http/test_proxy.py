@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from apiserver.http.protocol import Listener
 from apiserver.http.proxytargets import check_address, split_name
 from apiserver.http.requestinfo import parse_request
 from apiserver.server import APIServer
+from apiserver.serviceresolver import NoEndpoint, reachable, resolver, service_address
 from apiserver.tls import server_context
 from navarch.api.errors import BadRequest, StatusError
 from navarch.client.transport import HTTPSTransport
@@ -126,7 +128,7 @@ def test_names_and_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         with pytest.raises(BadRequest, match="invalid pod request"):
             split_name(bad, "pod")
     assert check_address("10.1.2.3") == "10.1.2.3"
-    for bad in ("127.0.0.1", "169.254.169.254", "::1", "0.0.0.0", ""):
+    for bad in ("127.0.0.1", "169.254.169.254", "::1", "0.0.0.0", "", "::ffff:127.0.0.1", "2002:7f00:1::", "fe80::1%lo"):
         with pytest.raises(BadRequest, match="address not allowed"):
             check_address(bad)
     info = parse_request("PUT", "/api/v1/namespaces/d/services/https:web:443/proxy/api/v1/x", {})
@@ -168,6 +170,18 @@ def test_names_and_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         )
         await server.cache.current()
         assert await find("s:80") == await find("s:web") == "10.1.0.2:8080"
+
+        server.config = dataclasses.replace(server.config, proxy_denied_cidrs=("10.1.0.0/16",))
+        for host in ("10.1.0.2", "::ffff:10.1.0.2", "2002:a01:2::"):
+            assert not reachable(server, host), host
+        assert reachable(server, "10.2.0.2") and reachable(server, "web.example.com")
+        with pytest.raises(StatusError, match="nobody answers"):
+            await find("s:80")
+        with pytest.raises(NoEndpoint, match="no endpoints available"):
+            service_address(server, "default", "s", 80)
+        with pytest.raises(OSError, match="nobody answers at localhost"):
+            server.config = dataclasses.replace(server.config, proxy_denied_cidrs=("127.0.0.0/8", "::1/128"))
+            await resolver(server).resolve("localhost", 80)
         assert proxytargets.Target("fd00::1", 80, None).authority == "[fd00::1]:80"
 
     serving(tmp_path, test)

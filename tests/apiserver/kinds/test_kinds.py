@@ -276,6 +276,21 @@ def deployment(**spec: object) -> dict[str, object]:
         (("", "endpoints"), tree("{metadata: {name: x}, subsets: [{addresses: [{ip: 127.0.0.1}]}]}"),
          ["subsets[0].addresses[0].ip: Invalid value: \"127.0.0.1\": may not be in the loopback range "
           "(127.0.0.0/8, ::1/128)"]),
+        (("", "endpoints"), tree("{metadata: {name: x}, subsets: [{addresses: [{ip: '::ffff:127.0.0.1'}]}]}"),
+         ["subsets[0].addresses[0].ip: Invalid value: \"::ffff:127.0.0.1\": may not be in the loopback range "
+          "(127.0.0.0/8, ::1/128)"]),
+        (("discovery.k8s.io", "endpointslices"),
+         tree("{metadata: {name: x}, addressType: IPv6, endpoints: [{addresses: ['::ffff:169.254.1.1']}]}"),
+         ["endpoints[0].addresses[0]: Invalid value: \"::ffff:169.254.1.1\": may not be in the link-local range "
+          "(169.254.0.0/16, fe80::/10)"]),
+        (("discovery.k8s.io", "endpointslices"),
+         tree("{metadata: {name: x}, addressType: IPv6, endpoints: [{addresses: ['::ffff:10.1.1.1']}]}"),
+         ["endpoints[0].addresses[0]: Invalid value: \"::ffff:10.1.1.1\": must be an IPv6 address"]),
+        (("", "services"), tree("{metadata: {name: x}, spec: {ports: [{port: 1}], externalIPs: ['::ffff:0.0.0.0']}}"),
+         ["spec.externalIPs[0]: Invalid value: \"::ffff:0.0.0.0\": may not be unspecified (::ffff:0.0.0.0)"]),
+        (("", "services"), tree("{metadata: {name: x}, spec: {ports: [{port: 1}], externalIPs: ['ff02::1']}}"),
+         ["spec.externalIPs[0]: Invalid value: \"ff02::1\": may not be in the link-local multicast range "
+          "(224.0.0.0/24, ff02::/10)"]),
     ],
 )  # fmt: skip
 def test_refused(key: tuple[str, str], obj: dict[str, object], expected: list[str]) -> None:
