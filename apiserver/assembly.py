@@ -5,24 +5,30 @@ from __future__ import annotations
 from pathlib import Path
 
 from apiserver.admission.plugins.order import admission_plugins
-from apiserver.aggregation.aggregator import add_aggregation
-from apiserver.audit.setup import add_audit
-from apiserver.authn.setup import add_authentication, token_issuer
+from apiserver.aggregation.aggregator import Aggregator
+from apiserver.audit.setup import audit_log
+from apiserver.authn.setup import LastUsed, authenticator, token_issuer
+from apiserver.authz.aggregation import keep_aggregated
 from apiserver.authz.authorizer import Authorizer
-from apiserver.bootstrap.objects import add_bootstrap
+from apiserver.authz.rbac import Rbac
+from apiserver.bootstrap.kubernetesservice import KubernetesService
+from apiserver.bootstrap.objects import bootstrap, keep_repairing, repair
 from apiserver.config import Config
-from apiserver.crd.serving import add_definitions
+from apiserver.crd.serving import Definitions
 from apiserver.encryption.configuration import load
 from apiserver.encryption.providers import SYSTEM_NOISE
 from apiserver.encryption.store import EncryptedStore
-from apiserver.flowcontrol.keeping import add_flow_control
+from apiserver.flowcontrol.keeping import flow_control
 from apiserver.kinds.catalog import CatalogConfig, catalog, endpoints
 from apiserver.kinds.core.services import ServiceStrategy
+from apiserver.kinds.core.services_addresses import Addresses
+from apiserver.lifecycle import Hook, Lifecycle
 from apiserver.resourcemetrics.api import OWN, ResourceMetrics
 from apiserver.server import APIServer
 from apiserver.storage.store import Store
 from navarch.world import World
 
+DEFAULT_PORT = 6443
 JWKS_PATH = "/openid/v1/jwks"
 
 
@@ -35,24 +41,59 @@ def assemble(world: World, store: Store, config: Config) -> APIServer:
         store = encrypted = EncryptedStore(store, rules, config.encryption_provider_config)
     kinds = catalog(world, store, CatalogConfig(config.service_cluster_ip_range, low, high))
     server = APIServer(world, store, config, strategies=kinds)
+    resources, cache, lifecycle, sources = server.resources, server.cache, server.lifecycle, server.metrics.sources
     if encrypted is not None:
         encrypted.serves({s.prefix: (s.kind.group, s.kind.resource) for s in kinds.values() if not s.converts})
-        server.parts.stale = encrypted.stale
+        resources.parts.stale = encrypted.stale
+
     tokens = token_issuer(world, config)
-    authenticator = add_authentication(server, tokens)
-    authorizer = Authorizer(server.cache, config.authorization_always_allow_paths)
-    add_audit(server)
-    server.endpoints |= endpoints(authenticator, authorizer, tokens)
-    server.use(plugins=admission_plugins(server, authorizer), authenticator=authenticator, authorizer=authorizer)
+    last_used = LastUsed(world, resources["", "secrets"])
+    authn, anonymous = authenticator(config, world, cache, tokens, last_used, lifecycle)
+    authorizer = Authorizer(cache, config.authorization_always_allow_paths)
+    server.endpoints |= endpoints(resources, server.admission, authn, authorizer, tokens)
     server.documents[JWKS_PATH] = tokens.jwks
     server.documents["/.well-known/openid-configuration"] = lambda: tokens.openid_configuration(_jwks_uri(config))
+    server.admission.replace(
+        admission_plugins(config, resources, server.admission, authorizer, server.resolver, lifecycle, sources)
+    )
+    definitions = Definitions(resources, server.resolver)
+    _run(lifecycle, definitions.prepare, definitions.run)
+    gates = server.gates
+    gates.authenticator, gates.authorizer, gates.anonymous = authn, authorizer, anonymous
+    gates.audit = audit_log(world, config, lifecycle)
+    gates.flows = flow_control(config, resources, lifecycle, sources)
+
     services = kinds["", "services"]
     assert isinstance(services, ServiceStrategy)
-    add_definitions(server)
-    add_flow_control(server)
-    add_bootstrap(server, services.addresses, authorizer.rbac)
-    add_aggregation(server, {OWN: ResourceMetrics(server)})
+    _bootstrap(server, services.addresses, authorizer.rbac)
+    # After the definitions: their kinds are registered, too.
+    aggregator = Aggregator(server.apis, config, server.resolver, {OWN: ResourceMetrics(world, cache, server.agents)})
+    _run(lifecycle, aggregator.prepare, aggregator.run)
     return server
+
+
+def _run(lifecycle: Lifecycle, prepare: Hook, run: Hook) -> None:
+    lifecycle.before_ready.append(prepare)
+    lifecycle.background.append(run)
+
+
+def _bootstrap(server: APIServer, addresses: Addresses, rbac: Rbac) -> None:
+    """Has the server make the default objects before it is ready, and keep right after what has to be kept:
+    default/kubernetes, the allocators, the rules of aggregated roles."""
+    config, resources, world, cache = server.config, server.resources, server.world, server.cache
+    where = config.advertise_address or config.bind_addresses[0]
+    published = KubernetesService(resources, addresses.addresses.first, where, config.secure_port or DEFAULT_PORT)
+
+    async def prepare() -> None:
+        await repair(cache, addresses)
+        await bootstrap(resources)
+        await published.prepare()
+
+    async def aggregate() -> None:
+        await keep_aggregated(world, cache, resources["rbac.authorization.k8s.io", "clusterroles"], rbac)
+
+    server.lifecycle.before_ready.append(prepare)
+    server.lifecycle.background += [published.run, lambda: keep_repairing(world, cache, addresses), aggregate]
 
 
 def _jwks_uri(config: Config) -> str:

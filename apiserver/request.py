@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from navarch.api.kinds import Kind
 from navarch.world import World
 
 SYSTEM_MASTERS = "system:masters"
+CREATE, UPDATE, DELETE, CONNECT = "CREATE", "UPDATE", "DELETE", "CONNECT"  # what admission is asked about
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,12 @@ class User:
     groups: tuple[str, ...] = ()
     uid: str = ""
     extra: dict[str, list[str]] = field(default_factory=dict)
+
+
+def user_info(user: User) -> dict[str, Any]:
+    """UserInfo of a user, without what is empty."""
+    out = {"username": user.name, "uid": user.uid, "groups": list(user.groups), "extra": user.extra}
+    return {k: v for k, v in out.items() if v}
 
 
 ANONYMOUS = User("system:anonymous", ("system:unauthenticated",))
@@ -58,6 +65,15 @@ class Context:
     def warn(self, text: str) -> None:
         if text not in self.warnings:
             self.warnings.append(text)
+
+
+def own_context(world: World, user: User = LOOPBACK) -> Context:
+    """A context for what the server does on its own account."""
+    return Context(world, user, RequestInfo("", ""), "kube-apiserver")
+
+
+Authorize = Callable[[User, RequestInfo], tuple[bool, str]]
+"""Whether the user may do this, and why (not)."""
 
 
 @dataclass(frozen=True)
@@ -114,3 +130,27 @@ class Attributes:
         return RequestInfo(
             "", "", True, kind.group, kind.version, kind.resource, self.subresource, self.namespace, self.name
         )
+
+
+class Admission(Protocol):
+    """What the verbs ask before they write; see :class:`apiserver.admission.chain.Chain`."""
+
+    def mutates(self, attributes: Attributes) -> bool:
+        """Whether :meth:`admit` has anything to call."""
+        ...
+
+    async def admit(self, attributes: Attributes) -> None:
+        """May change ``attributes.obj``. Raises a StatusError to refuse."""
+        ...
+
+    async def validate(self, attributes: Attributes) -> None:
+        """Raises a StatusError to refuse."""
+        ...
+
+    async def finished(self, attributes: Attributes) -> None:
+        """The change was stored."""
+        ...
+
+    async def removed(self, kind: Kind, obj: dict[str, Any]) -> None:
+        """The object has left the store."""
+        ...

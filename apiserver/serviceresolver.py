@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from apiserver.registry.resources import Resources
 from navarch.api.addresses import in_networks
 from navarch.api.selectors import parse_label_selector
 
@@ -12,50 +14,12 @@ if TYPE_CHECKING:
     import aiohttp
     import aiohttp.abc
 
-    from apiserver.server import APIServer
-
 Tree = dict[str, Any]
 Address = tuple[str, int]
 
 
 class NoEndpoint(Exception):
     """The Service is not there, does not have the port, or nobody stands behind it; in the words of Kubernetes."""
-
-
-def reachable(server: APIServer, address: str) -> bool:
-    """False for the addresses of simulated pods, at which nobody answers: a connection would leave the machine.
-
-    A host name is looked at when it has become an address, see :func:`resolver`.
-    """
-    try:
-        return not in_networks(address, server.config.proxy_denied_cidrs)
-    except ValueError:
-        return True
-
-
-def resolver(server: APIServer) -> aiohttp.abc.AbstractResolver:
-    """For connections to host names that users chose: leaves out what is not :func:`reachable`."""
-    import aiohttp
-    from aiohttp.abc import ResolveResult
-
-    class Reachable(aiohttp.ThreadedResolver):
-        async def resolve(
-            self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-        ) -> list[ResolveResult]:
-            found = await super().resolve(host, port, family)
-            kept = [result for result in found if reachable(server, result["host"])]
-            if not kept:
-                raise OSError(f"nobody answers at {host}: its addresses are those of simulated pods")
-            return kept
-
-    return Reachable()
-
-
-def slices_of(server: APIServer, namespace: str, name: str) -> list[Tree]:
-    """The EndpointSlices of a Service, as the cache has them."""
-    slices = server.resource("discovery.k8s.io", "endpointslices")
-    selector = parse_label_selector(f"kubernetes.io/service-name={name}")
-    return [entry.tree() for entry in server.cache.list(slices.prefix, namespace, labels=selector).entries]
 
 
 def service_port(service: Tree, port: int) -> Tree | None:
@@ -74,18 +38,59 @@ def ready_addresses(slices: list[Tree], port_name: str) -> list[Address]:
     return out
 
 
-def service_address(server: APIServer, namespace: str, name: str, port: int) -> Address:
-    """An address that answers for the Service. Raises NoEndpoint."""
-    service = server.resource("", "services").cached(namespace, name)
-    if service is None:
-        raise NoEndpoint(f'service "{name}" not found')
-    if service["spec"].get("type") == "ExternalName":
-        return str(service["spec"].get("externalName") or ""), port
-    found = service_port(service, port)
-    if found is None:
-        raise NoEndpoint(f'no service port {port} found for service "{name}"')
-    choice = ready_addresses(slices_of(server, namespace, name), found.get("name") or "")
-    choice = [address for address in choice if reachable(server, address[0])]
-    if not choice:
-        raise NoEndpoint(f'no endpoints available for service "{name}"')
-    return server.world.random.choice(choice)
+class ServiceResolver:
+    """``denied``: networks in which nobody answers, the pods of simulated nodes."""
+
+    def __init__(self, resources: Resources, denied: Sequence[str] = ()) -> None:
+        self.resources, self.denied = resources, denied
+
+    def reachable(self, address: str) -> bool:
+        """False for the addresses of simulated pods, at which nobody answers: a connection would leave the machine.
+
+        A host name is looked at when it has become an address, see :meth:`names`.
+        """
+        try:
+            return not in_networks(address, self.denied)
+        except ValueError:
+            return True
+
+    def names(self) -> aiohttp.abc.AbstractResolver:
+        """For connections to host names that users chose: leaves out what is not :meth:`reachable`."""
+        import aiohttp
+        from aiohttp.abc import ResolveResult
+
+        reachable = self.reachable
+
+        class Reachable(aiohttp.ThreadedResolver):
+            async def resolve(
+                self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+            ) -> list[ResolveResult]:
+                found = await super().resolve(host, port, family)
+                kept = [result for result in found if reachable(result["host"])]
+                if not kept:
+                    raise OSError(f"nobody answers at {host}: its addresses are those of simulated pods")
+                return kept
+
+        return Reachable()
+
+    def slices(self, namespace: str, name: str) -> list[Tree]:
+        """The EndpointSlices of a Service, as the cache has them."""
+        slices = self.resources["discovery.k8s.io", "endpointslices"]
+        selector = parse_label_selector(f"kubernetes.io/service-name={name}")
+        return [entry.tree() for entry in slices.cache.list(slices.prefix, namespace, labels=selector).entries]
+
+    def address(self, namespace: str, name: str, port: int) -> Address:
+        """An address that answers for the Service. Raises NoEndpoint."""
+        service = self.resources["", "services"].cached(namespace, name)
+        if service is None:
+            raise NoEndpoint(f'service "{name}" not found')
+        if service["spec"].get("type") == "ExternalName":
+            return str(service["spec"].get("externalName") or ""), port
+        found = service_port(service, port)
+        if found is None:
+            raise NoEndpoint(f'no service port {port} found for service "{name}"')
+        choice = ready_addresses(self.slices(namespace, name), found.get("name") or "")
+        choice = [address for address in choice if self.reachable(address[0])]
+        if not choice:
+            raise NoEndpoint(f'no endpoints available for service "{name}"')
+        return self.resources.parts.world.random.choice(choice)

@@ -15,12 +15,11 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from apiserver.serviceresolver import NoEndpoint, reachable, resolver, service_address
+from apiserver.serviceresolver import NoEndpoint, ServiceResolver
 
 if TYPE_CHECKING:
     import aiohttp
 
-    from apiserver.server import APIServer
 
 Tree = dict[str, Any]
 ANSWER_LIMIT = 64 << 20
@@ -44,8 +43,8 @@ class WebhookError(Exception):
 class WebhookClient:
     """Keeps its connections; :meth:`close` ends them."""
 
-    def __init__(self, server: APIServer) -> None:
-        self.server = server
+    def __init__(self, resolver: ServiceResolver) -> None:
+        self.resolver = resolver
         self._session: aiohttp.ClientSession | None = None
         self._contexts: dict[str, ssl.SSLContext] = {}
 
@@ -65,7 +64,7 @@ class WebhookClient:
         url += ("&" if "?" in url else "?") + query
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, resolver=resolver(self.server)), cookie_jar=aiohttp.DummyCookieJar()
+                connector=aiohttp.TCPConnector(limit=0, resolver=self.resolver.names()), cookie_jar=aiohttp.DummyCookieJar()
             )
         headers = {"Content-Type": "application/json", "Accept": "application/json", "Host": urlsplit(shown).netloc}
         try:
@@ -94,14 +93,14 @@ class WebhookClient:
         """The URL as messages name it, the one to connect to, and the name that the certificate must have."""
         if url := config.get("url"):
             host = urlsplit(url).hostname or ""
-            if not reachable(self.server, host):
+            if not self.resolver.reachable(host):
                 raise WebhookError(f"failed to call webhook: nobody answers at {host}")
             return url, url, host
         service = config["service"]
         name, namespace, port = service["name"], service["namespace"], int(service.get("port") or 443)
         host, path = f"{name}.{namespace}.svc", "/" + (service.get("path") or "").lstrip("/")
         try:
-            address, number = service_address(self.server, namespace, name, port)
+            address, number = self.resolver.address(namespace, name, port)
         except NoEndpoint as error:
             raise WebhookError(f"failed to call webhook: {error}") from None
         authority = f"[{address}]:{number}" if ":" in address else f"{address}:{number}"

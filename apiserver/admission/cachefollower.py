@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
 
+from apiserver.cache.cache import Cache
 from navarch.api.errors import Expired
 
-if TYPE_CHECKING:
-    from apiserver.server import APIServer
 
-
-async def follow(server: APIServer, prefix: str, changed: Callable[[APIServer], Awaitable[None]]) -> None:
+async def follow(cache: Cache, prefix: str, changed: Callable[[], Awaitable[None]]) -> None:
     """Calls ``changed`` after objects under ``prefix`` have, for ever."""
     while True:
-        await server.cache.wait_ready()
+        await cache.wait_ready()
         try:
-            watcher = server.cache.watch(prefix)
+            watcher = cache.watch(prefix)
         except Expired:
             continue
         with watcher:
-            await changed(server)  # what came before the watch began
+            await changed()  # what came before the watch began
             while await watcher.batch():
-                await changed(server)
+                await changed()

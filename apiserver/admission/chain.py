@@ -7,15 +7,10 @@ for the plugins that look at its kind.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 from apiserver.request import Attributes
 from navarch.api.kinds import Kind
-
-if TYPE_CHECKING:
-    from apiserver.server import APIServer
-
-CREATE, UPDATE, DELETE, CONNECT = "CREATE", "UPDATE", "DELETE", "CONNECT"
 
 
 class Plugin(Protocol):
@@ -53,11 +48,11 @@ class Follows(Protocol):
 class KeepsUp(Protocol):
     """A plugin that acts by objects of the API and compiles them beforehand."""
 
-    async def prepare(self, server: APIServer) -> None:
+    async def prepare(self) -> None:
         """Takes the objects as they are now; before the server is ready."""
         ...
 
-    async def follow(self, server: APIServer) -> None:
+    async def follow(self) -> None:
         """Keeps up with them for ever."""
         ...
 
@@ -89,6 +84,10 @@ class Chain:
         """Takes other plugins from now on."""
         self.plugins = tuple(plugins)
         self._followers = _followers(plugins)
+        self._chosen.clear()
+
+    def forget(self) -> None:
+        """Asks the plugins anew which kinds they handle: kinds or what plugins go by have changed."""
         self._chosen.clear()
 
     def _for(self, attributes: Attributes) -> tuple[tuple[Plugin, ...], tuple[Plugin, ...]]:

@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import parse_qs
 
-from apiserver.admission.chain import CONNECT
-from apiserver.request import Attributes, Context
+from apiserver.request import CONNECT, Admission, Attributes, Context
 from navarch.api.kinds import Kind
-
-if TYPE_CHECKING:
-    from apiserver.server import APIServer
 
 Tree = dict[str, Any]
 _FLAGS = ("stdin", "stdout", "stderr", "tty")
 
 
-async def admit_connection(server: APIServer, context: Context, kind: Kind, query: bytes) -> None:
+async def admit_connection(admission: Admission, context: Context, kind: Kind, query: bytes) -> None:
     """``kind``: of the options, under the resource that is connected to. Raises what admission raises."""
     info = context.info
     kind = replace(kind, namespaced=bool(info.namespace))
     obj = {"apiVersion": kind.api_version, "kind": kind.kind} | _options(kind, parse_qs(query.decode("latin-1"), True))
     attributes = Attributes(context, CONNECT, kind, info.namespace, info.name, info.subresource, obj)
-    await server.admission.admit(attributes)
-    await server.admission.validate(attributes)
+    await admission.admit(attributes)
+    await admission.validate(attributes)
 
 
 def _options(kind: Kind, query: dict[str, list[str]]) -> Tree:

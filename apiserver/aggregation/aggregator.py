@@ -7,19 +7,20 @@ check every half minute, at once when a request did not get through.
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from apiserver.aggregation.authentication import publish_authentication
 from apiserver.aggregation.availability import Finding, referenced, with_finding
-from apiserver.aggregation.extension import Extension, GroupVersion, Tree
-from apiserver.aggregation.priorities import BUILT_IN, CUSTOM, REGISTRATION
 from apiserver.aggregation.remote import Remote
 from apiserver.aggregation.strategy import GROUP, RESOURCE
-from apiserver.request import DeleteOptions, WriteOptions
-from apiserver.serviceresolver import resolver, slices_of
+from apiserver.config import Config
+from apiserver.http.apis import APIs
+from apiserver.http.extension import Extension, GroupVersion, Tree
+from apiserver.http.priorities import BUILT_IN, CUSTOM, REGISTRATION
+from apiserver.request import DeleteOptions, WriteOptions, own_context
+from apiserver.serviceresolver import ServiceResolver
 from apiserver.storage.store import StoreUnavailable
 from navarch.api.errors import AlreadyExists, Conflict, Expired, NotFound, StatusError
 from navarch.api.selectors import parse_label_selector
@@ -29,7 +30,6 @@ from navarch.world import TaskGroup
 
 if TYPE_CHECKING:
     from apiserver.http.forwarding import Forwarder
-    from apiserver.server import APIServer
 
 log = logging.getLogger(__name__)
 PREFIX = f"/registry/{RESOURCE}/"
@@ -59,8 +59,11 @@ class Aggregator:
     """``own``: parts of this server that answer for a group and version as another server would, unless an APIService
     names one."""
 
-    def __init__(self, server: APIServer, own: Mapping[GroupVersion, Extension] | None = None) -> None:
-        self.server, self.world = server, server.world
+    def __init__(
+        self, apis: APIs, config: Config, resolver: ServiceResolver, own: Mapping[GroupVersion, Extension] | None = None
+    ) -> None:
+        self.apis, self.config, self.resolver, self.resources = apis, config, resolver, apis.resources
+        self.world, self.cache = apis.resources.parts.world, apis.resources.parts.cache
         self.own = dict(own or {})
         self.remotes: dict[str, Remote] = {}  # by the name of the APIService
         self._services: dict[str, Tree] = {}  # name -> the APIService
@@ -68,18 +71,18 @@ class Aggregator:
         self._changed = asyncio.Event()  # the custom kinds that are served, or APIServices
         self._queue: WorkQueue[str] = WorkQueue(self.world, most_delay=MOST_DELAY)
         self._followed: dict[str, asyncio.Task[None]] = {}
-        server.served_changed.append(self._changed.set)
+        self.resources.changed.append(self._changed.set)
 
     # Life
 
-    async def prepare(self, server: APIServer) -> None:
+    async def prepare(self) -> None:
         """Before the server is ready: everything that it answers itself has its APIService."""
-        await publish_authentication(server)
-        for entry in server.cache.list(PREFIX).entries:
+        await publish_authentication(self.resources, self.config)
+        for entry in self.cache.list(PREFIX).entries:
             self._services[entry.name] = entry.tree()
-        groups = server.discovery.groups.items()
+        groups = self.apis.discovery.groups.items()
         wanted = {(group, version) for group, versions in groups if group != REGISTRATION for version in versions}
-        wanted = (wanted | set(self.own)) - set(server.custom_versions)
+        wanted = (wanted | set(self.own)) - set(self.resources.custom_versions())
         async with self.world.task_group() as group:
             for key in sorted(wanted):
                 group.start(self._register(*key, BUILT_IN.get(key, CUSTOM), ON_START), "apiservice-register")
@@ -87,13 +90,13 @@ class Aggregator:
                 labels = tree["metadata"].get("labels") or {}
                 if labels.get(AUTOMANAGED) == ON_START and name not in {name_of(*key) for key in wanted}:
                     group.start(self._delete(name), "apiservice-delete")
-        await self.server.cache.current()
-        self._services = {e.name: e.tree() for e in server.cache.list(PREFIX).entries}
+        await self.cache.current()
+        self._services = {e.name: e.tree() for e in self.cache.list(PREFIX).entries}
         for tree in self._services.values():
             self._apply(tree)
         self.publish()
 
-    async def run(self, server: APIServer) -> None:
+    async def run(self) -> None:
         try:
             async with self.world.task_group() as group:
                 group.start(self._follow(group), "apiservices-follow")
@@ -105,7 +108,7 @@ class Aggregator:
                 await self._forwarder.close()
 
     async def _follow(self, tasks: TaskGroup) -> None:
-        cache = self.server.cache
+        cache = self.cache
         while True:
             await cache.wait_ready()
             try:
@@ -143,7 +146,7 @@ class Aggregator:
         elif remote is None or remote.spec != spec:
             self._forget(name)
             self.remotes[name] = remote = Remote(
-                self.server, self._forwards(), spec.get("group") or "", spec.get("version") or "", spec,
+                self.resolver, self.config, self._forwards(), spec.get("group") or "", spec.get("version") or "", spec,
                 lambda: self._queue.add(name),
             )  # fmt: skip
             self._queue.add(name)
@@ -164,7 +167,7 @@ class Aggregator:
         if self._forwarder is None:
             from apiserver.http.forwarding import Forwarder  # with aiohttp, which few servers ever need
 
-            self._forwarder = Forwarder(self.world, functools.partial(resolver, self.server))
+            self._forwarder = Forwarder(self.world, self.resolver.names)
         return self._forwarder
 
     def publish(self) -> None:
@@ -177,7 +180,7 @@ class Aggregator:
             )
             for s in self._services.values()
         }  # fmt: skip
-        self.server.aggregate(extensions, figures)
+        self.apis.aggregate(extensions, figures)
 
     # Servers behind APIServices
 
@@ -185,11 +188,11 @@ class Aggregator:
         """A change of the Service or of its endpoints is looked at soon."""
         reference = self.remotes[name].spec["service"]
         namespace, service = reference["namespace"], reference["name"]
-        slices = self.server.resource("discovery.k8s.io", "endpointslices").prefix
+        slices = self.resources["discovery.k8s.io", "endpointslices"].prefix
         selector = parse_label_selector(f"kubernetes.io/service-name={service}")
 
         async def follow(prefix: str, only: str | None) -> None:
-            cache = self.server.cache
+            cache = self.cache
             while True:
                 await cache.wait_ready()
                 try:
@@ -233,8 +236,8 @@ class Aggregator:
     async def _check(self, remote: Remote) -> Finding:
         reference = remote.spec["service"]
         namespace, name = reference["namespace"], reference["name"]
-        service = self.server.resource("", "services").cached(namespace, name)
-        slices = slices_of(self.server, namespace, name) if service is not None else []
+        service = self.resources["", "services"].cached(namespace, name)
+        slices = self.resolver.slices(namespace, name) if service is not None else []
         return referenced(remote.spec, service, slices) or await remote.check()
 
     async def _write(self, name: str, finding: Finding) -> None:
@@ -247,8 +250,8 @@ class Aggregator:
             return old
 
         try:
-            await self.server.resource(GROUP, RESOURCE).change(
-                self.server.context(), "", name, change, MANAGER, subresource="status"
+            await self.resources[GROUP, RESOURCE].change(
+                own_context(self.world), "", name, change, MANAGER, subresource="status"
             )
         except NotFound:
             return
@@ -262,7 +265,7 @@ class Aggregator:
         while True:
             await self._changed.wait()
             self._changed.clear()
-            wanted = {name_of(*key): key for key in self.server.custom_versions}
+            wanted = {name_of(*key): key for key in self.resources.custom_versions()}
             try:
                 for key in wanted.values():
                     await self._register(*key, CUSTOM, ALWAYS)
@@ -278,11 +281,11 @@ class Aggregator:
     async def _register(self, group: str, version: str, figures: tuple[int, int], managed: str) -> None:
         wanted = local_service(group, version, figures, managed)
         name = wanted["metadata"]["name"]
-        resource = self.server.resource(GROUP, RESOURCE)
+        resource = self.resources[GROUP, RESOURCE]
         found = self._services.get(name)
         if found is None:
             try:
-                await resource.create(self.server.context(), "", wanted, MANAGER)
+                await resource.create(own_context(self.world), "", wanted, MANAGER)
             except AlreadyExists:
                 pass
             return
@@ -292,18 +295,12 @@ class Aggregator:
         def change(old: Tree) -> Tree:
             return old | {"spec": wanted["spec"]}
 
-        await resource.change(self.server.context(), "", name, change, MANAGER)
+        await resource.change(own_context(self.world), "", name, change, MANAGER)
 
     async def _delete(self, name: str) -> None:
         try:
-            await self.server.resource(GROUP, RESOURCE).delete(self.server.context(), "", name, DeleteOptions())
+            await self.resources[GROUP, RESOURCE].delete(own_context(self.world), "", name, DeleteOptions())
         except (NotFound, Conflict):
             pass
 
 
-def add_aggregation(server: APIServer, own: Mapping[GroupVersion, Extension] | None = None) -> Aggregator:
-    """Has the server take other servers behind it. After the definitions: their kinds are registered, too."""
-    aggregator = Aggregator(server, own)
-    server.before_ready.append(aggregator.prepare)
-    server.background.append(aggregator.run)
-    return aggregator

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from apiserver.bootstrap.objects import MANAGER, ensure
 from apiserver.config import Config
-
-if TYPE_CHECKING:
-    from apiserver.server import APIServer
+from apiserver.registry.ensure import MANAGER, ensure
+from apiserver.registry.resources import Resources
+from apiserver.request import own_context
 
 Tree = dict[str, Any]
 NAMESPACE, NAME = "kube-system", "extension-apiserver-authentication"
@@ -33,15 +32,15 @@ def data_of(config: Config) -> dict[str, str]:
     return out
 
 
-async def publish_authentication(server: APIServer) -> None:
+async def publish_authentication(resources: Resources, config: Config) -> None:
     """Makes the ConfigMap, or brings it up to date."""
     head = {"namespace": NAMESPACE, "name": NAME}
-    data = data_of(server.config)
+    data = data_of(config)
     wanted = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": head, "data": data}
-    maps = server.resource("", "configmaps")
-    if not await ensure(server, maps, wanted):
+    maps = resources["", "configmaps"]
+    if not await ensure(maps, wanted):
 
         def change(old: Tree) -> Tree:
             return old | {"data": (old.get("data") or {}) | data}
 
-        await maps.change(server.context(), NAMESPACE, NAME, change, MANAGER)
+        await maps.change(own_context(maps.world), NAMESPACE, NAME, change, MANAGER)

@@ -14,20 +14,20 @@ from urllib.parse import quote
 import orjson
 
 from apiserver.aggregation.availability import PASSED, Finding, failed
-from apiserver.aggregation.extension import CURRENT, STALE, Tree, aggregated_of
-from apiserver.http.asgi import Request
+from apiserver.config import Config
 from apiserver.http.discovery import AGGREGATED, aggregated_content_type
+from apiserver.http.extension import CURRENT, STALE, Tree, aggregated_of
 from apiserver.http.proxytargets import Target
 from apiserver.request import SYSTEM_MASTERS, Context, User
-from apiserver.serviceresolver import NoEndpoint, service_address
+from apiserver.serviceresolver import NoEndpoint, ServiceResolver
 from apiserver.webhookclient import read_all
+from apiserver.wire.asgi import Request
 from navarch.api.errors import BadRequest, ServiceUnavailable
 
 if TYPE_CHECKING:
     import aiohttp
 
     from apiserver.http.forwarding import Forwarder
-    from apiserver.server import APIServer
 
 AGGREGATOR = User("system:kube-aggregator", (SYSTEM_MASTERS,))
 CHECK_SECONDS = 5.0
@@ -69,9 +69,11 @@ class Remote:
     """See the module. Unavailable until a check has passed; ``suspect`` is called when a request did not get through."""
 
     def __init__(
-        self, server: APIServer, forwarder: Forwarder, group: str, version: str, spec: Tree, suspect: Callable[[], None]
-    ) -> None:
-        self.server, self._forwarder, self.group, self.version, self.spec = server, forwarder, group, version, spec
+        self, resolver: ServiceResolver, config: Config, forwarder: Forwarder, group: str, version: str, spec: Tree,
+        suspect: Callable[[], None],
+    ) -> None:  # fmt: skip
+        self.resolver, self.config, self._forwarder = resolver, config, forwarder
+        self.group, self.version, self.spec = group, version, spec
         self._suspect = suspect
         self.available = False
         self._resources: list[Tree] = []
@@ -106,10 +108,9 @@ class Remote:
         reference = self.spec["service"]
         name, namespace = reference["name"], reference["namespace"]
         try:
-            host, port = service_address(self.server, namespace, name, int(reference.get("port") or 443))
+            host, port = self.resolver.address(namespace, name, int(reference.get("port") or 443))
             if self._tls is None:
-                config = self.server.config
-                self._tls = tls_of(self.spec, config.proxy_client_cert_file, config.proxy_client_key_file)
+                self._tls = tls_of(self.spec, self.config.proxy_client_cert_file, self.config.proxy_client_key_file)
         except (NoEndpoint, ValueError, OSError) as error:
             raise ServiceUnavailable(f"error trying to reach service: {error}") from None
         return Target(host, port, self._tls, f"{name}.{namespace}.svc")

@@ -14,10 +14,9 @@ import orjson
 
 from apiserver.audit.log import AuditLog
 from apiserver.audit.policy import API_VERSION, Level, Policy, Verdict
-from apiserver.http.asgi import BODY_LIMIT, Headers, Receive, Request, Scope, Send
-from apiserver.http.negotiation import media_type
-from apiserver.kinds.authorization.reviews import user_info
-from apiserver.request import Context, RequestInfo, User
+from apiserver.request import Context, RequestInfo, User, user_info
+from apiserver.wire.asgi import BODY_LIMIT, Headers, Receive, Request, Scope, Send
+from apiserver.wire.negotiation import media_type
 from navarch.api.errors import StatusError
 from navarch.api.serialization import decode_yaml_documents
 from navarch.api.times import format_micro

@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from apiserver.audit.audit import Audit
 from apiserver.audit.log import AuditLog
 from apiserver.audit.policy import load
+from apiserver.config import Config
+from apiserver.lifecycle import Lifecycle
+from navarch.world import World
 
-if TYPE_CHECKING:
-    from apiserver.server import APIServer
 
-
-def add_audit(server: APIServer) -> None:
-    """Nothing without both a policy and a place for it. Raises OSError, ValueError."""
-    config = server.config
+def audit_log(world: World, config: Config, lifecycle: Lifecycle) -> Audit | None:
+    """None without both a policy and a place for it. Raises OSError, ValueError."""
     if not config.audit_policy_file:
         if config.audit_log_path:
             raise ValueError("audit-log-path needs an audit-policy-file that says what to tell")
-        return
+        return None
     policy = load(config.audit_policy_file)
     if not config.audit_log_path:
-        return
+        return None
     log = AuditLog(
-        server.world, config.audit_log_path, config.audit_log_maxage, config.audit_log_maxbackup, config.audit_log_maxsize
+        world, config.audit_log_path, config.audit_log_maxage, config.audit_log_maxbackup, config.audit_log_maxsize
     )
-    server.audit = Audit(server.world, policy, log)
-
-    async def write(server: APIServer) -> None:
-        await log.run()
-
-    server.background.append(write)
+    lifecycle.background.append(log.run)
+    return Audit(world, policy, log)

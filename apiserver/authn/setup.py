@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from apiserver.authn.accounts import LAST_USED, AccountTokens
 from apiserver.authn.authenticator import Authenticator
@@ -15,18 +16,18 @@ from apiserver.authn.identity import TokenAuthenticator
 from apiserver.authn.oidc import OIDC, http_fetch
 from apiserver.authn.tokenfile import TokenFile
 from apiserver.authn.tokens import TokenIssuer, new_key
+from apiserver.cache.cache import Cache
 from apiserver.config import Config
-from apiserver.request import WriteOptions
+from apiserver.lifecycle import Lifecycle
+from apiserver.request import Context, WriteOptions, own_context
 from apiserver.storage.store import StoreUnavailable
 from navarch.api.durations import parse_duration
 from navarch.api.errors import StatusError
 from navarch.api.times import format_time
 from navarch.world import World
 
-if TYPE_CHECKING:
-    from apiserver.server import APIServer
-
 log = logging.getLogger(__name__)
+Tree = dict[str, Any]
 
 
 def token_issuer(world: World, config: Config) -> TokenIssuer:
@@ -41,50 +42,53 @@ def token_issuer(world: World, config: Config) -> TokenIssuer:
     )  # fmt: skip
 
 
-def add_authentication(server: APIServer, issuer: TokenIssuer) -> Authenticator:
-    """The authenticator of a server. Raises OSError, ValueError."""
-    config, world = server.config, server.world
+def authenticator(
+    config: Config, world: World, cache: Cache, issuer: TokenIssuer, last_used: LastUsed, lifecycle: Lifecycle
+) -> tuple[Authenticator, Callable[[str], bool]]:
+    """The authenticator of a server, and which paths may be asked for without credentials. Raises OSError, ValueError."""
     settings = authentication(config)
-    server.anonymous = settings.anonymous.allows
     kinds: list[TokenAuthenticator] = []
     if config.token_auth_file:
         kinds.append(TokenFile.load(Path(config.token_auth_file)))
-    used = LastUsed(server)
-    kinds.append(AccountTokens(world, server.cache, issuer, used.note))
+    lifecycle.background.append(last_used.run)
+    kinds.append(AccountTokens(world, cache, issuer, last_used.note))
     if config.enable_bootstrap_token_auth:
-        kinds.append(BootstrapTokens(world, server.cache))
+        kinds.append(BootstrapTokens(world, cache))
     for one in settings.issuers:
         if one.url in issuer.issuers:
             raise ValueError(f"{one.url} is the issuer of service-account tokens, and cannot be another one, too")
         oidc = OIDC(world, one, http_fetch(one.ca))
         kinds.append(oidc)
+        lifecycle.background.append(oidc.keys.run)
+    return Authenticator(world, issuer.audiences, kinds), settings.anonymous.allows
 
-        async def keys(server: APIServer, oidc: OIDC = oidc) -> None:
-            await oidc.keys.run()
 
-        server.background.append(keys)
-    return Authenticator(world, issuer.audiences, kinds)
+class Secrets(Protocol):
+    """The verbs of secrets, as far as they are needed here."""
+
+    async def change(
+        self, context: Context, namespace: str, name: str, change: Callable[[Tree], Tree], options: WriteOptions
+    ) -> Any: ...
 
 
 class LastUsed:
     """Writes into a Secret with a token on which day that token was last used; one note a day and Secret."""
 
-    def __init__(self, server: APIServer) -> None:
-        self.server = server
+    def __init__(self, world: World, secrets: Secrets) -> None:
+        self.world, self.secrets = world, secrets
         self._noted: dict[tuple[str, str], str] = {}
         self._todo: dict[tuple[str, str], str] = {}
         self._some = asyncio.Event()
-        server.background.append(self.run)
 
     def note(self, namespace: str, name: str) -> None:
-        day = format_time(self.server.world.now())[:10]
+        day = format_time(self.world.now())[:10]
         if self._noted.get((namespace, name)) != day:
             self._noted[namespace, name] = self._todo[namespace, name] = day
             self._some.set()
 
-    async def run(self, server: APIServer) -> None:
+    async def run(self) -> None:
         """Until cancelled."""
-        secrets, options = server.resource("", "secrets"), WriteOptions(field_manager="kube-apiserver")
+        options = WriteOptions(field_manager="kube-apiserver")
         while True:
             await self._some.wait()
             self._some.clear()
@@ -96,7 +100,7 @@ class LastUsed:
                     return old
 
                 try:
-                    await secrets.change(server.context(), namespace, name, change, options)
+                    await self.secrets.change(own_context(self.world), namespace, name, change, options)
                 except (StatusError, StoreUnavailable) as error:
                     log.info("cannot note that the token of %s/%s was used: %s", namespace, name, error)
                     self._noted.pop((namespace, name), None)

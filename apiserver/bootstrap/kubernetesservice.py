@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from apiserver.bootstrap.objects import MANAGER, ensure
+from apiserver.registry.ensure import MANAGER, ensure
+from apiserver.registry.resource import Resource
+from apiserver.registry.resources import Resources
+from apiserver.request import own_context
 from apiserver.storage.store import Compare, Put, StoreUnavailable
 from navarch.api.errors import StatusError
-
-if TYPE_CHECKING:
-    from apiserver.registry.resource import Resource
-    from apiserver.server import APIServer
 
 log = logging.getLogger(__name__)
 
@@ -28,12 +27,13 @@ TTL, PERIOD = 30.0, 10.0
 class KubernetesService:
     """``address`` and ``port`` are where pods reach this server; ``service_ip`` is the Service's address."""
 
-    def __init__(self, server: APIServer, service_ip: str, address: str, port: int) -> None:
-        self.server, self.service_ip, self.address, self.port = server, service_ip, address, port
+    def __init__(self, resources: Resources, service_ip: str, address: str, port: int) -> None:
+        self.resources, self.service_ip, self.address, self.port = resources, service_ip, address, port
+        self.world, self.store, self.cache = resources.parts.world, resources.parts.store, resources.parts.cache
 
     async def prepare(self) -> None:
         """Makes the Service; before the server is ready, so that nobody else takes its address."""
-        await ensure(self.server, self.server.resource("", "services"), self.service())
+        await ensure(self.resources["", "services"], self.service())
 
     async def run(self) -> None:
         """Keeps the endpoints right until cancelled."""
@@ -45,29 +45,29 @@ class KubernetesService:
                 await self.reconcile()
             except (StoreUnavailable, StatusError) as error:
                 log.warning("cannot publish the API server's address: %s", error)
-            await self.server.world.sleep(PERIOD)
+            await self.world.sleep(PERIOD)
 
     async def reconcile(self) -> None:
         """Renews this server's key; writes the endpoints if they differ from the living servers."""
-        store, key = self.server.store, LEASES + self.address
+        store, key = self.store, LEASES + self.address
         item, _ = await store.get(key)
         result = await store.txn([Compare(key, item.revision if item else 0)], [Put(key, b"{}", TTL)])
         if result.succeeded:
-            self.server.cache.acknowledged(result.revision)
+            self.cache.acknowledged(result.revision)
         page = await store.list(LEASES)
         addresses = sorted({self.address, *(i.key[len(LEASES) :] for i in page.items)})
-        await self._write(self.server.resource("", "endpoints"), self.endpoints(addresses), ("subsets",))
-        slices = self.server.resource("discovery.k8s.io", "endpointslices")
+        await self._write(self.resources["", "endpoints"], self.endpoints(addresses), ("subsets",))
+        slices = self.resources["discovery.k8s.io", "endpointslices"]
         await self._write(slices, self.endpoint_slice(addresses), ("addressType", "endpoints", "ports"))
 
     async def _write(self, resource: Resource, wanted: Tree, fields: tuple[str, ...]) -> None:
-        if await ensure(self.server, resource, wanted):
+        if await ensure(resource, wanted):
             return
 
         def change(old: Tree) -> Tree:
             return old | {field: wanted[field] for field in fields}
 
-        await resource.change(self.server.context(), NAMESPACE, NAME, change, MANAGER)
+        await resource.change(own_context(self.world), NAMESPACE, NAME, change, MANAGER)
 
     def service(self) -> Tree:
         ports = [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": self.port}]

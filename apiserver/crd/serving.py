@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import orjson
 
@@ -18,8 +17,10 @@ from apiserver.crd.conversion import Converter
 from apiserver.crd.custom import CustomStrategy, extract_of, prefix_of, stored_version
 from apiserver.crd.definition import FINALIZER, GROUP, RESOURCE
 from apiserver.registry.resource import Resource
+from apiserver.registry.resources import Resources
 from apiserver.registry.strategy import Tree
-from apiserver.request import DeleteOptions, WriteOptions
+from apiserver.request import DeleteOptions, WriteOptions, own_context
+from apiserver.serviceresolver import ServiceResolver
 from apiserver.storage.store import StoreUnavailable
 from apiserver.webhookclient import WebhookClient
 from navarch.api.errors import Conflict, Expired, NotFound, StatusError
@@ -27,9 +28,6 @@ from navarch.api.kinds import KINDS, version_order
 from navarch.api.times import format_time
 from navarch.client.queue import WorkQueue
 from navarch.world import Backoff, TaskGroup
-
-if TYPE_CHECKING:
-    from apiserver.server import APIServer
 
 log = logging.getLogger(__name__)
 PREFIX = f"/registry/{RESOURCE}/"
@@ -39,22 +37,22 @@ MANAGER = WriteOptions(field_manager="kube-apiserver")
 class Definitions:
     """All definitions of a server. :meth:`prepare` runs before the server is ready, :meth:`run` beside it."""
 
-    def __init__(self, server: APIServer) -> None:
-        self.server = server
-        self.world = server.world
+    def __init__(self, resources: Resources, resolver: ServiceResolver) -> None:
+        self.resources, self.parts = resources, resources.parts
+        self.world, self.cache = resources.parts.world, resources.parts.cache
         self._served: dict[str, tuple[tuple[str, str], str, Resource]] = {}  # name -> (group, plural), what was built, storage
         self._prefixes: dict[str, tuple[str, ...]] = {}  # prefix -> selectable fields that the cache keeps
         self._finalizing: dict[str, None] = {}
-        self.webhooks = WebhookClient(server)
+        self.webhooks = WebhookClient(resolver)
         self._known: dict[str, tuple[int, Tree]] = {}  # name -> revision, the small part of the definition
 
-    async def prepare(self, server: APIServer) -> None:
-        for entry in server.cache.list(PREFIX).entries:
+    async def prepare(self) -> None:
+        for entry in self.cache.list(PREFIX).entries:
             definition = entry.tree()
             if names.is_true(definition, names.ESTABLISHED):
                 self._try_serve(definition, entry.revision)
 
-    async def run(self, server: APIServer) -> None:
+    async def run(self) -> None:
         try:
             await self._run()
         finally:
@@ -76,7 +74,7 @@ class Definitions:
 
     async def _follow(self, queue: WorkQueue[str]) -> None:
         """Every change of a definition puts its name, and for a name that is free again its whole group, in the queue."""
-        cache = self.server.cache
+        cache = self.cache
         while True:
             await cache.wait_ready()
             for name in list(self._served):
@@ -94,7 +92,7 @@ class Definitions:
     def _definitions(self) -> list[Tree]:
         """All definitions without what is large in them: names, groups and status."""
         known, self._known = self._known, {}
-        for entry in self.server.cache.list(PREFIX).entries:
+        for entry in self.cache.list(PREFIX).entries:
             found = known.get(entry.name)
             if found is None or found[0] != entry.revision:
                 tree = entry.tree()
@@ -106,7 +104,7 @@ class Definitions:
     # One definition
 
     async def _sync(self, name: str, queue: WorkQueue[str], tasks: TaskGroup) -> None:
-        entry = self.server.cache.get(PREFIX, None, name)
+        entry = self.cache.get(PREFIX, None, name)
         if entry is None:
             group = name.partition(".")[2]
             self._unserve(name)
@@ -140,8 +138,8 @@ class Definitions:
             return old
 
         try:
-            await self.server.resource(GROUP, RESOURCE).change(
-                self.server.context(), "", name, change, MANAGER, subresource="status"
+            await self.resources[GROUP, RESOURCE].change(
+                own_context(self.world), "", name, change, MANAGER, subresource="status"
             )
         except NotFound:
             pass
@@ -166,17 +164,17 @@ class Definitions:
         prefix = prefix_of(definition)
         extract, selectable = extract_of(definition)
         if self._prefixes.get(prefix, selectable) != selectable:
-            self.server.cache.remove_resource(prefix)
-        self.server.cache.add_resource(prefix, extract)
+            self.cache.remove_resource(prefix)
+        self.cache.add_resource(prefix, extract)
         self._prefixes[prefix] = selectable
         converter = self._converter(definition)
         strategies = [CustomStrategy(definition, v, revision, self._going(name), converter) for v in spec["versions"]]
         if converter is not None:
             converter.finish |= {s.kind.api_version: s.finish for s in strategies}
         storage = stored_version(definition)
-        made = {s.kind.version: Resource(self.server.parts, s) for s in strategies}
+        made = {s.kind.version: Resource(self.parts, s) for s in strategies}
         served = sorted((v["name"] for v in spec["versions"] if v.get("served")), key=version_order)
-        self.server.serve_custom(key, [made[v] for v in served])
+        self.resources.serve_custom(key, [made[v] for v in served])
         self._served[name] = key, built, made[storage]
 
     def _converter(self, definition: Tree) -> Converter | None:
@@ -193,7 +191,7 @@ class Definitions:
 
         def going() -> bool:
             nonlocal seen, answer
-            entry = self.server.cache.get(PREFIX, None, name)
+            entry = self.cache.get(PREFIX, None, name)
             if entry is not None and entry.revision != seen:
                 seen, answer = entry.revision, "deletionTimestamp" in entry.tree()["metadata"]
             return answer
@@ -205,8 +203,8 @@ class Definitions:
         if had is None:
             return
         key, _, resource = had
-        self.server.serve_custom(key, [])
-        self.server.cache.remove_resource(resource.prefix)
+        self.resources.serve_custom(key, [])
+        self.cache.remove_resource(resource.prefix)
         self._prefixes.pop(resource.prefix, None)
 
     # Going
@@ -217,7 +215,7 @@ class Definitions:
         try:
             began = False
             while True:
-                entry = self.server.cache.get(PREFIX, None, name)
+                entry = self.cache.get(PREFIX, None, name)
                 if entry is None or entry.uid != uid:
                     return
                 try:
@@ -240,13 +238,13 @@ class Definitions:
         if had is None:
             return True
         resource = had[2]
-        await self.server.cache.current()
-        found = self.server.cache.list(resource.prefix).entries
+        await self.cache.current()
+        found = self.cache.list(resource.prefix).entries
         for entry in found:
             if entry.tree()["metadata"].get("deletionTimestamp"):
                 continue
             try:
-                await resource.delete(self.server.context(), entry.namespace, entry.name, DeleteOptions(uid=entry.uid))
+                await resource.delete(own_context(self.world), entry.namespace, entry.name, DeleteOptions(uid=entry.uid))
             except (NotFound, Conflict):
                 continue
         return not found
@@ -258,8 +256,8 @@ class Definitions:
                 names.set_condition(old.setdefault("status", {}), names.TERMINATING, value, reason, message, now)
             return old
 
-        await self.server.resource(GROUP, RESOURCE).change(
-            self.server.context(), "", name, change, MANAGER, subresource="status"
+        await self.resources[GROUP, RESOURCE].change(
+            own_context(self.world), "", name, change, MANAGER, subresource="status"
         )
 
     async def _release(self, name: str, uid: str | None) -> None:
@@ -274,14 +272,6 @@ class Definitions:
                         del old["metadata"]["finalizers"]
                 return old
 
-            await self.server.resource(GROUP, RESOURCE).change(self.server.context(), "", name, change, MANAGER)
+            await self.resources[GROUP, RESOURCE].change(own_context(self.world), "", name, change, MANAGER)
         except NotFound:
             pass
-
-
-def add_definitions(server: APIServer) -> Definitions:
-    """Has the server serve custom kinds."""
-    definitions = Definitions(server)
-    server.before_ready.append(definitions.prepare)
-    server.background.append(definitions.run)
-    return definitions

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from apiserver.config import Config
 from apiserver.flowcontrol.defaults import AUTOUPDATE, EXEMPT, MANDATORY, flow_schemas, priority_levels
 from apiserver.flowcontrol.flows import SCHEMAS, Flows
-from apiserver.request import WriteOptions
+from apiserver.flowcontrol.inflight import InFlight
+from apiserver.flowcontrol.metrics import lines
+from apiserver.lifecycle import Lifecycle
+from apiserver.registry.resource import Resource
+from apiserver.registry.resources import Resources
+from apiserver.request import WriteOptions, own_context
 from apiserver.storage.store import StoreUnavailable
+from apiserver.wire.exposition import Source
 from navarch.api.errors import AlreadyExists, NotFound, StatusError
 from navarch.api.times import format_time
-
-if TYPE_CHECKING:
-    from apiserver.registry.resource import Resource
-    from apiserver.server import APIServer
 
 log = logging.getLogger(__name__)
 
@@ -27,43 +30,28 @@ CONSUMER = WriteOptions(field_manager="api-priority-and-fairness-config-consumer
 DANGLING = "Dangling"
 
 
-def add_flow_control(server: APIServer) -> None:
-    """Has every request pass priority and fairness, or the plain limits if that is switched off."""
-    config = server.config
+def flow_control(config: Config, resources: Resources, lifecycle: Lifecycle, sources: list[Source]) -> Flows | InFlight:
+    """What requests pass: priority and fairness, or the plain limits if that is switched off. ``sources`` of metrics gets
+    theirs."""
     if not config.enable_priority_and_fairness:
-        from apiserver.flowcontrol.inflight import InFlight
-
-        server.flows = InFlight(config.max_requests_inflight, config.max_mutating_requests_inflight)
-        return
+        return InFlight(config.max_requests_inflight, config.max_mutating_requests_inflight)
+    world, cache = resources.parts.world, resources.parts.cache
     seats = config.max_requests_inflight + config.max_mutating_requests_inflight
-    flows = server.flows = Flows(server.world, server.cache, seats, config.request_timeout / 4)
-    keeper = Keeper(server)
+    flows = Flows(world, cache, seats, config.request_timeout / 4)
+    keeper = Keeper(resources)
 
-    async def prepare(server: APIServer) -> None:
-        await keeper.keep()
-
-    async def keep(server: APIServer) -> None:
+    async def keep() -> None:
         while True:
-            await server.world.sleep(PERIOD)
+            await world.sleep(PERIOD)
             try:
                 await keeper.keep()
             except (StatusError, StoreUnavailable) as error:
                 log.warning("cannot keep the default flow schemas and priority levels: %s", error)
 
-    async def follow(server: APIServer) -> None:
-        await flows.follow()
-
-    async def rebalance(server: APIServer) -> None:
-        await flows.rebalance()
-
-    async def tell(server: APIServer) -> None:
-        await keeper.tell_dangling()
-
-    server.before_ready.append(prepare)
-    server.background += [follow, rebalance, keep, tell]
-    from apiserver.flowcontrol.metrics import lines
-
-    server.metrics.sources.append(lambda: lines(flows))
+    lifecycle.before_ready.append(keeper.keep)
+    lifecycle.background += [flows.follow, flows.rebalance, keep, keeper.tell_dangling]
+    sources.append(lambda: lines(flows))
+    return flows
 
 
 def wanted_spec(obj: Tree, default: Tree) -> Tree | None:
@@ -86,23 +74,23 @@ def wanted_spec(obj: Tree, default: Tree) -> Tree | None:
 class Keeper:
     """Writes the objects of flow control."""
 
-    def __init__(self, server: APIServer) -> None:
-        self.server = server
+    def __init__(self, resources: Resources) -> None:
+        self.resources, self.world, self.cache = resources, resources.parts.world, resources.parts.cache
 
     async def keep(self) -> None:
         """Makes default objects that are missing, and brings those up to date that nobody took over."""
         for resource, objects in (
-            (self.server.resource(GROUP, "prioritylevelconfigurations"), priority_levels()),
-            (self.server.resource(GROUP, "flowschemas"), flow_schemas()),
+            (self.resources[GROUP, "prioritylevelconfigurations"], priority_levels()),
+            (self.resources[GROUP, "flowschemas"], flow_schemas()),
         ):
-            async with self.server.world.task_group() as group:
+            async with self.world.task_group() as group:
                 for obj in objects:
                     group.start(self._keep(resource, obj), "flow-default")
 
     async def _keep(self, resource: Resource, default: Tree) -> None:
         name = default["metadata"]["name"]
         found = resource.cached("", name)
-        context = self.server.context()
+        context = own_context(self.world)
         if found is None:
             try:
                 await resource.create(context, "", default, PRODUCER)
@@ -126,11 +114,10 @@ class Keeper:
 
     async def tell_dangling(self) -> None:
         """Writes the condition Dangling into flow schemas, until cancelled."""
-        server = self.server
         while True:
             with (
-                server.cache.watch(SCHEMAS) as schemas,
-                server.cache.watch("/registry/prioritylevelconfigurations/") as levels,
+                self.cache.watch(SCHEMAS) as schemas,
+                self.cache.watch("/registry/prioritylevelconfigurations/") as levels,
             ):
                 async def wake(watcher: Any) -> None:
                     while await watcher.batch():
@@ -138,15 +125,15 @@ class Keeper:
                     schemas.close()
                     levels.close()
 
-                async with server.world.task_group() as group:
+                async with self.world.task_group() as group:
                     group.start(wake(schemas), "flow-dangling")
                     group.start(wake(levels), "flow-dangling-levels")
-            await server.world.sleep(0.1)
+            await self.world.sleep(0.1)
 
     async def _tell(self) -> None:
-        resource = self.server.resource(GROUP, "flowschemas")
-        levels = self.server.resource(GROUP, "prioritylevelconfigurations")
-        for entry in self.server.cache.list(SCHEMAS).entries:
+        resource = self.resources[GROUP, "flowschemas"]
+        levels = self.resources[GROUP, "prioritylevelconfigurations"]
+        for entry in self.cache.list(SCHEMAS).entries:
             obj = entry.tree()
             level = obj["spec"]["priorityLevelConfiguration"]["name"]
             exists = levels.cached("", level) is not None
@@ -163,7 +150,7 @@ class Keeper:
                 return old
 
             try:
-                await resource.change(self.server.context(), "", entry.name, change, CONSUMER, subresource="status")
+                await resource.change(own_context(self.world), "", entry.name, change, CONSUMER, subresource="status")
             except NotFound:
                 pass
             except (StatusError, StoreUnavailable) as error:
@@ -173,7 +160,7 @@ class Keeper:
         end = "and it exists" if exists else "but there is no such object"
         return {
             "type": DANGLING, "status": "False" if exists else "True", "reason": "Found" if exists else "NotFound",
-            "lastTransitionTime": format_time(self.server.world.now()),
+            "lastTransitionTime": format_time(self.world.now()),
             "message": f'This FlowSchema references the PriorityLevelConfiguration object named "{level}" {end}',
         }  # fmt: skip
 

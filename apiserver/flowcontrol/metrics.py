@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from apiserver.flowcontrol.flows import Flows
 from apiserver.flowcontrol.levels import Level, Schema
-from apiserver.http.exposition import head
+from apiserver.wire.exposition import head
 
 _START = "apiserver_flowcontrol_"
 _OF_SCHEMA: tuple[tuple[str, str, str, Callable[[Schema], float]], ...] = (

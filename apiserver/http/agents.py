@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from apiserver.config import Config as ServerConfig
+from apiserver.registry.resources import Resources
 from navarch.api.errors import BadRequest, InternalError, NotFound
 from navarch.client.kubeconfig import Config
 from navarch.client.transport import HTTPSTransport
-
-if TYPE_CHECKING:
-    from apiserver.server import APIServer
 
 Tree = dict[str, Any]
 
@@ -18,8 +17,8 @@ Tree = dict[str, Any]
 class Agents:
     """Connections to agents, kept by address."""
 
-    def __init__(self, server: APIServer) -> None:
-        self.server = server
+    def __init__(self, resources: Resources, config: ServerConfig) -> None:
+        self.resources, self.config = resources, config
         self._transports: dict[str, HTTPSTransport] = {}
 
     async def close(self) -> None:
@@ -36,7 +35,7 @@ class Agents:
 
     def of_node(self, name: str) -> HTTPSTransport:
         """Raises NotFound, InternalError for a node that tells no address."""
-        node = self.server.resource("", "nodes").cached("", name)
+        node = self.resources["", "nodes"].cached("", name)
         if node is None:
             raise NotFound(f'nodes "{name}" not found')
         host = self._preferred(node)
@@ -58,11 +57,11 @@ class Agents:
     def _preferred(self, node: Tree) -> str:
         """Where the node's agent is reached: its first address of the types that are preferred, "" if it has none."""
         addresses = {a.get("type"): str(a["address"]) for a in (node.get("status") or {}).get("addresses") or ()}
-        types = self.server.config.kubelet_preferred_address_types.split(",")
+        types = self.config.kubelet_preferred_address_types.split(",")
         return next((addresses[t] for t in types if t in addresses), "")
 
     def _transport(self, address: str) -> HTTPSTransport:
-        config = self.server.config
+        config = self.config
 
         def content(path: str) -> bytes:
             return Path(path).read_bytes() if path else b""

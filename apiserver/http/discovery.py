@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from apiserver.aggregation.priorities import Priorities, ordered
+from apiserver.http.priorities import Priorities, ordered
 from apiserver.registry.resource import Resource
 from apiserver.registry.scale import SCALE
 from apiserver.registry.subresources import Endpoints

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from typing import TYPE_CHECKING
 
 from apiserver.audit.audit import AuditedRequest
 from apiserver.authn import impersonation
@@ -16,13 +15,16 @@ from apiserver.authn.authenticator import ANNOTATIONS
 from apiserver.authz.authorizer import forbidden
 from apiserver.flowcontrol.flows import LONG_RUNNING, Flows, list_seats
 from apiserver.flowcontrol.levels import Ticket
-from apiserver.http.asgi import Disconnected, Receive, Request, Scope, Send, warning_headers
+from apiserver.http.apis import APIs
 from apiserver.http.deadlines import Deadlines, asked, too_late
+from apiserver.http.gates import Gates
+from apiserver.http.metrics import Metrics
 from apiserver.http.pages import Pages
 from apiserver.http.requestinfo import parse_request
 from apiserver.http.resources import ResourceHandler
 from apiserver.request import ANONYMOUS, Context, RequestInfo, User
 from apiserver.storage.store import StoreUnavailable
+from apiserver.wire.asgi import Disconnected, Receive, Request, Scope, Send, warning_headers
 from navarch.api.errors import (
     InternalError,
     NotFound,
@@ -32,9 +34,6 @@ from navarch.api.errors import (
     Unauthorized,
 )  # fmt: skip
 
-if TYPE_CHECKING:
-    from apiserver.server import APIServer
-
 log = logging.getLogger(__name__)
 
 HEALTH = ("/healthz", "/livez", "/readyz")
@@ -43,11 +42,13 @@ HEALTH = ("/healthz", "/livez", "/readyz")
 class Dispatcher:
     """``await dispatcher(scope, receive, send)``."""
 
-    def __init__(self, server: APIServer) -> None:
-        self.server = server
-        self.resources = ResourceHandler(server)
-        self.pages = Pages(server)
-        self.deadlines = Deadlines(server.world, server.config.request_timeout)
+    def __init__(
+        self, gates: Gates, apis: APIs, resources: ResourceHandler, pages: Pages, metrics: Metrics, request_timeout: float
+    ) -> None:
+        """``request_timeout``: seconds for whatever is no watch and no stream."""
+        self.gates, self.apis, self.resources, self.pages, self.metrics = gates, apis, resources, pages, metrics
+        self.streams, self.world = resources.streams, resources.world
+        self.deadlines = Deadlines(self.world, request_timeout)
         self.turning_away = False  # the server stops soon: new requests are sent elsewhere
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -64,16 +65,16 @@ class Dispatcher:
                     return
 
     def _request(self, scope: Scope, receive: Receive, send: Send) -> Request:
-        if self.server.audit is None:
+        if self.gates.audit is None:
             return Request(scope, receive, send)
-        return AuditedRequest(self.server.world, scope, receive, send)
+        return AuditedRequest(self.world, scope, receive, send)
 
     async def _http(self, request: Request) -> None:
-        metrics = self.server.metrics
-        began = self.server.world.monotonic()
+        metrics = self.metrics
+        began = self.world.monotonic()
         info = parse_request(request.method, request.path, request.query)
         context: Context | None = None
-        flows = self.server.flows
+        flows = self.gates.flows
         failure: Exception | None = None
         verb, stream = info.verb, info.subresource in LONG_RUNNING
         try:
@@ -93,7 +94,7 @@ class Dispatcher:
                 if verb == "watch":
                     request.release = functools.partial(self._release, request)
             context = self._admit(request, info, user)
-            other = self.server.aggregated.get((info.group, info.version)) if info.is_resource else None
+            other = self.apis.extensions.get((info.group, info.version)) if info.is_resource else None
             if other is not None:
                 if request.release is not None:
                     request.release()
@@ -116,7 +117,7 @@ class Dispatcher:
             else:
                 await request.reply_error(too_late())
         except Exception as error:
-            if info.is_resource and isinstance(error, KeyError) and not self.server.is_served(info):
+            if info.is_resource and isinstance(error, KeyError) and not self.apis.resources.is_served(info):
                 error = NotFound("the server could not find the requested resource")  # its definition went meanwhile
             status = failure = as_status(error, request.path)
             if request.started:
@@ -124,7 +125,7 @@ class Dispatcher:
                 raise
             await request.reply_error(status, warning_headers(context.warnings) if context else [])
         finally:
-            now = self.server.world.monotonic()
+            now = self.world.monotonic()
             self.deadlines.end(request)
             if request.ticket is not None:
                 assert flows is not None
@@ -141,9 +142,9 @@ class Dispatcher:
             if (await request.receive())["type"] != "websocket.connect":
                 return
             context = self._admit(request, info, await self._identify(request, info))
-            if (other := self.server.aggregated.get((info.group, info.version))) is not None:
+            if (other := self.apis.extensions.get((info.group, info.version))) is not None:
                 return await other.handle(request, context)
-            stream = self.server.streams.get(info)
+            stream = self.streams.get(info)
             if stream is None:
                 from apiserver.http.resources import no_such_path
 
@@ -156,7 +157,7 @@ class Dispatcher:
         except Exception as error:
             status = as_status(error, request.path)
             request.status = status.http_code
-            await self.server.streams.refuse(request, status)
+            await self.streams.refuse(request, status)
         finally:
             if isinstance(request, AuditedRequest) and request.audited is not None:
                 request.audited.finished(context, None)
@@ -169,10 +170,10 @@ class Dispatcher:
 
     def _seats(self, request: Request, info: RequestInfo) -> int:
         """How much of the server a list takes: a large one more than a small one."""
-        resource = self.server.served.get((info.group, info.version, info.resource))
+        resource = self.apis.resources.served.get((info.group, info.version, info.resource))
         if resource is None or info.name:
             return 1
-        return list_seats(self.server.cache.count(resource.prefix), request.query.get("limit", ""))
+        return list_seats(resource.cache.count(resource.prefix), request.query.get("limit", ""))
 
     async def _turn(self, request: Request, flows: Flows, ticket: Ticket) -> None:
         """Waits for the turn of a request, unless its client leaves. Raises TooManyRequests, Disconnected."""
@@ -191,28 +192,28 @@ class Dispatcher:
     def _release(self, request: Request) -> None:
         """A watch has begun: it takes no seat any more."""
         ticket, request.ticket = request.ticket, None
-        if ticket is not None and self.server.flows is not None:
-            self.server.flows.leave(ticket, self.server.world.monotonic())
+        if ticket is not None and self.gates.flows is not None:
+            self.gates.flows.leave(ticket, self.world.monotonic())
 
     async def _identify(self, request: Request, info: RequestInfo) -> User:
         """Who asks. Raises Unauthorized, and Forbidden for an impersonation that is not allowed."""
-        server, scope = self.server, request.scope
+        gates, scope = self.gates, request.scope
         user: User | None = scope.get("navarch.user")
         if isinstance(request, AuditedRequest):
             scope[ANNOTATIONS] = {}
-            assert server.audit is not None
+            assert gates.audit is not None
             try:
                 user = user or await self._authenticate(scope, info)
             except StatusError as error:
-                server.audit.refused(request, info, error)
+                gates.audit.refused(request, info, error)
                 raise
-            server.audit.begin(request, info, user)
+            gates.audit.begin(request, info, user)
         user = user or await self._authenticate(scope, info)
         wanted = impersonation.wanted(scope["headers"])
         if wanted is None:
             return user
         for right in impersonation.rights(wanted, info.path):
-            allowed, reason = server.authorizer.authorize(user, right)
+            allowed, reason = gates.authorizer.authorize(user, right)
             if not allowed:
                 raise forbidden(user, right, reason)
         user = impersonation.impersonated(wanted)
@@ -221,22 +222,21 @@ class Dispatcher:
         return user
 
     async def _authenticate(self, scope: Scope, info: RequestInfo) -> User:
-        user = await self.server.authenticator.authenticate(scope)
+        user = await self.gates.authenticator.authenticate(scope)
         if user is None:
-            if not self.server.anonymous(info.path):
+            if not self.gates.anonymous(info.path):
                 raise Unauthorized()
             return ANONYMOUS
         return user
 
     def _admit(self, request: Request, info: RequestInfo, user: User) -> Context:
         """Whether they may. Raises Forbidden."""
-        server = self.server
-        allowed, reason = server.authorizer.authorize(user, info)
+        allowed, reason = self.gates.authorizer.authorize(user, info)
         if isinstance(request, AuditedRequest) and request.audited is not None:
             request.audited.decided(allowed, reason, request.scope[ANNOTATIONS])
         if not allowed:
             raise forbidden(user, info, reason)
-        return Context(server.world, user, info, request.header(b"user-agent"))
+        return Context(self.world, user, info, request.header(b"user-agent"))
 
 
 def as_status(error: Exception, path: str) -> StatusError:

@@ -15,8 +15,8 @@ from aiohttp import WSMsgType
 from aiohttp.abc import AbstractResolver
 
 from apiserver.http import relay
-from apiserver.http.asgi import Disconnected, Headers, Request
 from apiserver.http.proxytargets import Target
+from apiserver.wire.asgi import Disconnected, Headers, Request
 from navarch.api.errors import ServiceUnavailable
 from navarch.client.transport import TransportError
 from navarch.client.upgrade import upgraded

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 
-from apiserver.http.exposition import Histogram, head
 from apiserver.request import RequestInfo
+from apiserver.wire.exposition import Histogram, Source, head
 
 BUCKETS = (0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 60.0)
 _LABELS = ("verb", "group", "version", "resource", "subresource")
@@ -17,7 +17,7 @@ class Metrics:
     def __init__(self) -> None:
         self.requests: dict[tuple[str, str, str, str, str, int], int] = {}
         self.durations: dict[tuple[str, str, str, str, str], Histogram] = {}
-        self.sources: list[Callable[[], Iterable[str]]] = []  # lines of other parts of the server
+        self.sources: list[Source] = []  # lines of other parts of the server
 
     def request(self, info: RequestInfo, code: int, seconds: float) -> None:
         labels = (info.verb.upper(), info.group, info.version, info.resource, info.subresource)

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from apiserver.http import protobuf
-from apiserver.http.asgi import Request, flag
-from apiserver.http.negotiation import JSON, YAML, media_type
 from apiserver.registry.options import META_GROUP, ListOptions
 from apiserver.request import DeleteOptions, WriteOptions
+from apiserver.wire.asgi import Request, flag
+from apiserver.wire.negotiation import JSON, YAML, media_type
 from navarch.api.errors import BadRequest, UnsupportedMediaType, forbidden, invalid, not_supported, resource_invalid
 from navarch.api.kinds import Kind
 from navarch.api.schema import Node, schema_of

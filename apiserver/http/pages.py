@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
 from apiserver.http import discovery
-from apiserver.http.asgi import Request
-from apiserver.http.negotiation import JSON, YAML, accept, clauses
+from apiserver.http.apis import APIs
+from apiserver.http.metrics import Metrics
+from apiserver.http.openapi.serving import Documents, OpenAPI
 from apiserver.http.resources import no_such_path, not_allowed
 from apiserver.request import Context
-
-if TYPE_CHECKING:
-    from apiserver.server import APIServer
+from apiserver.wire.asgi import Request
+from apiserver.wire.negotiation import JSON, YAML, accept, clauses
 
 GIT_VERSION = "v1.34.0"
 Check = Callable[[], Awaitable[None]]
@@ -36,16 +36,19 @@ def version_info() -> dict[str, str]:
 class Pages:
     """Answers every path that is no resource."""
 
-    def __init__(self, server: APIServer) -> None:
-        self.server = server
+    def __init__(
+        self, apis: APIs, openapi: OpenAPI, metrics: Metrics, documents: Documents, health: Callable[[str], dict[str, Check]]
+    ) -> None:
+        """``documents``: paths that answer with a JSON document. ``health``: the checks of healthz, livez or readyz."""
+        self.apis, self.openapi, self.metrics, self.documents, self.health = apis, openapi, metrics, documents, health
 
     async def handle(self, request: Request, context: Context) -> None:
         path = request.path
         if path.startswith("/openapi/"):
-            return await self.server.openapi.handle(request)
+            return await self.openapi.handle(request)
         parts = [p for p in path.split("/") if p]
-        if self.server.aggregated and len(parts) == 3 and parts[0] == "apis":
-            other = self.server.aggregated.get((parts[1], parts[2]))
+        if self.apis.extensions and len(parts) == 3 and parts[0] == "apis":
+            other = self.apis.extensions.get((parts[1], parts[2]))
             if other is not None:
                 return await other.handle(request, context)
         if request.method not in ("GET", "HEAD"):
@@ -54,22 +57,22 @@ class Pages:
             case ["api" | "apis"]:
                 return await self._discovery(request, parts[0] == "api")
             case ["api", version]:
-                return await self._tree(request, self.server.discovery.resources("", version))
+                return await self._tree(request, self.apis.discovery.resources("", version))
             case ["apis", group]:
-                return await self._tree(request, self.server.discovery.group(group))
+                return await self._tree(request, self.apis.discovery.group(group))
             case ["apis", group, version]:
-                return await self._tree(request, self.server.discovery.resources(group, version))
+                return await self._tree(request, self.apis.discovery.resources(group, version))
             case ["version"]:
                 return await self._tree(request, version_info())
             case ["healthz" | "livez" | "readyz", *rest] if len(rest) < 2:
                 return await self._health(request, parts[0], rest[0] if rest else "")
             case ["metrics"]:
-                text = self.server.metrics.text()
+                text = self.metrics.text()
                 return await request.reply(200, text.encode(), b"text/plain; version=0.0.4; charset=utf-8")
             case []:
                 return await self._tree(request, {"paths": self._paths()})
-        if path in self.server.documents:
-            return await self._tree(request, self.server.documents[path]())
+        if path in self.documents:
+            return await self._tree(request, self.documents[path]())
         raise no_such_path()
 
     async def _tree(self, request: Request, tree: Any) -> None:
@@ -83,7 +86,7 @@ class Pages:
         await request.reply_tree(200, tree)
 
     async def _discovery(self, request: Request, core: bool) -> None:
-        found = self.server.discovery
+        found = self.apis.discovery
         for media_type, parameters in clauses(request.header(b"accept")):
             version = parameters.get("v", "")
             if media_type == JSON and parameters.get("as") == discovery.AGGREGATED_KIND:
@@ -97,14 +100,14 @@ class Pages:
 
     def _paths(self) -> list[str]:
         paths = ["/api", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v3", "/readyz", "/version"]
-        for group, versions in self.server.discovery.versions.items():
+        for group, versions in self.apis.discovery.versions.items():
             prefix = f"/apis/{group}" if group else "/api"
             paths += [prefix, *(f"{prefix}/{v}" for v in versions)]
         return sorted(set(paths))
 
     async def _health(self, request: Request, which: str, only: str) -> None:
         """ok, or what is wrong; with ?verbose or on failure one line a check."""
-        checks = self.server.health_checks(which)
+        checks = self.health(which)
         excluded = request.queries("exclude")
         if only:
             if only not in checks:

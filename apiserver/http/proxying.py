@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from apiserver.http.agents import Agents
-from apiserver.http.asgi import Request
 from apiserver.http.forwarding import Forwarder
 from apiserver.http.proxytargets import Targets
 from apiserver.request import Context, RequestInfo
-
-if TYPE_CHECKING:
-    from apiserver.server import APIServer
+from apiserver.wire.asgi import Request
+from navarch.world import World
 
 
 def _parts(info: RequestInfo) -> int:
@@ -30,9 +26,9 @@ def tail(request: Request, info: RequestInfo) -> str | None:
 class Proxy:
     """Serves the subresource ``proxy`` of pods, services and nodes."""
 
-    def __init__(self, server: APIServer, agents: Agents) -> None:
-        self.targets = Targets(server, agents)
-        self._forwarder = Forwarder(server.world)
+    def __init__(self, world: World, targets: Targets) -> None:
+        self.targets = targets
+        self._forwarder = Forwarder(world)
 
     async def close(self) -> None:
         await self._forwarder.close()

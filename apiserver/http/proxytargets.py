@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import ssl
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from apiserver.http.agents import Agents
+from apiserver.registry.resources import Resources
 from apiserver.request import RequestInfo
-from apiserver.serviceresolver import reachable
+from apiserver.serviceresolver import ServiceResolver, ready_addresses
 from navarch.api.addresses import is_dialable
 from navarch.api.errors import BadRequest, NotFound, ServiceUnavailable
-from navarch.api.selectors import parse_label_selector
-
-if TYPE_CHECKING:
-    from apiserver.server import APIServer
 
 Tree = dict[str, Any]
 
@@ -67,8 +64,8 @@ def _number(port: str, name: str, what: str) -> int:
 class Targets:
     """Finds the target of a request."""
 
-    def __init__(self, server: APIServer, agents: Agents) -> None:
-        self.server, self.agents = server, agents
+    def __init__(self, resources: Resources, agents: Agents, resolver: ServiceResolver) -> None:
+        self.resources, self.agents, self.resolver = resources, agents, resolver
         # As upstream: what a pod calls itself cannot be known.
         self._any = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._any.check_hostname = False
@@ -85,7 +82,7 @@ class Targets:
 
     def _reachable(self, address: str) -> str:
         """Raises BadRequest, ServiceUnavailable."""
-        if not reachable(self.server, check_address(address)):
+        if not self.resolver.reachable(check_address(address)):
             raise ServiceUnavailable(f"nobody answers at {address}: pods of simulated nodes listen on no ports")
         return address
 
@@ -94,7 +91,7 @@ class Targets:
 
     async def _pod(self, namespace: str, asked: str) -> Target:
         scheme, name, port = split_name(asked, "pod")
-        pod = await self.server.resource("", "pods").get_tree(namespace, name)
+        pod = await self.resources["", "pods"].get_tree(namespace, name)
         if port:
             number = _number(port, asked, "pod")
         else:
@@ -105,29 +102,21 @@ class Targets:
 
     async def _service(self, namespace: str, asked: str) -> Target:
         scheme, name, port = split_name(asked, "service")
-        service = await self.server.resource("", "services").get_tree(namespace, name)
+        service = await self.resources["", "services"].get_tree(namespace, name)
         if port.isdigit():
             found = [p for p in service["spec"].get("ports") or () if p.get("port") == int(port)]
             if not found:
                 raise ServiceUnavailable(f'no service port {port} found for service "{name}"')
             port = found[0].get("name") or ""
-        slices = self.server.resource("discovery.k8s.io", "endpointslices")
-        selector = parse_label_selector(f"kubernetes.io/service-name={name}")
-        choice = []
-        for entry in self.server.cache.list(slices.prefix, namespace, labels=selector).entries:
-            part = entry.tree()
-            numbers = [p["port"] for p in part.get("ports") or () if (p.get("name") or "") == port and p.get("port")]
-            for endpoint in part.get("endpoints") or ():
-                if numbers and (endpoint.get("conditions") or {}).get("ready") is not False:
-                    choice += [(address, numbers[0]) for address in endpoint.get("addresses") or ()]
+        choice = ready_addresses(self.resolver.slices(namespace, name), port)
         if not choice:
             raise ServiceUnavailable(f'no endpoints available for service "{asked}"')
-        address, number = self.server.world.random.choice(choice)
-        return Target(self._reachable(address), int(number), self._tls(scheme))
+        address, number = self.resources.parts.world.random.choice(choice)
+        return Target(self._reachable(address), number, self._tls(scheme))
 
     async def _node(self, asked: str) -> Target:
         scheme, name, port = split_name(asked, "node")
-        node = self.server.resource("", "nodes").cached("", name)
+        node = self.resources["", "nodes"].cached("", name)
         if node is None:
             raise NotFound(f'nodes "{name}" not found')
         own = ((node.get("status") or {}).get("daemonEndpoints") or {}).get("kubeletEndpoint") or {}

@@ -10,8 +10,8 @@ from collections.abc import Coroutine, Mapping
 from contextlib import suppress
 from typing import Any
 
-from apiserver.http.asgi import Request
 from apiserver.http.protocol import TAKE_OVER
+from apiserver.wire.asgi import Request
 from navarch.client.transport import TransportError
 from navarch.client.upgrade import BUFFER, Upgraded, hang_up, relay
 from navarch.client.wire import WebSocket

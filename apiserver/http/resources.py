@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
 from apiserver.http import options as opts
 from apiserver.http import shapes
-from apiserver.http.asgi import Request, warning_headers
-from apiserver.http.negotiation import PLAIN, Accept, accept, media_type
+from apiserver.http.streams import Streams
+from apiserver.http.watch import Watches
 from apiserver.registry.patches import APPLY_PATCH, JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, Patch, supported
 from apiserver.registry.resource import SCALE_SCHEMA, Resource
+from apiserver.registry.resources import Resources
 from apiserver.registry.scale import SCALE
-from apiserver.registry.subresources import Endpoint, EndpointKey
+from apiserver.registry.subresources import Endpoint, EndpointKey, Endpoints
 from apiserver.request import Context, RequestInfo, WriteOptions
+from apiserver.wire.asgi import Request, warning_headers
+from apiserver.wire.negotiation import PLAIN, Accept, accept, media_type
 from navarch.api import pruning
 from navarch.api.errors import BadRequest, MethodNotAllowed, NotFound, StatusError, UnsupportedMediaType
 from navarch.api.kinds import Kind
 from navarch.api.schema import schema_of
 from navarch.api.serialization import DecodeError, decode_json, go_type, json_duplicates
-
-if TYPE_CHECKING:
-    from apiserver.server import APIServer
 
 
 def no_such_path() -> StatusError:
@@ -36,24 +36,23 @@ def not_allowed() -> StatusError:
 class ResourceHandler:
     """Serves every path below /api/VERSION/ and /apis/GROUP/VERSION/."""
 
-    def __init__(self, server: APIServer) -> None:
-        self.server = server
-        self.world = server.world
+    def __init__(self, resources: Resources, endpoints: Endpoints, streams: Streams, watches: Watches) -> None:
+        self.resources, self.endpoints, self.streams, self.watches = resources, endpoints, streams, watches
+        self.world = resources.parts.world
 
     async def handle(self, request: Request, context: Context) -> None:
         """Answers one request that is already authenticated and authorized."""
         info = context.info
-        server = self.server
-        resource = server.served.get((info.group, info.version, info.resource))
+        resource = self.resources.served.get((info.group, info.version, info.resource))
         if info.subresource or resource is None:
             key = EndpointKey(info.group, info.resource, info.subresource, info.verb)
-            endpoint = server.endpoints.get(key)
+            endpoint = self.endpoints.get(key)
             if endpoint is not None and endpoint_version(endpoint, resource) == info.version:
                 return await self._endpoint(request, context, endpoint)
-            stream = server.streams.get(info)
+            stream = self.streams.get(info)
             if stream is not None:
                 return await stream(request, context)
-            if any(k[:3] == key[:3] for k in server.endpoints):
+            if any(k[:3] == key[:3] for k in self.endpoints):
                 raise not_allowed()
         if resource is None:
             raise no_such_path()
@@ -76,7 +75,7 @@ class ResourceHandler:
             case "watch":
                 selection = opts.list_options(request.query)
                 wanted = accept(request.header(b"accept"))
-                await self.server.watches.serve(request, resource, namespace, info.name, selection, wanted)
+                await self.watches.serve(request, resource, namespace, info.name, selection, wanted)
             case "create":
                 await self._create(request, context, resource, namespace)
             case "update":
@@ -230,7 +229,7 @@ class ResourceHandler:
         elif info.verb == "patch":
             raise UnsupportedMediaType("patches are not supported here")
         namespace = "" if info.resource == "namespaces" else info.namespace
-        out = await endpoint.handler(context, self.server, namespace, info.name, tree, request.query)
+        out = await endpoint.handler(context, namespace, info.name, tree, request.query)
         code = 200 if info.verb in ("get", "update", "delete") else endpoint.code
         await request.reply(code, orjson.dumps(out), headers=warning_headers(context.warnings))
 

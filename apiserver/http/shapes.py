@@ -7,9 +7,9 @@ from typing import Any
 
 import orjson
 
-from apiserver.http.negotiation import META_GROUP, YAML, Accept
 from apiserver.registry.reads import ListResult
 from apiserver.registry.strategy import Strategy
+from apiserver.wire.negotiation import META_GROUP, YAML, Accept
 from navarch.api.errors import BadRequest
 from navarch.api.kinds import Kind
 

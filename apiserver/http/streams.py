@@ -18,8 +18,10 @@ import orjson
 from apiserver.admission.connectrequests import admit_connection
 from apiserver.http import relay
 from apiserver.http.agents import Agents
-from apiserver.http.asgi import Request, flag
-from apiserver.request import Context, RequestInfo
+from apiserver.registry.resources import Resources
+from apiserver.request import Admission, Context, RequestInfo
+from apiserver.serviceresolver import ServiceResolver
+from apiserver.wire.asgi import Request, flag
 from navarch.api.errors import (
     BadRequest,
     InternalError,
@@ -35,7 +37,6 @@ from navarch.client.transport import HTTPSTransport, TransportError, error_of
 
 if TYPE_CHECKING:
     from apiserver.http.proxying import Proxy
-    from apiserver.server import APIServer
 
 POD = BY_GVK["", "v1", "Pod"]
 EXEC_OPTIONS = Kind("", "v1", "PodExecOptions", "pods")
@@ -66,9 +67,9 @@ class Streams:
         ("", "nodes", "proxy"): (Kind("", "v1", "NodeProxyOptions", "nodes"), PROXY_VERBS),
     }
 
-    def __init__(self, server: APIServer) -> None:
-        self.server = server
-        self.agents = Agents(server)
+    def __init__(self, resources: Resources, admission: Admission, agents: Agents, resolver: ServiceResolver) -> None:
+        self.resources, self.admission, self.agents, self.resolver = resources, admission, agents, resolver
+        self.world = resources.parts.world
         self._proxy: Proxy | None = None
 
     def get(self, info: RequestInfo) -> Stream | None:
@@ -81,7 +82,7 @@ class Streams:
     async def _admitted(self, stream: Stream, request: Request, context: Context) -> None:
         info = context.info
         kind = self.served[info.group, info.resource, info.subresource][0]
-        await admit_connection(self.server, context, kind, request.scope.get("query_string") or b"")
+        await admit_connection(self.admission, context, kind, request.scope.get("query_string") or b"")
         await stream(request, context)
 
     def _find(self, info: RequestInfo) -> Stream | None:
@@ -104,8 +105,9 @@ class Streams:
         """pods/NAME/proxy, services/NAME/proxy and nodes/NAME/proxy."""
         if self._proxy is None:
             from apiserver.http.proxying import Proxy  # with aiohttp, which few servers ever need
+            from apiserver.http.proxytargets import Targets
 
-            self._proxy = Proxy(self.server, self.agents)
+            self._proxy = Proxy(self.world, Targets(self.resources, self.agents, self.resolver))
         await self._proxy.serve(request, context)
 
     # Logs
@@ -130,7 +132,7 @@ class Streams:
                 if answer_stream.status >= 400:
                     raise error_of(answer_stream.status, await answer_stream.read())
                 await request.start_stream(200, content_type)
-                async with self.server.world.task_group() as group:
+                async with self.world.task_group() as group:
                     copy = group.start(_relay(answer_stream, request), "log-relay")
                     gone = group.start(request.disconnected(), "log-disconnect")
                     copy.add_done_callback(lambda _: gone.cancel())
@@ -172,7 +174,7 @@ class Streams:
         # What is wrong with the request itself comes first: a client whose WebSocket was refused asks again with SPDY,
         # and shows its user only the second answer.
         self.agents.of_pod(pod)
-        world = self.server.world
+        world = self.world
         if request.scope["type"] != "websocket":
             return await self._spdy(request, pod, path, query)
         offered = request.scope.get("subprotocols") or []
@@ -213,7 +215,7 @@ class Streams:
             except StatusError as error:
                 # The agent's own words, as it said them: clients put "unable to upgrade connection" before a text.
                 return await request.reply(error.http_code, error.message.encode(), b"text/plain; charset=utf-8")
-            await relay.bytes_to_bytes(self.server.world, request, other, SPDY)
+            await relay.bytes_to_bytes(self.world, request, other, SPDY)
 
     async def refuse(self, request: Request, error: StatusError) -> None:
         """Answers a WebSocket handshake with an HTTP error, or ends a connection that is open already."""
@@ -231,7 +233,7 @@ class Streams:
     # The way to the agent
 
     async def _pod(self, context: Context) -> dict[str, Any]:
-        return await self.server.resource("", "pods").get_tree(context.info.namespace, context.info.name)
+        return await self.resources["", "pods"].get_tree(context.info.namespace, context.info.name)
 
     def _container(self, pod: dict[str, Any], name: str, choose: bool) -> str:
         """The container meant; ``choose``: the first one if several and none is named. Raises BadRequest."""

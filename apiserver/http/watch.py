@@ -12,10 +12,10 @@ import orjson
 from apiserver.cache.cache import Watcher
 from apiserver.cache.history import BOOKMARK, Event
 from apiserver.http import shapes
-from apiserver.http.asgi import Request
-from apiserver.http.negotiation import META_GROUP, Accept
 from apiserver.registry.options import ListOptions
 from apiserver.registry.resource import Resource
+from apiserver.wire.asgi import Request
+from apiserver.wire.negotiation import META_GROUP, Accept
 from navarch.api.errors import Expired, StatusError
 from navarch.world import World
 

@@ -68,8 +68,10 @@ from apiserver.kinds.storage.storageclasses import StorageClassStrategy
 from apiserver.kinds.storage.volumeattachments import VolumeAttachmentStrategy
 from apiserver.kinds.storage.volumeattributesclasses import VolumeAttributesClassStrategy
 from apiserver.registry.allocation import AddressAllocator, PortAllocator
+from apiserver.registry.resources import Resources
 from apiserver.registry.strategy import Strategy
 from apiserver.registry.subresources import Endpoint, EndpointKey
+from apiserver.request import Admission
 from apiserver.storage.store import Store
 from navarch.world import World
 
@@ -90,13 +92,15 @@ def service_addresses(world: World, store: Store, config: CatalogConfig) -> Addr
     )
 
 
-def endpoints(authenticator: Authenticator, authorizer: Authorizer, issuer: TokenIssuer) -> dict[EndpointKey, Endpoint]:
+def endpoints(
+    resources: Resources, admission: Admission, authenticator: Authenticator, authorizer: Authorizer, issuer: TokenIssuer
+) -> dict[EndpointKey, Endpoint]:
     """All that is not a plain verb of a stored kind."""
     return {
-        **pod_endpoints(),
-        **namespace_endpoints(),
-        **token_endpoints(issuer),
-        **review_endpoints(authenticator, authorizer),
+        **pod_endpoints(resources, admission),
+        **namespace_endpoints(resources),
+        **token_endpoints(resources, admission, issuer),
+        **review_endpoints(resources.parts.cache, authenticator, authorizer),
     }
 
 

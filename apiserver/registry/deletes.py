@@ -10,13 +10,12 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from apiserver.admission.chain import DELETE
 from apiserver.registry.objectmeta import FOREGROUND, ORPHAN
 from apiserver.registry.options import META_GROUP, ListOptions
 from apiserver.registry.reads import ListResult
 from apiserver.registry.strategy import Tree
 from apiserver.registry.writes import Stored, Writes
-from apiserver.request import Attributes, Context, DeleteOptions
+from apiserver.request import DELETE, Attributes, Context, DeleteOptions
 from navarch.api.errors import NotFound, invalid, not_supported, resource_invalid
 from navarch.api.times import format_time, parse_time
 

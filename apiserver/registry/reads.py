@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from apiserver.admission.chain import Chain
 from apiserver.cache.cache import Cache, Entry, Extract, Watcher, extract_fields, extract_metadata
 from apiserver.cache.history import Event
 from apiserver.registry import paging
 from apiserver.registry.convertedobjects import Converted, Told
 from apiserver.registry.options import EXACT, ListOptions, parse_revision
 from apiserver.registry.strategy import Strategy, Tree
+from apiserver.request import Admission
 from apiserver.storage.store import Compacted, FutureRevision, Store
 from navarch.api.errors import BadRequest, Expired, StatusError, Timeout, resource_not_found
 from navarch.api.selectors import FieldSelector
@@ -32,7 +32,7 @@ class Parts:
     world: World
     store: Store
     cache: Cache
-    admission: Chain
+    admission: Admission
     stale: Callable[[str], bool] | None = None  # of a key: must it be written even if nothing changes?
 
 

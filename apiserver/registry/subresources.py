@@ -9,21 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from apiserver.request import Context
 from navarch.api.kinds import Kind
 
-if TYPE_CHECKING:
-    from apiserver.server import APIServer
-
 Tree = dict[str, Any]
 
-SubresourceHandler = Callable[[Context, "APIServer", str, str, Tree, Mapping[str, str]], Awaitable[Tree]]
-"""``await handler(context, server, namespace, name, body, query)`` -> the reply's tree; raises a StatusError.
+SubresourceHandler = Callable[[Context, str, str, Tree, Mapping[str, str]], Awaitable[Tree]]
+"""``await handler(context, namespace, name, body, query)`` -> the reply's tree; raises a StatusError.
 
-``body`` is {} for GET. ``server.resource(group, resource)`` gives the verbs of any kind, ``server.admission`` the
-chain; ``server.store``, ``server.cache``, ``server.world``, ``server.authorizer`` are what they say.
+``body`` is {} for GET. What a handler works with (resources, admission, ...) it is given when it is made.
 """
 
 

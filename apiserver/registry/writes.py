@@ -15,14 +15,13 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from apiserver.admission.chain import CREATE, UPDATE
 from apiserver.cache.encoded import encode, with_revision
 from apiserver.registry import objectmeta
 from apiserver.registry.managedfields import Tracker
 from apiserver.registry.patches import STRATEGIC_PATCH, Patch
 from apiserver.registry.reads import Parts, Reads
 from apiserver.registry.strategy import Strategy, Tree
-from apiserver.request import Attributes, Context, WriteOptions
+from apiserver.request import CREATE, UPDATE, Attributes, Context, WriteOptions
 from apiserver.storage.store import Compare, Put, StoreUnavailable, TooLarge, TxnResult
 from navarch.api.errors import (
     AlreadyExists,

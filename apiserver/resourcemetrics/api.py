@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
-from apiserver.cache.cache import Entry
+from apiserver.cache.cache import Cache, Entry
 from apiserver.http import options as opts
 from apiserver.http import shapes as common
-from apiserver.http.asgi import Request
-from apiserver.http.negotiation import PLAIN, Accept, accept
+from apiserver.http.agents import Agents
 from apiserver.request import Context
 from apiserver.resourcemetrics import shapes
 from apiserver.resourcemetrics.shapes import GROUP, NODES, PODS, VERSION, Tree
 from apiserver.resourcemetrics.summaries import Summaries
+from apiserver.wire.asgi import Request
+from apiserver.wire.negotiation import PLAIN, Accept, accept
 from navarch.api.errors import MethodNotAllowed, NotFound, resource_not_found
 from navarch.api.kinds import Kind
-
-if TYPE_CHECKING:
-    from apiserver.server import APIServer
+from navarch.world import World
 
 
 class ResourceMetrics:
-    """The extension; see :class:`apiserver.aggregation.extension.Extension`."""
+    """The extension; see :class:`apiserver.http.extension.Extension`."""
 
-    def __init__(self, server: APIServer) -> None:
-        self.server = server
-        self._summaries = Summaries(server, server.streams.agents)
+    def __init__(self, world: World, cache: Cache, agents: Agents) -> None:
+        self.cache = cache
+        self._summaries = Summaries(world, cache, agents)
 
     def discovered(self) -> Tree:
         return shapes.discovered()
@@ -53,7 +52,7 @@ class ResourceMetrics:
         if info.verb not in shapes.VERBS:
             raise MethodNotAllowed("the server does not allow this method on the requested resource")
         wanted = accept(request.header(b"accept"))
-        await self.server.cache.current()
+        await self.cache.current()
         if info.verb == "get":
             await self._get(request, kind, info.namespace, info.name, wanted)
         else:
@@ -62,7 +61,7 @@ class ResourceMetrics:
     async def _get(self, request: Request, kind: Kind, namespace: str, name: str, wanted: Accept) -> None:
         if kind.namespaced and not namespace:
             raise NotFound("the server could not find the requested resource")
-        entry = self.server.cache.get(f"/registry/{kind.resource}/", namespace or None, name)
+        entry = self.cache.get(f"/registry/{kind.resource}/", namespace or None, name)
         found = await self._metrics(kind, [entry] if entry is not None else [])
         if not found:
             raise resource_not_found(kind.resource, GROUP, name)
@@ -75,7 +74,7 @@ class ResourceMetrics:
 
     async def _list(self, request: Request, kind: Kind, namespace: str, wanted: Accept) -> None:
         options = opts.list_options(request.query)
-        entries = self.server.cache.list(
+        entries = self.cache.list(
             f"/registry/{kind.resource}/", namespace or None,
             labels=None if options.labels.empty else options.labels,
             fields=None if options.fields.empty else options.fields,
@@ -101,7 +100,7 @@ class ResourceMetrics:
             ]
             return [one for one in made if one is not None]
         homes = dict.fromkeys(str(pod["spec"].get("nodeName") or "") for pod in objects)
-        nodes = [entry.tree() for name in homes if (entry := self.server.cache.get("/registry/nodes/", None, name))]
+        nodes = [entry.tree() for name in homes if (entry := self.cache.get("/registry/nodes/", None, name))]
         summaries = await self._summaries.of(nodes)
         made = [
             shapes.pod_metrics(pod, found) if (found := summaries.get(pod["spec"].get("nodeName") or "")) else None

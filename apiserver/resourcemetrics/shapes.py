@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from apiserver.http.negotiation import META_GROUP
+from apiserver.wire.negotiation import META_GROUP
 from navarch.api import quantity
 from navarch.api.kinds import Kind
 from navarch.api.usage import declared

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
+from apiserver.cache.cache import Cache
 from apiserver.http.agents import Agents
 from apiserver.resourcemetrics.shapes import WINDOW, Summary, declared_summary
 from navarch.api.errors import StatusError
@@ -16,9 +17,7 @@ from navarch.api.selectors import parse_field_selector
 from navarch.api.times import format_time
 from navarch.api.usage import WINDOW_HEADER
 from navarch.client.transport import TransportError
-
-if TYPE_CHECKING:
-    from apiserver.server import APIServer
+from navarch.world import World
 
 log = logging.getLogger(__name__)
 Tree = dict[str, Any]
@@ -31,8 +30,8 @@ AT_ONCE = 64  # agents that are asked at a time
 class Summaries:
     """:meth:`of` gives those of some nodes."""
 
-    def __init__(self, server: APIServer, agents: Agents) -> None:
-        self.server, self.world, self._agents = server, server.world, agents
+    def __init__(self, world: World, cache: Cache, agents: Agents) -> None:
+        self.world, self.cache, self._agents = world, cache, agents
         self._known: dict[str, tuple[float, Summary]] = {}
         self._asked: dict[str, asyncio.Future[None]] = {}
         self._slots = asyncio.Semaphore(AT_ONCE)
@@ -72,7 +71,7 @@ class Summaries:
         if not (status.get("daemonEndpoints") or {}).get("kubeletEndpoint"):
             # Nobody is there to be asked: a simulated node. Its pods say in their annotations what they use.
             selector = parse_field_selector(f"spec.nodeName={name}")
-            pods = [e.tree() for e in self.server.cache.list("/registry/pods/", fields=selector).entries]
+            pods = [e.tree() for e in self.cache.list("/registry/pods/", fields=selector).entries]
             return declared_summary(pods, format_time(self.world.now()))
         try:
             async with asyncio.timeout(PATIENCE):

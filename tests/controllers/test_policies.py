@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from apiserver.kinds.core.pods import eviction
+from apiserver.kinds.core.pods.eviction import Evictor
+from apiserver.request import own_context
 from controllers.disruption import Scale, needs
 from navarch.api.errors import Forbidden, TooManyRequests
 from navarch.api.types import apps_v1, core_v1, meta_v1, policy_v1
@@ -51,10 +52,12 @@ def test_evictions_stay_within_the_budget() -> None:
 
         await cluster.until(allowed)
 
+        evictor = Evictor(cluster.server.resources, cluster.server.admission)
+
         async def evict(name: str) -> bool:
             try:
                 # Not by the client: that waits and tries again when it is told to.
-                await eviction.evict(cluster.server.context(), cluster.server, "default", name, {}, {})
+                await evictor.evict(own_context(cluster.world), "default", name, {}, {})
             except TooManyRequests as error:
                 assert error.details["causes"][0]["reason"] == "DisruptionBudget"
                 return False

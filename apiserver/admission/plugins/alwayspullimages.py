@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from apiserver.admission.chain import CREATE, UPDATE
 from apiserver.admission.plugins.plugin import PodPlugin, containers_of, forbid
-from apiserver.request import Attributes
+from apiserver.request import CREATE, UPDATE, Attributes
 
 
 class AlwaysPullImages(PodPlugin):

@@ -7,10 +7,10 @@ from typing import Any
 
 from cryptography.x509.oid import NameOID
 
-from apiserver.admission.chain import CREATE, UPDATE, BasePlugin
+from apiserver.admission.chain import BasePlugin
 from apiserver.authz.authorizer import Authorizer
 from apiserver.kinds.certificates.certificatesigningrequests import parse_request
-from apiserver.request import SYSTEM_MASTERS, Attributes, RequestInfo
+from apiserver.request import CREATE, SYSTEM_MASTERS, UPDATE, Attributes, RequestInfo
 from navarch.api.errors import resource_forbidden
 from navarch.api.kinds import Kind
 

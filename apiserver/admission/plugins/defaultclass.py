@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from apiserver.admission.chain import CREATE, BasePlugin
+from apiserver.admission.chain import BasePlugin
 from apiserver.cache.cache import Cache
-from apiserver.request import Attributes
+from apiserver.request import CREATE, Attributes
 from navarch.api.kinds import Kind
 
 Tree = dict[str, Any]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from apiserver.admission.chain import CREATE, UPDATE, BasePlugin
-from apiserver.request import Attributes
+from apiserver.admission.chain import BasePlugin
+from apiserver.request import CREATE, UPDATE, Attributes
 from navarch.api.kinds import Kind
 
 NOT_READY = "node.kubernetes.io/not-ready"

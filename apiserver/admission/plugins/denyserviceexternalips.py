@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from apiserver.admission.chain import CREATE, UPDATE, BasePlugin
+from apiserver.admission.chain import BasePlugin
 from apiserver.admission.plugins.plugin import forbid
-from apiserver.request import Attributes
+from apiserver.request import CREATE, UPDATE, Attributes
 from navarch.api.kinds import Kind
 
 

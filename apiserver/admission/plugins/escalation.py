@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from apiserver.admission.chain import CREATE, UPDATE, BasePlugin
+from apiserver.admission.chain import BasePlugin
 from apiserver.authz.authorizer import Authorizer
 from apiserver.authz.rules import uncovered
-from apiserver.request import SYSTEM_MASTERS, Attributes, RequestInfo
+from apiserver.request import CREATE, SYSTEM_MASTERS, UPDATE, Attributes, RequestInfo
 from navarch.api.errors import Forbidden, resource_forbidden
 from navarch.api.kinds import Kind
 

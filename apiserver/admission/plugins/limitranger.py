@@ -6,9 +6,9 @@ from typing import Any
 
 import msgspec
 
-from apiserver.admission.chain import CREATE, UPDATE, BasePlugin
+from apiserver.admission.chain import BasePlugin
 from apiserver.cache.cache import Cache
-from apiserver.request import Attributes
+from apiserver.request import CREATE, UPDATE, Attributes
 from navarch.api import quantity, quota, resources
 from navarch.api.errors import resource_forbidden
 from navarch.api.kinds import Kind

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from apiserver.admission.plugins.plugin import NamespacedPlugin
-from apiserver.request import Attributes
+from apiserver.registry.resources import Resources
+from apiserver.request import Attributes, WriteOptions, own_context
 from navarch.api.errors import AlreadyExists
 
 
@@ -12,14 +13,16 @@ class NamespaceAutoProvision(NamespacedPlugin):
 
     name = "NamespaceAutoProvision"
 
+    def __init__(self, resources: Resources) -> None:
+        super().__init__(resources.parts.cache)
+        self.resources = resources
+
     async def admit(self, attributes: Attributes) -> None:
         if attributes.dry_run or await self._there(attributes.namespace):
             return
-        from apiserver.request import WriteOptions
-
         made = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": attributes.namespace}}
         try:
-            await self.server.resource("", "namespaces").create(self.server.context(), "", made, WriteOptions())
+            await self.resources["", "namespaces"].create(own_context(attributes.context.world), "", made, WriteOptions())
         except AlreadyExists:
             return
-        await self.server.cache.current()
+        await self.cache.current()

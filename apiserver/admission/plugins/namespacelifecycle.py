@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from apiserver.admission.chain import CREATE, BasePlugin
+from apiserver.admission.chain import BasePlugin
 from apiserver.cache.cache import Cache
-from apiserver.request import Attributes
+from apiserver.request import CREATE, Attributes
 from navarch.api.errors import resource_forbidden, resource_not_found
 from navarch.api.kinds import Kind
 

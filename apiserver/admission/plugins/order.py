@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-from apiserver.admission.chain import KeepsUp, Plugin
+from apiserver.admission.chain import Chain, KeepsUp, Plugin
 from apiserver.admission.configuration import chosen, plugin_options
 from apiserver.admission.plugins.alwaysadmit import AlwaysAdmit
 from apiserver.admission.plugins.alwaysdeny import AlwaysDeny
@@ -40,10 +39,12 @@ from apiserver.admission.policies.typechecking import TypeChecker
 from apiserver.admission.webhooks.metrics import WebhookMetrics
 from apiserver.admission.webhooks.webhooks import MutatingAdmissionWebhook, ValidatingAdmissionWebhook
 from apiserver.authz.authorizer import Authorizer
+from apiserver.config import Config
+from apiserver.lifecycle import Lifecycle
+from apiserver.registry.resources import Resources
+from apiserver.serviceresolver import ServiceResolver
 from apiserver.webhookclient import WebhookClient
-
-if TYPE_CHECKING:
-    from apiserver.server import APIServer
+from apiserver.wire.exposition import Source
 
 OFF = (
     "AlwaysAdmit", "NamespaceAutoProvision", "NamespaceExists", "LimitPodHardAntiAffinityTopology", "AlwaysPullImages",
@@ -53,18 +54,23 @@ OFF = (
 """Plugins that run only if --enable-admission-plugins names them. NodeRestriction is on: there is no cluster without it."""
 
 
-def admission_plugins(server: APIServer, authorizer: Authorizer) -> list[Plugin]:
-    """What the flags choose, kept up to date while the server runs. Raises ValueError, OSError."""
-    config, world, cache = server.config, server.world, server.cache
+def admission_plugins(
+    config: Config, resources: Resources, chain: Chain, authorizer: Authorizer, resolver: ServiceResolver,
+    lifecycle: Lifecycle, sources: list[Source],
+) -> list[Plugin]:  # fmt: skip
+    """What the flags choose, kept up to date while the server runs. ``sources`` of metrics gets theirs. Raises ValueError,
+    OSError."""
+    world, cache = resources.parts.world, resources.parts.cache
+    asking = authorizer.authorize, chain.forget
     options = plugin_options(config.admission_control_config_file)
-    client, metrics = WebhookClient(server), WebhookMetrics()
-    server.metrics.sources.append(metrics.lines)
+    client, metrics = WebhookClient(resolver), WebhookMetrics()
+    sources.append(metrics.lines)
     patience = (config.default_not_ready_toleration_seconds, config.default_unreachable_toleration_seconds)
     known: dict[str, Callable[[], Plugin]] = {
         "AlwaysAdmit": AlwaysAdmit,
-        "NamespaceAutoProvision": lambda: NamespaceAutoProvision(server),
+        "NamespaceAutoProvision": lambda: NamespaceAutoProvision(resources),
         "NamespaceLifecycle": lambda: NamespaceLifecycle(cache),
-        "NamespaceExists": lambda: NamespaceExists(server),
+        "NamespaceExists": lambda: NamespaceExists(cache),
         "LimitPodHardAntiAffinityTopology": LimitPodHardAntiAffinityTopology,
         "LimitRanger": lambda: LimitRanger(cache),
         "ServiceAccount": lambda: ServiceAccount(world, cache),
@@ -72,14 +78,14 @@ def admission_plugins(server: APIServer, authorizer: Authorizer) -> list[Plugin]
         "TaintNodesByCondition": TaintNodesByCondition,
         "AlwaysPullImages": AlwaysPullImages,
         "PodSecurity": lambda: PodSecurity(world, cache, configuration_of(options.get("PodSecurity"))),
-        "PodNodeSelector": lambda: PodNodeSelector(server, options.get("PodNodeSelector") or {}),
+        "PodNodeSelector": lambda: PodNodeSelector(cache, options.get("PodNodeSelector") or {}),
         "Priority": lambda: Priority(cache),
         "DefaultTolerationSeconds": lambda: DefaultTolerationSeconds(*patience),
-        "PodTolerationRestriction": lambda: PodTolerationRestriction(server),
+        "PodTolerationRestriction": lambda: PodTolerationRestriction(cache),
         "ExtendedResourceToleration": ExtendedResourceToleration,
         "DefaultStorageClass": lambda: DefaultStorageClass(cache),
         "StorageObjectInUseProtection": StorageObjectInUseProtection,
-        "OwnerReferencesPermissionEnforcement": lambda: OwnerReferencesPermissionEnforcement(lambda: server, authorizer),
+        "OwnerReferencesPermissionEnforcement": lambda: OwnerReferencesPermissionEnforcement(resources, authorizer),
         "PersistentVolumeClaimResize": lambda: PersistentVolumeClaimResize(cache),
         "RuntimeClass": lambda: RuntimeClass(cache),
         "CertificateApproval": lambda: Certificates(authorizer, "CertificateApproval"),
@@ -87,11 +93,11 @@ def admission_plugins(server: APIServer, authorizer: Authorizer) -> list[Plugin]
         "CertificateSubjectRestriction": lambda: Certificates(authorizer, "CertificateSubjectRestriction"),
         "DefaultIngressClass": lambda: DefaultIngressClass(cache),
         "DenyServiceExternalIPs": DenyServiceExternalIPs,
-        "MutatingAdmissionWebhook": lambda: MutatingAdmissionWebhook(server, client, metrics),
-        "ValidatingAdmissionPolicy": lambda: ValidatingAdmissionPolicy(server),
-        "ValidatingAdmissionWebhook": lambda: ValidatingAdmissionWebhook(server, client, metrics),
+        "MutatingAdmissionWebhook": lambda: MutatingAdmissionWebhook(resources, client, metrics, *asking),
+        "ValidatingAdmissionPolicy": lambda: ValidatingAdmissionPolicy(resources, *asking),
+        "ValidatingAdmissionWebhook": lambda: ValidatingAdmissionWebhook(resources, client, metrics, *asking),
         # Last of those that count: what is counted is really going to be stored.
-        "ResourceQuota": lambda: ResourceQuota(lambda: server, limited_resources(options.get("ResourceQuota"))),
+        "ResourceQuota": lambda: ResourceQuota(resources, limited_resources(options.get("ResourceQuota"))),
         "AlwaysDeny": AlwaysDeny,
     }
     usual = [name for name in known if name not in OFF]
@@ -100,14 +106,14 @@ def admission_plugins(server: APIServer, authorizer: Authorizer) -> list[Plugin]
     plugins = [Escalation(authorizer), *(known[name]() for name in names)]
     for plugin in plugins:
         if isinstance(plugin, KeepsUp):
-            server.before_ready.append(plugin.prepare)
-            server.background.append(plugin.follow)
+            lifecycle.before_ready.append(plugin.prepare)
+            lifecycle.background.append(plugin.follow)
 
-    async def close(server: APIServer) -> None:
+    async def close() -> None:
         try:
-            await server.stopping.wait()
+            await lifecycle.stopping.wait()
         finally:
             await client.close()
 
-    server.background += [close, TypeChecker().run]
+    lifecycle.background += [close, TypeChecker(resources).run]
     return plugins

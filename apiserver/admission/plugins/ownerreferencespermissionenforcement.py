@@ -5,17 +5,14 @@ So a change of owners needs leave to delete the object, and blockOwnerDeletion l
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from apiserver.admission.chain import CREATE, UPDATE, BasePlugin
+from apiserver.admission.chain import BasePlugin
 from apiserver.authz.authorizer import Authorizer
-from apiserver.request import Attributes, RequestInfo
+from apiserver.registry.resources import Resources
+from apiserver.request import CREATE, UPDATE, Attributes, RequestInfo
 from navarch.api.errors import Forbidden, resource_forbidden
 from navarch.api.kinds import Kind, group_version
-
-if TYPE_CHECKING:
-    from apiserver.server import APIServer
 
 Tree = dict[str, Any]
 
@@ -23,8 +20,8 @@ Tree = dict[str, Any]
 class OwnerReferencesPermissionEnforcement(BasePlugin):
     name = "OwnerReferencesPermissionEnforcement"
 
-    def __init__(self, server: Callable[[], APIServer], authorizer: Authorizer) -> None:
-        self._server, self.authorizer = server, authorizer
+    def __init__(self, resources: Resources, authorizer: Authorizer) -> None:
+        self.resources, self.authorizer = resources, authorizer
 
     def handles(self, operation: str, kind: Kind) -> bool:
         return operation in (CREATE, UPDATE)
@@ -50,8 +47,7 @@ class OwnerReferencesPermissionEnforcement(BasePlugin):
     def _blocks(self, attributes: Attributes, reference: Tree) -> None:
         group, version = group_version(reference.get("apiVersion") or "")
         name = reference.get("kind") or ""
-        served = self._server().served
-        kinds = [r.kind for key, r in served.items() if key[:2] == (group, version) and r.kind.kind == name]
+        kinds = [r.kind for key, r in self.resources.served.items() if key[:2] == (group, version) and r.kind.kind == name]
         if not kinds:
             raise _forbid(attributes, (
                 "cannot set blockOwnerDeletion in this case because cannot find RESTMapping for APIVersion "

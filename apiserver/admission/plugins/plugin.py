@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from apiserver.admission.chain import CREATE, BasePlugin
-from apiserver.request import Attributes
+from apiserver.admission.chain import BasePlugin
+from apiserver.cache.cache import Cache
+from apiserver.request import CREATE, Attributes
 from navarch.api.errors import resource_forbidden
 from navarch.api.kinds import Kind
-
-if TYPE_CHECKING:
-    from apiserver.server import APIServer
 
 Tree = dict[str, Any]
 NAMESPACES = "/registry/namespaces/"
@@ -32,14 +30,13 @@ def containers_of(spec: Tree) -> list[Tree]:
 
 
 class NamespacedPlugin(BasePlugin):
-    def __init__(self, server: APIServer) -> None:
-        self.server = server
+    def __init__(self, cache: Cache) -> None:
+        self.cache = cache
 
     def handles(self, operation: str, kind: Kind) -> bool:
         return operation == CREATE and kind.namespaced
 
     async def _there(self, namespace: str) -> bool:
-        cache = self.server.cache
-        if cache.get(NAMESPACES, None, namespace) is None:
-            await cache.current()
-        return cache.get(NAMESPACES, None, namespace) is not None
+        if self.cache.get(NAMESPACES, None, namespace) is None:
+            await self.cache.current()
+        return self.cache.get(NAMESPACES, None, namespace) is not None

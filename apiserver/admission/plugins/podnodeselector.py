@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from apiserver.admission.plugins.plugin import NAMESPACES, PodPlugin, Tree, forbid
+from apiserver.cache.cache import Cache
 from apiserver.request import Attributes
 from navarch.api.selectors import parse_label_selector
-
-if TYPE_CHECKING:
-    from apiserver.server import APIServer
-from apiserver.admission.plugins.plugin import NAMESPACES, PodPlugin, Tree, forbid
 
 
 class PodNodeSelector(PodPlugin):
@@ -18,8 +14,8 @@ class PodNodeSelector(PodPlugin):
     name = "PodNodeSelector"
     annotation = "scheduler.alpha.kubernetes.io/node-selector"
 
-    def __init__(self, server: APIServer, configuration: Tree) -> None:
-        self.cache = server.cache
+    def __init__(self, cache: Cache, configuration: Tree) -> None:
+        self.cache = cache
         self.limits: dict[str, str] = configuration.get("podNodeSelectorPluginConfig") or {}
 
     def _selector(self, attributes: Attributes) -> dict[str, str]:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from apiserver.admission.chain import CREATE, UPDATE
-from apiserver.admission.plugins.runtimeclass import covers, merged
-from apiserver.request import Attributes
-
-if TYPE_CHECKING:
-    from apiserver.server import APIServer
 from apiserver.admission.plugins.plugin import NAMESPACES, PodPlugin, Tree, forbid
+from apiserver.admission.plugins.runtimeclass import covers, merged
+from apiserver.cache.cache import Cache
+from apiserver.request import CREATE, UPDATE, Attributes
 
 
 class PodTolerationRestriction(PodPlugin):
@@ -21,8 +18,8 @@ class PodTolerationRestriction(PodPlugin):
     defaults = "scheduler.alpha.kubernetes.io/defaultTolerations"
     allowed = "scheduler.alpha.kubernetes.io/tolerationsWhitelist"
 
-    def __init__(self, server: APIServer) -> None:
-        self.cache = server.cache
+    def __init__(self, cache: Cache) -> None:
+        self.cache = cache
 
     def _listed(self, attributes: Attributes, annotation: str) -> list[Tree]:
         import orjson

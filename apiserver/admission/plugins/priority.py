@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from apiserver.admission.chain import CREATE, UPDATE, BasePlugin
+from apiserver.admission.chain import BasePlugin
 from apiserver.cache.cache import Cache
 from apiserver.cache.objects import Entry
-from apiserver.request import Attributes
+from apiserver.request import CREATE, UPDATE, Attributes
 from navarch.api.errors import resource_forbidden
 from navarch.api.kinds import Kind
 

@@ -8,18 +8,16 @@ low; a server that dies in between leaves it too high, until controllers/resourc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from apiserver.admission.chain import CREATE, UPDATE, BasePlugin
-from apiserver.request import Attributes, WriteOptions
+from apiserver.admission.chain import BasePlugin
+from apiserver.registry.resource import Resource
+from apiserver.registry.resources import Resources
+from apiserver.request import CREATE, UPDATE, Attributes, WriteOptions, own_context
 from navarch.api import quota
 from navarch.api.errors import NotFound, StatusError, resource_forbidden
 from navarch.api.kinds import Kind
-
-if TYPE_CHECKING:
-    from apiserver.registry.resource import Resource
-    from apiserver.server import APIServer
 
 Tree = dict[str, Any]
 PREFIX = "/registry/resourcequotas/"
@@ -46,9 +44,9 @@ def limited_resources(tree: Mapping[str, Any] | None) -> list[Tree]:
 class ResourceQuota(BasePlugin):
     name = "ResourceQuota"
 
-    def __init__(self, server: Callable[[], APIServer], limited: Sequence[Tree] = ()) -> None:
+    def __init__(self, resources: Resources, limited: Sequence[Tree] = ()) -> None:
         """``limited``: what nobody may use without a quota that covers it (limitedResources of the configuration)."""
-        self._server, self._limited = server, limited
+        self.resources, self._limited = resources, limited
 
     def handles(self, operation: str, kind: Kind) -> bool:
         if not kind.namespaced:
@@ -57,16 +55,16 @@ class ResourceQuota(BasePlugin):
 
     @property
     def _quotas(self) -> Resource:
-        return self._server().resource("", "resourcequotas")
+        return self.resources["", "resourcequotas"]
 
     def _of(self, namespace: str, kind: Kind, obj: Tree) -> list[Tree]:
         """The quotas that the object counts against, in order of name."""
-        entries = self._server().cache.list(PREFIX, namespace).entries
+        entries = self._quotas.cache.list(PREFIX, namespace).entries
         found = [entry.tree() for entry in entries]
         return [q for q in found if quota.applies(q.get("spec") or {}, kind.group, kind.resource, obj)]
 
     def _any(self, namespace: str) -> bool:
-        return bool(self._server().cache.list(PREFIX, namespace).entries)
+        return bool(self._quotas.cache.list(PREFIX, namespace).entries)
 
     async def validate(self, attributes: Attributes) -> None:
         """Takes what the object needs. Raises Forbidden."""
@@ -135,7 +133,7 @@ class ResourceQuota(BasePlugin):
         options = WriteOptions(dry_run=True) if attributes.dry_run else OPTIONS
         try:
             await self._quotas.change(
-                self._server().context(), attributes.namespace, name, change, options, subresource="status", admit=False
+                own_context(self._quotas.world), attributes.namespace, name, change, options, subresource="status", admit=False
             )
         except NotFound:
             return  # the quota went away
@@ -173,7 +171,7 @@ class ResourceQuota(BasePlugin):
 
         try:
             await self._quotas.change(
-                self._server().context(), namespace, name, change, OPTIONS, subresource="status", admit=False
+                own_context(self._quotas.world), namespace, name, change, OPTIONS, subresource="status", admit=False
             )
         except StatusError:
             return  # gone, or the store is away: the controller counts again

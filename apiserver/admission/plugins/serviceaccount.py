@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from apiserver.admission.chain import CREATE, BasePlugin
+from apiserver.admission.chain import BasePlugin
 from apiserver.authn.tokens import WARN_SECONDS
 from apiserver.cache.cache import Cache
-from apiserver.request import Attributes
+from apiserver.request import CREATE, Attributes
 from navarch.api.errors import resource_forbidden
 from navarch.api.kinds import Kind
 from navarch.world import World, name_suffix

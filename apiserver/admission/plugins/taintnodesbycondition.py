@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from apiserver.admission.chain import CREATE, BasePlugin
-from apiserver.request import Attributes
+from apiserver.admission.chain import BasePlugin
+from apiserver.request import CREATE, Attributes
 from navarch.api.kinds import Kind
 
 NOT_READY = "node.kubernetes.io/not-ready"

@@ -8,13 +8,13 @@ from __future__ import annotations
 from typing import Any
 
 from apiserver.admission.audit import annotate
-from apiserver.admission.chain import CREATE, UPDATE, BasePlugin
+from apiserver.admission.chain import BasePlugin
 from apiserver.admission.podsecurity.checks import Objections, check
 from apiserver.admission.podsecurity.configuration import Configuration
 from apiserver.admission.podsecurity.levels import PREFIX, PRIVILEGED, Policy, Standard, policy_of, stricter
 from apiserver.cache.cache import Cache
 from apiserver.cache.objects import Entry
-from apiserver.request import Attributes
+from apiserver.request import CREATE, UPDATE, Attributes
 from navarch.api.errors import Cause, InternalError, resource_forbidden, resource_invalid
 from navarch.api.kinds import Kind
 from navarch.world import World

@@ -5,9 +5,9 @@ A policy is compiled once a generation. A request pays only if a bound policy sp
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -22,12 +22,10 @@ from apiserver.kinds.admissionregistration.expressions import Declared, compile_
 from apiserver.kinds.admissionregistration.validatingadmissionpolicies import compile_variables, declared
 from apiserver.kinds.admissionregistration.webhooks import GROUP
 from apiserver.kinds.checks import selector_matches
-from apiserver.request import Attributes
+from apiserver.registry.resources import Resources
+from apiserver.request import Attributes, Authorize
 from navarch.api.errors import Forbidden, StatusError, resource_forbidden
 from navarch.api.kinds import Kind, group_version
-
-if TYPE_CHECKING:
-    from apiserver.server import APIServer
 
 Tree = dict[str, Any]
 POLICIES, BINDINGS = "/registry/validatingadmissionpolicies/", "/registry/validatingadmissionpolicybindings/"
@@ -118,8 +116,10 @@ class _ConfigurationError(Exception):
 class ValidatingAdmissionPolicy(BasePlugin):
     name = "ValidatingAdmissionPolicy"
 
-    def __init__(self, server: APIServer) -> None:
-        self.server = server
+    def __init__(self, resources: Resources, authorize: Authorize, forget: Callable[[], None]) -> None:
+        """``forget``: has the chain ask anew what the plugin handles."""
+        self.resources, self.authorize, self._forget = resources, authorize, forget
+        self.world, self.cache = resources.parts.world, resources.parts.cache
         self.policies: list[Policy] = []
         self._compiled: dict[str, tuple[tuple[str, int], Policy]] = {}  # by name, with uid and generation
         self._known: dict[tuple[str, Kind], tuple[list[Policy], list[Kind]]] = {}
@@ -127,22 +127,22 @@ class ValidatingAdmissionPolicy(BasePlugin):
     def handles(self, operation: str, kind: Kind) -> bool:
         if kind.group == GROUP:
             return False  # nobody locks himself out
-        others = equivalents(self.server, kind)
+        others = equivalents(self.resources, kind)
         found = [p for p in self.policies if p.concerns(operation, (kind, *others))]
         self._known[operation, kind] = found, others
         return bool(found)
 
-    async def prepare(self, server: APIServer) -> None:
+    async def prepare(self) -> None:
         """Takes policies and bindings as they are now."""
         compiled: dict[str, tuple[tuple[str, int], Policy]] = {}
-        for entry in server.cache.list(POLICIES).entries:
+        for entry in self.cache.list(POLICIES).entries:
             tree = entry.tree()
             version = (tree["metadata"].get("uid") or "", tree["metadata"].get("generation") or 0)
             known = self._compiled.get(entry.name)
             compiled[entry.name] = known if known and known[0] == version else (version, compile_policy(tree))
         for _, policy in compiled.values():
             policy.bindings = []
-        for entry in server.cache.list(BINDINGS).entries:
+        for entry in self.cache.list(BINDINGS).entries:
             tree = entry.tree()
             if (found := compiled.get(tree["spec"].get("policyName") or "")) is not None:
                 found[1].bindings.append(tree)
@@ -151,17 +151,17 @@ class ValidatingAdmissionPolicy(BasePlugin):
         if policies or self.policies:
             self.policies = policies
             self._known.clear()
-            server.admission.replace(server.admission.plugins)
+            self._forget()
 
-    async def follow(self, server: APIServer) -> None:
+    async def follow(self) -> None:
         """Keeps up with them."""
-        async with server.world.task_group() as group:
+        async with self.world.task_group() as group:
             for prefix in (POLICIES, BINDINGS):
-                group.start(follow(server, prefix, self.prepare), "admission policies")
+                group.start(follow(self.cache, prefix, self.prepare), "admission policies")
 
     async def validate(self, attributes: Attributes) -> None:
         policies, others = self._known.get((attributes.operation, attributes.kind), ((), ()))
-        reviewed = Reviewed(self.server, attributes)
+        reviewed = Reviewed(self.resources, attributes)
         denied: list[Denial] = []
         for policy in policies:
             kind = self._matches(policy.spec.get("matchConstraints") or {}, attributes, others)
@@ -181,7 +181,7 @@ class ValidatingAdmissionPolicy(BasePlugin):
 
     def _matches(self, match: Tree, attributes: Attributes, others: Iterable[Kind], every: bool = False) -> Kind | None:
         """The kind as which constraints want the object. ``every``: no rules want all."""
-        if not selects(match, attributes, namespace_labels(self.server, attributes)):
+        if not selects(match, attributes, namespace_labels(self.cache, attributes)):
             return None
         exact, others = match.get("matchPolicy") == "Exact", list(others)
         if matching_kind(match.get("excludeResourceRules") or (), exact, attributes, others) is not None:
@@ -236,7 +236,7 @@ class ValidatingAdmissionPolicy(BasePlugin):
             return [None]
         group, version = group_version(wanted["apiVersion"])
         shown = f"{wanted['apiVersion']}, Kind={wanted['kind']}"
-        served = self.server.served.items()
+        served = self.resources.served.items()
         found = [r for key, r in served if key[:2] == (group, version) and r.kind.kind == wanted["kind"]]
         if not found:
             raise _ConfigurationError(f"paramKind kind `{shown}` not known")
@@ -253,11 +253,11 @@ class ValidatingAdmissionPolicy(BasePlugin):
         if name := reference.get("name"):
             tree = resource.cached(namespace, name)
             if tree is None:
-                await self.server.cache.current()
+                await self.cache.current()
                 tree = resource.cached(namespace, name)
             out = [tree] if tree is not None else []
         else:
-            entries = self.server.cache.list(resource.prefix, namespace or None).entries
+            entries = self.cache.list(resource.prefix, namespace or None).entries
             chosen = [e for e in entries if selector_matches(reference.get("selector"), dict(e.labels))]
             out = [resource.strategy.from_stored(e.tree()) for e in chosen]
         if not out and reference.get("parameterNotFoundAction") == "Deny":
@@ -265,11 +265,11 @@ class ValidatingAdmissionPolicy(BasePlugin):
         return out
 
     async def _scope(self, policy: Policy, kind: Kind, reviewed: Reviewed, param: Tree | None) -> Scope:
-        server, user = self.server, reviewed.attributes.context.user
+        user = reviewed.attributes.context.user
         values = await values_for(policy.names, reviewed, kind)
         if "params" in policy.names and policy.spec.get("paramKind"):
             values["params"] = param
-        return Scope(policy.declared, values, user, server.authorizer.authorize, server.world.monotonic, policy.variables)
+        return Scope(policy.declared, values, user, self.authorize, self.world.monotonic, policy.variables)
 
     async def _evaluate(
         self, policy: Policy, kind: Kind, reviewed: Reviewed, param: Tree | None

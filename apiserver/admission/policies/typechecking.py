@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from apiserver.admission.cachefollower import follow
 from apiserver.cel.engine import CelError, compile_cel
@@ -18,7 +18,8 @@ from apiserver.kinds.admissionregistration.expressions import Declared
 from apiserver.kinds.admissionregistration.validatingadmissionpolicies import compile_variables, declared
 from apiserver.kinds.admissionregistration.webhooks import GROUP
 from apiserver.registry.resource import Resource
-from apiserver.request import WriteOptions
+from apiserver.registry.resources import Resources
+from apiserver.request import WriteOptions, own_context
 from apiserver.storage.store import StoreUnavailable
 from navarch.api.errors import NotFound, StatusError
 from navarch.api.schema import (
@@ -38,9 +39,6 @@ from navarch.api.schema import (
 )
 from navarch.world import Backoff
 
-if TYPE_CHECKING:
-    from apiserver.server import APIServer
-
 log = logging.getLogger(__name__)
 Tree = dict[str, Any]
 RESOURCE = "validatingadmissionpolicies"
@@ -53,14 +51,14 @@ def node_fields(node: Node, whole: bool) -> dict[str, Node] | None:
     return node.fields if node.kind == OBJECT and not node.open else None
 
 
-def kinds_of(server: APIServer, spec: Tree) -> list[Resource]:
+def kinds_of(resources: Resources, spec: Tree) -> list[Resource]:
     """The kinds that the rules name, without wildcards."""
     out: list[Resource] = []
     for rule in (spec.get("matchConstraints") or {}).get("resourceRules") or ():
         for group in rule.get("apiGroups") or ():
             for version in rule.get("apiVersions") or ():
                 for name in rule.get("resources") or ():
-                    found = server.served.get((group, version, name))
+                    found = resources.served.get((group, version, name))
                     if found is not None and found not in out:
                         out.append(found)
     return sorted(out, key=lambda r: (r.kind.group, r.kind.version, r.kind.kind))[:MOST_KINDS]
@@ -87,9 +85,9 @@ _TYPES = {
 }  # fmt: skip
 
 
-def warnings(server: APIServer, spec: Tree) -> list[Tree]:
+def warnings(resources: Resources, spec: Tree) -> list[Tree]:
     """The expressionWarnings of a policy."""
-    kinds, (_, types) = kinds_of(server, spec), compile_variables(spec)
+    kinds, (_, types) = kinds_of(resources, spec), compile_variables(spec)
     out: list[Tree] = []
     for i, validation in enumerate(spec.get("validations") or ()):
         for field in ("expression", "messageExpression"):
@@ -134,31 +132,34 @@ _PRESENCE = re.compile(r"\bhas\s*\(\s*(?:object|oldObject)(?:\s*\.\s*[A-Za-z_]\w
 class TypeChecker:
     """Keeps the status of policies."""
 
-    async def run(self, server: APIServer) -> None:
-        await follow(server, f"/registry/{RESOURCE}/", self._changed)
+    def __init__(self, resources: Resources) -> None:
+        self.resources, self.world, self.cache = resources, resources.parts.world, resources.parts.cache
 
-    async def _changed(self, server: APIServer) -> None:
-        policies = server.resource(GROUP, RESOURCE)
-        for entry in server.cache.list(policies.prefix).entries:
+    async def run(self) -> None:
+        await follow(self.cache, f"/registry/{RESOURCE}/", self._changed)
+
+    async def _changed(self) -> None:
+        policies = self.resources[GROUP, RESOURCE]
+        for entry in self.cache.list(policies.prefix).entries:
             tree = entry.tree()
             generation = tree["metadata"].get("generation") or 0
             if (tree.get("status") or {}).get("observedGeneration") != generation:
-                await self._tell(server, entry.name, generation, warnings(server, tree.get("spec") or {}))
+                await self._tell(entry.name, generation, warnings(self.resources, tree.get("spec") or {}))
 
-    async def _tell(self, server: APIServer, name: str, generation: int, found: list[Tree]) -> None:
+    async def _tell(self, name: str, generation: int, found: list[Tree]) -> None:
         def change(old: Tree) -> Tree:
             if (old["metadata"].get("generation") or 0) == generation:
                 checked = {"typeChecking": {"expressionWarnings": found} if found else {}}
                 old["status"] = (old.get("status") or {}) | {"observedGeneration": generation} | checked
             return old
 
-        policies, backoff = server.resource(GROUP, RESOURCE), Backoff(server.world)
+        policies, backoff = self.resources[GROUP, RESOURCE], Backoff(self.world)
         while True:
             try:
-                await policies.change(server.context(), "", name, change, OPTIONS, subresource="status", admit=False)
+                await policies.change(own_context(self.world), "", name, change, OPTIONS, subresource="status", admit=False)
                 return
             except NotFound:
                 return
             except (StatusError, StoreUnavailable) as error:
                 log.warning("cannot tell what is doubtful in policy %s: %s", name, error)
-            await server.world.sleep(backoff.next())
+            await self.world.sleep(backoff.next())

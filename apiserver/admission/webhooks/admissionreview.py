@@ -5,18 +5,17 @@ They know objects by the kind of the path: who scales a Deployment shows them a 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
+from apiserver.cache.cache import Cache
 from apiserver.kinds.admissionregistration.expressions import NAMESPACE
 from apiserver.registry import scale
+from apiserver.registry.resource import Resource
+from apiserver.registry.resources import Resources
 from apiserver.request import Attributes, DeleteOptions, WriteOptions
 from navarch.api.kinds import Kind
-
-if TYPE_CHECKING:
-    from apiserver.registry.resource import Resource
-    from apiserver.server import APIServer
 
 Tree = dict[str, Any]
 NAMESPACES = "/registry/namespaces/"
@@ -28,31 +27,31 @@ KINDS = {
 """Subresources whose bodies are of another group than their resource."""
 
 
-def equivalents(server: APIServer, kind: Kind) -> list[Kind]:
+def equivalents(resources: Resources, kind: Kind) -> list[Kind]:
     """The kinds that are the same stored objects in another version."""
-    own = server.served.get((kind.group, kind.version, kind.resource))
+    own = resources.served.get((kind.group, kind.version, kind.resource))
     if own is None or own.kind != kind:
         return []
     prefix = own.strategy.prefix
-    return [r.kind for r in server.served.values() if r.strategy.prefix == prefix and r.kind != kind]
+    return [r.kind for r in resources.served.values() if r.strategy.prefix == prefix and r.kind != kind]
 
 
-def namespace_labels(server: APIServer, attributes: Attributes) -> dict[str, str] | None:
+def namespace_labels(cache: Cache, attributes: Attributes) -> dict[str, str] | None:
     """The labels that a namespaceSelector looks at; None for what is in no namespace, which every selector takes."""
     if attributes.kind.resource == "namespaces" and not attributes.kind.group:
         tree = attributes.obj or attributes.old or {}
         return dict((tree.get("metadata") or {}).get("labels") or {})
     if not attributes.namespace or not attributes.kind.namespaced:
         return None
-    entry = server.cache.get(NAMESPACES, None, attributes.namespace)
+    entry = cache.get(NAMESPACES, None, attributes.namespace)
     return dict(entry.labels) if entry is not None else {}
 
 
 class Reviewed:
     """One request. Objects are converted once for each version; :meth:`changed` forgets what was converted."""
 
-    def __init__(self, server: APIServer, attributes: Attributes) -> None:
-        self.server, self.attributes = server, attributes
+    def __init__(self, resources: Resources, attributes: Attributes) -> None:
+        self.resources, self.attributes = resources, attributes
         self._old: dict[Kind, Tree | None] = {}
         self._new: dict[Kind, Tree | None] = {}
 
@@ -65,7 +64,7 @@ class Reviewed:
 
     def resource(self, kind: Kind) -> Resource | None:
         """Where objects of the kind are; None if it is only the body of a subresource."""
-        found = self.server.served.get((kind.group, kind.version, kind.resource))
+        found = self.resources.served.get((kind.group, kind.version, kind.resource))
         return found if found is not None and found.kind == kind else None
 
     async def new(self, kind: Kind) -> Tree | None:
@@ -83,7 +82,7 @@ class Reviewed:
         kind, name = self.attributes.kind, self.attributes.namespace
         if not kind.namespaced or not name or (kind.resource == "namespaces" and not kind.group):
             return None
-        entry = self.server.cache.get(NAMESPACES, None, name)
+        entry = self.resources.parts.cache.get(NAMESPACES, None, name)
         if entry is None:
             return None
         tree, parts = entry.tree(), NAMESPACE["properties"]

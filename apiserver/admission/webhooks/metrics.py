@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from apiserver.http.exposition import Histogram, head
+from apiserver.wire.exposition import Histogram, head
 
 BUCKETS = (0.005, 0.025, 0.1, 0.5, 1.0, 2.5, 10.0, 25.0)
 CALLING, NO_ERROR = "calling_webhook_error", "no_error"

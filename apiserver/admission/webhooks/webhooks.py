@@ -7,8 +7,9 @@ told when the configurations change.
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
@@ -21,17 +22,16 @@ from apiserver.admission.webhooks.metrics import CALLING, NO_ERROR, WebhookMetri
 from apiserver.admission.webhooks.rules import Hook, compile_hooks, matching_kind, selects
 from apiserver.kinds.admissionregistration.webhooks import CONDITION_VARIABLES, GROUP
 from apiserver.registry import scale
-from apiserver.request import Attributes
+from apiserver.registry.resources import Resources
+from apiserver.request import Attributes, Authorize
 from apiserver.webhookclient import WebhookClient, WebhookError
 from navarch.api import pruning
 from navarch.api.errors import BadRequest, InternalError, StatusError, from_status, resource_forbidden
 from navarch.api.kinds import Kind
 from navarch.api.patch.json import apply_json
 
-if TYPE_CHECKING:
-    from apiserver.server import APIServer
-
 Tree = dict[str, Any]
+Forget = Callable[[], None]
 MUTATING, VALIDATING = "mutatingwebhookconfigurations", "validatingwebhookconfigurations"
 _MUTATION, _PATCH = "mutation.webhook.admission.k8s.io/", "patch.webhook.admission.k8s.io/"
 
@@ -43,8 +43,12 @@ class _Webhooks(BasePlugin):
     word = ""  # in the annotation of a failure that was ignored
     sort = ""  # in metrics
 
-    def __init__(self, server: APIServer, client: WebhookClient, metrics: WebhookMetrics) -> None:
-        self.server, self.client, self.metrics = server, client, metrics
+    def __init__(
+        self, resources: Resources, client: WebhookClient, metrics: WebhookMetrics, authorize: Authorize, forget: Forget
+    ) -> None:
+        """``forget``: has the chain ask anew what the plugin handles."""
+        self.resources, self.client, self.metrics, self.authorize = resources, client, metrics, authorize
+        self.world, self.cache, self._forget = resources.parts.world, resources.parts.cache, forget
         self.hooks: list[Hook] = []
         # What the chain asked about: the webhooks that a kind may concern, and its other versions.
         self._known: dict[tuple[str, Kind], tuple[list[tuple[int, Hook]], list[Kind]]] = {}
@@ -52,21 +56,21 @@ class _Webhooks(BasePlugin):
     def handles(self, operation: str, kind: Kind) -> bool:
         if kind.group == GROUP:
             return False  # nobody locks himself out
-        others = equivalents(self.server, kind)
+        others = equivalents(self.resources, kind)
         found = [(i, h) for i, h in enumerate(self.hooks) if any(h.rules(operation, k) for k in (kind, *others))]
         self._known[operation, kind] = found, others
         return bool(found)
 
-    async def prepare(self, server: APIServer) -> None:
+    async def prepare(self) -> None:
         """Takes the configurations as they are now."""
-        entries = server.cache.list(f"/registry/{self.resource}/").entries
+        entries = self.cache.list(f"/registry/{self.resource}/").entries
         self.hooks = compile_hooks(entry.tree() for entry in entries)
         self._known.clear()
-        server.admission.replace(server.admission.plugins)
+        self._forget()
 
-    async def follow(self, server: APIServer) -> None:
+    async def follow(self) -> None:
         """Keeps up with the configurations."""
-        await follow(server, f"/registry/{self.resource}/", self.prepare)
+        await follow(self.cache, f"/registry/{self.resource}/", self.prepare)
 
     async def wanted(self, reviewed: Reviewed) -> list[tuple[int, Hook, Kind]]:
         """The webhooks to ask about a request, each with its place among all and the kind that it wants to see. Raises
@@ -81,7 +85,7 @@ class _Webhooks(BasePlugin):
         attributes = reviewed.attributes
         exact = hook.tree.get("matchPolicy") == "Exact"
         kind = matching_kind(hook.tree.get("rules") or (), exact, attributes, others)
-        if kind is None or not selects(hook.tree, attributes, namespace_labels(self.server, attributes)):
+        if kind is None or not selects(hook.tree, attributes, namespace_labels(self.cache, attributes)):
             return None
         if hook.error:
             if hook.ignores:
@@ -92,8 +96,8 @@ class _Webhooks(BasePlugin):
         values = await values_for(hook.names, reviewed, kind)
         if "namespaceObject" in values:
             values["namespaceObject"] = None  # only policies see it
-        user, world = attributes.context.user, self.server.world
-        scope = Scope(CONDITION_VARIABLES, values, user, self.server.authorizer.authorize, world.monotonic)
+        user = attributes.context.user
+        scope = Scope(CONDITION_VARIABLES, values, user, self.authorize, self.world.monotonic)
         try:
             return kind if conditions_hold(hook.conditions, scope) else None
         except ConditionError as error:
@@ -108,15 +112,15 @@ class _Webhooks(BasePlugin):
         if attributes.dry_run and hook.tree.get("sideEffects") not in ("None", "NoneOnDryRun"):
             raise BadRequest(f'admission webhook "{hook.name}" does not support dry run')
         version = next(v for v in hook.tree["admissionReviewVersions"] if v in ("v1", "v1beta1"))
-        request: Tree = {"uid": self.server.world.uid()} | await reviewed.request(kind)
+        request: Tree = {"uid": self.world.uid()} | await reviewed.request(kind)
         request |= {"object": await reviewed.new(kind), "oldObject": await reviewed.old(kind)}
         review = {"kind": "AdmissionReview", "apiVersion": f"admission.k8s.io/{version}", "request": request}
-        began, asked = self.server.world.monotonic(), (self.sort, hook.name, attributes.operation)
+        began, asked = self.world.monotonic(), (self.sort, hook.name, attributes.operation)
         try:
             answer = await self.client.call(hook.tree["clientConfig"], review, float(hook.tree.get("timeoutSeconds") or 10))
             response = _response(answer, review, version)
         except WebhookError as error:
-            self.metrics.asked(*asked, not hook.ignores, self.server.world.monotonic() - began)
+            self.metrics.asked(*asked, not hook.ignores, self.world.monotonic() - began)
             if hook.ignores:
                 self.metrics.ignored(self.sort, hook.name)
                 annotate(attributes, f"failed-open.{self.word}.webhook.admission.k8s.io/{at}", hook.name)
@@ -125,7 +129,7 @@ class _Webhooks(BasePlugin):
             text = f'failed calling webhook "{hook.name}": {error}'
             raise InternalError(f"Internal error occurred: {text}", {"causes": [{"message": text}]}) from None
         allowed = bool(response.get("allowed"))
-        self.metrics.asked(*asked, not allowed, self.server.world.monotonic() - began)
+        self.metrics.asked(*asked, not allowed, self.world.monotonic() - began)
         for key, value in (response.get("auditAnnotations") or {}).items():
             annotate(attributes, f"{hook.name}/{key}", str(value))
         for text in response.get("warnings") or ():
@@ -200,7 +204,7 @@ class MutatingAdmissionWebhook(_Webhooks):
         second = attributes.round > 0
         if second and rounds.left and attributes.obj is not None and orjson.dumps(attributes.obj) != rounds.left:
             rounds.again += [h for h in rounds.asked if h not in rounds.again]
-        reviewed = Reviewed(self.server, attributes)
+        reviewed = Reviewed(self.resources, attributes)
         known, others = self._known.get((attributes.operation, attributes.kind), ((), ()))
         for i, hook in known:
             if second and hook not in rounds.again:
@@ -278,7 +282,7 @@ class ValidatingAdmissionWebhook(_Webhooks):
     word = sort = "validating"
 
     async def validate(self, attributes: Attributes) -> None:
-        reviewed = Reviewed(self.server, attributes)
+        reviewed = Reviewed(self.resources, attributes)
         wanted = await self.wanted(reviewed)
         if len(wanted) == 1:
             i, hook, kind = wanted[0]
@@ -292,7 +296,7 @@ class ValidatingAdmissionWebhook(_Webhooks):
             except StatusError as error:
                 errors[i] = error
 
-        async with self.server.world.task_group() as group:
+        async with self.world.task_group() as group:
             for i, hook, kind in wanted:
                 group.start(one(i, hook, kind), f"webhook {hook.name}")
         if errors:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from apiserver.http.negotiation import JSON
 from apiserver.http.openapi import parameters as known
 from apiserver.http.openapi.definitions import LEVEL, V2_SCHEMAS, V3_SCHEMAS, closure, to_v2
 from apiserver.http.openapi.operations import ANY, OBJECT, STATUS, STRING, Operation, Path, Reply
+from apiserver.wire.negotiation import JSON
 
 Tree = dict[str, Any]
 

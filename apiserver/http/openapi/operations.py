@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from apiserver.http.discovery import Entry, Sub
-from apiserver.http.negotiation import JSON, YAML
 from apiserver.http.openapi import parameters as known
 from apiserver.http.openapi.definitions import META, VERSION_INFO
+from apiserver.wire.negotiation import JSON, YAML
 from navarch.api.kinds import Kind
 
 ANY, STREAM, TEXT = "*/*", "application/json;stream=watch", "text/plain"

@@ -11,30 +11,32 @@ import functools
 import gzip
 import hashlib
 import logging
+from collections.abc import Callable, Mapping
 from pathlib import Path as File
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
 from apiserver.crd.custom import CustomStrategy, definition_name, definitions_of
-from apiserver.http.asgi import Headers, Request
-from apiserver.http.negotiation import JSON, clauses
+from apiserver.http.apis import APIs
 from apiserver.http.openapi import documents
 from apiserver.http.openapi.definitions import META, builtin, names_by_kind
 from apiserver.http.openapi.operations import Path, pages, paths_of
 from apiserver.registry.deletes import ANSWER_OBJECT
 from apiserver.registry.patches import supported
+from apiserver.wire.asgi import Headers, Request
+from apiserver.wire.negotiation import JSON, clauses
 from navarch.api.errors import MethodNotAllowed, NotAcceptable, NotFound
 from navarch.api.kinds import Kind
 
 if TYPE_CHECKING:
-    from apiserver.aggregation.extension import Extension
     from apiserver.http.discovery import Entry
+    from apiserver.http.extension import Extension
     from apiserver.registry.strategy import Strategy
-    from apiserver.server import APIServer
 
 log = logging.getLogger(__name__)
 Tree = dict[str, Any]
+Documents = Mapping[str, Callable[[], Mapping[str, Any]]]  # path -> the JSON document that it answers with
 Groups = dict[str, dict[str, list["Entry"]]]
 
 V2_PROTOBUF = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
@@ -67,8 +69,8 @@ def _names() -> dict[tuple[str, str, str], str]:
 class OpenAPI:
     """See the module."""
 
-    def __init__(self, server: APIServer) -> None:
-        self.server = server
+    def __init__(self, apis: APIs, documents: Documents) -> None:
+        self.apis, self.documents = apis, documents
         self._kept: dict[str, Document] = {}  # by path and media type
         self._model: tuple[object, dict[str, Part]] = (None, {})  # made from this discovery
         self._making = asyncio.Lock()
@@ -119,7 +121,7 @@ class OpenAPI:
 
     def _others(self) -> dict[str, Extension]:
         """Who answers for a document of v3 in our place."""
-        return {f"apis/{group}/{version}": e for (group, version), e in self.server.aggregated.items()}
+        return {f"apis/{group}/{version}": e for (group, version), e in self.apis.extensions.items()}
 
     async def _v2(self, request: Request) -> None:
         for media_type, _ in clauses(request.header(b"accept") or JSON):
@@ -166,7 +168,7 @@ class OpenAPI:
 
     def model(self) -> dict[str, Part]:
         """What stands in which document of v3: ``api/v1``, ``apis/apps/v1``, ``version`` and so on."""
-        discovery = self.server.discovery
+        discovery = self.apis.discovery
         if self._model[0] is not discovery:
             self._model = discovery, self._parts(discovery.groups)
         return self._model[1]
@@ -179,7 +181,7 @@ class OpenAPI:
                 for entry in entries:
                     self._add(part, entry)
         own = {f"apis/{kind[0]}" for kind in _names()}  # a group of custom resources has no document of its own
-        for name, paths in pages(groups, self.server.documents).items():
+        for name, paths in pages(groups, self.documents).items():
             if name in out or name in own or name.count("/") != 1 or not name.startswith("apis/"):
                 out.setdefault(name, Part([], {}, [])).paths.extend(paths)
         return out
@@ -204,7 +206,7 @@ class OpenAPI:
 
     def _strategy(self, entry: Entry) -> Strategy | None:
         kind = entry.kind
-        resource = self.server.served.get((kind.group, kind.version, kind.resource))
+        resource = self.apis.resources.served.get((kind.group, kind.version, kind.resource))
         return resource.strategy if resource else None
 
     def digest(self, part: Part) -> str:

@@ -3,31 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from apiserver.authn.authenticator import Authenticator
 from apiserver.authn.tokens import InvalidToken
 from apiserver.authz.authorizer import Authorizer
 from apiserver.authz.node import node_name
 from apiserver.authz.rules import Rule
+from apiserver.cache.cache import Cache
 from apiserver.kinds.cells import kind
 from apiserver.registry.subresources import Endpoint, EndpointKey
-from apiserver.request import Context, RequestInfo, User
+from apiserver.request import Context, RequestInfo, User, user_info
 from navarch.api.errors import BadRequest, Cause, invalid, required, resource_invalid
 from navarch.api.selectors import escaped
 from navarch.api.times import format_time
 
-if TYPE_CHECKING:
-    from apiserver.server import APIServer
-
 Tree = dict[str, Any]
 AUTHN, AUTHZ = "authentication.k8s.io", "authorization.k8s.io"
-
-
-def user_info(user: User) -> Tree:
-    """UserInfo of a user, without what is empty."""
-    out = {"username": user.name, "uid": user.uid, "groups": list(user.groups), "extra": user.extra}
-    return {k: v for k, v in out.items() if v}
 
 
 def _asked(spec: Tree, what: str) -> RequestInfo:
@@ -119,26 +111,26 @@ def _rule_lists(rules: list[Rule]) -> tuple[list[Tree], list[Tree]]:
 class Reviews:
     """The handlers. A review comes back as it was asked, with its status filled in."""
 
-    def __init__(self, authenticator: Authenticator, authorizer: Authorizer) -> None:
-        self.authenticator, self.authorizer = authenticator, authorizer
+    def __init__(self, cache: Cache, authenticator: Authenticator, authorizer: Authorizer) -> None:
+        self.cache, self.authenticator, self.authorizer = cache, authenticator, authorizer
 
     def _status(self, user: User, info: RequestInfo) -> Tree:
         decision = self.authorizer.authorize(user, info)
         return {"allowed": decision.allowed} | ({"reason": decision.reason} if decision.reason else {})
 
     async def self_access(
-        self, context: Context, server: APIServer, namespace: str, name: str, body: Tree, query: Mapping[str, str]
+        self, context: Context, namespace: str, name: str, body: Tree, query: Mapping[str, str]
     ) -> Tree:
         info = _asked(body.get("spec") or {}, "SelfSubjectAccessReview")
         return body | {"status": self._status(context.user, info)}
 
     async def access(
-        self, context: Context, server: APIServer, namespace: str, name: str, body: Tree, query: Mapping[str, str]
+        self, context: Context, namespace: str, name: str, body: Tree, query: Mapping[str, str]
     ) -> Tree:
         return self._access(body, "SubjectAccessReview")
 
     async def local_access(
-        self, context: Context, server: APIServer, namespace: str, name: str, body: Tree, query: Mapping[str, str]
+        self, context: Context, namespace: str, name: str, body: Tree, query: Mapping[str, str]
     ) -> Tree:
         asked = ((body.get("spec") or {}).get("resourceAttributes") or {}).get("namespace") or ""
         if asked != namespace:
@@ -156,7 +148,7 @@ class Reviews:
         return body | {"status": self._status(user, info)}
 
     async def self_rules(
-        self, context: Context, server: APIServer, namespace: str, name: str, body: Tree, query: Mapping[str, str]
+        self, context: Context, namespace: str, name: str, body: Tree, query: Mapping[str, str]
     ) -> Tree:
         wanted = (body.get("spec") or {}).get("namespace") or ""
         if not wanted:
@@ -169,13 +161,13 @@ class Reviews:
         return body | {"status": status}
 
     async def token(
-        self, context: Context, server: APIServer, namespace: str, name: str, body: Tree, query: Mapping[str, str]
+        self, context: Context, namespace: str, name: str, body: Tree, query: Mapping[str, str]
     ) -> Tree:
         spec = body.get("spec") or {}
         if not spec.get("token"):
             raise BadRequest("token is required for TokenReview in authentication")
         wanted = tuple(spec.get("audiences") or ()) or self.authenticator.audiences
-        await server.cache.current()  # the token's account or pod may have come or gone a moment ago
+        await self.cache.current()  # the token's account or pod may have come or gone a moment ago
         try:
             found = await self.authenticator.identify(spec["token"], wanted)
         except InvalidToken as error:
@@ -184,14 +176,16 @@ class Reviews:
         return body | {"status": {"authenticated": True, "user": user_info(found.user), "audiences": audiences}}
 
     async def self_subject(
-        self, context: Context, server: APIServer, namespace: str, name: str, body: Tree, query: Mapping[str, str]
+        self, context: Context, namespace: str, name: str, body: Tree, query: Mapping[str, str]
     ) -> Tree:
         metadata = (body.get("metadata") or {}) | {"creationTimestamp": format_time(context.world.now())}
         return body | {"metadata": metadata, "status": {"userInfo": user_info(context.user)}}
 
 
-def review_endpoints(authenticator: Authenticator, authorizer: Authorizer) -> dict[EndpointKey, Endpoint]:
-    reviews = Reviews(authenticator, authorizer)
+def review_endpoints(
+    cache: Cache, authenticator: Authenticator, authorizer: Authorizer
+) -> dict[EndpointKey, Endpoint]:
+    reviews = Reviews(cache, authenticator, authorizer)
     handlers: list[tuple[str, str, Callable[..., Any]]] = [
         (AUTHZ, "SelfSubjectAccessReview", reviews.self_access),
         (AUTHZ, "SelfSubjectRulesReview", reviews.self_rules),

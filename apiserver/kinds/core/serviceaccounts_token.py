@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from apiserver.authn.tokens import Reference, TokenIssuer
 from apiserver.kinds.core.pods.binding import is_dry_run
+from apiserver.registry.resources import Resources
 from apiserver.registry.subresources import Endpoint, EndpointKey
-from apiserver.request import Attributes, Context
+from apiserver.request import Admission, Attributes, Context
 from navarch.api.errors import BadRequest, Cause, NotFound, invalid, resource_conflict, resource_invalid
 from navarch.api.kinds import Kind
 from navarch.api.times import format_time
-
-if TYPE_CHECKING:
-    from apiserver.server import APIServer
 
 Tree = dict[str, Any]
 TOKEN_REQUEST = Kind("authentication.k8s.io", "v1", "TokenRequest", "tokenrequests")
@@ -25,14 +23,14 @@ BINDABLE = {("v1", "Pod"): "pods", ("v1", "Secret"): "secrets", ("v1", "Node"): 
 
 
 class TokenEndpoint:
-    def __init__(self, issuer: TokenIssuer) -> None:
-        self.issuer = issuer
+    def __init__(self, resources: Resources, admission: Admission, issuer: TokenIssuer) -> None:
+        self.resources, self.admission, self.issuer = resources, admission, issuer
 
     async def __call__(
-        self, context: Context, server: APIServer, namespace: str, name: str, body: Tree, query: Mapping[str, str]
+        self, context: Context, namespace: str, name: str, body: Tree, query: Mapping[str, str]
     ) -> Tree:
         """Raises NotFound, Invalid, Conflict (another uid than asked for)."""
-        account = await server.resource("", "serviceaccounts").get_tree(namespace, name)
+        account = await self.resources["", "serviceaccounts"].get_tree(namespace, name)
         spec = body.setdefault("spec", {})
         if spec.get("expirationSeconds") is None:
             spec["expirationSeconds"] = DEFAULT_SECONDS
@@ -50,13 +48,13 @@ class TokenEndpoint:
         if own.get("namespace") and own["namespace"] != namespace:
             raise BadRequest("the namespace of the provided object does not match the namespace sent on the request")
         attributes = Attributes(
-            context, "CREATE", server.resource("", "serviceaccounts").kind, namespace, name, "token", body
+            context, "CREATE", self.resources["", "serviceaccounts"].kind, namespace, name, "token", body
         )
-        await server.admission.admit(attributes)
-        await server.admission.validate(attributes)
+        await self.admission.admit(attributes)
+        await self.admission.validate(attributes)
         bound: dict[str, Reference] = {}
         if spec.get("boundObjectRef"):
-            bound = await self._bound(server, namespace, name, spec["boundObjectRef"])
+            bound = await self._bound(namespace, name, spec["boundObjectRef"])
         seconds = int(spec["expirationSeconds"])
         token = ""
         if not is_dry_run(query):
@@ -73,14 +71,14 @@ class TokenEndpoint:
             "status": {"token": token, "expirationTimestamp": expires},
         }
 
-    async def _bound(self, server: APIServer, namespace: str, account: str, wanted: Tree) -> dict[str, Reference]:
+    async def _bound(self, namespace: str, account: str, wanted: Tree) -> dict[str, Reference]:
         """The objects that the token shall die with: a pod brings its node with it."""
         resource = BINDABLE.get((wanted.get("apiVersion") or "", wanted.get("kind") or ""))
         if resource is None:
             what = f"{wanted.get('apiVersion', '')}, Kind={wanted.get('kind', '')}"
             raise BadRequest(f"cannot bind token to object of type {what}")
         name = wanted.get("name") or ""
-        found = await server.resource("", resource).get_tree("" if resource == "nodes" else namespace, name)
+        found = await self.resources["", resource].get_tree("" if resource == "nodes" else namespace, name)
         uid = found["metadata"]["uid"]
         if wanted.get("uid") and wanted["uid"] != uid:
             why = f"the UID in the bound object reference ({wanted['uid']}) does not match the UID in record. "
@@ -93,12 +91,12 @@ class TokenEndpoint:
                 text = "cannot bind token for serviceaccount"
                 raise BadRequest(f'{text} "{account}" to pod running with different serviceaccount name.')
             if spec.get("nodeName"):
-                out["node"] = await self._node(server, spec["nodeName"])
+                out["node"] = await self._node(spec["nodeName"])
         return out
 
-    async def _node(self, server: APIServer, name: str) -> Reference:
+    async def _node(self, name: str) -> Reference:
         try:
-            node = await server.resource("", "nodes").get_tree("", name)
+            node = await self.resources["", "nodes"].get_tree("", name)
         except NotFound:
             return Reference(name, "")
         return Reference(name, node["metadata"]["uid"])
@@ -115,5 +113,8 @@ def _check(seconds: int) -> None:
         raise resource_invalid("TokenRequest", GROUP, "", causes)
 
 
-def token_endpoints(issuer: TokenIssuer) -> dict[EndpointKey, Endpoint]:
-    return {EndpointKey("", "serviceaccounts", "token", "create"): Endpoint(TokenEndpoint(issuer), TOKEN_REQUEST)}
+def token_endpoints(
+    resources: Resources, admission: Admission, issuer: TokenIssuer
+) -> dict[EndpointKey, Endpoint]:
+    handler = TokenEndpoint(resources, admission, issuer)
+    return {EndpointKey("", "serviceaccounts", "token", "create"): Endpoint(handler, TOKEN_REQUEST)}

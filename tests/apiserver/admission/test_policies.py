@@ -471,10 +471,10 @@ def test_tables() -> None:
         await server.ok(
             "POST", BINDINGS, binding(paramRef={"name": "x", "namespace": "y", "parameterNotFoundAction": "Deny"})
         )
-        strategies = server.server.resource("admissionregistration.k8s.io", "validatingadmissionpolicies").strategy
+        strategies = server.server.resources["admissionregistration.k8s.io", "validatingadmissionpolicies"].strategy
         tree = await server.ok("GET", f"{POLICIES}/p")
         assert strategies.cells(tree, 0)[:3] == ["p", 2, "v1/ConfigMap"]
-        other = server.server.resource("admissionregistration.k8s.io", "validatingadmissionpolicybindings").strategy
+        other = server.server.resources["admissionregistration.k8s.io", "validatingadmissionpolicybindings"].strategy
         assert other.cells(await server.ok("GET", f"{BINDINGS}/b"), 0)[:3] == ["b", "p", "y/x"]
         changed = {"spec": {"validations": [{"expression": "false"}]}}
         tree = await server.ok("PATCH", f"{POLICIES}/p", changed, type_=STRATEGIC)

@@ -46,7 +46,7 @@ async def service(call: Caller, port: int) -> None:
         "ports": [{"port": port, "name": "https", "protocol": "TCP"}],
         "endpoints": [{"addresses": ["127.0.0.1"]}],
     }
-    slices = call.server.resource("discovery.k8s.io", "endpointslices")
+    slices = call.server.resources["discovery.k8s.io", "endpointslices"]
     slices.strategy.validate = lambda obj: []  # type: ignore[method-assign]  # loopback is refused there
     await call.ok("POST", "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices", part)
 

@@ -18,6 +18,7 @@ from apiserver.audit.audit import Audited
 from apiserver.audit.log import AuditLog
 from apiserver.audit.policy import Level, load, parse
 from apiserver.config import Config
+from apiserver.lifecycle import Lifecycle
 from apiserver.request import RequestInfo, User
 from navarch.world import RealWorld
 from tests.apiserver.auth.support import World
@@ -107,13 +108,10 @@ def test_policies_are_checked(tree: dict[str, Any], text: str, tmp_path: Path) -
 
 
 def test_a_log_without_a_policy_is_refused() -> None:
-    from apiserver.audit.setup import add_audit
-
-    class Server:
-        config = Config(audit_log_path="x")
+    from apiserver.audit.setup import audit_log as configured_log
 
     with pytest.raises(ValueError, match="needs an audit-policy-file"):
-        add_audit(Server())  # type: ignore[arg-type]
+        configured_log(World(), Config(audit_log_path="x"), Lifecycle())
 
 
 def test_the_log_is_turned_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,7 +40,7 @@ def test_default_roles_are_given_back_what_they_lack() -> None:
             group.start(server.run(lambda bound: ready.set(), listen=False))
             await ready.wait()
             fresh = {path: await get(path) for path in (ROLES, BINDINGS, f"{RBAC}/roles", f"{RBAC}/rolebindings")}
-            await bootstrap(server)
+            await bootstrap(server.resources)
             for path, before in fresh.items():  # nothing is written where nothing is missing
                 assert (await get(path))["items"] == before["items"]
 
@@ -61,7 +61,7 @@ def test_default_roles_are_given_back_what_they_lack() -> None:
                 await client.request("DELETE", f"{BINDINGS}/{name}")
                 body = other | {"metadata": {"name": name, "annotations": annotations}}
                 await client.request("POST", BINDINGS, body=orjson.dumps(body))
-            await bootstrap(server)
+            await bootstrap(server.resources)
 
             rules = (await get(f"{ROLES}/system:kube-dns"))["rules"]
             assert [r["resources"] for r in rules] == [["endpoints", "services"], ["pods"]]

@@ -223,7 +223,7 @@ def test_storage_version_moves(tmp_path: Path) -> None:
             return json.loads(found.value)  # type: ignore[no-any-return]
 
         assert (await stored())["apiVersion"] == "example.com/v1"
-        while call.server.resource("example.com", "places").strategy.stored != "example.com/v2":  # type: ignore[attr-defined]
+        while call.server.resources["example.com", "places"].strategy.stored != "example.com/v2":  # type: ignore[attr-defined]
             await asyncio.sleep(0.005)
         # Writing it back as it is brings it over.
         await call.ok("PUT", f"{V1}/a", await call.ok("GET", f"{V1}/a"))

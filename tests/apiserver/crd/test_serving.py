@@ -265,7 +265,7 @@ def test_watches_end_with_the_definition() -> None:
         seen: list[str] = []
 
         async def watch() -> None:
-            resource = call.server.resource("stable.example.com", "crontabs")
+            resource = call.server.resources["stable.example.com", "crontabs"]
             with await resource.watch("default", "", ListOptions()) as watcher:
                 while events := await watcher.batch():
                     seen.extend(e.type for e in events)
@@ -277,7 +277,7 @@ def test_watches_end_with_the_definition() -> None:
             await call.ok("DELETE", f"{CRDS}/{NAME}")
         assert seen == ["ADDED", "DELETED"]
         # A request that was under way while the kind went finds nothing, and no error of ours.
-        old = call.server.resource("apiextensions.k8s.io", "customresourcedefinitions")
+        old = call.server.resources["apiextensions.k8s.io", "customresourcedefinitions"]
         assert old.cached("", NAME) is None
         assert (await call("POST", PATH, crontab("b"))).code == 404
 

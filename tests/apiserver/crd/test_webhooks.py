@@ -192,7 +192,7 @@ def test_by_service_on_custom_resources(tmp_path: Path) -> None:
                 "ports": [{"port": hooks.port, "name": "", "protocol": "TCP"}],
                 "endpoints": [{"addresses": ["127.0.0.1"]}],
             }
-            slices = call.server.resource("discovery.k8s.io", "endpointslices")
+            slices = call.server.resources["discovery.k8s.io", "endpointslices"]
             slices.strategy.validate = lambda obj: []  # type: ignore[method-assign]  # loopback is refused there
             await call.ok("POST", "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices", part)
             client = {"service": {"name": "hook", "namespace": "default", "path": "/ct"}, "caBundle": hooks.bundle}

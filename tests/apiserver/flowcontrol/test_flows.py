@@ -116,7 +116,7 @@ def test_a_request_that_waited_in_vain_gives_back_no_seat_of_another() -> None:
         few = level("few", 1, type="Queue", queuing=queuing)
         assert (await call("POST", f"{GROUP}/prioritylevelconfigurations", few)).code == 201
         assert (await call("POST", f"{GROUP}/flowschemas", schema("bobs", "few", "bob"))).code == 201
-        found = call.server.flows
+        found = call.server.gates.flows
         assert isinstance(found, Flows)
 
         async def known() -> Any:
@@ -143,7 +143,7 @@ def test_default_objects_are_kept() -> None:
             return items if all(dangling(i) == {"Dangling": "False"} for i in items) else None
 
         assert len(await until(told)) == 13
-        keeper = keeping.Keeper(call.server)
+        keeper = keeping.Keeper(call.server.resources)
         path = f"{GROUP}/prioritylevelconfigurations"
 
         async def shares(name: str, wanted: int, **annotations: str) -> int:

@@ -257,7 +257,7 @@ def seeded(server: Server) -> None:
     account = {"metadata": {"name": "default"}}
     path = f"http://x/api/v1/namespaces/{NAMESPACE}/serviceaccounts"
     server.send(requests.Request("POST", path, json=account).prepare())
-    for group in server.server.discovery.groups.values():
+    for group in server.server.apis.discovery.groups.values():
         for entries in group.values():
             for entry in entries:
                 if {"create", "get"} <= set(entry.verbs):
@@ -296,7 +296,7 @@ def run(server: Server, operation: Any, examples: int, seed: int) -> None:
     if operation.path.count("{name}"):
         parts = operation.path.strip("/").split("/")
         group, version = ("", parts[1]) if parts[0] == "api" else (parts[1], parts[2])
-        resource = server.server.served.get((group, version, parts[parts.index("{name}") - 1]))
+        resource = server.server.resources.served.get((group, version, parts[parts.index("{name}") - 1]))
         if resource is not None and "create" in resource.strategy.verbs:
             make(server, resource.kind)  # it may be gone
 

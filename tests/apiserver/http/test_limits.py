@@ -117,7 +117,7 @@ def test_new_requests_are_sent_elsewhere_before_the_end() -> None:
         call.server.app.turning_away = True
         answer = await call("GET", "/api/v1/namespaces")
         assert (answer.code, answer.headers["retry-after"], answer.headers["connection"]) == (429, "5", "close")
-        call.server.stopping.set()
+        call.server.lifecycle.stopping.set()
         ready = await call("GET", "/readyz")
         assert ready.code == 500 and "[-]shutdown failed" in ready.tree
         assert (await call("GET", "/livez")).code == 200
@@ -241,7 +241,7 @@ def test_heads_that_do_not_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_who_leaves_waits_no_longer_for_a_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def test(server: APIServer, transport: HTTPSTransport) -> None:
-        flows, name = server.flows, "global-default"
+        flows, name = server.gates.flows, "global-default"
         await until(lambda: name in flows.schemas)  # the default objects are made in the background
         monkeypatch.setattr(flows, "patience", 1000.0)
         flow, now = Flow(flows.schemas[name], flows.levels[name], "all"), server.world.monotonic()

@@ -86,7 +86,7 @@ def test_every_resource_of_discovery_has_its_paths() -> None:
         actions = {"get": "get", "list": "get", "create": "post", "update": "put", "patch": "patch", "delete": "delete"}
         checked = 0
         for group in ["", *(g["name"] for g in (await call("GET", "/apis")).tree["groups"])]:
-            for version in call.server.discovery.groups[group]:
+            for version in call.server.apis.discovery.groups[group]:
                 prefix = f"/apis/{group}/{version}" if group else f"/api/{version}"
                 for one in (await call("GET", prefix)).tree["resources"]:
                     name, _, sub = one["name"].partition("/")
@@ -115,7 +115,7 @@ def test_v2_is_valid_and_follows_the_definitions() -> None:
         port = before["definitions"]["io.k8s.apimachinery.pkg.util.intstr.IntOrString"]
         assert (port["type"], port["format"]) == ("string", "int-or-string")
         assert (await call("POST", CRDS, crontabs())).code == 201
-        while ("stable.example.com", "v1", "crontabs") not in call.server.served:
+        while ("stable.example.com", "v1", "crontabs") not in call.server.resources.served:
             await call.server.world.sleep(0.005)
         second = await fetch(call, "/openapi/v2", **{"if-none-match": first.headers["etag"]})
         assert second.status == 200 and second.headers["etag"] != first.headers["etag"]

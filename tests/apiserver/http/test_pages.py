@@ -9,11 +9,11 @@ import pytest
 
 from apiserver.assembly import assemble
 from apiserver.config import Config
-from apiserver.http.asgi import Request
-from apiserver.http.negotiation import accept
 from apiserver.http.requestinfo import parse_request
 from apiserver.request import User
 from apiserver.storage.memory import MemoryStore
+from apiserver.wire.asgi import Request
+from apiserver.wire.negotiation import accept
 from navarch.api.errors import NotAcceptable
 from navarch.world import RealWorld
 from tests.apiserver.registry.widget import Caller

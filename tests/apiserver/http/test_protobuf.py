@@ -93,7 +93,7 @@ BODIES = "application/json, application/yaml, application/vnd.kubernetes.protobu
 def test_what_is_not_spoken_is_refused_cleanly() -> None:
     async def test(call: Caller) -> None:
         assert (await call("POST", CRDS, crontabs())).code == 201
-        while ("stable.example.com", "v1", "crontabs") not in call.server.served:
+        while ("stable.example.com", "v1", "crontabs") not in call.server.resources.served:
             await call.server.world.sleep(0.005)
         maps = "/api/v1/namespaces/default/configmaps"
         data = envelope("v1", "ConfigMap", field(1, field(1, "a")))

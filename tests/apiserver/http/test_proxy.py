@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -16,7 +15,7 @@ from apiserver.http.protocol import Listener
 from apiserver.http.proxytargets import check_address, split_name
 from apiserver.http.requestinfo import parse_request
 from apiserver.server import APIServer
-from apiserver.serviceresolver import NoEndpoint, reachable, resolver, service_address
+from apiserver.serviceresolver import NoEndpoint
 from apiserver.tls import server_context
 from navarch.api.errors import BadRequest, StatusError
 from navarch.client.transport import HTTPSTransport
@@ -171,17 +170,17 @@ def test_names_and_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         await server.cache.current()
         assert await find("s:80") == await find("s:web") == "10.1.0.2:8080"
 
-        server.config = dataclasses.replace(server.config, proxy_denied_cidrs=("10.1.0.0/16",))
+        server.resolver.denied = ("10.1.0.0/16",)
         for host in ("10.1.0.2", "::ffff:10.1.0.2", "2002:a01:2::"):
-            assert not reachable(server, host), host
-        assert reachable(server, "10.2.0.2") and reachable(server, "web.example.com")
+            assert not server.resolver.reachable(host), host
+        assert server.resolver.reachable("10.2.0.2") and server.resolver.reachable("web.example.com")
         with pytest.raises(StatusError, match="nobody answers"):
             await find("s:80")
         with pytest.raises(NoEndpoint, match="no endpoints available"):
-            service_address(server, "default", "s", 80)
+            server.resolver.address("default", "s", 80)
         with pytest.raises(OSError, match="nobody answers at localhost"):
-            server.config = dataclasses.replace(server.config, proxy_denied_cidrs=("127.0.0.0/8", "::1/128"))
-            await resolver(server).resolve("localhost", 80)
+            server.resolver.denied = ("127.0.0.0/8", "::1/128")
+            await server.resolver.names().resolve("localhost", 80)
         assert proxytargets.Target("fd00::1", 80, None).authority == "[fd00::1]:80"
 
     serving(tmp_path, test)

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 
 import orjson
 
-from apiserver.http.negotiation import JSON
+from apiserver.wire.negotiation import JSON
 from navarch.api.errors import BadRequest, RequestEntityTooLarge, StatusError
 
 Scope = MutableMapping[str, Any]

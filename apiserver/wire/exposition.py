@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+
+Source = Callable[[], Iterable[str]]  # the lines of one part of a server
 
 
 class Histogram:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from apiserver.http.asgi import Request
 from apiserver.request import Context
+from apiserver.wire.asgi import Request
 
 Tree = dict[str, Any]
 GroupVersion = tuple[str, str]
