@@ -7,9 +7,9 @@ and containers, finds their pods by their labels, and goes on. Ending the agent 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
-import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -18,18 +18,21 @@ from navarch.api.types import core_v1
 from navarch.client.client import Client
 from navarch.client.events import EventRecorder
 from navarch.client.informer import Informer
-from navarch.world import TaskGroup, World
+from navarch.world import Backoff, TaskGroup, World
 from nodeagent.config import Config
+from nodeagent.linux import trees
 from nodeagent.node import admission
 from nodeagent.node.configobjects import ObjectCache
+from nodeagent.node.counters import UNEXPECTED
 from nodeagent.node.registration import NodeKeeper
 from nodeagent.node.statuswriter import StatusManager
+from nodeagent.pods import mishaps
 from nodeagent.pods.context import Services
 from nodeagent.pods.observed import POD_UID
 from nodeagent.pods.pulling import Images
 from nodeagent.pods.worker import PodWorker
 from nodeagent.runtime import logrotate
-from nodeagent.runtime.runtime import EXITED, Container, Event, Runtime, Sandbox
+from nodeagent.runtime.runtime import EXITED, Container, Event, Runtime, RuntimeError_, Sandbox
 from nodeagent.server.app import Server
 from nodeagent.server.auth import Gate, server_context
 from nodeagent.volumes import local, manager
@@ -98,11 +101,11 @@ class Agent:
             status.start()
             for name, task in (
                 ("events", events.run()),
-                ("lease", self.keeper.keep_lease()),
-                ("node status", self.keeper.keep_status()),
+                ("lease", self._keep("renew lease", self.keeper.keep_lease)),
+                ("node status", self._keep("write node status", self.keeper.keep_status)),
                 ("services", self._services.run()),
                 ("node", self._node.run()),
-                ("log rotation", logrotate.run(self)),
+                ("log rotation", self._keep("rotate logs", lambda: logrotate.run(self))),
             ):
                 group.start(task, name=name)
             self._node.add_handler(self._node_changed)
@@ -112,11 +115,25 @@ class Agent:
             group.start(self._pods.run(), name="pods")
             await self._pods.wait_synced()
             self._end_what_is_orphaned()
+            group.start(self._keep("remove orphans", self._remove_orphans), name="orphans")
             self.ready.set()
             log.info("node %s runs, serving on port %d", config.node_name, self.port)
             await asyncio.Event().wait()
         finally:
             await stop_serving()
+
+    async def _keep(self, doing: str, run: Callable[[], Awaitable[None]]) -> None:
+        """A part of the agent that is not about one pod. What it has not foreseen is counted, and it begins again, later
+        each time: the node's other parts go on."""
+        backoff = Backoff(self.world, first=1.0, most=60.0)
+        while True:
+            try:
+                await run()
+                return
+            except Exception as error:
+                log.error("%s", doing, exc_info=error)
+                self.services.counters.add(UNEXPECTED, doing=doing)
+                await self.world.sleep(backoff.next())
 
     async def _serve(self) -> Callable[[], Awaitable[None]]:
         """Starts the server if there is a certificate for it; gives what ends it."""
@@ -201,7 +218,7 @@ class Agent:
             self._left.setdefault(uid, ([], []))[1].append(container)
 
     def _end_what_is_orphaned(self) -> None:
-        """Ends pods that the API server no longer has, and removes folders that belong to none."""
+        """Ends pods that the API server no longer has."""
         for uid, (sandboxes, containers) in list(self._left.items()):
             names = {c.name: None for c in containers}
             config = sandboxes[0].config if sandboxes else None
@@ -212,46 +229,83 @@ class Agent:
             pod.metadata.name = config.name if config else uid
             pod.metadata.namespace = config.namespace if config else ""
             log.info("pod %s/%s is gone from the API server: ending it", pod.metadata.namespace, pod.metadata.name)
-            self._add(pod).gone()
-        for folder in (self.config.pods_dir, self.config.secrets_dir):
-            for path in sorted(folder.iterdir()):
-                if path.name not in self._workers:
-                    try:
-                        manager.tear_down(self.config, path.name)
-                        shutil.rmtree(path, ignore_errors=True)
-                    except OSError as error:
-                        log.warning("removing %s: %s", path, error)
-        uids = tuple(self._workers)
-        for path in sorted(self.config.logs_dir.iterdir()):
-            if not path.name.endswith(uids):
-                shutil.rmtree(path, ignore_errors=True)
+            worker = self._add(pod)
+            if worker is not None:
+                worker.gone()
+
+    async def _remove_orphans(self) -> None:
+        """Removes folders that belong to no pod of this node."""
+        config = self.config
+
+        def listed(folder: Path, uid_of: Callable[[str], str]) -> dict[str, Path]:
+            return {uid_of(path.name): path for path in sorted(folder.iterdir())} if folder.exists() else {}
+
+        for folder in (config.pods_dir, config.secrets_dir, config.run_dir / "subpaths"):
+            for uid, path in listed(folder, str).items():
+                if uid not in self._workers and uid not in self._left:
+                    await self._remove_orphan(uid, path)
+        for uid, path in listed(config.logs_dir, lambda name: name.rpartition("_")[2]).items():
+            if uid not in self._workers and uid not in self._left:
+                await self._remove_orphan("", path)
+
+    async def _remove_orphan(self, uid: str, path: Path) -> None:
+        def work() -> None:
+            if uid:
+                manager.tear_down(self.config, uid)
+            trees.remove(path)
+
+        try:
+            async with self.services.removals:
+                await self.world.blocking(work)
+        except OSError as error:
+            log.warning("removing %s: %s", path, error)
 
     # --- pods ---
 
     def _pod_changed(self, kind: str, old: core_v1.Pod | None, pod: core_v1.Pod) -> None:
         uid = pod.metadata.uid or ""
         worker = self._workers.get(uid)
-        if kind == "DELETED":
-            if worker is not None:
-                worker.pod = pod
-                worker.gone()
-        elif worker is not None:
-            worker.update(pod)
-        else:
+        if worker is not None:
+            worker.deleted(pod) if kind == "DELETED" else worker.update(pod)
+        elif kind != "DELETED":
             self._add(pod)
 
-    def _add(self, pod: core_v1.Pod) -> PodWorker:
+    def _add(self, pod: core_v1.Pod, backoff: Backoff | None = None) -> PodWorker | None:
+        """Gives a pod its worker. None if not even that is possible: then again later, and the other pods go on."""
         uid = pod.metadata.uid or ""
         sandboxes, containers = self._left.pop(uid, ([], []))
-        rejected = None
-        if not sandboxes and pod.status.phase not in ("Succeeded", "Failed") and not pod.metadata.deletion_timestamp:
-            active = self._active()
-            rejected = admission.reject(pod, self.keeper.node, self.keeper.capacity, active)
-        worker = PodWorker(self.services, pod, sandboxes, containers, rejected)
+        try:
+            worker = PodWorker(self.services, pod, sandboxes, containers, self._reject(pod, bool(sandboxes)))
+        except Exception as error:
+            self._left[uid] = sandboxes, containers
+            self._failed(pod, "take in pod", error)
+            self._group.start(self._add_later(pod, backoff or self._backoff()), name=f"pod {uid}, again")
+            return None
         self._workers[uid] = worker
         self._by_name[pod.metadata.namespace or "", pod.metadata.name or ""] = uid
         self._group.start(self._work(uid, worker), name=f"pod {pod.metadata.namespace}/{pod.metadata.name}")
         return worker
+
+    async def _add_later(self, pod: core_v1.Pod, backoff: Backoff) -> None:
+        await self.world.sleep(backoff.next())
+        now = self._pods.get(pod.metadata.namespace, pod.metadata.name or "")
+        if now is not None and now.metadata.uid == pod.metadata.uid:
+            self._add(now, backoff)
+
+    def _reject(self, pod: core_v1.Pod, runs: bool) -> tuple[str, str] | None:
+        """Why the node does not take the pod; what runs here already is not judged again."""
+        if runs or pod.status.phase in ("Succeeded", "Failed") or pod.metadata.deletion_timestamp:
+            return None
+        return admission.reject(pod, self.keeper.node, self.keeper.capacity, self._active())
+
+    def _backoff(self) -> Backoff:
+        return Backoff(self.world, first=mishaps.FIRST, most=mishaps.MAX)
+
+    def _failed(self, pod: core_v1.Pod, doing: str, error: BaseException) -> None:
+        """Something about one pod went wrong that nobody had foreseen."""
+        log.error("pod %s/%s: %s", pod.metadata.namespace, pod.metadata.name, doing, exc_info=error)
+        self.services.counters.add(UNEXPECTED, doing=doing)
+        mishaps.tell_sync_failed(self.services.events, pod, error)
 
     def _active(self) -> list[core_v1.Pod]:
         """The pods that take room, as granted."""
@@ -263,15 +317,17 @@ class Agent:
 
     async def _work(self, uid: str, worker: PodWorker) -> None:
         """Runs a worker; one that fails by our own mistake is started again, and the other pods do not notice."""
+        backoff = self._backoff()
         while True:
             try:
                 await worker.run()
                 break
             except (Exception, BaseExceptionGroup) as error:
-                if isinstance(error, asyncio.CancelledError):
+                if isinstance(error, BaseExceptionGroup) and error.subgroup(asyncio.CancelledError):
                     raise
-                log.exception("worker of pod %s failed", uid)
-                await self.world.sleep(10.0)
+                self._failed(worker.pod, "sync pod", error)
+            await self.world.sleep(backoff.next())
+            with contextlib.suppress(RuntimeError_):  # or the same one once more
                 worker = await self._again(uid, worker)
         self._workers.pop(uid, None)
         self._room_changed()

@@ -49,6 +49,11 @@ class Config:
     use_tmpfs: bool = True  # secrets only ever in memory: run_dir gets a tmpfs where it is none
 
     @property
+    def is_real(self) -> bool:
+        """Whether volumes are mounted and host folders made: not for simulated containers, whose agent may be anybody."""
+        return self.use_tmpfs
+
+    @property
     def pods_dir(self) -> Path:
         return self.root_dir / "pods"
 

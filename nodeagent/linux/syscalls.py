@@ -6,6 +6,7 @@ Everything goes through libc with ctypes, which releases the GIL and starts no p
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import select
 import signal
@@ -23,7 +24,8 @@ CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x0200000
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
 
 _SYS_OPENAT2 = 437  # the same number on every architecture
-RESOLVE_IN_ROOT = 0x10
+RESOLVE_NO_XDEV, RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH, RESOLVE_IN_ROOT = 0x01, 0x04, 0x08, 0x10
+_PATIENCE = 1000  # attempts: the kernel answers EAGAIN while somebody renames what a path leads through
 
 NSFS_MAGIC, CGROUP_MAGIC, CGROUP2_MAGIC, OVERLAY_MAGIC = 0x6E736673, 0x27E0EB, 0x63677270, 0x794C7630
 
@@ -83,12 +85,45 @@ def filesystem_type(path: str | Path) -> int:
     return int(struct.unpack_from("@l", buffer.raw)[0])
 
 
+def openat2(directory: int, path: str, flags: int, resolve: int, mode: int = 0) -> int:
+    """openat2(2): opens ``path`` below an open directory under the given RESOLVE_ flags."""
+    how = struct.pack("=QQQ", flags | os.O_CLOEXEC, mode, resolve)
+    for _ in range(_PATIENCE):
+        fd: int = _libc.syscall(_SYS_OPENAT2, directory, os.fsencode(path or "."), how, ctypes.c_size_t(len(how)))
+        if fd >= 0 or ctypes.get_errno() != errno.EAGAIN:
+            break
+    return _check(fd, "openat2", path)
+
+
 def openat_in_root(root_fd: int, path: str, flags: int, mode: int = 0) -> int:
     """Opens ``path`` as a process whose root directory is ``root_fd`` would: no symlink or ``..`` leads outside."""
-    how = struct.pack("=QQQ", flags | os.O_CLOEXEC, mode, RESOLVE_IN_ROOT)
-    return _check(
-        _libc.syscall(_SYS_OPENAT2, root_fd, os.fsencode(path or "."), how, ctypes.c_size_t(len(how))), "openat2", path
-    )
+    return openat2(root_fd, path, flags, RESOLVE_IN_ROOT, mode)
+
+
+def open_plain(root: str | Path, path: str, flags: int = os.O_RDONLY, mode: int = 0) -> int:
+    """Opens a file below ``root`` where no step is a symlink, ``..`` or another file system's. Raises OSError (ELOOP,
+    EXDEV). For folders that others could write into: what is opened is what we made there."""
+    root_fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return openat2(root_fd, path, flags, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV, mode)
+    finally:
+        os.close(root_fd)
+
+
+def path_in_root(root: str | Path, path: str) -> Path:
+    """Where ``path`` leads for a process whose root directory is ``root``, as a path of ours. Raises OSError.
+
+    It holds as long as nobody changes the tree.
+    """
+    root_fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fd = openat_in_root(root_fd, path.lstrip("/"), os.O_PATH)
+        try:
+            return Path(os.readlink(f"/proc/self/fd/{fd}"))
+        finally:
+            os.close(fd)
+    finally:
+        os.close(root_fd)
 
 
 def read_in_root(root: str | Path, path: str, limit: int = 1 << 20) -> bytes | None:

@@ -191,12 +191,15 @@ def volume_mounts(
     container: AnyContainer,
     volumes: Mapping[str, Path],
     variables: Mapping[str, str],
-    sub_path: Callable[[Path, str], Path],
+    sub_path: Callable[[int, Path, str], Path],
     read_only_kinds: frozenset[str] = frozenset(),
 ) -> list[Mount]:
-    """The mounts of a container's volumeMounts; ``read_only_kinds`` names volumes that are never writable."""
+    """The mounts of a container's volumeMounts; ``read_only_kinds`` names volumes that are never writable.
+
+    ``sub_path(number of the mount, volume, path in it)`` gives what to mount for a part of a volume. Raises ConfigError.
+    """
     out = []
-    for wanted in container.volume_mounts or ():
+    for number, wanted in enumerate(container.volume_mounts or ()):
         path = volumes.get(wanted.name)
         if path is None:
             raise ConfigError(f'volume "{wanted.name}" is not mounted')
@@ -206,7 +209,11 @@ def volume_mounts(
             if "$(" in relative:
                 raise ConfigError(f"failed to expand subPathExpr {wanted.sub_path_expr!r}")
         if relative:
-            path = sub_path(path, relative)
+            try:
+                path = sub_path(number, path, relative)
+            except (ConfigError, OSError) as error:
+                where = f'volumeMount "{wanted.name}" of container "{container.name}"'
+                raise ConfigError(f"failed to prepare subPath for {where}: {error}") from error
         out.append(
             Mount(
                 host_path=str(path),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,19 +10,18 @@ from pathlib import Path
 from navarch.api.errors import NotFound, StatusError
 from navarch.api.types import core_v1, node_v1
 from navarch.client.transport import TransportError
-from nodeagent.network import netfiles
-from nodeagent.pods import containerspec, environment
+from nodeagent.pods import containerspec, environment, podfiles
 from nodeagent.pods.context import Services
 from nodeagent.pods.environment import Reference
 from nodeagent.pods.fieldrefs import ConfigError
 from nodeagent.pods.observed import AnyContainer
 from nodeagent.pods.pulling import ImageError
 from nodeagent.runtime.runtime import RUNNING, ContainerConfig, Image, Mount, RuntimeError_, Sandbox
+from nodeagent.server.logs import tail
 from nodeagent.volumes import local
 from nodeagent.volumes.manager import PodVolumes
 
 log = logging.getLogger(__name__)
-MAX_MESSAGE = 4096
 MAX_LOG_MESSAGE, MAX_LOG_LINES = 2048, 80
 
 
@@ -64,7 +62,7 @@ class Starter:
             domain=self._s.config.cluster_domain,
             qos=self._qos,
         )
-        Path(config.log_directory).mkdir(parents=True, exist_ok=True)
+        await self._s.world.blocking(lambda: Path(config.log_directory).mkdir(parents=True, exist_ok=True))
         return await self._s.runtime.run_sandbox(config)
 
     async def _handler(self, pod: core_v1.Pod) -> None:
@@ -125,18 +123,32 @@ class Starter:
         if api is not None and namespace != "default":
             nearby = [*nearby, api]
         env = environment.variables(pod, container, objects, nearby, facts)
-        mounts = containerspec.volume_mounts(
-            container, self._volumes.paths, dict(env), local.sub_path, _read_only(pod.spec)
-        )
-        mounts += self._own_mounts(pod, container, attempt, ip, {m.container_path for m in mounts})
+        mounts = await s.world.blocking(self._mounts, pod, container, attempt, ip, dict(env))
         limits = containerspec.container_resources(pod, container, s.memory_capacity, self._qos)
         limits = replace(limits, oom_score_adj=max(limits.oom_score_adj, s.oom_floor))
         config = containerspec.container_config(
             pod, container, attempt=attempt, image=image, env=env, mounts=mounts, limits=limits,
             target=await self._target(container, sandbox),
         )  # fmt: skip
-        (containerspec.log_directory(s.config.logs_dir, pod) / container.name).mkdir(parents=True, exist_ok=True)
         return config
+
+    def _mounts(
+        self, pod: core_v1.Pod, container: AnyContainer, attempt: int, ip: str, variables: dict[str, str]
+    ) -> list[Mount]:
+        """All that a container gets mounted, made ready. Blocks; raises ConfigError, OSError."""
+        config, volumes = self._s.config, self._volumes
+        mounted = {m.name for m in container.volume_mounts or () if not (m.sub_path or m.sub_path_expr)}
+        for volume in pod.spec.volumes or ():
+            if volume.host_path is not None and volume.name in mounted and config.is_real:
+                local.make_host_path(volume.host_path)
+
+        def sub_path(number: int, path: Path, relative: str) -> Path:
+            return volumes.sub_paths.bind(container.name, number, path, relative)
+
+        mounts = containerspec.volume_mounts(container, volumes.paths, variables, sub_path, _read_only(pod.spec))
+        taken = {m.container_path for m in mounts}
+        (containerspec.log_directory(config.logs_dir, pod) / container.name).mkdir(parents=True, exist_ok=True)
+        return mounts + podfiles.own_mounts(config, pod, container, attempt, ip, taken)
 
     async def _target(self, container: AnyContainer, sandbox: Sandbox) -> str:
         """The running container that an ephemeral one wants to look into, "" if none. Raises ConfigError."""
@@ -148,70 +160,28 @@ class Starter:
             raise ConfigError(f'unable to find target container "{name}"')
         return max(found, key=lambda c: c.attempt).id
 
-    def _own_mounts(
-        self, pod: core_v1.Pod, container: AnyContainer, attempt: int, ip: str, taken: set[str]
-    ) -> list[Mount]:
-        """The files that every container gets from us: network names, and where it leaves its last words."""
-        config = self._s.config
-        folder = config.pods_dir / (pod.metadata.uid or "")
-        folder.mkdir(parents=True, exist_ok=True)
-        node_hosts = _text(Path("/etc/hosts")) if pod.spec.host_network else ""
-        resolv = netfiles.resolv_conf(pod, _text(config.resolv_conf), config.cluster_dns, config.cluster_domain)
-        name = netfiles.hostname(pod, config.node_name)
-        out = []
-        for path, text in (
-            ("/etc/hosts", netfiles.hosts(pod, [ip], config.cluster_domain, node_hosts, config.node_name)),
-            ("/etc/hostname", f"{name}\n"),
-            ("/etc/resolv.conf", resolv),
-        ):
-            if path in taken:
-                continue
-            file = folder / path.replace("/etc/", "etc-")
-            if _text(file) != text:
-                file.write_text(text)
-                file.chmod(0o644)
-            out.append(Mount(str(file), path))
-        last_words = container.termination_message_path or "/dev/termination-log"
-        file = termination_file(folder, container.name, attempt)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(b"")
-        file.chmod(0o666)
-        out.append(Mount(str(file), last_words))
-        return out
+    def release(self, name: str) -> None:
+        """Container ``name`` has its mounts, or will never have them. Blocks; raises OSError."""
+        self._volumes.sub_paths.release(name)
 
-    def termination_message(
+    async def termination_message(
         self, pod: core_v1.Pod, container: AnyContainer, attempt: int, code: int, log_path: str
     ) -> str:
         """What a dead container wants people to know."""
-        folder = self._s.config.pods_dir / (pod.metadata.uid or "")
-        try:
-            with open(termination_file(folder, container.name, attempt), "rb") as file:
-                text = file.read(MAX_MESSAGE).decode(errors="replace")
-        except OSError:
-            text = ""
-        if not text and code != 0 and container.termination_message_policy == "FallbackToLogsOnError":
-            from nodeagent.server.logs import tail
+        fallback = code != 0 and container.termination_message_policy == "FallbackToLogsOnError"
 
-            text = tail(log_path, MAX_LOG_LINES, MAX_LOG_MESSAGE)
-        return text
+        def read() -> str:
+            text = podfiles.termination_message(self._s.config, pod.metadata.uid or "", container.name, attempt)
+            return text or (tail(log_path, MAX_LOG_LINES, MAX_LOG_MESSAGE) if fallback else "")
 
-    def remove_files(self, pod: core_v1.Pod) -> None:
-        """Everything that the pod left on disk but its volumes, which were torn down before."""
-        shutil.rmtree(self._s.config.pods_dir / (pod.metadata.uid or "?"), ignore_errors=True)
-        shutil.rmtree(containerspec.log_directory(self._s.config.logs_dir, pod), ignore_errors=True)
+        return await self._s.world.blocking(read)
 
-
-def termination_file(pod_folder: Path, name: str, attempt: int) -> Path:
-    return pod_folder / "containers" / name / str(attempt)
+    async def remove_files(self, pod: core_v1.Pod) -> None:
+        """Everything that the pod left on disk but its volumes. Raises OSError."""
+        logs = containerspec.log_directory(self._s.config.logs_dir, pod)
+        await self._s.world.blocking(podfiles.remove, self._s.config, pod.metadata.uid or "?", logs)
 
 
 def _read_only(spec: core_v1.PodSpec) -> frozenset[str]:
     """Volumes that the agent itself writes are never writable for containers."""
     return frozenset(v.name for v in spec.volumes or () if v.config_map or v.secret or v.downward_api or v.projected)
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(errors="replace")
-    except OSError:
-        return ""

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 
 from navarch.world import TaskGroup, World
 from nodeagent.pods import lifecycle
 from nodeagent.pods.handlers import Outcome
 from nodeagent.pods.machine import StopContainer
+from nodeagent.pods.mishaps import words
 from nodeagent.pods.observed import AnyContainer
 from nodeagent.runtime.runtime import Runtime, RuntimeError_
 
+log = logging.getLogger(__name__)
 LEAST_GRACE = 2.0  # what a container gets after its preStop hook used the grace period up
+RETRY = 2.0  # seconds after an attempt that failed
 SLACK = 0.5  # seconds by which a deadline must come nearer to count as a shorter grace period
 
 
@@ -55,7 +59,11 @@ class Stopper:
             await self._runtime.stop_container(action.id, max(0.0, left))
         except RuntimeError_ as error:
             self._tell("Warning", "FailedKillPod", f"error killing pod: {error.message}", spec)
-            await self._world.sleep(2.0)
+            await self._world.sleep(RETRY)
+        except Exception as error:  # nobody has foreseen it; the machine will ask again
+            log.exception("stopping container %s", action.id)
+            self._tell("Warning", "FailedKillPod", f"error killing pod: {words(error)}", spec)
+            await self._world.sleep(RETRY)
         finally:
             held = self._stops.get(action.id)
             if held is not None and held[0] == action.deadline:

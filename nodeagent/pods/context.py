@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -13,6 +14,7 @@ from navarch.client.informer import Informer
 from navarch.world import World
 from nodeagent.config import Config
 from nodeagent.node.configobjects import ObjectCache
+from nodeagent.node.counters import Counters
 from nodeagent.node.statuswriter import StatusManager
 from nodeagent.pods.fieldrefs import Facts
 from nodeagent.pods.pulling import Images
@@ -32,6 +34,8 @@ class Services:
     cluster_services: Informer[core_v1.Service]
     memory_capacity: int = 1
     allocatable: Mapping[str, quantity.Quantity] = field(default_factory=dict)
+    counters: Counters = field(default_factory=Counters)
+    removals: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))  # big trees, a few at a time
     oom_floor: int = -1000  # the kernel refuses lower scores to us
     active: Callable[[], list[core_v1.Pod]] = list  # the pods that take room on the node, as it has granted them
     room_changed: Callable[[], None] = lambda: None  # there may be room now for a pod that waits to grow

@@ -1,4 +1,4 @@
-"""One exec, HTTP, TCP or gRPC request to a container: what probes and lifecycle hooks are made of.
+"""One exec, TCP or gRPC request to a container: what probes and lifecycle hooks are made of. (HTTP: httpget.py.)
 
 The agent runs in the node's network namespace, so it reaches a pod's address as any neighbour would.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ssl
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +14,6 @@ from navarch.api.types import core_v1
 from nodeagent.pods.observed import AnyContainer
 from nodeagent.runtime.runtime import Runtime, RuntimeError_
 
-MAX_BODY = 10 * 1024
 SHOWN = 4096
 
 
@@ -58,50 +56,6 @@ async def run_command(runtime: Runtime, container_id: str, command: Sequence[str
     return text
 
 
-def _tls() -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE  # a probe asks whether the server answers, not who it is
-    return context
-
-
-async def http_get(action: core_v1.HTTPGetAction, container: AnyContainer, ip: str, timeout: float, agent: str) -> str:
-    """An HTTP GET; redirects to the same host count as success only when followed. Raises Outcome."""
-    import aiohttp
-
-    port = port_of(action.port, container)
-    host = action.host or ip
-    shown = f"[{host}]" if ":" in host else host
-    scheme = (action.scheme or "HTTP").lower()
-    path = action.path or "/"
-    url = f"{scheme}://{shown}:{port}{path if path.startswith('/') else '/' + path}"
-    headers: dict[str, str] = {"User-Agent": agent, "Accept": "*/*", "Connection": "close"}
-    for header in action.http_headers or ():
-        headers[header.name] = header.value
-    connector = aiohttp.TCPConnector(ssl=_tls() if scheme == "https" else True, force_close=True)
-    limit = aiohttp.ClientTimeout(total=timeout)
-    from yarl import URL
-
-    try:
-        async with (
-            aiohttp.ClientSession(connector=connector, timeout=limit, auto_decompress=False) as session,
-            session.get(URL(url, encoded=True), headers=headers, max_redirects=10) as response,
-        ):
-            body = await response.content.read(MAX_BODY)
-            if 200 <= response.status < 400:
-                return body.decode(errors="replace")
-            raise Outcome(f"HTTP probe failed with statuscode: {response.status}")
-    except TimeoutError:
-        why = "context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
-        raise Outcome(f'Get "{url}": {why}') from None
-    except aiohttp.ClientConnectorError as error:
-        raise Outcome(f'Get "{url}": dial tcp {shown}:{port}: connect: {_reason(error.os_error)}') from None
-    except aiohttp.ServerDisconnectedError:
-        raise Outcome(f'Get "{url}": EOF') from None
-    except (aiohttp.ClientError, OSError, ValueError) as error:
-        raise Outcome(f'Get "{url}": {error}') from None
-
-
 async def tcp_connect(action: core_v1.TCPSocketAction, container: AnyContainer, ip: str, timeout: float) -> str:
     """Opens and closes a connection. Raises Outcome."""
     port = port_of(action.port, container)
@@ -112,7 +66,7 @@ async def tcp_connect(action: core_v1.TCPSocketAction, container: AnyContainer, 
     except TimeoutError:
         raise Outcome(f"dial tcp {host}:{port}: i/o timeout") from None
     except OSError as error:
-        raise Outcome(f"dial tcp {host}:{port}: connect: {_reason(error)}") from None
+        raise Outcome(f"dial tcp {host}:{port}: connect: {reason(error)}") from None
     writer.close()
     with contextlib.suppress(OSError):
         await writer.wait_closed()
@@ -125,7 +79,7 @@ async def grpc_health(action: core_v1.GRPCAction, ip: str, timeout: float) -> st
 
     service = (action.service or "").encode()
     # HealthCheckRequest{service = 1}; the answer's field 1 is the status, of which 1 is SERVING.
-    request = b"\x0a" + bytes([len(service)]) + service if service else b""
+    request = b"\x0a" + _varint(len(service)) + service if service else b""
     address = f"{ip}:{action.port}"
     channel: Any
     async with grpc.aio.insecure_channel(address) as channel:
@@ -145,5 +99,14 @@ async def grpc_health(action: core_v1.GRPCAction, ip: str, timeout: float) -> st
     return ""
 
 
-def _reason(error: OSError) -> str:
+def _varint(number: int) -> bytes:
+    """A length as protobuf has it."""
+    out = bytearray()
+    while number > 127:
+        out.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*out, number])
+
+
+def reason(error: OSError) -> str:
     return (error.strerror or str(error)).lower()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from navarch.api.types import core_v1
 from navarch.world import World
 from nodeagent.config import VERSION
-from nodeagent.pods import handlers
+from nodeagent.pods import handlers, httpget
 from nodeagent.pods.observed import AnyContainer
 from nodeagent.runtime.runtime import Runtime
 
@@ -26,6 +26,8 @@ async def run(
     if hook.exec is not None:
         await handlers.run_command(runtime, container_id, hook.exec.command or [], timeout)
     elif hook.http_get is not None:
-        await handlers.http_get(hook.http_get, container, ip, min(timeout, 30.0), USER_AGENT)
+        await httpget.hook(hook.http_get, container, ip, timeout, USER_AGENT)
+    elif hook.tcp_socket is not None:
+        raise handlers.Outcome(f"invalid handler: {hook.tcp_socket}")
     elif hook.sleep is not None:
         await world.sleep(min(float(hook.sleep.seconds), timeout))

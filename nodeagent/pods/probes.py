@@ -7,18 +7,23 @@ probe, and calls back when a verdict changes; events about single failures are t
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from navarch.api.types import core_v1
 from navarch.world import TaskGroup, World
 from nodeagent.config import VERSION
-from nodeagent.pods import handlers
+from nodeagent.pods import handlers, httpget
 from nodeagent.pods.handlers import Outcome
+from nodeagent.pods.httpget import Warned
+from nodeagent.pods.mishaps import words
 from nodeagent.pods.observed import AnyContainer, ProbeView
 from nodeagent.runtime.runtime import Container, Runtime
 
+log = logging.getLogger(__name__)
 USER_AGENT = "kube-probe/" + VERSION.removeprefix("v").rsplit(".", 1)[0]
+ATTEMPTS = 3  # at a question that cannot be put, as kubelet has it
 FIRST_DELAY = 0.2  # seconds: a process that has just been started is given time to listen before the first question
 Tell = Callable[[str, str, str, AnyContainer], None]
 
@@ -141,7 +146,7 @@ class Prober:
         while True:
             began = self._world.monotonic()
             success = await self._ask(t, kind, probe)
-            if counter.answer(success):
+            if success is not None and counter.answer(success):
                 self._changed()
                 if kind == "Startup":
                     if success:
@@ -151,24 +156,34 @@ class Prober:
                     return  # the container will be stopped
             await self._world.sleep(max(0.0, period - (self._world.monotonic() - began)))
 
-    async def _ask(self, t: _Tracked, kind: str, probe: core_v1.Probe) -> bool:
-        try:
-            await self._request(t, probe)
-            return True
-        except Outcome as outcome:
-            if outcome.broken:
-                message = f"{kind} probe errored and resulted in unknown state: {outcome.output}"
-            else:
-                message = f"{kind} probe failed: {outcome.output}"
-            self._tell("Warning", "Unhealthy", message, t.spec)
-            return False
+    async def _ask(self, t: _Tracked, kind: str, probe: core_v1.Probe) -> bool | None:
+        """The answer; None if the question could not be put, which says nothing about the container."""
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                await self._request(t, probe)
+                return True
+            except Warned as warning:
+                self._tell("Warning", "ProbeWarning", f"{kind} probe warning: {warning.output}", t.spec)
+                return True
+            except Outcome as outcome:
+                if not outcome.broken:
+                    self._tell("Warning", "Unhealthy", f"{kind} probe failed: {outcome.output}", t.spec)
+                    return False
+                output = outcome.output
+            except Exception as error:  # nobody has foreseen it: the other probes go on
+                log.exception("%s probe of %s", kind, t.container.id)
+                output = words(error)
+            if attempt == ATTEMPTS:
+                text = f"{kind} probe errored and resulted in unknown state: {output}"
+                self._tell("Warning", "Unhealthy", text, t.spec)
+        return None
 
     async def _request(self, t: _Tracked, probe: core_v1.Probe) -> None:
         timeout = float(probe.timeout_seconds or 1)
         if probe.exec is not None:
             await handlers.run_command(self._runtime, t.container.id, probe.exec.command or [], timeout)
         elif probe.http_get is not None:
-            await handlers.http_get(probe.http_get, t.spec, self.ip, timeout, USER_AGENT)
+            await httpget.probe(probe.http_get, t.spec, self.ip, timeout, USER_AGENT)
         elif probe.tcp_socket is not None:
             await handlers.tcp_connect(probe.tcp_socket, t.spec, self.ip, timeout)
         elif probe.grpc is not None:

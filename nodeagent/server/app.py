@@ -16,6 +16,7 @@ from navarch.api.usage import WINDOW_HEADER
 from navarch.world import World
 from nodeagent.config import Config
 from nodeagent.node.sampling import Sampler
+from nodeagent.pods.context import Services
 from nodeagent.pods.observed import roles
 from nodeagent.pods.worker import PodWorker
 from nodeagent.runtime.runtime import EXITED, RUNNING, Container, Process, Runtime, RuntimeError_
@@ -35,6 +36,7 @@ class Node(Protocol):
     runtime: Runtime
     world: World
     capacity_memory: int
+    services: Services
 
     def workers(self) -> list[PodWorker]: ...
 
@@ -112,7 +114,7 @@ class Server:
         return web.Response(body=msgspec.json.encode(body), content_type="application/json")
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        return _exposition(stats.metrics(self._node.workers()))
+        return _exposition(stats.metrics(self._node.workers(), self._node.services.counters))
 
     async def _resource(self, request: web.Request) -> web.Response:
         return _exposition(stats.resource(await self._sampler.sample(), self._node.workers()))

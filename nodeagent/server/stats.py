@@ -9,6 +9,7 @@ from navarch.api import quantity
 from navarch.api.times import format_time
 from nodeagent.config import VERSION, Config
 from nodeagent.linux.cgroups import NodeUsage, Usage
+from nodeagent.node.counters import ABOUT, Counters
 from nodeagent.node.registration import available_memory, capacity
 from nodeagent.node.sampling import Readings, Sample
 from nodeagent.pods.observed import roles
@@ -111,7 +112,7 @@ def _escaped(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
-def metrics(workers: Sequence[PodWorker]) -> str:
+def metrics(workers: Sequence[PodWorker], counters: Counters) -> str:
     """/metrics: the agent itself."""
     out = _Text()
     out.head("kubernetes_build_info", "gauge", "The version of the agent.")
@@ -123,6 +124,10 @@ def metrics(workers: Sequence[PodWorker]) -> str:
     out.add("kubelet_running_containers", running, container_state="running")
     out.head("kubelet_desired_pods", "gauge", "Pods that are bound to this node.")
     out.add("kubelet_desired_pods", len(workers))
+    for name, values in counters:
+        out.head(name, "counter", ABOUT[name])
+        for labels, count in values.items():
+            out.add(name, count, **dict(labels))
     return out.text()
 
 

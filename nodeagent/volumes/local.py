@@ -1,4 +1,4 @@
-"""emptyDir and hostPath: folders that the node itself has. And sub-paths inside of any volume."""
+"""emptyDir and hostPath: folders that the node itself has. (What is inside of a volume: see subpaths.py.)"""
 
 from __future__ import annotations
 
@@ -81,18 +81,11 @@ def host_path(source: core_v1.HostPathVolumeSource) -> Path:
     return path
 
 
-def sub_path(volume: Path, relative: str) -> Path:
-    """The host path of a subPath; missing folders are made. Symlinks may not lead out of the volume."""
-    if relative.startswith("/") or ".." in relative.split("/"):
-        raise ConfigError(f'subPath "{relative}" not allowed')
-    root = volume.resolve()
-    target = (root / relative).resolve()
-    if target != root and root not in target.parents:
-        raise ConfigError(f'subPath "{relative}" not within volume path')
-    if not target.exists():
-        mode = stat.S_IMODE(root.stat().st_mode)
-        missing = [p for p in (target, *target.parents) if not p.exists()]
-        for folder in reversed(missing):
-            folder.mkdir()
-            os.chmod(folder, mode)
-    return target
+def make_host_path(source: core_v1.HostPathVolumeSource) -> None:
+    """A hostPath without a type that is not there: container runtimes make a directory of it. Raises ConfigError."""
+    if source.type or os.path.exists(source.path):
+        return
+    try:
+        os.makedirs(source.path, 0o755)
+    except OSError as error:
+        raise ConfigError(f'failed to mkdir "{source.path}": {error.strerror}') from error

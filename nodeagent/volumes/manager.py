@@ -7,8 +7,9 @@ of its own, for medium Memory).
 
 from __future__ import annotations
 
-import shutil
+import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from navarch.api import resources
@@ -17,11 +18,13 @@ from navarch.api.types import core_v1
 from navarch.client.transport import TransportError
 from navarch.world import World
 from nodeagent.config import Config
+from nodeagent.linux import trees
 from nodeagent.node.configobjects import ObjectCache
 from nodeagent.pods.environment import Reference
 from nodeagent.pods.fieldrefs import ConfigError, Facts
 from nodeagent.pods.observed import roles
 from nodeagent.volumes import atomic, local, payload
+from nodeagent.volumes.subpaths import SubPaths
 from nodeagent.volumes.tokens import Tokens
 
 
@@ -39,6 +42,7 @@ class PodVolumes:
     def __init__(self, config: Config, world: World, objects: ObjectCache, tokens: Tokens, uid: str) -> None:
         self._config, self._world, self._objects, self._tokens, self._uid = config, world, objects, tokens, uid
         self.paths: dict[str, Path] = {}
+        self.sub_paths = sub_paths(config, uid)
 
     @property
     def next_refresh(self) -> float | None:
@@ -60,13 +64,14 @@ class PodVolumes:
     async def _one(self, pod: core_v1.Pod, volume: core_v1.Volume, facts: Facts) -> Path:
         security = pod.spec.security_context
         gid = security.fs_group if security else None
+        blocking = self._world.blocking
         if volume.host_path is not None:
-            return local.host_path(volume.host_path)
+            return await blocking(local.host_path, volume.host_path)
         if volume.empty_dir is not None:
             folder = self._folder("kubernetes.io~empty-dir", volume.name)
-            if not folder.exists() or volume.name not in self.paths:
+            if volume.name not in self.paths:
                 limit = resources.pod_limits(pod).get("memory", 0)
-                local.empty_dir(folder, volume.empty_dir, gid, limit)
+                await blocking(local.empty_dir, folder, volume.empty_dir, gid, limit)
             return folder
         if not payload.has_payload(volume):
             raise ConfigError("no volume plugin matched")
@@ -81,25 +86,30 @@ class PodVolumes:
         folder = self._config.secrets_dir / self._uid / volume.name
         files = payload.files(pod, volume, sources)
         owner = uid if volume.projected is not None and sources.tokens else None
-        atomic.write(folder, files, self._world.now(), gid=gid, uid=owner)
+        await blocking(partial(atomic.write, folder, files, self._world.now(), gid=gid, uid=owner))
         return folder
 
     def _folder(self, plugin: str, name: str) -> Path:
         return self._config.pods_dir / self._uid / "volumes" / plugin / name
 
-    def tear_down(self) -> None:
-        """Takes the folders away. Nothing of the pod may run any more."""
-        tear_down(self._config, self._uid)
+    async def tear_down(self) -> None:
+        """Takes the folders away. Nothing of the pod may run any more. Raises OSError."""
+        await self._world.blocking(tear_down, self._config, self._uid)
         self.paths.clear()
 
 
+def sub_paths(config: Config, uid: str) -> SubPaths:
+    """Where the sub-paths of a pod uid are mounted while its containers start."""
+    return SubPaths(config.run_dir / "subpaths" / uid, mounts=config.is_real)
+
+
 def tear_down(config: Config, uid: str) -> None:
-    """Removes the volumes of a pod uid, also of one that this agent never knew. Raises OSError."""
-    volumes = config.pods_dir / uid / "volumes"
-    for folder in sorted(volumes.glob("*/*")):
-        local.unmount(folder)
-    shutil.rmtree(volumes, ignore_errors=True)
-    shutil.rmtree(config.secrets_dir / uid, ignore_errors=True)
+    """Removes the volumes of a pod uid, also of one that this agent never knew. It blocks. Raises OSError."""
+    sub_paths(config, uid).tear_down()
+    volumes = os.path.realpath(config.pods_dir / uid / "volumes")
+    trees.unmount_below(volumes)
+    trees.remove(volumes)
+    trees.remove(config.secrets_dir / uid)
 
 
 def references(pod: core_v1.Pod) -> Iterator[Reference]:

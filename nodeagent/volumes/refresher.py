@@ -44,9 +44,12 @@ class Refresher:
             self._wanted = False
             self._task = group.start(self._refresh(pod, facts, done), name=f"volumes of {pod.metadata.uid}")
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
+        """Ends it; what it is writing at the moment is finished first."""
         if self._task is not None:
-            self._task.cancel()
+            task = self._task
+            task.cancel()
+            await asyncio.wait([task])
 
     async def _refresh(self, pod: core_v1.Pod, facts: Facts, done: Callable[[], None]) -> None:
         try:
@@ -54,6 +57,9 @@ class Refresher:
             self._retry = None
         except VolumeError as error:
             log.info("pod %s/%s: %s", pod.metadata.namespace, pod.metadata.name, error)
+            self._retry = self._world.now() + RETRY
+        except Exception:  # nobody has foreseen it: the pod runs on with the volumes that it has
+            log.exception("volumes of pod %s/%s", pod.metadata.namespace, pod.metadata.name)
             self._retry = self._world.now() + RETRY
         finally:
             self._task = None

@@ -10,6 +10,7 @@ from navarch.api.types import core_v1, meta_v1
 from navarch.virtual import SimulatedWorld
 from nodeagent.config import Config
 from nodeagent.linux.cgroups import NodeUsage, Usage
+from nodeagent.node import counters
 from nodeagent.node.sampling import Readings, Sample, Sampler
 from nodeagent.runtime.runtime import RUNNING, Container
 from nodeagent.server import stats
@@ -123,6 +124,6 @@ def test_expositions() -> None:
         'container_memory_rss{container="a",id="/u-a",image="i",name="u-a",namespace="n",pod="p"} 20 1010000\n'
         in cadvisor
     )
-    for text in (resource, cadvisor, stats.metrics(workers)):
+    for text in (resource, cadvisor, stats.metrics(workers, counters.Counters())):
         for line in text.splitlines():
             assert line.startswith("# ") or SERIES.fullmatch(line), line
