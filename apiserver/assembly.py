@@ -13,13 +13,13 @@ from apiserver.authz.authorizer import Authorizer
 from apiserver.authz.rbac import Rbac
 from apiserver.bootstrap.kubernetesservice import KubernetesService
 from apiserver.bootstrap.objects import bootstrap, keep_repairing, repair
+from apiserver.catalog import CatalogConfig, catalog, endpoints
 from apiserver.config import Config
 from apiserver.crd.serving import Definitions
 from apiserver.encryption.configuration import load
 from apiserver.encryption.providers import SYSTEM_NOISE
 from apiserver.encryption.store import EncryptedStore
 from apiserver.flowcontrol.keeping import flow_control
-from apiserver.kinds.catalog import CatalogConfig, catalog, endpoints
 from apiserver.kinds.core.services import ServiceStrategy
 from apiserver.kinds.core.services_addresses import Addresses
 from apiserver.lifecycle import Hook, Lifecycle

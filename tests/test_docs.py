@@ -133,7 +133,7 @@ def test_every_command_is_in_the_list_of_what_is_supported(cli: object) -> None:
 
 
 def test_every_kind_that_is_served_is_in_the_list_of_what_is_supported() -> None:
-    from apiserver.kinds.catalog import catalog
+    from apiserver.catalog import catalog
     from apiserver.storage.memory import MemoryStore
     from navarch.world import RealWorld
 

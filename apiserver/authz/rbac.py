@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from apiserver.authz.follower import Follower
 from apiserver.authz.rules import Rule, compile_rules
 from apiserver.cache.cache import Cache
-from apiserver.kinds.checks import selector_matches
 from apiserver.request import RequestInfo, User
+from navarch.api.selectors import selector_matches
 
 Tree = dict[str, Any]
 SERVICE_ACCOUNT = "system:serviceaccount:"

@@ -29,7 +29,7 @@ from apiserver.cache.objects import (
     required_value,
 )
 from apiserver.cache.watchers import Watcher, Watchers
-from apiserver.encryption.values import check_readable
+from apiserver.storage.encrypted import check_readable
 from apiserver.storage.store import (
     Batch,
     Compacted,

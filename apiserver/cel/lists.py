@@ -6,7 +6,7 @@ import itertools
 import math
 from typing import Any
 
-from apiserver.crd.patterns import PatternError
+from apiserver.cel.patterns import PatternError
 
 
 def is_sorted(items: list[Any]) -> bool:

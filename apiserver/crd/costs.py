@@ -10,8 +10,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from apiserver.cel.fields import escape
 from apiserver.crd import ast
-from apiserver.crd.views import escape
 
 Schema = Mapping[str, Any]
 RULE_LIMIT, SCHEMA_LIMIT = 10_000_000, 100_000_000

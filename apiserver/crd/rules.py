@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from apiserver.cel.engine import CelError, Expression, compile_cel
+from apiserver.cel.fields import undefined_field
 from apiserver.crd import ast, costs
-from apiserver.crd.fields import undefined_field
 from apiserver.crd.values import ABSENT, Check
 from apiserver.crd.views import compile_view, type_of
 from navarch.api.errors import Cause, duplicate, forbidden, invalid, not_supported, required

@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from apiserver.cel.patterns import PatternError, compile_pattern
 from apiserver.crd.defaults import compile_defaults
 from apiserver.crd.parts import compile_parts
-from apiserver.crd.patterns import PatternError, compile_pattern
 from apiserver.crd.rules import check_rules
 from apiserver.crd.values import Check
 from navarch.api import pruning

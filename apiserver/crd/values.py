@@ -10,8 +10,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from apiserver.cel.patterns import Pattern, compile_pattern
 from apiserver.crd.formats import FORMATS, RANGES
-from apiserver.crd.patterns import Pattern, compile_pattern
 from navarch.api.errors import Cause, invalid, required, show, too_long, too_many, type_invalid
 
 Schema = Mapping[str, Any]

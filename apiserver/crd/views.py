@@ -8,22 +8,13 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from apiserver.cel.fields import escape
+
 Schema = Mapping[str, Any]
 View = Callable[[Any], Any]
 
-_WORDS = """true false null in as break const continue else for function if import let loop package namespace return var
-void while"""
-_RESERVED = frozenset(_WORDS.split())
 _DURATION = re.compile(r"([0-9.]+)(ns|us|µs|ms|s|m|h)")
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-
-
-def escape(name: str) -> str:
-    """The identifier under which CEL knows a property."""
-    if name in _RESERVED:
-        return f"__{name}__"
-    out = name.replace("__", "__underscores__")
-    return out.replace(".", "__dot__").replace("-", "__dash__").replace("/", "__slash__")
 
 
 def type_of(schema: Schema) -> str:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 
 from apiserver.encryption.configuration import Rule
 from apiserver.encryption.providers import DecryptError, Identity
-from apiserver.encryption.values import ENCRYPTED, named
+from apiserver.storage.encrypted import ENCRYPTED, named
 from apiserver.storage.store import Batch, Compare, KeyValue, Page, Put, Store, StoreEvent, TxnResult, Unreadable
 
 _NONE = Rule((), (Identity(),))

@@ -100,29 +100,6 @@ def selector_empty(selector: Tree | None) -> bool:
     return not selector or not (selector.get("matchLabels") or selector.get("matchExpressions"))
 
 
-def selector_matches(selector: Tree | None, labels: dict[str, str] | None) -> bool:
-    """Whether a valid metav1.LabelSelector tree selects the labels; an empty one selects all, None nothing."""
-    if selector is None:
-        return False
-    have = labels or {}
-    if any(have.get(k) != v for k, v in (selector.get("matchLabels") or {}).items()):
-        return False
-    return all(_holds(r, have) for r in selector.get("matchExpressions") or ())
-
-
-def _holds(requirement: Tree, have: dict[str, str]) -> bool:
-    key, values = requirement.get("key"), requirement.get("values") or ()
-    match requirement.get("operator"):
-        case "In":
-            return have.get(key or "") in values
-        case "NotIn":
-            return have.get(key or "") not in values
-        case "Exists":
-            return key in have
-        case _:
-            return key not in have
-
-
 def duplicates(values: Iterable[Any]) -> list[int]:
     """Indexes of values that were there before."""
     seen: list[Any] = []

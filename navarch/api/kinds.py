@@ -1,6 +1,6 @@
 """The built-in kinds: what names a kind has, whether it lives in a namespace, and its typed struct.
 
-A kind that is listed here and that the API server has a strategy for is served; see apiserver/kinds/catalog.py.
+A kind that is listed here and that the API server has a strategy for is served; see apiserver/catalog.py.
 """
 
 from __future__ import annotations

@@ -231,6 +231,11 @@ def from_tree(selector: Mapping[str, Any] | None) -> LabelSelector:
     return _assemble(selector.get("matchLabels") or {}, expressions)
 
 
+def selector_matches(selector: Mapping[str, Any] | None, labels: Labels | None) -> bool:
+    """Whether a valid metav1.LabelSelector tree selects the labels; an empty one selects all, None nothing."""
+    return from_tree(selector).matches(labels or {})
+
+
 def _assemble(labels: Labels, expressions: Sequence[tuple[str, str, Sequence[str]]]) -> LabelSelector:
     out = [Requirement(key, "=", (value,)) for key, value in labels.items()]
     for key, operator, values in expressions:

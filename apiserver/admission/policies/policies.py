@@ -21,11 +21,11 @@ from apiserver.cel.engine import CelError, Expression
 from apiserver.kinds.admissionregistration.expressions import Declared, compile_expression
 from apiserver.kinds.admissionregistration.validatingadmissionpolicies import compile_variables, declared
 from apiserver.kinds.admissionregistration.webhooks import GROUP
-from apiserver.kinds.checks import selector_matches
 from apiserver.registry.resources import Resources
 from apiserver.request import Attributes, Authorize
 from navarch.api.errors import Forbidden, StatusError, resource_forbidden
 from navarch.api.kinds import Kind, group_version
+from navarch.api.selectors import selector_matches
 
 Tree = dict[str, Any]
 POLICIES, BINDINGS = "/registry/validatingadmissionpolicies/", "/registry/validatingadmissionpolicybindings/"

@@ -11,8 +11,8 @@ from typing import Any
 
 from apiserver.admission.cachefollower import follow
 from apiserver.cel.engine import CelError, compile_cel
+from apiserver.cel.fields import chain_types, fields_of, undefined_field
 from apiserver.crd.custom import CustomStrategy
-from apiserver.crd.fields import chain_types, fields_of, undefined_field
 from apiserver.crd.views import type_of
 from apiserver.kinds.admissionregistration.expressions import Declared
 from apiserver.kinds.admissionregistration.validatingadmissionpolicies import compile_variables, declared

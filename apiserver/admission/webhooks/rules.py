@@ -10,9 +10,9 @@ from apiserver.admission.policies.conditions import named
 from apiserver.cel.engine import CelError, Expression
 from apiserver.kinds.admissionregistration.expressions import compile_expression
 from apiserver.kinds.admissionregistration.webhooks import CONDITION_VARIABLES
-from apiserver.kinds.checks import selector_matches
 from apiserver.request import Attributes
 from navarch.api.kinds import Kind
+from navarch.api.selectors import selector_matches
 
 Tree = dict[str, Any]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from apiserver.cel.engine import CelError, Expression, compile_cel
-from apiserver.crd.fields import undefined_field
+from apiserver.cel.fields import undefined_field
 from apiserver.kinds.cells import Tree
 from navarch.api import names
 from navarch.api.errors import Cause, duplicate, invalid, required, too_many

@@ -9,7 +9,6 @@ from apiserver.kinds.checks import (
     immutable,
     non_negative,
     selector_empty,
-    selector_matches,
     validate_label_selector,
 )
 from apiserver.kinds.core.pods.defaults import default_pod_spec
@@ -17,6 +16,7 @@ from apiserver.kinds.core.pods.validation import validate_template
 from apiserver.registry.strategy import Column, Strategy, Tree
 from apiserver.request import Context
 from navarch.api.errors import Cause, forbidden, invalid, not_supported, required
+from navarch.api.selectors import selector_matches
 
 WIDE = (Column("Containers", priority=1), Column("Images", priority=1), Column("Selector", priority=1))
 

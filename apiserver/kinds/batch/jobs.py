@@ -12,7 +12,6 @@ from apiserver.kinds.checks import (
     domain_path,
     immutable,
     non_negative,
-    selector_matches,
     validate_label_selector,
 )
 from apiserver.kinds.core.pods.defaults import default_pod_spec
@@ -21,6 +20,7 @@ from apiserver.registry.strategy import AGE_COLUMN, NAME_COLUMN, Column, Strateg
 from apiserver.request import Context
 from navarch.api.durations import human_duration
 from navarch.api.errors import Cause, invalid, not_supported, required, too_long
+from navarch.api.selectors import selector_matches
 from navarch.api.times import parse_time
 
 NAME_LABELS = ("job-name", "batch.kubernetes.io/job-name")

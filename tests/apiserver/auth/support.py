@@ -10,7 +10,7 @@ import yaml
 
 from apiserver.cache.cache import Cache
 from apiserver.cache.encoded import encode
-from apiserver.kinds.catalog import catalog
+from apiserver.catalog import catalog
 from apiserver.registry.reads import extract
 from apiserver.request import Attributes, Context, RequestInfo, User
 from apiserver.storage.memory import MemoryStore

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from apiserver.kinds.catalog import catalog
+from apiserver.catalog import catalog
 from apiserver.registry.strategy import Strategy
 from apiserver.request import LOOPBACK, Context, RequestInfo
 from apiserver.storage.memory import MemoryStore

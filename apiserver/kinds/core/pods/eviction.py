@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from apiserver.kinds.cells import condition, spec_of, status_of
-from apiserver.kinds.checks import selector_matches
 from apiserver.registry.resource import Resource
 from apiserver.registry.resources import Resources
 from apiserver.request import CREATE, Admission, Attributes, Context, DeleteOptions, WriteOptions, own_context
 from navarch.api.errors import BadRequest, Forbidden, InternalError, NotFound, TooManyRequests
 from navarch.api.kinds import Kind
+from navarch.api.selectors import selector_matches
 from navarch.api.times import format_time
 
 Tree = dict[str, Any]

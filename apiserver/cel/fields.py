@@ -11,16 +11,24 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from apiserver.crd.views import escape
-
 _LITERAL = re.compile(r"'''.*?'''|\"\"\".*?\"\"\"|'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"", re.DOTALL)
 _FIELD = re.compile(r"\s*\.\s*([A-Za-z_]\w*)")
 _HAS = re.compile(r"has\s*\(\s*$")
 _METADATA = {"type": "object", "properties": {"name": {"type": "string"}, "generateName": {"type": "string"}}}
 _HEAD = {"apiVersion": {"type": "string"}, "kind": {"type": "string"}, "metadata": _METADATA}
 
-
+_WORDS = """true false null in as break const continue else for function if import let loop package namespace return var
+void while"""
+_RESERVED = frozenset(_WORDS.split())
 SELF = ("self", "oldSelf")
+
+
+def escape(name: str) -> str:
+    """The identifier under which CEL knows a property."""
+    if name in _RESERVED:
+        return f"__{name}__"
+    out = name.replace("__", "__underscores__")
+    return out.replace(".", "__dot__").replace("-", "__dash__").replace("/", "__slash__")
 
 
 @functools.lru_cache(maxsize=64)

@@ -1,5 +1,5 @@
 """Every kind that is served, with its strategy. A kind that is not listed here does not exist: discovery is silent
-about it and its paths answer 404. The review kinds, which are asked and never stored, are in :mod:`.reviews`."""
+about it and its paths answer 404. The review kinds, asked and never stored, are in kinds/authorization/reviews.py."""
 
 from __future__ import annotations
 
