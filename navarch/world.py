@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import gc
+import logging
 import random
 import time
 import uuid
@@ -154,3 +155,31 @@ class Backoff:
 
     def reset(self) -> None:
         self._delay = 0.0
+
+
+MAX_DESCRIPTION = 300
+
+
+def describe(error: BaseException) -> str:
+    """An exception in one line; of a group that holds only one, that one."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}"[:MAX_DESCRIPTION] if text else type(error).__name__
+
+
+async def keep_running(world: World, log: logging.Logger, name: str, body: Callable[[], Awaitable[None]]) -> None:
+    """Runs ``body`` to its end, and anew whenever it raises: at first after a second, later after a minute. For the parts of
+    a component that must not end the others by a mistake of theirs."""
+    backoff = Backoff(world, first=1.0, most=60.0)
+    while True:
+        began = world.monotonic()
+        try:
+            await body()
+            return
+        except Exception:
+            if world.monotonic() - began > 60.0:
+                backoff.reset()
+            delay = backoff.next()
+            log.exception("%s failed, and begins anew in %.1f s", name, delay)
+        await world.sleep(delay)

@@ -5,12 +5,12 @@
     await client[apps_v1.Deployment].patch("web", "default", {"spec": {"replicas": 3}})
 
 ``client.tree(kind)`` gives the same methods on plain JSON trees, for kinds without a struct. Failures are
-:mod:`navarch.api.errors`; no answer at all is a TransportError.
+:mod:`navarch.api.errors`; no answer at all is a TransportError, and one that does not fit an UndecodableAnswer.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Generic, NamedTuple, TypeVar, cast
 
@@ -22,11 +22,13 @@ from navarch.api.kinds import Kind
 from navarch.api.types import meta_v1
 from navarch.api.types.base import Struct
 from navarch.client.codec import Codec, StructCodec, TreeCodec
-from navarch.client.transport import JSON, Query, Response, Stream, Transport, WebSocket, error_of
+from navarch.client.transport import JSON, Query, Response, Stream, Transport, UndecodableAnswer, WebSocket, error_of
+from navarch.client.undecodable import DECODE_ERRORS, Undecodable
 from navarch.client.watch import Watch
-from navarch.world import World
+from navarch.world import World, describe
 
 T = TypeVar("T")
+V = TypeVar("V")
 S = TypeVar("S", bound=Struct)
 Tree = dict[str, Any]
 Body = Struct | Mapping[str, Any] | Sequence[Any] | bytes
@@ -50,6 +52,7 @@ class ObjectList(NamedTuple, Generic[T]):
     resource_version: str
     continue_: str = ""
     remaining: int | None = None
+    undecodable: Sequence[Undecodable] = ()  # of a tolerant list: items that do not fit their struct
 
 
 class Client:
@@ -113,7 +116,7 @@ class Client:
 
     async def get_json(self, path: str, query: Query = (), accept: str = JSON) -> Any:
         """The JSON at any path: discovery, /version ..."""
-        return msgspec.json.decode((await self.request("GET", path, query=query, accept=accept)).body)
+        return _read(msgspec.json.decode, (await self.request("GET", path, query=query, accept=accept)).body)
 
     def stream(
         self, method: str, path: str, *, query: Query = (), accept: str = JSON
@@ -140,7 +143,7 @@ class ResourceClient(Generic[T]):
 
     async def get(self, name: str, namespace: str | None = None, *, resource_version: str | None = None) -> T:
         query = _query(resourceVersion=resource_version)
-        return self.codec.decode(await self._call("GET", self.kind.path(namespace, name), query))
+        return _read(self.codec.decode, await self._call("GET", self.kind.path(namespace, name), query))
 
     async def list(
         self,
@@ -152,8 +155,10 @@ class ResourceClient(Generic[T]):
         continue_: str | None = None,
         resource_version: str | None = None,
         resource_version_match: str | None = None,
+        tolerant: bool = False,
     ) -> ObjectList[T]:
-        """The collection in one namespace or, with None, in all. Without resource_version: the most recent state."""
+        """The collection in one namespace or, with None, in all. Without resource_version: the most recent state.
+        ``tolerant``: items that cannot be decoded are set aside, in place of an UndecodableAnswer for them all."""
         query = _query(
             labelSelector=label_selector,
             fieldSelector=field_selector,
@@ -162,8 +167,13 @@ class ResourceClient(Generic[T]):
             resourceVersion=resource_version,
             resourceVersionMatch=resource_version_match,
         )
-        items, meta = self.codec.decode_list(await self._call("GET", self.kind.path(namespace), query))
-        return ObjectList(items, meta.resource_version or "", meta.continue_ or "", meta.remaining_item_count)
+        body = await self._call("GET", self.kind.path(namespace), query)
+        bad: Sequence[Undecodable] = ()
+        if tolerant:
+            items, bad, meta = _read(self.codec.decode_each, body)
+        else:
+            items, meta = _read(self.codec.decode_list, body)
+        return ObjectList(items, meta.resource_version or "", meta.continue_ or "", meta.remaining_item_count, bad)
 
     def watch(
         self,
@@ -175,6 +185,7 @@ class ResourceClient(Generic[T]):
         resource_version: str | None = None,
         timeout_seconds: int | None = None,
         bookmarks: bool = False,
+        tolerant: bool = False,
     ) -> Watch[T]:
         """Changes after ``resource_version``, as they happen; see :class:`navarch.client.watch.Watch`."""
         if name is not None:
@@ -187,7 +198,7 @@ class ResourceClient(Generic[T]):
             timeoutSeconds=timeout_seconds,
             allowWatchBookmarks=bookmarks or None,
         )
-        return Watch(self.client.stream("GET", self.kind.path(namespace), query=query), self.codec)
+        return Watch(self.client.stream("GET", self.kind.path(namespace), query=query), self.codec, tolerant)
 
     async def create(
         self,
@@ -201,7 +212,7 @@ class ResourceClient(Generic[T]):
         """The object as the server made it. Raises AlreadyExists, Invalid ..."""
         path = self.kind.path(namespace or self.codec.namespace(obj))
         query = _write_query(dry_run, field_manager, field_validation)
-        return self.codec.decode(await self._call("POST", path, query, self.codec.encode(obj)))
+        return _read(self.codec.decode, await self._call("POST", path, query, self.codec.encode(obj)))
 
     async def update(
         self,
@@ -215,7 +226,7 @@ class ResourceClient(Generic[T]):
         """Replaces the object; with metadata.resourceVersion only if nobody changed it since (else Conflict)."""
         path = self.kind.path(self.codec.namespace(obj), self.codec.name(obj), subresource)
         query = _write_query(dry_run, field_manager, field_validation)
-        return self.codec.decode(await self._call("PUT", path, query, self.codec.encode(obj)))
+        return _read(self.codec.decode, await self._call("PUT", path, query, self.codec.encode(obj)))
 
     async def update_status(self, obj: T, *, dry_run: bool = False, field_manager: str | None = None) -> T:
         """Replaces the object's status; its spec stays as it is on the server."""
@@ -240,7 +251,7 @@ class ResourceClient(Generic[T]):
         if force:
             query.append(("force", "true"))
         path = self.kind.path(namespace, name, subresource)
-        return self.codec.decode(await self._call("PATCH", path, query, _encode(body), PATCH_TYPES[type]))
+        return _read(self.codec.decode, await self._call("PATCH", path, query, _encode(body), PATCH_TYPES[type]))
 
     async def patch_status(
         self,
@@ -271,7 +282,7 @@ class ResourceClient(Generic[T]):
         preconditions: Conflict if the object is another by now."""
         options = _delete_options(grace_period_seconds, propagation_policy, uid, resource_version, dry_run)
         body = await self._call("DELETE", self.kind.path(namespace, name), (), _encoder.encode(options))
-        return self.codec.decode_unless_status(body)
+        return _read(self.codec.decode_unless_status, body)
 
     async def delete_collection(
         self,
@@ -292,11 +303,12 @@ class ResourceClient(Generic[T]):
     ) -> Tree:
         """Writes to a subresource (binding, token, eviction, scale) and gives its answer as a tree."""
         path = self.kind.path(namespace, name, subresource)
-        return cast(Tree, msgspec.json.decode(await self._call(method, path, (), _encode(body))))
+        return cast(Tree, _read(msgspec.json.decode, await self._call(method, path, (), _encode(body))))
 
     async def get_sub(self, name: str, namespace: str | None, subresource: str) -> Tree:
         """Reads a subresource (scale) as a tree."""
-        return cast(Tree, msgspec.json.decode(await self._call("GET", self.kind.path(namespace, name, subresource))))
+        answer = await self._call("GET", self.kind.path(namespace, name, subresource))
+        return cast(Tree, _read(msgspec.json.decode, answer))
 
     def log(self, name: str, namespace: str, **query: Any) -> AsyncIterator[bytes]:
         """A container's log in pieces; query as the API names it: container, follow, tailLines, previous ..."""
@@ -315,6 +327,14 @@ async def _log(client: Client, path: str, query: Query) -> AsyncIterator[bytes]:
             raise error_of(stream.status, await stream.read())
         async for chunk in stream.chunks():
             yield chunk
+
+
+def _read(decode: Callable[[bytes], V], body: bytes) -> V:
+    """What ``decode`` makes of an answer. Raises UndecodableAnswer."""
+    try:
+        return decode(body)
+    except DECODE_ERRORS as error:
+        raise UndecodableAnswer(f"the server's answer cannot be decoded: {describe(error)}") from None
 
 
 def _encode(body: Body) -> bytes:

@@ -11,6 +11,7 @@ from navarch.api import kinds
 from navarch.api.kinds import Kind
 from navarch.api.types import meta_v1
 from navarch.api.types.base import Struct
+from navarch.client.undecodable import DECODE_ERRORS, Undecodable, undecodable
 
 T = TypeVar("T")
 S = TypeVar("S", bound=Struct)
@@ -32,6 +33,14 @@ class Codec(Protocol, Generic[T]):
 
     def decode_list(self, data: bytes) -> tuple[list[T], meta_v1.ListMeta]: ...
 
+    def decode_each(self, data: bytes) -> tuple[list[T], list[Undecodable], meta_v1.ListMeta]:
+        """As ``decode_list``, with items that do not fit set aside. Raises one of DECODE_ERRORS for what is no list."""
+        ...
+
+    def decode_one(self, data: bytes | msgspec.Raw) -> T | Undecodable:
+        """As ``decode``; an object that does not fit as what is left of it. Raises one of DECODE_ERRORS for no object."""
+        ...
+
     def name(self, obj: T) -> str: ...
 
     def namespace(self, obj: T) -> str | None: ...
@@ -48,6 +57,14 @@ class Codec(Protocol, Generic[T]):
 
 
 _tag_decoder = msgspec.json.Decoder(Partial)
+
+
+class _RawPage(msgspec.Struct):
+    items: list[msgspec.Raw] | None = None
+    metadata: meta_v1.ListMeta | None = None
+
+
+_raw_page_decoder = msgspec.json.Decoder(_RawPage)
 
 
 @functools.cache
@@ -78,6 +95,28 @@ class StructCodec(Generic[S]):
     def decode_list(self, data: bytes) -> tuple[list[S], meta_v1.ListMeta]:
         page = _list_decoder(self._struct).decode(data)
         return page.items or [], page.metadata or meta_v1.ListMeta()
+
+    def decode_each(self, data: bytes) -> tuple[list[S], list[Undecodable], meta_v1.ListMeta]:
+        try:
+            items, meta = self.decode_list(data)
+            return items, [], meta
+        except DECODE_ERRORS:
+            page = _raw_page_decoder.decode(data)  # one by one: some item does not fit
+        good: list[S] = []
+        bad: list[Undecodable] = []
+        for raw in page.items or ():
+            item = self.decode_one(raw)
+            if isinstance(item, Undecodable):
+                bad.append(item)
+            else:
+                good.append(item)
+        return good, bad, page.metadata or meta_v1.ListMeta()
+
+    def decode_one(self, data: bytes | msgspec.Raw) -> S | Undecodable:
+        try:
+            return self.decode(data)
+        except DECODE_ERRORS as error:
+            return undecodable(data, error)
 
     def decode_unless_status(self, data: bytes) -> S | None:
         return None if _tag_decoder.decode(data).kind == "Status" else self.decode(data)
@@ -123,9 +162,21 @@ class TreeCodec:
         items = tree.get("items") or []
         kind = (tree.get("kind") or "").removesuffix("List") or self._kind.kind
         for item in items:  # items of a typed list do not repeat what they are
+            if not isinstance(item, dict):
+                raise ValueError(f"an item of a list was expected to be an object, not {type(item).__name__}")
             item.setdefault("apiVersion", tree.get("apiVersion", self._kind.api_version))
             item.setdefault("kind", kind)
         return items, meta
+
+    def decode_each(self, data: bytes) -> tuple[list[Tree], list[Undecodable], meta_v1.ListMeta]:
+        items, meta = self.decode_list(data)
+        bad = [undecodable(msgspec.json.encode(item), error) for item in items if (error := _misfit(item))]
+        return [item for item in items if not _misfit(item)], bad, meta
+
+    def decode_one(self, data: bytes | msgspec.Raw) -> Tree | Undecodable:
+        tree = self.decode(data)
+        error = _misfit(tree)
+        return undecodable(data, error) if error else tree
 
     def decode_unless_status(self, data: bytes) -> Tree | None:
         tree = self.decode(data)
@@ -145,3 +196,14 @@ class TreeCodec:
 
     def resource_version(self, obj: Tree) -> str:
         return cast(str, obj.get("metadata", {}).get("resourceVersion", ""))
+
+
+def _misfit(tree: Any) -> Exception | None:
+    """Why a tree is no object that can be kept under a key; None if it is one."""
+    meta = tree.get("metadata") if isinstance(tree, dict) else None
+    if not isinstance(meta, dict):
+        return ValueError("metadata is not an object")
+    for field in ("name", "namespace", "uid", "resourceVersion"):
+        if not isinstance(meta.get(field, ""), str):
+            return ValueError(f"metadata.{field} is not text")
+    return None

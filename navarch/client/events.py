@@ -109,7 +109,11 @@ class EventRecorder:
         """Sends what is noted until cancelled."""
         while True:
             while self._queue:
-                await self._send(self._queue.popleft())
+                note = self._queue.popleft()
+                try:
+                    await self._send(note)
+                except Exception:
+                    log.exception("event about %s %s dropped: %s", note.about.kind, note.about.name, note.reason)
             self._wake.clear()
             await self._wake.wait()
 

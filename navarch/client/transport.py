@@ -13,6 +13,7 @@ from navarch.client.wire import (
     Stream,
     Transport,
     TransportError,
+    UndecodableAnswer,
     WebSocket,
     error_of,
     raw_target,
@@ -20,5 +21,5 @@ from navarch.client.wire import (
 
 __all__ = [
     "JSON", "ASGIApp", "HTTPSTransport", "InProcessTransport", "Query", "Response", "Stream", "Transport", "TransportError",
-    "WebSocket", "connect", "error_of", "raw_target", "ssl_context",
+    "UndecodableAnswer", "WebSocket", "connect", "error_of", "raw_target", "ssl_context",
 ]  # fmt: skip

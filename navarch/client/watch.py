@@ -10,7 +10,9 @@ import msgspec
 
 from navarch.api.errors import from_status
 from navarch.client.codec import Codec, Partial
-from navarch.client.transport import Stream, error_of
+from navarch.client.transport import Stream, TransportError, UndecodableAnswer, error_of
+from navarch.client.undecodable import DECODE_ERRORS, Undecodable
+from navarch.world import describe
 
 T = TypeVar("T")
 
@@ -18,7 +20,8 @@ ADDED, MODIFIED, DELETED, BOOKMARK, ERROR = "ADDED", "MODIFIED", "DELETED", "BOO
 
 
 class WatchEvent(NamedTuple, Generic[T]):
-    """One change. Of a BOOKMARK only ``resource_version`` means something, its object is a Partial."""
+    """One change. Of a BOOKMARK only ``resource_version`` means something, its object is a Partial. A tolerant watch gives
+    an Undecodable for an object that does not fit."""
 
     type: str
     object: T
@@ -38,12 +41,16 @@ class Watch(Generic[T]):
     """Iterate over it with ``async for``; it ends when the server ends it.
 
     Leave the loop early only inside ``async with watch as events``, which hangs up. An ERROR event is raised as its
-    exception (Expired when the resource version is gone); a broken connection as TransportError.
+    exception (Expired when the resource version is gone); a broken connection as TransportError, and so is an object
+    that cannot be decoded (UndecodableAnswer) unless the watch is ``tolerant``.
     """
 
-    def __init__(self, opening: AbstractAsyncContextManager[Stream], codec: Codec[T]) -> None:
+    def __init__(
+        self, opening: AbstractAsyncContextManager[Stream], codec: Codec[T], tolerant: bool = False
+    ) -> None:
         self._opening = opening
         self._codec = codec
+        self._tolerant = tolerant
         self._chunks: AsyncIterator[bytes] | None = None
         self._rest = b""  # the beginning of a line whose end has not come yet
         self._lines: list[bytes] = []  # complete lines, the next one last
@@ -88,14 +95,21 @@ class Watch(Generic[T]):
             self._rest += rest
 
     def _event(self, line: bytes) -> WatchEvent[T]:
-        frame = _frame_decoder.decode(line)
-        if frame.type == ERROR:
-            raise from_status(msgspec.json.decode(frame.object))
-        if frame.type == BOOKMARK:
-            partial = _partial_decoder.decode(frame.object)
-            return WatchEvent(BOOKMARK, cast(Any, partial), partial.metadata.resource_version or "")
-        obj = self._codec.decode(frame.object)
-        return WatchEvent(frame.type, obj, self._codec.resource_version(obj))
+        try:
+            frame = _frame_decoder.decode(line)
+            if frame.type == ERROR:
+                raise from_status(msgspec.json.decode(frame.object))
+            if frame.type == BOOKMARK:
+                partial = _partial_decoder.decode(frame.object)
+                return WatchEvent(BOOKMARK, cast(Any, partial), partial.metadata.resource_version or "")
+            obj = self._codec.decode_one(frame.object)
+        except DECODE_ERRORS as error:
+            raise TransportError(f"the watch sent what is no event: {describe(error)}") from None
+        if not isinstance(obj, Undecodable):
+            return WatchEvent(frame.type, obj, self._codec.resource_version(obj))
+        if self._tolerant:
+            return WatchEvent(frame.type, cast(Any, obj), obj.resource_version)
+        raise UndecodableAnswer(f"{obj.key} cannot be decoded: {obj.reason}")
 
     async def __aenter__(self) -> Watch[T]:
         await self.start()

@@ -26,6 +26,10 @@ class TransportError(Exception):
     """The server did not answer, or not to the end. Whether a write took place is unknown."""
 
 
+class UndecodableAnswer(TransportError):
+    """The server answered with something that is not the object that was asked for. A write may have taken place."""
+
+
 class Response(NamedTuple):
     status: int
     headers: Mapping[str, str]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from navarch.client.queue import QueueShutDown, WorkQueue
+from navarch.client.queue import MAX_TURNS, QueueShutDown, WorkQueue
+from navarch.virtual import SimulatedWorld
 from navarch.world import RealWorld
 
 
@@ -91,3 +94,79 @@ def test_no_key_is_lost_or_worked_on_twice(steps: list[tuple[str, int]]) -> None
         assert sorted(rest) == sorted(wanted)
 
     asyncio.run(main())
+
+
+def on_virtual_time(main: Callable[[SimulatedWorld], Awaitable[None]]) -> None:
+    world = SimulatedWorld(most_turns=20_000)  # a livelock is found soon
+    world.run(lambda: main(world))
+
+
+@pytest.mark.parametrize("delay", [0.0, -5.0, float("nan"), 1e-9, -float("inf")])
+def test_a_key_that_asks_for_itself_at_once_starves_nobody(delay: float) -> None:
+    async def main(world: SimulatedWorld) -> None:
+        queue: WorkQueue[str] = WorkQueue(world)
+        looks: Counter[str] = Counter()
+        queue.add("greedy")
+
+        async def work() -> None:
+            while True:
+                key = await queue.get()
+                looks[key] += 1  # and nothing that would let others run
+                queue.again(key, delay if key == "greedy" else None)
+                queue.done(key)
+
+        async with world.task_group() as group:
+            group.start(work())
+            for number in range(60):
+                await world.sleep(1)
+                queue.add(f"modest {number}")
+            await world.sleep(1)
+            group.cancel()
+        assert sum(looks.values()) - looks["greedy"] == 60
+        assert 50 < looks["greedy"] < 100  # about once a second in the end
+
+    on_virtual_time(main)
+
+
+@pytest.mark.parametrize("how", ["add", "after", "each other", "after done"])
+def test_no_way_to_ask_for_a_key_is_a_livelock(how: str) -> None:
+    async def main(world: SimulatedWorld) -> None:
+        queue: WorkQueue[str] = WorkQueue(world)
+        looks: Counter[str] = Counter()
+        queue.add("a")
+
+        async def work() -> None:
+            while True:
+                key = await queue.get()
+                looks[key] += 1
+                other = {"a": "b", "b": "a"}[key] if how == "each other" else key
+                if how == "after done":
+                    queue.done(key)
+                queue.add_after(other, 0) if how == "after" else queue.add(other)
+                queue.done(key)
+                queue.check()
+
+        async with world.task_group() as group:
+            for _ in range(3):
+                group.start(work())
+            await world.sleep(100)
+            group.cancel()
+        assert 100 < looks["a"] <= 101 * MAX_TURNS and queue.slowed > 90
+
+    on_virtual_time(main)
+
+
+@pytest.mark.parametrize("delay", [1e9, 1e18, 9.3e18, 1e300, float("inf")])
+def test_absurd_delays_are_waited_for(delay: float) -> None:
+    async def main() -> None:
+        world = RealWorld()
+        queue: WorkQueue[str] = WorkQueue(world)
+        for key, seconds in (("far", delay), ("near", 0.01)):
+            queue.add_after(key, seconds)
+        queue.again("again", delay)
+        assert await queue.get() == "near"
+        queue.check()
+        queue.shut_down()
+
+    asyncio.run(main())
+    RealWorld().run(main)  # another event loop has other limits
