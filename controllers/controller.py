@@ -2,7 +2,7 @@
 
 ``reconcile(key)`` reads the caches and works whatever events were missed. It raises when something failed: the key
 then comes again, later each time. It returns the seconds after which it wants to look again even if nothing happens,
-or None.
+or None. A key whose object cannot be decoded is left alone: what is not understood is neither acted on nor missed.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ from navarch.api.errors import Conflict, NotFound, StatusError
 from navarch.api.pods import controller_of
 from navarch.api.types.base import Struct
 from navarch.client.client import Client
-from navarch.client.events import EventRecorder
+from navarch.client.events import WARNING, EventRecorder
 from navarch.client.informer import Index, Informer, SharedInformers, key_of
 from navarch.client.queue import WorkQueue
 from navarch.client.transport import TransportError
-from navarch.world import World
+from navarch.client.undecodable import Undecodable
+from navarch.client.watch import DELETED
+from navarch.world import World, describe
 
 S = TypeVar("S", bound=Struct)
 T = TypeVar("T")
@@ -58,6 +60,7 @@ class Context:
     def __init__(self, client: Client, world: World, config: Config, informers: SharedInformers) -> None:
         self.client, self.world, self.config, self.informers = client, world, config, informers
         self.metrics = Metrics()
+        self.metrics.watch_informers(informers.faults)
         self.recorders: dict[str, EventRecorder] = {}
         self.structs: dict[type[Struct], None] = {}  # kinds of which somebody holds all objects
 
@@ -81,7 +84,9 @@ class Controller:
         self.client, self.world, self.config = context.client, context.world, context.config
         self.log = logging.getLogger(f"controllers.{self.name}")
         self.queue: WorkQueue[str] = WorkQueue(context.world)
+        self.sync_events = context.recorder(self.name)
         self._informers: list[Informer[Any]] = []
+        self._subjects: list[Informer[Any]] = []  # the objects that keys stand for
         context.metrics.watch_queue(self.name, self.queue)
 
     def informer(self, struct: type[S], indexers: Mapping[str, Index[S]] | None = None) -> Informer[S]:
@@ -97,12 +102,26 @@ class Controller:
 
     def enqueues(self, informer: Informer[T], only: Callable[[T], bool] | None = None) -> None:
         """Every change of an object of ``informer`` queues its key."""
+        self.keys_are_of(informer)
 
         def handler(kind: str, old: T | None, new: T) -> None:
             if only is None or only(new):
                 self.enqueue(new)
 
         informer.add_handler(handler)
+
+    def keys_are_of(self, informer: Informer[Any]) -> None:
+        """Keys of the queue stand for objects of ``informer``: events about failures go there."""
+        self._subjects.append(informer)
+
+        def handler(kind: str, bad: Undecodable) -> None:
+            if kind == DELETED:  # perhaps what was left alone can be looked at now
+                self.queue.add(bad.key)
+
+        informer.add_undecodable_handler(handler)
+
+    def _is_undecodable(self, key: str) -> bool:
+        return any(key in informer.undecodable for informer in self._subjects)
 
     async def reconcile(self, key: str) -> float | None:
         raise NotImplementedError
@@ -123,26 +142,46 @@ class Controller:
             found = await self.queue.get()
             began = self.world.monotonic()
             try:
-                again = await self.reconcile(found)
+                again = None if self._is_undecodable(found) else await self.reconcile(found)
             except Exception as error:
                 self._failed(found, error)
             else:
                 self.queue.forget(found)
-                if again is not None:
-                    self.queue.add_after(found, again)
+                self.queue.again(found, again)
             finally:
                 self.queue.done(found)
                 self.context.metrics.worked(self.name, self.world.monotonic() - began)
 
     def _failed(self, found: str, error: Exception) -> None:
-        self.context.metrics.retried(self.name)
+        self.context.metrics.failed(self.name, error)
         if isinstance(error, Conflict | NotFound):  # the cache was behind; it catches up by itself
             self.log.debug("%s: %s", found, error)
         elif isinstance(error, StatusError | TransportError):
             self.log.warning("%s: %s", found, error)
         else:
-            self.log.error("%s: a mistake in the controller", found, exc_info=error)
+            if isinstance(error, UndecodableDependent):
+                self.log.warning("%s: %s", found, error)
+            else:
+                self.log.error("%s: a mistake in the controller", found, exc_info=error)
+            self._tell_failure(found, error)
         self.queue.add_rate_limited(found)
+
+    def _tell_failure(self, key: str, error: Exception) -> None:
+        """An event on the object; the recorder keeps it from being told too often."""
+        for informer in self._subjects:
+            if (about := informer.get_key(key)) is not None:
+                self.sync_events.event(about, WARNING, "FailedSync", f"Error syncing: {describe(error)}")
+                return
+
+
+class UndecodableDependent(Exception):
+    """An object that the owner controls cannot be decoded: it must not be taken for absent and made again."""
+
+
+def refuse_undecodable(informer: Informer[Any], uid: str) -> None:
+    """Raises UndecodableDependent if the owner of this uid controls an object that cannot be decoded."""
+    for bad in informer.controlled_undecodable(uid):
+        raise UndecodableDependent(f"{informer.resource.kind.resource} {bad.key} cannot be decoded: {bad.reason}")
 
 
 def namespace_is_terminating(error: Exception) -> bool:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from controllers.controller import BY_CONTROLLER, Context, Controller, by_controller
+from controllers.controller import BY_CONTROLLER, Context, Controller, by_controller, refuse_undecodable
 from controllers.controller import key as key_of_object
 from controllers.ownership import reference
 from navarch.api import cron
@@ -129,6 +129,7 @@ class CronJobController(Controller):
 
     async def _settled(self, cronjob: CronJob) -> batch_v1.CronJobStatus:
         """The status without the Jobs that have ended or gone; deletes what the history need not keep."""
+        refuse_undecodable(self.jobs, cronjob.metadata.uid or "")
         jobs = self.jobs.by_index(BY_CONTROLLER, cronjob.metadata.uid or "")
         by_uid = {job.metadata.uid: job for job in jobs}
         active: list[core_v1.ObjectReference] = []

@@ -98,6 +98,7 @@ class DisruptionController(Controller):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self.budgets = self.informer(Budget)
+        self.keys_are_of(self.budgets)
         self.pods = self.informer(Pod)
         self.sets = self.informer(apps_v1.ReplicaSet)
         self.deployments = self.informer(apps_v1.Deployment)
@@ -108,7 +109,10 @@ class DisruptionController(Controller):
 
     def _pod_changed(self, kind: str, old: Pod | None, new: Pod) -> None:
         for budget in self.budgets.list(new.metadata.namespace):
-            selector = selectors.from_struct(budget.spec.selector)
+            try:
+                selector = selectors.from_struct(budget.spec.selector)
+            except ValueError:
+                continue  # its own reconcile says what is wrong with it
             if any(selector.matches(pod.metadata.labels) for pod in (old, new) if pod is not None):
                 self.queue.add_after(key(budget), patience(budget.status.expected_pods))
 

@@ -36,7 +36,7 @@ from navarch.api.signing import load_key
 from navarch.client.client import Client
 from navarch.client.informer import SharedInformers
 from navarch.client.leader import LeaderElector
-from navarch.world import World, name_suffix
+from navarch.world import World, keep_running, name_suffix
 
 log = logging.getLogger(__name__)
 
@@ -150,4 +150,4 @@ class Manager:
             for component, recorder in self.context.recorders.items():
                 group.start(recorder.run(), name=f"events of {component}")
             for controller in self.controllers:
-                group.start(controller.run(), name=controller.name)
+                group.start(keep_running(self.world, log, controller.name, controller.run), name=controller.name)

@@ -14,6 +14,7 @@ from controllers.controller import (
     namespace_is_terminating,
     orphans,
     patience,
+    refuse_undecodable,
 )
 from controllers.controller import key as key_of_object
 from controllers.expectations import Expectations
@@ -24,8 +25,9 @@ from navarch.api.pods import controller_of
 from navarch.api.types import core_v1, meta_v1
 from navarch.api.types.base import Struct
 from navarch.client.events import NORMAL, WARNING
-from navarch.client.informer import Index
+from navarch.client.informer import Index, key_of
 from navarch.client.transport import TransportError
+from navarch.client.undecodable import Undecodable
 
 Pod = core_v1.Pod
 UNSETTLED = 6.0
@@ -48,7 +50,9 @@ class PodOwner(Controller):
         self.events = context.recorder(self.name)
         self.owners: Any = self.informer(self.struct, self.owner_indexes)
         self.pods = self.informer(Pod, {BY_CONTROLLER: by_controller})
+        self.keys_are_of(self.owners)
         self.owners.add_handler(self._owner_changed)
+        self.pods.add_undecodable_handler(self._undecodable_pod)
         self.pods.add_handler(self._pod_changed)
 
     # Events
@@ -81,8 +85,14 @@ class PodOwner(Controller):
         changed = old is None or before is not None or old.metadata.labels != new.metadata.labels
         if kind != "DELETED" and changed and new.metadata.deletion_timestamp is None:
             for found in self.owners.list(new.metadata.namespace):  # an orphan: who would adopt it?
-                if self.selects(found).matches(new.metadata.labels):
+                if self._may_adopt(found, new):
                     self.enqueue(found)
+
+    def _undecodable_pod(self, kind: str, bad: Undecodable) -> None:
+        """Its owner must not replace it; and may go on once it can be read, or is gone."""
+        ref = controller_of(bad.metadata) if bad.metadata is not None else None
+        if ref is not None and ref.kind == self.kind:
+            self.queue.add(key_of(bad.namespace, ref.name))
 
     def _owner(self, pod: Pod, ref: meta_v1.OwnerReference) -> Any:
         if ref.kind != self.kind:
@@ -91,6 +101,12 @@ class PodOwner(Controller):
         return found if found is not None and found.metadata.uid == ref.uid else None
 
     # Work
+
+    def _may_adopt(self, owner: Any, pod: Pod) -> bool:
+        try:
+            return self.selects(owner).matches(pod.metadata.labels)
+        except ValueError:
+            return False  # its own reconcile says what is wrong with its selector
 
     def selects(self, owner: Any) -> selectors.LabelSelector:
         return selectors.from_struct(owner.spec.selector)
@@ -104,6 +120,7 @@ class PodOwner(Controller):
         """The pods of the owner after adopting and releasing: all, or those ``among``, which alone are looked at.
         ``keep``: others are not adopted."""
         meta = owner.metadata
+        refuse_undecodable(self.pods, meta.uid or "")
         selector = self.selects(owner)
         near = self.pods.by_index(BY_CONTROLLER, meta.uid or "")
         near += self.pods.by_index(BY_CONTROLLER, orphans(meta.namespace))

@@ -32,6 +32,7 @@ class ResourceQuotaController(Controller):
         super().__init__(context)
         self.quotas = self.informer(core_v1.ResourceQuota)
         self.quotas.add_handler(self._changed)
+        self.keys_are_of(self.quotas)
         self.seen: dict[str, str] = {}  # key -> the version at which we began to wait
 
     def _changed(self, kind: str, old: core_v1.ResourceQuota | None, new: core_v1.ResourceQuota) -> None:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import msgspec
 
-from controllers.controller import BY_CONTROLLER, Context, Controller, by_controller, namespace_is_terminating, orphans
+from controllers.controller import (
+    BY_CONTROLLER,
+    Context,
+    Controller,
+    by_controller,
+    namespace_is_terminating,
+    orphans,
+    refuse_undecodable,
+)
 from controllers.controller import key as key_of_object
 from controllers.deployment import revisions, sizes, status
 from controllers.deployment.plan import Create, Delete, Plan, Update, plan
@@ -44,7 +52,7 @@ class DeploymentController(Controller):
             self.enqueue(owner)
         elif kind != "DELETED" and controller_of(new.metadata) is None:
             for found in self.deployments.list(new.metadata.namespace):
-                if selectors.from_struct(found.spec.selector).matches(new.metadata.labels):
+                if _selects(found, new):
                     self.enqueue(found)
 
     def _pod_changed(self, kind: str, old: Pod | None, new: Pod) -> None:
@@ -90,6 +98,7 @@ class DeploymentController(Controller):
     async def _claim(self, deployment: Deployment, selector: selectors.LabelSelector) -> list[ReplicaSet]:
         """The deployment's replica sets, after adopting and releasing."""
         meta = deployment.metadata
+        refuse_undecodable(self.sets, meta.uid or "")
         near = self.sets.by_index(BY_CONTROLLER, meta.uid or "") + self.sets.by_index(
             BY_CONTROLLER, orphans(meta.namespace)
         )
@@ -190,3 +199,10 @@ class DeploymentController(Controller):
 
     async def _write_status(self, deployment: Deployment, new: apps_v1.DeploymentStatus) -> None:
         await self.client[Deployment].update_status(msgspec.structs.replace(deployment, status=new))
+
+
+def _selects(deployment: Deployment, replica_set: ReplicaSet) -> bool:
+    try:
+        return selectors.from_struct(deployment.spec.selector).matches(replica_set.metadata.labels)
+    except ValueError:
+        return False  # its own reconcile says what is wrong with its selector

@@ -52,6 +52,7 @@ class SelectingController(Controller):
         super().__init__(context)
         self.services = self.informer(Service, {BY_SELECTOR: _first_pair})
         self.pods = self.informer(Pod, {BY_LABEL: _all_pairs, BY_NODE: _node})
+        self.keys_are_of(self.services)
         self.times = members.ChangeTimes()
         self._sizes: dict[str, int] = {}  # pods of each service when it was last looked at
         self.services.add_handler(self._service_changed)

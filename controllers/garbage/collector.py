@@ -15,6 +15,8 @@ from controllers.garbage.graph import (
     FOREGROUND,
     ORPHAN,
     ORPHAN_WORK,
+    REPORT_WORK,
+    Coordinates,
     Graph,
     Identity,
     Vertex,
@@ -24,11 +26,15 @@ from controllers.garbage.graph import (
 from controllers.servedkinds import PartialObject, Resource, served
 from navarch.api.errors import NotFound, StatusError
 from navarch.api.kinds import BY_GVK, Kind
-from navarch.api.types.meta_v1 import OwnerReference
+from navarch.api.types.core_v1 import ObjectReference
+from navarch.api.types.meta_v1 import ObjectMeta, OwnerReference
 from navarch.client.client import ResourceClient
+from navarch.client.events import WARNING
 from navarch.client.informer import Informer
 from navarch.client.transport import TransportError
-from navarch.world import TaskGroup
+from navarch.client.undecodable import Undecodable
+from navarch.client.watch import DELETED
+from navarch.world import TaskGroup, describe
 
 IGNORED = (("", "events"), ("events.k8s.io", "events"))
 """Many, short-lived, and never owned."""
@@ -38,12 +44,17 @@ SYNC_PATIENCE = 30.0
 REMEMBERED = 500
 
 
+class InvalidOwner(Exception):
+    """A cluster-scoped object names an owner that lives in a namespace: nobody can say whether that is gone."""
+
+
 class UnknownKind(Exception):
     """No served resource has this kind (yet)."""
 
 
 class GarbageCollector(Controller):
-    """Keys are ``delete UID`` and ``orphan UID``."""
+    """Keys are ``delete UID``, ``orphan UID`` and ``report UID UID``. Whatever goes wrong with an object, it is not deleted:
+    only owners that the server says are not there count as absent."""
 
     name = "garbage-collector-controller"
     workers = 20
@@ -53,7 +64,8 @@ class GarbageCollector(Controller):
         self.graph = Graph()
         self._kinds: dict[tuple[str, str], Kind] = {}  # by group and kind
         self._watched: dict[tuple[str, str], tuple[Kind, asyncio.Task[None] | None]] = {}
-        self._absent: OrderedDict[str, None] = OrderedDict()  # uids of owners that proved not to exist
+        self._absent: OrderedDict[Coordinates, None] = OrderedDict()  # owners that proved not to exist
+        self._doubted: dict[str, None] = {}  # uids that were undecodable: the next event is taken in whatever it changes
         self._complete = asyncio.Event()  # the graph holds everything there is
 
     # Watching
@@ -68,8 +80,9 @@ class GarbageCollector(Controller):
         while True:
             try:
                 await self._watch(await served(self.client), group)
-            except (StatusError, TransportError) as error:
-                self.log.warning("cannot learn what is served: %s", error)
+            except Exception as error:
+                unforeseen = not isinstance(error, StatusError | TransportError)
+                self.log.warning("cannot learn what is served: %s", describe(error), exc_info=unforeseen)
                 await self.world.sleep(1 if not self._complete.is_set() else REFRESH)
                 continue
             await self.world.sleep(REFRESH)
@@ -94,6 +107,7 @@ class GarbageCollector(Controller):
                 task = group.start(informer.run(), name=f"garbage {resource.kind.resource}")
             self._watched[name] = resource.kind, task
             informer.add_handler(self._handler(resource.kind))
+            informer.add_undecodable_handler(self._undecodable_handler(resource.kind))
             new.append(informer)
         if new:
             self._complete.clear()
@@ -118,17 +132,36 @@ class GarbageCollector(Controller):
     def _handler(self, kind: Kind) -> Any:
         def handler(event: str, old: Any, new: Any) -> None:
             meta = new.metadata
-            if event == "DELETED":
-                self._remember_absent(meta.uid or "")
+            doubted = (meta.uid or "") in self._doubted
+            self._doubted.pop(meta.uid or "", None)
+            if event == DELETED:
+                self._remember_absent(_as_owner(self._identity(kind, meta)))
                 self._add(self.graph.forget(meta.uid or ""))
                 return
-            if old is not None and _unchanged(old.metadata, meta):
-                return
-            identity = Identity(
-                kind.group, kind.version, kind.kind, meta.namespace or "", meta.name or "", meta.uid or ""
-            )
-            deleting = meta.deletion_timestamp is not None
-            self._add(self.graph.observe(identity, meta.owner_references, meta.finalizers, deleting))
+            if old is None or doubted or not _unchanged(old.metadata, meta):
+                self._observe(kind, meta)
+
+        return handler
+
+    @staticmethod
+    def _identity(kind: Kind, meta: ObjectMeta) -> Identity:
+        return Identity(kind.group, kind.version, kind.kind, meta.namespace or "", meta.name or "", meta.uid or "")
+
+    def _observe(self, kind: Kind, meta: ObjectMeta) -> None:
+        identity = self._identity(kind, meta)
+        deleting = meta.deletion_timestamp is not None
+        self._add(self.graph.observe(identity, meta.owner_references, meta.finalizers, deleting))
+
+    def _undecodable_handler(self, kind: Kind) -> Any:
+        """Of an object that others cannot read the metadata is all that counts here: it owns and is owned as ever."""
+
+        def handler(event: str, bad: Undecodable) -> None:
+            if event != DELETED and bad.metadata is not None:
+                self._observe(kind, bad.metadata)
+            elif event == DELETED:
+                # Gone, or readable again, of which the other handler hears next. Dependents ask the server themselves.
+                self._doubted[bad.uid] = None
+                self._add(self.graph.forget(bad.uid))
 
         return handler
 
@@ -141,6 +174,9 @@ class GarbageCollector(Controller):
     async def reconcile(self, key: str) -> float | None:
         await self._complete.wait()
         what, _, uid = key.partition(" ")
+        if what == REPORT_WORK:
+            self._report_invalid(*uid.split(" ", 1))
+            return None
         vertex = self.graph.vertices.get(uid)
         if vertex is None:
             return None
@@ -149,6 +185,10 @@ class GarbageCollector(Controller):
                 await self._orphan(vertex)
             elif what == DELETE_WORK:
                 await self._delete(vertex)
+                if vertex.virtual and self.graph.vertices.get(uid) is vertex:
+                    return REFRESH  # it is there, and no watch has shown it: it may have come and gone in between
+        except InvalidOwner as error:
+            self.log.warning("%s", error)  # trying again would not help; nothing is done about the object
         except UnknownKind as error:
             self.log.debug("%s: %s", vertex.identity, error)
             return REFRESH
@@ -160,7 +200,7 @@ class GarbageCollector(Controller):
             return
         live = await self._live(vertex.identity)
         if live is None:
-            self._remember_absent(vertex.identity.uid)
+            self._remember_absent(_as_owner(vertex.identity))
             self._add(self.graph.forget(vertex.identity.uid))
             return
         if vertex.waits_for_dependents:
@@ -208,19 +248,17 @@ class GarbageCollector(Controller):
         waiting: list[OwnerReference],
     ) -> None:
         """Sorts an owner into there, gone, and being deleted in the foreground; by asking the server."""
-        if ref.uid in self._absent:
+        owner = identity_of(ref, dependent.namespace)
+        here = Coordinates(ref.api_version, ref.kind, dependent.namespace, ref.name, ref.uid)
+        if here in self._absent or here._replace(namespace="") in self._absent:
             dangling.append(ref)
             return
-        owner = identity_of(ref, dependent.namespace)
         kind = self._kind(owner)
         if kind.namespaced and not dependent.namespace:
-            # Cluster-scoped objects cannot be owned from within a namespace: nobody can say whether it is gone.
-            self.log.warning("%s names %s as owner, which lives in a namespace", dependent, owner)
-            solid.append(ref)
-            return
+            raise InvalidOwner(f"{dependent} names {owner} as owner, which lives in a namespace")
         live = await self._live(owner)
         if live is None:
-            self._remember_absent(ref.uid)
+            self._remember_absent(here if kind.namespaced else here._replace(namespace=""))
             dangling.append(ref)
         elif live.metadata.deletion_timestamp is not None and FOREGROUND in (live.metadata.finalizers or ()):
             waiting.append(ref)
@@ -293,11 +331,32 @@ class GarbageCollector(Controller):
         except NotFound:
             pass
 
-    def _remember_absent(self, uid: str) -> None:
-        self._absent[uid] = None
-        self._absent.move_to_end(uid)
+    def _report_invalid(self, dependent_uid: str, owner_uid: str) -> None:
+        """The event that a dependent names an owner of another namespace; in upstream's words."""
+        dependent = self.graph.vertices.get(dependent_uid)
+        if dependent is None:
+            return
+        group, version, kind, namespace, name, uid = dependent.identity
+        about = ObjectReference(
+            api_version=f"{group}/{version}" if group else version, kind=kind, namespace=namespace or None, name=name, uid=uid
+        )
+        for ref in dependent.owners:
+            if ref.uid == owner_uid:
+                what = f"[{ref.api_version}/{ref.kind}, namespace: {namespace}, name: {ref.name}, uid: {ref.uid}]"
+                text = f'ownerRef {what} does not exist in namespace "{namespace}"'
+                self.sync_events.event(about, WARNING, "OwnerRefInvalidNamespace", text)
+
+    def _remember_absent(self, owner: Coordinates) -> None:
+        self._absent[owner] = None
+        self._absent.move_to_end(owner)
         while len(self._absent) > REMEMBERED:
             self._absent.popitem(last=False)
+
+
+def _as_owner(identity: Identity) -> Coordinates:
+    """As a reference to this object has it."""
+    group, version, kind, namespace, name, uid = identity
+    return Coordinates(f"{group}/{version}" if group else version, kind, namespace, name, uid)
 
 
 def _is_of(vertex: Vertex, kind: Kind) -> bool:

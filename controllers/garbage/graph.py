@@ -17,6 +17,8 @@ ORPHAN, FOREGROUND = "orphan", "foregroundDeletion"
 """Finalizers through which a deletion waits for the collector."""
 
 DELETE_WORK, ORPHAN_WORK = "delete", "orphan"
+REPORT_WORK = "report"
+"""The uid of such work is the dependent's, a space, and that of an owner which lives in another namespace."""
 
 
 class Identity(NamedTuple):
@@ -30,6 +32,16 @@ class Identity(NamedTuple):
     def __str__(self) -> str:
         where = f"{self.namespace}/{self.name}" if self.namespace else self.name
         return f"{self.kind} {where}"
+
+
+class Coordinates(NamedTuple):
+    """What a dependent says of its owner, and where it would be: two references of one uid may name different objects."""
+
+    api_version: str
+    kind: str
+    namespace: str
+    name: str
+    uid: str
 
 
 class Work(NamedTuple):
@@ -129,6 +141,8 @@ class Graph:
         vertex.virtual = False
         vertex.identity = identity
         for uid, dependent in vertex.dependents.items():
+            if identity.namespace and identity.namespace != dependent.identity.namespace:
+                work[Work(REPORT_WORK, f"{uid} {identity.uid}")] = None
             if not all(self._names(ref, dependent, identity) for ref in dependent.owners if ref.uid == identity.uid):
                 work[Work(DELETE_WORK, uid)] = None
 
@@ -160,6 +174,8 @@ class Graph:
                 self.vertices[owner_uid] = owner
                 work[Work(DELETE_WORK, owner_uid)] = None
             elif not owner.virtual and not self._names(ref, vertex, owner.identity):
+                if owner.identity.namespace and owner.identity.namespace != vertex.identity.namespace:
+                    work[Work(REPORT_WORK, f"{uid} {owner_uid}")] = None
                 work[Work(DELETE_WORK, uid)] = None
             owner.dependents[uid] = vertex
             if owner.waits_for_dependents:

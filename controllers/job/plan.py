@@ -128,9 +128,9 @@ def plan(job: Job, pods: Sequence[Pod], tracked: Tracked, ends: bool, now: float
     """What to do about the pods; ``ends``: the Job has its verdict."""
     spec = job.spec
     active = [pod for pod in pods if is_active(job, pod)]
-    again = _deadline(job, now)
     if ends or spec.suspend:
-        return Plan([], active, again)
+        return Plan([], active, None)  # a deadline that is over comes no second time: what is left to wait for are pods
+    again = _deadline(job, now)
     parallelism = 1 if spec.parallelism is None else spec.parallelism
     if spec.completions is None:
         wanted = len(active) if tracked.all_succeeded else parallelism
@@ -198,7 +198,7 @@ def _deadline(job: Job, now: float) -> float | None:
     limit, began = job.spec.active_deadline_seconds, job.status.start_time
     if limit is None or not began or job.spec.suspend:
         return None
-    return max(0.0, parse_time(began) + limit - now)
+    return parse_time(began) + limit - now
 
 
 def backoff(pods: Sequence[Pod], now: float) -> float:

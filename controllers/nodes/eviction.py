@@ -55,6 +55,7 @@ class TaintEvictionController(Controller):
         self.events = context.recorder(self.name)
         self.nodes = self.informer(Node)
         self.pods = self.informer(Pod, {BY_NODE: by_node})
+        self.keys_are_of(self.pods)
         self._first_seen: dict[str, dict[str, float]] = {}  # when a taint without a time was first seen, by node, key
         self._doomed: dict[str, None] = {}  # pods that wait for their end
         self.nodes.add_handler(self._node_changed)

@@ -111,6 +111,7 @@ class NodeIPAMController(Controller):
         self.events = context.recorder("cidrAllocator")
         self.pools = pools(self.config)
         self.nodes = self.informer(Node)
+        self.keys_are_of(self.nodes)
         self._given: dict[str, list[str]] = {}  # by node: what it has, or what we are about to write
         self._without: dict[str, None] = {}  # nodes for which nothing was left
         self.nodes.add_handler(self._node_changed)

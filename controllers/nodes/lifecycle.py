@@ -43,6 +43,7 @@ class NodeLifecycleController(Controller):
         self.pods = self.informer(Pod, {BY_NODE: by_node})
         self.leases = context.informers.informer(Lease, namespace=LEASES)
         self._informers.append(self.leases)
+        self.keys_are_of(self.nodes)
         self._heard: dict[str, float] = {}  # monotonic time of the last sign of life, by node
         self._admitted: dict[str, None] = {}  # nodes whose turn has come, until the taint is written
         self.nodes.add_handler(self._node_changed)

@@ -35,6 +35,7 @@ class PodGCController(Controller):
         super().__init__(context)
         self.nodes = self.informer(Node)
         self.pods = self.informer(Pod, {BY_NODE: by_node, FINISHED: finished})
+        self.keys_are_of(self.pods)
         self._gone_since: dict[str, float] = {}  # monotonic time at which a node was first missed
         self._finished = 0
         self.nodes.add_handler(self._node_changed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controllers.garbage.graph import FOREGROUND, ORPHAN, Graph, Identity, Work
+from controllers.garbage.graph import FOREGROUND, ORPHAN, REPORT_WORK, Graph, Identity, Work
 from navarch.api.types.meta_v1 import OwnerReference
 
 
@@ -51,7 +51,14 @@ def test_an_owner_that_appears_later() -> None:
 def test_a_dependent_with_wrong_coordinates() -> None:
     graph = Graph()
     graph.observe(identity("a", namespace="elsewhere"), None, None, False)
-    assert graph.observe(identity("b"), [ref("a")], None, False) == delete("b")
+    report = Work(REPORT_WORK, "b a")
+    assert graph.observe(identity("b"), [ref("a")], None, False) == [report, *delete("b")]
+
+
+def test_an_owner_that_proves_to_live_elsewhere_is_reported() -> None:
+    graph = Graph()
+    graph.observe(identity("b", namespace=""), [ref("a")], None, False)
+    assert graph.observe(identity("a"), None, None, False) == [Work(REPORT_WORK, "b a"), *delete("b")]
 
 
 def test_foreground() -> None:
