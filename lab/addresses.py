@@ -105,19 +105,6 @@ def release_index(lab: str) -> None:
             file.unlink()
 
 
-def free_port(preferred: int, address: str = "127.0.0.1") -> int:
-    """A TCP port that nobody listens on: the preferred one or the next free."""
-    for port in range(preferred, preferred + 200):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((address, port))
-            except OSError:
-                continue
-            return port
-    raise LabError("no free TCP port for the API server")
-
-
 def index_directory() -> Path:
     """Machine-wide for root (labs of all homes share the host's routes), else the user's."""
     return Path("/run/navarch/labs") if os.geteuid() == 0 else Path(f"/tmp/navarch-{os.geteuid()}/labs")

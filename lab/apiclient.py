@@ -45,9 +45,13 @@ class Api:
         )
 
     def wait_for(self, condition: Callable[[], bool], timeout: float, failure: str, log: str) -> None:
-        """Raises LabError with the end of component ``log``'s log. A request that fails is no answer."""
-        end, delay = time.monotonic() + timeout, 0.01
+        """Raises LabError with the end of component ``log``'s log, or as soon as a component gives up. A request that fails
+        is no answer."""
+        end, delay, checked = time.monotonic() + timeout, 0.01, time.monotonic()
         while True:
+            if time.monotonic() > checked + 0.5:
+                self.cluster.health.check()
+                checked = time.monotonic()
             try:
                 if condition():
                     return

@@ -10,22 +10,24 @@ import contextlib
 import fcntl
 import os
 import shutil
+import socket
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from lab import cgroups, components, nodenamespaces, supervisor, switch
 from lab.addons import apply_addons
-from lab.addresses import Addresses, claim_index, free_port, holds_index, release_index
+from lab.addresses import FIRST_INDEX, Addresses, claim_index, holds_index, release_index
 from lab.apiclient import Api
 from lab.certificates import Authority
+from lab.forking import Spec
+from lab.health import Health
 from lab.hollow import Fleet, HollowNodes
 from lab.namespaces import ProcessId
 from lab.nodes import Nodes
 from lab.paths import LabError, LabPaths, LabRecord, private_directory
+from lab.ports import FIRST_PORT, RANGE, take_port
 from lab.progress import Progress, Silence
 from nodeagent.hollow.roster import HOST as HOLLOW_HOST
 
@@ -38,7 +40,7 @@ class Cluster:
     def __init__(self, name: str, progress: Progress | None = None) -> None:
         self.paths = LabPaths(name)
         self.progress = progress or Silence()
-        self.api, self.nodes, self.hollow = Api(self), Nodes(self), Fleet(self)
+        self.api, self.nodes, self.hollow, self.health = Api(self), Nodes(self), Fleet(self), Health(self)
         self.record = LabRecord.load(self.paths.config)
 
     # What there is
@@ -68,11 +70,6 @@ class Cluster:
     def status(self) -> dict[str, Any]:
         """The lab as `navarch status -o json` prints it."""
         record = self.known
-        listed = supervisor.request(self.paths, "list") if self.running() else []
-        processes = [{"name": p["name"], "pid": p["pid"], "restarts": p["restarts"]} for p in listed if p["pid"]]
-        own = supervisor.identity(self.paths)
-        if own:
-            processes.insert(0, {"name": "supervisor", "pid": own.pid, "restarts": 0})
         store: dict[str, Any] = {"kind": record.store}
         if record.store == "etcd":
             store["endpoint"] = f"unix:{self.paths.etcd / components.ETCD_SOCKET}"
@@ -80,13 +77,13 @@ class Cluster:
             store["path"] = str(self.paths.database)
         return {
             "lab": record.name,
-            "running": own is not None,
+            "running": self.running(),
             "kubeconfig": str(self.paths.kubeconfig),
             "server": self.server,
             "store": store,
             "nodes": [self.nodes.status(n) for n in record.nodes],
             "hollow": self.hollow.status(),
-            "processes": processes,
+            "processes": self.health.listed(),
             "logs": str(self.paths.logs),
             "settings": record.settings,
         }
@@ -136,6 +133,8 @@ class Cluster:
             if with_nodes and os.geteuid() != 0:
                 raise LabError("real nodes need root; without it use: navarch up --nodes 0")
             self._plan_hollow(hollow, with_nodes)
+            self.health.revive()
+            sockets = self._take_port()
             self.certificates()
             self.save()
             root = os.geteuid() == 0
@@ -146,7 +145,8 @@ class Cluster:
                 switch.create(self.paths.id, self.addresses)
             if not self.running():
                 self.progress("control plane")
-                supervisor.spawn(self.paths, components.control_group(self.paths.id))
+                supervisor.spawn(self.paths, components.control_group(self.paths.id), sockets)
+            self.health.note()
             specs = [components.etcd(self.paths)] if record.store == "etcd" else []
             specs.append(components.apiserver(self.paths, record, with_nodes))
             self.start(specs)
@@ -163,14 +163,24 @@ class Cluster:
         self.hollow.start()
         self.nodes.wait([n.name for n in self.known.nodes if not n.stopped and not n.partitioned], wait)
         self.hollow.wait(wait)
+        self.health.wait(wait)
+
+    def _take_port(self) -> list[socket.socket]:
+        """Sockets on the API server's port; on another port than before if somebody else has that one now."""
+        record = self.known
+        served = any(e["spec"]["name"] == "apiserver" and p.alive() for e, p in self.health.recorded())
+        if self.running() or served:
+            return []  # it is ours
+        taken = record.port
+        record.port, sockets = take_port(components.listen_addresses(record, False), taken)
+        return sockets
 
     def _prepare(self, nodes: int | None, store: str | None, failover: str | None, settings: dict[str, str]) -> None:
         self.paths.make()
         if self.record is None:
             chosen = store or ("etcd" if shutil.which("etcd") else "sqlite")
             index = claim_index(str(self.paths.root))
-            port = free_port(6443 + (index - 200) * 10)
-            self.record = LabRecord(self.paths.name, index, port, chosen)
+            self.record = LabRecord(self.paths.name, index, FIRST_PORT + (index - FIRST_INDEX) * RANGE, chosen)
         record = self.record
         if store is not None and store != record.store:
             raise LabError(
@@ -227,7 +237,7 @@ class Cluster:
             path = self.paths.component_kubeconfig(entry.name)
             authority.kubeconfig(path, entry.name, inside, f"navarch-{record.name}", user)
 
-    def start(self, specs: list[supervisor.Spec]) -> None:
+    def start(self, specs: list[Spec]) -> None:
         supervisor.request(self.paths, "start", specs=[asdict(s) for s in specs])
 
     # Down
@@ -270,7 +280,7 @@ class Cluster:
 
     def _end_leftovers(self) -> None:
         """Ends what a killed supervisor left behind, gently first (etcd and the store close their files)."""
-        left = [p for p in self._recorded_processes() if p.alive()]
+        left = [p for _, p in self.health.recorded() if p.alive()]
         own = supervisor.identity(self.paths)
         if own is not None:
             left.insert(0, own)
@@ -280,13 +290,6 @@ class Cluster:
             if not process.wait_gone(10):
                 process.kill()
                 process.wait_gone(5)
-
-    def _recorded_processes(self) -> list[ProcessId]:
-        try:
-            entries = orjson.loads(self.paths.processes.read_bytes())
-        except (FileNotFoundError, ValueError):
-            return []
-        return [p for p in (ProcessId.load(e["process"]) for e in entries) if p is not None]
 
     # Nodes
 

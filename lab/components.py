@@ -9,10 +9,10 @@ import shutil
 from pathlib import Path
 
 from lab.addresses import Addresses
+from lab.forking import Spec
 from lab.namespaces import ProcessId
 from lab.nodenamespaces import NODE_RUN, group
 from lab.paths import LabError, LabPaths, LabRecord, NodeRecord, private_directory
-from lab.supervisor import Spec
 from nodeagent.hollow.roster import RANGE
 
 FRONT_PROXY = "front-proxy-client"  # under this name the API server passes requests on to others behind it
@@ -73,7 +73,14 @@ def etcd(paths: LabPaths) -> Spec:
         cgroup=control_group(paths.id),
         env={"GOMAXPROCS": "2"},
         stale=[str(directory / ETCD_SOCKET), str(directory / ETCD_PEER_SOCKET)],
+        alive=str(directory / ETCD_SOCKET),
+        health="/health",
     )  # fmt: skip
+
+
+def alive_socket(paths: LabPaths, component: str) -> str:
+    """Where the supervisor asks a component whether it is alive."""
+    return str(paths.run / f"{component.replace('/', '-')}.alive")
 
 
 def control_group(lab: str) -> str:
@@ -86,11 +93,9 @@ def store_argument(paths: LabPaths, record: LabRecord) -> str:
     return f"etcd:unix:{paths.etcd / ETCD_SOCKET}" if record.store == "etcd" else f"sqlite:{paths.database}"
 
 
-def listen_addresses(record: LabRecord) -> list[str]:
-    addresses = ["127.0.0.1"]
-    if record.nodes or record.next_number > 1:
-        addresses.append(Addresses(record.index).host)
-    return addresses
+def listen_addresses(record: LabRecord, with_nodes: bool) -> list[str]:
+    """Where the API server listens."""
+    return ["127.0.0.1", *([Addresses(record.index).host] if with_nodes else [])]
 
 
 def apiserver(paths: LabPaths, record: LabRecord, with_nodes: bool) -> Spec:
@@ -99,7 +104,7 @@ def apiserver(paths: LabPaths, record: LabRecord, with_nodes: bool) -> Spec:
     advertise = addresses.host if with_nodes else "127.0.0.1"
     argv = [
         "--store", store_argument(paths, record),
-        "--bind-address", "127.0.0.1", *(["--bind-address", addresses.host] if with_nodes else []),
+        *(f"--bind-address={host}" for host in listen_addresses(record, with_nodes)),
         "--secure-port", str(record.port),
         "--advertise-address", advertise,
         "--client-ca-file", str(pki / "ca.crt"),
@@ -121,8 +126,10 @@ def apiserver(paths: LabPaths, record: LabRecord, with_nodes: bool) -> Spec:
     return Spec(
         name="apiserver",
         module="apiserver.main",
+        alive=alive_socket(paths, "apiserver"),
         argv=argv + settings_of(record, "apiserver"),
         log=str(paths.logs / "apiserver.log"),
+        listen=[f"{host}:{record.port}" for host in listen_addresses(record, with_nodes)],
         cgroup=control_group(paths.id),
     )
 
@@ -131,6 +138,7 @@ def scheduler(paths: LabPaths, record: LabRecord) -> Spec:
     return Spec(
         name="scheduler",
         module="scheduler.main",
+        alive=alive_socket(paths, "scheduler"),
         argv=[
             "--kubeconfig",
             str(paths.component_kubeconfig("scheduler")),
@@ -148,6 +156,7 @@ def controllers(paths: LabPaths, record: LabRecord) -> Spec:
     return Spec(
         name="controllers",
         module="controllers.main",
+        alive=alive_socket(paths, "controllers"),
         argv=[
             "--kubeconfig", str(paths.component_kubeconfig("controllers")),
             "--address", str(paths.run / "controllers.sock"),
@@ -170,6 +179,7 @@ def agent(paths: LabPaths, record: LabRecord, node: NodeRecord, init: ProcessId)
     return Spec(
         name=f"agent/{node.name}",
         module="nodeagent.main",
+        alive=alive_socket(paths, f"agent/{node.name}"),
         argv=[
             "--kubeconfig", str(paths.component_kubeconfig(node.name)),
             "--node-name", node.name,
@@ -200,6 +210,7 @@ def proxy(paths: LabPaths, record: LabRecord, node: NodeRecord, init: ProcessId)
     return Spec(
         name=f"proxy/{node.name}",
         module="proxy.main",
+        alive=alive_socket(paths, f"proxy/{node.name}"),
         argv=[
             "--kubeconfig", str(paths.component_kubeconfig("proxy")),
             "--node-name", node.name,
@@ -221,6 +232,7 @@ def hollow(paths: LabPaths, record: LabRecord) -> Spec:
     return Spec(
         name="hollow",
         module="nodeagent.hollow.main",
+        alive=alive_socket(paths, "hollow"),
         argv=[
             "--kubeconfig", str(paths.component_kubeconfig("hollow")),
             "--roster", str(paths.hollow),

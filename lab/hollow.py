@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import socket
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lab import components, supervisor
+from lab.forking import Spec
+from lab.pages import page
 from lab.paths import LabError, write_private
 from nodeagent.hollow.roster import Group, Roster, name_of
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from lab.cluster import Cluster
 
 COMPONENT = "hollow"
-PATIENCE = 5.0  # seconds that the process has to answer
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Fleet:
         supervisor.request(self.cluster.paths, "start", specs=[asdict(self._spec())])
         self.tell()
 
-    def _spec(self) -> supervisor.Spec:
+    def _spec(self) -> Spec:
         return components.hollow(self.cluster.paths, self.cluster.known)
 
     def remove(self, name: str) -> None:
@@ -108,14 +108,8 @@ class Fleet:
             return None
 
     def _ask(self) -> dict[str, Any]:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.settimeout(PATIENCE)
-            with supervisor.short_path(self.cluster.paths.hollow_socket) as path:
-                connection.connect(path)
-            connection.sendall(b"GET /status HTTP/1.1\r\n\r\n")
-            with connection.makefile("rb") as stream:
-                head, _, body = stream.read().partition(b"\r\n\r\n")
-        if b" 200 " not in head.split(b"\r\n")[0]:
+        status, body = page(self.cluster.paths.hollow_socket, "/status")
+        if status != 200:
             raise OSError(body.decode(errors="replace"))
         answer: dict[str, Any] = json.loads(body)
         return answer

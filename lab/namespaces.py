@@ -109,6 +109,10 @@ class ProcessId:
             return None
         return fd
 
+    def booted_here(self) -> bool:
+        """Whether it was started since the machine was."""
+        return self.boot == boot_id()
+
     def alive(self) -> bool:
         fd = self.open()
         if fd is None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from lab import components, nodenamespaces, supervisor, switch
+from lab.forking import Spec
 from lab.namespaces import ProcessId
 from lab.paths import LabError, NodeRecord
 from navarch.api import quantity, times
@@ -80,7 +81,7 @@ class Nodes:
             if entry.partitioned:
                 switch.set_port(self.paths.id, entry.number, up=False)
 
-    def components(self, entry: NodeRecord) -> list[supervisor.Spec]:
+    def components(self, entry: NodeRecord) -> list[Spec]:
         init = ProcessId.load(entry.init)
         assert init is not None, "the node was booted"
         known = self.cluster.known

@@ -1,8 +1,9 @@
-"""The lab's supervisor: forks components, watches them, starts them again when they die.
+"""The lab's supervisor: forks components, watches them, starts them again when they die or hang.
 
 It is the fork server of DESIGN decision 10: it imports what the components share once, freezes that, and has no thread, no
 event loop and no channel, so that a component starts in a few milliseconds and shares most of its memory with the others.
-It does one thing at a time, on request: a JSON line over a unix socket, a JSON line back.
+It does one thing at a time, on request: a JSON line over a unix socket, a JSON line back. Every few seconds it asks each
+component whether it is alive (:mod:`lab.liveness`).
 
 What runs is written to ``processes.json`` at every change. If the supervisor itself is killed, the components go on; the
 next one adopts them from that file.
@@ -11,78 +12,38 @@ next one adopts them from that file.
 from __future__ import annotations
 
 import contextlib
-import gc
-import importlib
 import json
 import os
 import selectors
 import signal
 import socket
-import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from lab import cgroups
+from lab.forking import Spec, fork, reopen_output, short_path
+from lab.liveness import PERIOD, Pulse, last_lines, reason
+from lab.managed import Managed
 from lab.namespaces import ProcessId, set_process_name
-from lab.nodenamespaces import ALL_NAMESPACES
 from lab.paths import LabError, LabPaths, write_private
+from lab.ports import OpenSockets, turn_away
 
-# What each component imports, by its entry: imported once, before its first fork.
-PRELOAD = {
-    "apiserver.main": ("uvloop", "apiserver.assembly", "apiserver.storage.etcd", "apiserver.storage.sqlite"),
-    "controllers.main": (),
-    "scheduler.main": (),
-    "nodeagent.main": (
-        "nodeagent.linux.hostnamespace",
-        "nodeagent.images.store",
-        "nodeagent.runtime.oci",
-        "aiohttp.web",  # its server
-    ),
-    "proxy.main": (),
-    "nodeagent.hollow.main": ("aiohttp.web",),
-}
-FIRST_DELAY, MOST_DELAY, STEADY = 0.1, 10.0, 10.0  # seconds: restart back-off, and after how long it is forgotten
-
-
-@dataclass
-class Spec:
-    """What to run: a component's ``module`` (its ``main(argv)`` is called in the fork) or a program (``exec``)."""
-
-    name: str
-    module: str = ""
-    argv: list[str] = field(default_factory=list)
-    exec: list[str] = field(default_factory=list)
-    cwd: str = "/"
-    log: str = "/dev/null"
-    cgroup: str = ""
-    node: dict[str, Any] | None = None  # the init of the node to run it in
-    env: dict[str, str] = field(default_factory=dict)
-    stale: list[str] = field(default_factory=list)  # files that one which was killed leaves and the next stumbles over
-
-
-@dataclass
-class Managed:
-    spec: Spec
-    process: ProcessId | None = None
-    child: bool = False  # ours to reap
-    pidfd: int = -1
-    started: float = 0.0
-    delay: float = 0.0
-    due: float = 0.0  # when to start it again, 0 if it runs
-    restarts: int = 0
-    last_exit: str = ""
+MAX_REQUEST = 1 << 24  # bytes
+PATIENT = 1.0  # seconds of back-off from which on clients of the component's sockets are sent away
 
 
 class Supervisor:
-    def __init__(self, paths: LabPaths) -> None:
+    """``sockets`` listen already, for the components whose specification has their addresses."""
+
+    def __init__(self, paths: LabPaths, sockets: Iterable[socket.socket] = ()) -> None:
         self.paths = paths
         self.managed: dict[str, Managed] = {}
         self.selector = selectors.DefaultSelector()
+        self.sockets = OpenSockets(sockets)
         self.stopping = False
+        self.asked = time.monotonic()
 
     # The outside
 
@@ -95,15 +56,13 @@ class Supervisor:
             listener.bind(path)
         os.chmod(self.paths.socket, 0o600)
         listener.listen(16)
-        self.selector.register(listener, selectors.EVENT_READ, None)
+        self.selector.register(listener, selectors.EVENT_READ, lambda: self.answer(listener))
         self.adopt()
         listening()
         while not self.stopping:
             for key, _ in self.selector.select(self.next_due()):
-                if key.data is None:
-                    self.answer(listener)
-                else:
-                    self.ended(key.data)
+                key.data()
+            self.ask_all()
             self.start_due()
         listener.close()
         with contextlib.suppress(FileNotFoundError):
@@ -111,39 +70,34 @@ class Supervisor:
 
     def answer(self, listener: socket.socket) -> None:
         connection, _ = listener.accept()
-        with connection, connection.makefile("rwb") as stream:
+        with connection, contextlib.suppress(OSError):  # whoever hangs up gets no answer
             connection.settimeout(5)
+            with connection.makefile("rb") as stream:
+                line = stream.readline(MAX_REQUEST)
             try:
-                request = json.loads(stream.readline() or b"{}")
+                request = json.loads(line or b"{}")
                 reply = {"result": getattr(self, "do_" + request.pop("do"))(**request)}
             except Exception as error:
                 traceback.print_exc()
                 reply = {"error": f"{type(error).__name__}: {error}"}
-            with contextlib.suppress(OSError):
-                stream.write(json.dumps(reply).encode() + b"\n")
-                stream.flush()
+            connection.sendall(json.dumps(reply).encode() + b"\n")
 
     # Requests
 
     def do_list(self) -> list[dict[str, Any]]:
-        return [
-            {
-                "name": m.spec.name,
-                "pid": m.process.pid if m.process and m.pidfd >= 0 else 0,
-                "restarts": m.restarts,
-                "last_exit": m.last_exit,
-            }
-            for m in self.managed.values()
-        ]
+        return [m.state() for m in self.managed.values()]
 
     def do_start(self, specs: list[dict[str, Any]]) -> list[int]:
-        """Starts what is not running yet; a changed specification takes effect at the next start."""
+        """Starts what is not running yet; what runs with another specification is ended and started with the new one."""
         pids = []
         for data in specs:
             spec = Spec(**data)
             managed = self.managed.setdefault(spec.name, Managed(spec))
+            if managed.runs and managed.spec != spec:
+                print(f"{spec.name}: starts again with other settings", flush=True)
+                self.end([managed], 10.0)
             managed.spec = spec
-            if managed.pidfd < 0:
+            if not managed.runs:
                 managed.delay = 0.0
                 self.launch(managed)
             pids.append(managed.process.pid if managed.process else 0)
@@ -154,14 +108,9 @@ class Supervisor:
         """TERM, and KILL after ``timeout`` seconds; they are not started again."""
         going = [self.managed.pop(n) for n in names if n in self.managed]
         for managed in going:
-            if managed.process:
-                managed.process.kill(signal.SIGTERM)
-        end = time.monotonic() + timeout
-        for managed in going:
-            if managed.process and not managed.process.wait_gone(max(0.0, end - time.monotonic())):
-                managed.process.kill(signal.SIGKILL)
-                managed.process.wait_gone(5)
-            self.forget(managed)
+            self.unattended(managed, False)
+            self.sockets.close(managed.spec.name)
+        self.end(going, timeout)
         self.save()
 
     def do_shutdown(self, timeout: float = 10.0) -> None:
@@ -171,59 +120,76 @@ class Supervisor:
     # The inside
 
     def adopt(self) -> None:
-        """Takes over what an earlier supervisor started and is still there."""
+        """Takes over what an earlier supervisor started; what has ended meanwhile is started again."""
         try:
             known = json.loads(self.paths.processes.read_text())
         except (FileNotFoundError, ValueError):
             return
         for entry in known:
             process = ProcessId.load(entry["process"])
+            managed = Managed(Spec(**entry["spec"]), process, **entry.get("known", {}))
+            if process is not None and not process.booted_here():
+                continue  # before a reboot
+            self.managed[managed.spec.name] = managed
             if process is not None and process.alive():
-                managed = Managed(Spec(**entry["spec"]), process)
-                self.managed[managed.spec.name] = managed
                 self.watch(managed)
+            else:
+                self.ended(managed)
 
     def save(self) -> None:
-        state = [
-            {"spec": asdict(m.spec), "process": m.process.dump()}
-            for m in self.managed.values()
-            if m.process is not None
-        ]
-        write_private(self.paths.processes, json.dumps(state))
+        """Notes what runs. A disk that is full costs the note, not the lab."""
+        try:
+            write_private(self.paths.processes, json.dumps([m.dump() for m in self.managed.values()]))
+        except OSError as error:
+            print(f"cannot write {self.paths.processes}: {error.strerror}", flush=True)
 
     def watch(self, managed: Managed) -> None:
         assert managed.process is not None
-        managed.started = time.monotonic()
+        managed.started, managed.since = time.monotonic(), time.time()
         managed.due = 0.0
         managed.pidfd = managed.process.open() or -1
-        if managed.pidfd >= 0:
-            self.selector.register(managed.pidfd, selectors.EVENT_READ, managed)
+        if managed.runs:
+            self.selector.register(managed.pidfd, selectors.EVENT_READ, lambda: self.ended(managed))
+            if managed.spec.alive:
+                managed.pulse = Pulse(managed.spec.alive, managed.spec.health)
+                managed.pulse.ask(managed.process.pid, 0.0)
         else:
             self.ended(managed)
 
     def forget(self, managed: Managed) -> None:
-        if managed.pidfd >= 0:
+        if managed.runs:
             with contextlib.suppress(KeyError):
                 self.selector.unregister(managed.pidfd)
-            os.close(managed.pidfd)
-            managed.pidfd = -1
-        if managed.child and managed.process:
-            with contextlib.suppress(ChildProcessError):
-                _, status = os.waitpid(managed.process.pid, 0)
-                code = os.waitstatus_to_exitcode(status)
-                managed.last_exit = f"signal {-code}" if code < 0 else f"exit {code}"
+        managed.reap()
+
+    def end(self, going: list[Managed], timeout: float) -> None:
+        for managed in going:
+            if managed.process and managed.runs:
+                managed.process.kill(signal.SIGTERM)
+        end = time.monotonic() + timeout
+        for managed in going:
+            if managed.process and managed.runs and not managed.process.wait_gone(max(0.0, end - time.monotonic())):
+                managed.process.kill(signal.SIGKILL)
+                managed.process.wait_gone(5)
+            self.forget(managed)
 
     def ended(self, managed: Managed) -> None:
         managed.last_exit = "ended"
         self.forget(managed)
         if self.dropped(managed):
             return
-        if time.monotonic() - managed.started > STEADY:
-            managed.delay = 0.0
-        managed.delay = min(MOST_DELAY, managed.delay * 2 or FIRST_DELAY)
-        managed.due = time.monotonic() + managed.delay
-        managed.restarts += 1
-        print(f"{managed.spec.name}: {managed.last_exit}; starts again in {managed.delay:.1f} s", flush=True)
+        managed.ended()
+        self.unattended(managed, managed.delay >= PATIENT)
+        print(f"{managed.spec.name}: {managed.why}; starts again in {managed.delay:.1f} s", flush=True)
+
+    def unattended(self, managed: Managed, alone: bool) -> None:
+        """Sends clients of the component's sockets away as long as it is ``alone``."""
+        for each in self.sockets.held(managed.spec.name):
+            registered = each in self.selector.get_map()
+            if alone and not registered:
+                self.selector.register(each, selectors.EVENT_READ, lambda each=each: turn_away(each))
+            elif registered and not alone:
+                self.selector.unregister(each)
 
     def dropped(self, managed: Managed) -> bool:
         """Whether the component went down with its node, and is given up."""
@@ -236,7 +202,21 @@ class Supervisor:
 
     def next_due(self) -> float | None:
         due = [m.due for m in self.managed.values() if m.due]
+        if any(m.pulse for m in self.managed.values()):
+            due.append(self.asked + PERIOD)
         return max(0.0, min(due) - time.monotonic()) if due else None
+
+    def ask_all(self) -> None:
+        """Asks every component whether it is alive, when it is time to; kills those that have not answered for long."""
+        passed = time.monotonic() - self.asked
+        if passed < PERIOD:
+            return
+        self.asked = time.monotonic()
+        for managed in list(self.managed.values()):
+            if managed.pulse and managed.process and managed.runs:
+                managed.pulse.ask(managed.process.pid, min(passed, 1.5 * PERIOD))
+                if managed.pulse.dead:
+                    managed.kill_silent()
 
     def start_due(self) -> None:
         for managed in list(self.managed.values()):
@@ -245,109 +225,35 @@ class Supervisor:
                 self.save()
 
     def launch(self, managed: Managed) -> None:
-        spec = managed.spec
-        preload(spec.module)
-        for stale in spec.stale:
-            Path(stale).unlink(missing_ok=True)
-        reader, writer = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            os.close(reader)
-            self.first_fork(spec, writer)
-        os.close(writer)
-        if spec.node is None:
-            os.close(reader)
-            managed.child, managed.process = True, ProcessId.of(pid)
-        else:
-            with os.fdopen(reader, "rb") as file:
-                inner = file.read()
-            os.waitpid(pid, 0)
-            managed.child, managed.process = False, ProcessId.of(int(inner)) if inner else None
-        if managed.process is None:  # the node ended meanwhile, or cannot be entered
+        managed.begins()
+        try:
+            sockets = self.sockets.of(managed.spec.name, managed.spec.listen)
+            self.unattended(managed, False)
+            managed.process, managed.child = fork(managed.spec, sockets)
+        except OSError as error:  # an address that others have, a disk that is full
+            managed.process, managed.killed = None, error.strerror or str(error)
+        if managed.process is None:
             managed.started = time.monotonic()
             self.ended(managed)
             return
         self.watch(managed)
 
-    def first_fork(self, spec: Spec, writer: int) -> NoReturn:
-        """In the child: joins cgroup and namespaces, forks once more for a node, and runs the component."""
-        try:
-            if spec.cgroup:
-                cgroups.join(spec.cgroup)
-            os.setsid()
-            log = os.open(spec.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-            if spec.node is not None:
-                init = ProcessId.load(spec.node)
-                assert init is not None
-                init.enter(ALL_NAMESPACES)
-                pid = os.fork()  # PID namespaces apply to children; the node's init adopts this one
-                if pid:
-                    os.write(writer, str(pid).encode())
-                    os._exit(0)
-                os.setsid()
-            null = os.open("/dev/null", os.O_RDONLY)
-            os.dup2(null, 0)
-            os.dup2(log, 1)
-            os.dup2(log, 2)
-            os.closerange(3, 1024)
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
-                signal.signal(number, signal.SIG_DFL)
-            # Python ignores SIGPIPE and raises instead: a client that hangs up must not kill a server. Programs start afresh.
-            signal.signal(signal.SIGPIPE, signal.SIG_DFL if spec.exec else signal.SIG_IGN)
-            os.environ.update(spec.env)
-            os.chdir(spec.cwd)
-            if spec.exec:
-                os.execvp(spec.exec[0], spec.exec)
-            run_component(spec)
-        except BaseException:
-            traceback.print_exc()
-        os._exit(70)
 
+def spawn(paths: LabPaths, cgroup: str, sockets: Sequence[socket.socket] = ()) -> None:
+    """Starts the supervisor as a daemon, hands it sockets that listen, and returns once it listens itself.
 
-def reopen_output() -> None:
-    """Lets print and tracebacks go to the descriptors as they are now, line by line."""
-    sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
-    sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
-
-
-def run_component(spec: Spec) -> NoReturn:
-    """Calls the component's main in this process."""
-    reopen_output()
-    set_process_name(f"nv-{spec.name}")
-    code = 70
-    try:
-        code = int(importlib.import_module(spec.module).main(spec.argv) or 0)
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else int(end.code is not None)
-    except BaseException:
-        traceback.print_exc()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
-
-
-def preload(module: str) -> None:
-    """Imports what a component's forks share, so that they have it for free. The API server comes first and boots while
-    the others' turn comes."""
-    if module in sys.modules or module not in PRELOAD:
-        return
-    for name in (module, *PRELOAD[module]):
-        try:
-            importlib.import_module(name)
-        except ImportError as error:
-            print(f"not preloaded: {name}: {error}", flush=True)
-    gc.collect()
-    gc.freeze()
-
-
-def spawn(paths: LabPaths, cgroup: str) -> None:
-    """Starts the supervisor as a daemon and returns once it listens."""
+    Raises LabError if it ends before that."""
     reader, writer = os.pipe()
     if pid := os.fork():
         os.close(writer)
         os.waitpid(pid, 0)
         with os.fdopen(reader, "rb") as file:
-            file.read()
+            started = file.read()
+        for each in sockets:
+            each.close()
+        if not started:
+            text = reason(last_lines(str(paths.logs / "supervisor.log")))
+            raise LabError(f"the lab's supervisor did not start: {text}")
         return
     try:
         if cgroup:
@@ -361,30 +267,28 @@ def spawn(paths: LabPaths, cgroup: str) -> None:
         os.dup2(log, 1)
         os.dup2(log, 2)
         # What our parent has open, the lab's lock above all, must not stay open with us.
-        os.closerange(3, writer)
-        os.closerange(writer + 1, 4096)
+        kept = {writer, *(each.fileno() for each in sockets)}
+        for fd in range(3, 4096):
+            if fd not in kept:
+                with contextlib.suppress(OSError):
+                    os.close(fd)
         reopen_output()
         os.chdir("/")
         set_process_name("nv-supervisor")
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy would start threads, and forks lose them
-        supervisor = Supervisor(paths)
-        (paths.run / "supervisor.json").write_text(json.dumps(ProcessId.of(os.getpid()).dump()))
-        supervisor.serve(lambda: os.close(writer))
+        supervisor = Supervisor(paths, sockets)
+        write_private(paths.run / "supervisor.json", json.dumps(ProcessId.of(os.getpid()).dump()))
+
+        def listening() -> None:
+            os.write(writer, b"1")
+            os.close(writer)
+
+        supervisor.serve(listening)
     except BaseException:
         traceback.print_exc()
     os._exit(0)
-
-
-@contextlib.contextmanager
-def short_path(path: Path) -> Iterator[str]:
-    """Another name of a socket file: addresses of unix sockets end at 107 bytes, NAVARCH_HOME may be deeper."""
-    directory = os.open(path.parent, os.O_PATH)
-    try:
-        yield f"/proc/self/fd/{directory}/{path.name}"
-    finally:
-        os.close(directory)
 
 
 def identity(paths: LabPaths) -> ProcessId | None:

@@ -19,6 +19,8 @@ import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any, Protocol, TypeVar
 
+from navarch.liveness import answering
+
 T = TypeVar("T")
 
 # Safe alphabet of generated names (Kubernetes' util/rand): no vowels, no look-alikes, so that no words come out.
@@ -125,7 +127,8 @@ class RealWorld:
         calm_gc()
 
         async def body() -> T:
-            return await main()
+            with answering():
+                return await main()
 
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(body())

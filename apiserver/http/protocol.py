@@ -22,6 +22,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from uvicorn.server import ServerState
 
 from navarch.client.upgrade import keep_alive
+from navarch.listening import inherited
 from navarch.world import World
 
 PEER = "navarch.peer_certificate"
@@ -221,17 +222,20 @@ class Listener:
         self.servers: list[asyncio.Server] = []
 
     async def start(self, addresses: list[tuple[str, int]]) -> list[tuple[str, int]]:
-        """Binds; port 0 takes a free one, the same for all addresses. Returns what was bound. Raises OSError."""
+        """Binds, if whoever started us has not done so already (see :mod:`navarch.listening`); port 0 takes a free one, the
+        same for all addresses. Returns what was bound. Raises OSError."""
         loop = asyncio.get_running_loop()
+        open_already = inherited()
         self._set_date()
         bound: list[tuple[str, int]] = []
         for host, port in addresses:
             if port == 0 and bound:
                 port = bound[0][1]
+            socket = open_already.get((host, port))
+            where: dict[str, Any] = {"sock": socket} if socket else {"host": host, "port": port, "reuse_address": True}
             server = await loop.create_server(
                 lambda: Protocol(self.config, self.state, {}),
-                host, port, ssl=self.tls, backlog=1024, reuse_address=True,
-                ssl_handshake_timeout=20 if self.tls else None,
+                **where, ssl=self.tls, backlog=1024, ssl_handshake_timeout=20 if self.tls else None,
             )  # fmt: skip
             self.servers.append(server)
             bound.append((host, server.sockets[0].getsockname()[1]))

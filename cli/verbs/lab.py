@@ -160,7 +160,21 @@ def status(
     print()
     nodes_table(found)
     print()
-    table(["PROCESS", "PID", "RESTARTS"], [[p["name"], p["pid"], p["restarts"]] for p in found["processes"]])
+    components_table(found["processes"])
+
+
+def components_table(processes: list[dict[str, Any]]) -> None:
+    """Each component, how it is, since when, and why it is not well or last ended."""
+    from navarch.api.durations import human_duration
+    from navarch.world import RealWorld
+
+    now = RealWorld().now()
+    rows = []
+    for each in processes:
+        why = each["reason"] or (f"last: {each['lastExit']}" if each.get("lastExit") else "")
+        age = human_duration(now - each["since"]) if each["since"] else "-"
+        rows.append([each["name"], each["pid"] or "-", each["state"], age, each["restarts"], why])
+    table(["COMPONENT", "PID", "STATE", "SINCE", "RESTARTS", "WHY"], rows)
 
 
 def nodes_table(found: dict[str, Any]) -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from lab.forking import Spec
 from lab.paths import LabPaths
-from lab.supervisor import Spec, Supervisor
+from lab.supervisor import Supervisor
 
 WRITER = """
 import os
@@ -36,4 +37,4 @@ def test_a_component_survives_a_client_that_hangs_up(tmp_path: Path, monkeypatch
     managed = supervisor.managed["writer"]
     assert managed.process is not None and managed.process.wait_gone(30)
     supervisor.forget(managed)
-    assert managed.last_exit == "exit 3", (tmp_path / "log").read_text()
+    assert managed.last_exit == "exit code 3", (tmp_path / "log").read_text()
