@@ -56,6 +56,14 @@ def fill(obj: Tree, **defaults: Any) -> None:
             obj[field] = value
 
 
+def fill_empty(obj: Tree, **defaults: Any) -> None:
+    """Sets each field that is absent or empty: for what is no pointer in Go and yet written when empty. (Fields that Go
+    leaves out when they are empty are absent by the time defaults are filled in: navarch.api.pruning.)"""
+    for field, value in defaults.items():
+        if not obj.get(field):
+            obj[field] = value
+
+
 def labels_text(labels: dict[str, str] | None) -> str:
     """``a=b,c=d`` in key order; ``<none>`` if empty."""
     return ",".join(f"{k}={v}" for k, v in sorted((labels or {}).items())) or "<none>"

@@ -76,7 +76,7 @@ class Resource(Deletes):
         check_manager(options)
         config: Tree = copy_tree(patch.tree)
         objectmeta.check_kind(config, self.kind)
-        self.conform(context, config, options, patch.duplicates)
+        self.conform(context, config, options, patch.duplicates, keep_empty=True)
         metadata = objectmeta.metadata_of(config)
         objectmeta.match_name(config, name, namespace)
         version, uid = metadata.pop("resourceVersion", None), metadata.pop("uid", None)
@@ -92,7 +92,10 @@ class Resource(Deletes):
 
         def change(old: Tree) -> Tree:
             self.check_preconditions(old, uid, version)
-            return merged(old)
+            new = merged(old)
+            if self.strategy.strict_types:
+                pruning.prepare(new, self.schema)  # what is applied empty is owned, and absent
+            return new
 
         while True:
             try:

@@ -17,7 +17,7 @@ import orjson
 
 from apiserver.cache.encoded import encode, with_revision
 from apiserver.registry import objectmeta
-from apiserver.registry.managedfields import Tracker
+from apiserver.registry.managedfields import Tracker, differ_in_times
 from apiserver.registry.patches import STRATEGIC_PATCH, Patch
 from apiserver.registry.reads import Parts, Reads
 from apiserver.registry.strategy import Strategy, Tree
@@ -78,14 +78,18 @@ class Writes(Reads):
 
     def conform(
         self, context: Context, obj: Tree, options: WriteOptions, duplicates: Sequence[str] = (),
-        patched: tuple[Patch, Tree] | None = None,
+        patched: tuple[Patch, Tree] | None = None, *, keep_empty: bool = False,
     ) -> None:  # fmt: skip
         """Prunes the object by its schema; unknown and duplicate fields are ignored, warned of, or refused.
 
+        ``keep_empty``: it is what somebody applies, who owns also what he leaves empty.
         ``patched``: the patch that made ``obj``, and what it was applied to. Raises BadRequest (wrong types, Strict), or
         Invalid if a patch is at fault.
         """
-        problems = prepare(obj, self.schema) if patched is None else self._prepare_patched(obj, patched[1])
+        if patched is None:
+            problems = prepare(obj, self.schema, keep_empty=keep_empty)
+        else:
+            problems = self._prepare_patched(obj, patched[1])
         objectmeta.drop_empty(obj)
         if problems.types and not self.strategy.strict_types:
             problems.types = [t for t in problems.types if t.path.startswith("metadata")]
@@ -405,8 +409,8 @@ class Writes(Reads):
         try:
             if attempt.admit:
                 await self.admission.validate(attributes)
-            if new == old and not outdated:
-                return Result(self._reply(new, None, stored.revision)), False
+            if not outdated and differ_in_times(new, old):
+                return Result(self._reply(old, None, stored.revision)), False
             if options.dry_run:
                 return Result(orjson.dumps(new)), False
             result = await self._commit(attempt.namespace, attempt.name, new, stored)

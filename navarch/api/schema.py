@@ -20,6 +20,7 @@ import msgspec
 
 from navarch.api.types import meta_v1
 from navarch.api.types.base import Struct, Tag
+from navarch.api.types.zeros import ZEROS
 
 # What a value may be. INTEGER is a custom resource's: any size; INT32 and INT64 are checked for their range.
 OBJECT, MAP, LIST = "object", "map", "list"
@@ -59,8 +60,9 @@ class Node:
     ``kind`` is one of the constants above. ``fields`` (OBJECT) maps wire names to nodes; ``element`` is the node of list
     items and map values; ``required`` lists wire names that must be there. ``tag`` carries the merge rules of the field
     that holds the value; ``atomic`` says that apply takes the whole value as one. ``name`` is the struct's name and ``go``
-    the Go type, for messages. ``open`` objects keep unknown fields; ``nullable`` values keep null. ``deep``, ``leaf`` and
-    ``looks`` belong to the walker.
+    the Go type, for messages. ``open`` objects keep unknown fields; ``nullable`` values keep null. ``vanish`` names the fields
+    for which empty ("", 0, false, no items) is the same as absent: in Go they are no pointers, and omitempty. ``deep``,
+    ``leaf`` and ``looks`` belong to the walker.
     """
 
     __slots__ = (
@@ -80,12 +82,14 @@ class Node:
         "required",
         "tag",
         "type",
+        "vanish",
     )
 
     fields: dict[str, Node]
     required: tuple[str, ...]
+    vanish: frozenset[str]
     element: Node
-    deep: Callable[[Any, Node], Any] | None
+    deep: Callable[[Any, Node, bool], Any] | None
     leaf: Callable[[Any], Any] | None
     looks: dict[str, Any]
     type: type | None
@@ -100,11 +104,10 @@ class Node:
 
     def __getattr__(self, attribute: str) -> Any:
         # Slots still unset arrive here: the first look at fields compiles them.
-        if attribute in ("fields", "required"):
+        if attribute in ("fields", "required", "vanish"):
+            self.fields, self.required, self.vanish = {}, (), frozenset()
             if self._compile is not None:
                 self._compile(self)
-            else:
-                self.fields, self.required = {}, ()
             return getattr(self, attribute)
         if attribute in ("deep", "leaf", "looks"):
             from navarch.api import pruning
@@ -171,6 +174,8 @@ def _compile_struct(struct: type[Struct], node: Node) -> None:
     infos = msgspec.structs.fields(struct)
     node.fields = {i.encode_name: _of_type(i.type, struct._tags_.get(i.encode_name, _NO_TAG)) for i in infos}
     node.required = tuple(i.encode_name for i in infos if i.required)
+    empty, _ = ZEROS.get(f"{struct.__module__.rpartition('.')[2]}.{struct.__name__}", ("", ""))
+    node.vanish = frozenset(empty.split())
 
 
 _FORMATS = {

@@ -61,7 +61,6 @@ def test_prepare_brings_into_order() -> None:
                 {"name": "c", "resources": {"limits": {"cpu": "500m", "memory": "1Gi", "x": "1m"}}, "args": [""]}
             ],
             "volumes": [{"name": "e", "emptyDir": {"sizeLimit": "1536Mi"}}],
-            "hostNetwork": False,
         },
         "status": {"startTime": "2024-01-01T00:00:00Z"},
     }

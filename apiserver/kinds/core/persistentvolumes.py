@@ -11,6 +11,7 @@ from apiserver.kinds.checks import (
     optional_name,
     positive_quantity,
 )
+from apiserver.kinds.core.pods.defaults import default_volume_source
 from apiserver.kinds.core.pods.update import difference
 from apiserver.kinds.core.volumefields import access_modes, modes_text, phase_cell, storage_class, volume_mode
 from apiserver.registry.strategy import AGE_COLUMN, NAME_COLUMN, Column, Strategy, Tree
@@ -43,6 +44,7 @@ class PersistentVolumeStrategy(Strategy):
         fill(spec, volumeMode="Filesystem")
         if spec.get("hostPath") is not None:
             fill(spec["hostPath"], type="")
+        default_volume_source(spec)
         status = obj.setdefault("status", {})
         if not status.get("phase"):
             status["phase"] = "Pending"

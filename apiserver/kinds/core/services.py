@@ -58,7 +58,7 @@ class ServiceStrategy(Strategy):
             if port.get("targetPort") in (None, 0, ""):
                 port["targetPort"] = port.get("port", 0)
         external = spec["type"] in ("NodePort", "LoadBalancer")
-        if (external or spec.get("externalIPs")) and not spec.get("externalTrafficPolicy"):
+        if (external or (spec["type"] == "ClusterIP" and spec.get("externalIPs"))) and not spec.get("externalTrafficPolicy"):
             spec["externalTrafficPolicy"] = "Cluster"
         if spec["type"] != "ExternalName":
             fill(spec, internalTrafficPolicy="Cluster")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from apiserver.kinds.cells import age_cell, kind, name_cell
+from apiserver.kinds.cells import age_cell, fill, kind, name_cell
 from apiserver.kinds.checks import immutable, one_of, optional_name
 from apiserver.kinds.core.endpointaddresses import PROTOCOLS, SHOWN, special_address_cause
 from apiserver.registry.strategy import AGE_COLUMN, NAME_COLUMN, Column, Strategy, Tree
@@ -22,10 +22,7 @@ class EndpointSliceStrategy(Strategy):
 
     def default(self, obj: Tree) -> None:
         for port in obj.get("ports") or ():
-            if port.get("name") is None:
-                port["name"] = ""
-            if not port.get("protocol"):
-                port["protocol"] = "TCP"
+            fill(port, name="", protocol="TCP")
 
     def validate(self, obj: Tree) -> list[Cause]:
         type_ = obj.get("addressType") or ""

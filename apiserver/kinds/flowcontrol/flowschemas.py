@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from apiserver.kinds.cells import age_cell, condition, fill, kind, name_cell, spec_of
+from apiserver.kinds.cells import age_cell, condition, fill_empty, kind, name_cell, spec_of
 from apiserver.registry.strategy import AGE_COLUMN, NAME_COLUMN, Column, Strategy, Tree
 from apiserver.request import Context
 from navarch.api import names
@@ -26,7 +26,7 @@ class FlowSchemaStrategy(Strategy):
     )  # fmt: skip
 
     def default(self, obj: Tree) -> None:
-        fill(obj.setdefault("spec", {}), matchingPrecedence=1000)
+        fill_empty(obj.setdefault("spec", {}), matchingPrecedence=1000)
 
     def prepare_create(self, context: Context, obj: Tree) -> None:
         obj["status"] = {}

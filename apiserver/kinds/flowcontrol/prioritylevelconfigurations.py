@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from apiserver.kinds.cells import age_cell, fill, kind, name_cell, spec_of
+from apiserver.kinds.cells import age_cell, fill, fill_empty, kind, name_cell, spec_of
 from apiserver.registry.strategy import AGE_COLUMN, NAME_COLUMN, Column, Strategy, Tree
 from apiserver.request import Context
 from navarch.api.errors import Cause, forbidden, invalid, not_supported, required
@@ -30,7 +30,7 @@ class PriorityLevelConfigurationStrategy(Strategy):
             fill(limited, nominalConcurrencyShares=30, lendablePercent=0)
             queuing = (limited.get("limitResponse") or {}).get("queuing")
             if queuing is not None:
-                fill(queuing, queues=64, handSize=8, queueLengthLimit=50)
+                fill_empty(queuing, queues=64, handSize=8, queueLengthLimit=50)
 
     def prepare_create(self, context: Context, obj: Tree) -> None:
         obj["status"] = {}

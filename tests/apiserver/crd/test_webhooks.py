@@ -92,7 +92,7 @@ def patch(*operations: Tree) -> Tree:
 
 
 def config_map(name: str = "m", **labels: str) -> Tree:
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "labels": labels}, "data": {}}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "labels": labels}, "data": {"k": "v"}}
 
 
 def told_of(call: Caller) -> dict[str, float]:
@@ -116,7 +116,7 @@ def test_mutating(tmp_path: Path) -> None:
 
             hooks.answer = answer
             made = await call("POST", MAPS, config_map(a="b"))
-            assert made.tree["data"] == {"first": "2", "second": "1"}  # the first once more, after the second's change
+            assert made.tree["data"] == {"first": "2", "k": "v", "second": "1"}  # the first again, after the second
             assert made.headers["warning"] == '299 - "careful"'
             request = hooks.seen[0]
             assert request["operation"] == "CREATE" and request["resource"]["resource"] == "configmaps"

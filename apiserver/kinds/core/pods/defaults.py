@@ -32,15 +32,10 @@ def default_pod_spec(spec: Tree) -> None:
     """The defaults that a pod and a pod template share."""
     fill(spec, dnsPolicy="ClusterFirst", restartPolicy="Always", terminationGracePeriodSeconds=30)
     fill(spec, schedulerName="default-scheduler", securityContext={})
-    if not spec["dnsPolicy"]:
-        spec["dnsPolicy"] = "ClusterFirst"
     # One value under two names: serviceAccount is the deprecated one.
     account = spec.get("serviceAccountName") or spec.get("serviceAccount")
     if account:
         spec["serviceAccountName"] = spec["serviceAccount"] = account
-    for name in ("hostNetwork", "hostPID", "hostIPC"):
-        if spec.get(name) is False:
-            del spec[name]  # false is never stored: omitempty on a plain bool
     for volume in spec.get("volumes") or ():
         default_volume(volume)
     for container in each_container(spec):
@@ -112,9 +107,25 @@ def default_volume(volume: Tree) -> None:
         _default_downward(source.get("downwardAPI"))
         if source.get("serviceAccountToken") is not None:
             fill(source["serviceAccountToken"], expirationSeconds=3600)
+    default_volume_source(volume)
     claim = ((volume.get("ephemeral") or {}).get("volumeClaimTemplate") or {}).get("spec")
     if claim is not None:
         fill(claim, volumeMode="Filesystem")
+
+
+LEGACY_SOURCES: dict[str, Tree] = {
+    "iscsi": {"iscsiInterface": "default"},
+    "rbd": {"pool": "rbd", "user": "admin", "keyring": "/etc/ceph/keyring"},
+    "azureDisk": {"cachingMode": "ReadWrite", "kind": "Shared", "fsType": "ext4", "readOnly": False},
+    "scaleIO": {"storageMode": "ThinProvisioned", "fsType": "xfs"},
+}
+
+
+def default_volume_source(source: Tree) -> None:
+    """What volumes of pods and PersistentVolumes share."""
+    for field, defaults in LEGACY_SOURCES.items():
+        if source.get(field) is not None:
+            fill(source[field], **defaults)
 
 
 def _default_downward(source: Tree | None) -> None:

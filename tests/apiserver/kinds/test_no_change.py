@@ -1,0 +1,100 @@
+"""What changes nothing writes nothing, for every kind, also seconds later: apply, PUT and the patches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+
+from navarch.api import kinds
+from navarch.world import RealWorld
+from tests.apiserver.kinds.samples import SAMPLES, path_of
+from tests.apiserver.kinds.served import Asker, served
+from tests.apiserver.kinds.support import CATALOG
+
+APPLY, STRATEGIC = "application/apply-patch+yaml", "application/strategic-merge-patch+json"
+Tree = dict[str, Any]
+
+
+class LaterWorld(RealWorld):
+    """The wall clock, set on by hand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.later = 0.0
+
+    def now(self) -> float:
+        return super().now() + self.later
+
+
+def place(obj: dict[str, Any]) -> str:
+    if obj["kind"] == "Sample":
+        return path_of(obj, "samples", True)
+    group, _, version = obj["apiVersion"].rpartition("/")
+    kind = kinds.BY_GVK[group, version, obj["kind"]]
+    return path_of(obj, kind.resource, kind.namespaced)
+
+
+def test_every_kind_has_a_sample() -> None:
+    here = {(s["apiVersion"], s["kind"]) for s in SAMPLES}
+    assert {(s.kind.api_version, s.kind.kind) for s in CATALOG.values()} <= here
+
+
+@pytest.mark.parametrize("way", ["apply", "put", "patches"])
+def test_nothing_changes(way: str) -> None:
+    world = LaterWorld()
+
+    wrong: list[Any] = []
+
+    async def check(ask: Asker, obj: Tree) -> None:
+        path, name = place(obj), obj["metadata"]["name"]
+        one = f"{path}/{name}"
+        if way == "apply" or name == "default":
+            first = await ask("PATCH", one, obj, query="fieldManager=me", type=APPLY)
+        else:
+            first = await ask("POST", path, obj)
+        if obj["kind"] == "CustomResourceDefinition":
+            await served_definition(ask)
+            first = await ask("GET", one)
+        for number in range(3):
+            world.later += 1.5
+            match way, number:
+                case "apply", _:
+                    again = await ask("PATCH", one, obj, query="fieldManager=me", type=APPLY)
+                case "put", _:
+                    again = await ask("PUT", one, first)
+                case "patches", 0:
+                    again = await ask("PATCH", one, {})
+                case "patches", 2 if obj["kind"] != "Sample":
+                    again = await ask("PATCH", one, first, type=STRATEGIC)
+                case _:
+                    again = await ask("PATCH", one, first)
+            if sorted_bytes(again) != sorted_bytes(first):
+                wrong.append((obj["kind"], number, first, again))
+                return
+
+    async def main() -> None:
+        async with served(world) as ask:
+            for obj in SAMPLES:
+                try:
+                    await check(ask, obj)
+                except AssertionError as error:
+                    wrong.append((obj["kind"], str(error)))
+
+    world.run(main)
+    assert not wrong, "\n".join(map(str, wrong))
+
+
+def sorted_bytes(tree: Tree) -> bytes:
+    return orjson.dumps(tree, option=orjson.OPT_SORT_KEYS)
+
+
+async def served_definition(ask: Asker) -> None:
+    """Waits until the sample definition is established."""
+    while True:
+        found = await ask("GET", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/samples.example.com")
+        conditions = {c["type"]: c["status"] for c in found.get("status", {}).get("conditions", ())}
+        if conditions.get("Established") == "True":
+            return
+        await RealWorld().sleep(0.01)
