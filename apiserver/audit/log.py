@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 import threading
+from collections import deque
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -30,7 +31,7 @@ class AuditLog:
     def __init__(self, world: World, path: str, age: int = 0, backups: int = 0, size: int = 0) -> None:
         self.world, self.path = world, path
         self.age, self.backups, self.size = age, backups, (size or 100) * MEGABYTE
-        self._waiting: list[bytes] = []
+        self._waiting: deque[bytes] = deque()
         self._some = asyncio.Event()
         self._lock = threading.Lock()
         self._file: int | None = None
@@ -43,7 +44,7 @@ class AuditLog:
         self._waiting.append(line)
         self._some.set()
         if len(self._waiting) > MOST_WAITING:
-            self._write(self._take())
+            self._write_waiting()
 
     @property
     def waiting(self) -> int:
@@ -56,9 +57,10 @@ class AuditLog:
         try:
             while True:
                 await self._some.wait()
-                await loop.run_in_executor(None, self._write, self._take())
+                self._some.clear()
+                await loop.run_in_executor(None, self._write_waiting)
         finally:
-            self._write(self._take())
+            self._write_waiting()
             self.close()
 
     def close(self) -> None:
@@ -66,14 +68,14 @@ class AuditLog:
             os.close(self._file)
             self._file = None
 
-    def _take(self) -> list[bytes]:
-        self._some.clear()
-        taken, self._waiting = self._waiting, []
-        return taken
+    def _write_waiting(self) -> None:
+        """Writes all events that wait, in any thread. Trouble with the file is logged, and does not stop the server.
 
-    def _write(self, lines: list[bytes]) -> None:
-        """In any thread. Trouble with the file is told, and does not stop the server."""
+        The thread takes the events itself, under the lock: if run() is cancelled before the thread starts, its job never
+        runs, and events that had been handed over to it would be lost.
+        """
         with self._lock:
+            lines = [self._waiting.popleft() for _ in range(len(self._waiting))]
             try:
                 if self.path == "-":
                     for line in lines:

@@ -6,6 +6,8 @@ import asyncio
 import base64
 import json
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -112,6 +114,29 @@ def test_a_log_without_a_policy_is_refused() -> None:
 
     with pytest.raises(ValueError, match="needs an audit-policy-file"):
         configured_log(World(), Config(audit_log_path="x"), Lifecycle())
+
+
+def test_events_survive_a_cancellation_before_the_thread_starts(tmp_path: Path) -> None:
+    path = tmp_path / "audit.log"
+
+    async def main() -> None:
+        log = AuditLog(World(), str(path))
+        loop = asyncio.get_running_loop()
+        pool = ThreadPoolExecutor(1)
+        loop.set_default_executor(pool)
+        may_go = threading.Event()
+        pool.submit(may_go.wait)  # the pool's only thread is busy: the log's job waits behind it
+        running = asyncio.ensure_future(log.run())
+        log.add(b"1")
+        while log._some.is_set() or not pool._work_queue.qsize():
+            await asyncio.sleep(0)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        may_go.set()
+
+    asyncio.run(main())
+    assert path.read_bytes() == b"1\n"
 
 
 def test_the_log_is_turned_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
