@@ -20,7 +20,14 @@ INDEX = {BY_CONTROLLER: by_controller}
 
 def data_of(template: Any) -> dict[str, Any]:
     """What is kept of a template: a strategic merge patch that brings it back (kubectl rollout undo applies it)."""
-    return {"spec": {"template": {**msgspec.to_builtins(template), "$patch": "replace"}}}
+    return {"spec": {"template": _sorted({**msgspec.to_builtins(template), "$patch": "replace"})}}
+
+
+def _sorted(value: Any) -> Any:
+    """With the keys of objects in the order of Go's maps: revisions are compared byte for byte by others."""
+    if isinstance(value, dict):
+        return {key: _sorted(value[key]) for key in sorted(value)}
+    return [_sorted(item) for item in value] if isinstance(value, list) else value
 
 
 def oldest_first(revisions: list[Revision]) -> list[Revision]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from navarch.api.pods import controller_of
@@ -56,27 +56,41 @@ def reference(owner: HasMetadata, api_version: str, kind: str) -> meta_v1.OwnerR
     )
 
 
-def owners_patch(obj: HasMetadata, references: list[meta_v1.OwnerReference]) -> JSON:
-    """Merge patch that gives ``obj`` these owner references in place of its own."""
+def owners_patch(
+    obj: HasMetadata, references: list[meta_v1.OwnerReference], finalizers: list[str] | None = None
+) -> JSON:
+    """Merge patch that gives ``obj`` these owner references in place of its own, and these finalizers unless None."""
     # The whole list goes into a merge patch; the resource version keeps us from undoing what somebody else just did.
     import msgspec
 
     meta = obj.metadata
     listed = [msgspec.to_builtins(r) for r in references]
-    return {
+    patch: JSON = {
         "metadata": {
             "uid": meta.uid,
             "resourceVersion": meta.resource_version,
             "ownerReferences": listed or None,
         }
     }
+    if finalizers is not None:
+        patch["metadata"]["finalizers"] = finalizers or None
+    return patch
 
 
-def adoption_patch(obj: HasMetadata, ref: meta_v1.OwnerReference) -> JSON:
-    """Merge patch that makes ``ref`` the controller of ``obj``."""
-    return owners_patch(obj, [*(r for r in obj.metadata.owner_references or () if r.uid != ref.uid), ref])
+def adoption_patch(obj: HasMetadata, ref: meta_v1.OwnerReference, finalizers: Sequence[str] = ()) -> JSON:
+    """Merge patch that makes ``ref`` the controller of ``obj``, with the ``finalizers`` that the controller's objects have."""
+    mine = obj.metadata.finalizers or []
+    with_ours = [*mine, *(f for f in finalizers if f not in mine)]
+    return owners_patch(
+        obj,
+        [*(r for r in obj.metadata.owner_references or () if r.uid != ref.uid), ref],
+        with_ours if finalizers else None,
+    )
 
 
-def release_patch(obj: HasMetadata, owner_uid: str) -> JSON:
-    """Merge patch that takes away the reference to ``owner_uid``."""
-    return owners_patch(obj, [r for r in obj.metadata.owner_references or () if r.uid != owner_uid])
+def release_patch(obj: HasMetadata, owner_uid: str, finalizers: Sequence[str] = ()) -> JSON:
+    """Merge patch that takes away the reference to ``owner_uid``, and the controller's ``finalizers``, which nobody else
+    would ever remove."""
+    left = [f for f in obj.metadata.finalizers or () if f not in finalizers]
+    references = [r for r in obj.metadata.owner_references or () if r.uid != owner_uid]
+    return owners_patch(obj, references, left if finalizers else None)

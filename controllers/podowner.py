@@ -42,6 +42,8 @@ class PodOwner(Controller):
     struct: ClassVar[type[Struct]]
     api_version: ClassVar[str]
     kind: ClassVar[str]
+    finalizers: ClassVar[Sequence[str]] = ()
+    """What its pods carry as long as they are its own: given on adoption, taken away on release."""
     owner_indexes: ClassVar[Mapping[str, Index[Any]]] = {}
 
     def __init__(self, context: Context) -> None:
@@ -131,13 +133,13 @@ class PodOwner(Controller):
             if live.metadata.uid != meta.uid or live.metadata.deletion_timestamp is not None:
                 adopt = []
         for pod in adopt:
-            patch = adoption_patch(pod, self.reference(owner))
+            patch = adoption_patch(pod, self.reference(owner), self.finalizers)
             try:
                 mine.append(await self.client[Pod].patch(pod.metadata.name or "", pod.metadata.namespace, patch))
             except NotFound:
                 pass
         for pod in release:
-            patch = release_patch(pod, meta.uid or "")
+            patch = release_patch(pod, meta.uid or "", self.finalizers)
             try:
                 await self.client[Pod].patch(pod.metadata.name or "", pod.metadata.namespace, patch)
             except (NotFound, Invalid):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from controllers.controller import Context, Controller
+from controllers.controller import key as key_of_object
 from controllers.job import indexes
 from controllers.job import plan as planning
 from controllers.job.tracking import FINALIZER, is_tracked, track
@@ -15,8 +16,12 @@ from navarch.api.pods import controller_of, is_terminal
 from navarch.api.times import parse_time
 from navarch.api.types import batch_v1
 from navarch.client.events import NORMAL, WARNING
+from navarch.client.informer import key_of
+from navarch.client.watch import DELETED
 
 Job = batch_v1.Job
+ORPHAN = "#orphan "
+"""Before the key of a pod: to be looked at because no Job has it."""
 MANAGER = "kubernetes.io/job-controller"
 
 
@@ -25,8 +30,18 @@ class JobController(PodOwner):
     struct = Job
     api_version = "batch/v1"
     kind = "Job"
+    finalizers = (FINALIZER,)
+
+    def _pod_changed(self, kind: str, old: Pod | None, new: Pod) -> None:
+        super()._pod_changed(kind, old, new)
+        ref = controller_of(new.metadata)
+        if kind != DELETED and is_tracked(new) and (ref is None or self._owner(new, ref) is None):
+            self.queue.add(ORPHAN + key_of_object(new))
 
     async def reconcile(self, key: str) -> float | None:
+        if key.startswith(ORPHAN):
+            await self._let_go(key.removeprefix(ORPHAN))
+            return None
         job: Job | None = self.owners.get_key(key)
         if job is None:
             self.expectations.forget(key)
@@ -80,6 +95,17 @@ class JobController(PodOwner):
         left = [pod for pod in self.pods.list(namespace) if is_tracked(pod)]
         refs = [(pod, ref) for pod in left if (ref := controller_of(pod.metadata)) is not None]
         await self._untrack([pod for pod, ref in refs if ref.kind == "Job" and f"{namespace}/{ref.name}" == key])
+
+    async def _let_go(self, key: str) -> None:
+        """A pod that no Job has (any more) would wait for ever to be counted."""
+        pod = self.pods.get_key(key)
+        if pod is None or not is_tracked(pod):
+            return
+        ref = controller_of(pod.metadata)
+        owner = key_of(pod.metadata.namespace, ref.name) if ref is not None else ""
+        if ref is not None and (self._owner(pod, ref) is not None or owner in self.owners.undecodable):
+            return
+        await self._untrack([pod])
 
     async def _untrack(self, pods: list[Pod]) -> None:
         async def one(pod: Pod) -> None:

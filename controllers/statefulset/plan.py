@@ -60,7 +60,11 @@ def revision_of(pod: Pod) -> str:
 
 
 def plan(found: StatefulSet, pods: Sequence[Pod], current: str, update: str, now: float) -> Plan:
-    """``current`` and ``update`` name the revisions before and after a rolling update."""
+    """``current`` and ``update`` name the revisions before and after a rolling update.
+
+    What waits for what is upstream's (stateful_set_control.go): of the pods beyond the set's size the one with the highest
+    ordinal goes, if it is well and has been for minReadySeconds; one that is not well goes only if no pod below it is unwell.
+    """
     start, grace = first_ordinal(found), found.spec.min_ready_seconds or 0
     one_by_one = found.spec.pod_management_policy != "Parallel"
     by_ordinal = {ordinal(found, pod): pod for pod in pods}
@@ -76,29 +80,39 @@ def plan(found: StatefulSet, pods: Sequence[Pod], current: str, update: str, now
             continue
         elif podrules.is_terminal(pod):
             out.delete.append(pod)
-        elif podrules.is_available(pod, grace, now):
+        elif is_healthy(pod) and podrules.is_available(pod, grace, now):
             continue
         # Each waits for all before it to be there and available.
         if one_by_one:
             return out
+    # Now every pod that is wanted is there and, unless all go at once, available.
     condemned = [by_ordinal[n] for n in sorted(by_ordinal, reverse=True) if n >= 0 and not is_wanted(found, n)]
+    unhealthy = next((pod for pod in reversed(condemned) if not is_healthy(pod)), None)
     for pod in condemned:
         if pod.metadata.deletion_timestamp is None:
+            if one_by_one and pod is not unhealthy and not (is_healthy(pod) and podrules.is_available(pod, grace, now)):
+                return out  # another pod is not well: taking this one, too, could cost a quorum
             out.delete.append(pod)
         if one_by_one:
             return out
-    if is_on_delete(found) or out.create or out.delete:
+    if is_on_delete(found):
         return out
     for number in range(start + wanted(found) - 1, partition(found) - 1, -1):
         pod = by_ordinal.get(number)
         if pod is None or pod.metadata.deletion_timestamp is not None:
             return out
         if revision_of(pod) != update:
-            out.delete.append(pod)
+            if pod not in out.delete:
+                out.delete.append(pod)
             return out
-        if not podrules.is_available(pod, grace, now):
+        if not is_healthy(pod):
             return out
     return out
+
+
+def is_healthy(pod: Pod) -> bool:
+    """Running, ready and not on its way out."""
+    return pod.metadata.deletion_timestamp is None and pod.status.phase == "Running" and podrules.is_ready(pod)
 
 
 def new_pod(

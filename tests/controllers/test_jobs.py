@@ -254,3 +254,54 @@ def test_success_policy(succeeded: list[int], named: list[int] | None, count: in
     good = set(succeeded) if named is None else set(succeeded) & set(named)
     expected = named is not None and good == set(named) if count is None else len(good) >= count
     assert succeeds_early(job, succeeded) == (0 if expected else None)
+
+
+@pytest.mark.parametrize("how", ["labels", "owner", "orphan", "job is gone"])
+def test_a_pod_that_no_job_has_any_more_can_go(how: str) -> None:
+    """Released, cut loose by hand, orphaned, or left over: it loses the finalizer that only a Job would take away."""
+
+    async def test(cluster: Cluster) -> None:
+        await cluster.client[Job].create(make(parallelism=1, completions=1))
+        (pod,) = await active(cluster, 1)
+        name = pod.metadata.name or ""
+        assert FINALIZER in (pod.metadata.finalizers or ())
+        patches: dict[str, Any] = {
+            "labels": {"metadata": {"labels": {k: None for k in pod.metadata.labels or {}}}},
+            "owner": {"metadata": {"ownerReferences": None, "labels": None}},
+        }
+        if how in patches:
+            await cluster.client[Pod].patch(name, "default", patches[how])
+        else:
+            policy = "Orphan" if how == "orphan" else "Background"
+            await cluster.client[Job].delete("j", "default", propagation_policy=policy)
+
+        async def free() -> bool:
+            pods = [p for p in await cluster.pods() if p.metadata.name == name]
+            return all(FINALIZER not in (p.metadata.finalizers or ()) for p in pods)
+
+        await cluster.until(free, 60)
+        if how != "job is gone":
+            await cluster.client[Pod].delete(name, "default")
+        await cluster.until(lambda: gone(cluster, Pod, name), 60)
+        if how in patches:
+            assert len(await active(cluster, 1)) == 1  # the Job has another one
+
+    run_cluster(test)
+
+
+def test_an_adopted_pod_is_counted_too() -> None:
+    async def test(cluster: Cluster) -> None:
+        await cluster.client[Job].create(make(parallelism=1, completions=1))
+        (pod,) = await active(cluster, 1)
+        name = pod.metadata.name or ""
+        await cluster.client[Pod].patch(name, "default", {"metadata": {"ownerReferences": None, "finalizers": None}})
+
+        async def tracked() -> bool:
+            found = await cluster.client[Pod].get(name, "default")
+            return FINALIZER in (found.metadata.finalizers or ()) and bool(found.metadata.owner_references)
+
+        await cluster.until(tracked, 60)
+        await end(cluster, pod, "Succeeded")
+        assert (await finished(cluster, "Complete")).status.succeeded == 1
+
+    run_cluster(test)
