@@ -21,7 +21,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from navarch.world import World
-from scheduler.framework.plugin import POD_CHANGED, Event, Plugin, Profile, Rejected
+from scheduler.framework.outcomes import Rejected
+from scheduler.framework.plugin import POD_CHANGED, Event, Plugin, Profile
 from scheduler.state.nodes import NodeTable
 from scheduler.state.pods import PodInfo
 

@@ -26,6 +26,7 @@ from navarch.world import TaskGroup, World
 from scheduler.explain.explain import Recent
 from scheduler.framework.config import SchedulerConfig
 from scheduler.framework.cycle import Decision, schedule
+from scheduler.framework.outcomes import Failed, Rejected
 from scheduler.framework.plugin import (
     NAMESPACE_CHANGED,
     NODE_ADDED,
@@ -37,12 +38,10 @@ from scheduler.framework.plugin import (
     WANTED,
     Attempt,
     Event,
-    Failed,
     Handle,
     Plan,
     Plugin,
     Profile,
-    Rejected,
 )
 from scheduler.framework.waitingpods import WaitingPod, WaitingPods
 from scheduler.io.extenders import Answers, Extenders, Victims
@@ -52,7 +51,7 @@ from scheduler.io.scheduledevents import ScheduledEvents
 from scheduler.io.writes import Writes
 from scheduler.plugins.preemption import DefaultPreemption, best_plan
 from scheduler.queue import SchedulingQueue
-from scheduler.ranking.ranking import Rankings
+from scheduler.ranking.rankings import Rankings
 from scheduler.state.budgets import Budgets
 from scheduler.state.nodes import NodeTable
 from scheduler.state.nominated import Nominated

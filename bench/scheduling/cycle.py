@@ -14,7 +14,7 @@ from scheduler.framework.cycle import schedule
 from scheduler.framework.plugin import Attempt
 from scheduler.framework.profiles import default_profile
 from scheduler.plugins.preemption import DefaultPreemption
-from scheduler.ranking.ranking import Rankings
+from scheduler.ranking.rankings import Rankings
 from scheduler.state.nodes import NodeTable
 from scheduler.state.pods import PodInfo
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from scheduler.explain.explain import Kept, explain
 from scheduler.framework.cycle import Decision
-from scheduler.framework.plugin import Attempt, Plan, Profile, Rejected
+from scheduler.framework.outcomes import Rejected
+from scheduler.framework.plugin import Attempt, Plan, Profile
 from scheduler.plugins.node_resources import NodeResourcesFit
 from scheduler.ranking.ranking import Ranking
 from scheduler.state.nodes import NodeTable

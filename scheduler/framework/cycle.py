@@ -13,7 +13,8 @@ import numpy as np
 from scheduler.framework.plugin import CycleState, Profile, Reach
 from scheduler.io.extenders import Answers
 from scheduler.ranking.pinned import pinned
-from scheduler.ranking.ranking import Ranking, Rankings
+from scheduler.ranking.ranking import Ranking
+from scheduler.ranking.rankings import Rankings
 from scheduler.state.nodes import NodeTable
 from scheduler.state.nominated import Nominated
 from scheduler.state.pods import PodInfo

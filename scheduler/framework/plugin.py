@@ -10,26 +10,22 @@ the plugin says of the next one like it (see ranking.py).
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
 from navarch.api.types import core_v1
+from navarch.client.client import Client
+from navarch.client.informer import SharedInformers
+from navarch.world import World
+from scheduler.framework.waitingpods import WaitingPods
 from scheduler.state.nodes import Mask, NodeTable, Scores
+from scheduler.state.nominated import Nominated
 from scheduler.state.pods import PodInfo
-
-if TYPE_CHECKING:
-    import random
-
-    from navarch.client.client import Client
-    from navarch.client.informer import SharedInformers
-    from navarch.world import World
-    from scheduler.framework.waitingpods import WaitingPods
-    from scheduler.ranking.ranking import Ranking
-    from scheduler.state.nominated import Nominated
 
 MAX_SCORE = 100.0
 ALL_ROWS = slice(None)
@@ -75,14 +71,6 @@ class CycleState:
     """What plugins tell themselves and each other during one cycle."""
 
     data: dict[str, Any] = field(default_factory=dict)
-
-
-class Rejected(Exception):
-    """Raised by pre_enqueue, pre_filter, reserve, permit or pre_bind: the pod cannot be scheduled now."""
-
-
-class Failed(Exception):
-    """Raised by pre_bind or bind: it went wrong, and the pod is to be tried again after a while."""
 
 
 @dataclass
@@ -203,7 +191,7 @@ class Plugin:
     def post_bind(self, state: CycleState, pod: PodInfo, node: str) -> None:
         pass
 
-    def post_filter(self, pod: PodInfo, table: NodeTable, ranking: Ranking, context: Attempt) -> Plan:
+    def post_filter(self, pod: PodInfo, table: NodeTable, ranking: Ranked, attempt: Attempt) -> Plan:
         """The pod fits nowhere: may find a node on which it will fit once some pods are gone. The first plugin whose plan
         has a node decides; else the messages of all are told."""
         return Plan()
@@ -227,6 +215,54 @@ class Attempt(NamedTuple):
     chance: random.Random | None = None
     dry: bool = False
     others: Nominated | None = None
+
+
+class Ranked(Protocol):
+    """All nodes as one sort of pod sees them, as far as PostFilter may ask; see :class:`scheduler.ranking.ranking.Ranking`.
+    Masks have an element a row of the node table."""
+
+    @property
+    def profile(self) -> Profile: ...
+    @property
+    def names(self) -> list[str]:
+        """The node of each row."""
+        ...
+
+    @property
+    def rejection(self) -> str:
+        """Why a PreFilter plugin refuses all nodes, "" if none does."""
+        ...
+
+    @property
+    def never(self) -> Mask:
+        """Refused by a plugin that no pod changes the mind of."""
+        ...
+
+    @property
+    def excluded(self) -> list[int]:
+        """Rows that are refused for the sake of nominated pods alone."""
+        ...
+
+    @property
+    def origin(self) -> Ranked | None:
+        """The ranking that has these rows still; None if none are excluded."""
+        ...
+
+    @property
+    def reaches(self) -> dict[str, Reach]:
+        """By the name of the plugin."""
+        ...
+
+    @property
+    def follows(self) -> bool:
+        """Whether it follows the table row by row."""
+        ...
+
+    def resolvable(self) -> Mask:
+        """Where taking pods away may help."""
+        ...
+
+    def resolvable_at(self, row: int) -> bool: ...
 
 
 class NodeView(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Mapping
 
-from scheduler.framework.plugin import Rejected
+from scheduler.framework.outcomes import Rejected
 from scheduler.state.pods import PodInfo
 
 

@@ -21,7 +21,7 @@ from navarch.client.https import HTTPSTransport
 from navarch.client.kubeconfig import Config
 from navarch.client.transport import TransportError
 from scheduler.framework.config import ExtenderConfig, ExtenderTLS, seconds
-from scheduler.framework.plugin import Failed
+from scheduler.framework.outcomes import Failed
 from scheduler.ranking.ranking import Ranking
 from scheduler.state.nodes import NodeTable
 from scheduler.state.pods import PodInfo

@@ -10,7 +10,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily
 
 from navarch.world import World
-from scheduler.framework.plugin import Plugin, Profile, Rejected, call
+from scheduler.framework.outcomes import Rejected
+from scheduler.framework.plugin import Plugin, Profile, call
 
 if TYPE_CHECKING:
     from scheduler.queue import Waiting

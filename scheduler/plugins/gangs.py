@@ -22,6 +22,7 @@ from navarch.api.types import core_v1, meta_v1
 from navarch.api.types.base import Struct
 from navarch.client.informer import Informer
 from navarch.client.transport import TransportError
+from scheduler.framework.outcomes import Rejected
 from scheduler.framework.plugin import (
     NODE_ADDED,
     NODE_CHANGED,
@@ -35,10 +36,9 @@ from scheduler.framework.plugin import (
     Handle,
     Plan,
     Plugin,
+    Ranked,
     Reach,
-    Rejected,
 )
-from scheduler.ranking.ranking import Ranking
 from scheduler.state.nodes import Mask, NodeTable
 from scheduler.state.pods import LIVE_PODS, PodInfo
 
@@ -145,7 +145,7 @@ class Coscheduling(Plugin):
         found = self._groups.get(group)
         return float((found and found.spec.schedule_timeout_seconds) or self.wait)
 
-    def post_filter(self, pod: PodInfo, table: NodeTable, ranking: Ranking, attempt: Attempt) -> Plan:
+    def post_filter(self, pod: PodInfo, table: NodeTable, ranking: Ranked, attempt: Attempt) -> Plan:
         """A member fits nowhere: those that wait for it give their room to others."""
         group = group_of(pod)
         if group and not attempt.dry and not ranking.rejection:

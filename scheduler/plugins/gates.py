@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from scheduler.framework.plugin import POD_CHANGED, Plugin, Reach, Rejected
+from scheduler.framework.outcomes import Rejected
+from scheduler.framework.plugin import POD_CHANGED, Plugin, Reach
 from scheduler.state.nodes import NodeTable
 from scheduler.state.pods import PodInfo
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from scheduler.framework.plugin import ALL_ROWS, Attempt, Plan, Plugin, Reach
+from scheduler.framework.plugin import ALL_ROWS, Attempt, Plan, Plugin, Ranked, Reach
 from scheduler.plugins.node_resources import NodeResourcesFit
 from scheduler.ranking.ranking import Ranking
 from scheduler.state.nodes import Mask, NodeTable
@@ -34,7 +34,7 @@ COSTS = 5
 class Memory:
     """What was found out of each row for one sort of pod: whether preemption may help there, whose, and at which cost."""
 
-    def __init__(self, pod: PodInfo, table: NodeTable, ranking: Ranking) -> None:
+    def __init__(self, pod: PodInfo, table: NodeTable, ranking: Ranked) -> None:
         self.resolvable = ranking.resolvable()
         self.helpful: Mask = self.resolvable & _enough(pod, table)
         self.state = np.zeros(table.size, np.int8)
@@ -42,7 +42,7 @@ class Memory:
         self._lowest, self._highest = [np.inf] * COSTS, [-np.inf] * COSTS  # ever noted
         self.victims: dict[int, Victims] = {}
 
-    def again(self, row: int, pod: PodInfo, table: NodeTable, ranking: Ranking) -> None:
+    def again(self, row: int, pod: PodInfo, table: NodeTable, ranking: Ranked) -> None:
         """Pods came to a row, or left it."""
         self.state[row] = UNKNOWN
         self.victims.pop(row, None)
@@ -102,7 +102,7 @@ class DefaultPreemption(Plugin):
     def apart(self, pod: PodInfo, table: NodeTable) -> bool:
         return True
 
-    def _remembered(self, pod: PodInfo, table: NodeTable, ranking: Ranking, attempt: Attempt) -> Memory:
+    def _remembered(self, pod: PodInfo, table: NodeTable, ranking: Ranked, attempt: Attempt) -> Memory:
         """What was found for the last sort of pod, but for the rows that changed since."""
         ranking, others = ranking.origin or ranking, attempt.others or Nominated()
         of = table, table.version, table.topology.version, pod.likeness, ranking, attempt.others
@@ -121,20 +121,20 @@ class DefaultPreemption(Plugin):
         self._nominations, self._own = others.changes.end, attempt.nominated
         return known
 
-    def post_filter(self, pod: PodInfo, table: NodeTable, ranking: Ranking, attempt: Attempt) -> Plan:
+    def post_filter(self, pod: PodInfo, table: NodeTable, ranking: Ranked, attempt: Attempt) -> Plan:
         if ranking.rejection:
             return Plan(message=f"preemption: 0/{len(table)} nodes are available: {len(table)} {NOT_HELPFUL}.")
         plan = self.plan(pod, table, ranking, attempt)
         return plan._replace(message=f"preemption: {plan.message}" if plan.message else "")
 
     def candidates(
-        self, pod: PodInfo, table: NodeTable, ranking: Ranking, attempt: Attempt
+        self, pod: PodInfo, table: NodeTable, ranking: Ranked, attempt: Attempt
     ) -> dict[str, tuple[list[PodInfo], int]]:
         """All nodes that were compared: the victims on each, and how many of them break disruption budgets."""
         _, compared, victims = self._compare(pod, table, ranking, attempt)
         return {ranking.names[row]: victims[row] for row in compared.tolist()}
 
-    def plan(self, pod: PodInfo, table: NodeTable, ranking: Ranking, attempt: Attempt) -> Plan:
+    def plan(self, pod: PodInfo, table: NodeTable, ranking: Ranked, attempt: Attempt) -> Plan:
         """Changes nothing in the end: the table is put back as it was.
 
         The search starts at a node that chance picks (without it, the first), so that not all take the same nodes.
@@ -142,7 +142,7 @@ class DefaultPreemption(Plugin):
         return self._compare(pod, table, ranking, attempt)[0]
 
     def _compare(
-        self, pod: PodInfo, table: NodeTable, ranking: Ranking, attempt: Attempt
+        self, pod: PodInfo, table: NodeTable, ranking: Ranked, attempt: Attempt
     ) -> tuple[Plan, Rows, Mapping[int, Victims]]:
         """The plan, the rows that were compared, and the victims on each."""
         none = np.zeros(0, np.intp)
@@ -220,7 +220,7 @@ def _enough_at(pod: PodInfo, table: NodeTable, row: int) -> bool:
     )
 
 
-def _fit_alone(pod: PodInfo, table: NodeTable, ranking: Ranking) -> NodeResourcesFit | None:
+def _fit_alone(pod: PodInfo, table: NodeTable, ranking: Ranked) -> NodeResourcesFit | None:
     """The plugin that asks for room, if nothing else about other pods matters to this pod: then victims are arithmetic."""
     fit = None
     for plugin in ranking.profile.filters:
@@ -266,7 +266,7 @@ def _victims_by_room(
     return gone, _broken(gone, lower, protected)
 
 
-def _victims(pod: PodInfo, table: NodeTable, ranking: Ranking, row: int) -> Victims | None:
+def _victims(pod: PodInfo, table: NodeTable, ranking: Ranked, row: int) -> Victims | None:
     """Those pods of a row that must go, and how many of them break budgets; None if not even all are enough."""
     node = ranking.names[row]
     lower, protected = _lower(pod, table, node)

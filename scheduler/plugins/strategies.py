@@ -18,6 +18,7 @@ import numpy as np
 
 from navarch.api.selectors import from_labels
 from navarch.api.types import core_v1
+from scheduler.framework.outcomes import Rejected
 from scheduler.framework.plugin import (
     MAX_SCORE,
     NODE_ADDED,
@@ -29,7 +30,6 @@ from scheduler.framework.plugin import (
     Plugin,
     Reach,
     Refusal,
-    Rejected,
     scale,
 )
 from scheduler.state.nodes import Column, Mask, NodeTable, Scores

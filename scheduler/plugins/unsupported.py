@@ -6,7 +6,8 @@ message that says so.
 
 from __future__ import annotations
 
-from scheduler.framework.plugin import POD_CHANGED, CycleState, Plugin, Reach, Rejected
+from scheduler.framework.outcomes import Rejected
+from scheduler.framework.plugin import POD_CHANGED, CycleState, Plugin, Reach
 from scheduler.state.nodes import Mask, NodeTable
 from scheduler.state.pods import PodInfo
 

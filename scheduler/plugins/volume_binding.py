@@ -21,18 +21,17 @@ from navarch.api.affinity import node_selector_matches
 from navarch.api.errors import StatusError
 from navarch.api.types import core_v1
 from navarch.client.transport import TransportError
+from scheduler.framework.outcomes import Failed, Rejected
 from scheduler.framework.plugin import (
     NODE_ADDED,
     NODE_CHANGED,
     POD_CHANGED,
     CycleState,
     Event,
-    Failed,
     Handle,
     Plugin,
     Reach,
     Refusal,
-    Rejected,
 )
 from scheduler.state.nodes import Mask, NodeTable
 from scheduler.state.pods import PodInfo

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from scheduler.framework.plugin import NODE_ADDED, POD_GONE, CycleState, Event, Plugin, Reach, Refusal, Rejected
+from scheduler.framework.outcomes import Rejected
+from scheduler.framework.plugin import NODE_ADDED, POD_GONE, CycleState, Event, Plugin, Reach, Refusal
 from scheduler.state.nodes import Mask, NodeTable
 from scheduler.state.pods import Disk, PodInfo
 from scheduler.state.volumes import CLAIM_CHANGED

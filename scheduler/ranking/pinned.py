@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from scheduler.framework.plugin import CycleState, Profile, Reach, Rejected
+from scheduler.framework.outcomes import Rejected
+from scheduler.framework.plugin import CycleState, Profile, Reach
 from scheduler.ranking import ranking
 from scheduler.state.nodes import Mask, NodeTable
 from scheduler.state.pods import PodInfo

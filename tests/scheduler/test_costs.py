@@ -12,7 +12,7 @@ from scheduler.explain.explain import Kept, explain
 from scheduler.framework.cycle import schedule
 from scheduler.framework.plugin import Plan
 from scheduler.framework.profiles import default_profile
-from scheduler.ranking.ranking import Rankings
+from scheduler.ranking.rankings import Rankings
 from scheduler.state.nodes import NodeTable
 from scheduler.state.pods import PodInfo
 from tests.scheduler import clusters

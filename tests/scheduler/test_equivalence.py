@@ -17,7 +17,8 @@ from navarch.api.selectors import from_labels
 from navarch.api.types import core_v1, meta_v1
 from scheduler.explain.explain import Recent, explain
 from scheduler.framework.cycle import schedule
-from scheduler.framework.plugin import Attempt, CycleState, Rejected
+from scheduler.framework.outcomes import Rejected
+from scheduler.framework.plugin import Attempt, CycleState
 from scheduler.framework.profiles import default_profile
 from scheduler.plugins.node_affinity import NodeAffinity
 from scheduler.plugins.node_name import NodeName
@@ -26,7 +27,8 @@ from scheduler.plugins.pod_affinity import InterPodAffinity
 from scheduler.plugins.preemption import DefaultPreemption
 from scheduler.plugins.strategies import MarathonConstraints, SwarmBinpack, SwarmSpread
 from scheduler.plugins.topology_spread import SYSTEM_DEFAULTS, Default, PodTopologySpread
-from scheduler.ranking.ranking import Ranking, Rankings
+from scheduler.ranking.ranking import Ranking
+from scheduler.ranking.rankings import Rankings
 from scheduler.state.nodes import NodeTable
 from scheduler.state.nominated import Nominated
 from scheduler.state.pods import PodInfo

@@ -10,7 +10,7 @@ from scheduler.explain.whatif import ask
 from scheduler.framework.cycle import schedule
 from scheduler.framework.plugin import Plan
 from scheduler.framework.profiles import default_profile
-from scheduler.ranking.ranking import Rankings
+from scheduler.ranking.rankings import Rankings
 from tests.scheduler.test_cycle import node, pod, table
 
 

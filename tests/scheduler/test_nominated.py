@@ -12,9 +12,11 @@ from scheduler.framework.cycle import schedule
 from scheduler.framework.plugin import Attempt
 from scheduler.framework.profiles import default_profile
 from scheduler.plugins.preemption import DefaultPreemption
-from scheduler.ranking.ranking import Ranking, Rankings
+from scheduler.ranking.crowd import Crowd
+from scheduler.ranking.ranking import Ranking
+from scheduler.ranking.rankings import Rankings
 from scheduler.state.nodes import NodeTable
-from scheduler.state.nominated import Crowd, Nominated
+from scheduler.state.nominated import Nominated
 from scheduler.state.pods import PodInfo
 from tests.scheduler.test_cycle import node, pod, table
 

@@ -9,7 +9,7 @@ import pytest
 
 from scheduler.framework.config import SchedulerConfig
 from scheduler.framework.cycle import schedule
-from scheduler.ranking.ranking import Rankings
+from scheduler.ranking.rankings import Rankings
 from scheduler.state.pods import PodInfo
 from tests.scheduler.test_cycle import node, pod, table
 

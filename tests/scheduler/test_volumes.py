@@ -13,7 +13,8 @@ from nodeagent.hollow.fleet import NodeSpec
 from scheduler.framework.config import SchedulerConfig
 from scheduler.framework.plugin import Event
 from scheduler.framework.profiles import default_profile
-from scheduler.ranking.ranking import Ranking, Rankings
+from scheduler.ranking.ranking import Ranking
+from scheduler.ranking.rankings import Rankings
 from scheduler.state.nodes import NodeTable
 from scheduler.state.pods import PodInfo
 from scheduler.state.volumes import ATTACHMENT_CHANGED, BIND_COMPLETED, CAPACITY_CHANGED, SELECTED_NODE
