@@ -1,160 +1,28 @@
-"""The cluster DNS: answers for services, headless pods and pods' addresses, after Kubernetes' DNS specification 1.1.
+"""The cluster DNS as a server: packets, sizes, and the way to other servers. What names there are, see zone.py.
 
-Everything is read from the informers' indexes at the moment of the question, so there is nothing to keep in step. Names
-outside the cluster domain go to the upstream resolver if there is one, and are refused if not.
+Names outside the cluster domain go to the upstream resolver if there is one, and are refused if not. As in CoreDNS: a
+reply that does not fit is cut, keeps its question, and says so, whereupon resolvers ask again over TCP; EDNS tells how
+much fits; negative answers carry the zone's SOA; names come back in the case in which they were asked.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import struct
-from collections.abc import Iterable
 from typing import cast
 
-from dnslib import A, CLASS, CNAME, DNSRecord, PTR, QTYPE, RCODE, RR, SOA, SRV, DNSError  # isort: skip
+from dnslib import CLASS, EDNS0, OPCODE, QTYPE, RCODE, RR, DNSError, DNSHeader, DNSQuestion, DNSRecord
 
-from navarch.api.types import core_v1, discovery_v1
-from navarch.client.informer import SharedInformers, key_of
-from navarch.world import World
-from proxy.proxy import service_key
+from proxy.zone import Found, Missing, Zone
 
 log = logging.getLogger(__name__)
 
-TTL = 5  # seconds, as CoreDNS' kubernetes plugin has it
-UDP_SIZE = 512
-
-
-class Missing(Exception):
-    """NXDOMAIN."""
-
-
-class Zone:
-    """Answers questions about the cluster domain."""
-
-    def __init__(self, world: World, informers: SharedInformers, domain: str = "cluster.local") -> None:
-        self.world = world
-        self.domain = tuple(domain.lower().strip(".").split("."))
-        self.services = informers.informer(core_v1.Service, indexers={"ip": _service_addresses})
-        self.slices = informers.informer(
-            discovery_v1.EndpointSlice, indexers={"service": service_key, "address": _slice_addresses}
-        )
-        self.namespaces = informers.informer(core_v1.Namespace)
-
-    def owns(self, labels: tuple[str, ...]) -> bool:
-        return labels[-len(self.domain) :] == self.domain
-
-    def answer(self, name: str, kind: str) -> list[RR]:
-        """Records for a name of this zone (lower case, no final dot). Raises Missing; no record of that type is []."""
-        labels = tuple(name.split("."))
-        rest = labels[: -len(self.domain)]
-        if not rest or rest == ("svc",) or rest == ("pod",):
-            return []
-        if rest == ("dns-version",):
-            return [RR(name, QTYPE.TXT, ttl=TTL, rdata=_text("1.1.0"))] if kind == "TXT" else []
-        match rest[-1]:
-            case "svc":
-                return self._service(name, rest[:-1], kind)
-            case "pod":
-                return self._pod(name, rest[:-1], kind)
-        raise Missing
-
-    def _pod(self, name: str, rest: tuple[str, ...], kind: str) -> list[RR]:
-        if len(rest) == 1 and self.namespaces.get(None, rest[0]):
-            return []
-        if len(rest) != 2 or not self.namespaces.get(None, rest[1]):
-            raise Missing
-        try:
-            address = str(ipaddress.IPv4Address(rest[0].replace("-", ".")))
-        except ValueError:
-            raise Missing from None
-        return [_a(name, address)] if kind == "A" else []
-
-    def _service(self, name: str, rest: tuple[str, ...], kind: str) -> list[RR]:
-        if len(rest) == 1:
-            if self.namespaces.get(None, rest[0]):
-                return []
-            raise Missing
-        service = self.services.get(rest[-1], rest[-2])
-        if service is None:
-            raise Missing
-        spec, front = service.spec, rest[:-2]
-        if spec.type == "ExternalName":
-            if front:
-                raise Missing
-            return [RR(name, QTYPE.CNAME, ttl=TTL, rdata=CNAME(spec.external_name or ""))]
-        headless = spec.cluster_ip == "None"
-        if len(front) == 2 and front[0].startswith("_") and front[1] in ("_tcp", "_udp", "_sctp"):
-            return self._srv(name, service, front[0][1:], front[1][1:].upper(), kind, headless)
-        if not front:
-            if not headless:
-                return [_a(name, a) for a in _service_addresses(service)] if kind == "A" else []
-            found = [address for address, _ in self._endpoints(service)]
-            if not found:
-                raise Missing
-            self.world.random.shuffle(found)
-            return [_a(name, a) for a in found] if kind == "A" else []
-        if headless and len(front) == 1:
-            named = [a for a, host in self._endpoints(service) if host == front[0]]
-            if named:
-                return [_a(name, a) for a in named] if kind == "A" else []
-        raise Missing
-
-    def _srv(
-        self, name: str, service: core_v1.Service, port: str, protocol: str, kind: str, headless: bool
-    ) -> list[RR]:
-        base = ".".join((service.metadata.name or "", service.metadata.namespace or "", "svc", *self.domain))
-        if not headless:
-            numbers = [p.port for p in service.spec.ports or () if p.name == port and (p.protocol or "TCP") == protocol]
-            if not numbers:
-                raise Missing
-            return [_srv(name, base, n, 100) for n in numbers] if kind == "SRV" else []
-        found: dict[tuple[str, int], None] = {}
-        for piece in self._slices(service):
-            numbers = [
-                p.port for p in piece.ports or () if p.name == port and (p.protocol or "TCP") == protocol and p.port
-            ]
-            for address, host in _ready(piece):
-                found |= dict.fromkeys((f"{host}.{base}", n) for n in numbers)
-                del address
-        if not found:
-            raise Missing
-        weight = max(1, 100 // len(found))
-        return [_srv(name, target, n, weight) for target, n in found] if kind == "SRV" else []
-
-    def _slices(self, service: core_v1.Service) -> list[discovery_v1.EndpointSlice]:
-        return self.slices.by_index("service", key_of(service.metadata.namespace, service.metadata.name or ""))
-
-    def _endpoints(self, service: core_v1.Service) -> list[tuple[str, str]]:
-        """(address, host name) of ready endpoints. The slice controller makes unready ones ready where a service
-        publishes them."""
-        return list(dict.fromkeys(pair for piece in self._slices(service) for pair in _ready(piece)))
-
-    def reverse(self, name: str) -> list[RR]:
-        """PTR records of ``d.c.b.a.in-addr.arpa``. Raises Missing."""
-        parts = name.split(".")[:-2]
-        address = ".".join(reversed(parts))
-        for service in self.services.by_index("ip", address):
-            target = ".".join((service.metadata.name or "", service.metadata.namespace or "", "svc", *self.domain))
-            return [RR(name, QTYPE.PTR, ttl=TTL, rdata=PTR(target))]
-        found = []
-        for piece in self.slices.by_index("address", address):
-            for key in service_key(piece):
-                service_of = self.services.get_key(key)
-                if service_of is None or service_of.spec.cluster_ip != "None":
-                    continue
-                namespace, _, short = key.partition("/")
-                hosts = [host for a, host in _ready(piece) if a == address]
-                found += [".".join((host, short, namespace, "svc", *self.domain)) for host in hosts]
-        if not found:
-            raise Missing
-        return [RR(name, QTYPE.PTR, ttl=TTL, rdata=PTR(target)) for target in dict.fromkeys(found)]
-
-    def soa(self) -> RR:
-        domain = ".".join(self.domain)
-        times = (1, 7200, 1800, 86400, TTL)
-        return RR(domain, QTYPE.SOA, ttl=TTL, rdata=SOA(f"ns.dns.{domain}", f"hostmaster.{domain}", times))
+UDP_SIZE, MAX_UDP_SIZE = 512, 4096
+HEADER = 12  # bytes
+MAX_ASKED = 1000  # questions that are being answered at a time, over UDP
+BADVERS = 16
+_REVERSE = (".in-addr.arpa", ".ip6.arpa")
 
 
 class Server:
@@ -174,55 +42,92 @@ class Server:
         finally:
             udp.close()
 
-    def local(self, request: DNSRecord) -> DNSRecord | None:
-        """The reply from the zone, None if the name is not ours."""
-        name = str(request.q.qname).rstrip(".").lower()
-        kind = QTYPE.get(request.q.qtype)
-        labels = tuple(name.split("."))
-        reply = request.reply(aa=1, ra=1)
-        try:
-            if self.zone.owns(labels):
-                records = self.zone.answer(name, kind)
-            elif name.endswith(".in-addr.arpa") and kind == "PTR":
-                records = self.zone.reverse(name)
-            else:
-                return None
-        except Missing:
-            if name.endswith(".in-addr.arpa") and self.upstream:
-                return None
-            reply.header.rcode = RCODE.NXDOMAIN
-            reply.add_auth(self.zone.soa())
-            return reply
-        for record in records:
-            record.rname = request.q.qname  # with the case of the question
-            reply.add_answer(record)
-        if not records:
-            reply.add_auth(self.zone.soa())
-        return reply
+    # --- one question ---
 
     async def reply(self, data: bytes, most: int) -> bytes | None:
         """The answer to a packet, at most ``most`` bytes (0: any size); None for what is no question."""
+        if len(data) < HEADER or data[2] & 0x80:
+            return None
         try:
             request = DNSRecord.parse(data)
-        except (DNSError, ValueError, IndexError, struct.error):
-            return None
-        if request.header.qr or not request.questions or request.q.qclass != CLASS.IN:
-            return None
-        answer = self.local(request)
-        if answer is None:
-            forwarded = await self._forward(data) if self.upstream else None
+        except (DNSError, ValueError, IndexError, struct.error, UnicodeError):
+            return _bare(data, RCODE.FORMERR)
+        if request.header.opcode != OPCODE.QUERY:
+            return _bare(data, RCODE.NOTIMP)
+        if len(request.questions) != 1:
+            return _bare(data, RCODE.FORMERR)
+        option = next((r for r in request.ar if r.rtype == QTYPE.OPT), None)
+        size = most and max(most, min(option.rclass, MAX_UDP_SIZE)) if option is not None else most
+        unknown = option is not None and bool((option.ttl >> 16) & 0xFF)  # a version of EDNS after 0
+        answer = _empty(request) if unknown else await self._answer(request, data)
+        if not isinstance(answer, DNSRecord):
+            return answer if not size or len(answer) <= size else _recut(answer, request, size)
+        if option is not None:
+            answer.add_ar(EDNS0(udp_len=max(UDP_SIZE, option.rclass), ext_rcode=BADVERS >> 4 if unknown else 0))
+        return fitted(answer, size)
+
+    async def _answer(self, request: DNSRecord, data: bytes) -> DNSRecord | bytes:
+        """The reply, or (bytes) another server's as it came."""
+        reply = _empty(request)
+        if request.q.qclass != CLASS.IN:
+            reply.header.rcode = RCODE.REFUSED
+            return reply
+        try:
+            if await self._local(request, reply):
+                return reply
+        except Exception:  # an object that nobody has foreseen: that name has no answer, others do
+            log.exception("DNS: %s", request.q)
+            reply.rr, reply.header.rcode = [], RCODE.SERVFAIL
+            return reply
+        if self.upstream:
+            forwarded = await self._forward(data)
             if forwarded is not None:
                 return forwarded
-            answer = request.reply(ra=1)
-            answer.header.rcode = RCODE.SERVFAIL if self.upstream else RCODE.REFUSED
-        packed: bytes = answer.pack()
-        size = most
-        for record in request.ar:
-            if record.rtype == QTYPE.OPT and most:
-                size = max(most, min(record.rclass, 4096))  # EDNS: the client's buffer
-        if size and len(packed) > size:
-            packed = answer.truncate().pack()
-        return packed
+        reply.header.rcode = RCODE.SERVFAIL if self.upstream else RCODE.REFUSED
+        return reply
+
+    async def _local(self, request: DNSRecord, reply: DNSRecord) -> bool:
+        """Fills the reply from the zone. False if the name is not ours."""
+        asked = str(request.q.qname).rstrip(".")
+        name, kind = asked.lower(), QTYPE.get(request.q.qtype)
+        try:
+            if self.zone.owns(name):
+                found = self.zone.answer(name, kind)
+            elif name.endswith(".in-addr.arpa") and kind == "PTR":
+                found = Found(self.zone.reverse(name))
+            elif name.endswith(_REVERSE) and not self.upstream:
+                raise Missing
+            else:
+                return False
+        except Missing:
+            if name.endswith(_REVERSE) and self.upstream:
+                return False
+            reply.header.aa, reply.header.rcode = 1, RCODE.NXDOMAIN
+            reply.add_auth(self.zone.soa())
+            return True
+        reply.header.aa = 1
+        if found.outside and self.upstream:
+            found.answers += await self._look_up(found.outside, request.q.qtype)
+        for record in found.answers:
+            if str(record.rname).rstrip(".") == name:
+                record.rname = request.q.qname  # in the case of the question
+            reply.add_answer(record)
+        reply.add_ar(*found.additional)
+        if not found.answers:
+            reply.add_auth(self.zone.soa())
+        return True
+
+    # --- other servers ---
+
+    async def _look_up(self, name: str, kind: int) -> list[RR]:
+        """What the upstream resolver knows of a name; nothing if it does not answer."""
+        question = DNSRecord(DNSHeader(id=self.zone.world.random.getrandbits(16), rd=1), q=DNSQuestion(name, kind))
+        data = await self._forward(question.pack())
+        try:
+            return list(DNSRecord.parse(data).rr) if data is not None else []
+        except (DNSError, ValueError, IndexError, struct.error, UnicodeError) as error:
+            log.info("upstream %s: %s", self.upstream, error)
+            return []
 
     async def _forward(self, data: bytes) -> bytes | None:
         """Asks the upstream resolver over TCP, which needs no care about sizes and retries."""
@@ -256,6 +161,53 @@ class Server:
             writer.close()
 
 
+def _empty(request: DNSRecord) -> DNSRecord:
+    header = DNSHeader(id=request.header.id, qr=1, aa=0, ra=1, rd=request.header.rd)
+    return DNSRecord(header, q=request.q)
+
+
+def fitted(answer: DNSRecord, size: int) -> bytes:
+    """The packet; cut to ``size`` bytes (0: 64 KiB) if need be. The question stays, and the client's EDNS record: glibc
+    takes no reply without its question for an answer, and would not ask again over TCP."""
+    packed: bytes = answer.pack()
+    limit = size or 65535
+    if len(packed) <= limit:
+        return packed
+    options = [r for r in answer.ar if r.rtype == QTYPE.OPT]
+    records = [*answer.rr, *answer.auth, *(r for r in answer.ar if r.rtype != QTYPE.OPT)]
+    first, second = len(answer.rr), len(answer.rr) + len(answer.auth)
+
+    def cut(count: int) -> bytes:
+        """The packet with so many of the records, from the first on."""
+        answer.rr, answer.auth = records[: min(count, first)], records[first : max(first, min(count, second))]
+        answer.ar, answer.header.tc = [*records[second : max(second, count)], *options], 1
+        packed: bytes = answer.pack()
+        return packed
+
+    fits, too_many = 0, len(records)
+    while too_many - fits > 1:
+        middle = (fits + too_many) // 2
+        fits, too_many = (middle, too_many) if len(cut(middle)) <= limit else (fits, middle)
+    return cut(fits)
+
+
+def _recut(data: bytes, request: DNSRecord, size: int) -> bytes:
+    """Another server's reply, which came over TCP and is too large for UDP."""
+    try:
+        return fitted(DNSRecord.parse(data), size)
+    except (DNSError, ValueError, IndexError, struct.error, UnicodeError):
+        reply = _empty(request)
+        reply.header.tc = 1
+        packed: bytes = reply.pack()
+        return packed
+
+
+def _bare(data: bytes, code: int) -> bytes:
+    """A reply to what cannot be read or is not done here: the header alone."""
+    (number, flags) = struct.unpack_from(">HH", data)
+    return struct.pack(">HHHHHH", number, 0x8000 | flags & 0x7900 | code, 0, 0, 0, 0)
+
+
 class _Datagrams(asyncio.DatagramProtocol):
     def __init__(self, server: Server) -> None:
         self.server = server
@@ -265,7 +217,7 @@ class _Datagrams(asyncio.DatagramProtocol):
         self.transport = cast(asyncio.DatagramTransport, transport)  # uvloop's own class, not asyncio's
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        if len(self.tasks) > 1000:
+        if len(self.tasks) > MAX_ASKED:
             return  # a resolver asks again; memory does not come back
         task = asyncio.ensure_future(self._answer(data, addr))
         self.tasks[task] = None
@@ -284,36 +236,3 @@ class _Datagrams(asyncio.DatagramProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         for task in self.tasks:
             task.cancel()
-
-
-def _service_addresses(service: core_v1.Service) -> list[str]:
-    spec = service.spec
-    listed = spec.cluster_ips or [spec.cluster_ip or ""]
-    return [a for a in listed if a and a != "None" and ":" not in a]
-
-
-def _slice_addresses(piece: discovery_v1.EndpointSlice) -> list[str]:
-    return [a for e in piece.endpoints or () for a in e.addresses]
-
-
-def _ready(piece: discovery_v1.EndpointSlice) -> Iterable[tuple[str, str]]:
-    if piece.address_type != "IPv4":
-        return
-    for entry in piece.endpoints or ():
-        if entry.conditions is None or entry.conditions.ready is not False:
-            for address in entry.addresses:
-                yield address, entry.hostname or address.replace(".", "-")
-
-
-def _a(name: str, address: str) -> RR:
-    return RR(name, QTYPE.A, ttl=TTL, rdata=A(address))
-
-
-def _srv(name: str, target: str, port: int, weight: int) -> RR:
-    return RR(name, QTYPE.SRV, ttl=TTL, rdata=SRV(0, weight, port, target))
-
-
-def _text(value: str) -> object:
-    from dnslib import TXT
-
-    return TXT(value)

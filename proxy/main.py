@@ -11,13 +11,15 @@ from collections.abc import Sequence
 
 from navarch.client import kubeconfig
 from navarch.client.client import Client
+from navarch.client.events import EventRecorder
 from navarch.client.health import health_pages, parse_address, serving
 from navarch.client.informer import SharedInformers
 from navarch.client.transport import connect
 from navarch.world import RealWorld
-from proxy.dns import Server, Zone
+from proxy.dns import Server
 from proxy.proxy import Proxy
 from proxy.publish import publish
+from proxy.zone import Zone
 
 FLAGS = ("dns-upstream",)
 
@@ -51,13 +53,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
         client = Client(connect(kubeconfig.load(options.kubeconfig)), world, user_agent="kube-proxy")
         informers = SharedInformers(client, world)
-        proxy = Proxy(world, informers, options.node_name, options.cluster_cidr)
-        server = Server(Zone(world, informers, options.cluster_domain), options.node_ip, upstream=upstream)
+        events = EventRecorder(client, world, "kube-proxy", options.node_name)
+        proxy = Proxy(world, informers, options.node_name, options.cluster_cidr, events=events)
+        zone = Zone(world, informers, options.cluster_domain, options.node_ip)
+        server = Server(zone, options.node_ip, upstream=upstream)
         pages = health_pages(lambda: "" if proxy.synced.is_set() else "rules are not programmed yet", proxy.metrics)
         async with contextlib.AsyncExitStack() as stack, world.task_group() as group:
             if options.address:
                 await stack.enter_async_context(serving(pages, parse_address(options.address)))
             group.start(informers.run(), name="informers")
+            group.start(events.run(), name="events")
             group.start(proxy.run(), name="rules")
             group.start(server.run(), name="dns")
             group.start(publish(client, world, options.node_name, options.node_ip), name="publish")

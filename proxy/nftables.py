@@ -18,6 +18,8 @@ add map {TABLE} services {{ type ipv4_addr . inet_proto . inet_service : verdict
 add map {TABLE} nodeports {{ type inet_proto . inet_service : verdict; }}
 add set {TABLE} refused {{ type ipv4_addr . inet_proto . inet_service; }}
 add set {TABLE} refused-nodeports {{ type inet_proto . inet_service; }}
+add set {TABLE} dropped {{ type ipv4_addr . inet_proto . inet_service; }}
+add set {TABLE} dropped-nodeports {{ type inet_proto . inet_service; }}
 add set {TABLE} hairpin {{ type ipv4_addr . ipv4_addr; }}
 add chain {TABLE} dispatch
 add rule {TABLE} dispatch ip daddr . meta l4proto . th dport vmap @services
@@ -32,6 +34,8 @@ add rule {TABLE} postrouting ct status dnat ip saddr . ip daddr @hairpin masquer
 add chain {TABLE} refuse
 add rule {TABLE} refuse ip daddr . meta l4proto . th dport @refused reject
 add rule {TABLE} refuse fib daddr type local meta l4proto . th dport @refused-nodeports reject
+add rule {TABLE} refuse ip daddr . meta l4proto . th dport @dropped drop
+add rule {TABLE} refuse fib daddr type local meta l4proto . th dport @dropped-nodeports drop
 """
 HOOKS = "".join(
     f"add chain {TABLE} refuse-{hook} {{ type filter hook {hook} priority filter; }}\n"

@@ -2,25 +2,34 @@
 
 An event concerns one service, and only that service's rules are worked out and changed. Established connections are
 not touched: an endpoint that goes away keeps those it has (conntrack remembers), it just gets no new ones.
+
+A service whose rules the kernel refuses is set aside: it keeps those that it has, if any, an event on it says why, and
+it is tried again later and later. All others go on.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from navarch.api.types import core_v1, discovery_v1
+from navarch.client.events import EventRecorder
 from navarch.client.informer import SharedInformers, key_of
 from navarch.world import Backoff, World
 from proxy.conntrack import forget_udp
-from proxy.nftables import Nftables, NftablesError, RuleSet
+from proxy.nftables import Nftables, NftablesError
+from proxy.programmer import Programmer, Runs
 from proxy.rules import SERVICE_NAME, Endpoint, Place, Rules, service_rules
 
 log = logging.getLogger(__name__)
 
 ZONE = "topology.kubernetes.io/zone"
+AT_ONCE = 100  # services worked out before others have a turn
 
 
 def service_key(piece: discovery_v1.EndpointSlice) -> list[str]:
@@ -29,9 +38,27 @@ def service_key(piece: discovery_v1.EndpointSlice) -> list[str]:
     return [key_of(piece.metadata.namespace, name)] if name else []
 
 
+@dataclass
+class Aside:
+    """A service whose rules were refused. ``due``: when they are tried again (monotonic)."""
+
+    backoff: Backoff
+    due: float = 0.0
+
+
+def first_line(text: str) -> str:
+    return next((line for line in text.splitlines() if line.strip()), text)
+
+
 class Proxy:
     def __init__(
-        self, world: World, informers: SharedInformers, node: str, cluster_cidr: str, nft: Nftables | None = None
+        self,
+        world: World,
+        informers: SharedInformers,
+        node: str,
+        cluster_cidr: str,
+        nft: Runs | None = None,
+        events: EventRecorder | None = None,
     ) -> None:
         self.world, self.here, self.cluster_cidr = world, Place(node), cluster_cidr
         self.services = informers.informer(core_v1.Service)
@@ -40,8 +67,9 @@ class Proxy:
         self.nodes.add_handler(self.on_node)
         self.services.add_handler(self.on_service)
         self.slices.add_handler(self.on_slice)
-        self.nft = nft or Nftables()
-        self.rules = RuleSet()
+        self.programmer = Programmer(nft or Nftables())
+        self.aside: dict[str, Aside] = {}
+        self.events = events
         self.registry = CollectorRegistry()
         self.sync_seconds = Histogram(
             "kubeproxy_sync_proxy_rules_duration_seconds",
@@ -53,6 +81,11 @@ class Proxy:
             "Transactions that nftables refused",
             registry=self.registry,
         )
+        Gauge(
+            "navarch_proxy_services_set_aside",
+            "Services without rules, or with old ones, since theirs were refused",
+            registry=self.registry,
+        ).set_function(lambda: len(self.aside))
         self.dirty: dict[str, None] = {}
         self.wake = asyncio.Event()
         self.synced = asyncio.Event()
@@ -88,32 +121,65 @@ class Proxy:
         await self.services.wait_synced()
         await self.slices.wait_synced()
         backoff = Backoff(self.world, first=0.1, most=10.0)
-        replace = True
         while True:
-            dirty, self.dirty = self.dirty, {}
             self.wake.clear()
             began = self.world.monotonic()
-            wanted = {key: self.wanted(key) for key in dirty}
-            before = {key: self.rules.services.get(key, Rules()) for key in wanted}
-            commands = self.rules.change(wanted)
-            if replace:
-                commands = self.rules.full()
+            dirty, self.dirty = self.dirty, {}
+            dirty.update((key, None) for key, aside in self.aside.items() if aside.due <= began)
+            wanted, refused = await self._work_out(dirty)
+            before = {key: self.programmer.rules.services.get(key, Rules()) for key in wanted}
             try:
-                if commands:
-                    self.nft.run(commands)
+                refused |= await self.world.blocking(self.programmer.program, wanted)
             except NftablesError as error:
                 log.error("nftables: %s; trying again with the whole rule set", error)
                 self.sync_errors.inc()
-                replace = True
+                self.dirty = dirty | self.dirty
                 await self.world.sleep(backoff.next())
                 continue
-            replace = False
             backoff.reset()
-            for key, new in wanted.items():
-                await self.clean_udp(before[key], new)
+            for key in {**dirty, **refused}:
+                self._judge(key, refused.get(key))
+            for key in wanted:
+                await self.clean_udp(before[key], self.programmer.rules.services.get(key, Rules()))
             self.synced.set()
             self.sync_seconds.observe(self.world.monotonic() - began)
-            await self.wake.wait()
+            await self._wait()
+
+    async def _wait(self) -> None:
+        """Until something changed, or a service that was set aside is due."""
+        due = min((aside.due for aside in self.aside.values()), default=None)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(None if due is None else max(0.0, due - self.world.monotonic())):
+                await self.wake.wait()
+
+    async def _work_out(self, keys: Iterable[str]) -> tuple[dict[str, Rules], dict[str, str]]:
+        """The rules of these services, and what is to be said of those for which there are none."""
+        wanted, failed = {}, {}
+        for number, key in enumerate(keys):
+            if number % AT_ONCE == AT_ONCE - 1:
+                await asyncio.sleep(0)  # the DNS has its turn
+            try:
+                wanted[key] = self.wanted(key)
+            except Exception as error:  # an object that nobody has foreseen
+                log.exception("rules of service %s", key)
+                failed[key] = f"{type(error).__name__}: {error}"
+        return wanted, failed
+
+    def _judge(self, key: str, error: str | None) -> None:
+        """Sets a service aside whose rules were refused, or takes it back."""
+        if error is None:
+            if self.aside.pop(key, None) is not None:
+                log.info("service %s: its rules are accepted now", key)
+            return
+        self.sync_errors.inc()
+        aside = self.aside.setdefault(key, Aside(Backoff(self.world, first=1.0, most=60.0)))
+        aside.due = self.world.monotonic() + aside.backoff.next()
+        log.error("service %s is set aside: %s", key, error)
+        service = self.services.get_key(key)
+        if service is not None and self.events is not None:
+            node = self.here.node
+            text = f"node {node} cannot program this service, and leaves its rules as they were: {first_line(error)}"
+            self.events.event(service, "Warning", "SyncProxyRulesFailed", text)
 
     def metrics(self) -> bytes:
         """Counters as Prometheus text, under kube-proxy's names."""
@@ -125,4 +191,7 @@ class Proxy:
             before, after = old.udp.get(where, ()), new.udp.get(where, ())
             gone: list[Endpoint] = [e for e in before if e not in after]
             if gone or (after and not before):
-                await forget_udp(where[0], where[1], [e.address for e in gone])
+                try:
+                    await forget_udp(where[0], where[1], [e.address for e in gone])
+                except OSError as error:
+                    log.warning("conntrack: %s", error)

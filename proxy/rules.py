@@ -7,12 +7,16 @@ services there are:
     nodeports    protocol . port -> chain                 on the node's own addresses
     refused      address . protocol . port                services without endpoints: reject
     refused-nodeports  protocol . port
+    dropped      address . protocol . port                services of policy Local without an endpoint on this node
+    dropped-nodeports  protocol . port
     hairpin      address . address                        an endpoint that reaches itself must be masqueraded
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import ipaddress
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +25,7 @@ from navarch.api.types import core_v1, discovery_v1
 
 MASQUERADE = "0x4000"  # the mark kube-proxy and its users know
 SERVICE_NAME = "kubernetes.io/service-name"
-AFFINITY_DEFAULT = 10800  # seconds
+AFFINITY_DEFAULT, MAX_AFFINITY = 10800, 86400  # seconds
 
 
 @dataclass(frozen=True, order=True)
@@ -73,7 +77,7 @@ def endpoints_of(
             ),
             None,
         )
-        if number is None:
+        if number is None or not 0 < number < 65536:
             continue
         for entry in piece.endpoints or ():
             conditions = entry.conditions or discovery_v1.EndpointConditions()
@@ -85,9 +89,33 @@ def endpoints_of(
             hints = entry.hints or discovery_v1.EndpointHints()
             zones = tuple(z.name for z in hints.for_zones or ())
             nodes = tuple(n.name for n in hints.for_nodes or ())
-            for address in entry.addresses:
+            for address in ipv4_only(entry.addresses):
                 place[Endpoint(address, number, entry.node_name == node, zones, nodes)] = None
     return sorted(ready), sorted(ending)
+
+
+def ipv4_of(text: str) -> str | None:
+    """An IPv4 address as nftables wants it, None for anything else: one word that it does not know, or that it takes for
+    a host name and asks a resolver about, would spoil the rules of everybody.
+
+    As in Go's older parser, which Kubernetes keeps for its older fields, zeros may lead and IPv6 may wrap.
+    """
+    text = text.strip()
+    parts = text.split(".")
+    if len(parts) == 4 and all(p.isascii() and p.isdigit() for p in parts):
+        text = ".".join(p.lstrip("0") or "0" for p in parts)
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    if isinstance(address, ipaddress.IPv6Address):
+        return str(address.ipv4_mapped) if address.ipv4_mapped else None
+    return str(address)
+
+
+def ipv4_only(texts: Iterable[str | None]) -> list[str]:
+    """The IPv4 addresses among ``texts``, each once. Those of the other family are not this table's business."""
+    return list(dict.fromkeys(a for text in texts if text and (a := ipv4_of(text)) is not None))
 
 
 def is_proxied(service: core_v1.Service) -> bool:
@@ -101,38 +129,144 @@ def service_rules(
 ) -> Rules:
     """The rules of a service at ``here``. ``cluster_cidr`` is where pods live; others are masqueraded."""
     rules = Rules()
-    if not is_proxied(service):
-        return rules
-    spec = service.spec
-    for port in spec.ports or ():
-        protocol = (port.protocol or "TCP").lower()
-        if protocol not in ("tcp", "udp", "sctp"):
-            continue
-        ready, ending = endpoints_of(slices, port, here.node)
-        inside = _pick(ready, ending, here, spec.internal_traffic_policy == "Local")
-        outside = _pick(ready, ending, here, spec.external_traffic_policy == "Local")
-        base = _name(service, port, protocol)
-        addresses = [a for a in spec.cluster_ips or [spec.cluster_ip or ""] if ":" not in a]
-        _address_rules(rules, f"svc-{base}", service, protocol, port.port, addresses, inside, cluster_cidr)
-        external = [*(spec.external_ips or ()), *_ingress_addresses(service)]
-        if port.node_port or external:
-            local = spec.external_traffic_policy == "Local"
-            chain = f"ext-{base}"
-            first = () if local else (f"meta mark set meta mark or {MASQUERADE}",)
-            if outside:
-                _endpoint_chain(rules, chain, service, protocol, outside, first)
-            for address in external:
-                key = f"{address} . {protocol} . {port.port}"
-                rules.elements[("services", key) if outside else ("refused", key)] = f"goto {chain}" if outside else ""
-            if port.node_port:
-                key = f"{protocol} . {port.node_port}"
-                if outside:
-                    rules.elements["nodeports", key] = f"goto {chain}"
-                else:
-                    rules.elements["refused-nodeports", key] = ""
-                if protocol == "udp":
-                    rules.udp["", port.node_port] = tuple(outside)
+    if is_proxied(service):
+        for port in service.spec.ports or ():
+            if (port.protocol or "TCP") in ("TCP", "UDP", "SCTP") and 0 < port.port < 65536:
+                _Port(rules, service, port, endpoints_of(slices, port, here.node), here, cluster_cidr).make()
     return rules
+
+
+class _Port:
+    """One service port on its way to rules. ``everywhere``: the endpoints that a connection may go to, by where this
+    node is; ``own``: those on this node, which policy Local keeps to."""
+
+    def __init__(
+        self,
+        rules: Rules,
+        service: core_v1.Service,
+        port: core_v1.ServicePort,
+        endpoints: tuple[list[Endpoint], list[Endpoint]],
+        here: Place,
+        cluster_cidr: str,
+    ) -> None:
+        self.rules, self.service, self.port, self.cluster_cidr = rules, service, port, cluster_cidr
+        self.protocol = (port.protocol or "TCP").lower()
+        self.base = _name(service, port, self.protocol)
+        self.everywhere, self.own = (_pick(*endpoints, here, local) for local in (False, True))
+        self.internal_local = service.spec.internal_traffic_policy == "Local"
+        self.external_local = service.spec.external_traffic_policy == "Local"
+
+    def make(self) -> None:
+        spec = self.service.spec
+        inside = self.own if self.internal_local else self.everywhere
+        chain = f"svc-{self.base}"
+        if inside:
+            self._endpoint_chain(chain, inside, self._strangers())
+        for address in ipv4_only(spec.cluster_ips or [spec.cluster_ip]):
+            self._address(address, chain if inside else "")
+            if self.protocol == "udp":
+                self.rules.udp[address, self.port.port] = tuple(inside)
+        self._external()
+
+    def _strangers(self) -> tuple[str, ...]:
+        """A client that is no pod (the node itself, the host) must get its answers by the way it came."""
+        return (f"ip saddr != {self.cluster_cidr} meta mark set meta mark or {MASQUERADE}",) if self.cluster_cidr else ()
+
+    def _external(self) -> None:
+        external = ipv4_only(self.service.spec.external_ips or ())
+        balanced = ipv4_only(_ingress_addresses(self.service))
+        node_port = self.port.node_port if self.port.node_port and 0 < self.port.node_port < 65536 else 0
+        if not (node_port or external or balanced):
+            return
+        chain, outside = f"ext-{self.base}", self.own if self.external_local else self.everywhere
+        if self.external_local and self.everywhere:
+            self._local_chain(chain)
+        elif outside:
+            self._endpoint_chain(chain, outside, (f"meta mark set meta mark or {MASQUERADE}",))
+        goal = chain if self.everywhere else ""
+        dropped = self.external_local and bool(self.everywhere) and not self.own
+        for address in external:
+            self._address(address, goal, dropped)
+        for address in balanced:
+            self._address(address, self._firewall(goal), dropped)
+        if node_port:
+            key = f"{self.protocol} . {node_port}"
+            if goal:
+                self.rules.elements["nodeports", key] = f"goto {goal}"
+            else:
+                self.rules.elements["refused-nodeports", key] = ""
+            if dropped:
+                self.rules.elements["dropped-nodeports", key] = ""
+            if self.protocol == "udp":
+                self.rules.udp["", node_port] = tuple(self.everywhere)
+
+    def _local_chain(self, chain: str) -> None:
+        """externalTrafficPolicy Local keeps what comes from outside to this node's endpoints. Pods, and the node itself,
+        are not outside: theirs goes to any endpoint, as if they had asked the cluster IP."""
+        anywhere = f"svc-{self.base}"
+        if self.internal_local:
+            anywhere = f"all-{self.base}"
+            self._endpoint_chain(anywhere, self.everywhere, ())
+        lines = [f"ip saddr {self.cluster_cidr} goto {anywhere}"] if self.cluster_cidr else []
+        lines += [f"fib saddr type local meta mark set meta mark or {MASQUERADE}", f"fib saddr type local goto {anywhere}"]
+        if self.own:
+            self._endpoint_chain(chain, self.own, tuple(lines))
+        else:
+            self.rules.chains[chain] = tuple(lines)
+
+    def _firewall(self, goal: str) -> str:
+        """The chain for a load balancer's addresses: before ``goal``, who may ask (loadBalancerSourceRanges)."""
+        networks = []
+        for text in self.service.spec.load_balancer_source_ranges or ():
+            with contextlib.suppress(ValueError):
+                networks.append(ipaddress.IPv4Network(text.strip(), strict=False))
+        ranges = [str(n) for n in ipaddress.collapse_addresses(networks)]
+        if not goal or not ranges or "0.0.0.0/0" in ranges:
+            return goal
+        chain = f"fw-{self.base}"
+        self.rules.chains[chain] = (f"ip saddr != {{ {', '.join(ranges)} }} drop", f"goto {goal}")
+        return chain
+
+    def _address(self, address: str, chain: str, dropped: bool = False) -> None:
+        """What becomes of connections to an address: ``chain``, or nobody takes them. ``dropped``: those that the chain
+        lets pass are to end in silence."""
+        key = f"{address} . {self.protocol} . {self.port.port}"
+        if chain:
+            self.rules.elements["services", key] = f"goto {chain}"
+        if dropped or (not chain and self.everywhere):
+            self.rules.elements["dropped", key] = ""
+        elif not chain:
+            self.rules.elements["refused", key] = ""
+
+    def _endpoint_chain(self, chain: str, endpoints: list[Endpoint], first: tuple[str, ...]) -> None:
+        """The chain that sends a connection to one of the endpoints, evenly or to where its client went before."""
+        rules, proto = self.rules, f"meta l4proto {self.protocol}"
+        for endpoint in endpoints:
+            rules.elements["hairpin", f"{endpoint.address} . {endpoint.address}"] = ""
+        if self.service.spec.session_affinity != "ClientIP":
+            listed = ", ".join(f"{i} : {e.address} . {e.port}" for i, e in enumerate(endpoints))
+            pick = f"{proto} dnat ip to numgen random mod {len(endpoints)} map {{ {listed} }}"
+            rules.chains[chain] = (*first, pick)
+            return
+        lines, branches, seconds = list(first), [], _affinity_seconds(self.service.spec)
+        for i, endpoint in enumerate(endpoints):
+            # With the seconds in its name, since the timeout of a set cannot be changed.
+            name = f"{chain[:100]}-{_digest(f'{endpoint.address}:{endpoint.port}:{seconds}')}"
+            rules.sets[name] = seconds
+            rules.chains[name] = (
+                f"update @{name} {{ ip saddr }}",
+                f"{proto} dnat ip to {endpoint.address}:{endpoint.port}",
+            )
+            lines.append(f"ip saddr @{name} goto {name}")
+            branches.append(f"{i} : goto {name}")
+        lines.append(f"numgen random mod {len(endpoints)} vmap {{ {', '.join(branches)} }}")
+        rules.chains[chain] = tuple(lines)
+
+
+def _affinity_seconds(spec: core_v1.ServiceSpec) -> int:
+    config = spec.session_affinity_config
+    wanted = (config.client_ip.timeout_seconds if config and config.client_ip else None) or AFFINITY_DEFAULT
+    return min(max(wanted, 1), MAX_AFFINITY)
 
 
 def _pick(ready: list[Endpoint], ending: list[Endpoint], here: Place, local_only: bool) -> list[Endpoint]:
@@ -157,65 +291,10 @@ def closest(ready: list[Endpoint], here: Place) -> list[Endpoint]:
 
 
 def _ingress_addresses(service: core_v1.Service) -> list[str]:
+    """The load balancer's addresses that nodes answer for; with ipMode Proxy it does so itself."""
     balancer = service.status.load_balancer
-    return [i.ip for i in (balancer.ingress if balancer else None) or () if i.ip]
-
-
-def _address_rules(
-    rules: Rules,
-    chain: str,
-    service: core_v1.Service,
-    protocol: str,
-    port: int,
-    addresses: Sequence[str],
-    endpoints: list[Endpoint],
-    cluster_cidr: str,
-) -> None:
-    if endpoints:
-        # A client that is no pod (the node itself, the host) must get its answers by the way it came.
-        first = (f"ip saddr != {cluster_cidr} meta mark set meta mark or {MASQUERADE}",) if cluster_cidr else ()
-        _endpoint_chain(rules, chain, service, protocol, endpoints, first)
-    for address in addresses:
-        key = f"{address} . {protocol} . {port}"
-        if endpoints:
-            rules.elements["services", key] = f"goto {chain}"
-        else:
-            rules.elements["refused", key] = ""
-        if protocol == "udp":
-            rules.udp[address, port] = tuple(endpoints)
-
-
-def _endpoint_chain(
-    rules: Rules,
-    chain: str,
-    service: core_v1.Service,
-    protocol: str,
-    endpoints: list[Endpoint],
-    first: tuple[str, ...],
-) -> None:
-    """The chain that sends a connection to one of the endpoints, evenly or to where its client went before."""
-    proto = f"meta l4proto {protocol}"
-    for endpoint in endpoints:
-        rules.elements["hairpin", f"{endpoint.address} . {endpoint.address}"] = ""
-    if service.spec.session_affinity != "ClientIP":
-        listed = ", ".join(f"{i} : {e.address} . {e.port}" for i, e in enumerate(endpoints))
-        pick = f"{proto} dnat ip to numgen random mod {len(endpoints)} map {{ {listed} }}"
-        rules.chains[chain] = (*first, pick)
-        return
-    config = service.spec.session_affinity_config
-    seconds = (config.client_ip.timeout_seconds if config and config.client_ip else None) or AFFINITY_DEFAULT
-    lines, branches = list(first), []
-    for i, endpoint in enumerate(endpoints):
-        name = f"{chain[:100]}-{_digest(f'{endpoint.address}:{endpoint.port}')}"
-        rules.sets[name] = seconds
-        rules.chains[name] = (
-            f"update @{name} {{ ip saddr }}",
-            f"{proto} dnat ip to {endpoint.address}:{endpoint.port}",
-        )
-        lines.append(f"ip saddr @{name} goto {name}")
-        branches.append(f"{i} : goto {name}")
-    lines.append(f"numgen random mod {len(endpoints)} vmap {{ {', '.join(branches)} }}")
-    rules.chains[chain] = tuple(lines)
+    entries = (balancer.ingress if balancer else None) or ()
+    return [i.ip for i in entries if i.ip and i.ip_mode != "Proxy"]
 
 
 def _name(service: core_v1.Service, port: core_v1.ServicePort, protocol: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -72,8 +73,86 @@ def test_local_policy_keeps_to_this_node():
     inside = service_rules(service("a", internal_traffic_policy="Local"), both, Place("here"), CIDR)
     assert "10.9.2.1" not in str(inside.chains) and "10.9.1.1" in str(inside.chains)
     outside = service_rules(service("a", node_port=30080, external_traffic_policy="Local"), both, Place("here"), CIDR)
-    (chain,) = [lines for name, lines in outside.chains.items() if name.startswith("ext-")]
-    assert "10.9.2.1" not in str(chain) and "mark" not in str(chain)
+    chain = next(lines for name, lines in outside.chains.items() if name.startswith("ext-"))
+    assert "10.9.2.1" not in str(chain) and "10.9.1.1" in chain[-1]
+    # Pods and the node itself are not outside: theirs goes on as for the cluster IP.
+    inner = next(name for name in outside.chains if name.startswith("svc-"))
+    assert chain[0] == f"ip saddr {CIDR} goto {inner}" and chain[2] == f"fib saddr type local goto {inner}"
+    assert "10.9.2.1" in str(outside.chains[inner]) and not any(where.startswith("drop") for where, _ in outside.elements)
+    narrow = service("a", node_port=30080, external_traffic_policy="Local", internal_traffic_policy="Local")
+    rules = service_rules(narrow, both, Place("here"), CIDR)
+    assert "10.9.2.1" not in str(rules.chains[inner])
+    assert "10.9.2.1" in str(rules.chains[inner.replace("svc-", "all-")])
+
+
+def test_local_policy_without_an_endpoint_here_drops_what_comes_from_outside():
+    far = [slice_of(("10.9.2.1", "ready"))]
+    made = service("a", node_port=30080, external_traffic_policy="Local", external_ips=["192.0.2.9"])
+    rules = service_rules(made, far, Place("here"), CIDR)
+    assert {key for key in rules.elements if key[0].startswith(("drop", "refuse"))} == {
+        ("dropped", "192.0.2.9 . tcp . 80"),
+        ("dropped-nodeports", "tcp . 30080"),
+    }
+    (chain,) = [lines for name, lines in rules.chains.items() if name.startswith("ext-")]
+    assert len(chain) == 3 and "dnat" not in str(chain)  # the short cuts alone
+    inside = service_rules(service("a", internal_traffic_policy="Local"), far, Place("here"), CIDR)
+    assert set(inside.elements) == {("dropped", "10.9.192.5 . tcp . 80")} and not inside.chains
+
+
+BAD = (
+    "2001:db8::1", "::1", "fe80::1%eth0", "::ffff:zz", "example.org", "", "1.2.3", "1.2.3.4/24", "256.1.1.1", "1.2.3.4; flush",
+    "10.9.192.5 }", "0x7f.0.0.1", "١.٢.٣.٤",
+)  # fmt: skip
+
+
+def test_what_is_no_ipv4_address_is_left_out_and_the_rest_stands():
+    made = service("a", node_port=30080, external_ips=[*BAD, "192.0.2.9", "192.000.002.010", "::ffff:192.0.2.11"])
+    made.spec.cluster_ips = ["10.9.192.5", "fd00::5"]
+    balanced = [core_v1.LoadBalancerIngress(ip=ip) for ip in (*BAD, "192.0.2.20")]
+    balanced.append(core_v1.LoadBalancerIngress(hostname="x.example.org"))
+    balanced.append(core_v1.LoadBalancerIngress(ip="192.0.2.21", ip_mode="Proxy"))
+    made.status.load_balancer = core_v1.LoadBalancerStatus(ingress=balanced)
+    piece = slice_of(("10.9.1.1", "ready"), *((bad, "ready") for bad in BAD))
+    rules = service_rules(made, [piece], Place("here"), CIDR)
+    names = {key.split(" . ")[0] for where, key in rules.elements if where == "services"}
+    assert names == {"10.9.192.5", "192.0.2.9", "192.0.2.10", "192.0.2.11", "192.0.2.20"}
+    assert all(not bad or bad not in str((rules.chains, rules.elements)) for bad in BAD if bad not in ("1.2.3", "::1"))
+    six = msgspec.structs.replace(piece, address_type="IPv6")
+    assert endpoints_of([six], made.spec.ports[0], "here") == ([], [])
+
+
+def test_numbers_out_of_range_make_no_rules():
+    for number in (0, -1, 65536, 1 << 40):
+        odd = service("a", node_port=30080)
+        odd.spec.ports[0].port = number
+        assert service_rules(odd, [slice_of(("10.9.1.1", "ready"))], Place("here"), CIDR) == Rules()
+        odd.spec.ports[0].port, odd.spec.ports[0].node_port = 80, number
+        piece = slice_of(("10.9.1.1", "ready"))
+        assert not any(w == "nodeports" for w, _ in service_rules(odd, [piece], Place("here"), CIDR).elements)
+        piece.ports[0].port = number
+        assert endpoints_of([piece], odd.spec.ports[0], "here") == ([], [])
+    for seconds, kept in ((-5, 1), (1 << 40, 86400), (7, 7), (0, 10800)):
+        sticky = service("a", affinity=True)
+        sticky.spec.session_affinity_config = core_v1.SessionAffinityConfig(
+            client_ip=core_v1.ClientIPConfig(timeout_seconds=seconds)
+        )
+        rules = service_rules(sticky, [slice_of(("10.9.1.1", "ready"))], Place("here"), CIDR)
+        assert list(rules.sets.values()) == [kept]
+
+
+def test_source_ranges_of_load_balancers():
+    made = service("a", node_port=30080)
+    made.status.load_balancer = core_v1.LoadBalancerStatus(ingress=[core_v1.LoadBalancerIngress(ip="192.0.2.20")])
+    piece = slice_of(("10.9.1.1", "ready"))
+    made.spec.load_balancer_source_ranges = [" 10.0.0.0/8", "10.1.0.0/16", "192.0.2.7/24", "fd00::/8", "nonsense"]
+    rules = service_rules(made, [piece], Place("here"), CIDR)
+    (firewall,) = [name for name in rules.chains if name.startswith("fw-")]
+    assert rules.chains[firewall][0] == "ip saddr != { 10.0.0.0/8, 192.0.2.0/24 } drop"  # that overlap would be refused
+    assert rules.elements["services", "192.0.2.20 . tcp . 80"] == f"goto {firewall}"
+    assert firewall not in rules.elements["nodeports", "tcp . 30080"]
+    for ranges in (["0.0.0.0/0", "10.0.0.0/8"], ["fd00::/8"], []):
+        made.spec.load_balancer_source_ranges = ranges
+        assert not any(n.startswith("fw-") for n in service_rules(made, [piece], Place("here"), CIDR).chains)
 
 
 def at(address: str, zone: str = "", node: str = "") -> Endpoint:
@@ -114,6 +193,7 @@ CHANGES = st.lists(
         st.booleans(),
         st.lists(st.tuples(st.sampled_from(["10.9.1.1", "10.9.1.2", "10.9.2.1"]), STATE), max_size=3),
         st.booleans(),
+        st.booleans(),
     ),
     min_size=1,
     max_size=12,
@@ -142,9 +222,14 @@ def test_any_sequence_of_changes_ends_in_the_same_rules(changes):
     numbers = {"a": 1, "b": 2, "c": 3}
     moving, commands, latest = RuleSet(), [], {}
     commands.append(moving.full())
-    for name, affinity, port, endpoints, gone in changes:
+    for name, affinity, port, endpoints, gone, local in changes:
         number = numbers[name]
         made = service(name, f"10.9.192.{number}", affinity, 30000 + number if port else 0)
+        if local:
+            made.spec.external_traffic_policy, made.spec.external_ips = "Local", ["192.0.2.9"]
+            made.spec.load_balancer_source_ranges = ["10.0.0.0/8"]
+            balanced = core_v1.LoadBalancerIngress(ip=f"192.0.2.{number}")
+            made.status.load_balancer = core_v1.LoadBalancerStatus(ingress=[balanced])
         latest[name] = Rules() if gone else service_rules(made, [slice_of(*endpoints)], Place("here"), CIDR)
         commands.append(moving.change({name: latest[name]}))
     fresh = RuleSet()
