@@ -11,6 +11,7 @@ import sys
 
 from apiserver import config as configuration
 from apiserver.config import Config
+from apiserver.offload import share_fairly
 from apiserver.storage.store import Unreadable
 from navarch.world import RealWorld, World
 
@@ -23,6 +24,7 @@ def main(argv: list[str] | None = None) -> int:
     level = logging.DEBUG if config.verbosity >= 4 else logging.INFO
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     world = RealWorld()
+    share_fairly()
     try:
         if not config.tls_cert_file:
             if not config.cert_dir:

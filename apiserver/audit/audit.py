@@ -14,6 +14,7 @@ import orjson
 
 from apiserver.audit.log import AuditLog
 from apiserver.audit.policy import API_VERSION, Level, Policy, Verdict
+from apiserver.offload import Offload
 from apiserver.request import Context, RequestInfo, User, user_info
 from apiserver.wire.asgi import BODY_LIMIT, Headers, Receive, Request, Scope, Send
 from apiserver.wire.negotiation import media_type
@@ -35,8 +36,8 @@ class AuditedRequest(Request):
 
     __slots__ = ("audited", "id", "reply_body", "request_body")
 
-    def __init__(self, world: World, scope: Scope, receive: Receive, send: Send) -> None:
-        super().__init__(scope, receive, send)
+    def __init__(self, world: World, offload: Offload, scope: Scope, receive: Receive, send: Send) -> None:
+        super().__init__(offload, scope, receive, send)
         self.audited: Audited | None = None
         self.id = self.header(b"audit-id") or world.uid()
         self.request_body = self.reply_body = b""

@@ -22,6 +22,7 @@ from apiserver.http.metrics import Metrics
 from apiserver.http.pages import Pages
 from apiserver.http.requestinfo import parse_request
 from apiserver.http.resources import ResourceHandler
+from apiserver.offload import Offload
 from apiserver.request import ANONYMOUS, Context, RequestInfo, User
 from apiserver.storage.store import StoreUnavailable
 from apiserver.wire.asgi import Disconnected, Receive, Request, Scope, Send, warning_headers
@@ -48,6 +49,7 @@ class Dispatcher:
         """``request_timeout``: seconds for whatever is no watch and no stream."""
         self.gates, self.apis, self.resources, self.pages, self.metrics = gates, apis, resources, pages, metrics
         self.streams, self.world = resources.streams, resources.world
+        self.offload = Offload(self.world)
         self.deadlines = Deadlines(self.world, request_timeout)
         self.turning_away = False  # the server stops soon: new requests are sent elsewhere
 
@@ -66,8 +68,8 @@ class Dispatcher:
 
     def _request(self, scope: Scope, receive: Receive, send: Send) -> Request:
         if self.gates.audit is None:
-            return Request(scope, receive, send)
-        return AuditedRequest(self.world, scope, receive, send)
+            return Request(self.offload, scope, receive, send)
+        return AuditedRequest(self.world, self.offload, scope, receive, send)
 
     async def _http(self, request: Request) -> None:
         metrics = self.metrics

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from apiserver.http import protobuf
+from apiserver.offload import YAML_COST
 from apiserver.registry.options import META_GROUP, ListOptions
 from apiserver.request import DeleteOptions, WriteOptions
 from apiserver.wire.asgi import Request, flag
@@ -21,6 +22,7 @@ Query = Mapping[str, str]
 IGNORE, WARN, STRICT = "Ignore", "Warn", "Strict"
 _DEFAULT_LIST = ListOptions()
 MANAGER_LIMIT = 128
+PROTOBUF_COST = 4  # a byte of protobuf takes as long to read as so many of JSON
 
 
 BODY_TYPES = (JSON, YAML, protobuf.MEDIA_TYPE)
@@ -117,17 +119,26 @@ async def body_of(request: Request, check_duplicates: bool, kind_of_body: Kind, 
         raise unknown_format((JSON, YAML))
     data = await request.body()
     if kind == YAML:
-        return yaml_body(data)
+        return await yaml_body(request, data)
     if kind == protobuf.MEDIA_TYPE:
-        decoded = protobuf.decode(data, protobuf.type_name(kind_of_body), schema)
+        name = protobuf.type_name(kind_of_body)
+        decoded = await request.offload(PROTOBUF_COST * len(data), protobuf.decode, data, name, schema)
         request.decoded(decoded)
         return Body(decoded, [])
+    return await request.offload(len(data), _json_body, data, check_duplicates)
+
+
+def _json_body(data: bytes, check_duplicates: bool) -> Body:
     tree = decode_object(data)
     return Body(tree, json_duplicates(data, tree) if check_duplicates else [])
 
 
-def yaml_body(data: bytes) -> Body:
+async def yaml_body(request: Request, data: bytes) -> Body:
     """The object in a YAML text. Raises BadRequest."""
+    return await request.offload(YAML_COST * len(data), _yaml_body, data)
+
+
+def _yaml_body(data: bytes) -> Body:
     try:
         for tree, duplicates in decode_yaml_documents(data):
             if not isinstance(tree, dict):
@@ -150,7 +161,8 @@ async def delete_options(request: Request) -> DeleteOptions:
         elif kind not in (*BODY_TYPES, "application/x-www-form-urlencoded"):
             raise unknown_format(BODY_TYPES)
         else:
-            tree = yaml_body(data).tree if kind == YAML else decode_object(data)
+            read = yaml_body(request, data) if kind == YAML else request.offload(len(data), _json_body, data, False)
+            tree = (await read).tree
         if (tree.get("kind") or "DeleteOptions") != "DeleteOptions":
             raise BadRequest(f"unable to decode the body as DeleteOptions: it is a {tree.get('kind')}")
     else:

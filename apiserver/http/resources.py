@@ -10,6 +10,7 @@ from apiserver.http import options as opts
 from apiserver.http import shapes
 from apiserver.http.streams import Streams
 from apiserver.http.watch import Watches
+from apiserver.offload import YAML_COST
 from apiserver.registry.patches import APPLY_PATCH, JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, Patch, supported
 from apiserver.registry.resource import SCALE_SCHEMA, Resource
 from apiserver.registry.resources import Resources
@@ -17,7 +18,7 @@ from apiserver.registry.scale import SCALE
 from apiserver.registry.subresources import Endpoint, EndpointKey, Endpoints
 from apiserver.request import Context, RequestInfo, WriteOptions
 from apiserver.wire.asgi import Request, warning_headers
-from apiserver.wire.negotiation import PLAIN, Accept, accept, media_type
+from apiserver.wire.negotiation import PLAIN, YAML, Accept, accept, media_type
 from navarch.api import pruning
 from navarch.api.errors import BadRequest, MethodNotAllowed, NotFound, StatusError, UnsupportedMediaType
 from navarch.api.kinds import Kind
@@ -116,7 +117,8 @@ class ResourceHandler:
     ) -> None:
         if wanted is not PLAIN and wanted != PLAIN:
             include = shapes.include_object(request.query) if wanted.shape == "Table" else ""
-            data = shapes.one(resource.strategy, data, wanted, include, self.world.now())
+            cost = YAML_COST * len(data) if wanted.media_type == YAML else len(data)
+            data = await request.offload(cost, shapes.one, resource.strategy, data, wanted, include, self.world.now())
         await request.reply(code, data, wanted.content_type, warning_headers(context.warnings))
 
     async def _list(self, request: Request, context: Context, resource: Resource, namespace: str) -> None:
@@ -127,7 +129,15 @@ class ResourceHandler:
             length, parts = shapes.pieces(resource.kind, found)
             await request.reply_pieces(200, length, parts, wanted.content_type, warning_headers(context.warnings))
             return
-        data = shapes.many(resource.strategy, resource.kind, found, wanted, include, self.world.now())
+        pretty = wanted.media_type != YAML and request.pretty
+        request.raw = True  # indented here, object by object
+        if wanted == PLAIN and not pretty:
+            cost = 0  # bytes are only joined
+        else:
+            cost = (YAML_COST if wanted.media_type == YAML else 1) * sum(map(len, found.items))
+        data = await request.offload(
+            cost, shapes.many, resource.strategy, resource.kind, found, wanted, include, self.world.now(), pretty
+        )
         await request.reply(200, data, wanted.content_type, warning_headers(context.warnings))
 
     async def _create(self, request: Request, context: Context, resource: Resource, namespace: str) -> None:
@@ -164,21 +174,9 @@ class ResourceHandler:
         options = opts.write_options(request, "PatchOptions", kind == APPLY_PATCH)
         data = await request.body()
         if kind == APPLY_PATCH:
-            body = opts.yaml_body(data)
+            body = await opts.yaml_body(request, data)
             return Patch(kind, data, body.tree, tuple(body.duplicates)), options
-        before = "error decoding patch: " if kind == MERGE_PATCH else ""
-        try:
-            tree = decode_json(data)
-        except DecodeError as error:
-            raise BadRequest(f"{before}{error}") from None
-        if not isinstance(tree, list if kind == JSON_PATCH else dict):
-            what = "jsonpatch.Patch" if kind == JSON_PATCH else "map[string]interface {}"
-            found = "array" if isinstance(tree, list) else go_type(tree)
-            raise BadRequest(f"{before}json: cannot unmarshal {found} into Go value of type {what}")
-        duplicates: list[str] = []
-        if kind in (MERGE_PATCH, STRATEGIC_PATCH) and options.field_validation != opts.IGNORE:
-            duplicates = json_duplicates(data, tree)
-        return Patch(kind, data, tree, tuple(duplicates)), options
+        return await request.offload(len(data), _json_patch, kind, data, options.field_validation != opts.IGNORE), options
 
     async def _subresource(self, request: Request, context: Context, resource: Resource) -> None:
         """status and scale, which every kind can have, and what else is a part of the object."""
@@ -232,6 +230,23 @@ class ResourceHandler:
         out = await endpoint.handler(context, namespace, info.name, tree, request.query)
         code = 200 if info.verb in ("get", "update", "delete") else endpoint.code
         await request.reply(code, orjson.dumps(out), headers=warning_headers(context.warnings))
+
+
+def _json_patch(kind: str, data: bytes, check_duplicates: bool) -> Patch:
+    """Raises BadRequest."""
+    before = "error decoding patch: " if kind == MERGE_PATCH else ""
+    try:
+        tree = decode_json(data)
+    except DecodeError as error:
+        raise BadRequest(f"{before}{error}") from None
+    if not isinstance(tree, list if kind == JSON_PATCH else dict):
+        what = "jsonpatch.Patch" if kind == JSON_PATCH else "map[string]interface {}"
+        found = "array" if isinstance(tree, list) else go_type(tree)
+        raise BadRequest(f"{before}json: cannot unmarshal {found} into Go value of type {what}")
+    duplicates: list[str] = []
+    if check_duplicates and kind in (MERGE_PATCH, STRATEGIC_PATCH):
+        duplicates = json_duplicates(data, tree)
+    return Patch(kind, data, tree, tuple(duplicates))
 
 
 def endpoint_version(endpoint: Endpoint, resource: Resource | None) -> str:

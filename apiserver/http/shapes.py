@@ -44,26 +44,33 @@ def columns(strategy: Strategy) -> list[Tree]:
     ]
 
 
-def table(
-    strategy: Strategy, objects: Iterable[bytes], metadata: Tree, version: str, include: str, now: float, head: bool = True
-) -> Tree:
-    """A Table with one row an object; ``head`` False leaves the column definitions out (later events of a watch)."""
-    rows = []
-    for data in objects:
-        obj = orjson.loads(data)
-        row: Tree = {"cells": strategy.cells(obj, now)}
-        if include == INCLUDE_METADATA:
-            row["object"] = partial(obj, version)
-        elif include == INCLUDE_OBJECT:
-            row["object"] = obj
-        rows.append(row)
+def row(strategy: Strategy, data: bytes, version: str, include: str, now: float) -> Tree:
+    """The row of a Table for one object."""
+    obj = orjson.loads(data)
+    out: Tree = {"cells": strategy.cells(obj, now)}
+    if include == INCLUDE_METADATA:
+        out["object"] = partial(obj, version)
+    elif include == INCLUDE_OBJECT:
+        out["object"] = obj
+    return out
+
+
+def table_head(strategy: Strategy, metadata: Tree, version: str, head: bool = True) -> Tree:
+    """A Table without its rows; ``head`` False leaves the column definitions out (later events of a watch)."""
     return {
         "kind": "Table",
         "apiVersion": f"{META_GROUP}/{version}",
         "metadata": metadata,
         "columnDefinitions": columns(strategy) if head else None,
-        "rows": rows,
     }
+
+
+def table(
+    strategy: Strategy, objects: Iterable[bytes], metadata: Tree, version: str, include: str, now: float, head: bool = True
+) -> Tree:
+    """A Table with one row an object."""
+    rows = [row(strategy, data, version, include, now) for data in objects]
+    return table_head(strategy, metadata, version, head) | {"rows": rows}
 
 
 def one(strategy: Strategy, data: bytes, accept: Accept, include: str, now: float) -> bytes:
@@ -82,23 +89,39 @@ def one(strategy: Strategy, data: bytes, accept: Accept, include: str, now: floa
     return encode(tree, accept)
 
 
-def many(strategy: Strategy, kind: Kind, found: ListResult, accept: Accept, include: str, now: float) -> bytes:
-    """The reply with a list. The plain shape only joins bytes; see also :func:`pieces`."""
+def many(
+    strategy: Strategy, kind: Kind, found: ListResult, accept: Accept, include: str, now: float, pretty: bool = False
+) -> bytes:
+    """The reply with a list. The plain shape only joins bytes; see also :func:`pieces`.
+
+    Objects are encoded one by one: one call of orjson holds the GIL, and with it all threads, until it is done.
+    """
     metadata = list_metadata(found)
-    if not accept.shape:
-        data = b"".join(pieces(kind, found)[1])
-        return encode(orjson.loads(data), accept) if accept.media_type == YAML else data
     if accept.shape == "Table":
-        return encode(table(strategy, found.items, metadata, accept.version, include, now), accept)
-    items = [partial(orjson.loads(item)) for item in found.items]
-    out = {"kind": "PartialObjectMetadataList", "apiVersion": f"{META_GROUP}/v1", "metadata": metadata, "items": items}
-    return encode(out, accept)
+        head, name = table_head(strategy, metadata, accept.version), b"rows"
+        trees = (row(strategy, data, accept.version, include, now) for data in found.items)
+    elif accept.shape:
+        head = {"kind": "PartialObjectMetadataList", "apiVersion": f"{META_GROUP}/v1", "metadata": metadata}
+        trees, name = (partial(orjson.loads(data)) for data in found.items), b"items"
+    elif accept.media_type == YAML or pretty:
+        head, name = list_head(kind, found), b"items"
+        trees = (orjson.loads(data) for data in found.items)
+    else:
+        return b"".join(pieces(kind, found)[1])
+    if accept.media_type == YAML:
+        return encode(head | {name.decode(): list(trees)}, accept)
+    if not pretty:
+        return b'%b,"%b":[%b]}' % (orjson.dumps(head)[:-1], name, b",".join([orjson.dumps(tree) for tree in trees]))
+    # JSON has no line breaks but those between its parts, so a part can be moved to the right as it is.
+    start = orjson.dumps(head, option=orjson.OPT_INDENT_2)[:-2]
+    parts = [orjson.dumps(tree, option=orjson.OPT_INDENT_2).replace(b"\n", b"\n    ") for tree in trees]
+    inner = b"\n    %b\n  " % b",\n    ".join(parts) if parts else b""
+    return b'%b,\n  "%b": [%b]\n}' % (start, name, inner)
 
 
 def pieces(kind: Kind, found: ListResult) -> tuple[int, Iterator[bytes]]:
     """The plain list as its length and pieces that can be sent one after the other, without a copy of all of it."""
-    tree = {"kind": kind.list_kind, "apiVersion": kind.api_version, "metadata": list_metadata(found)}
-    head, items = b'%b,"items":[' % orjson.dumps(tree)[:-1], found.items
+    head, items = b'%b,"items":[' % orjson.dumps(list_head(kind, found))[:-1], found.items
 
     def parts() -> Iterator[bytes]:
         yield head
@@ -107,6 +130,10 @@ def pieces(kind: Kind, found: ListResult) -> tuple[int, Iterator[bytes]]:
         yield b"]}"
 
     return len(head) + sum(map(len, items)) + max(0, len(items) - 1) + 2, parts()
+
+
+def list_head(kind: Kind, found: ListResult) -> Tree:
+    return {"kind": kind.list_kind, "apiVersion": kind.api_version, "metadata": list_metadata(found)}
 
 
 def list_metadata(found: ListResult) -> Tree:

@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl
 
 import orjson
 
+from apiserver.offload import Offload
 from apiserver.wire.negotiation import JSON
 from navarch.api.errors import BadRequest, RequestEntityTooLarge, StatusError
 
@@ -22,7 +23,9 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 BODY_LIMIT = 3 * 1024 * 1024
+GZIP_COST = 32  # a byte of gzip may stand for a thousand
 GZIP_FROM = 128 * 1024  # bytes; upstream's threshold
+WARNINGS_LIMIT, WARNING_LIMIT = 4096, 256  # characters: of all, and of each if all would be more; upstream's
 PEOPLE = ("curl", "Wget", "Mozilla/5.0")
 Headers = list[tuple[bytes, bytes]]
 
@@ -35,11 +38,12 @@ class Request:
     """One HTTP request. ``query`` holds the first value of each parameter."""
 
     __slots__ = (
-        "_headers", "_query", "expired", "extra", "method", "path", "raw", "receive", "release", "scope",
+        "_headers", "_query", "expired", "extra", "method", "offload", "path", "raw", "receive", "release", "scope",
         "send", "started", "status", "ticket",
     )  # fmt: skip
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, offload: Offload, scope: Scope, receive: Receive, send: Send) -> None:
+        self.offload = offload  # for what takes long with large bodies
         self.scope, self.receive, self.send = scope, receive, send
         self.method: str = scope.get("method", "GET")
         self.path: str = scope["path"]
@@ -98,7 +102,7 @@ class Request:
             raise _too_large(limit)
         encoding = self.header(b"content-encoding")
         if encoding == "gzip":
-            return _gunzip(body, limit)
+            return await self.offload(len(body) * GZIP_COST, _gunzip, body, limit)
         return body
 
     def decoded(self, tree: Any) -> None:
@@ -107,7 +111,7 @@ class Request:
     async def reply(self, status: int, body: bytes, content_type: bytes = b"application/json", headers: Headers = []) -> None:  # noqa: B006
         """Sends a whole reply; compresses a large one for a client far away that takes gzip."""
         if content_type == b"application/json" and not self.raw and self.pretty:
-            body = orjson.dumps(orjson.loads(body), option=orjson.OPT_INDENT_2)
+            body = await self.offload(len(body), _indented, body)
         sent: Headers = [(b"content-type", content_type), *self.extra, *headers]
         if len(body) >= GZIP_FROM and self.wants_gzip:
             # zlib releases the GIL: other requests go on meanwhile.
@@ -192,6 +196,10 @@ class Request:
             pass
 
 
+def _indented(body: bytes) -> bytes:
+    return orjson.dumps(orjson.loads(body), option=orjson.OPT_INDENT_2)
+
+
 def _gzip(body: bytes) -> bytes:
     return gzip.compress(body, 1, mtime=0)
 
@@ -214,12 +222,19 @@ def _gunzip(body: bytes, limit: int) -> bytes:
 
 
 def warning_headers(warnings: list[str]) -> Headers:
-    """Warnings as kubectl shows them: ``Warning: 299 - "text"``."""
-    out: Headers = []
-    for text in warnings:
-        clean = "".join(c if c.isprintable() else " " for c in text).replace("\\", "\\\\").replace('"', '\\"')
-        out.append((b"warning", f'299 - "{clean}"'.encode()))
-    return out
+    """Warnings as kubectl shows them: ``Warning: 299 - "text"``; long ones are cut if all together are too long."""
+    if not warnings:
+        return []
+    texts = ["".join(c if c.isprintable() else " " for c in text) for text in warnings]
+    if sum(map(len, texts)) > WARNINGS_LIMIT:
+        room, kept = WARNINGS_LIMIT, []
+        for text in texts:
+            if room <= 0:
+                break
+            kept.append(text[:WARNING_LIMIT])
+            room -= len(kept[-1])
+        texts = kept
+    return [(b"warning", b'299 - "%b"' % t.replace("\\", "\\\\").replace('"', '\\"').encode()) for t in texts]
 
 
 def flag(query: Mapping[str, str], name: str) -> bool | None:

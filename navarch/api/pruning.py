@@ -99,6 +99,10 @@ class TypeProblem(NamedTuple):
         return type_invalid(self.path, found, f'{self.path} in body must be of type {kind}: "{found}"')
 
 
+MAX_STRICT_ERRORS = 100
+"""What is told of an object at most, as by upstream's decoder (sigs.k8s.io/json)."""
+
+
 @dataclass(slots=True)
 class Problems:
     """What :func:`prepare` found. Truth value: anything at all."""
@@ -112,7 +116,8 @@ class Problems:
 
     def strict(self, duplicates: list[str] | tuple[str, ...] = ()) -> list[str]:
         """Texts for fieldValidation Warn and Strict; ``duplicates`` are paths of keys given twice."""
-        return [f'duplicate field "{p}"' for p in duplicates] + [f'unknown field "{p}"' for p in self.unknown]
+        texts = [f'duplicate field "{p}"' for p in duplicates] + [f'unknown field "{p}"' for p in self.unknown]
+        return texts[:MAX_STRICT_ERRORS]
 
     def raise_types(self, kind: str, version: str) -> None:
         """Raises BadRequest for the first wrong type, as decoding into a built-in type does."""
@@ -163,7 +168,7 @@ class _BadValue(Exception):
 def _object(tree: dict[str, Any], node: Node, keep: bool) -> _Found | None:
     looks = node.looks.get
     found: _Found | None = None
-    drop: list[str] | None = None
+    drop: list[str] = []
     for key, value in tree.items():
         look = looks(key)
         if type(value) is look:  # a text or boolean that needs no look: most of all values
@@ -175,7 +180,7 @@ def _object(tree: dict[str, Any], node: Node, keep: bool) -> _Found | None:
                 continue
             found = found or []
             found.append((f".{key}", None))
-            drop = [key] if drop is None else [*drop, key]
+            drop.append(key)
             continue
         if type(look) is type:
             child = node.fields[key]
@@ -208,16 +213,15 @@ def _object(tree: dict[str, Any], node: Node, keep: bool) -> _Found | None:
                 continue
         if value is None:
             if not child.nullable:
-                drop = [key] if drop is None else [*drop, key]
+                drop.append(key)
         else:
             try:
                 tree[key] = _convert(value, child)
             except _BadValue as error:
                 found = found or []
                 found.append((f".{key}", (value, child, node.name, str(error))))
-    if drop is not None:
-        for key in drop:
-            del tree[key]
+    for key in drop:
+        del tree[key]
     return found
 
 

@@ -25,6 +25,10 @@ MAX_DEPTH = 250
 """Levels of nesting in an object; orjson writes 254."""
 
 
+MAX_DUPLICATES = 100
+"""Duplicate keys that are told of; upstream's decoder notes as many strict errors."""
+
+
 class DecodeError(ValueError):
     """The text is not JSON or YAML."""
 
@@ -108,14 +112,14 @@ def json_duplicates(data: bytes, tree: Any) -> list[str]:
         return []
     found: list[str] = []
     todo: list[tuple[str, Any]] = [("", json.loads(data, object_pairs_hook=_pairs))]
-    while todo:
+    while todo and len(found) < MAX_DUPLICATES:
         path, value = todo.pop()
         if isinstance(value, _Pairs):
             found += [join(path, key) for key in value.duplicates]
             todo += [(join(path, key), v) for key, v in reversed(value.items()) if isinstance(v, dict | list)]
         elif isinstance(value, list):
             todo += [(f"{path}[{i}]", v) for i, v in reversed(list(enumerate(value))) if isinstance(v, dict | list)]
-    return found
+    return found[:MAX_DUPLICATES]
 
 
 def join(path: str, key: str) -> str:
@@ -144,15 +148,22 @@ def resolve(text: str) -> Any:
     if text in _BOOLEANS:
         return _BOOLEANS[text]
     if text[0] in "0123456789+-.":
-        if _integer(text):
-            digits = text.replace("_", "")
-            octal = re.fullmatch(r"([-+]?)0o?([0-7]+)", digits)
-            return int(octal[1] + octal[2], 8) if octal else int(digits, 0)
-        if _float(text):
-            return float(text)
+        if _integer(text) and (number := _whole(text.replace("_", ""))) is not None:
+            return number
+        if _float(digits := text.replace("_", "")) and math.isfinite(value := float(digits)):
+            return value
         if text.lower() in _special:
             return _special[text.lower()]
     return text
+
+
+def _whole(digits: str) -> int | None:
+    """An integer of 64 bits; None if it is larger, and so a float or a text for Go."""
+    if len(digits) > 70:  # not even in binary; Python takes long for very long ones
+        return None
+    octal = re.fullmatch(r"([-+]?)0o?([0-7]+)", digits)
+    number = int(octal[1] + octal[2], 8) if octal else int(digits, 0)
+    return number if -(1 << 63) <= number < 1 << 64 else None
 
 
 def _key(value: Any) -> str:
@@ -181,6 +192,8 @@ class _Reader:
             return self.scalar(node)
         if any(node is outer for outer in self.open):
             raise DecodeError("error converting YAML to JSON: yaml: anchor contains itself")
+        if len(self.open) == MAX_DEPTH:
+            raise DecodeError("error converting YAML to JSON: yaml: exceeded max depth")
         self.open.append(node)
         try:
             if isinstance(node, yaml.SequenceNode):
@@ -204,9 +217,17 @@ class _Reader:
     def scalar(self, node: yaml.ScalarNode) -> Any:
         text: str = node.value
         if node.tag == _BARE or node.tag in _RESOLVED:
-            return resolve(text)
+            value = resolve(text)
+            if isinstance(value, float) and not math.isfinite(value):
+                shown = "NaN" if math.isnan(value) else "+Inf" if value > 0 else "-Inf"
+                raise DecodeError(f"error converting YAML to JSON: json: unsupported value: {shown}")
+            return value
         if node.tag == _PLAIN + "binary":
-            return base64.b64decode(text).decode("utf-8", "surrogateescape")
+            try:
+                return base64.b64decode("".join(text.split()), validate=True).decode("utf-8", "replace")
+            except ValueError:
+                text = "!!binary value contains invalid base64 data"
+                raise DecodeError(f"error converting YAML to JSON: yaml: {text}") from None
         return text
 
     def mapping(self, node: yaml.MappingNode, path: str) -> Tree:
@@ -217,7 +238,7 @@ class _Reader:
                 merged += value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]
                 continue
             key = _key(self.value(key_node, path))
-            if key in out:
+            if key in out and len(self.duplicates) < MAX_DUPLICATES:
                 self.duplicates.append(join(path, key))
             out[key] = self.value(value_node, join(path, key))
         for other in merged:
@@ -253,6 +274,8 @@ def decode_yaml_documents(text: str | bytes) -> Iterator[tuple[Any, list[str]]]:
 
 def _yaml_message(error: yaml.YAMLError) -> str:
     """The words and the line that Kubernetes' parser gives: it counts from 0, scanner errors from 1, and omits a 0."""
+    if isinstance(error, yaml.reader.ReaderError):
+        return str(error.reason)
     problem = getattr(error, "problem", None) or str(error)
     mark, context = getattr(error, "problem_mark", None), getattr(error, "context_mark", None)
     line = mark.line if mark else 0

@@ -139,3 +139,40 @@ def test_yaml_errors_name_the_line_as_kubectl_does(text: str, message: str) -> N
     with pytest.raises(s.DecodeError) as refused:
         s.decode_yaml(text)
     assert str(refused.value) == f"error converting YAML to JSON: yaml: {message}"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[" * 100_000, "exceeded maximum nesting depth"),
+        ("- " * 100_000, "exceeded maximum nesting depth"),
+        ("[" * 300 + "]" * 300, "exceeded max depth"),
+        ("a:" + " {a:" * 260 + " 1" + "}" * 260, "exceeded max depth"),
+        ("a: .nan", "json: unsupported value: NaN"),
+        ("a: [1, -.Inf]", "json: unsupported value: -Inf"),
+        ("a: !!binary '***'", "!!binary value contains invalid base64 data"),
+        ("a: !!binary 'abc'", "!!binary value contains invalid base64 data"),
+        ("a: \x01", "control characters are not allowed"),
+    ],
+)
+def test_yaml_that_no_json_can_say(text: str, message: str) -> None:
+    with pytest.raises(s.DecodeError, match=f"error converting YAML to JSON: .*{message}"):
+        s.decode_yaml(text)
+
+
+def test_numbers_that_do_not_fit() -> None:
+    """As Go reads them: what has more than 64 bits is a float if it can be written as one, else a text."""
+    assert s.decode_yaml("[18446744073709551615, -9223372036854775808]") == [[18446744073709551615, -9223372036854775808]]
+    assert s.decode_yaml("[18446744073709551616, 0x10000000000000000]") == [[18446744073709551616.0, "0x10000000000000000"]]
+    assert s.decode_yaml("[1e999, 1_000_000_000_000_000_000_000]") == [["1e999", 1e21]]
+    (large,) = s.decode_yaml("1" + "0" * 1_000_000)
+    assert isinstance(large, str)
+    assert s.decode_yaml("a: !!binary aGk=") == [{"a": "hi"}]
+
+
+def test_few_of_many_strict_errors_are_told() -> None:
+    text = "\n".join(f"a{i}: 1\na{i}: 2" for i in range(500))
+    ((_, duplicates),) = s.decode_yaml_documents(text)
+    assert len(duplicates) == 100
+    data = ("{" + ",".join(f'"a{i}":1, "a{i}":2' for i in range(500)) + "}").encode()
+    assert len(s.json_duplicates(data, s.decode_json(data))) == 100

@@ -22,6 +22,7 @@ from apiserver.http.apis import APIs
 from apiserver.http.openapi import documents
 from apiserver.http.openapi.definitions import META, builtin, names_by_kind
 from apiserver.http.openapi.operations import Path, pages, paths_of
+from apiserver.offload import LARGE, Offload
 from apiserver.registry.deletes import ANSWER_OBJECT
 from apiserver.registry.patches import supported
 from apiserver.wire.asgi import Headers, Request
@@ -87,19 +88,19 @@ class OpenAPI:
         name = path.removeprefix("/openapi/v3/")
         if (other := self._others().get(name)) is not None:
             return await other.openapi(request)
-        model = self.model()
+        model = await self._modelled(request.offload)
         if name == path or name not in model:
             raise NotFound("the server could not find the requested resource")
         self._check_accept(request)
         digest = self.digest(model[name])
 
         def make() -> bytes:
-            return orjson.dumps(documents.v3(model[name].paths, model[name].custom, builtin()))
+            return _pack(orjson.dumps(documents.v3(model[name].paths, model[name].custom, builtin())))
 
         async with self._making:
             kept = self._kept.get(name)
             if kept is None or kept.digest != digest:
-                kept = self._kept[name] = Document(_pack(make()), digest)
+                kept = self._kept[name] = Document(await request.offload(LARGE, make), digest)
         headers: Headers = []
         if request.query.get("hash") == digest:
             headers.append((b"cache-control", b"public, immutable"))
@@ -107,7 +108,7 @@ class OpenAPI:
 
     async def _index(self, request: Request) -> None:
         self._check_accept(request)
-        model = self.model()
+        model = await self._modelled(request.offload)
         paths = {}
         for name in sorted(model):
             # The hash of what goes in, not of what comes out: the index must not make every document.
@@ -127,14 +128,14 @@ class OpenAPI:
         for media_type, _ in clauses(request.header(b"accept") or JSON):
             if media_type in (V2_PROTOBUF, V2_OLD_PROTOBUF):
                 # Asked for with an "@", answered without: Go cannot parse a Content-Type that has one.
-                return await self._reply(request, await self._all(V2_PROTOBUF), V2_PROTOBUF, [])
+                return await self._reply(request, await self._all(V2_PROTOBUF, request.offload), V2_PROTOBUF, [])
             if media_type in _ANY:
-                return await self._reply(request, await self._all(JSON), JSON, [])
+                return await self._reply(request, await self._all(JSON, request.offload), JSON, [])
         raise NotAcceptable(f"only the following media types are accepted: {JSON}, {V2_PROTOBUF}")
 
-    async def _all(self, media_type: str) -> Document:
-        """The document of everything. It takes half a second to make: a thread does it, others are served meanwhile."""
-        model = self.model()
+    async def _all(self, media_type: str, offload: Offload) -> Document:
+        """The document of everything. It takes half a second to make."""
+        model = await self._modelled(offload)
         others = [e.openapi_v2() for e in self._others().values()]
         inputs = [*(self.digest(m) for m in model.values()), *(known for known, _ in others)]
         digest = hashlib.sha512("".join(inputs).encode()).hexdigest()[:64].upper()
@@ -142,7 +143,7 @@ class OpenAPI:
             kept = self._kept.get(media_type)
             if kept is None or kept.digest != digest:
                 make = functools.partial(_make_v2, list(model.values()), media_type, [tree for _, tree in others if tree])
-                packed = await asyncio.get_running_loop().run_in_executor(None, make)
+                packed = await offload(LARGE, make)
                 kept = self._kept[media_type] = Document(packed, digest)
         return kept
 
@@ -166,12 +167,19 @@ class OpenAPI:
 
     # What there is to tell
 
-    def model(self) -> dict[str, Part]:
-        """What stands in which document of v3: ``api/v1``, ``apis/apps/v1``, ``version`` and so on."""
-        discovery = self.apis.discovery
-        if self._model[0] is not discovery:
-            self._model = discovery, self._parts(discovery.groups)
-        return self._model[1]
+    async def _modelled(self, offload: Offload) -> dict[str, Part]:
+        """What stands in which document of v3: ``api/v1``, ``apis/apps/v1``, ``version`` and so on.
+
+        Made beside the loop, with the imports and hashes that the first one needs.
+        """
+        if self._model[0] is self.apis.discovery:
+            return self._model[1]
+        async with self._making:
+            discovery = self.apis.discovery
+            if self._model[0] is not discovery:
+                self._model = discovery, await offload(LARGE, self._parts, discovery.groups)
+                await offload(LARGE, _source)
+            return self._model[1]
 
     def _parts(self, groups: Groups) -> dict[str, Part]:
         out: dict[str, Part] = {}

@@ -10,6 +10,7 @@ import pytest
 from apiserver.assembly import assemble
 from apiserver.config import Config
 from apiserver.http.requestinfo import parse_request
+from apiserver.offload import Offload
 from apiserver.request import User
 from apiserver.storage.memory import MemoryStore
 from apiserver.wire.asgi import Request
@@ -130,7 +131,7 @@ def test_gzip_for_clients_far_away() -> None:
                 sent.append(message)
 
             scope = {"path": "/", "method": "GET", "headers": [(b"accept-encoding", b"gzip")], "client": (host, 1)}
-            await Request(scope, None, send).reply(200, b"x" * 200_000)  # type: ignore[arg-type]
+            await Request(Offload(RealWorld()), scope, None, send).reply(200, b"x" * 200_000)  # type: ignore[arg-type]
             assert (b"content-encoding", b"gzip") in sent[0]["headers"] or not packed
             assert (len(sent[1]["body"]) < 10_000) == packed
 
