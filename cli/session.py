@@ -15,7 +15,7 @@ from navarch.client.client import Client, ResourceClient
 from navarch.client.transport import JSON, Response, TransportError, connect
 
 if TYPE_CHECKING:
-    from cli.verb import Where
+    from cli.target import Target
     from navarch.world import World
 
 Tree = dict[str, Any]
@@ -105,7 +105,7 @@ class PoliteClient(Client):
 class Session:
     """Open it with ``async with``. ``namespace`` is the one given or, if none was, the context's."""
 
-    def __init__(self, where: Where, world: World) -> None:
+    def __init__(self, where: Target, world: World) -> None:
         self.where, self.world = where, world
         self.config = kubeconfig.load(where.kubeconfig_path(), where.context or None)
         self.namespace = where.namespace or self.config.namespace

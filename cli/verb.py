@@ -13,55 +13,23 @@ import os
 import re
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import typer.core
 
+from cli.target import Target
+
 if TYPE_CHECKING:
     from cli.session import Session
 
-DEFAULT_LAB = "default"
 # Options that may stand without a value, and the value that they then have.
 BARE = {"--dry-run": "client", "--cascade": "background", "--server-print": "true"}
 KUSTOMIZE = ("-k", "--kustomize")
 
 
-@dataclass(frozen=True)
-class Where:
-    """Which cluster and namespace a command is about, as far as its options say."""
-
-    lab: str = ""
-    namespace: str = ""
-    kubeconfig: str = ""
-    context: str = ""
-
-    def kubeconfig_path(self) -> str | None:
-        """The most explicit of: --kubeconfig, --lab, $KUBECONFIG, $NAVARCH_LAB, the lab "default".
-
-        None means the files where kubectl looks (a --context without any of the others). ~/.kube/config is never
-        taken just because there is no lab: a command meant for a lab must not meet another cluster.
-        """
-        if self.kubeconfig:
-            return self.kubeconfig
-        if not self.lab and (self.context or os.environ.get("KUBECONFIG")):
-            return None
-        from cli.errors import CommandError
-
-        lab = self.lab or os.environ.get("NAVARCH_LAB") or DEFAULT_LAB
-        home = Path(os.environ.get("NAVARCH_HOME") or Path.home() / ".navarch")
-        path = home / "labs" / lab / "kubeconfig"
-        if not path.exists():
-            flag = "" if lab == DEFAULT_LAB else f" --lab {lab}"
-            raise CommandError(f'there is no lab "{lab}" and no $KUBECONFIG; start one with: navarch up{flag}')
-        return str(path)
-
-    def flags(self) -> str:
-        """What to append to a suggested command so that it means the same cluster and namespace."""
-        out = f" --lab {self.lab}" if self.lab and self.lab != DEFAULT_LAB else ""
-        return out + (f" -n {self.namespace}" if self.namespace else "")
+class Where(Target):
+    """What the options that every verb has say, and how a verb is run there."""
 
     def run(self, main: Callable[[Session], Awaitable[int | None]]) -> None:
         """Runs a command's coroutine; its return value is the exit code. Always ends in SystemExit."""

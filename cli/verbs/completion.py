@@ -7,12 +7,13 @@ nothing to complete.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import fields
 from typing import Annotated, Any
 
 import typer
 
 from cli.session import Session
-from cli.verb import COMMON, Where
+from cli.target import Target
 from navarch.client.transport import JSON
 
 app = typer.Typer()
@@ -49,7 +50,7 @@ def resources(given: dict[str, Any], incomplete: str) -> list[str]:
     """Types, or names of objects of the type that comes before; ``given`` are the command's parameters so far."""
     from navarch.world import RealWorld
 
-    where = Where(**{key: given.get(key) or "" for key in COMMON})
+    where = Target(**{field.name: given.get(field.name) or "" for field in fields(Target)})
     before = [word for word in given.get("resources") or given.get("words") or () if word]
     world = RealWorld()
 

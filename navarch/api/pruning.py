@@ -37,6 +37,8 @@ from navarch.api.schema import (
     STRING,
     TIME,
     Node,
+    Walker,
+    walk_by,
 )
 from navarch.api.serialization import go_type
 
@@ -415,3 +417,6 @@ def looks_of(node: Node) -> dict[str, Any]:
         key: child.type if child.kind in _PLAIN else (child.type, child.deep, child.leaf, child)
         for key, child in node.fields.items()
     }
+
+
+walk_by(Walker(equip, looks_of))

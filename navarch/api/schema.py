@@ -14,7 +14,7 @@ import functools
 import types
 import typing
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Union
+from typing import Annotated, Any, NamedTuple, Union
 
 import msgspec
 
@@ -52,6 +52,21 @@ KEY_DEFAULTS: dict[tuple[str, str], Any] = {
     ("LocalObjectReference", "name"): "",
 }
 _NO_TAG = Tag()
+
+
+class Walker(NamedTuple):
+    """``equip`` sets a node's ``deep`` and ``leaf``, ``looks`` makes what is kept in its field of that name."""
+
+    equip: Callable[[Node], None]
+    looks: Callable[[Node], dict[str, Any]]
+
+
+_walkers: list[Walker] = []
+
+
+def walk_by(walker: Walker) -> None:
+    """Called by navarch.api.pruning as it is imported: schemas know nothing of the walker, but keep its findings."""
+    _walkers.append(walker)
 
 
 class Node:
@@ -110,12 +125,11 @@ class Node:
                 self._compile(self)
             return getattr(self, attribute)
         if attribute in ("deep", "leaf", "looks"):
-            from navarch.api import pruning
-
+            walker = _walkers[-1]  # IndexError: nobody has imported navarch.api.pruning, so who asks?
             if attribute == "looks":
-                self.looks = pruning.looks_of(self)
+                self.looks = walker.looks(self)
             else:
-                pruning.equip(self)
+                walker.equip(self)
             return getattr(self, attribute)
         raise AttributeError(attribute)
 
