@@ -29,6 +29,7 @@ SLOW = (
     "scheduler/test_equivalence.py",
     "scheduler/test_processes.py",
     "test_docs.py",
+    "test_examples.py",
 )
 
 

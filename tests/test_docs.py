@@ -151,3 +151,10 @@ def test_nothing_of_this_machine_is_in_the_docs(path: Path) -> None:
         for line in block[1].splitlines():
             if line.startswith(("# navarch", "$ navarch")):
                 shlex.split(line[2:].split("  #")[0])  # can be pasted
+
+
+def test_decisions_are_numbered_in_order() -> None:
+    text = (ROOT / "docs" / "decisions.md").read_text()
+    numbers = [int(n) for n in re.findall(r"^\*\*D(\d+) \(\d{4}-\d\d-\d\d\)\. ", text, re.M)]
+    paragraphs = re.findall(r"^\*\*", text, re.M)
+    assert numbers == sorted(set(numbers)) and len(numbers) == len(paragraphs)
