@@ -43,6 +43,8 @@ from scheduler.framework.plugin import (
     Plugin,
     Profile,
 )
+from scheduler.framework.reads import Facts
+from scheduler.framework.ties import by_chance
 from scheduler.framework.waitingpods import WaitingPod, WaitingPods
 from scheduler.io.extenders import Answers, Extenders, Victims
 from scheduler.io.leaderfence import Fence, NotLeading
@@ -79,8 +81,12 @@ class Scheduler:
         config = config or SchedulerConfig()
         self.client, self.world, self.fence = client, world, fence
         self.profiles = {p.name: p for p in ([profile] if profile else config.profiles)}
+        for one in self.profiles.values():
+            one.tie_break = config.tie_break if config.tie_break is not by_chance else one.tie_break
         self.rankings = {name: Rankings() for name in self.profiles}
         self.table = NodeTable()
+        self.facts = Facts(p for one in self.profiles.values() for p in one.plugins)
+        self.table.node_differs = self.facts.node_differs
         self.metrics = Metrics(world)
         self.recent = Recent()
         self.queue = SchedulingQueue(
@@ -121,6 +127,8 @@ class Scheduler:
         for one in self.profiles.values():
             for plugin in one.plugins:
                 plugin.start(self.handle)
+            for plugin in one.accounts:
+                self.table.attach(plugin)
 
     async def run(self) -> None:
         """Schedules until cancelled."""
@@ -227,7 +235,7 @@ class Scheduler:
             known = self.table.pods.get(uid)
             if (held := self.waiting.get(uid)) is not None:
                 held.reject("", "bound by another")
-            same = known is not None and known[1] == pod.spec.node_name and not _differs(known[0], pod)
+            same = known is not None and known[1] == pod.spec.node_name and not self.differs(known[0], pod)
             if known is not None and same:
                 self.table.refresh(uid, pod)
             if assumed and known is not None and same:
@@ -247,6 +255,14 @@ class Scheduler:
         elif uid not in self.assumed and pod.spec.scheduler_name in self.profiles:
             self.want(pod, uid)
 
+    def differs(self, known: PodInfo, pod: core_v1.Pod) -> bool:
+        """Whether a pod on a node changed in a way that scheduling, or a plugin, looks at."""
+        return _differs(known, pod) or self.facts.placed_differs(known.pod, pod)
+
+    def wants_otherwise(self, known: core_v1.Pod, pod: core_v1.Pod) -> bool:
+        """Whether a pod without a node changed in a way that scheduling, or a plugin, looks at."""
+        return _wants_otherwise(known, pod) or self.facts.of_pod(known) != self.facts.of_pod(pod)
+
     def free_nominated(self, uid: str) -> None:
         """A pod that preempted wants no room any more: others may have what was kept for it."""
         if (found := self.nominated.remove(uid)) is not None:
@@ -256,7 +272,7 @@ class Scheduler:
         """A pod without a node, new or changed."""
         waiting = self.queue.pods.get(uid)
         node = pod.status.nominated_node_name
-        if waiting is None or _wants_otherwise(waiting.pod.pod, pod):
+        if waiting is None or self.wants_otherwise(waiting.pod.pod, pod):
             info = PodInfo(pod)
             self.queue.add(info)
             if waiting is None:
@@ -481,7 +497,7 @@ class Scheduler:
 
 
 def _wants_otherwise(known: core_v1.Pod, pod: core_v1.Pod) -> bool:
-    """Whether a pod without a node changed in a way that a rule may look at: its spec, labels or annotations."""
+    """Whether a pod without a node changed in a way that any rule may look at: its spec, labels or annotations."""
     old, new = known.metadata, pod.metadata
     return known.spec != pod.spec or any((a or {}) != (b or {}) for a, b in (
         (old.labels, new.labels), (old.annotations, new.annotations)

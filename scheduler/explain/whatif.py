@@ -25,6 +25,7 @@ def ask(pod: PodInfo, table: NodeTable, profile: Profile, now: float, node: str 
     A pod that is on a node is looked at as if it were not. Among the best nodes the first is told, not drawn.
     """
     known = table.pods.get(pod.uid)
+    table.trying += 1
     if known is not None:
         table.remove_pod(pod.uid)
     try:
@@ -44,6 +45,7 @@ def ask(pod: PodInfo, table: NodeTable, profile: Profile, now: float, node: str 
     finally:
         if known is not None:
             table.add_pod(*known)
+        table.tried()
 
 
 def _preemption(pod: PodInfo, table: NodeTable, ranking: Ranking, profile: Profile) -> Plan:

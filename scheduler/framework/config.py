@@ -19,6 +19,7 @@ from navarch.api.serialization import decode_yaml
 from scheduler.framework.arguments import Args, Strict, decoded
 from scheduler.framework.plugin import Plugin, Profile
 from scheduler.framework.profiles import DEFAULT_SCHEDULER, ProfileConfig, default_profile, profiles
+from scheduler.framework.ties import TieBreak, by_chance, tie_break
 from scheduler.plugins.node_resources import NodeResourcesFit
 
 __all__ = ["DEFAULT_SCHEDULER", "FLAGS", "SchedulerConfig", "default_profile"]
@@ -35,9 +36,10 @@ def _seconds(text: str) -> float:
     return value
 
 
-FLAGS: Mapping[str, Callable[[str], float]] = {
+FLAGS: Mapping[str, Callable[[str], Any]] = {
     "pod-initial-backoff-seconds": _seconds,
     "pod-max-backoff-seconds": _seconds,
+    "tie-break": tie_break,
 }
 DURATION = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
 UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -135,6 +137,8 @@ class SchedulerConfig:
     profiles: list[Profile] = field(default_factory=lambda: [default_profile()])
     extenders: list[ExtenderConfig] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    tie_break: TieBreak = by_chance
+    """Which of several nodes with the same total a pod gets; in all profiles."""
 
     def set(self, text: str) -> None:
         """Takes a ``flag=value``. Raises ValueError."""

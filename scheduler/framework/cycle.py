@@ -105,7 +105,7 @@ def schedule(
         row = table.rows.get(own, -1)
         if row < 0 or ranking.total_of(row) == -np.inf:
             best = ranking.best()
-            row = int(best[0]) if len(best) == 1 else int(best[chance.randrange(len(best))])
+            row = int(best[0]) if len(best) == 1 else profile.tie_break(pod, best, ranking.names, chance)
         decision.row, decision.node, decision.score = row, ranking.names[row], ranking.total_of(row)
     return decision
 
@@ -115,7 +115,7 @@ def _beside(
 ) -> Ranking:
     """A ranking in which nodes are refused, too, where the pod would not fit once the nominated pods are there."""
     if rankings is not None:
-        near = not nominated.reach_far and all(p.reach(pod, table) < Reach.EVERYWHERE for p in profile.filters)
+        near = not nominated.reach_far and all(profile.reach(p, pod, table) < Reach.EVERYWHERE for p in profile.filters)
         named = pinned(pod, table, profile) if near else None
         if named is not None and not any(nominated.on(named.names[row], pod) for row in named.looked_at):
             return named

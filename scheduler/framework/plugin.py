@@ -11,7 +11,7 @@ the plugin says of the next one like it (see ranking.py).
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, ClassVar, NamedTuple, Protocol
@@ -22,6 +22,8 @@ from navarch.api.types import core_v1
 from navarch.client.client import Client
 from navarch.client.informer import SharedInformers
 from navarch.world import World
+from scheduler.framework.reads import Facts, Reads, answers, declared
+from scheduler.framework.ties import TieBreak, by_chance
 from scheduler.framework.waitingpods import WaitingPods
 from scheduler.state.nodes import Mask, NodeTable, Scores
 from scheduler.state.nominated import Nominated
@@ -96,10 +98,28 @@ class Plugin:
 
     name: ClassVar[str]
     events: ClassVar[frozenset[str]] = frozenset({NODE_ADDED, NODE_CHANGED, POD_GONE, POD_CHANGED})
+    reads: ClassVar[Reads | None] = None
+    """What its answers depend on (see reads.py). None: it may be anything, so it is asked about every node for every pod,
+    whatever ``reach`` says. Said by the class whose answers it is about: a subclass that answers otherwise says it again."""
+    scores_alone: ClassVar[bool] = False
+    """Its scores are a whole strategy: where --plugin names it, no other plugin scores, unless a profile enables it."""
 
     def start(self, handle: Handle) -> None:
         """A scheduler begins to use this plugin; what it knew of an earlier one is void. Not called for dry runs and in
         tests of the rule alone."""
+
+    def follow(self, table: NodeTable) -> None:
+        """An account of the plugin's own begins, and an earlier one is void. Called if it has ``placed`` or ``left``; all
+        pods on nodes are placed next."""
+
+    def placed(self, pod: PodInfo, row: int, before: Any) -> Any:
+        """A pod counts on the node of this row from now on (the table has counted it already); what is given back is
+        kept as the pod's share. ``before``: the share that it had here, if it only comes back: after preemption has tried
+        without it, or a question was answered, or its labels changed. It must be given the same again."""
+        return before
+
+    def left(self, pod: PodInfo, row: int, share: Any) -> None:
+        """A pod counts on the node of this row no longer; ``share`` is what ``placed`` gave it."""
 
     def order(self, pod: PodInfo, since: float) -> tuple[Any, ...]:
         """QueueSort: the pod with the smallest key is tried first; ``since`` is when it was queued (monotonic). One plugin
@@ -117,7 +137,8 @@ class Plugin:
 
     def reach(self, pod: PodInfo, table: NodeTable) -> Reach:
         """How far other pods change what this plugin says of ``pod``. With ITS_NODE, ``refuses`` and ``score_row``
-        must be there; a plugin that does not say is asked anew for every pod."""
+        must be there; a plugin that does not say, or not what it ``reads``, is asked anew for every pod. So is one that
+        scores and normalises and says ITS_NODE: one node's points then change those of others."""
         return Reach.EVERYWHERE
 
     def apart(self, pod: PodInfo, table: NodeTable) -> bool:
@@ -265,12 +286,44 @@ class Ranked(Protocol):
     def resolvable_at(self, row: int) -> bool: ...
 
 
-class NodeView(NamedTuple):
-    """One node as a plugin that is written node by node sees it."""
+class Free(Mapping[str, int]):
+    """What is left of each resource on one row, in millicores or base units."""
 
-    node: core_v1.Node
-    pods: Sequence[PodInfo]
-    free: Mapping[str, int]
+    __slots__ = ("_row", "_table")
+
+    def __init__(self, table: NodeTable, row: int) -> None:
+        self._table, self._row = table, row
+
+    def __getitem__(self, resource: str) -> int:
+        if resource not in self._table.allocatable:
+            raise KeyError(resource)
+        return self._table.free_at(resource, self._row)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._table.allocatable)
+
+    def __len__(self) -> int:
+        return len(self._table.allocatable)
+
+
+class NodeView:
+    """One node as a plugin that is written node by node sees it. It is read from the table when it is looked at: do not
+    keep it."""
+
+    __slots__ = ("_table", "node", "row")
+
+    def __init__(self, table: NodeTable, row: int, node: core_v1.Node) -> None:
+        self._table, self.row, self.node = table, row, node
+
+    @property
+    def pods(self) -> Sequence[PodInfo]:
+        """The pods that count on it: also those that are assumed there and not bound yet."""
+        return list(self._table.by_node.get(self.node.metadata.name or "", {}).values())
+
+    @property
+    def free(self) -> Mapping[str, int]:
+        """Resource -> what is left of it, in millicores or base units; resources that no node has are not in it."""
+        return Free(self._table, self.row)
 
 
 class NodePlugin(Plugin):
@@ -306,6 +359,12 @@ class NodePlugin(Plugin):
             scores[row] = self.score_node(pod, view_of(table, row))
         return scores
 
+    def score_rows(self, state: CycleState, pod: PodInfo, table: NodeTable, rows: slice) -> Scores | None:
+        if type(self).score_node is NodePlugin.score_node:
+            return None
+        numbers = range(table.size)[rows]
+        return np.array([self.score_node(pod, view_of(table, n)) if table.valid[n] else 0.0 for n in numbers])
+
     def normalize(self, scores: Scores, feasible: Mask) -> Scores:
         """Between the lowest and the highest score of the nodes that are left."""
         left = scores[feasible]
@@ -318,8 +377,7 @@ class NodePlugin(Plugin):
 def view_of(table: NodeTable, row: int) -> NodeView:
     node = table.nodes[row]
     assert node is not None
-    free = {r: int(table.free_of(r)[row]) for r in table.allocatable}
-    return NodeView(node, list(table.by_node.get(node.metadata.name or "", {}).values()), free)
+    return NodeView(table, row, node)
 
 
 def scale(scores: Scores, feasible: Mask, reverse: bool = False) -> Scores:
@@ -363,6 +421,7 @@ class Profile:
     ) -> None:
         """``at``: the plugins of each extension point; all of them where it is not given."""
         self.ask: Callable[..., Any] = call
+        self.tie_break: TieBreak = by_chance
         self.name, self.plugins, self.scorers = name, tuple(plugins), tuple(scorers)
 
         def point(*methods: str) -> list[Plugin]:
@@ -378,5 +437,26 @@ class Profile:
         self.binders = point("bind")
         self.post_binders = point("post_bind")
         self.post_filters = point("post_filter")
+        self.accounts = overriding(plugins, "placed", "left")
+        self.facts = Facts(plugins)
+        silent = {p.name for p in plugins if not answers(p)}  # they have no say in which node it is
+        unread = {p.name for p in plugins if declared(p) is None}
+        self._silent, self._reaches = silent, {n: Reach.NOWHERE for n in silent} | {n: Reach.EVERYWHERE for n in unread}
+        self._scaled = {s.plugin.name for s in scorers if overriding([s.plugin], "normalize")}
         sorters = [p for p in (plugins if at is None else at.get("order", ())) if type(p).order is not Plugin.order]
         self.sorter: Plugin | None = sorters[0] if sorters else None  # None: by priority and age
+
+    def alike(self, pod: PodInfo) -> bytes:
+        """Equal for pods that the plugins of this profile cannot tell apart."""
+        return pod.likeness + self.facts.of_pod(pod.pod)
+
+    def reach(self, plugin: Plugin, pod: PodInfo, table: NodeTable) -> Reach:
+        """How far other pods change what the plugin says of the pod, as far as that can be relied on."""
+        known = self._reaches.get(plugin.name)
+        if known is not None:
+            return known
+        said = plugin.reach(pod, table)
+        return Reach.EVERYWHERE if said == Reach.ITS_NODE and plugin.name in self._scaled else said
+
+    def apart(self, plugin: Plugin, pod: PodInfo, table: NodeTable) -> bool:
+        return plugin.name in self._silent or plugin.apart(pod, table)

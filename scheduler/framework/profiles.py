@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -155,11 +156,24 @@ def default_profile(name: str = DEFAULT_SCHEDULER, user: Sequence[type[Plugin]] 
 
 
 def _module_of(file: str) -> Any:
-    spec = importlib.util.spec_from_file_location(Path(file).stem, file)
+    """The module that a file is. It may import the files beside it, which hide nothing that is installed."""
+    path = Path(file).resolve()
+    name = path.stem if path.stem not in sys.modules and path.stem not in sys.stdlib_module_names else f"_{path.stem}"
+    known = sys.modules.get(path.stem) or sys.modules.get(name)
+    if known is not None and getattr(known, "__file__", None) == str(path):
+        return known
+    spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ImportError(f"cannot load {file}")
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
     made = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(made)
+    sys.modules[name] = made
+    try:
+        spec.loader.exec_module(made)
+    except BaseException:
+        del sys.modules[name]
+        raise
     return made
 
 
@@ -212,6 +226,7 @@ class _Maker:
         self.config, self.path, self.causes = config, path, causes
         self.registry: dict[str, Made] = {**REGISTRY, **OPTIONAL}
         self.users = [kind.name for kind in user]
+        self.classes = {kind.name: kind for kind in user}
         for kind in user:
             if kind.name not in self.registry:
                 self.registry[kind.name] = Made(NoArgs, kind)
@@ -229,13 +244,22 @@ class _Maker:
         used = list(dict.fromkeys([*everywhere, *(n for names in at.values() for n in names)]))
         made = self.make(used)
         self.check_needed(at, made)
-        scorers = [n for n in at["score"] if n in made and type(made[n]).score is not Plugin.score]
+        scorers = [n for n in self.scorers(at["score"]) if n in made and type(made[n]).score is not Plugin.score]
         return Profile(
             self.config.scheduler_name,
             list(made.values()),
             [Weighted(made[n], self.weights[n]) for n in scorers],
             {method: [made[n] for n in at[point] if n in made] for point, method in POINTS.items()},
         )
+
+    def scorers(self, names: Sequence[str]) -> Sequence[str]:
+        """Those of the names that score: a strategy of the user's alone, with what the profile enables."""
+        alone = [n for n in self.users if getattr(self.classes[n], "scores_alone", False) and n in names]
+        if not alone:
+            return names
+        sets = [self.config.plugins.get(point) or PluginSet() for point in ("score", "multiPoint")]
+        wanted = {e.name for one in sets for e in one.enabled} | {n for n in self.users if n not in OPTIONAL}
+        return [n for n in names if n in alone or n in wanted]
 
     def names(self, point: str, names: list[str]) -> list[str]:
         """A list of names with ``disabled`` taken out and ``enabled`` put in; sets weights. What is enabled here although

@@ -39,6 +39,7 @@ from scheduler.framework.plugin import (
     Ranked,
     Reach,
 )
+from scheduler.framework.reads import NOTHING_ELSE
 from scheduler.state.nodes import Mask, NodeTable
 from scheduler.state.pods import LIVE_PODS, PodInfo
 
@@ -64,6 +65,7 @@ class Coscheduling(Plugin):
     group is not tried after it failed."""
 
     name = "Coscheduling"
+    reads = NOTHING_ELSE
     events = frozenset({POD_ADDED, POD_GONE, WANTED, NODE_ADDED, NODE_CHANGED, GROUP_CHANGED, POD_CHANGED})
 
     def __init__(self, wait: float = 60.0, backoff: float = 0.0) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from scheduler.framework.outcomes import Rejected
 from scheduler.framework.plugin import POD_CHANGED, Plugin, Reach
+from scheduler.framework.reads import NOTHING_ELSE
 from scheduler.state.nodes import NodeTable
 from scheduler.state.pods import PodInfo
 
 
 class SchedulingGates(Plugin):
     name = "SchedulingGates"
+    reads = NOTHING_ELSE
     events = frozenset({POD_CHANGED})
 
     def reach(self, pod: PodInfo, table: NodeTable) -> Reach:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from scheduler.framework.plugin import MAX_SCORE, CycleState, Plugin, Reach
+from scheduler.framework.reads import NOTHING_ELSE
 from scheduler.state.nodes import NodeTable, Scores
 from scheduler.state.pods import PodInfo
 
@@ -15,6 +16,7 @@ LARGEST = 1000 * MEGABYTE  # a container; above counts as this
 
 class ImageLocality(Plugin):
     name = "ImageLocality"
+    reads = NOTHING_ELSE
 
     def reach(self, pod: PodInfo, table: NodeTable) -> Reach:
         return Reach.NOWHERE

@@ -9,12 +9,14 @@ import numpy as np
 from navarch.api.affinity import pod_matches_node, preferred_weight
 from navarch.api.types import core_v1
 from scheduler.framework.plugin import NODE_ADDED, NODE_CHANGED, CycleState, Event, Plugin, Reach, Refusal, scale
+from scheduler.framework.reads import NOTHING_ELSE
 from scheduler.state.nodes import Mask, NodeTable, Scores
 from scheduler.state.pods import PodInfo, chosen_by_name
 
 
 class NodeAffinity(Plugin):
     name = "NodeAffinity"
+    reads = NOTHING_ELSE
     events = frozenset({NODE_ADDED, NODE_CHANGED})
 
     def __init__(self, added: core_v1.NodeAffinity | None = None) -> None:

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from scheduler.framework.plugin import NODE_ADDED, CycleState, Event, Plugin, Reach, Refusal
+from scheduler.framework.reads import NOTHING_ELSE
 from scheduler.state.nodes import NodeTable
 from scheduler.state.pods import PodInfo
 
 
 class NodeName(Plugin):
     name = "NodeName"
+    reads = NOTHING_ELSE
     events = frozenset({NODE_ADDED})
 
     def reach(self, pod: PodInfo, table: NodeTable) -> Reach:

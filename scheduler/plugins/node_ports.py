@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from scheduler.framework.plugin import NODE_ADDED, POD_GONE, CycleState, Event, Plugin, Reach, Refusal
+from scheduler.framework.reads import NOTHING_ELSE
 from scheduler.state.nodes import NodeTable
 from scheduler.state.pods import PodInfo
 
@@ -15,6 +16,7 @@ ANY = "0.0.0.0"
 
 class NodePorts(Plugin):
     name = "NodePorts"
+    reads = NOTHING_ELSE
     events = frozenset({NODE_ADDED, POD_GONE})
 
     def reach(self, pod: PodInfo, table: NodeTable) -> Reach:

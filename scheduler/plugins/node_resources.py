@@ -22,6 +22,7 @@ from scheduler.framework.plugin import (
     Reach,
     Refusal,
 )
+from scheduler.framework.reads import NOTHING_ELSE
 from scheduler.state.nodes import Column, NodeTable, Scores
 from scheduler.state.pods import PodInfo
 
@@ -36,6 +37,7 @@ class NodeResourcesFit(Plugin):
     """
 
     name = "NodeResourcesFit"
+    reads = NOTHING_ELSE
     events = frozenset({NODE_ADDED, NODE_CHANGED, POD_GONE, POD_CHANGED})
 
     def __init__(
@@ -137,6 +139,7 @@ class NodeResourcesBalancedAllocation(Plugin):
     """Prefers nodes on which the fractions of the resources in use would be alike."""
 
     name = "NodeResourcesBalancedAllocation"
+    reads = NOTHING_ELSE
     events = frozenset({NODE_ADDED, NODE_CHANGED, POD_GONE})
 
     def __init__(self, resources: Mapping[str, int] = CPU_AND_MEMORY) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from navarch.api.affinity import tolerated
 from navarch.api.types import core_v1
 from scheduler.framework.plugin import NODE_ADDED, NODE_CHANGED, CycleState, Event, Plugin, Reach, Refusal
+from scheduler.framework.reads import NOTHING_ELSE
 from scheduler.state.nodes import NodeTable
 from scheduler.state.pods import PodInfo
 
@@ -15,6 +16,7 @@ TAINT = core_v1.Taint(key="node.kubernetes.io/unschedulable", effect="NoSchedule
 
 class NodeUnschedulable(Plugin):
     name = "NodeUnschedulable"
+    reads = NOTHING_ELSE
     events = frozenset({NODE_ADDED, NODE_CHANGED})
 
     def reach(self, pod: PodInfo, table: NodeTable) -> Reach:

@@ -24,6 +24,7 @@ from scheduler.framework.plugin import (
     Reach,
     Refusal,
 )
+from scheduler.framework.reads import NOTHING_ELSE
 from scheduler.state.nodes import Column, Mask, NodeTable, Scores
 from scheduler.state.pods import PodInfo
 from scheduler.state.topology import Matching
@@ -38,6 +39,7 @@ class InterPodAffinity(Plugin):
     their wishes do not count for pods that have none."""
 
     name = "InterPodAffinity"
+    reads = NOTHING_ELSE
     events = frozenset({NODE_ADDED, NODE_CHANGED, POD_ADDED, POD_GONE, POD_CHANGED, NAMESPACE_CHANGED})
 
     def __init__(self, hard_weight: int = 1, ignore_preferred_of_existing: bool = False) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scheduler.framework.plugin import ALL_ROWS, Attempt, Plan, Plugin, Ranked, Reach
+from scheduler.framework.reads import NOTHING_ELSE
 from scheduler.plugins.node_resources import NodeResourcesFit
 from scheduler.ranking.ranking import Ranking
 from scheduler.state.nodes import Mask, NodeTable
@@ -87,6 +88,7 @@ class DefaultPreemption(Plugin):
     """Of the nodes on which preemption works, at least ``absolute`` and ``percentage`` of all are compared."""
 
     name = "DefaultPreemption"
+    reads = NOTHING_ELSE
     events = frozenset()
 
     def __init__(self, percentage: int = 10, absolute: int = 100) -> None:
@@ -105,7 +107,7 @@ class DefaultPreemption(Plugin):
     def _remembered(self, pod: PodInfo, table: NodeTable, ranking: Ranked, attempt: Attempt) -> Memory:
         """What was found for the last sort of pod, but for the rows that changed since."""
         ranking, others = ranking.origin or ranking, attempt.others or Nominated()
-        of = table, table.version, table.topology.version, pod.likeness, ranking, attempt.others
+        of = table, table.version, table.topology.version, ranking.profile.alike(pod), ranking, attempt.others
         known = self._known if of == self._of and ranking.follows else None
         changed = table.changes.since(self._position)
         started = table.starts.since(self._started)
@@ -274,6 +276,7 @@ def _victims(pod: PodInfo, table: NodeTable, ranking: Ranked, row: int) -> Victi
     def fits() -> bool:
         return bool(Ranking(pod, table, ranking.profile).refused[row] == 0)
 
+    table.trying += 1
     for victim in lower:
         table.remove_pod(victim.uid)
     gone = list(lower)
@@ -290,6 +293,7 @@ def _victims(pod: PodInfo, table: NodeTable, ranking: Ranked, row: int) -> Victi
     finally:
         for victim in gone:
             table.add_pod(victim, node)
+        table.tried()
 
 
 def _broken(victims: list[PodInfo], lower: list[PodInfo], protected: int) -> int:

@@ -32,6 +32,7 @@ from scheduler.framework.plugin import (
     Refusal,
     scale,
 )
+from scheduler.framework.reads import NOTHING_ELSE, Reads
 from scheduler.state.nodes import Column, Mask, NodeTable, Scores
 from scheduler.state.pods import PodInfo, PodSelector
 from scheduler.state.topology import Matching
@@ -53,6 +54,8 @@ class SwarmSpread(Plugin):
     """Swarm's "spread": the fewer pods a node has, the better, whatever they use."""
 
     name = "SwarmSpread"
+    reads = NOTHING_ELSE
+    scores_alone = True
 
     def score(self, state: CycleState, pod: PodInfo, table: NodeTable) -> Scores | None:
         return table.requested.get("pods", np.zeros(table.size, np.int64)).astype(np.float64)
@@ -65,6 +68,8 @@ class SwarmBinpack(Plugin):
     """Swarm's "binpack": the fuller a node is by cpu and memory that pods ask for, the better."""
 
     name = "SwarmBinpack"
+    reads = NOTHING_ELSE
+    scores_alone = True
 
     def score(self, state: CycleState, pod: PodInfo, table: NodeTable) -> Scores | None:
         total = np.zeros(table.size)
@@ -78,6 +83,7 @@ class SwarmBinpack(Plugin):
 
 class MarathonConstraints(Plugin):
     name = "MarathonConstraints"
+    reads = Reads(pod=lambda pod: (pod.metadata.annotations or {}).get(ANNOTATION))
     events = frozenset({NODE_ADDED, NODE_CHANGED, POD_ADDED, POD_GONE, POD_CHANGED})
 
     def reach(self, pod: PodInfo, table: NodeTable) -> Reach:

@@ -19,12 +19,14 @@ from scheduler.framework.plugin import (
     Refusal,
     scale,
 )
+from scheduler.framework.reads import NOTHING_ELSE
 from scheduler.state.nodes import Mask, NodeTable, Scores
 from scheduler.state.pods import PodInfo
 
 
 class TaintToleration(Plugin):
     name = "TaintToleration"
+    reads = NOTHING_ELSE
     events = frozenset({NODE_ADDED, NODE_CHANGED, POD_CHANGED})
 
     def own_change_helps(self, old: PodInfo, new: PodInfo) -> bool:

@@ -30,6 +30,7 @@ from scheduler.framework.plugin import (
     Reach,
     Refusal,
 )
+from scheduler.framework.reads import NOTHING_ELSE
 from scheduler.state.nodes import Column, Mask, NodeTable, Scores
 from scheduler.state.pods import PodInfo, PodSelector, narrowed
 from scheduler.state.topology import Matching
@@ -67,6 +68,7 @@ class PodTopologySpread(Plugin):
     """``defaults`` are upstream's unless given ("List" defaulting); then nodes without a label are left out, too."""
 
     name = "PodTopologySpread"
+    reads = NOTHING_ELSE
     events = frozenset({NODE_ADDED, NODE_CHANGED, NODE_GONE, POD_ADDED, POD_GONE, POD_CHANGED})
 
     def __init__(self, defaults: Sequence[Default] | None = None) -> None:

@@ -33,6 +33,7 @@ from scheduler.framework.plugin import (
     Reach,
     Refusal,
 )
+from scheduler.framework.reads import NOTHING_ELSE
 from scheduler.state.nodes import Mask, NodeTable
 from scheduler.state.pods import PodInfo
 from scheduler.state.volumes import (
@@ -84,6 +85,7 @@ class VolumeBinding(Plugin):
     """``timeout``: seconds that binding may take."""
 
     name = "VolumeBinding"
+    reads = NOTHING_ELSE
     events = frozenset(
         {
             CLAIM_CHANGED, VOLUME_CHANGED, CLASS_CHANGED, DRIVER_CHANGED, CAPACITY_CHANGED,

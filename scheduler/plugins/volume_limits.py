@@ -11,6 +11,7 @@ import numpy as np
 
 from navarch.api.types import storage_v1
 from scheduler.framework.plugin import NODE_ADDED, POD_GONE, CycleState, Event, Plugin, Reach, Refusal
+from scheduler.framework.reads import NOTHING_ELSE
 from scheduler.state.nodes import NodeTable
 from scheduler.state.pods import PodInfo
 from scheduler.state.volumes import ATTACHMENT_CHANGED, CLAIM_CHANGED, DRIVER_CHANGED, VOLUME_CHANGED, Volumes, class_of
@@ -20,6 +21,7 @@ TOO_MANY = "node(s) exceed max volume count"
 
 class NodeVolumeLimits(Plugin):
     name = "NodeVolumeLimits"
+    reads = NOTHING_ELSE
     events = frozenset({DRIVER_CHANGED, NODE_ADDED, POD_GONE, CLAIM_CHANGED, VOLUME_CHANGED, ATTACHMENT_CHANGED})
 
     def reach(self, pod: PodInfo, table: NodeTable) -> Reach:

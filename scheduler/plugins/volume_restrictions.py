@@ -8,6 +8,7 @@ import numpy as np
 
 from scheduler.framework.outcomes import Rejected
 from scheduler.framework.plugin import NODE_ADDED, POD_GONE, CycleState, Event, Plugin, Reach, Refusal
+from scheduler.framework.reads import NOTHING_ELSE
 from scheduler.state.nodes import Mask, NodeTable
 from scheduler.state.pods import Disk, PodInfo
 from scheduler.state.volumes import CLAIM_CHANGED
@@ -18,6 +19,7 @@ DISK = "node(s) had no available disk"
 
 class VolumeRestrictions(Plugin):
     name = "VolumeRestrictions"
+    reads = NOTHING_ELSE
     events = frozenset({POD_GONE, NODE_ADDED, CLAIM_CHANGED})
 
     def reach(self, pod: PodInfo, table: NodeTable) -> Reach:

@@ -8,6 +8,7 @@ import numpy as np
 
 from navarch.api.types import core_v1
 from scheduler.framework.plugin import NODE_ADDED, NODE_CHANGED, CycleState, Event, Plugin, Reach, Refusal
+from scheduler.framework.reads import NOTHING_ELSE
 from scheduler.state.nodes import Mask, NodeTable
 from scheduler.state.pods import PodInfo
 from scheduler.state.volumes import CLAIM_CHANGED, CLASS_CHANGED, VOLUME_CHANGED
@@ -20,6 +21,7 @@ OTHER_ZONE = "node(s) had no available volume zone"
 
 class VolumeZone(Plugin):
     name = "VolumeZone"
+    reads = NOTHING_ELSE
     events = frozenset({CLAIM_CHANGED, VOLUME_CHANGED, CLASS_CHANGED, NODE_ADDED, NODE_CHANGED})
 
     def reach(self, pod: PodInfo, table: NodeTable) -> Reach:

@@ -58,25 +58,30 @@ class Pinned(ranking.Ranking):
         self._others = self.nodes - len(rows)
         if self._others:
             self._number(by, f"node(s) didn't satisfy plugin(s) [{by}]", False)
+        self._behind: list[int] = []  # rows that a plugin would refuse, too, of which no pod changes the mind
         self._bits = {row: self._look(table, row) for row in rows}
         self.feasible = sum(not bits for bits in self._bits.values())
         if not self.feasible:  # somebody may ask whether taking pods away helps
-            self.reaches = {p.name: p.reach(pod, table) for p in profile.plugins}
+            self.reaches = {p.name: profile.reach(p, pod, table) for p in profile.plugins}
 
     def _look(self, table: NodeTable, row: int) -> int:
         """The bits of the reasons of the first plugin that refuses a row."""
         pod, state, bits = self.pod, self.state, 0
         for plugin in self.profile.filters:
+            if bits:
+                if self.profile.reach(plugin, pod, table) == Reach.NOWHERE and plugin.refuses(state, pod, table, row):
+                    self._behind.append(row)
+                    break
+                continue
             texts = self.profile.ask("Filter", plugin, plugin.refuses, state, pod, table, row)
             if not texts:
                 continue
-            if plugin.reach(pod, table) == Reach.ITS_NODE:
+            if self.profile.reach(plugin, pod, table) == Reach.ITS_NODE:
                 found = [(text, True) for text in texts]
             else:
                 found = [(r.reason, r.resolvable) for r in plugin.filter(state, pod, table) if r.nodes[row]]
             for text, resolvable in found:
                 bits |= 1 << self._number(plugin.name, text, resolvable)
-            break
         return bits
 
     def __getattr__(self, name: str) -> Any:
@@ -91,6 +96,7 @@ class Pinned(ranking.Ranking):
         nowhere = {n for n, reach in self.reaches.items() if reach == Reach.NOWHERE}
         fixed = sum(1 << n for n, r in enumerate(self.reasons) if r.plugin in nowhere)
         self.never = ~there | (self.refused & np.uint32(fixed) != 0)
+        self.never[self._behind] = True
         return self.__dict__[name]
 
     def _columns(self) -> tuple[ranking.Bits, ranking.Parts]:

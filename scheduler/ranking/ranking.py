@@ -77,7 +77,7 @@ class Ranking:
         self._versions = table.version, table.topology.version
         self._touches = table.touches
         self._position, self._node_position = table.changes.end, table.node_changes.end
-        self.reaches = {p.name: p.reach(pod, table) for p in profile.plugins}
+        self.reaches = {p.name: profile.reach(p, pod, table) for p in profile.plugins}
         self.follows = all(r < Reach.EVERYWHERE for r in self.reaches.values())
         self.near_filters = [p for p in profile.filters if self.reaches[p.name] == Reach.ITS_NODE]
         self._near_scorers = [
@@ -253,7 +253,8 @@ class Ranking:
         if few or rows is None or changed is None or len(rows) + len(changed) > FOLLOWED:
             return None
         pod, profile = self.pod, self.profile
-        if any(p.reach(pod, table) != self.reaches[p.name] or not p.apart(pod, table) for p in profile.plugins):
+        reaches = self.reaches
+        if any(profile.reach(p, pod, table) != reaches[p.name] or not profile.apart(p, pod, table) for p in profile.plugins):
             return None
         made = self._copy()
         made.nodes, made.names, made.state = len(table), table.names(), CycleState()

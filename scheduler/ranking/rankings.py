@@ -24,33 +24,35 @@ class Rankings:
 
     def get(self, pod: PodInfo, table: NodeTable, profile: Profile) -> Ranking:
         """The ranking for this pod as the table is now."""
-        found = self._kept.get(pod.likeness)
+        alike = profile.alike(pod)
+        found = self._kept.get(alike)
         if found is not None:
             if found.follow(table):
-                self._kept.move_to_end(pod.likeness)
+                self._kept.move_to_end(alike)
                 return found
             heir = found.heir(table)
-            self._kept.pop(pod.likeness).retire()
+            self._kept.pop(alike).retire()
             if heir is not None:
-                self._kept[pod.likeness] = heir
+                self._kept[alike] = heir
                 return heir
-        near = self._near.get(pod.likeness) or Near()
+        near = self._near.get(alike) or Near()
         made = Ranking(pod, table, profile, near)
         if made.follows:
-            self._kept[pod.likeness] = made
+            self._kept[alike] = made
             if len(self._kept) > self.most:
                 self._kept.popitem(last=False)[1].retire()
         elif near.filters:
-            self._near[pod.likeness] = near
-            self._near.move_to_end(pod.likeness)
+            self._near[alike] = near
+            self._near.move_to_end(alike)
             if len(self._near) > self.most:
                 self._near.popitem(last=False)
         return made
 
     def beside(self, pod: PodInfo, table: NodeTable, ranking: Ranking, nominated: Nominated) -> Ranking:
         """A followed ranking, without the nodes on which room is kept for others that leave none for this pod."""
-        crowd = self._crowds.setdefault(pod.likeness, Crowd())
-        self._crowds.move_to_end(pod.likeness)
+        alike = ranking.profile.alike(pod)
+        crowd = self._crowds.setdefault(alike, Crowd())
+        self._crowds.move_to_end(alike)
         if len(self._crowds) > self.most:
             self._crowds.popitem(last=False)
         return crowd.exclude(pod, table, nominated, ranking)

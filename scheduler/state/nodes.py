@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -56,6 +56,16 @@ class Log(Generic[K]):
         return list(dict.fromkeys(self._keys[-new:])) if new else []
 
 
+class Account(Protocol):
+    """Who is told of every pod that the table counts, and of every one that it counts no longer."""
+
+    def follow(self, table: NodeTable) -> None: ...
+
+    def placed(self, pod: PodInfo, row: int, before: Any) -> Any: ...
+
+    def left(self, pod: PodInfo, row: int, share: Any) -> None: ...
+
+
 class NodeTable:
     """Rows of deleted nodes are reused; ``valid`` tells which are nodes now."""
 
@@ -86,6 +96,12 @@ class NodeTable:
         self.starts: Log[int] = Log()  # of pods whose start became known, which matters to preemption alone
         self.spread_selector: Callable[[PodInfo], LabelSelector | None] = lambda _: None
         self.violating: Callable[[Sequence[PodInfo]], list[bool]] = lambda pods: [False] * len(pods)
+        self.node_differs: Callable[[core_v1.Node, core_v1.Node], bool] = lambda old, new: False
+        self.trying = 0  # while it is above 0, pods come and go for the sake of a question only, and all come back
+        self._accounts: list[Account] = []
+        self._shares: dict[tuple[int, str], Any] = {}  # by account and uid
+        self._aside: dict[tuple[int, str], tuple[int, Any]] = {}  # of pods that left while something is tried, with the row
+        self._own: dict[str, npt.NDArray[Any]] = {}
         self._names: list[str] = []
         self._names_read = False
         self._codes: dict[str, int] = {"": 0}
@@ -112,7 +128,7 @@ class NodeTable:
         self.nodes[row] = node
         if old is None:
             self._name(row, name)
-        static = old is None or _static_facts(old) != _static_facts(node)
+        static = old is None or _static_facts(old) != _static_facts(node) or self.node_differs(old, node)
         capacity = old is None or old.status.allocatable != node.status.allocatable
         if static:
             self.unschedulable[row] = bool(node.spec.unschedulable)
@@ -178,13 +194,14 @@ class NodeTable:
         more = self.size
 
         def longer(column: Any) -> Any:
-            return np.concatenate([column, np.zeros(more, column.dtype)])
+            return np.concatenate([column, np.zeros((more, *column.shape[1:]), column.dtype)])
 
         self.valid, self.unschedulable = longer(self.valid), longer(self.unschedulable)
         self.nonzero_cpu, self.nonzero_memory = longer(self.nonzero_cpu), longer(self.nonzero_memory)
         for columns in (self.allocatable, self.requested, *self.by_priority.values()):
             for resource in columns:
                 columns[resource] = longer(columns[resource])
+        self._own = {name: longer(column) for name, column in self._own.items()}
         self.size += more
         self.topology.grow(self.size)
         self._cache.clear()
@@ -207,7 +224,15 @@ class NodeTable:
 
     def add_pod(self, pod: PodInfo, node: str) -> None:
         """Counts a pod on a node (which may not be there yet); a pod that is counted already is moved."""
-        self.remove_pod(pod.uid)
+        if pod.uid in self.pods:  # on the same node it leaves only to come back
+            self.trying += 1
+            self.remove_pod(pod.uid)
+            self._place(pod, node)
+            self.tried()
+        else:
+            self._place(pod, node)
+
+    def _place(self, pod: PodInfo, node: str) -> None:
         self.pods[pod.uid] = (pod, node)
         self.by_node.setdefault(node, {})[pod.uid] = pod
         row = self.rows.get(node)
@@ -233,6 +258,7 @@ class NodeTable:
     def as_if(self, pods: Iterable[tuple[PodInfo, str]]) -> Iterator[None]:
         """Counts pods, which are not counted yet, on nodes for a while."""
         added = []
+        self.trying += 1
         try:
             for pod, node in pods:
                 self.add_pod(pod, node)
@@ -241,6 +267,46 @@ class NodeTable:
         finally:
             for uid in added:
                 self.remove_pod(uid)
+            self.tried()
+
+    def tried(self) -> None:
+        """Ends what was begun by raising ``trying``."""
+        self.trying -= 1
+        if not self.trying:
+            self._aside.clear()
+
+    # Accounts of plugins
+
+    def attach(self, account: Account) -> None:
+        """Tells somebody of all pods that come and go from now on, and first of those that are here."""
+        number = len(self._accounts)
+        self._accounts.append(account)
+        account.follow(self)
+        for pod, row in self._placed():
+            self._shares[number, pod.uid] = account.placed(pod, row, None)
+
+    def share(self, account: Account, uid: str) -> Any:
+        """What an account gave a pod that is on a node; None if it is on none."""
+        return self._shares.get((self._accounts.index(account), uid))
+
+    def own(self, name: str, width: int = 0, kind: type = np.int64) -> npt.NDArray[Any]:
+        """A column (with ``width``, so many side by side) of a plugin's own, zeros at first, as long as the table is. It
+        is another array once the table has grown: ask for it each time."""
+        if name not in self._own:
+            self._own[name] = np.zeros((self.size, width) if width else self.size, kind)
+        return self._own[name]
+
+    def _account(self, pod: PodInfo, row: int, sign: int) -> None:
+        for number, account in enumerate(self._accounts):
+            key = number, pod.uid
+            if sign > 0:
+                place, share = self._aside.pop(key, (row, None))
+                self._shares[key] = account.placed(pod, row, share if place == row else None)
+            else:
+                share = self._shares.pop(key)
+                if self.trying:
+                    self._aside[key] = row, share
+                account.left(pod, row, share)
 
     def _count(self, pod: PodInfo, row: int, sign: int) -> None:
         by_priority = self.by_priority.setdefault(pod.priority, {})
@@ -254,6 +320,8 @@ class NodeTable:
         if pod.claims or pod.disks:
             self.volumes.usage.count(pod, row, sign)
         self.topology.count(pod, row, sign)
+        if self._accounts:
+            self._account(pod, row, sign)
         self.changes.add(row)
 
     def refresh(self, uid: str, pod: core_v1.Pod) -> None:

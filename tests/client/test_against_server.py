@@ -13,7 +13,7 @@ from apiserver.assembly import assemble
 from apiserver.config import Config
 from apiserver.request import LOOPBACK
 from apiserver.storage.memory import MemoryStore
-from lab.simulatednetwork import Link
+from lab.simulation.network import Link
 from navarch.api import errors
 from navarch.api.types import apps_v1, core_v1, meta_v1
 from navarch.client.client import Client

@@ -25,7 +25,7 @@ from apiserver.server import APIServer
 from apiserver.storage.memory import MemoryStore
 from controllers.config import Config as ControllersConfig
 from controllers.manager import Manager
-from lab.simulatednetwork import Link
+from lab.simulation.network import Link
 from navarch.api import kinds, pods, serialization
 from navarch.api.conditions import get_condition
 from navarch.api.errors import AlreadyExists
