@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from controllers.config import Config
 from controllers.metrics import Metrics
@@ -54,11 +54,23 @@ def patience(size: int) -> float:
     return 0.0 if size < 100 else min(0.5, size * 1e-4)
 
 
+class Heartbeats(Protocol):
+    """Knows of signs of life of nodes that are never written down, as in a simulation that leaves heartbeats out."""
+
+    fell_silent: Callable[[str], None]
+    """Called with the name of a node from which no more signs come."""
+
+    def last(self, name: str, /) -> float:
+        """Monotonic time of a node's last sign of life; infinite while it is alive, -infinite if it is not known."""
+        raise NotImplementedError
+
+
 class Context:
     """What all controllers of one process share."""
 
     def __init__(self, client: Client, world: World, config: Config, informers: SharedInformers) -> None:
         self.client, self.world, self.config, self.informers = client, world, config, informers
+        self.heartbeats: Heartbeats | None = None
         self.metrics = Metrics()
         self.metrics.watch_informers(informers.faults)
         self.recorders: dict[str, EventRecorder] = {}

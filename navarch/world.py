@@ -63,6 +63,11 @@ class TaskGroup(asyncio.TaskGroup):
             task.cancel()
 
 
+def chance(seed: str) -> random.Random:
+    """A stream of chance of its own: equal for equal texts, whoever draws from others meanwhile."""
+    return random.Random(seed)
+
+
 class World(Protocol):
     """Time in seconds; ``now`` is Unix time, ``monotonic`` only ever grows."""
 

@@ -7,6 +7,8 @@ node, looks whether there was any.
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 
 from controllers.controller import Context, Controller
@@ -49,6 +51,8 @@ class NodeLifecycleController(Controller):
         self.nodes.add_handler(self._node_changed)
         self.pods.add_handler(self._pod_changed)
         self.leases.add_handler(self._lease_changed)
+        if context.heartbeats is not None:
+            context.heartbeats.fell_silent = self.queue.add
 
     # Events
 
@@ -111,6 +115,8 @@ class NodeLifecycleController(Controller):
         if node is None:
             return None
         heard = self._heard.setdefault(key, self.world.monotonic())
+        if self.context.heartbeats is not None:
+            heard = max(heard, self.context.heartbeats.last(key))
         lease = self.leases.get(LEASES, key)
         grace = health.grace(node, lease, self.config.node_monitor_grace_period, self.config.node_startup_grace_period)
         left = heard + grace - self.world.monotonic()
@@ -124,7 +130,7 @@ class NodeLifecycleController(Controller):
         waits = [await self._taint(node)]
         if readiness != "True" and health.has_reported(node):
             await self._mark_pods(node)
-        if left > 0:
+        if 0 < left < math.inf:
             waits.append(left + 0.001)
         return min((w for w in waits if w is not None), default=None)
 

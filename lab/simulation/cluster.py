@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar, cast
 
 from apiserver.assembly import assemble
@@ -65,15 +66,26 @@ class Record(NamedTuple):
         return b"%.6f %d %s %s %s\n" % (self.time, self.revision, self.type.encode(), self.key.encode(), self.value)
 
 
-def node_specs(count: int) -> list[NodeSpec]:
-    """``node-1`` ... with addresses of their own."""
+def node_specs(count: int, prefix: str = "node-", first: int = 1, zones: int = 0, **more: Any) -> list[NodeSpec]:
+    """``node-1`` ... with addresses of their own, in turn in ``zones`` zones (``zone-1`` ...); ``more``: other fields of
+    NodeSpec."""
     return [
-        NodeSpec(f"node-{n}", address=f"10.{n >> 14 & 63}.{n >> 7 & 127}.{(n & 127) + 1}") for n in range(1, count + 1)
+        NodeSpec(
+            f"{prefix}{n}",
+            address=f"10.{n >> 14 & 63}.{n >> 7 & 127}.{(n & 127) + 1}",
+            **(more | ({"zone": f"zone-{(n - first) % zones + 1}"} if zones else {})),
+        )
+        for n in range(first, first + count)
     ]
 
 
 class Simulation:
-    """See the module. ``nodes`` is a number or the nodes themselves; the configs are the components' own."""
+    """See the module. ``nodes`` is a number or the nodes themselves; the configs are the components' own.
+
+    What costs time and is not always needed can be left out; what else happens stays the same: ``heartbeats`` (a node
+    that goes silent is noticed as if they had been sent), ``events`` (the Event objects), ``history`` (the record of every
+    change). Without heartbeats the link "nodes" cannot be cut.
+    """
 
     def __init__(
         self,
@@ -86,14 +98,22 @@ class Simulation:
         controllers: ControllersConfig | None = None,
         scheduler: SchedulerConfig | None = None,
         fleet: FleetConfig | None = None,
+        heartbeats: bool = True,
+        events: bool = True,
+        history: bool = True,
     ) -> None:
         self.world = SimulatedWorld(seed, start)
         self.nodes = node_specs(nodes) if isinstance(nodes, int) else list(nodes)
+        self._taints = {s.name: frozenset((t.key, t.effect) for t in s.taints) for s in self.nodes}
         self._latency = latency
         self._apiserver = apiserver or APIServerConfig(store="memory")
         self._controllers = controllers or ControllersConfig(cluster_cidr=POD_RANGE)
         self._scheduler = scheduler or SchedulerConfig()
-        self._fleet = fleet or FleetConfig()
+        self._fleet = replace(fleet or FleetConfig(), heartbeats=heartbeats)
+        if not self._fleet.seed:
+            self._fleet = replace(self._fleet, seed=str(seed))
+        self._events, self._history = events, history
+        self.on_record: Callable[[Record], None] = self._records_append
         self._records: list[Record] = []
         self._current: dict[str, tuple[int, bytes]] = {}  # key -> revision, stored JSON
         self._decoded: dict[str, tuple[int, Any]] = {}
@@ -105,10 +125,12 @@ class Simulation:
         self.links: dict[str, Link] = {}
         self.server: APIServer
         self.fleet: HollowFleet
+        self.scheduler: Scheduler
         self.client: Client
 
     def run(self, scenario: Callable[[Simulation], Awaitable[T]]) -> T:
-        """Starts the cluster, waits until its nodes are Ready, plays the scenario, and stops everything."""
+        """Starts the cluster, waits until pods can be scheduled to all of its nodes, plays the scenario, and stops
+        everything."""
 
         async def main() -> T:
             store = MemoryStore()
@@ -127,21 +149,20 @@ class Simulation:
                 )
                 self._factories = {
                     "nodes": self.fleet.run,
-                    "controllers": lambda: Manager(
-                        self._component("controller-manager"), self.world, self._controllers
-                    ).run(),
-                    "scheduler": lambda: Scheduler(self._component("scheduler"), self.world, self._scheduler).run(),
+                    "controllers": self._run_controllers,
+                    "scheduler": self._run_scheduler,
                 }
                 for name in self._factories:
                     self.start(name)
                 waiting = [spec.name for spec in reversed(self.nodes)]
 
-                def all_ready() -> bool:
-                    while waiting and self.node_ready(waiting[-1]):
-                        waiting.pop()  # each is looked at again only until it is Ready
+                def all_schedulable() -> bool:
+                    while waiting and self.node_schedulable(waiting[-1]):
+                        waiting.pop()  # each is looked at again only until it is
                     return not waiting
 
-                await self.run_until(all_ready, 600)
+                await self.run_until(all_schedulable, 600)
+                await self.run_until(self._scheduler_knows, 60)
                 result = await scenario(self)
                 self._group.cancel()
             await store.close()
@@ -238,6 +259,16 @@ class Simulation:
         condition = get_condition(node.status.conditions, "Ready") if node else None
         return condition is not None and condition.status == "True"
 
+    def node_schedulable(self, name: str) -> bool:
+        """Ready, not cordoned, and without taints but those that it was made with."""
+        node, own = self.object(core_v1.Node, name), self._taints.get(name, frozenset())
+        return (
+            node is not None
+            and self.node_ready(name)
+            and not node.spec.unschedulable
+            and all((t.key, t.effect) in own for t in node.spec.taints or ())
+        )
+
     def ready_pods(self, namespace: str = "default", image: str = "") -> int:
         """Pods that are Ready and not going away, optionally only those of an image."""
         found = [p for p in self.objects(core_v1.Pod, namespace) if pods.is_ready(p) and pods.is_active(p)]
@@ -265,10 +296,35 @@ class Simulation:
 
     # Inside
 
+    async def _run_controllers(self) -> None:
+        manager = Manager(self._component("controller-manager"), self.world, self._controllers)
+        if not self._fleet.heartbeats:
+            manager.context.heartbeats = self.fleet
+        await manager.run()
+
+    async def _run_scheduler(self) -> None:
+        self.scheduler = Scheduler(self._component("scheduler"), self.world, self._scheduler)
+        await self.scheduler.run()
+
+    def _scheduler_knows(self) -> bool:
+        """Whether the scheduler has heard that all nodes can be used."""
+        table = self.scheduler.table
+        known = (table.nodes[table.rows[s.name]] if s.name in table.rows else None for s in self.nodes)
+        return all(
+            node is not None and all((t.key, t.effect) in self._taints[s.name] for t in node.spec.taints or ())
+            for node, s in zip(known, self.nodes, strict=True)
+        )
+
+    def _records_append(self, record: Record) -> None:
+        if self._history:
+            self._records.append(record)
+
     def _connect(self, name: str, user: str, groups: tuple[str, ...], agent: str) -> Client:
         inner = InProcessTransport(self.server.app, User(user, groups))
-        self.links[name] = Link(inner, self.world, self._latency)
-        return Client(self.links[name], self.world, agent)
+        self.links[name] = Link(inner, self.world, self._latency, may_be_cut=name != "nodes" or self._fleet.heartbeats)
+        client = Client(self.links[name], self.world, agent)
+        client.tells_events = self._events
+        return client
 
     def _component(self, name: str) -> Client:
         return self._connect(name, f"system:kube-{name}", ("system:authenticated",), f"kube-{name}")
@@ -289,7 +345,7 @@ class Simulation:
                 else:
                     self._current[event.key] = event.revision, event.value
                     kind, value = "ADDED" if event.previous is None else "MODIFIED", event.value
-                self._records.append(Record(now, event.revision, kind, event.key, bytes(value)))
+                self.on_record(Record(now, event.revision, kind, event.key, bytes(value)))
             self._revision = batch.revision
             self._news.set()
             self._news = asyncio.Event()

@@ -11,7 +11,6 @@ permits, reserve, bindings and preemption.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -19,6 +18,7 @@ import msgspec
 
 from navarch.api import kinds
 from navarch.api.types import core_v1
+from navarch.world import chance
 from nodeagent.hollow import objects
 from nodeagent.hollow.objects import NodeSpec
 from scheduler.framework.config import SchedulerConfig
@@ -62,7 +62,7 @@ class Cycle:
         ties: Any = None,
         user: Sequence[type[Plugin]] = (),
     ) -> None:
-        self.chance = random.Random(seed)
+        self.chance = chance(f"cycle {seed}")
         config = SchedulerConfig.load(policy if isinstance(policy, str) else "", user)
         self.profile = policy if isinstance(policy, Profile) else config.profiles[0]
         if ties is not None:

@@ -19,7 +19,8 @@ class Link:
     While it is cut, nothing passes: requests time out, open streams fall silent and then break.
     """
 
-    def __init__(self, inner: Transport, world: World, latency: float = 0.0) -> None:
+    def __init__(self, inner: Transport, world: World, latency: float = 0.0, may_be_cut: bool = True) -> None:
+        self.may_be_cut = may_be_cut
         self.inner, self.world, self.latency = inner, world, latency
         self._whole = asyncio.Event()
         self._whole.set()
@@ -30,6 +31,9 @@ class Link:
         return self._cut.is_set()
 
     def cut(self) -> None:
+        """Raises ValueError if what is at its end sends no heartbeats: nobody would notice."""
+        if not self.may_be_cut:
+            raise ValueError("a link of nodes whose heartbeats are left out cannot be cut: simulate with heartbeats")
         self._cut.set()
         self._whole.clear()
 

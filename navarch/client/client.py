@@ -65,6 +65,7 @@ class Client:
         self.transport = transport
         self.world = world
         self.user_agent = user_agent
+        self.tells_events = True  # False: recorders of Events on this client stay silent
         self._headers = {"User-Agent": user_agent}
         self._resources: dict[type[Struct], ResourceClient[Any]] = {}
 

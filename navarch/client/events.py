@@ -98,6 +98,8 @@ class EventRecorder:
 
     def event(self, obj: Struct, type: str, reason: str, message: str, field_path: str | None = None) -> None:
         """Notes an event about ``obj`` (an API object or an ObjectReference); ``type`` is Normal or Warning."""
+        if not self._events.client.tells_events:
+            return
         about = reference(obj, field_path)
         note = _Note(about, type, reason, message[:1024], self._world.now())
         note = self._fold(note)

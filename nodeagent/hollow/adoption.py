@@ -14,10 +14,10 @@ from nodeagent.pods.machine import container_hash
 from nodeagent.pods.observed import CONTAINER_HASH, IMAGE_NAME, Role, roles
 from nodeagent.runtime.hollow import HollowNode
 from nodeagent.runtime.runtime import EXITED, RUNNING, Container, SandboxConfig
-from nodeagent.runtime.stages import Stages
+from nodeagent.runtime.stages import Drawn
 
 
-def adopt(node: HollowNode, pod: core_v1.Pod, stages: Callable[[str], Stages]) -> list[Container]:
+def adopt(node: HollowNode, pod: core_v1.Pod, stages: Callable[[str, int], Drawn]) -> list[Container]:
     """Puts a pod's sandbox and containers back on the machine; gives those that run. Nothing if none had been started."""
     status, meta = pod.status, pod.metadata
     known = {
@@ -36,7 +36,7 @@ def adopt(node: HollowNode, pod: core_v1.Pod, stages: Callable[[str], Stages]) -
     alive = []
     for role, state in started:
         container = _container(role, state, sandbox.id, created)
-        node.restore_container(container, stages(role.container.name))
+        node.restore_container(container, stages(role.container.name, container.attempt))
         node.add_image(role.container.image or "")
         if container.state == RUNNING:
             alive.append(container)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Coroutine, Hashable, Iterable
+import math
+from collections.abc import Callable, Coroutine, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -43,6 +44,10 @@ class Config:
     status_period: float = 300.0
     writers: int = 32
     renewers: int = 8
+    heartbeats: bool = True
+    """False: Leases and statuses are not renewed while all is well; who judges the nodes asks ``last`` instead."""
+    seed: str = ""
+    """Of what pods draw from distributions (see nodeagent/runtime/stages.py); empty: chance."""
 
 
 class _Node:
@@ -56,6 +61,7 @@ class _Node:
         self.cut = False
         self.bundle = 0
         self.registered = False
+        self.last_sign = -math.inf  # monotonic time; kept up for nodes that are not connected only
         self.lease: coordination_v1.Lease | None = None
         if spec.pod_cidr:
             machine.node.configure(spec.pod_cidr)
@@ -86,6 +92,9 @@ class HollowFleet:
         self._seen = Informer(client[core_v1.Pod], field_selector=BOUND, indexers={"node": _node_of})
         self._objects = Informer(client[core_v1.Node])
         self._running = False
+        self._began = 0.0  # monotonic time of the first beat
+        self.fell_silent: Callable[[str], None] = lambda name: None
+        self._seed = self.config.seed or str(world.random.getrandbits(64))
         for spec in nodes:
             self.add_node(spec)
 
@@ -114,7 +123,7 @@ class HollowFleet:
         """A node more; while the fleet runs it registers at once, if it is on and not cut off."""
         timers = self._timers
         machine = HollowNode(self._world, timers, self._changed, spec.stages, spec.boot)
-        node = _Node(spec, Machine(self._world, timers, machine, spec.address, self._report))
+        node = _Node(spec, Machine(self._world, timers, machine, spec.address, self._report, self._seed))
         node.on, node.cut = on, cut
         self._nodes[spec.name] = self._bundles[self._joined % PHASES][spec.name] = node
         node.bundle = self._joined % PHASES
@@ -134,6 +143,7 @@ class HollowFleet:
         node = self._nodes[name]
         if not node.on:
             return
+        self._silence(node)
         node.on = False
         for uid, pod in node.pods.items():
             pod.forget()
@@ -150,7 +160,25 @@ class HollowFleet:
 
     def partition(self, name: str) -> None:
         """Its pods run on, but it hears nothing and nobody hears of it."""
-        self._nodes[name].cut = True
+        node = self._nodes[name]
+        self._silence(node)
+        node.cut = True
+
+    def _silence(self, node: _Node) -> None:
+        """No sign of life follows the one that was due last."""
+        if node.connected and self._running:
+            now, every = self._world.monotonic(), self.config.lease_period
+            first = self._began + node.bundle * every / PHASES
+            node.last_sign = max(node.last_sign, first + (now - first) // every * every)
+            self._timers.after(0, lambda: self.fell_silent(node.spec.name))
+
+    def last(self, name: str) -> float:
+        """When a node gave its last sign of life (monotonic); infinite while it is connected, -infinite if it is not of
+        this fleet, or heartbeats are written."""
+        node = self._nodes.get(name)
+        if node is None or self.config.heartbeats:
+            return -math.inf
+        return math.inf if node.connected and self._running else node.last_sign
 
     def heal(self, name: str) -> None:
         node = self._nodes[name]
@@ -193,8 +221,10 @@ class HollowFleet:
                 for node in list(self._nodes.values()):
                     if node.connected:
                         self._connect(node)
-                self._beat(0, self._world.monotonic())
-                self._report_bundle(0, self._world.monotonic())
+                self._began = self._world.monotonic()
+                if self.config.heartbeats:
+                    self._beat(0, self._began)
+                    self._report_bundle(0, self._began)
                 for number in range(self.config.writers):
                     group.start(self._write(), f"hollow nodes: writer {number}")
                 for number in range(self.config.renewers):
@@ -208,6 +238,7 @@ class HollowFleet:
     def _connect(self, node: _Node) -> None:
         """The node can reach the API server (again): tell all it has to tell, hear all it has missed."""
         name, machine = node.spec.name, node.machine.node
+        node.last_sign = self._world.monotonic()
         self._queue.add(("node", name))
         self._renewals.add(name)
         found = self._objects.get(None, name)

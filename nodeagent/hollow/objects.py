@@ -10,6 +10,7 @@ from navarch.api.times import format_time
 from navarch.api.types import core_v1, meta_v1
 from nodeagent.runtime.stages import NORMAL, Stages
 
+ZONE = "topology.kubernetes.io/zone"
 VERSION = "v1.34.0+navarch"
 
 
@@ -29,6 +30,10 @@ class NodeSpec:
     annotations: Mapping[str, str] = field(default_factory=dict)
     pod_cidr: str = ""
     boot: int = 0
+    resources: Mapping[str, str] = field(default_factory=dict)
+    """Any others, such as nvidia.com/gpu, or ephemeral-storage instead of 100Gi."""
+    zone: str = ""
+    """The label topology.kubernetes.io/zone."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,7 @@ def node(spec: NodeSpec, boots: int, endpoint: Endpoint | None, now: float) -> c
             "kubernetes.io/os": "linux",
             "kubernetes.io/hostname": spec.name,
             "type": "hollow",
+            **({ZONE: spec.zone} if spec.zone else {}),
             **spec.labels,
         },
         annotations=dict(spec.annotations) or None,
@@ -96,6 +102,7 @@ def status(
         "memory": spec.memory,
         "pods": str(spec.pods),
         "ephemeral-storage": "100Gi",
+        **spec.resources,
     }
     addresses = [
         core_v1.NodeAddress(type="InternalIP", address=spec.address),

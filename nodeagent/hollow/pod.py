@@ -6,6 +6,7 @@ back. As there, only one thing is being made at a time, so containers start in t
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +15,9 @@ import msgspec
 
 from navarch.api import resources
 from navarch.api.types import core_v1
-from navarch.world import World
+from navarch.world import World, chance
 from nodeagent.hollow.adoption import adopt
+from nodeagent.hollow.probing import Probing
 from nodeagent.hollow.timers import Timers
 from nodeagent.pods import podstatus
 from nodeagent.pods.machine import (
@@ -32,7 +34,7 @@ from nodeagent.pods.machine import (
 from nodeagent.pods.observed import CONTAINER_HASH, IMAGE_NAME, Observed, ProbeView, Role, roles
 from nodeagent.runtime.hollow import HollowNode
 from nodeagent.runtime.runtime import EXITED, RUNNING, ContainerConfig, RuntimeError_, SandboxConfig
-from nodeagent.runtime.stages import NORMAL, Stages, stages
+from nodeagent.runtime.stages import NORMAL, Drawn, Stages, stages
 
 PULL_BACKOFF = 10.0
 
@@ -46,6 +48,7 @@ class Machine:
     node: HollowNode
     address: str  # the node's
     report: Callable[[HollowPod, bool], None]  # (pod, important): its status has changed
+    seed: str = ""  # of what pods draw
 
 
 class HollowPod:
@@ -64,7 +67,7 @@ class HollowPod:
         self._busy = False
         self._stepping = False
         self._stops: dict[str, float] = {}  # container id -> deadline
-        self._ready_at: dict[str, float] = {}  # container id -> when its readiness probe begins to succeed
+        self._probing: dict[str, Probing] = {}  # by container id
         self._wake: float | None = None
         self._dead = False
 
@@ -72,10 +75,17 @@ class HollowPod:
 
     def adopt(self) -> None:
         """What the API server knows of it runs here: the node is the same, only its simulation is new."""
-        for container in adopt(self.m.node, self.pod, self._stages):
+        for container in adopt(self.m.node, self.pod, self._drawn):
             role = self._role(container.name)
             if role is not None:
-                self._probed(container.id, role, self._stages(container.name), container.started)
+                known = [*(self.pod.status.container_statuses or ()), *(self.pod.status.init_container_statuses or ())]
+                before = next((s for s in known if s.name == container.name), None)
+                was = (before.started is not False, bool(before.ready)) if before else None
+                chance = self._chance(container.name, container.attempt)
+                declared = self._drawn(container.name, container.attempt)
+                self._probing[container.id] = Probing(
+                    role.container, declared, container.started, chance, was, self.m.world.now()
+                )
 
     def update(self, pod: core_v1.Pod) -> None:
         """The API server has a newer pod of this uid."""
@@ -137,7 +147,8 @@ class HollowPod:
             self.m.report(self, important or self.over)
         elif self.over:
             self.m.report(self, True)
-        wakes = [t for t in (decision.wake, *self._ready_at.values()) if t is not None and t > now]
+        asked = [p.wake for p in self._probing.values()]
+        wakes = [t for t in (decision.wake, *asked) if t is not None and t > now]
         if wakes:
             self._wake_at(min(wakes), now)
         return False
@@ -151,19 +162,20 @@ class HollowPod:
         return msgspec.structs.replace(self.pod, status=msgspec.structs.replace(self.status, conditions=own + foreign))
 
     def _probes(self, container_id: str, now: float) -> ProbeView:
-        return ProbeView(started=True, ready=now >= self._ready_at.get(container_id, 0.0))
+        probing = self._probing.get(container_id)
+        return probing.view(now) if probing else ProbeView()
 
     def _do(self, action: Action, now: float) -> bool:
         """Does or begins an action. True if something has changed already."""
         node = self.m.node
         if isinstance(action, CreateSandbox):
-            self._make(self._stages("").sandbox, lambda: self._sandbox(action.attempt))
+            self._make(self._drawn("", action.attempt).sandbox, lambda: self._sandbox(action.attempt))
         elif isinstance(action, StartContainer):
             self._start(action, now)
         elif isinstance(action, StopContainer):
             self._stop(action, now)
         elif isinstance(action, RemoveContainer):
-            self._ready_at.pop(action.id, None)
+            self._probing.pop(action.id, None)
             self._stops.pop(action.id, None)
             node.remove_container(action.id)
             return True
@@ -206,7 +218,7 @@ class HollowPod:
             return
         container = role.container
         image = container.image or ""
-        declared = self._stages(action.name)
+        declared = self._drawn(action.name, action.attempt)
         delay = declared.start
         if declared.fail == "pull":
             message = f'Back-off pulling image "{image}"'
@@ -222,7 +234,7 @@ class HollowPod:
             return
         self._make(delay, lambda: self._started(action, role, declared))
 
-    def _started(self, action: StartContainer, role: Role, declared: Stages) -> None:
+    def _started(self, action: StartContainer, role: Role, declared: Drawn) -> None:
         node, now = self.m.node, self.m.world.now()
         container = role.container
         sandboxes, containers = node.of_pod(self.uid)
@@ -245,13 +257,8 @@ class HollowPod:
             self.machine.failed(action.name, error.reason, error.message, now)
             return
         self.machine.started(action.name)
-        self._probed(made.id, role, declared, now)
-
-    def _probed(self, container_id: str, role: Role, declared: Stages, started: float) -> None:
-        """Notes when the container will be ready, if it says so by a probe."""
-        probe = role.container.readiness_probe
-        if probe is not None:
-            self._ready_at[container_id] = started + declared.ready + (probe.initial_delay_seconds or 0)
+        chance = self._chance(action.name, action.attempt)
+        self._probing[made.id] = Probing(container, declared, now, chance)
 
     def _stop(self, action: StopContainer, now: float) -> None:
         known = self._stops.get(action.id)
@@ -293,6 +300,14 @@ class HollowPod:
             return stages(self.pod.metadata.annotations, container, self.m.node.default)
         except ValueError:
             return NORMAL
+
+    def _chance(self, container: str, attempt: int, what: str = "probes") -> random.Random:
+        """Its own for each run of each container: what happens elsewhere does not change what is drawn here."""
+        meta = self.pod.metadata
+        return chance(f"{self.m.seed} {meta.namespace}/{meta.name} {container} {attempt} {what}")
+
+    def _drawn(self, container: str, attempt: int) -> Drawn:
+        return self._stages(container).drawn(self._chance(container, attempt, "stages"))
 
 
 def _facts(status: core_v1.PodStatus) -> Any:

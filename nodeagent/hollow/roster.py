@@ -36,6 +36,7 @@ class Group:
     zones: int = 0
     labels: dict[str, str] = field(default_factory=dict)
     tainted: bool = False  # keeps away pods that do not tolerate simulated nodes
+    resources: dict[str, str] = field(default_factory=dict)
 
     @property
     def numbers(self) -> range:
@@ -49,7 +50,7 @@ class Group:
         taints = (core_v1.Taint(key=TAINT, effect="NoSchedule"),) if self.tainted else ()
         return NodeSpec(
             name_of(number), self.cpu, self.memory, self.pods, str(ipaddress.IPv4Address(base + 1)), labels, taints,
-            pod_cidr=f"{ipaddress.IPv4Address(base)}/24", boot=boot,
+            pod_cidr=f"{ipaddress.IPv4Address(base)}/24", boot=boot, resources=self.resources,
         )  # fmt: skip
 
 

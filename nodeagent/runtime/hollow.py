@@ -31,7 +31,7 @@ from nodeagent.runtime.runtime import (
     Sandbox,
     SandboxConfig,
 )
-from nodeagent.runtime.stages import NORMAL, Stages, stages
+from nodeagent.runtime.stages import NORMAL, Drawn, Stages, stages
 
 KILLED = 137
 IMAGE_SIZE = 10_000_000
@@ -53,7 +53,7 @@ class HollowNode:
         self.sandboxes: dict[str, Sandbox] = {}
         self.containers: dict[str, Container] = {}
         self.images: dict[str, Image] = {}  # by reference
-        self._stages: dict[str, Stages] = {}  # by container id
+        self._stages: dict[str, Drawn] = {}  # by container id
         self._in_sandbox: dict[str, dict[str, None]] = {}  # sandbox id -> its containers' ids
         self._in_pod: dict[str, dict[str, None]] = {}  # pod uid -> its sandboxes' ids
         self._network: ipaddress.IPv4Network | ipaddress.IPv6Network | None = None
@@ -112,7 +112,7 @@ class HollowNode:
             self._addresses[ip] = None
         return sandbox
 
-    def restore_container(self, container: Container, declared: Stages) -> None:
+    def restore_container(self, container: Container, declared: Drawn) -> None:
         """As :meth:`restore_sandbox`. One that runs for a declared time ends when that is over."""
         self.containers[container.id] = container
         self._stages[container.id] = declared
@@ -143,7 +143,7 @@ class HollowNode:
             if not mine:
                 del self._in_pod[sandbox.config.pod_uid]
 
-    def add_container(self, sandbox_id: str, config: ContainerConfig, declared: Stages) -> Container:
+    def add_container(self, sandbox_id: str, config: ContainerConfig, declared: Drawn) -> Container:
         sandbox = self.sandboxes.get(sandbox_id)
         if sandbox is None or not sandbox.ready:
             raise RuntimeError_("CreateContainerError", f"sandbox {sandbox_id} is not running")
@@ -196,7 +196,7 @@ class HollowNode:
         """A fault from outside: the container dies now."""
         self._exit(container_id, exit_code, reason)
 
-    def declared(self, container_id: str) -> Stages:
+    def declared(self, container_id: str) -> Drawn:
         return self._stages[container_id]
 
     def _exiting(self, container_id: str, exit_code: int) -> Callable[[], None]:
@@ -273,7 +273,7 @@ class HollowRuntime:
         self.node.configure(pod_cidr)
 
     async def run_sandbox(self, config: SandboxConfig) -> str:
-        await self._world.sleep(stages(config.annotations, default=self.node.default).sandbox)
+        await self._world.sleep(stages(config.annotations, default=self.node.default).drawn(self._world.random).sandbox)
         return self.node.add_sandbox(config).id
 
     async def stop_sandbox(self, sandbox_id: str) -> None:
@@ -288,7 +288,7 @@ class HollowRuntime:
     async def create_container(self, sandbox_id: str, config: ContainerConfig) -> str:
         sandbox = self.node.sandboxes.get(sandbox_id)
         annotations = {**(sandbox.config.annotations if sandbox else {}), **config.annotations}
-        declared = stages(annotations, config.name, self.node.default)
+        declared = stages(annotations, config.name, self.node.default).drawn(self._world.random)
         if declared.fail == "create":
             text = "the pod declares that this container cannot be made"
             raise RuntimeError_("CreateContainerError", text)
@@ -348,7 +348,7 @@ class HollowRuntime:
         return self.node.image(reference)
 
     async def pull(self, reference: str, credentials: tuple[str, str] | None = None) -> Image:
-        await self._world.sleep(self.node.default.pull)
+        await self._world.sleep(self.node.default.drawn(self._world.random).pull)
         if self.node.default.fail == "pull":
             raise RuntimeError_("ErrImagePull", f"no such image: {reference}")
         return self.node.add_image(reference)

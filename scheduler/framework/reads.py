@@ -9,15 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from navarch.api.types import core_v1
 
-if TYPE_CHECKING:
-    from scheduler.framework.plugin import Plugin
-
+# Plugins are scheduler.framework.plugin's, which imports this file.
 ANSWERS = (
     "reach", "apart", "named", "pre_filter", "filter", "refuses", "pre_score", "score", "score_rows", "score_row",
     "normalize", "filter_node", "score_node",
@@ -63,14 +61,14 @@ def any_of_placed(pod: core_v1.Pod) -> Any:
     return pod.metadata.annotations, pod.metadata.owner_references, pod.spec
 
 
-def answers(plugin: Plugin) -> bool:
+def answers(plugin: Any) -> bool:
     """Whether the plugin has any say in which node a pod gets."""
     *own, base, _ = type(plugin).__mro__  # Plugin and object are the last
     assert base.__name__ == "Plugin"
     return any(name in vars(one) for one in own for name in ANSWERS)
 
 
-def declared(plugin: Plugin) -> Reads | None:
+def declared(plugin: Any) -> Reads | None:
     """What the plugin declares; None if that is nothing, or was said by a class whose answers it overrides."""
     if not answers(plugin):
         return NOTHING_ELSE
@@ -90,7 +88,7 @@ def declared(plugin: Plugin) -> Reads | None:
 class Facts:
     """What all these plugins together look at, beyond what is known anyway."""
 
-    def __init__(self, plugins: Iterable[Plugin]) -> None:
+    def __init__(self, plugins: Iterable[Any]) -> None:
         every = [declared(p) for p in plugins]
         self._pod = [r.pod for r in every if r and r.pod]
         nodes = [any_of_node if r is None else r.node for r in every]

@@ -40,8 +40,9 @@ class ScheduledEvents:
 
     def scheduled(self, pod: PodInfo, node: str) -> None:
         """Notes that a pod was bound. Never waits."""
-        self._waiting.append((pod, node, self._world.now()))
-        self._wake.set()
+        if self._client.tells_events:
+            self._waiting.append((pod, node, self._world.now()))
+            self._wake.set()
 
     async def run(self) -> None:
         """Sends until cancelled."""

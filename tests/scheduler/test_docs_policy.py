@@ -8,6 +8,7 @@ from pathlib import Path
 
 from scheduler.framework.config import SchedulerConfig
 from scheduler.framework.cycle import schedule
+from scheduler.framework.plugin import Plugin
 from scheduler.framework.profiles import load_plugin
 from scheduler.state.pods import PodInfo
 from tests.scheduler.test_cycle import node, pod, table
@@ -36,3 +37,16 @@ def test_the_policy_of_the_page(tmp_path):
     poor.pod.metadata.annotations = {"most": "1"}
     decision = schedule(PodInfo(poor.pod), t, thrifty, random.Random(0))
     assert decision.message() == "0/2 nodes are available: 2 node(s) were too dear."
+
+
+def test_the_full_example_of_the_page():
+    found = [b for b in re.findall("```python\n(.*?)```", TEXT, re.DOTALL) if "MILLI" in b]
+    assert len(found) == 2
+    exec(compile("\n".join(found), "docs/scheduler.md", "exec"), {"__name__": "page"})
+
+
+def test_every_extension_point_is_on_the_page():
+    said = set(re.findall(r"`(?:async )?(\w+)\(|`(\w+)`", TEXT))
+    names = {a or b for a, b in said}
+    public = {n for n, v in vars(Plugin).items() if not n.startswith("_") and callable(v)}
+    assert public <= names, public - names
