@@ -26,7 +26,7 @@ from scheduler.framework.cycle import schedule
 from scheduler.framework.plugin import Plugin, Profile, Weighted, overriding
 from scheduler.framework.profiles import default_profile
 from scheduler.framework.ties import TieBreak, tie_break
-from scheduler.ranking.ranking import Rankings
+from scheduler.ranking.rankings import Rankings
 from scheduler.state.nodes import NodeTable
 from scheduler.state.pods import PodInfo
 

@@ -15,7 +15,7 @@ from scheduler.framework.profiles import default_profile, load_plugin
 from scheduler.framework.reads import Facts, Reads, declared
 from scheduler.plugins.strategies import ANNOTATION, MarathonConstraints
 from scheduler.plugins.taint_toleration import TaintToleration
-from scheduler.ranking.ranking import Rankings
+from scheduler.ranking.rankings import Rankings
 from scheduler.state.nodes import NodeTable
 from scheduler.state.pods import PodInfo
 from tests.scheduler.test_cycle import node, pod, table
