@@ -5,13 +5,12 @@ Each node's proxy answers DNS for its own node and publishes itself in an Endpoi
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from lab.addresses import Addresses
+from lab.apiclient import Api
 from lab.hollow import rights
 from lab.paths import LabError
-
-if TYPE_CHECKING:
-    from lab.cluster import Cluster
 
 
 def dns_service(address: str) -> dict[str, Any]:
@@ -61,14 +60,14 @@ def publisher_role() -> list[tuple[str, dict[str, Any]]]:
     ]
 
 
-def apply_addons(cluster: Cluster) -> None:
-    """Creates what is missing; what a user changed stays as it is."""
+def apply_addons(addresses: Addresses, api: Api, simulated: bool) -> None:
+    """Creates what is missing; what a user changed stays as it is. ``simulated``: there are simulated nodes."""
     services = "/api/v1/namespaces/kube-system/services"
-    hollow = rights() if cluster.hollow.roster.groups else []
-    for path, wanted in [*publisher_role(), *hollow, (services, dns_service(cluster.addresses.dns))]:
+    hollow = rights() if simulated else []
+    for path, wanted in [*publisher_role(), *hollow, (services, dns_service(addresses.dns))]:
         name = wanted["metadata"]["name"]
-        if cluster.api.call("GET", f"{path}/{name}")[0] != 404:
+        if api.call("GET", f"{path}/{name}")[0] != 404:
             continue
-        status, body = cluster.api.call("POST", path, wanted)
+        status, body = api.call("POST", path, wanted)
         if status not in (201, 409):
             raise LabError(f"could not create {wanted['kind']} {name}: {body.decode(errors='replace')[:300]}")

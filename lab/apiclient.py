@@ -6,27 +6,26 @@ import http.client
 import ssl
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
+from lab.health import Health
+from lab.lab import Lab
 from lab.paths import LabError
-
-if TYPE_CHECKING:
-    from lab.cluster import Cluster
 
 
 class Api:
-    """The API server of ``cluster``."""
+    """The API server of ``lab``."""
 
-    def __init__(self, cluster: Cluster) -> None:
-        self.cluster = cluster
+    def __init__(self, lab: Lab, health: Health) -> None:
+        self.lab, self.health = lab, health
 
     def call(self, method: str, path: str, body: Any = None, timeout: float = 5.0) -> tuple[int, bytes]:
         """One request as the lab's administrator: status and body. Raises OSError."""
-        context = ssl.create_default_context(cafile=str(self.cluster.paths.pki / "ca.crt"))
-        context.load_cert_chain(self.cluster.paths.pki / "admin.crt", self.cluster.paths.pki / "admin.key")
-        connection = http.client.HTTPSConnection("127.0.0.1", self.cluster.known.port, timeout=timeout, context=context)
+        context = ssl.create_default_context(cafile=str(self.lab.paths.pki / "ca.crt"))
+        context.load_cert_chain(self.lab.paths.pki / "admin.crt", self.lab.paths.pki / "admin.key")
+        connection = http.client.HTTPSConnection("127.0.0.1", self.lab.known.port, timeout=timeout, context=context)
         try:
             data = None if body is None else orjson.dumps(body)
             connection.request(method, path, data, {"Content-Type": "application/json"} if data else {})
@@ -39,7 +38,7 @@ class Api:
 
     def wait_ready(self, timeout: float) -> None:
         """Waits until /readyz says so."""
-        self.cluster.progress("waiting for the API server")
+        self.lab.progress("waiting for the API server")
         self.wait_for(
             lambda: self.call("GET", "/readyz")[0] == 200, timeout, "the API server did not become ready", "apiserver"
         )
@@ -50,7 +49,7 @@ class Api:
         end, delay, checked = time.monotonic() + timeout, 0.01, time.monotonic()
         while True:
             if time.monotonic() > checked + 0.5:
-                self.cluster.health.check()
+                self.health.check()
                 checked = time.monotonic()
             try:
                 if condition():
@@ -58,13 +57,13 @@ class Api:
             except OSError:
                 pass
             if time.monotonic() > end:
-                raise LabError(f"{failure} within {timeout:.0f} s; see {self.cluster.paths.logs / log}.log\n{self._tail(log)}")
+                raise LabError(f"{failure} within {timeout:.0f} s; see {self.lab.paths.logs / log}.log\n{self._tail(log)}")
             time.sleep(delay)
             delay = min(0.1, delay * 1.3)
 
     def _tail(self, log: str) -> str:
         try:
-            lines = (self.cluster.paths.logs / f"{log}.log").read_text(errors="replace").splitlines()
+            lines = (self.lab.paths.logs / f"{log}.log").read_text(errors="replace").splitlines()
         except FileNotFoundError:
             return ""
         return "\n".join("    " + line for line in lines[-5:])

@@ -7,12 +7,9 @@ be repeated: `up` after `up`, after `down`, after a crash or a reboot ends in th
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 import socket
-from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,51 +18,28 @@ from lab.addons import apply_addons
 from lab.addresses import FIRST_INDEX, Addresses, claim_index, holds_index, release_index
 from lab.apiclient import Api
 from lab.certificates import Authority
-from lab.forking import Spec
 from lab.health import Health
 from lab.hollow import Fleet, HollowNodes
+from lab.lab import Lab
 from lab.namespaces import ProcessId
 from lab.nodes import Nodes
 from lab.paths import LabError, LabPaths, LabRecord, private_directory
 from lab.ports import FIRST_PORT, RANGE, take_port
-from lab.progress import Progress, Silence
+from lab.progress import Progress
 from nodeagent.hollow.roster import HOST as HOLLOW_HOST
 
 MASTERS = ("system:masters",)
 
 
-class Cluster:
-    """One lab of this machine."""
+class Cluster(Lab):
+    """What is done with a lab. ``certificates`` of all components are written anew whenever it is called."""
 
     def __init__(self, name: str, progress: Progress | None = None) -> None:
-        self.paths = LabPaths(name)
-        self.progress = progress or Silence()
-        self.api, self.nodes, self.hollow, self.health = Api(self), Nodes(self), Fleet(self), Health(self)
-        self.record = LabRecord.load(self.paths.config)
-
-    # What there is
-
-    @property
-    def known(self) -> LabRecord:
-        if self.record is None:
-            raise LabError(f'there is no lab "{self.paths.name}"; start it with: navarch up{self.lab_flag}')
-        return self.record
-
-    @property
-    def lab_flag(self) -> str:
-        """What to add to a command so that it means this lab."""
-        return "" if self.paths.name == os.environ.get("NAVARCH_LAB", "default") else f" --lab {self.paths.name}"
-
-    @property
-    def addresses(self) -> Addresses:
-        return Addresses(self.known.index)
-
-    @property
-    def server(self) -> str:
-        return f"https://127.0.0.1:{self.known.port}"
-
-    def running(self) -> bool:
-        return supervisor.identity(self.paths) is not None
+        super().__init__(name, progress)
+        self.health = Health(self)
+        self.api = Api(self, self.health)
+        self.hollow = Fleet(self, self.api)
+        self.nodes = Nodes(self, self.api, self.hollow, self.certificates)
 
     def status(self) -> dict[str, Any]:
         """The lab as `navarch status -o json` prints it."""
@@ -87,22 +61,6 @@ class Cluster:
             "logs": str(self.paths.logs),
             "settings": record.settings,
         }
-
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """One change at a time; reads the record anew."""
-        private_directory(self.paths.root)
-        with self.paths.lock.open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                self.progress("another navarch command is changing this lab; waiting for it")
-                fcntl.flock(file, fcntl.LOCK_EX)
-            self.record = LabRecord.load(self.paths.config)
-            yield
-
-    def save(self) -> None:
-        self.known.save(self.paths.config)
 
     # Up
 
@@ -159,7 +117,7 @@ class Cluster:
             specs = [components.controllers(self.paths, record), components.scheduler(self.paths, record)]
             self.start([*specs, *(spec for entry in on for spec in self.nodes.components(entry))])
         self.api.wait_ready(wait)
-        apply_addons(self)
+        apply_addons(self.addresses, self.api, bool(self.hollow.roster.groups))
         self.hollow.start()
         self.nodes.wait([n.name for n in self.known.nodes if not n.stopped and not n.partitioned], wait)
         self.hollow.wait(wait)
@@ -237,9 +195,6 @@ class Cluster:
             path = self.paths.component_kubeconfig(entry.name)
             authority.kubeconfig(path, entry.name, inside, f"navarch-{record.name}", user)
 
-    def start(self, specs: list[Spec]) -> None:
-        supervisor.request(self.paths, "start", specs=[asdict(s) for s in specs])
-
     # Down
 
     def down(self, purge: bool = False) -> bool:
@@ -307,7 +262,7 @@ class Cluster:
         with self.locked():
             first, last = self.hollow.plan(wanted, bool(self.known.nodes) or switch.exists(self.paths.id))
             self.certificates()
-        apply_addons(self)
+        apply_addons(self.addresses, self.api, bool(self.hollow.roster.groups))
         self.hollow.start()
         self.hollow.wait(60)
         return first, last

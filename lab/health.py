@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lab import supervisor
 from lab.forking import CONFIGURATION_ERROR
+from lab.lab import Lab
 from lab.namespaces import ProcessId
 from lab.pages import page
 from lab.paths import LabError
-
-if TYPE_CHECKING:
-    from lab.cluster import Cluster
 
 MAX_ENDS = 3  # how often a component may end while the lab comes up
 PATIENCE = 10.0  # seconds that the supervisor has to answer; it is busy for a while when it starts components
@@ -21,11 +19,11 @@ STOPPED = f"exit code {CONFIGURATION_ERROR}"
 
 
 class Health:
-    """The components of ``cluster``."""
+    """The components of a lab."""
 
-    def __init__(self, cluster: Cluster) -> None:
-        self.cluster = cluster
-        self.paths = cluster.paths
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self.paths = lab.paths
         self._restarts: dict[str, int] = {}
 
     def listed(self) -> list[dict[str, Any]]:
@@ -67,7 +65,7 @@ class Health:
         try:
             supervisor.request(self.paths, "list", timeout=PATIENCE)
         except LabError:
-            self.cluster.progress("the supervisor does not answer; it is started again")
+            self.lab.progress("the supervisor does not answer; it is started again")
             own.kill()
             own.wait_gone(5)
 
@@ -92,14 +90,14 @@ class Health:
 
     def wait(self, timeout: float) -> None:
         """Waits until all components answer, and scheduler and controllers are ready. Raises LabError that says who is not."""
-        self.cluster.progress("waiting for the components")
+        self.lab.progress("waiting for the components")
         end, delay = time.monotonic() + timeout, 0.02
         while True:
             self.check()
             ill = [c for c in self.listed() if c["state"] not in ("running", "off")] or self._unready()
             if not ill:
                 return
-            self.cluster.progress.detail(", ".join(c["name"] for c in ill))
+            self.lab.progress.detail(", ".join(c["name"] for c in ill))
             if time.monotonic() > end:
                 raise LabError("\n".join(self.told(c) for c in ill))
             time.sleep(delay)

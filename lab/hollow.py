@@ -6,16 +6,15 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lab import components, supervisor
+from lab.apiclient import Api
 from lab.forking import Spec
+from lab.lab import Lab
 from lab.pages import page
 from lab.paths import LabError, write_private
 from nodeagent.hollow.roster import Group, Roster, name_of
-
-if TYPE_CHECKING:
-    from lab.cluster import Cluster
 
 COMPONENT = "hollow"
 
@@ -34,11 +33,11 @@ class HollowNodes:
 
 
 class Fleet:
-    """The simulated nodes of ``cluster``. What changes the roster needs the lab's lock."""
+    """The simulated nodes of a lab. What changes the roster needs the lab's lock."""
 
-    def __init__(self, cluster: Cluster) -> None:
-        self.cluster = cluster
-        self.file = cluster.paths.hollow
+    def __init__(self, lab: Lab, api: Api) -> None:
+        self.lab, self.api = lab, api
+        self.file = lab.paths.hollow
 
     @property
     def roster(self) -> Roster:
@@ -72,11 +71,11 @@ class Fleet:
         """Starts the process if there are nodes for it; one that runs reads the roster again."""
         if not len(self.roster):
             return
-        supervisor.request(self.cluster.paths, "start", specs=[asdict(self._spec())])
+        supervisor.request(self.lab.paths, "start", specs=[asdict(self._spec())])
         self.tell()
 
     def _spec(self) -> Spec:
-        return components.hollow(self.cluster.paths, self.cluster.known)
+        return components.hollow(self.lab.paths, self.lab.known)
 
     def remove(self, name: str) -> None:
         self._change(lambda roster: roster.remove(name))
@@ -90,7 +89,7 @@ class Fleet:
 
     def partition(self, name: str, heal: bool) -> None:
         if name in self.roster.off:
-            raise LabError(f"node {name} is off; start it with: navarch node start {name}{self.cluster.lab_flag}")
+            raise LabError(f"node {name} is off; start it with: navarch node start {name}{self.lab.lab_flag}")
         self._change(lambda roster: roster.cut.pop(name, None) if heal else roster.cut.update({name: None}))
 
     def went_down(self) -> None:
@@ -108,7 +107,7 @@ class Fleet:
             return None
 
     def _ask(self) -> dict[str, Any]:
-        status, body = page(self.cluster.paths.hollow_socket, "/status")
+        status, body = page(self.lab.paths.hollow_socket, "/status")
         if status != 200:
             raise OSError(body.decode(errors="replace"))
         answer: dict[str, Any] = json.loads(body)
@@ -120,7 +119,7 @@ class Fleet:
         expected = len(roster) - len(roster.off | roster.cut)
         if expected <= 0:
             return
-        self.cluster.progress(f"hollow nodes: {expected}")
+        self.lab.progress(f"hollow nodes: {expected}")
         best, since = -1, time.monotonic()
         while True:
             answer = self.tell()
@@ -129,9 +128,9 @@ class Fleet:
                 return
             if ready > best:
                 best, since = ready, time.monotonic()
-                self.cluster.progress.detail(f"{ready} Ready")
+                self.lab.progress.detail(f"{ready} Ready")
             if time.monotonic() > since + timeout:
-                log = self.cluster.paths.logs / f"{COMPONENT}.log"
+                log = self.lab.paths.logs / f"{COMPONENT}.log"
                 raise LabError(
                     f"{ready} of {expected} hollow nodes are Ready, and no more for {timeout:.0f} s; see {log}"
                 )
@@ -143,18 +142,18 @@ class Fleet:
         path = f"/api/v1/nodes/{name}"
 
         def ready() -> bool:
-            status, body = self.cluster.api.call("GET", path)
+            status, body = self.api.call("GET", path)
             conditions = json.loads(body)["status"].get("conditions", ()) if status == 200 else ()
             return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions) and self._renewed(
                 name, began
             )
 
-        self.cluster.api.wait_for(ready, timeout, f"hollow node {name} did not become Ready", COMPONENT)
+        self.api.wait_for(ready, timeout, f"hollow node {name} did not become Ready", COMPONENT)
 
     def _renewed(self, name: str, since: float) -> bool:
         from navarch.api.times import parse_time
 
-        status, body = self.cluster.api.call(
+        status, body = self.api.call(
             "GET", f"/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/{name}"
         )
         return status == 200 and parse_time(json.loads(body)["spec"]["renewTime"]) >= since
@@ -162,7 +161,7 @@ class Fleet:
     def status(self) -> dict[str, Any]:
         """What `navarch status -o json` says of them."""
         roster = self.roster
-        answer = (self.tell() if self.cluster.running() else None) or {}
+        answer = (self.tell() if self.lab.running() else None) or {}
         groups = [
             {
                 "first": name_of(g.first),

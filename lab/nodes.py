@@ -5,37 +5,39 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import orjson
 
 from lab import components, nodenamespaces, supervisor, switch
+from lab.apiclient import Api
 from lab.forking import Spec
+from lab.hollow import Fleet
+from lab.lab import Lab
 from lab.namespaces import ProcessId
 from lab.paths import LabError, NodeRecord
 from navarch.api import quantity, times
 from nodeagent.hollow.roster import number_of
 
-if TYPE_CHECKING:
-    from lab.cluster import Cluster
-
 MEMORY_RESERVE = 1 << 30  # bytes kept for the host and the control plane
 
 
 class Nodes:
-    """The real nodes of ``cluster``. What changes them needs the lab's lock."""
+    """The real nodes of a lab. What changes them needs the lab's lock."""
 
-    def __init__(self, cluster: Cluster) -> None:
-        self.cluster = cluster
-        self.paths = cluster.paths
+    def __init__(self, lab: Lab, api: Api, hollow: Fleet, certificates: Callable[[], None]) -> None:
+        """``certificates``: issues those that are missing."""
+        self.lab, self.api, self.hollow, self._certificates = lab, api, hollow, certificates
+        self.paths = lab.paths
 
     def status(self, record: NodeRecord) -> dict[str, Any]:
         init = ProcessId.load(record.init)
         on = init is not None and init.enterable()
         return {
             "name": record.name,
-            "address": self.cluster.addresses.node(record.number),
-            "podCIDR": self.cluster.addresses.pod_range(record.number),
+            "address": self.lab.addresses.node(record.number),
+            "podCIDR": self.lab.addresses.pod_range(record.number),
             "power": "on" if on else "off",
             "partitioned": record.partitioned,
             "pid": init.pid if on and init else 0,
@@ -52,9 +54,9 @@ class Nodes:
             self.new("", cpu, memory)
 
     def new(self, name: str, cpu: str, memory: str) -> NodeRecord:
-        record = self.cluster.known
+        record = self.lab.known
         number = record.next_number
-        self.cluster.addresses.node(number)  # checks that there is room
+        self.lab.addresses.node(number)  # checks that there is room
         entry = NodeRecord(name or f"node-{number}", number, cpu, memory)
         if number_of(entry.name):
             raise LabError(f"{entry.name} is the name of a simulated node; to add one: navarch node add --hollow 1")
@@ -66,7 +68,7 @@ class Nodes:
 
     def power_on(self, entry: NodeRecord) -> None:
         self.boot(entry)
-        self.cluster.start(self.components(entry))
+        self.lab.start(self.components(entry))
 
     def boot(self, entry: NodeRecord) -> None:
         init = ProcessId.load(entry.init)
@@ -76,15 +78,15 @@ class Nodes:
             memory = int(quantity.value(entry.memory))
             init = nodenamespaces.power_on(self.paths.id, entry.name, quantity.milli(entry.cpu) / 1000, memory)
             entry.init = init.dump()
-            self.cluster.save()
-            switch.plug(self.paths.id, self.cluster.addresses, entry.number, init)
+            self.lab.save()
+            switch.plug(self.paths.id, self.lab.addresses, entry.number, init)
             if entry.partitioned:
                 switch.set_port(self.paths.id, entry.number, up=False)
 
     def components(self, entry: NodeRecord) -> list[Spec]:
         init = ProcessId.load(entry.init)
         assert init is not None, "the node was booted"
-        known = self.cluster.known
+        known = self.lab.known
         return [make(self.paths, known, entry, init) for make in (components.agent, components.proxy)]
 
     def power_off(self, entry: NodeRecord) -> None:
@@ -96,26 +98,26 @@ class Nodes:
         """Waits until the nodes are Ready."""
         if not names:
             return
-        self.cluster.progress(f"waiting for {len(names)} nodes")
+        self.lab.progress(f"waiting for {len(names)} nodes")
         what = f"not all of the nodes {', '.join(names)} became Ready"
-        self.cluster.api.wait_for(lambda: set(names) <= self.ready(), timeout, what, f"agent-{names[0]}")
+        self.api.wait_for(lambda: set(names) <= self.ready(), timeout, what, f"agent-{names[0]}")
 
     def ready(self) -> set[str]:
         """The nodes that are Ready, and have said so since they were switched on."""
         leases_path = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
-        if len(self.cluster.hollow.roster):  # their Leases are too many to ask for
-            names = [entry.name for entry in self.cluster.known.nodes]
+        if len(self.hollow.roster):  # their Leases are too many to ask for
+            names = [entry.name for entry in self.lab.known.nodes]
             lease_paths = [f"{leases_path}?fieldSelector=metadata.name%3D{name}" for name in names]
         else:
             lease_paths = [leases_path]
         paths = ["/api/v1/nodes?labelSelector=type%21%3Dhollow", *lease_paths]
-        answers = [self.cluster.api.call("GET", path) for path in paths]
+        answers = [self.api.call("GET", path) for path in paths]
         if any(status != 200 for status, _ in answers):
             return set()
         nodes, *found = (orjson.loads(body)["items"] for _, body in answers)
         leases = [lease for items in found for lease in items]
         renewed = {item["metadata"]["name"]: times.parse_time(item["spec"]["renewTime"]) for item in leases}
-        booted = {entry.name: entry.booted for entry in self.cluster.known.nodes}
+        booted = {entry.name: entry.booted for entry in self.lab.known.nodes}
         return {
             name
             for name, status in ((item["metadata"]["name"], item.get("status", {})) for item in nodes)
@@ -131,53 +133,53 @@ class Nodes:
         if not switch.exists(self.paths.id):
             raise LabError(
                 "this lab was started without nodes, so its API server does not listen on the lab's network; "
-                f"start anew: navarch down --purge{self.cluster.lab_flag} and navarch up"
+                f"start anew: navarch down --purge{self.lab.lab_flag} and navarch up"
             )
-        others = self.cluster.known.nodes
+        others = self.lab.known.nodes
         default_cpu, default_memory = (others[0].cpu, others[0].memory) if others else ("1", "1Gi")
         entry = self.new(name, cpu or default_cpu, memory or default_memory)
-        self.cluster.certificates()
-        self.cluster.save()
+        self._certificates()
+        self.lab.save()
         self.power_on(entry)
-        self.cluster.save()
+        self.lab.save()
         return entry
 
     def remove(self, name: str) -> None:
-        entry = self.cluster.known.node(name)
+        entry = self.lab.known.node(name)
         self._stop_components(entry)
         self.power_off(entry)
-        self.cluster.known.nodes.remove(entry)
-        self.cluster.save()
+        self.lab.known.nodes.remove(entry)
+        self.lab.save()
         shutil.rmtree(self.paths.nodes / name, ignore_errors=True)
         for file in (f"{name}.crt", f"{name}.key", f"{name}.kubeconfig"):
             (self.paths.pki / file).unlink(missing_ok=True)
 
     def stop(self, name: str) -> None:
         """Power loss."""
-        entry = self.cluster.known.node(name)
+        entry = self.lab.known.node(name)
         nodenamespaces.power_off(self.paths.id, name, ProcessId.load(entry.init))  # first: nobody gets to say goodbye
         self._stop_components(entry)
         self.power_off(entry)
         entry.stopped = True
-        self.cluster.save()
+        self.lab.save()
 
     def start(self, name: str) -> NodeRecord:
-        entry = self.cluster.known.node(name)
+        entry = self.lab.known.node(name)
         entry.stopped = False
         self.power_on(entry)
-        self.cluster.save()
+        self.lab.save()
         return entry
 
     def partition(self, name: str, heal: bool) -> None:
         """Takes the node's switch port down (the node itself keeps running), or up again."""
-        entry = self.cluster.known.node(name)
+        entry = self.lab.known.node(name)
         if ProcessId.load(entry.init) is None:
-            raise LabError(f"node {name} is off; start it with: navarch node start {name}{self.cluster.lab_flag}")
+            raise LabError(f"node {name} is off; start it with: navarch node start {name}{self.lab.lab_flag}")
         switch.set_port(self.paths.id, entry.number, up=heal)
         entry.partitioned = not heal
-        self.cluster.save()
+        self.lab.save()
 
     def _stop_components(self, entry: NodeRecord) -> None:
-        if self.cluster.running():
+        if self.lab.running():
             names = [f"agent/{entry.name}", f"proxy/{entry.name}"]
             supervisor.request(self.paths, "stop", names=names, timeout=10)

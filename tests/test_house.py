@@ -177,7 +177,7 @@ def circles(arrows: dict[str, set[str]]) -> list[list[str]]:
     return sorted(out)
 
 
-CIRCLES_LEFT = {"lab.cluster", "nodeagent.pods.worker"}  # to be cut
+CIRCLES_LEFT = {"nodeagent.pods.worker"}  # to be cut
 
 
 def test_no_circle_of_files() -> None:
