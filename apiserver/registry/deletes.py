@@ -45,13 +45,17 @@ def check_options(options: DeleteOptions) -> None:
         raise resource_invalid("DeleteOptions", META_GROUP, "", causes)
 
 
-def wanted_finalizers(found: list[str], options: DeleteOptions) -> list[str]:
-    """The finalizers after the propagation policy had its say; without one they stay."""
-    policy = options.propagation_policy
-    if policy is None and options.orphan_dependents is not None:
+def wanted_finalizers(found: list[str], options: DeleteOptions, default: str = "Background") -> list[str]:
+    """The finalizers after the propagation policy had its say. Without one those that are there decide, and then the
+    kind's ``default`` (upstream's GarbageCollectionDeleteStrategy; "": the kind has no dependents)."""
+    policy: str | None = options.propagation_policy
+    if not default:
+        policy = "Background"
+    elif policy is None and options.orphan_dependents is not None:
         policy = "Orphan" if options.orphan_dependents else "Background"
-    if policy is None:
+    if policy is None and (default != "Orphan" or FOREGROUND in found):
         return found
+    policy = policy or default
     wanted = {"Orphan": [ORPHAN], "Foreground": [FOREGROUND]}.get(policy, [])
     out = [f for f in found if f not in (ORPHAN, FOREGROUND) or f in wanted]
     return out + [f for f in wanted if f not in out]
@@ -63,12 +67,17 @@ class Deletes(Writes):
     async def delete(self, context: Context, namespace: str, name: str, options: DeleteOptions) -> Deleted:
         """Deletes, or begins to. Raises NotFound, Conflict (preconditions), Forbidden and what admission raises."""
         check_options(options)
+        self._warn(context, options)
 
         async def act(stored: Stored) -> tuple[Deleted, bool]:
             return await self._delete(context, namespace, name, options, stored)
 
         result: Deleted = await self.with_stored(namespace, name, act)
         return result
+
+    def _warn(self, context: Context, options: DeleteOptions) -> None:
+        if options.propagation_policy is None and options.orphan_dependents is None and self.strategy.deletion_warning:
+            context.warn(self.strategy.deletion_warning)
 
     async def _delete(
         self, context: Context, namespace: str, name: str, options: DeleteOptions, stored: Stored
@@ -101,7 +110,7 @@ class Deletes(Writes):
         before = orjson.dumps(obj)
         metadata = obj["metadata"]
         seconds = max(0, self.strategy.graceful_seconds(obj, options.grace_period_seconds))
-        finalizers = wanted_finalizers(list(metadata.get("finalizers") or ()), options)
+        finalizers = wanted_finalizers(list(metadata.get("finalizers") or ()), options, self.strategy.default_propagation)
         if finalizers:
             metadata["finalizers"] = finalizers
         else:
@@ -138,6 +147,7 @@ class Deletes(Writes):
     ) -> ListResult:
         """Deletes all that the selection lists; returns what it found. One that is gone already does not matter."""
         check_options(options)
+        self._warn(context, options)
         found = await self.list(namespace, selection)
         for item in found.items:
             metadata = orjson.loads(item)["metadata"]

@@ -80,6 +80,8 @@ class Strategy:
     indexed_field: str = ""  # the selectable field that most watches ask for (pods: spec.nodeName)
     strategic_patch: bool = True  # custom resources have no strategic merge patch
     columns: Sequence[Column] = (NAME_COLUMN, AGE_COLUMN)
+    default_propagation: str = "Background"  # of a delete that names none; Orphan: dependents stay; "": they are not tracked
+    deletion_warning: str = ""  # to who deletes without a propagation policy
     deprecation: str = ""  # a warning to everybody who uses the kind
     remote: Remote | None = None  # who has to be asked to convert what is :meth:`foreign`
 

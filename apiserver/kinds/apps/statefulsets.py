@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from apiserver.kinds.apps.workloads import WIDE, Workload, validate_selected_template, wide_cells
-from apiserver.kinds.cells import age_cell, fill, kind, name_cell, spec_of, status_of
+from apiserver.kinds.cells import age_cell, at, fill, kind, name_cell, spec_of, status_of
 from apiserver.kinds.checks import non_negative
-from apiserver.kinds.core.persistentvolumeclaims import default_claim
+from apiserver.kinds.core.persistentvolumeclaims import default_claim, validate_claim_spec
 from apiserver.registry.strategy import AGE_COLUMN, NAME_COLUMN, Column, Tree
 from apiserver.request import Context
 from navarch.api import names
@@ -76,16 +76,21 @@ class StatefulSetStrategy(Workload):
         retention = spec.get("persistentVolumeClaimRetentionPolicy") or {}
         for field in ("whenDeleted", "whenScaled"):
             if retention.get(field) not in RETENTION:
-                at = f"spec.persistentVolumeClaimRetentionPolicy.{field}"
-                out.append(not_supported(at, retention.get(field) or "", RETENTION))
+                here = f"spec.persistentVolumeClaimRetentionPolicy.{field}"
+                out.append(not_supported(here, retention.get(field) or "", RETENTION))
         out += non_negative(spec.get("replicas"), "spec.replicas")
         out += non_negative(spec.get("minReadySeconds"), "spec.minReadySeconds")
         out += non_negative((spec.get("ordinals") or {}).get("start"), "spec.ordinals.start")
-        return out + validate_selected_template(spec, empty="statefulset", owner="StatefulSet")
+        return out + _claim_causes(spec) + _template_causes(spec)
 
     def validate_update(self, obj: Tree, old: Tree) -> list[Cause]:
         new, was = spec_of(obj), spec_of(old)
         out = self.validate(obj)
+        # Both checks are new in 1.34: what was stored before them may stay wrong.
+        for check in (_claim_causes, _template_causes):
+            if check(was):
+                tolerated = check(new)
+                out = [c for c in out if c not in tolerated]
         if any(new.get(f) != was.get(f) for f in sorted(new.keys() | was.keys()) if f not in CHANGEABLE):
             out.append(forbidden("spec", UNCHANGEABLE_TEXT))
         return out
@@ -96,21 +101,41 @@ class StatefulSetStrategy(Workload):
         return [name_cell(obj), ready, age_cell(obj, now), *wide_cells(spec)[:2]]
 
 
+def _template_causes(spec: Tree) -> list[Cause]:
+    """What is wrong with the template. A claim template is a volume that containers may mount; a volume of the template
+    that has the same name counts for nothing."""
+    claims = [at(claim, "metadata", "name") or "" for claim in spec.get("volumeClaimTemplates") or ()]
+    template = spec.get("template")
+    if claims and template is not None:
+        pod = template.get("spec") or {}
+        volumes = [{"name": name, "persistentVolumeClaim": {"claimName": name}} for name in dict.fromkeys(claims)]
+        volumes += [volume for volume in pod.get("volumes") or () if volume.get("name") not in claims]
+        spec = {**spec, "template": {**template, "spec": {**pod, "volumes": volumes}}}
+    return validate_selected_template(spec, empty="statefulset", owner="StatefulSet")
+
+
+def _claim_causes(spec: Tree) -> list[Cause]:
+    out: list[Cause] = []
+    for i, claim in enumerate(spec.get("volumeClaimTemplates") or ()):
+        out += validate_claim_spec(spec_of(claim), f"spec.volumeClaimTemplates[{i}].spec")
+    return out
+
+
 def _drop_alpha(obj: Tree) -> None:
     """maxUnavailable is alpha at this API level, and its feature gate is off."""
     ((spec_of(obj).get("updateStrategy") or {}).get("rollingUpdate") or {}).pop("maxUnavailable", None)
 
 
 def _update(update: Tree) -> list[Cause]:
-    at, rolling = "spec.updateStrategy", update.get("rollingUpdate")
+    here, rolling = "spec.updateStrategy", update.get("rollingUpdate")
     match update.get("type"):
         case None | "":
-            return [required(at)]
+            return [required(here)]
         case "OnDelete":
             if rolling is None:
                 return []
-            return [invalid(f"{at}.rollingUpdate", rolling, "only allowed for updateStrategy 'RollingUpdate'")]
+            return [invalid(f"{here}.rollingUpdate", rolling, "only allowed for updateStrategy 'RollingUpdate'")]
         case "RollingUpdate":
-            return non_negative((rolling or {}).get("partition"), f"{at}.rollingUpdate.partition")
+            return non_negative((rolling or {}).get("partition"), f"{here}.rollingUpdate.partition")
         case _:
-            return [invalid(at, update, "must be 'RollingUpdate' or 'OnDelete'")]
+            return [invalid(here, update, "must be 'RollingUpdate' or 'OnDelete'")]

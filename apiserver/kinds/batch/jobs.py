@@ -63,6 +63,11 @@ class JobStrategy(Strategy):
     kind = kind("batch/v1", "Job")
     has_status = True
     selectable_fields = ("status.successful",)
+    default_propagation = "Orphan"  # as batch/v1 began, before there was a garbage collector
+    deletion_warning = (
+        "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set "
+        "propagationPolicy=Orphan to suppress this warning"
+    )
     columns = (
         NAME_COLUMN, Column("Status"), Column("Completions"), Column("Duration"), AGE_COLUMN, *WIDE,
     )  # fmt: skip

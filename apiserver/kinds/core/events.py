@@ -104,6 +104,7 @@ class EventStrategy(Strategy):
     generation = False
     create_on_update = True
     ttl = TTL
+    default_propagation = ""
     selectable_fields = (
         *(f"involvedObject.{f}" for f in REFERENCE), "reason", "reportingComponent", "source", "type",
     )  # fmt: skip
@@ -134,6 +135,7 @@ class NewEventStrategy(Strategy):
     generation = False
     create_on_update = True
     ttl = TTL
+    default_propagation = ""
     selectable_fields = (
         *(f"regarding.{f}" for f in REFERENCE), "reason", "reportingController", "type",
     )  # fmt: skip

@@ -27,6 +27,7 @@ class ReplicationControllerStrategy(Workload):
     kind = kind("v1", "ReplicationController")
     counts = ("replicas", "fullyLabeledReplicas", "readyReplicas", "availableReplicas")
     selectable_fields = ("status.replicas",)
+    default_propagation = "Orphan"  # as v1 began, before there was a garbage collector
     columns = (
         NAME_COLUMN, Column("Desired", "integer"), Column("Current", "integer"), Column("Ready", "integer"), AGE_COLUMN,
         *WIDE,
