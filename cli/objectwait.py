@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from cli.errors import CommandError
 from cli.session import Resource, Session, Tree
+from navarch.api.durations import DurationError, parse_seconds
 from navarch.api.errors import Expired, Gone, NotFound
 from navarch.client.transport import TransportError
 from navarch.client.watch import DELETED
@@ -74,14 +75,7 @@ async def gone(
 
 def parse_duration(text: str, option: str = "timeout") -> float:
     """Go's durations (``1h30m``, ``500ms``) and plain seconds, as seconds. Raises CommandError."""
-    import re
-
-    units = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
-    sign, body = (-1.0, text[1:]) if text.startswith("-") else (1.0, text)
-    if re.fullmatch(r"\d+(\.\d+)?", body):
-        return sign * float(body)
-    if not re.fullmatch(r"(?:\d+(?:\.\d+)?(?:ns|us|µs|ms|s|m|h))+", body):
-        raise CommandError(f'invalid argument "{text}" for "--{option}" flag: time: invalid duration "{text}"')
-    return sign * sum(
-        float(number) * units[unit] for number, unit in re.findall(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)", body)
-    )
+    try:
+        return parse_seconds(text)
+    except DurationError as error:
+        raise CommandError(f'invalid argument "{text}" for "--{option}" flag: {error}') from None

@@ -5,10 +5,12 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import date, datetime
 from urllib.parse import urlsplit
 
 from navarch.api import names
+from navarch.api.durations import DurationError, parse_nanoseconds
 
 
 def _matches(pattern: str) -> Callable[[str], bool]:
@@ -48,8 +50,27 @@ def _uri(text: str) -> None:
         raise ValueError(text)
 
 
-_UNITS = "ns|us|µs|μs|ms|s|m|h|d|w|nanoseconds?|microseconds?|milliseconds?|seconds?|minutes?|hours?|days?|weeks?"
-duration = _matches(rf"[-+]?(0|((\d+(\.\d*)?|\.\d+)\s*({_UNITS})\s*)+)")
+_SECOND = 10**9
+_UNITS: tuple[tuple[int, tuple[str, ...]], ...] = (
+    (1, ("ns", "nano")), (10**3, ("us", "µs", "micro")), (10**6, ("ms", "milli")), (_SECOND, ("s", "sec")),
+    (60 * _SECOND, ("m", "min")), (3600 * _SECOND, ("h", "hr", "hour")), (86400 * _SECOND, ("d", "day")),
+    (7 * 86400 * _SECOND, ("w", "wk", "week")),
+)  # fmt: skip
+_AMOUNT = re.compile(r"([0-9]+)\s*([A-Za-zµ]+)")
+
+
+def duration(text: str) -> int:
+    """Nanoseconds of a value of the format "duration": Go's, or numbers with words such as "3 days 2 hours", as strfmt
+    (kube-openapi) reads them: what it does not understand between them it passes over. Raises ValueError."""
+    with suppress(DurationError):
+        return parse_nanoseconds(text)
+    amounts = []
+    for number, unit in _AMOUNT.findall(text):
+        word = unit.lower()
+        amounts += [int(number) * size for size, names in _UNITS if word in names or word.startswith(names[-1])]
+    if not amounts:
+        raise ValueError(f"unable to parse {text} as duration")
+    return sum(amounts)
 
 
 def _uuid(version: str) -> Callable[[str], bool]:
@@ -84,7 +105,7 @@ FORMATS: dict[str, Callable[[str], bool]] = {
     "date": _parses(_date),
     "date-time": _parses(_datetime),
     "datetime": _parses(_datetime),
-    "duration": duration,
+    "duration": _parses(duration),
     "uri": _parses(_uri),
     "email": _matches(r"[^@\s]+@[A-Za-z0-9.-]+"),
     "hostname": _hostname,

@@ -4,17 +4,14 @@ says, nulls absent."""
 from __future__ import annotations
 
 import base64
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from apiserver.cel.fields import escape
+from apiserver.crd import formats
 
 Schema = Mapping[str, Any]
 View = Callable[[Any], Any]
-
-_DURATION = re.compile(r"([0-9.]+)(ns|us|µs|ms|s|m|h)")
-_SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def type_of(schema: Schema) -> str:
@@ -104,7 +101,9 @@ def _duration(value: Any) -> Any:
 
     if not isinstance(value, str):
         return value
-    sign = -1 if value.startswith("-") else 1
     out = Duration()
-    out.FromNanoseconds(sign * round(sum(float(n) * _SECONDS[u] * 1e9 for n, u in _DURATION.findall(value))))
+    try:
+        out.FromNanoseconds(formats.duration(value))
+    except ValueError:
+        return value  # stored before the schema said so
     return out

@@ -7,32 +7,12 @@ the first of them, and a request that is done in time costs no timer.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Mapping
 from typing import Any
 
+from navarch.api.durations import DurationError, parse_duration
 from navarch.api.errors import BadRequest, Timeout
 from navarch.world import World
-
-_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
-_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-
-
-def duration(text: str) -> float:
-    """Seconds of a duration as Go writes it, such as 1m30s. Raises ValueError."""
-    sign, rest = (-1.0, text[1:]) if text.startswith("-") else (1.0, text.removeprefix("+"))
-    if rest == "0":
-        return 0.0
-    at, seconds = 0, 0.0
-    while at < len(rest):
-        part = _PART.match(rest, at)
-        if part is None:
-            raise ValueError(text)
-        seconds += float(part[1]) * _UNITS[part[2]]
-        at = part.end()
-    if not rest:
-        raise ValueError(text)
-    return sign * seconds
 
 
 def asked(query: Mapping[str, str]) -> float:
@@ -41,9 +21,9 @@ def asked(query: Mapping[str, str]) -> float:
     if not text:
         return 0.0
     try:
-        seconds = duration(text)
-    except ValueError:
-        raise BadRequest(f'invalid timeout specified in the request URL - time: invalid duration "{text}"') from None
+        seconds = parse_duration(text)
+    except DurationError as error:
+        raise BadRequest(f"invalid timeout specified in the request URL - {error}") from None
     return max(0.0, seconds)
 
 

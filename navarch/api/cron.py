@@ -10,6 +10,8 @@ import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 
+from navarch.api.durations import DurationError, parse_duration
+
 MONTHS = {m: i for i, m in enumerate(["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"], 1)}
 DAYS = {d: i for i, d in enumerate(["sun", "mon", "tue", "wed", "thu", "fri", "sat"])}
 FIELDS: tuple[tuple[int, int, dict[str, int]], ...] = ((0, 59, {}), (0, 23, {}), (1, 31, {}), (1, 12, MONTHS), (0, 6, DAYS))
@@ -19,8 +21,6 @@ WORDS = {
 }  # fmt: skip
 EVERY = "@every "
 YEARS = 5  # a schedule that matches nothing for so long (30 February) never will
-_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_duration = re.compile(r"([0-9]*\.?[0-9]+|[0-9]+\.)(ns|us|µs|ms|s|m|h)")
 
 
 class CronError(ValueError):
@@ -95,11 +95,11 @@ def _word(text: str) -> Schedule:
     if text in WORDS:
         return parse(WORDS[text])
     if text.startswith(EVERY):
-        rest = text[len(EVERY) :]
-        parts = _duration.findall(rest)
-        if not parts or "".join(number + unit for number, unit in parts) != rest:
-            raise CronError(f'failed to parse duration {text}: time: invalid duration "{rest}"')
-        return Schedule(every=max(1.0, float(int(sum(float(n) * _UNITS[u] for n, u in parts)))))
+        try:
+            seconds = parse_duration(text[len(EVERY) :])
+        except DurationError as error:
+            raise CronError(f"failed to parse duration {text}: {error}") from None
+        return Schedule(every=max(1.0, float(int(seconds))))
     raise CronError(f"unrecognized descriptor: {text}")
 
 

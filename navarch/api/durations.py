@@ -6,19 +6,50 @@ import re
 
 from navarch.api.times import parse_time
 
-_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
+_UNITS = {
+    "ns": 1, "us": 10**3, "µs": 10**3, "μs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9,
+}  # fmt: skip
+_PART = re.compile(r"([0-9]*)(?:\.([0-9]*))?([^0-9.]*)")
+MAX_NANOSECONDS = 2**63 - 1  # some 292 years
+
+
+class DurationError(ValueError):
+    """Not a duration; the message is Go's."""
+
+
+def parse_nanoseconds(text: str) -> int:
+    """A duration as Go's time.ParseDuration reads it: ``1h30m``, ``-1.5h``, ``100ms``, ``0``. Raises DurationError."""
+    body = text[1:] if text[:1] in ("-", "+") else text
+    if body == "0":
+        return 0
+    at, total = 0, 0
+    while at < len(body):
+        part = _PART.match(body, at)
+        assert part is not None  # it matches anything
+        whole, fraction, unit = part[1], part[2] or "", part[3]
+        if not whole and not fraction:
+            break
+        if not unit:
+            raise DurationError(f'time: missing unit in duration "{text}"')
+        if unit not in _UNITS:
+            raise DurationError(f'time: unknown unit "{unit}" in duration "{text}"')
+        total += int(whole or "0") * _UNITS[unit] + int(fraction or "0") * _UNITS[unit] // 10 ** len(fraction)
+        at = part.end()
+    if at < len(body) or not body or total > MAX_NANOSECONDS + text.startswith("-"):
+        raise DurationError(f'time: invalid duration "{text}"')
+    return -total if text.startswith("-") else total
 
 
 def parse_duration(text: str) -> float:
-    """Seconds of a Go duration: ``1h30m``, ``40s``, ``100ms``, ``0``. Raises ValueError."""
-    if text in ("0", "+0", "-0"):
-        return 0.0
-    body = text.lstrip("+-")
-    if not body or _DURATION.sub("", body):
-        raise ValueError(f"invalid duration {text!r}")
-    total = sum(float(number) * _UNITS[unit] for number, unit in _DURATION.findall(body))
-    return -total if text.startswith("-") else total
+    """Seconds of a Go duration. Raises DurationError."""
+    return parse_nanoseconds(text) / 10**9
+
+
+def parse_seconds(text: str) -> float:
+    """Seconds of a Go duration, or of a plain number: ``2m``, ``12``, ``1.5``. Raises DurationError."""
+    if re.fullmatch(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)", text):
+        return float(text)
+    return parse_duration(text)
 
 
 def human_duration(seconds: float) -> str:

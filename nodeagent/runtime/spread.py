@@ -16,17 +16,17 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
+from navarch.api.durations import DurationError, parse_seconds
+
 _CALL = re.compile(r"\s*([a-z]+)\s*\((.*)\)\s*")
 
 
 def seconds(text: str) -> float:
     """``2s``, ``150ms``, ``1.5m``, ``1h`` or a plain number; finite and not negative. Raises ValueError."""
     text = text.strip()
-    number = text.rstrip("hms")
     try:
-        found = float(number) * _UNITS[text[len(number) :]]
-    except (KeyError, ValueError):
+        found = parse_seconds(text)
+    except DurationError:
         raise ValueError(f"{text!r} is no time such as 2s, 150ms, 1.5m") from None
     if not 0 <= found < math.inf:
         raise ValueError(f"{text!r} is no time: it must not be negative")

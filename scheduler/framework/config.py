@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from navarch.api.durations import parse_duration
 from navarch.api.errors import Cause, invalid, required
 from navarch.api.serialization import decode_yaml
 from scheduler.framework.arguments import Args, Strict, decoded
@@ -41,17 +42,6 @@ FLAGS: Mapping[str, Callable[[str], Any]] = {
     "pod-max-backoff-seconds": _seconds,
     "tie-break": tie_break,
 }
-DURATION = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
-UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-
-
-def seconds(text: str) -> float:
-    """A Go duration such as ``1m30s``. Raises ValueError."""
-    if text == "0":
-        return 0.0
-    if not DURATION.fullmatch(text) and not re.fullmatch(f"(?:{DURATION.pattern})+", text):
-        raise ValueError(f'time: invalid duration "{text}"')
-    return sum(float(n) * UNITS[unit] for n, unit in DURATION.findall(text))
 
 
 class LeaderElection(Strict):
@@ -66,7 +56,7 @@ class LeaderElection(Strict):
     @property
     def times(self) -> tuple[float, float, float]:
         """Lease duration, renew deadline and retry period in seconds."""
-        return seconds(self.lease_duration), seconds(self.renew_deadline), seconds(self.retry_period)
+        return parse_duration(self.lease_duration), parse_duration(self.renew_deadline), parse_duration(self.retry_period)
 
 
 class ClientConnection(Strict):
@@ -220,7 +210,7 @@ def _check_election(election: LeaderElection) -> list[Cause]:
     for name in ("leaseDuration", "renewDeadline", "retryPeriod"):
         text = getattr(election, re.sub("([A-Z])", lambda m: "_" + m[1].lower(), name))
         try:
-            times[name] = seconds(text)
+            times[name] = parse_duration(text)
         except ValueError as error:
             out.append(invalid(f"leaderElection.{name}", text, str(error)))
     if out or not election.leader_elect:
@@ -255,7 +245,7 @@ def _check_extenders(extenders: Sequence[ExtenderConfig]) -> list[Cause]:
             out.append(invalid(f"{path}.weight", extender.weight, "must have a positive weight applied to it"))
         binders += bool(extender.bind_verb)
         try:
-            seconds(extender.http_timeout)
+            parse_duration(extender.http_timeout)
         except ValueError as error:
             out.append(invalid(f"{path}.httpTimeout", extender.http_timeout, str(error)))
         for m, resource in enumerate(extender.managed_resources):

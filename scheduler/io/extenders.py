@@ -16,11 +16,12 @@ from typing import Any
 
 import msgspec
 
+from navarch.api.durations import parse_duration
 from navarch.api.pods import all_containers
 from navarch.client.https import HTTPSTransport
 from navarch.client.kubeconfig import Config
 from navarch.client.transport import TransportError
-from scheduler.framework.config import ExtenderConfig, ExtenderTLS, seconds
+from scheduler.framework.config import ExtenderConfig, ExtenderTLS
 from scheduler.framework.outcomes import Failed
 from scheduler.ranking.ranking import Ranking
 from scheduler.state.nodes import NodeTable
@@ -59,7 +60,7 @@ class Extender:
     def __init__(self, config: ExtenderConfig) -> None:
         self.config = config
         self.name = config.url_prefix
-        self.timeout = seconds(config.http_timeout)
+        self.timeout = parse_duration(config.http_timeout)
         self._managed = {r.name for r in config.managed_resources}
         self._transport = HTTPSTransport(_transport_config(config))
 

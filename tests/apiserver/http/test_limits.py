@@ -16,9 +16,9 @@ from apiserver.assembly import assemble
 from apiserver.config import Config
 from apiserver.flowcontrol.levels import Flow
 from apiserver.http import protocol, watch
-from apiserver.http.deadlines import duration
 from apiserver.server import APIServer
 from apiserver.storage.memory import MemoryStore
+from navarch.api.durations import parse_duration
 from navarch.client.transport import HTTPSTransport
 from navarch.virtual import SimulatedWorld
 from tests.apiserver.http.test_pages import ADMIN, serving
@@ -37,13 +37,13 @@ async def for_ever(*_: Any) -> None:
     ("text", "seconds"), [("1m30s", 90.0), ("250ms", 0.25), ("0", 0.0), ("1.5h", 5400.0), ("-2s", -2.0), ("1us", 1e-6)]
 )
 def test_durations(text: str, seconds: float) -> None:
-    assert duration(text) == pytest.approx(seconds)
+    assert parse_duration(text) == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize("text", ["", "5", "s", "1x", "1s2", "--1s", " 1s"])
 def test_what_is_no_duration(text: str) -> None:
     with pytest.raises(ValueError):
-        duration(text)
+        parse_duration(text)
 
 
 def test_a_request_ends_after_a_minute_or_when_the_client_says() -> None:
