@@ -60,6 +60,7 @@ def assemble(world: World, store: Store, config: Config) -> APIServer:
     _run(lifecycle, definitions.prepare, definitions.run)
     gates = server.gates
     gates.authenticator, gates.authorizer, gates.anonymous = authn, authorizer, anonymous
+    resources.parts.authorize = authorizer.authorize
     gates.audit = audit_log(world, config, lifecycle)
     gates.flows = flow_control(config, resources, lifecycle, sources)
 

@@ -34,6 +34,7 @@ from apiserver.storage.store import Store, StoreUnavailable
 from navarch.world import World
 
 log = logging.getLogger(__name__)
+FIRST_PAUSE, MAX_PAUSE = 1.0, 60.0  # seconds until a background task that failed begins again
 
 
 class APIServer:
@@ -124,7 +125,7 @@ class APIServer:
                 bound = await listener.start([(a, self.config.secure_port) for a in self.config.bind_addresses])
                 group.start(listener.run(), "listener")
             for hook in self.lifecycle.background:
-                group.start(_run(hook), "background")
+                group.start(_run(hook, self.world), "background")
             group.start(self.app.deadlines.run(), "deadlines")
             if self.config.compaction_interval:
                 group.start(self._compact(), "compaction")
@@ -157,5 +158,13 @@ class APIServer:
                 log.warning("compaction failed: %s", error)
 
 
-async def _run(hook: Hook) -> None:
-    await hook()
+async def _run(hook: Hook, world: World) -> None:
+    """A task beside the server. One that fails begins again, later each time: no object may end the server."""
+    pause = FIRST_PAUSE
+    while True:
+        try:
+            return await hook()
+        except Exception:
+            log.exception("background task %s failed; it begins again in %g s", hook, pause)
+        await world.sleep(pause)
+        pause = min(pause * 2, MAX_PAUSE)

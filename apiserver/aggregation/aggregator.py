@@ -23,7 +23,7 @@ from apiserver.request import DeleteOptions, WriteOptions, own_context
 from apiserver.serviceresolver import ServiceResolver
 from apiserver.storage.store import StoreUnavailable
 from navarch.api.errors import AlreadyExists, Conflict, Expired, NotFound, StatusError
-from navarch.api.selectors import parse_label_selector
+from navarch.api.selectors import from_labels
 from navarch.api.times import format_time
 from navarch.client.queue import WorkQueue
 from navarch.world import TaskGroup
@@ -189,7 +189,7 @@ class Aggregator:
         reference = self.remotes[name].spec["service"]
         namespace, service = reference["namespace"], reference["name"]
         slices = self.resources["discovery.k8s.io", "endpointslices"].prefix
-        selector = parse_label_selector(f"kubernetes.io/service-name={service}")
+        selector = from_labels({"kubernetes.io/service-name": service})
 
         async def follow(prefix: str, only: str | None) -> None:
             cache = self.cache

@@ -11,6 +11,7 @@ from apiserver.crd.structural import check_schema
 from apiserver.kinds.admissionregistration.webhooks import check_client
 from navarch.api import names
 from navarch.api.errors import Cause, duplicate, forbidden, invalid, not_supported, required, too_long, too_many
+from navarch.api.patch import same
 
 Tree = dict[str, Any]
 COLUMN_TYPES = ("integer", "number", "string", "boolean", "date")
@@ -100,7 +101,7 @@ def _check_version(version: Tree, at: str, old: Tree | None) -> list[Cause]:
         if "status" in (version.get("subresources") or {}):
             out += _check_root(schema, path)
         before = (((old or {}).get("schema")) or {}).get("openAPIV3Schema")
-        if before != schema:
+        if not same(before, schema):
             out += check_schema(schema, path)
     out += _check_columns(version.get("additionalPrinterColumns") or [], f"{at}.additionalPrinterColumns")
     subresources = version.get("subresources") or {}

@@ -20,7 +20,7 @@ from navarch.api import pruning
 from navarch.api.durations import age
 from navarch.api.errors import Cause, MethodNotAllowed, invalid
 from navarch.api.kinds import Kind
-from navarch.api.patch import copy_tree
+from navarch.api.patch import copy_tree, same
 from navarch.api.schema import Node, from_openapi
 
 UNCHECKED = (
@@ -146,7 +146,7 @@ class CustomStrategy(Strategy):
 
     def prepare_update(self, context: Context, obj: Tree, old: Tree) -> None:
         # Without the status subresource, status is content like any other.
-        if not self.has_status and obj.get("status") != old.get("status"):
+        if not self.has_status and not same(obj.get("status"), old.get("status")):
             obj["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
 
     def zero_status(self) -> Tree | None:

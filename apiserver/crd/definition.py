@@ -10,6 +10,7 @@ from apiserver.registry.strategy import NAME_COLUMN, Column, Strategy, Tree
 from apiserver.request import Context
 from navarch.api.errors import Cause, invalid, required
 from navarch.api.kinds import BY_RESOURCE
+from navarch.api.patch import same
 from navarch.api.pruning import prepare
 from navarch.api.schema import schema_of
 from navarch.api.times import format_time
@@ -76,7 +77,7 @@ class CustomResourceDefinitionStrategy(Strategy):
     def validate_update(self, obj: Tree, old: Tree) -> list[Cause]:
         spec, before = obj.get("spec") or {}, old.get("spec") or {}
         out: list[Cause] = []
-        if spec != before or obj["metadata"].get("annotations") != old["metadata"].get("annotations"):
+        if not same(spec, before) or obj["metadata"].get("annotations") != old["metadata"].get("annotations"):
             out += check_spec(spec, before) + check_status(obj)
             if not _approval_causes(old):
                 out += _approval_causes(obj)

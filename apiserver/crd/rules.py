@@ -17,6 +17,7 @@ from apiserver.crd import ast, costs
 from apiserver.crd.values import ABSENT, Check
 from apiserver.crd.views import compile_view, type_of
 from navarch.api.errors import Cause, duplicate, forbidden, invalid, not_supported, required
+from navarch.api.patch import same
 
 Schema = Mapping[str, Any]
 WORD = "x-kubernetes-validations"
@@ -139,8 +140,8 @@ class Rules:
                 self.items.run(one, f"{path}[{i}]", out, found)
 
     def _own(self, value: Any, path: str, out: list[Cause], old: Any) -> None:
-        same = old is not ABSENT and old == value
-        wanted = [r for r in self.rules if (not same if not r.transition else r.optional or old is not ABSENT)]
+        unchanged = old is not ABSENT and same(old, value)
+        wanted = [r for r in self.rules if (not unchanged if not r.transition else r.optional or old is not ABSENT)]
         if not wanted:
             return
         seen = self.view(value) if self.view else value

@@ -13,6 +13,7 @@ from typing import Any
 from apiserver.cel.patterns import Pattern, compile_pattern
 from apiserver.crd.formats import FORMATS, RANGES
 from navarch.api.errors import Cause, invalid, required, show, too_long, too_many, type_invalid
+from navarch.api.patch import same
 
 Schema = Mapping[str, Any]
 ABSENT: Any = object()
@@ -83,7 +84,7 @@ class Check:
 
     def run(self, value: Any, path: str, out: list[Cause], old: Any = ABSENT) -> None:
         """Adds what is wrong to ``out``. ``old``: the value before, if there is one that corresponds."""
-        if old is not ABSENT and old == value and type(old) is type(value):
+        if old is not ABSENT and same(old, value):
             return
         if not self._type(value, path, out):
             return
@@ -94,7 +95,7 @@ class Check:
             self._text(value, path, out)
         elif kind is int or kind is float:
             self._amount(value, path, out)
-        if self.enum is not None and not any(value == e and type_name(value) == type_name(e) for e in self.enum):
+        if self.enum is not None and not any(same(value, e) for e in self.enum):
             listed = ", ".join(show(e if isinstance(e, str) else show(e)) for e in self.enum)
             out.append(
                 Cause("FieldValueNotSupported", f"Unsupported value: {show(value)}: supported values: {listed}", path)
@@ -168,7 +169,7 @@ class Check:
             out.append(invalid(path, len(value), f"{path} in body should have at least {least} items"))
         if most is not None and len(value) > most:
             out.append(too_many(path, len(value), most))
-        if self.unique and any(one in value[:i] for i, one in enumerate(value)):
+        if self.unique and any(same(one, other) for i, one in enumerate(value) for other in value[:i]):
             out.append(invalid(path, "", f"{path} in body shouldn't contain duplicates"))
         if self.items is None:
             return

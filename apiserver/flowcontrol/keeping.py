@@ -135,17 +135,17 @@ class Keeper:
         levels = self.resources[GROUP, "prioritylevelconfigurations"]
         for entry in self.cache.list(SCHEMAS).entries:
             obj = entry.tree()
-            level = obj["spec"]["priorityLevelConfiguration"]["name"]
+            level = ((obj.get("spec") or {}).get("priorityLevelConfiguration") or {}).get("name") or ""
             exists = levels.cached("", level) is not None
             condition = self._condition(level, exists)
             conditions: list[Tree] = (obj.get("status") or {}).get("conditions") or []
-            now: Tree = next((c for c in conditions if c["type"] == DANGLING), {})
+            now: Tree = next((c for c in conditions if c.get("type") == DANGLING), {})
             if all(now.get(f) == condition[f] for f in ("status", "reason", "message")):
                 continue
 
             def change(old: Tree, condition: Tree = condition) -> Tree:
                 status = old.setdefault("status", {})
-                others = [c for c in status.get("conditions") or () if c["type"] != DANGLING]
+                others = [c for c in status.get("conditions") or () if c.get("type") != DANGLING]
                 status["conditions"] = [*others, condition]
                 return old
 

@@ -12,9 +12,9 @@ from apiserver.http.streams import Streams
 from apiserver.http.watch import Watches
 from apiserver.offload import YAML_COST
 from apiserver.registry.patches import APPLY_PATCH, JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, Patch, supported
-from apiserver.registry.resource import SCALE_SCHEMA, Resource
+from apiserver.registry.resource import Resource
 from apiserver.registry.resources import Resources
-from apiserver.registry.scale import SCALE
+from apiserver.registry.scale import SCALE, SCALE_SCHEMA
 from apiserver.registry.subresources import Endpoint, EndpointKey, Endpoints
 from apiserver.request import Context, RequestInfo, WriteOptions
 from apiserver.wire.asgi import Request, warning_headers

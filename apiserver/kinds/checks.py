@@ -8,6 +8,7 @@ from typing import Any
 from apiserver.kinds.cells import Tree
 from navarch.api import names, quantity
 from navarch.api.errors import Cause, forbidden, invalid, not_supported, required
+from navarch.api.patch import same
 
 Check = Callable[[str], list[str]]
 IMMUTABLE = "field is immutable"
@@ -52,7 +53,7 @@ def range_cause(value: int, path: str, check: Callable[[int], list[str]]) -> lis
 
 
 def immutable(new: Any, old: Any, path: str) -> list[Cause]:
-    return [invalid(path, new, IMMUTABLE)] if new != old else []
+    return [invalid(path, new, IMMUTABLE)] if not same(new, old) else []
 
 
 def validate_labels(labels: dict[str, str] | None, path: str) -> list[Cause]:

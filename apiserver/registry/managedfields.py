@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from navarch.api.kinds import Kind
-from navarch.api.patch import managed
+from navarch.api.patch import managed, same
 from navarch.api.schema import Node
 from navarch.api.times import format_time
 from navarch.world import World
@@ -46,14 +46,14 @@ class Tracker:
 def differ_in_times(new: Tree, old: Tree) -> bool:
     """Whether nothing changed but the times in managedFields: those of an apply move before defaults, admission and the
     kind's own rules have had their say, which may lead back to what is stored."""
-    if new == old:
+    if same(new, old):
         return True
     entries, before = new["metadata"].get("managedFields"), old["metadata"].get("managedFields")
     if not entries or not before or len(entries) != len(before):
         return False
-    if {**new, "metadata": 0} != {**old, "metadata": 0}:
+    if not same({**new, "metadata": 0}, {**old, "metadata": 0}):
         return False
-    if {**new["metadata"], "managedFields": 0} != {**old["metadata"], "managedFields": 0}:
+    if not same({**new["metadata"], "managedFields": 0}, {**old["metadata"], "managedFields": 0}):
         return False
     timeless = [sorted(orjson.dumps({**e, "time": ""}, option=orjson.OPT_SORT_KEYS) for e in es) for es in (entries, before)]
     return timeless[0] == timeless[1]

@@ -8,6 +8,7 @@ from apiserver.registry.strategy import Strategy
 from navarch.api import names
 from navarch.api.errors import BadRequest, Cause, forbidden, invalid, required, too_long
 from navarch.api.kinds import Kind
+from navarch.api.patch import same
 from navarch.api.times import format_time
 from navarch.world import World, name_suffix
 
@@ -21,6 +22,7 @@ _BUILT_IN_FINALIZERS = (ORPHAN, FOREGROUND, "kubernetes")
 # What a client cannot change; an absent value means that it does not want to.
 _KEPT = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "selfLink")
 
+_DEATH = ("deletionTimestamp", "deletionGracePeriodSeconds")
 _EMPTIED = ("labels", "annotations", "finalizers", "ownerReferences")
 
 
@@ -106,12 +108,13 @@ def generate_name(world: World, obj: Tree) -> None:
 
 
 def keep_system_fields(obj: Tree, old: Tree) -> None:
-    """Puts back what a change cannot touch."""
+    """Puts back what a change cannot touch. Death is another matter: who says that an object dies which does not is
+    refused (:func:`update_causes`), as upstream's BeforeUpdate and its validation of metadata do it."""
     metadata, before = obj["metadata"], old["metadata"]
     for field in _KEPT:
         if field in before:
             metadata[field] = before[field]
-        else:
+        elif field not in _DEATH or metadata.get(field) is None:
             metadata.pop(field, None)
     metadata["resourceVersion"] = before["resourceVersion"]
     if "generateName" in before:
@@ -121,7 +124,7 @@ def keep_system_fields(obj: Tree, old: Tree) -> None:
 def body_differs(obj: Tree, old: Tree) -> bool:
     """Whether anything but metadata and status changed: what moves metadata.generation."""
     skip = ("metadata", "status")
-    return {k: v for k, v in obj.items() if k not in skip} != {k: v for k, v in old.items() if k not in skip}
+    return not same({k: v for k, v in obj.items() if k not in skip}, {k: v for k, v in old.items() if k not in skip})
 
 
 def causes(obj: Tree, strategy: Strategy) -> list[Cause]:
@@ -155,8 +158,11 @@ def update_causes(obj: Tree, old: Tree) -> list[Cause]:
             shown = ", ".join(f'"{f}"' for f in added)
             text = f"no new finalizers can be added if the object is being deleted, found new finalizers []string{{{shown}}}"
             out.append(forbidden("metadata.finalizers", text))
+    for field in _DEATH:
+        if metadata.get(field) != before.get(field):
+            out.append(invalid(f"metadata.{field}", metadata.get(field), "field is immutable"))
     checked = ("labels", "annotations", "finalizers", "ownerReferences")
-    if any(metadata.get(f) != before.get(f) for f in checked):
+    if not all(same(metadata.get(f), before.get(f)) for f in checked):
         out += _common(metadata)
     return out
 

@@ -18,7 +18,7 @@ from apiserver.registry import paging
 from apiserver.registry.convertedobjects import Converted, Told
 from apiserver.registry.options import EXACT, ListOptions, parse_revision
 from apiserver.registry.strategy import Strategy, Tree
-from apiserver.request import Admission
+from apiserver.request import Admission, Authorize
 from apiserver.storage.store import Compacted, FutureRevision, Store
 from navarch.api.errors import BadRequest, Expired, StatusError, Timeout, resource_not_found
 from navarch.api.selectors import FieldSelector
@@ -33,6 +33,7 @@ class Parts:
     store: Store
     cache: Cache
     admission: Admission
+    authorize: Authorize = lambda user, info: (True, "")  # asked again where a change creates
     stale: Callable[[str], bool] | None = None  # of a key: must it be written even if nothing changes?
 
 

@@ -15,6 +15,7 @@ from apiserver.registry.deletes import Deletes
 from apiserver.registry.managedfields import APPLY
 from apiserver.registry.options import META_GROUP
 from apiserver.registry.patches import APPLY_PATCH, Patch
+from apiserver.registry.scale import SCALE_SCHEMA
 from apiserver.registry.strategy import Tree
 from apiserver.registry.writes import Result
 from apiserver.request import Context, WriteOptions
@@ -29,12 +30,9 @@ from navarch.api.errors import (
 )
 from navarch.api.patch import copy_tree, managed
 from navarch.api.patch.apply import apply
-from navarch.api.schema import schema_of
 from navarch.api.times import format_time
-from navarch.api.types import autoscaling_v1
 
 _HEAD = ("apiVersion", "kind", "metadata")
-SCALE_SCHEMA = schema_of(autoscaling_v1.Scale)
 
 
 class Resource(Deletes):
@@ -106,7 +104,7 @@ class Resource(Deletes):
                 if subresource or uid:
                     raise
             try:
-                return await self.create(context, namespace, merged(None), options, applied=True)
+                return await self.create(context, namespace, merged(None), options, applied=True, ask=True)
             except AlreadyExists:
                 continue  # made by somebody else meanwhile: apply to that
 

@@ -14,10 +14,13 @@ from navarch.api.kinds import Kind
 from navarch.api.patch import fieldsets
 from navarch.api.patch.fieldsets import FieldSet
 from navarch.api.patch.managed import Entries, Entry, Manager
+from navarch.api.schema import schema_of
+from navarch.api.types import autoscaling_v1
 
 Tree = dict[str, Any]
 
 SCALE = Kind("autoscaling", "v1", "Scale", "scales")
+SCALE_SCHEMA = schema_of(autoscaling_v1.Scale)
 REPLICAS: FieldSet = {"f:spec": {"f:replicas": {}}}
 
 

@@ -17,6 +17,7 @@ import orjson
 
 from apiserver.cache.encoded import encode, with_revision
 from apiserver.registry import objectmeta
+from apiserver.registry.gate import Gate, may_create
 from apiserver.registry.managedfields import Tracker, differ_in_times
 from apiserver.registry.patches import STRATEGIC_PATCH, Patch
 from apiserver.registry.reads import Parts, Reads
@@ -35,6 +36,7 @@ from navarch.api.errors import (
     resource_exists,
     resource_invalid,
 )  # fmt: skip
+from navarch.api.patch import same
 from navarch.api.pruning import Problems, cannot_handle, prepare, strict_error
 
 STRICT, WARN = "Strict", "Warn"
@@ -69,6 +71,7 @@ class Writes(Reads):
     def __init__(self, parts: Parts, strategy: Strategy) -> None:
         super().__init__(parts, strategy)
         self.tracker = Tracker(self.world, self.kind, self.schema)
+        self.gate = Gate(strategy)
         self._queues: dict[str, _Queue] = {}
 
     # Helpers
@@ -158,9 +161,10 @@ class Writes(Reads):
 
     async def create(
         self, context: Context, namespace: str, obj: Tree, options: WriteOptions, duplicates: Sequence[str] = (),
-        *, applied: bool = False,
+        *, applied: bool = False, ask: bool = False,
     ) -> Result:  # fmt: skip
-        """Stores a new object; ``applied``: its managedFields are those of an apply.
+        """Stores a new object; ``applied``: its managedFields are those of an apply; ``ask``: the request was allowed by
+        another verb, so the right to create is asked for.
 
         Raises AlreadyExists, Invalid, BadRequest, Forbidden, and what admission raises.
         """
@@ -173,12 +177,12 @@ class Writes(Reads):
         objectmeta.prepare_create(self.world, obj, self.strategy)
         generated = bool(metadata.get("generateName")) and not metadata.get("name")
         if not generated:
-            return await self._create(context, obj, options, applied)
+            return await self._create(context, obj, options, applied, ask)
         snapshot = orjson.dumps(obj)
         for attempt in range(1, GENERATE_ATTEMPTS + 1):
             objectmeta.generate_name(self.world, obj)
             try:
-                return await self._create(context, obj, options, applied, generated=True)
+                return await self._create(context, obj, options, applied, ask, generated=True)
             except AlreadyExists:
                 if attempt == GENERATE_ATTEMPTS:
                     raise
@@ -186,7 +190,7 @@ class Writes(Reads):
         raise AssertionError
 
     async def _create(
-        self, context: Context, obj: Tree, options: WriteOptions, applied: bool, *, generated: bool = False
+        self, context: Context, obj: Tree, options: WriteOptions, applied: bool, ask: bool, *, generated: bool = False
     ) -> Result:
         strategy, metadata = self.strategy, obj["metadata"]
         name, namespace = metadata.get("name", ""), metadata.get("namespace", "")
@@ -200,14 +204,23 @@ class Writes(Reads):
             if generated:
                 name = await self._admit_unnamed(attributes, obj, name)
             else:
+                passport = self.gate.passport(obj)
                 await self.admission.admit(attributes)
+                self.gate.admitted(context, obj, passport)
+            if attributes.again:  # what a webhook put where only the server may write
+                strategy.prepare_create(context, obj)
             strategy.default(obj)
+        decodes = self.gate.settle(obj)
         self._refuse(obj, objectmeta.causes(obj, strategy) + strategy.validate(obj))
+        if not decodes:
+            self.gate.prove(obj)
         for text in strategy.warnings(obj, None):
             context.warn(text)
         finish = await strategy.begin_create(context, obj, options.dry_run)
         stored = False
         try:
+            if ask:
+                may_create(self.parts.authorize, context, self.kind, namespace, name)
             await self.admission.validate(attributes)
             if options.dry_run:
                 if (await self.store.get(self.key(namespace, name)))[0] is not None:
@@ -232,7 +245,9 @@ class Writes(Reads):
         show what the name would begin with. Returns the name."""
         attributes.name, attributes.unnamed = obj["metadata"]["generateName"], True
         del obj["metadata"]["name"]
+        passport = self.gate.passport(obj)
         await self.admission.admit(attributes)
+        self.gate.admitted(attributes.context, obj, passport)
         metadata = obj["metadata"]
         attributes.name = metadata["name"] = metadata.get("name") or name
         attributes.unnamed = False
@@ -250,12 +265,12 @@ class Writes(Reads):
         metadata = objectmeta.metadata_of(obj)
         objectmeta.match_name(obj, name, namespace)
         version, uid = metadata.get("resourceVersion") or "", metadata.get("uid") or ""
-        if not version and not self.strategy.unconditional_update:
-            cause = invalid("metadata.resourceVersion", 0, "must be specified for an update")
-            raise resource_invalid(self.kind.kind, self.group, name, [cause])
         snapshot = orjson.dumps(obj)
 
         def change(old: Tree) -> Tree:
+            if not version and not self.strategy.unconditional_update:
+                cause = invalid("metadata.resourceVersion", 0, "must be specified for an update")
+                raise resource_invalid(self.resource, self.group, name, [cause])  # upstream names the resource here
             self.check_preconditions(old, uid, version)
             new: Tree = orjson.loads(snapshot)
             return new
@@ -268,7 +283,7 @@ class Writes(Reads):
             if version and version != "0":
                 raise resource_conflict(self.resource, self.group, name) from None
         metadata.pop("resourceVersion", None)
-        return await self.create(context, namespace, obj, options)
+        return await self.create(context, namespace, obj, options, ask=True)
 
     def check_preconditions(self, old: Tree, uid: str | None, version: str | None) -> None:
         """Raises Conflict unless the stored object has this uid and resourceVersion (where given)."""
@@ -361,39 +376,27 @@ class Writes(Reads):
             stored = await self.served(stored)
         old = self.tree_of(stored)
         new = attempt.change(old if attempt.keeps else self.tree_of(stored))
-        metadata = new["metadata"]
         objectmeta.keep_system_fields(new, old)
         of_status = subresource in strategy.status_subresources
-        if of_status:
-            new = _only_status(new, self.tree_of(stored))
-            metadata = new["metadata"]
-            if (zeros := strategy.zero_status()) is not None:
-                new["status"] = zeros | (new.get("status") or {})
-        elif subresource in strategy.parts:
-            managed = metadata.get("managedFields")
-            new = orjson.loads(orjson.dumps(strategy.only_part(subresource, new, old)))
-            metadata = new["metadata"]
-            if managed is not None:
-                metadata["managedFields"] = managed
-        elif not subresource and strategy.has_status:
-            new.pop("status", None)
-            if "status" in old:
-                new["status"] = orjson.loads(orjson.dumps(old["status"]))
-        if not (strategy.defaults_spec and new.get("spec") == old.get("spec")):  # else they are there
+        new = self._only_its_part(new, old, stored, subresource)
+        if not (strategy.defaults_spec and same(new.get("spec"), old.get("spec"))):  # else they are there
             strategy.default(new)
         self.tracker.changed(new, old, options.field_manager, attempt.operation, subresource)
-        if of_status:
-            strategy.prepare_status(context, new, old)
-        elif not subresource:
-            strategy.prepare_update(context, new, old)
+        self._prepare(context, new, old, subresource)
         attributes = Attributes(
             context, UPDATE, self.kind, attempt.namespace, attempt.name, subresource, new, old, options.dry_run, options
         )
         if attempt.admit and self.admission.mutates(attributes):
+            passport = self.gate.passport(new)
             await self.admission.admit(attributes)
+            self.gate.admitted(context, new, passport)
+            if attributes.again:  # what a webhook put where this request may not write
+                new = attributes.obj = self._only_its_part(new, old, stored, subresource)
+                self._prepare(context, new, old, subresource)
             strategy.default(new)
+        decodes = self.gate.settle(new)
         if strategy.generation and not of_status and objectmeta.body_differs(new, old):
-            metadata["generation"] = old["metadata"].get("generation", 0) + 1
+            new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
         causes = objectmeta.update_causes(new, old)
         if of_status:
             causes += strategy.validate_status(new, old)
@@ -402,6 +405,8 @@ class Writes(Reads):
         else:
             causes += strategy.validate_update(new, old)
         self._refuse(new, causes)
+        if not decodes:
+            self.gate.prove(new)
         for text in strategy.warnings(new, old):
             context.warn(text)
         finish = await strategy.begin_update(context, new, old, options.dry_run)
@@ -424,6 +429,31 @@ class Writes(Reads):
             await finished(finish, done)
             if not done:
                 await undone(attributes)
+
+    def _only_its_part(self, new: Tree, old: Tree, stored: Stored, subresource: str) -> Tree:
+        """The change less what a request to this subresource cannot change: the object keeps its status, the status all
+        else, each part what is not its own."""
+        strategy = self.strategy
+        if subresource in strategy.status_subresources:
+            new = _only_status(new, self.tree_of(stored))
+            if (zeros := strategy.zero_status()) is not None:
+                new["status"] = zeros | (new.get("status") or {})
+        elif subresource in strategy.parts:
+            managed = new["metadata"].get("managedFields")
+            new = orjson.loads(orjson.dumps(strategy.only_part(subresource, new, old)))
+            if managed is not None:
+                new["metadata"]["managedFields"] = managed
+        elif not subresource and strategy.has_status:
+            new.pop("status", None)
+            if "status" in old:
+                new["status"] = orjson.loads(orjson.dumps(old["status"]))
+        return new
+
+    def _prepare(self, context: Context, new: Tree, old: Tree, subresource: str) -> None:
+        if subresource in self.strategy.status_subresources:
+            self.strategy.prepare_status(context, new, old)
+        elif not subresource:
+            self.strategy.prepare_update(context, new, old)
 
     async def _commit(self, namespace: str, name: str, new: Tree, stored: Stored) -> bytes:
         """Writes the new state, or removes the object if nothing keeps it any more. Raises _Lost."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import logging
 import os
 import re
 from collections.abc import AsyncIterator, Callable, MutableMapping
@@ -167,7 +168,22 @@ async def fuzzed(**config: Any) -> AsyncIterator[Fuzzed]:
         account = {"metadata": {"name": "default"}}
         for name in ("a", "b", "default"):
             await asker("POST", f"/api/v1/namespaces/{name}/serviceaccounts", account)
+        errors = _Errors(logging.ERROR)
+        logging.getLogger("apiserver").addHandler(errors)
         try:
             yield asker
+            assert errors.texts == [], "\n".join(errors.texts)
         finally:
+            logging.getLogger("apiserver").removeHandler(errors)
             group.cancel()
+
+
+class _Errors(logging.Handler):
+    """What the server says of its own faults."""
+
+    def __init__(self, level: int) -> None:
+        super().__init__(level)
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts.append(logging.Formatter().format(record))

@@ -7,6 +7,7 @@ told when the configurations change.
 from __future__ import annotations
 
 import base64
+import binascii
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,14 +22,16 @@ from apiserver.admission.webhooks.admissionreview import Reviewed, equivalents, 
 from apiserver.admission.webhooks.metrics import CALLING, NO_ERROR, WebhookMetrics
 from apiserver.admission.webhooks.rules import Hook, compile_hooks, matching_kind, selects
 from apiserver.kinds.admissionregistration.webhooks import CONDITION_VARIABLES, GROUP
-from apiserver.registry import scale
+from apiserver.registry import gate, scale
 from apiserver.registry.resources import Resources
+from apiserver.registry.scale import SCALE_SCHEMA
 from apiserver.request import Attributes, Authorize
 from apiserver.webhookclient import WebhookClient, WebhookError
 from navarch.api import pruning
 from navarch.api.errors import BadRequest, InternalError, StatusError, from_status, resource_forbidden
 from navarch.api.kinds import Kind
 from navarch.api.patch.json import apply_json
+from navarch.api.serialization import DecodeError, decode_json, go_type
 
 Tree = dict[str, Any]
 Forget = Callable[[], None]
@@ -165,6 +168,23 @@ def _response(answer: Tree, review: Tree, version: str) -> Tree:
     return response
 
 
+def _operations(data: Any) -> list[Any]:
+    """The JSON patch in a response; null is none. Raises WebhookError."""
+    try:
+        found = decode_json(base64.b64decode(data, validate=True))
+    except binascii.Error:
+        raise WebhookError("illegal base64 data") from None
+    except TypeError:
+        raise WebhookError("json: cannot unmarshal the patch into Go value of type []uint8") from None
+    except DecodeError as error:
+        raise WebhookError(str(error)) from None
+    if found is None:
+        return []
+    if not isinstance(found, list):
+        raise WebhookError(f"json: cannot unmarshal {go_type(found)} into Go value of type jsonpatch.Patch")
+    return found
+
+
 def denial(name: str, status: Tree) -> StatusError:
     """The error that a client gets for a refusal."""
     text = f'admission webhook "{name}" denied the request'
@@ -238,8 +258,8 @@ class MutatingAdmissionWebhook(_Webhooks):
         attributes = reviewed.attributes
         obj, shown = attributes.obj, await reviewed.new(kind)
         try:
-            operations = orjson.loads(base64.b64decode(data))
-        except ValueError as error:
+            operations = _operations(data)
+        except WebhookError as error:
             if hook.ignores:
                 return False
             text = f'failed calling webhook "{hook.name}": received undecodable patch in webhook response: {error}'
@@ -256,13 +276,21 @@ class MutatingAdmissionWebhook(_Webhooks):
             new = apply_json(orjson.loads(orjson.dumps(shown)), operations)
         except (ValueError, StatusError) as error:
             raise InternalError(f"Internal error occurred: {error}") from None
-        if not isinstance(new, dict) or not isinstance(new.get("metadata"), dict):
-            raise InternalError("Internal error occurred: the patch of a webhook leaves no object")
         resource = reviewed.resource(attributes.kind)
         if reviewed.scales and resource is not None:
-            new = scale.set_scale(orjson.loads(before), new, resource.strategy.scale_paths)
-        elif kind != attributes.kind:
-            new = await reviewed.converted(new, kind, attributes.kind)
+            new = gate.reviewed(new, shown, SCALE_SCHEMA)
+            try:
+                new = scale.set_scale(orjson.loads(before), new, resource.strategy.scale_paths)
+            except StatusError as error:
+                raise InternalError(f"Internal error occurred: {error}") from None
+        else:
+            served = reviewed.resource(kind)
+            if (shown.get("apiVersion"), shown.get("kind")) != (kind.api_version, kind.kind):
+                served = resource = None  # the body of a subresource
+            strict = served is None or served.strategy.strict_types
+            new = gate.reviewed(new, shown, None if served is None else served.schema, strict=strict)
+            if kind != attributes.kind:
+                new = await reviewed.converted(new, kind, attributes.kind)
         if resource is not None:
             pruning.prepare(new, resource.schema)
             resource.strategy.default(new)

@@ -16,6 +16,7 @@ LIMIT_TYPES = ("Container", "PersistentVolumeClaim", "Pod")
 class LimitRangeStrategy(Strategy):
     kind = kind("v1", "LimitRange")
     generation = False
+    create_on_update = True
     columns = (NAME_COLUMN, Column("Created At"))
 
     def default(self, obj: Tree) -> None:

@@ -31,11 +31,15 @@ class TokenEndpoint:
     ) -> Tree:
         """Raises NotFound, Invalid, Conflict (another uid than asked for)."""
         account = await self.resources["", "serviceaccounts"].get_tree(namespace, name)
-        spec = body.setdefault("spec", {})
+        if body.setdefault("spec", {}).get("expirationSeconds") is None:
+            body["spec"]["expirationSeconds"] = DEFAULT_SECONDS
+        attributes = Attributes(
+            context, "CREATE", self.resources["", "serviceaccounts"].kind, namespace, name, "token", body
+        )
+        await self.admission.admit(attributes)
+        spec = body.setdefault("spec", {})  # what admission made of it
         if spec.get("expirationSeconds") is None:
             spec["expirationSeconds"] = DEFAULT_SECONDS
-        if not spec.get("audiences"):
-            spec["audiences"] = list(self.issuer.audiences)
         _check(spec["expirationSeconds"])
         longest = self.issuer.longest
         if longest and spec["expirationSeconds"] > longest:
@@ -47,11 +51,9 @@ class TokenEndpoint:
             raise BadRequest(text)
         if own.get("namespace") and own["namespace"] != namespace:
             raise BadRequest("the namespace of the provided object does not match the namespace sent on the request")
-        attributes = Attributes(
-            context, "CREATE", self.resources["", "serviceaccounts"].kind, namespace, name, "token", body
-        )
-        await self.admission.admit(attributes)
-        await self.admission.validate(attributes)
+        await self.admission.validate(attributes)  # of nodes: it wants the audiences as they were asked for
+        if not spec.get("audiences"):
+            spec["audiences"] = list(self.issuer.audiences)
         bound: dict[str, Reference] = {}
         if spec.get("boundObjectRef"):
             bound = await self._bound(namespace, name, spec["boundObjectRef"])

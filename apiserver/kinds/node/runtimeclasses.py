@@ -15,6 +15,7 @@ from navarch.api.errors import Cause, invalid
 class RuntimeClassStrategy(Strategy):
     kind = kind("node.k8s.io/v1", "RuntimeClass")
     generation = False
+    create_on_update = True
     columns = (NAME_COLUMN, Column("Handler"), AGE_COLUMN)
 
     def validate(self, obj: Tree) -> list[Cause]:

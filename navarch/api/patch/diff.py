@@ -121,5 +121,5 @@ def _list_diff(patch: Tree, key: str, original: list[Any], modified: list[Any], 
         patch[key] = changes
     shared_now = [i for i in have if i in new]
     shared_then = [i for i in new if i in have]
-    if changes or gone or shared_now != shared_then:
+    if changes or gone or not same(shared_now, shared_then):
         patch[ORDER + key] = [{by: value[by]} for value in modified] if by else list(modified)

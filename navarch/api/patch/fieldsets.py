@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from navarch.api.patch import same
 from navarch.api.schema import ANY, ANY_OBJECT, LIST, MAP, OBJECT, Node
 
 FieldSet = dict[str, Any]
@@ -30,6 +31,26 @@ class FieldSetError(ValueError):
 
 def is_member(node: Mapping[str, Any]) -> bool:
     return not node or "." in node
+
+
+def problem(fields: Any) -> str:
+    """Why a value is no FieldsV1, "" if it is one. Path elements of a kind that nobody knows yet are in order."""
+    if not isinstance(fields, dict):
+        return f"expected an object, but found {orjson.dumps(fields).decode()[:80]}"
+    for key, inner in fields.items():
+        kind, _, rest = key.partition(":")
+        try:
+            if kind == "k" and not isinstance(orjson.loads(rest), dict):
+                return f"invalid key {key}"
+            if kind == "v":
+                orjson.loads(rest)
+            if kind == "i":
+                int(rest)
+        except ValueError:
+            return f"invalid path element {key}"
+        if why := problem(inner):
+            return why
+    return ""
 
 
 # --- sets of a tree ---------------------------------------------------------------------------------------------------
@@ -192,7 +213,7 @@ def _compare(old: Mapping[str, Any], new: Mapping[str, Any], node: Node | None, 
         value = new[key]
         if key in old:
             before = old[key]
-            if before is not value and before != value:
+            if before is not value and not same(before, value):
                 _compare_values(before, value, node.child(key) if node is not None else None, "f:" + key, out)
         else:
             child = node.child(key) if node is not None else None
@@ -213,7 +234,7 @@ def _compare_values(old: Any, new: Any, node: Node | None, at: str, out: Changes
             element = after[key]
             if key not in before:
                 inner.added[key] = _element(element, node.element, True)
-            elif before[key] != element:
+            elif not same(before[key], element):
                 _compare_values(before[key], element, node.element, key, inner)
         for key in before:
             if key not in after:

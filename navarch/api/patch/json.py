@@ -6,7 +6,7 @@ from typing import Any
 
 from navarch.api.errors import BadRequest, Invalid, RequestEntityTooLarge
 from navarch.api.patch import Tree, copy_tree, same
-from navarch.api.serialization import encode_json
+from navarch.api.serialization import encode_json, go_type
 
 MAX_OPERATIONS = 10_000
 MAX_COPIED = 3 * 1024 * 1024
@@ -25,8 +25,12 @@ def apply_json(tree: Tree, patch: Any) -> Any:
 
     Raises BadRequest for what is no patch, Invalid for an operation that fails, RequestEntityTooLarge.
     """
-    if not isinstance(patch, list) or not all(isinstance(o, dict) for o in patch):
-        raise BadRequest("error decoding patch: json: cannot unmarshal into Go value of type jsonpatch.Patch")
+    if not isinstance(patch, list):
+        raise BadRequest(f"error decoding patch: json: cannot unmarshal {go_type(patch)} into Go value of type jsonpatch.Patch")
+    for operation in patch:
+        if not isinstance(operation, dict):
+            what = f"json: cannot unmarshal {go_type(operation)} into Go value of type jsonpatch.Operation"
+            raise BadRequest(f"error decoding patch: {what}")
     if len(patch) > MAX_OPERATIONS:
         raise RequestEntityTooLarge(
             f"The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {len(patch)}"

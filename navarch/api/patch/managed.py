@@ -54,6 +54,23 @@ def manager_name(field_manager: str | None, user_agent: str | None) -> str:
     return "".join(c for c in name if c.isprintable())[:MAX_NAME] or "unknown"
 
 
+def problem(entries: Any) -> str:
+    """Why entries that a client or a webhook sent cannot be decoded, "" if they can; the words are upstream's."""
+    for i, e in enumerate(entries or ()):
+        if not isinstance(e, dict) or e.get("operation") not in ("Apply", "Update"):
+            return "operation must be `Apply` or `Update`"
+        if not e.get("apiVersion"):
+            return "apiVersion must not be empty"
+        if e.get("fieldsType") != "FieldsV1":
+            kind = e.get("fieldsType")
+            return f'invalid fieldsType "{kind}" in managed fields entry {i}' if kind else (
+                f"missing fieldsType in managed fields entry {i}"
+            )  # fmt: skip
+        if why := fieldsets.problem(e.get("fieldsV1", {})):
+            return f"error decoding versioned set from {e['apiVersion']}: {why}"
+    return ""
+
+
 def decode(entries: Sequence[Mapping[str, Any]] | None) -> Entries:
     """Entries by manager; what is no FieldsV1 entry is left out."""
     out: Entries = {}
@@ -88,12 +105,16 @@ def encode(entries: Entries) -> list[Tree]:
     return out
 
 
-def current(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> Entries | None:
-    """The entries to go on from: those that the client sent, else the stored ones. None for a reset (``[{}]``)."""
+def current(old: Mapping[str, Any] | None, new: Mapping[str, Any], subresource: str = "") -> Entries | None:
+    """The entries to go on from: those that the client sent to the object itself if they can be decoded, else the stored
+    ones. None for a reset (``[{}]``)."""
     sent = new.get("metadata", {}).get("managedFields")
+    stored = (old or {}).get("metadata", {}).get("managedFields")
+    if sent is stored or subresource:
+        return decode(stored)
     if sent == [{}]:
         return None
-    return decode(sent) or decode((old or {}).get("metadata", {}).get("managedFields"))
+    return (decode(sent) if sent == stored or not problem(sent) else {}) or decode(stored)
 
 
 def update(
@@ -111,7 +132,7 @@ def update(
     An object that was stored without entries stays without until someone applies it. Never raises: where an element of
     a list has no identity, the entries stay as they are.
     """
-    entries = current(old, new)
+    entries = current(old, new, subresource)
     if entries is None or (old is not None and not entries):
         return []
     try:

@@ -52,6 +52,9 @@ class Binder:
         self, context: Context, namespace: str, name: str, body: Tree, query: Mapping[str, str]
     ) -> Tree:
         """Sets spec.nodeName of an unbound pod, once. Raises Conflict if it is bound already, or being deleted."""
+        kind, dry_run = Kind("", "v1", "Binding", "pods"), is_dry_run(query)
+        attributes = Attributes(context, CREATE, kind, namespace, name, "binding", body, dry_run=dry_run)
+        await self.admission.admit(attributes)
         metadata = body.get("metadata") or {}
         if metadata.get("name") and metadata["name"] != name:
             raise BadRequest("name in URL does not match name in Binding object")
@@ -88,9 +91,6 @@ class Binder:
                 status["conditions"] = [scheduled if c.get("type") == "PodScheduled" else c for c in others]
             return pod
 
-        kind, dry_run = Kind("", "v1", "Binding", "pods"), is_dry_run(query)
-        attributes = Attributes(context, CREATE, kind, namespace, name, "binding", body, dry_run=dry_run)
-        await self.admission.admit(attributes)
         await self.admission.validate(attributes)
         pods = self.resources["", "pods"]
         options = WriteOptions(dry_run=dry_run, field_manager=query.get("fieldManager", ""))

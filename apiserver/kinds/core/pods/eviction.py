@@ -44,13 +44,13 @@ class Evictor:
         self, context: Context, namespace: str, name: str, body: Tree, query: Mapping[str, str]
     ) -> Tree:
         """Deletes the pod with the options of the Eviction. Raises TooManyRequests if a budget forbids it for now."""
+        dry_run = query.get("dryRun") == "All" or "All" in ((body.get("deleteOptions") or {}).get("dryRun") or ())
+        attributes = Attributes(context, CREATE, AS_RESOURCE, namespace, name, "eviction", body, dry_run=dry_run)
+        await self.admission.admit(attributes)
         metadata, options = body.get("metadata") or {}, body.get("deleteOptions") or {}
         if metadata.get("name") and metadata["name"] != name:
             raise BadRequest("name in URL does not match name in Eviction object")
         preconditions = options.get("preconditions") or {}
-        dry_run = query.get("dryRun") == "All" or "All" in (options.get("dryRun") or ())
-        attributes = Attributes(context, CREATE, AS_RESOURCE, namespace, name, "eviction", body, dry_run=dry_run)
-        await self.admission.admit(attributes)
         await self.admission.validate(attributes)
         pods = self.resources["", "pods"]
         pod = await pods.get_tree(namespace, name)
