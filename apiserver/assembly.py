@@ -39,7 +39,7 @@ def assemble(world: World, store: Store, config: Config) -> APIServer:
     if config.encryption_provider_config:
         rules = load(config.encryption_provider_config, SYSTEM_NOISE)
         store = encrypted = EncryptedStore(store, rules, config.encryption_provider_config)
-    kinds = catalog(world, store, CatalogConfig(config.service_cluster_ip_range, low, high))
+    kinds = catalog(world, store, CatalogConfig(config.service_cluster_ip_range, low, high, config.event_ttl))
     server = APIServer(world, store, config, strategies=kinds)
     resources, cache, lifecycle, sources = server.resources, server.cache, server.lifecycle, server.metrics.sources
     if encrypted is not None:

@@ -30,7 +30,7 @@ from apiserver.kinds.certificates.certificatesigningrequests import CertificateS
 from apiserver.kinds.coordination.leases import LeaseStrategy
 from apiserver.kinds.core.configmaps import ConfigMapStrategy
 from apiserver.kinds.core.endpoints import EndpointsStrategy
-from apiserver.kinds.core.events import EventStrategy, NewEventStrategy
+from apiserver.kinds.core.events import DEFAULT_TTL, EventStrategy, NewEventStrategy
 from apiserver.kinds.core.limitranges import LimitRangeStrategy
 from apiserver.kinds.core.namespaces import NamespaceStrategy
 from apiserver.kinds.core.namespaces_finalize import namespace_endpoints
@@ -83,6 +83,7 @@ class CatalogConfig:
     service_cidr: str = "10.96.0.0/16"
     node_port_low: int = 30000
     node_port_high: int = 32767
+    event_ttl: float = DEFAULT_TTL  # seconds
 
 
 def service_addresses(world: World, store: Store, config: CatalogConfig) -> Addresses:
@@ -108,18 +109,19 @@ def catalog(world: World, store: Store, config: CatalogConfig | None = None) -> 
     """(group, resource) -> strategy. The Service strategy holds the allocators (``.addresses``).
 
     A kind that is served in a second version has it behind its resource's name there: ``resource.v1``."""
+    config = config or CatalogConfig()
     strategies: list[Strategy] = [
         NamespaceStrategy(),
         NodeStrategy(),
         PodStrategy(),
-        ServiceStrategy(service_addresses(world, store, config or CatalogConfig())),
+        ServiceStrategy(service_addresses(world, store, config)),
         EndpointsStrategy(),
         EndpointSliceStrategy(),
         ConfigMapStrategy(),
         SecretStrategy(),
         ServiceAccountStrategy(),
-        EventStrategy(),
-        NewEventStrategy(),
+        EventStrategy(config.event_ttl),
+        NewEventStrategy(config.event_ttl),
         LeaseStrategy(),
         ReplicaSetStrategy(),
         DeploymentStrategy(),

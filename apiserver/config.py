@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
+
+from navarch.settings import BOOLEAN, COUNT, FILE, LIST, SECONDS, TEXT, Kind, Settings
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,6 @@ class Config:
     max_requests_inflight: int = 400
     max_mutating_requests_inflight: int = 200
     verbosity: int = 0
-    extra: dict[str, str] = field(default_factory=dict)
 
     @property
     def node_ports(self) -> tuple[int, int]:
@@ -124,36 +126,57 @@ _HELP = {
     "max_mutating_requests_inflight": "writes that may run at a time",
     "kubelet_preferred_address_types": "which of a node's addresses leads to its agent: types in order, with commas",
     "proxy_denied_cidrs": "addresses that pods may have and nobody answers at: the proxies refuse them; repeatable",
+    "event_ttl": "how long events are kept, such as 1h; 0 is for ever",
+    "min_request_timeout": "a watch that names no timeout lives so long, up to twice; 0 is without end",
     "compaction_interval": "how often old revisions are forgotten; 0 is never",
 }
 
 
-def _flag(text: str) -> bool:
-    if text.lower() not in ("true", "false"):
-        raise ValueError(text)
-    return text.lower() == "true"
-
-
-_TYPES: dict[str, Any] = {"int": int, "float": float, "bool": _flag}
+_KINDS = {"int": COUNT, "float": SECONDS, "bool": BOOLEAN}
 _FLAGS = {"proxy_denied_cidrs": "proxy-denied-cidr", "bind_addresses": "bind-address"}
+
+
+_FIELDS = {_FLAGS.get(f.name, f.name.replace("_", "-")): f for f in dataclasses.fields(Config)}
+
+
+def _kind(option: dataclasses.Field[Any]) -> Kind:
+    if option.name == "service_node_port_range":
+        return Kind("LOW-HIGH within 1-65535", _port_range)
+    if str(option.type).startswith("tuple"):
+        return LIST
+    if option.name.endswith(("_file", "_config")) or option.name == "encryption_provider_config":
+        return FILE
+    return _KINDS.get(str(option.type), TEXT)
+
+
+def _port_range(text: str) -> str:
+    low, _, high = text.partition("-")
+    if not 0 < int(low) <= int(high) < 65536:
+        raise ValueError(text)
+    return text
+
+
+SETTINGS = Settings("apiserver", {flag: _kind(option) for flag, option in _FIELDS.items()})
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     out = argparse.ArgumentParser(prog="apiserver", description="navarch's API server: the Kubernetes API over HTTPS")
-    for option in dataclasses.fields(Config):
-        if option.name == "extra":
-            continue
-        flag = "--" + _FLAGS.get(option.name, option.name.replace("_", "-"))
-        many = str(option.type).startswith("tuple")
-        kind: Any = _TYPES.get(str(option.type), str)
-        optional: dict[str, Any] = {"nargs": "?", "const": True} if kind is _flag else {}
+    for flag, option in _FIELDS.items():
+        kind = SETTINGS.kinds[flag]
+        optional: dict[str, Any] = {"nargs": "?", "const": True} if kind is BOOLEAN else {}
         out.add_argument(
-            flag, dest=option.name, type=kind, action="append" if many else "store", default=None, **optional,
+            f"--{flag}", dest=option.name, action="append" if kind is LIST else "store", default=None, **optional,
+            type=kind.read if kind in (COUNT, SECONDS, BOOLEAN) else str,
             help=_HELP.get(option.name, "").replace("%", "%%") or None,
         )  # fmt: skip
     out.add_argument("--set", action="append", default=[], metavar="FLAG=VALUE", help="any of the above, as FLAG=VALUE")
     return out
+
+
+def check(settings: Sequence[str]) -> None:
+    """Whether the server can be told this by ``--set``. Raises ValueError."""
+    SETTINGS.read_all(settings)
 
 
 def parse(argv: list[str]) -> Config:
@@ -161,20 +184,11 @@ def parse(argv: list[str]) -> Config:
     commands = parser()
     arguments = commands.parse_args(argv)
     values: dict[str, Any] = {k: v for k, v in vars(arguments).items() if v is not None and k != "set"}
-    types = {f.name: str(f.type) for f in dataclasses.fields(Config)}
-    for setting in arguments.set:
-        flag, separator, value = setting.partition("=")
-        name = {v: k for k, v in _FLAGS.items()}.get(flag, flag.replace("-", "_"))
-        if not separator or name not in types or name == "extra":
-            commands.error(f"--set {setting}: no such flag; see --help")
-        try:
-            if types[name].startswith("tuple"):
-                values[name] = [value]
-            else:
-                values[name] = _TYPES.get(types[name], str)(value)
-        except ValueError:
-            commands.error(f"--set {setting}: no {types[name]}")
     values = {
         k: tuple(p for text in v for p in text.split(",")) if isinstance(v, list) else v for k, v in values.items()
     }
-    return Config(**values)
+    try:
+        told = SETTINGS.read_all(arguments.set)
+    except ValueError as error:
+        commands.error(str(error))
+    return Config(**values | {_FIELDS[flag].name: value for flag, value in told.items()})

@@ -33,9 +33,9 @@ def main(argv: list[str] | None = None) -> int:
 
             config = make_certificates(world, config)
         world.run(lambda: serve(world, config))
-    except (ValueError, OSError, ssl.SSLError) as error:
+    except (ValueError, OSError) as error:
         print(f"apiserver: {error}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, ValueError | ssl.SSLError) else 1  # 2: starting again would not help
     except ExceptionGroup as group:
         unreadable = first(group, Unreadable)
         if unreadable is None:

@@ -67,7 +67,7 @@ class APIServer:
         self.resolver = ServiceResolver(self.resources, self.config.proxy_denied_cidrs)
         self.agents = Agents(self.resources, self.config)
         self.streams = Streams(self.resources, self.admission, self.agents, self.resolver)
-        self.watches = Watches(world)
+        self.watches = Watches(world, self.config.min_request_timeout)
         self.apis = APIs(self.resources, self.endpoints, self.streams.served)
         openapi = OpenAPI(self.apis, self.documents)
         pages = Pages(self.apis, openapi, self.metrics, self.documents, self.health_checks)

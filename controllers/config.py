@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any
 
-from navarch.api.durations import parse_duration
+from navarch.settings import BOOLEAN, COUNT, FILE, FRACTION, NUMBER, SECONDS, TEXT, Kind, Settings
 
 OFF_BY_DEFAULT = ("bootstrap-signer-controller", "token-cleaner-controller")
 """Controllers that run only if they are named, as in Kubernetes."""
@@ -31,7 +31,6 @@ class Config:
     leader_elect_renew_deadline: float = _duration(10, "how long the leader tries to renew before it gives up")
     leader_elect_retry_period: float = _duration(2, "time between attempts to become leader or to renew")
 
-    node_monitor_period: float = _duration(5, "accepted, not needed: silence is noticed when the grace period ends")
     node_monitor_grace_period: float = _duration(40, "silence after which a node counts as unhealthy")
     node_startup_grace_period: float = _duration(60, "the same for a node that has never reported")
     node_eviction_rate: float = _knob(0.1, "nodes a second, in each zone, whose pods may start to be evicted")
@@ -60,18 +59,13 @@ class Config:
 
     def with_settings(self, settings: Iterable[str]) -> Config:
         """A copy with ``name=value`` settings applied. Raises ValueError for unknown names and malformed values."""
-        known = {f.name.replace("_", "-"): f for f in fields(self)}
-        values: dict[str, Any] = {}
-        for setting in settings:
-            name, equals, text = setting.partition("=")
-            knob = known.get(name.strip())
-            if knob is None or not equals:
-                raise ValueError(f"unknown setting {setting!r}: expected NAME=VALUE with NAME one of {', '.join(known)}")
-            try:
-                values[knob.name] = _read(knob.default, bool(knob.metadata.get("duration")), text.strip())
-            except ValueError as error:
-                raise ValueError(f"setting {name}: {error}") from None
-        return replace(self, **values)
+        values = SETTINGS.read_all(settings)
+        return replace(self, **{name.replace("-", "_"): value for name, value in values.items()})
+
+    @property
+    def named(self) -> set[str]:
+        """Controllers that ``controllers`` names, to run them or not."""
+        return {w.strip().removeprefix("-") for w in self.controllers.split(",")} - {"", "*"}
 
     def enabled(self, name: str) -> bool:
         """Whether a controller is to run. What is named wins over ``*``, which leaves some out."""
@@ -81,14 +75,22 @@ class Config:
         return f"-{name}" not in words and "*" in words and name not in OFF_BY_DEFAULT
 
 
-def _read(default: Any, duration: bool, text: str) -> Any:
-    if duration:
-        return parse_duration(text)
-    if isinstance(default, bool):
-        if text.lower() in ("true", "t", "1", "false", "f", "0"):
-            return text.lower() in ("true", "t", "1")
-        raise ValueError(f"{text!r} is neither true nor false")
-    return type(default)(text)
+def _kind(knob: Field[Any]) -> Kind:
+    if knob.metadata.get("duration"):
+        return SECONDS
+    if knob.name == "unhealthy_zone_threshold":
+        return FRACTION
+    if knob.name.endswith("_file"):
+        return FILE
+    return {bool: BOOLEAN, int: COUNT, float: NUMBER}.get(type(knob.default), TEXT)
+
+
+SETTINGS = Settings("controllers", {f.name.replace("_", "-"): _kind(f) for f in fields(Config)})
+
+
+def check(settings: Sequence[str]) -> None:
+    """Whether the controllers can be told this by ``--set``. Raises ValueError."""
+    Config().with_settings(settings)
 
 
 def describe() -> str:

@@ -61,6 +61,12 @@ async def _run(arguments: argparse.Namespace, config: Config, cluster: kubeconfi
 
     client = Client(connect(cluster), world, "kube-controller-manager")
     manager = Manager(client, world, config, root_ca=_root_ca(config, cluster), identity=arguments.identity)
+    unknown = sorted(config.named - set(manager.factories()))
+    if unknown:
+        known = ", ".join(manager.factories())
+        log.error("controllers: %s: not in the list of known controllers: %s", ", ".join(unknown), known)
+        await client.close()
+        return 2
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

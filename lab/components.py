@@ -13,16 +13,15 @@ from lab.forking import Spec
 from lab.namespaces import ProcessId
 from lab.nodenamespaces import NODE_RUN, group
 from lab.paths import LabError, LabPaths, LabRecord, NodeRecord, private_directory
+from lab.ports import place
 from nodeagent.hollow.roster import RANGE
 
 FRONT_PROXY = "front-proxy-client"  # under this name the API server passes requests on to others behind it
-COMPONENTS = ("apiserver", "controllers", "scheduler", "agent", "proxy", "hollow")
 HOLLOW_USER = "system:hollow-nodes"
 ETCD_SOCKET, ETCD_PEER_SOCKET = "localhost:2379", "localhost:2380"  # files that etcd makes in its working directory
 
 # `--failover fast`: what a cluster on one machine can afford; the defaults stay Kubernetes'.
 FAST_FAILOVER = {
-    "controllers.node-monitor-period": "500ms",
     "controllers.node-monitor-grace-period": "4s",
     "controllers.node-eviction-rate": "100",
     "controllers.secondary-node-eviction-rate": "100",
@@ -43,13 +42,6 @@ def settings_of(record: LabRecord, component: str) -> list[str]:
         if owner == component:
             out += ["--set", f"{flag}={value}"]
     return out
-
-
-def check_settings(settings: dict[str, str]) -> None:
-    for key in settings:
-        owner, _, flag = key.partition(".")
-        if owner not in COMPONENTS or not flag:
-            raise LabError(f"--set {key}=...: say COMPONENT.FLAG=VALUE with a component of {', '.join(COMPONENTS)}")
 
 
 def etcd(paths: LabPaths) -> Spec:
@@ -94,8 +86,11 @@ def store_argument(paths: LabPaths, record: LabRecord) -> str:
 
 
 def listen_addresses(record: LabRecord, with_nodes: bool) -> list[str]:
-    """Where the API server listens."""
-    return ["127.0.0.1", *([Addresses(record.index).host] if with_nodes else [])]
+    """Where the API server listens. All addresses of this machine include the lab's own."""
+    if any_address := [a for a in record.listen if a in ("0.0.0.0", "::")]:
+        return any_address[:1]
+    own = ["127.0.0.1", *([Addresses(record.index).host] if with_nodes else [])]
+    return [*own, *(a for a in record.listen if a not in own)]
 
 
 def apiserver(paths: LabPaths, record: LabRecord, with_nodes: bool) -> Spec:
@@ -129,7 +124,7 @@ def apiserver(paths: LabPaths, record: LabRecord, with_nodes: bool) -> Spec:
         alive=alive_socket(paths, "apiserver"),
         argv=argv + settings_of(record, "apiserver"),
         log=str(paths.logs / "apiserver.log"),
-        listen=[f"{host}:{record.port}" for host in listen_addresses(record, with_nodes)],
+        listen=[place(host, record.port) for host in listen_addresses(record, with_nodes)],
         cgroup=control_group(paths.id),
     )
 
@@ -248,10 +243,11 @@ def hollow(paths: LabPaths, record: LabRecord) -> Spec:
     )  # fmt: skip
 
 
-def apiserver_hosts(addresses: Addresses) -> tuple[str, ...]:
+def apiserver_hosts(record: LabRecord) -> tuple[str, ...]:
     """The names and addresses under which the API server is reached."""
+    addresses = Addresses(record.index)
     services = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local")
-    return ("127.0.0.1", "localhost", addresses.host, addresses.kubernetes, *services)
+    return tuple(dict.fromkeys(("127.0.0.1", "localhost", addresses.host, addresses.kubernetes, *services, *record.names)))
 
 
 def log_files(paths: LabPaths) -> list[Path]:

@@ -18,6 +18,10 @@ WITH_PAGES = ("scheduler", "controllers")  # those whose /readyz is asked at RUN
 STOPPED = f"exit code {CONFIGURATION_ERROR}"
 
 
+class ComponentRefused(LabError):
+    """A component does not start with the settings that it has."""
+
+
 class Health:
     """The components of a lab."""
 
@@ -78,7 +82,9 @@ class Health:
         for each in self.listed():
             ends = each["restarts"] - self._restarts.get(each["name"], 0)
             hopeless = each["state"] == "ended" and STOPPED in each.get("lastExit", "")
-            if each["state"] != "running" and (ends >= MAX_ENDS or (hopeless and ends)):
+            if hopeless and ends:
+                raise ComponentRefused(self.told(each))
+            if each["state"] != "running" and ends >= MAX_ENDS:
                 raise LabError(self.told(each))
 
     def told(self, component: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import asdict
 
@@ -51,6 +52,7 @@ class Lab:
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """One change at a time; reads the record anew."""
+        fresh = not self.paths.root.exists()
         private_directory(self.paths.root)
         with self.paths.lock.open("w") as file:
             try:
@@ -59,7 +61,11 @@ class Lab:
                 self.progress("another navarch command is changing this lab; waiting for it")
                 fcntl.flock(file, fcntl.LOCK_EX)
             self.record = LabRecord.load(self.paths.config)
-            yield
+            try:
+                yield
+            finally:
+                if fresh and self.record is None:  # whatever was wished did not come to be: nothing stays
+                    shutil.rmtree(self.paths.root, ignore_errors=True)
 
     def save(self) -> None:
         self.known.save(self.paths.config)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import time
 from dataclasses import asdict, dataclass, field
@@ -14,6 +15,7 @@ from lab.liveness import DEAD, Pulse, last_lines, reason, stopped
 from lab.namespaces import ProcessId
 
 FIRST_DELAY, MAX_DELAY, STEADY = 0.1, 10.0, 10.0  # seconds: restart back-off, and after how long it is forgotten
+EXIT = re.compile(r"exit code \d+")  # how a log ends (lab/forking.py)
 STACK_SECONDS = 0.5  # that a component which hangs has to write its stacks
 PERSISTENT = ("restarts", "last_exit", "last_reason", "last_lines")  # what the next supervisor should know, too
 
@@ -54,6 +56,9 @@ class Managed:
         """Notes when and why it ended, and when to start it again."""
         self.since = time.time()
         lines = last_lines(self.spec.log, since=self.log_start)
+        if lines and EXIT.fullmatch(lines[-1]):
+            code = lines.pop()
+            self.last_exit = self.last_exit if self.child else code
         if lines or not self.last_lines:
             self.last_lines = lines
         # Who was killed from outside had nothing to say about it.

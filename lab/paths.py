@@ -109,6 +109,8 @@ class LabRecord:
     store: str
     settings: dict[str, str] = field(default_factory=dict)  # component.flag -> value
     failover: str = ""
+    listen: list[str] = field(default_factory=list)  # where the API server listens beside the lab's own addresses
+    names: list[str] = field(default_factory=list)  # further names in its certificate
     nodes: list[NodeRecord] = field(default_factory=list)
     next_number: int = 1
 

@@ -30,7 +30,7 @@ def listen(address: str) -> socket.socket:
     try:
         out.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
-            out.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            out.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, host != "[::]")  # that one is all of IPv4, too
         out.bind((host.strip("[]"), int(port)))
         out.listen(BACKLOG)
         out.setblocking(False)
@@ -38,6 +38,11 @@ def listen(address: str) -> socket.socket:
         out.close()
         raise OSError(error.errno, f"cannot listen on {address}: {os.strerror(error.errno or 0)}") from None
     return out
+
+
+def place(host: str, port: int) -> str:
+    """HOST:PORT, an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def take_port(hosts: list[str], preferred: int) -> tuple[int, list[socket.socket]]:
@@ -49,7 +54,7 @@ def take_port(hosts: list[str], preferred: int) -> tuple[int, list[socket.socket
         sockets: list[socket.socket] = []
         try:
             for host in hosts:
-                sockets.append(listen(f"{host}:{port}"))
+                sockets.append(listen(place(host, port)))
         except OSError as error:
             for each in sockets:
                 each.close()
@@ -88,8 +93,7 @@ class OpenSockets:
 
 
 def _address(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return place(*listener.getsockname()[:2])
 
 
 def turn_away(listener: socket.socket) -> None:

@@ -8,6 +8,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
+from navarch.api import names
+from navarch.settings import (
+    BOOLEAN,
+    COUNT,
+    FILE,
+    POSITIVE,
+    POSITIVE_SECONDS,
+    QUANTITY,
+    TEXT,
+    Kind,
+    Settings,
+    choice,
+)
+
 VERSION = "v1.34.0+navarch"
 
 
@@ -108,18 +122,66 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
+def _taints(text: str) -> tuple[str, ...]:
+    out = tuple(taint for taint in text.split(",") if taint)
+    for taint in out:
+        key, _, effect = taint.rpartition(":")
+        if not key or effect not in ("NoSchedule", "PreferNoSchedule", "NoExecute"):
+            raise ValueError(taint)
+    return out
+
+
+def _labels(text: str) -> dict[str, str]:
+    pairs = dict(pair.partition("=")[::2] for pair in text.split(",") if pair)
+    if any(names.qualified_name(key) or names.label_value(value) for key, value in pairs.items()):
+        raise ValueError(text)
+    return pairs
+
+
+SETTINGS = Settings("agent", {
+    "node-name": TEXT, "node-ip": TEXT, "runtime": choice("oci", "hollow"), "root-dir": TEXT, "run-dir": TEXT,
+    "image-root": TEXT, "pod-cidr": TEXT, "cgroup-root": TEXT, "runtime-cgroup": TEXT, "resolv-conf": FILE,
+    "cluster-dns": TEXT, "cluster-domain": TEXT, "cpu": QUANTITY, "memory": QUANTITY, "max-pods": POSITIVE,
+    "ephemeral-storage": QUANTITY, "node-labels": Kind("KEY=VALUE,... of valid labels", _labels),
+    "register-with-taints": Kind("KEY=VALUE:EFFECT,...", _taints), "register-node": BOOLEAN, "address": TEXT,
+    "port": COUNT, "tls-cert-file": FILE, "tls-private-key-file": FILE, "client-ca-file": FILE,
+    "node-lease-duration-seconds": POSITIVE, "node-status-update-frequency": POSITIVE_SECONDS,
+    "node-status-report-frequency": POSITIVE_SECONDS, "container-log-max-size": POSITIVE,
+    "container-log-max-files": POSITIVE, "v": COUNT,
+})  # fmt: skip
+"""What ``--set`` can say: any flag but the one that leads to the API server."""
+
+
+def check(settings: Sequence[str]) -> None:
+    """Whether the agent can be told this by ``--set``. Raises ValueError."""
+    SETTINGS.read_all(settings)
+
+
+def _flag(pair: str) -> str:
+    """A setting as the flag of that name."""
+    name, value = SETTINGS.read(pair)
+    if SETTINGS.kinds[name] is BOOLEAN:
+        return f"--{name}" if value else f"--no-{name}"
+    return f"--{name}={value}" if SETTINGS.kinds[name] is POSITIVE_SECONDS else f"--{pair}"
+
+
 def parse(argv: Sequence[str]) -> tuple[Config, argparse.Namespace]:
     """The configuration that a command line asks for."""
     p = parser()
     args = p.parse_args(argv)
+    try:
+        check(args.set)
+    except ValueError as error:
+        p.error(str(error))
     if args.set:
-        more = [f"--{pair}" for pair in args.set]
-        args = p.parse_args([*argv, *more])
+        args = p.parse_args([*argv, *(_flag(pair) for pair in args.set)])
     known = {f.name for f in fields(Config)}
     values = {k: v for k, v in vars(args).items() if k in known}
     values["cluster_dns"] = tuple(args.cluster_dns)
-    values["labels"] = dict(pair.split("=", 1) for pair in args.node_labels.split(",") if "=" in pair)
-    values["taints"] = tuple(t for t in args.register_with_taints.split(",") if t)
+    try:
+        values["labels"], values["taints"] = _labels(args.node_labels), _taints(args.register_with_taints)
+    except ValueError as error:
+        p.error(f"--node-labels, --register-with-taints: {error} is no label or taint")
     # Pods and system share one parent: the node's cgroup.
     values["cgroup_root"] = args.cgroup_root.removesuffix("/pods")
     values["use_tmpfs"] = args.runtime != "hollow"  # whose pods are nobody's secrets, and often not root's

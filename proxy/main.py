@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import ipaddress
 import logging
 import signal
 from collections.abc import Sequence
@@ -15,13 +16,26 @@ from navarch.client.events import EventRecorder
 from navarch.client.health import health_pages, parse_address, serving
 from navarch.client.informer import SharedInformers
 from navarch.client.transport import connect
+from navarch.settings import Kind, Settings
 from navarch.world import RealWorld
 from proxy.dns import Server
 from proxy.proxy import Proxy
 from proxy.publish import publish
 from proxy.zone import Zone
 
-FLAGS = ("dns-upstream",)
+
+def _address(text: str) -> str:
+    if text:
+        ipaddress.ip_address(text)
+    return text
+
+
+SETTINGS = Settings("proxy", {"dns-upstream": Kind("an IP address, or nothing", _address)})
+
+
+def check(settings: Sequence[str]) -> None:
+    """Whether the proxy can be told this by ``--set``. Raises ValueError."""
+    SETTINGS.read_all(settings)
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -32,20 +46,18 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--cluster-cidr", default="", help="where pods live; clients outside it are masqueraded")
     parser.add_argument("--cluster-domain", default="cluster.local")
     parser.add_argument("--address", default="", help="serve /healthz, /readyz, /metrics on 127.0.0.1:PORT or a path")
-    parser.add_argument("--set", action="append", default=[], metavar="FLAG=VALUE", help=f"one of: {', '.join(FLAGS)}")
+    parser.add_argument("--set", action="append", default=[], metavar="FLAG=VALUE", help=f"one of: {', '.join(SETTINGS.kinds)}")
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     options = parse(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    upstream = ""
-    for text in options.set:
-        flag, _, value = text.partition("=")
-        if flag not in FLAGS:
-            print(f'proxy: unknown setting "{flag}"; known: {", ".join(FLAGS)}')
-            return 2
-        upstream = value
+    try:
+        upstream = SETTINGS.read_all(options.set).get("dns-upstream", "")
+    except ValueError as error:
+        print(f"proxy: {error}")
+        return 2
     world = RealWorld()
 
     async def run() -> None:

@@ -8,7 +8,6 @@ import contextlib
 import logging
 import signal
 from collections.abc import Sequence
-from pathlib import Path
 
 from navarch.client import kubeconfig
 from navarch.client.client import Client
@@ -17,10 +16,10 @@ from navarch.client.health import parse_address, serving
 from navarch.client.leader import LeaderElector, LeadershipLost
 from navarch.client.transport import connect
 from navarch.world import RealWorld, World
-from scheduler.framework.config import FLAGS, SchedulerConfig
-from scheduler.framework.profiles import load_plugin
+from scheduler.framework.config import SchedulerConfig
 from scheduler.io.httpserver import pages
 from scheduler.io.leaderfence import Fence
+from scheduler.options import SETTINGS, load
 from scheduler.scheduler import Scheduler
 
 log = logging.getLogger(__name__)
@@ -34,40 +33,21 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add("--config", metavar="FILE", help="a KubeSchedulerConfiguration (profiles, plugins, weights, arguments)")
     add("--plugin", action="append", default=[], metavar="MODULE:CLASS", help="a plugin of yours, on in all profiles")
-    add("--set", action="append", default=[], metavar="FLAG=VALUE", help=f"one of: {', '.join(FLAGS)}")
+    add("--set", action="append", default=[], metavar="FLAG=VALUE", help=f"one of: {', '.join(SETTINGS.kinds)}")
     add("--address", default="", help="serve /healthz, /metrics, /explain on 127.0.0.1:PORT or a socket's path")
     add("--leader-elect", action="store_true", help="wait for the Lease kube-system/kube-scheduler")
     add("--identity", default="", help="name in the Lease; default: a new uid")
     return parser.parse_args(argv)
 
 
-def files_among_settings(settings: list[str], config: str, plugins: list[str]) -> tuple[list[str], str, list[str]]:
-    """``--set config=FILE`` and ``--set plugin=MODULE:CLASS`` are the flags of that name: what `navarch up` can hand on.
-    Several plugins are separated by commas."""
-    left = []
-    for setting in settings:
-        name, _, value = setting.partition("=")
-        if name == "config":
-            config = value
-        elif name == "plugin":
-            plugins = [*plugins, *(p for p in value.split(",") if p)]
-        else:
-            left.append(setting)
-    return left, config, plugins
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     options = parse(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    options.set, options.config, options.plugin = files_among_settings(options.set, options.config, options.plugin)
     try:
-        text = Path(options.config).read_text() if options.config else ""
-        config = SchedulerConfig.load(text, [load_plugin(p) for p in options.plugin])
-        for setting in options.set:
-            config.set(setting)
+        config = load(options.set, options.config, options.plugin)
         address = parse_address(options.address) if options.address else None
         config.leader_election.leader_elect = config.leader_election.leader_elect or options.leader_elect
-    except (ValueError, ImportError, OSError) as error:
+    except ValueError as error:
         print(f"scheduler: {error}")
         return 2
     for warning in config.warnings:

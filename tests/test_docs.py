@@ -110,19 +110,9 @@ def test_every_command_is_read() -> None:
 
 @pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
 def test_settings_exist(path: Path) -> None:
-    from apiserver.config import parser as apiserver
-    from controllers.config import describe
-    from nodeagent.config import parser as agent
-    from proxy.main import FLAGS as PROXY
-    from scheduler.framework.config import FLAGS as SCHEDULER
+    from lab.settings import MODULES, known_settings
 
-    known = {
-        "apiserver": apiserver().format_help(),
-        "controllers": describe(),
-        "agent": agent().format_help(),
-        "scheduler": " ".join(SCHEDULER),
-        "proxy": " ".join(PROXY),
-    }
+    known = {component: known_settings(component) for component in MODULES}
     missing = [f"{owner}.{flag}" for owner, flag in SETTING.findall(path.read_text()) if flag not in known[owner]]
     assert not missing
 

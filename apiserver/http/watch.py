@@ -21,14 +21,14 @@ from navarch.world import World
 
 INITIAL_END = "k8s.io/initial-events-end"
 STALL_SECONDS = 5.0  # what a client has to take what was sent, once its watch has ended
-LEAST_SECONDS = 1800.0  # a watch that names no timeout lives this long, up to twice as long
 
 
 class Watches:
-    """All open watches of a server, so that they can be ended when it stops."""
+    """All open watches of a server, so that they can be ended when it stops. A watch that names no timeout lives at least
+    ``shortest`` seconds, up to twice as long; without end if that is 0."""
 
-    def __init__(self, world: World) -> None:
-        self.world = world
+    def __init__(self, world: World, shortest: float) -> None:
+        self.world, self.shortest = world, shortest
         self.open: dict[Watcher, None] = {}
         self.stalled: dict[Watcher, asyncio.TimerHandle] = {}  # dropped, and not ended yet
         self.stopping = False
@@ -52,7 +52,7 @@ class Watches:
             await request.write(orjson.dumps({"type": "ERROR", "object": error.status()}) + b"\n")
             await request.end_stream()
             return
-        seconds = options.timeout_seconds or LEAST_SECONDS * (1 + self.world.random.random())
+        seconds = options.timeout_seconds or self.shortest * (1 + self.world.random.random())
         frame = framer(self.world, resource, accept, include)
         watcher.on_overflow = functools.partial(self._overflowed, request, watcher)
         with watcher:
@@ -63,7 +63,8 @@ class Watches:
                     watcher.close()
                 async with self.world.task_group() as group:
                     group.start(self._close_when_gone(request, watcher), "watch-disconnect")
-                    group.start(self._close_after(seconds, request, watcher), "watch-timeout")
+                    if seconds:
+                        group.start(self._close_after(seconds, request, watcher), "watch-timeout")
                     await request.start_stream(200, accept.content_type)
                     if request.release is not None:
                         request.release()

@@ -21,6 +21,9 @@ NODES_HELP = "How many nodes a new lab gets; 0 is the control plane alone."
 STORE_HELP = "etcd or sqlite; default: etcd if it is installed."
 FAILOVER_HELP = "fast: pods of a dead node are replaced in seconds; default: as Kubernetes, minutes."
 SET_HELP = "A component's flag, such as controllers.node-monitor-grace-period=20s."
+UNSET_HELP = "Take back what --set said, such as scheduler.plugin. May be repeated."
+LISTEN_HELP = "Let the API server also listen here, for other machines: an address of this one, 0.0.0.0; 127.0.0.1: no more."
+NAME_HELP = "One more name or address in the API server's certificate. May be repeated."
 HOLLOW_HELP = "How many simulated nodes a new lab gets: real API objects, pods that only seem to run; no root needed."
 TAINT_HELP = "Keep away pods that do not tolerate simulated nodes; default: if the lab has real nodes, too."
 HollowCPU = Annotated[str, typer.Option(help="CPU of each simulated node.")]
@@ -49,11 +52,15 @@ def up(
     hollow_taint: HollowTaint = None,
     failover: Annotated[str | None, typer.Option(help=FAILOVER_HELP)] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="COMPONENT.FLAG=VALUE", help=SET_HELP)] = None,
+    unset: Annotated[list[str] | None, typer.Option("--unset", metavar="COMPONENT.FLAG", help=UNSET_HELP)] = None,
+    listen: Annotated[list[str] | None, typer.Option("--listen", metavar="ADDRESS", help=LISTEN_HELP)] = None,
+    name: Annotated[list[str] | None, typer.Option("--name", metavar="NAME", help=NAME_HELP)] = None,
     plugin: Annotated[list[str] | None, typer.Option("--plugin", metavar="MODULE:CLASS", help=PLUGIN_HELP)] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
     """Start a lab, or what of it does not run."""
     from lab.cluster import Cluster
+    from lab.starting import Wishes, bring_up
     from nodeagent.hollow.roster import TAINT
 
     if store not in (None, "etcd", "sqlite"):
@@ -74,15 +81,11 @@ def up(
     progress = Progress(quiet)
     with reported(progress):
         cluster = Cluster(lab, progress)
-        cluster.up(
-            nodes,
-            store,
-            node_cpu,
-            node_memory,
-            None if failover is None else failover.replace("default", ""),
-            settings,
-            hollow=simulated,
-        )
+        wishes = Wishes(nodes, store, node_cpu, node_memory, settings=settings, unset=unset or [], hollow=simulated)
+        wishes.failover = None if failover is None else failover.replace("default", "")
+        wishes.names = name
+        wishes.listen = None if listen is None else [a for a in listen if a != "127.0.0.1"]
+        bring_up(cluster, wishes)
         progress.finish()
         if not quiet:
             count, flag, roster = len(cluster.known.nodes), cluster.lab_flag, cluster.hollow.roster
@@ -243,15 +246,16 @@ def _cluster(lab: str, progress: Progress | None) -> Any:
 
 def _plugin(text: str) -> str:
     """A scheduler plugin as the scheduler, which runs elsewhere, can find it: a module of this folder by its file."""
-    from scheduler.framework.profiles import load_plugin
+    from navarch.settings import SettingError
+    from scheduler.options import plugin_class
 
     module, colon, name = text.partition(":")
     file = Path(module if module.endswith(".py") else module.replace(".", "/") + ".py")
     found = f"{file.resolve()}:{name}" if colon and file.is_file() else text
     try:
-        load_plugin(found)
-    except (ValueError, ImportError, OSError) as error:
-        fail(f"--plugin {text}: {error}")
+        plugin_class(found)
+    except SettingError as error:
+        fail(str(error))
     return found
 
 

@@ -23,36 +23,10 @@ from navarch.client.transport import connect
 from navarch.world import RealWorld, World
 from nodeagent.hollow.fleet import Config, HollowFleet
 from nodeagent.hollow.objects import Endpoint
+from nodeagent.hollow.options import parse
 from nodeagent.hollow.roster import HOST, Roster
 
 log = logging.getLogger(__name__)
-
-
-
-def parser() -> argparse.ArgumentParser:
-    out = argparse.ArgumentParser(
-        prog="python -m nodeagent.hollow",
-        description="Simulates nodes: real API objects, containers that do not exist.",
-    )
-    add = out.add_argument
-    add("--kubeconfig", required=True, help="how to reach the API server, with the rights of all these nodes together")
-    add("--roster", type=Path, required=True, help="which nodes: a JSON file (see nodeagent/hollow/roster.py)")
-    add("--control", default="", metavar="SOCKET", help="serve /status and /healthz on this unix socket")
-    add("--node-lease-duration-seconds", dest="lease", type=int, default=40, help="renewed four times in so long")
-    add(
-        "--lease-renewals-per-second",
-        dest="renewals",
-        type=float,
-        default=50.0,
-        help="of all nodes together; with so many nodes that it would be more, Leases last longer",
-    )
-    add("--node-status-report-frequency", dest="report", type=float, default=300.0, help="seconds between heartbeats")
-    add("--port", type=int, default=0, help="where logs and exec are refused, on 127.0.0.1; default: a free one")
-    add("--tls-cert-file", default="", help="certificate of that server; without it there is none")
-    add("--tls-private-key-file", default="")
-    add("--client-ca-file", default="", help="CA whose client certificates the server takes")
-    add("--set", action="append", default=[], metavar="FLAG=VALUE", help="any of the above")
-    return out
 
 
 def lease_seconds(nodes: int, least: int, renewals: float) -> int:
@@ -143,10 +117,7 @@ def _stamp(path: Path) -> tuple[int, int]:
 def main(argv: Sequence[str] | None = None) -> int:
     import sys
 
-    words = list(sys.argv[1:] if argv is None else argv)
-    options = parser().parse_args(words)
-    if options.set:
-        options = parser().parse_args([*words, *(f"--{pair}" for pair in options.set)])
+    options = parse(sys.argv[1:] if argv is None else argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname).1s %(name)s: %(message)s")
     world = RealWorld()
     world.run(lambda: serve(options, world))

@@ -8,7 +8,7 @@ leaderElect is off unless the file says otherwise (upstream: on), since most lab
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -20,28 +20,16 @@ from navarch.api.serialization import decode_yaml
 from scheduler.framework.arguments import Args, Strict, decoded
 from scheduler.framework.plugin import Plugin, Profile
 from scheduler.framework.profiles import DEFAULT_SCHEDULER, ProfileConfig, default_profile, profiles
-from scheduler.framework.ties import TieBreak, by_chance, tie_break
+from scheduler.framework.ties import TieBreak, by_chance
 from scheduler.plugins.node_resources import NodeResourcesFit
 
-__all__ = ["DEFAULT_SCHEDULER", "FLAGS", "SchedulerConfig", "default_profile"]
+__all__ = ["DEFAULT_SCHEDULER", "SchedulerConfig", "default_profile"]
 
 VERSION = "kubescheduler.config.k8s.io/v1"
 KIND = "KubeSchedulerConfiguration"
 T = TypeVar("T")
 
 
-def _seconds(text: str) -> float:
-    value = float(text)
-    if value <= 0:
-        raise ValueError("must be above 0")
-    return value
-
-
-FLAGS: Mapping[str, Callable[[str], Any]] = {
-    "pod-initial-backoff-seconds": _seconds,
-    "pod-max-backoff-seconds": _seconds,
-    "tie-break": tie_break,
-}
 
 
 class LeaderElection(Strict):
@@ -129,16 +117,6 @@ class SchedulerConfig:
     warnings: list[str] = field(default_factory=list)
     tie_break: TieBreak = by_chance
     """Which of several nodes with the same total a pod gets; in all profiles."""
-
-    def set(self, text: str) -> None:
-        """Takes a ``flag=value``. Raises ValueError."""
-        flag, _, value = text.partition("=")
-        if flag not in FLAGS:
-            raise ValueError(f'unknown setting "{flag}"; known: {", ".join(FLAGS)}')
-        try:
-            setattr(self, flag.replace("-", "_"), FLAGS[flag](value))
-        except ValueError as error:
-            raise ValueError(f'invalid value "{value}" of {flag}: {error}') from error
 
     @classmethod
     def load(cls, text: str, user: Sequence[type[Plugin]] = ()) -> SchedulerConfig:

@@ -10,7 +10,6 @@ from scheduler.framework.config import SchedulerConfig
 from scheduler.framework.cycle import schedule
 from scheduler.framework.plugin import NodePlugin, NodeView
 from scheduler.framework.profiles import load_plugin
-from scheduler.main import files_among_settings
 from scheduler.plugins.node_resources import NodeResourcesFit
 from scheduler.state.pods import PodInfo
 from tests.scheduler.test_cycle import node, pod, table
@@ -153,8 +152,6 @@ def test_requested_to_capacity_ratio_follows_its_shape():
     assert scores[:3].tolist() == [50, 100, 20]
 
 
-def test_a_lab_can_hand_on_files_and_plugins():
-    found = files_among_settings(["config=/a", "pod-max-backoff-seconds=3", "plugin=m:C,o:E"], "", ["n:D"])
-    assert found == (["pod-max-backoff-seconds=3"], "/a", ["n:D", "m:C", "o:E"])
+def test_plugins_are_known_by_name_and_by_file():
     assert load_plugin("Coscheduling").name == "Coscheduling"
     assert load_plugin(f"{__file__}:Initials").name == "Initials"

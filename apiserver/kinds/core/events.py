@@ -13,7 +13,7 @@ from navarch.api.durations import age
 from navarch.api.errors import Cause, invalid, not_supported, required
 from navarch.api.kinds import BY_GVK, Kind, group_version
 
-TTL = 3600.0
+DEFAULT_TTL = 3600.0  # seconds
 TYPES = ("Normal", "Warning")
 REFERENCE = ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath")
 # events.k8s.io name -> core name, where they differ.
@@ -103,12 +103,14 @@ class EventStrategy(Strategy):
     kind = kind("v1", "Event")
     generation = False
     create_on_update = True
-    ttl = TTL
     default_propagation = ""
     selectable_fields = (
         *(f"involvedObject.{f}" for f in REFERENCE), "reason", "reportingComponent", "source", "type",
     )  # fmt: skip
     columns = COLUMNS
+
+    def __init__(self, ttl: float = DEFAULT_TTL) -> None:
+        self.ttl = ttl  # 0: for ever
 
     def default(self, obj: Tree) -> None:
         for field in ("involvedObject", "source"):
@@ -134,12 +136,14 @@ class NewEventStrategy(Strategy):
     kind = kind("events.k8s.io/v1", "Event")
     generation = False
     create_on_update = True
-    ttl = TTL
     default_propagation = ""
     selectable_fields = (
         *(f"regarding.{f}" for f in REFERENCE), "reason", "reportingController", "type",
     )  # fmt: skip
     columns = COLUMNS
+
+    def __init__(self, ttl: float = DEFAULT_TTL) -> None:
+        self.ttl = ttl
 
     def to_stored(self, obj: Tree) -> Tree:
         return to_core(obj)

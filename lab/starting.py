@@ -1,0 +1,191 @@
+"""What `navarch up` does: brings a lab, or what of it does not run, to life, or says why it cannot.
+
+Every step can be repeated: `up` after `up`, after `down`, after a crash or a reboot ends in the same place. What people
+asked for is checked before anything is changed; settings that a component refuses only when it starts are taken back.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from dataclasses import dataclass, field
+
+from lab import cgroups, components, supervisor, switch
+from lab import settings as labsettings
+from lab.addons import apply_addons
+from lab.addresses import FIRST_INDEX, claim_index
+from lab.cluster import Cluster
+from lab.health import ComponentRefused
+from lab.hollow import HollowNodes
+from lab.paths import LabError, LabRecord
+from lab.ports import FIRST_PORT, RANGE, take_port
+from lab.reach import certificate_names, local_addresses
+
+
+@dataclass
+class Wishes:
+    """What a person says on the command line. None means: as the lab is, or as usual for a new one."""
+
+    nodes: int | None = None
+    store: str | None = None
+    node_cpu: str = ""
+    node_memory: str = ""
+    failover: str | None = None
+    settings: dict[str, str] = field(default_factory=dict)
+    unset: list[str] = field(default_factory=list)
+    hollow: HollowNodes | None = None
+    listen: list[str] | None = None  # addresses beside the lab's own; [] is none
+    names: list[str] | None = None  # further names in the API server's certificate
+
+
+def bring_up(cluster: Cluster, wishes: Wishes | None = None, wait: float = 60.0) -> None:
+    """Starts the lab; returns once the API is ready, the nodes are Ready and all components answer.
+
+    ``wait`` is in seconds, for each of these. Raises LabError.
+    """
+    Start(cluster, wishes or Wishes(), wait).run()
+
+
+class Start:
+    def __init__(self, cluster: Cluster, wishes: Wishes, wait: float) -> None:
+        self.cluster, self.wishes, self.wait = cluster, wishes, wait
+        self.paths, self.progress = cluster.paths, cluster.progress
+        self.before: dict[str, str] = {}
+
+    def run(self) -> None:
+        self.settings(self.cluster.record)  # refused before there is anything to undo
+        if self.wishes.listen:
+            local_addresses(self.wishes.listen)
+        try:
+            with self.cluster.locked():
+                self.start()
+            self.cluster.api.wait_ready(self.wait)
+            apply_addons(self.cluster.addresses, self.cluster.api, bool(self.cluster.hollow.roster.groups))
+            self.cluster.hollow.start()
+            nodes = [n.name for n in self.cluster.known.nodes if not n.stopped and not n.partitioned]
+            self.cluster.nodes.wait(nodes, self.wait)
+            self.cluster.hollow.wait(self.wait)
+            self.cluster.health.wait(self.wait)
+        except ComponentRefused as error:
+            if not self.undo():
+                raise
+            raise LabError(f"{error}\nthe settings are again what they were before") from error
+
+    def settings(self, record: LabRecord | None) -> dict[str, str]:
+        """The lab's settings as they shall be. Raises LabError."""
+        labsettings.checked(self.wishes.settings)
+        kept = labsettings.without(record.settings if record else {}, self.wishes.unset)
+        return labsettings.checked(kept | self.wishes.settings)
+
+    def undo(self) -> bool:
+        """Takes the settings back that this `up` brought, if it brought any, and starts the control plane with the old."""
+        with self.cluster.locked():
+            record = self.cluster.known
+            if record.settings == self.before:
+                return False
+            record.settings = self.before
+            self.cluster.save()
+            self.start_components()
+        return True
+
+    def start(self) -> None:
+        """Everything that needs the lab's lock."""
+        cluster = self.cluster
+        fresh = cluster.record is None
+        renamed = self.prepare()
+        record = cluster.known
+        nodes = (3 if fresh else 0) if self.wishes.nodes is None else self.wishes.nodes
+        if not record.nodes and record.next_number == 1:
+            cluster.nodes.plan(nodes, self.wishes.node_cpu, self.wishes.node_memory)
+        if self.with_nodes and os.geteuid() != 0:
+            raise LabError("real nodes need root; without it use: navarch up --nodes 0")
+        self.plan_hollow()
+        cluster.health.revive()
+        sockets = self.take_port()
+        cluster.certificates()
+        cluster.save()
+        if os.geteuid() == 0:
+            cgroups.make(components.control_group(self.paths.id))
+        if self.with_nodes:
+            self.progress("network")
+            switch.create(self.paths.id, cluster.addresses)
+        if not cluster.running():
+            self.progress("control plane")
+            supervisor.spawn(self.paths, components.control_group(self.paths.id), sockets)
+        elif renamed:
+            supervisor.request(self.paths, "stop", names=["apiserver"])  # it reads its certificate when it starts
+        cluster.health.note()
+        self.start_components()
+
+    @property
+    def with_nodes(self) -> bool:
+        return bool(self.cluster.known.nodes) or switch.exists(self.paths.id)
+
+    def start_components(self) -> None:
+        cluster, record = self.cluster, self.cluster.known
+        specs = [components.etcd(self.paths)] if record.store == "etcd" else []
+        cluster.start([*specs, components.apiserver(self.paths, record, self.with_nodes)])
+        on = [entry for entry in record.nodes if not entry.stopped]
+        for entry in on:
+            self.progress(f"node {entry.name}")
+            cluster.nodes.boot(entry)
+        cluster.save()
+        self.progress("components")
+        specs = [components.controllers(self.paths, record), components.scheduler(self.paths, record)]
+        cluster.start([*specs, *(spec for entry in on for spec in cluster.nodes.components(entry))])
+
+    def prepare(self) -> bool:
+        """Brings the lab's record up to date; whether the API server has other names than before."""
+        cluster, wishes = self.cluster, self.wishes
+        if cluster.record is None:
+            self.paths.make()
+            chosen = wishes.store or ("etcd" if shutil.which("etcd") else "sqlite")
+            index = claim_index(str(self.paths.root))
+            cluster.record = LabRecord(self.paths.name, index, FIRST_PORT + (index - FIRST_INDEX) * RANGE, chosen)
+        record = cluster.record
+        if wishes.store is not None and wishes.store != record.store:
+            raise LabError(
+                f'lab "{record.name}" keeps its data in {record.store}; '
+                f"to start anew with {wishes.store}: navarch down --purge{cluster.lab_flag}"
+            )
+        if wishes.nodes is not None and record.next_number > 1 and wishes.nodes != len(record.nodes):
+            raise LabError(
+                f'lab "{record.name}" has {len(record.nodes)} nodes; '
+                f"use navarch node add or remove, or start anew: navarch down --purge{cluster.lab_flag}"
+            )
+        self.paths.make()
+        claim_index(str(self.paths.root), record.index)
+        if wishes.failover is not None:
+            record.failover = wishes.failover
+        self.before = record.settings
+        record.settings = self.settings(record)
+        was = set(components.apiserver_hosts(record))
+        if wishes.listen is not None:
+            record.listen = wishes.listen
+            record.names = certificate_names(wishes.listen)
+        if wishes.names:
+            record.names = [*record.names, *(n for n in wishes.names if n not in record.names)]
+        return set(components.apiserver_hosts(record)) != was
+
+    def plan_hollow(self) -> None:
+        hollow, wishes = self.cluster.hollow, self.wishes.hollow
+        count = len(hollow.roster)
+        if wishes is None or wishes.count == count:
+            return
+        if count:
+            raise LabError(
+                f'lab "{self.cluster.known.name}" has {count} hollow nodes; '
+                f"use navarch node add --hollow or navarch node remove{self.cluster.lab_flag}"
+            )
+        hollow.plan(wishes, self.with_nodes)
+
+    def take_port(self) -> list[socket.socket]:
+        """Sockets on the API server's port; on another port than before if somebody else has that one now."""
+        record = self.cluster.known
+        served = any(e["spec"]["name"] == "apiserver" and p.alive() for e, p in self.cluster.health.recorded())
+        if self.cluster.running() or served:
+            return []  # it is ours
+        taken = record.port
+        record.port, sockets = take_port(components.listen_addresses(record, False), taken)
+        return sockets
