@@ -55,6 +55,18 @@ class Config:
     service_account_private_key_file: str = _knob("", "PEM key that signs tokens in Secrets; without it none are made")
     max_endpoints_per_slice: int = _knob(100, "most endpoints in one EndpointSlice")
     mirroring_max_endpoints_per_subset: int = _knob(1000, "most addresses of a subset of Endpoints that are mirrored")
+    horizontal_pod_autoscaler_sync_period: float = _duration(15, "time between two looks at an autoscaler's metrics")
+    horizontal_pod_autoscaler_tolerance: float = _knob(0.1, "deviation from the target that scales nothing: 0.1 is 10 %")
+    horizontal_pod_autoscaler_downscale_stabilization: float = _duration(
+        300, "a lower count waits this long for a higher recommendation"
+    )
+    horizontal_pod_autoscaler_cpu_initialization_period: float = _duration(
+        300, "CPU of pods that are younger counts only once they are ready"
+    )
+    horizontal_pod_autoscaler_initial_readiness_delay: float = _duration(
+        30, "a pod that became unready this soon after its start counts as never ready"
+    )
+
     enable_garbage_collector: bool = _knob(True, "delete objects whose owners are gone")
 
     def with_settings(self, settings: Iterable[str]) -> Config:

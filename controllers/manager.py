@@ -24,6 +24,7 @@ from controllers.nodes.eviction import TaintEvictionController
 from controllers.nodes.ipam import NodeIPAMController
 from controllers.nodes.lifecycle import NodeLifecycleController
 from controllers.nodes.podgc import PodGCController
+from controllers.podautoscaler.controller import HorizontalPodAutoscalerController
 from controllers.replicaset.controller import ReplicaSetController, ReplicationControllerController
 from controllers.resourcequota import ResourceQuotaController
 from controllers.rootca import RootCAController
@@ -97,6 +98,7 @@ class Manager:
                 CronJobController,
                 DaemonSetController,
                 StatefulSetController,
+                HorizontalPodAutoscalerController,
                 ClaimProtection,
                 VolumeProtection,
                 AttributesClassProtection,

@@ -101,8 +101,12 @@ def _targets(spec: Tree, status: Tree) -> str:
 def validate_autoscaler(spec: Tree) -> list[Cause]:
     low, high = spec.get("minReplicas"), spec.get("maxReplicas") or 0
     out: list[Cause] = []
-    if low is not None and low < 1:
-        out.append(invalid("spec.minReplicas", low, "must be greater than or equal to 1"))
+    if low == 0 and not any(m.get("type") in ("Object", "External") for m in spec.get("metrics") or ()):
+        # Pods that are not there have no metrics: only a number from outside can bring the first one back.
+        text = "must specify at least one Object or External metric to support scaling to zero replicas"
+        out.append(forbidden("spec.metrics", text))
+    elif low is not None and low < 0:
+        out.append(invalid("spec.minReplicas", low, "must be greater than or equal to 0"))
     if high < 1:
         out.append(invalid("spec.maxReplicas", high, "must be greater than 0"))
     if low is not None and high < low:

@@ -1,0 +1,1 @@
+"""The HorizontalPodAutoscaler: metrics in, a replica count out, kept steady by behaviour rules."""
