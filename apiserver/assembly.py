@@ -43,8 +43,8 @@ def assemble(world: World, store: Store, config: Config) -> APIServer:
     server = APIServer(world, store, config, strategies=kinds)
     resources, cache, lifecycle, sources = server.resources, server.cache, server.lifecycle, server.metrics.sources
     if encrypted is not None:
-        encrypted.serves({s.prefix: (s.kind.group, s.kind.resource) for s in kinds.values() if not s.converts})
-        resources.parts.stale = encrypted.stale
+        encrypted.serves({s.prefix: (s.kind.group, s.kind.resource) for s in kinds.values() if s.codec.same})
+        resources.backend.needs_rewrite = encrypted.needs_rewrite
 
     tokens = token_issuer(world, config)
     last_used = LastUsed(world, resources["", "secrets"])
@@ -60,7 +60,7 @@ def assemble(world: World, store: Store, config: Config) -> APIServer:
     _run(lifecycle, definitions.prepare, definitions.run)
     gates = server.gates
     gates.authenticator, gates.authorizer, gates.anonymous = authn, authorizer, anonymous
-    resources.parts.authorize = authorizer.authorize
+    resources.backend.authorize = authorizer.authorize
     gates.audit = audit_log(world, config, lifecycle)
     gates.flows = flow_control(config, resources, lifecycle, sources)
 

@@ -101,7 +101,7 @@ def endpoints(
         **pod_endpoints(resources, admission),
         **namespace_endpoints(resources),
         **token_endpoints(resources, admission, issuer),
-        **review_endpoints(resources.parts.cache, authenticator, authorizer),
+        **review_endpoints(resources.backend.cache, authenticator, authorizer),
     }
 
 

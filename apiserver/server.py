@@ -23,9 +23,9 @@ from apiserver.http.openapi.serving import OpenAPI
 from apiserver.http.pages import Pages
 from apiserver.http.resources import ResourceHandler
 from apiserver.http.streams import Streams
-from apiserver.http.watch import Watches
+from apiserver.http.watch import OpenWatches
 from apiserver.lifecycle import Hook, Lifecycle
-from apiserver.registry.reads import Parts, extract
+from apiserver.registry.reads import Backend, extract
 from apiserver.registry.resources import Resources
 from apiserver.registry.strategy import Strategy
 from apiserver.registry.subresources import Endpoint, EndpointKey
@@ -51,7 +51,7 @@ class APIServer:
         endpoints: Mapping[EndpointKey, Endpoint] | None = None,
     ) -> None:
         self.world, self.store, self.config = world, store, config or Config()
-        prefixes = {s.prefix: s for s in reversed(list(strategies.values())) if not s.converts}
+        prefixes = {s.prefix: s for s in reversed(list(strategies.values())) if s.codec.same}
         self.cache = Cache(
             world,
             store,
@@ -60,14 +60,14 @@ class APIServer:
         )
         self.lifecycle, self.gates, self.metrics = Lifecycle(), Gates(), Metrics()
         self.admission = Chain()
-        self.resources = Resources(Parts(world, store, self.cache, self.admission), strategies)
+        self.resources = Resources(Backend(world, store, self.cache, self.admission), strategies)
         self.resources.changed.append(self.admission.forget)
         self.endpoints: dict[EndpointKey, Endpoint] = dict(endpoints or {})
         self.documents: dict[str, Callable[[], Mapping[str, Any]]] = {}  # paths that answer with a JSON document
         self.resolver = ServiceResolver(self.resources, self.config.proxy_denied_cidrs)
         self.agents = Agents(self.resources, self.config)
         self.streams = Streams(self.resources, self.admission, self.agents, self.resolver)
-        self.watches = Watches(world, self.config.min_request_timeout)
+        self.watches = OpenWatches(world, self.config.min_request_timeout)
         self.apis = APIs(self.resources, self.endpoints, self.streams.served)
         openapi = OpenAPI(self.apis, self.documents)
         pages = Pages(self.apis, openapi, self.metrics, self.documents, self.health_checks)

@@ -93,4 +93,4 @@ class ServiceResolver:
         choice = [address for address in choice if self.reachable(address[0])]
         if not choice:
             raise NoEndpoint(f'no endpoints available for service "{name}"')
-        return self.resources.parts.world.random.choice(choice)
+        return self.resources.backend.world.random.choice(choice)

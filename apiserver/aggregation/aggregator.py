@@ -63,7 +63,7 @@ class Aggregator:
         self, apis: APIs, config: Config, resolver: ServiceResolver, own: Mapping[GroupVersion, Extension] | None = None
     ) -> None:
         self.apis, self.config, self.resolver, self.resources = apis, config, resolver, apis.resources
-        self.world, self.cache = apis.resources.parts.world, apis.resources.parts.cache
+        self.world, self.cache = apis.resources.backend.world, apis.resources.backend.cache
         self.own = dict(own or {})
         self.remotes: dict[str, Remote] = {}  # by the name of the APIService
         self._services: dict[str, Tree] = {}  # name -> the APIService

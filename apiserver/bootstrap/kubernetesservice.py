@@ -29,7 +29,7 @@ class KubernetesService:
 
     def __init__(self, resources: Resources, service_ip: str, address: str, port: int) -> None:
         self.resources, self.service_ip, self.address, self.port = resources, service_ip, address, port
-        self.world, self.store, self.cache = resources.parts.world, resources.parts.store, resources.parts.cache
+        self.world, self.store, self.cache = resources.backend.world, resources.backend.store, resources.backend.cache
 
     async def prepare(self) -> None:
         """Makes the Service; before the server is ready, so that nobody else takes its address."""

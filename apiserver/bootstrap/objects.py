@@ -53,7 +53,7 @@ async def repair(cache: Cache, addresses: Addresses) -> None:
 
 async def bootstrap(resources: Resources) -> None:
     """Makes the default objects that are missing, and gives default roles and bindings back what they lack."""
-    await resources.parts.cache.current()
+    await resources.backend.cache.current()
     namespaces = resources["", "namespaces"]
     for name in NAMESPACES:
         await ensure(namespaces, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
@@ -63,7 +63,7 @@ async def bootstrap(resources: Resources) -> None:
             "apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name}, "value": value,
             "description": PRIORITY_TEXTS[name],
         })  # fmt: skip
-    async with resources.parts.world.task_group() as group:  # the store takes many writes at once almost as soon as one
+    async with resources.backend.world.task_group() as group:  # the store takes many writes at once almost as soon as one
         for kind, objects, mend in (
             ("clusterroles", cluster_roles(), _mend_role), ("clusterrolebindings", cluster_role_bindings(), _mend_binding),
             ("roles", roles(), _mend_role), ("rolebindings", role_bindings(), _mend_binding),

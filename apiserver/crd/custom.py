@@ -14,7 +14,8 @@ from apiserver.crd.defaults import compile_defaults
 from apiserver.crd.parts import compile_parts
 from apiserver.crd.rules import compile_rules
 from apiserver.crd.values import ABSENT, ROOT, Check, blocking
-from apiserver.registry.strategy import AGE_COLUMN, NAME_COLUMN, Column, Remote, ScalePaths, Strategy, Tree
+from apiserver.registry.codec import Codec, ConversionWebhook
+from apiserver.registry.strategy import AGE_COLUMN, NAME_COLUMN, Column, ScalePaths, Strategy, Tree
 from apiserver.request import Context
 from navarch.api import pruning
 from navarch.api.durations import age
@@ -53,23 +54,54 @@ def prefix_of(definition: Tree) -> str:
     return f"/registry/{definition['spec']['group']}/{definition['spec']['names']['plural']}/"
 
 
+class CustomCodec(Codec):
+    """``storage``: the API version in which objects are stored. ``since``, ``finish``: see :class:`CustomStrategy`."""
+
+    same = False
+
+    def __init__(
+        self, kind: Kind, storage: str, since: int, finish: Callable[[Tree], None], webhook: ConversionWebhook | None
+    ) -> None:
+        self.webhook = webhook
+        self._api_version, self._storage, self._since, self._finish = kind.api_version, storage, since, finish
+        self._head, self._stored_head = _head(kind.kind, kind.api_version), _head(kind.kind, storage)
+
+    def served(self, data: bytes, revision: int) -> bytes:
+        if revision > self._since and data.startswith(self._head):
+            return data
+        return orjson.dumps(self.served_tree(orjson.loads(data)))
+
+    def served_tree(self, obj: Tree) -> Tree:
+        obj["apiVersion"] = self._api_version
+        self._finish(obj)
+        return obj
+
+    def stored(self, obj: Tree) -> Tree:
+        return obj if obj["apiVersion"] == self._storage else obj | {"apiVersion": self._storage}
+
+    def needs_rewrite(self, data: bytes) -> bool:
+        return not data.startswith(self._stored_head)
+
+    def needs_webhook(self, data: bytes) -> bool:
+        return self.webhook is not None and not data.startswith(self._head)
+
+
 class CustomStrategy(Strategy):
     """``since``: the revision of the definition. Objects stored later have passed through this very schema; older ones
     are pruned and given defaults when they are read. ``terminating``: whether the definition is being deleted, now."""
 
     strategic_patch = False
     strict_types = False
+
     def __init__(
-        self, definition: Tree, version: Tree, since: int, terminating: Callable[[], bool], remote: Remote | None = None
-    ) -> None:
-        self.remote = remote
+        self, definition: Tree, version: Tree, since: int, terminating: Callable[[], bool],
+        webhook: ConversionWebhook | None = None,
+    ) -> None:  # fmt: skip
         self.kind = kind_of(definition, version["name"])
         self._terminating = terminating
         self.stored = f"{self.kind.group}/{stored_version(definition)}"
         self._prefix = prefix_of(definition)
-        self._since = since
-        self._head = _head(self.kind.kind, self.kind.api_version)
-        self._stored_head = _head(self.kind.kind, self.stored)
+        self.codec = CustomCodec(self.kind, self.stored, since, self.finish, webhook)
         if version.get("deprecated"):
             default = f"{self.kind.api_version} {self.kind.kind} is deprecated"
             self.deprecation = version.get("deprecationWarning") or default
@@ -105,27 +137,6 @@ class CustomStrategy(Strategy):
     @property
     def schema(self) -> Node:
         return self._schema
-
-    @property
-    def converts(self) -> bool:
-        return True
-
-    def stale(self, data: bytes, revision: int) -> bool:
-        return revision <= self._since or not data.startswith(self._head)
-
-    def foreign(self, data: bytes) -> bool:
-        return not data.startswith(self._head)
-
-    def outdated(self, data: bytes) -> bool:
-        return not data.startswith(self._stored_head)
-
-    def to_stored(self, obj: Tree) -> Tree:
-        return obj if obj["apiVersion"] == self.stored else obj | {"apiVersion": self.stored}
-
-    def from_stored(self, obj: Tree) -> Tree:
-        obj["apiVersion"] = self.kind.api_version
-        self.finish(obj)
-        return obj
 
     def finish(self, obj: Tree) -> None:
         """Prunes an object of this version and gives it its defaults, in place."""

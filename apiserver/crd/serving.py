@@ -38,8 +38,8 @@ class Definitions:
     """All definitions of a server. :meth:`prepare` runs before the server is ready, :meth:`run` beside it."""
 
     def __init__(self, resources: Resources, resolver: ServiceResolver) -> None:
-        self.resources, self.parts = resources, resources.parts
-        self.world, self.cache = resources.parts.world, resources.parts.cache
+        self.resources, self.backend = resources, resources.backend
+        self.world, self.cache = resources.backend.world, resources.backend.cache
         self._served: dict[str, tuple[tuple[str, str], str, Resource]] = {}  # name -> (group, plural), what was built, storage
         self._prefixes: dict[str, tuple[str, ...]] = {}  # prefix -> selectable fields that the cache keeps
         self._finalizing: dict[str, None] = {}
@@ -172,7 +172,7 @@ class Definitions:
         if converter is not None:
             converter.finish |= {s.kind.api_version: s.finish for s in strategies}
         storage = stored_version(definition)
-        made = {s.kind.version: Resource(self.parts, s) for s in strategies}
+        made = {s.kind.version: Resource(self.backend, s) for s in strategies}
         served = sorted((v["name"] for v in spec["versions"] if v.get("served")), key=version_order)
         self.resources.serve_custom(key, [made[v] for v in served])
         self._served[name] = key, built, made[storage]

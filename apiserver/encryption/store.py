@@ -30,7 +30,7 @@ class EncryptedStore:
         """Of built-in kinds the prefix of their keys -> (group, resource); of others the key itself tells."""
         self._resources.update(resources)
 
-    def stale(self, key: str) -> bool:
+    def needs_rewrite(self, key: str) -> bool:
         """Whether the value of a key would be encrypted otherwise if it was written now."""
         return key in self._stale
 

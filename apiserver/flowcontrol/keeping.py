@@ -35,7 +35,7 @@ def flow_control(config: Config, resources: Resources, lifecycle: Lifecycle, sou
     theirs."""
     if not config.enable_priority_and_fairness:
         return InFlight(config.max_requests_inflight, config.max_mutating_requests_inflight)
-    world, cache = resources.parts.world, resources.parts.cache
+    world, cache = resources.backend.world, resources.backend.cache
     seats = config.max_requests_inflight + config.max_mutating_requests_inflight
     flows = Flows(world, cache, seats, config.request_timeout / 4)
     keeper = Keeper(resources)
@@ -75,7 +75,7 @@ class Keeper:
     """Writes the objects of flow control."""
 
     def __init__(self, resources: Resources) -> None:
-        self.resources, self.world, self.cache = resources, resources.parts.world, resources.parts.cache
+        self.resources, self.world, self.cache = resources, resources.backend.world, resources.backend.cache
 
     async def keep(self) -> None:
         """Makes default objects that are missing, and brings those up to date that nobody took over."""

@@ -45,7 +45,7 @@ def entries(
         if strategy.has_status:
             for word in strategy.status_subresources:
                 subs[word] = Sub(word, kind, ("get", "patch", "update"))
-        for part in strategy.parts:
+        for part in strategy.part_subresources:
             subs[part] = Sub(part, kind, ("get", "patch", "update"))
         if strategy.scale_path:
             subs["scale"] = Sub("scale", SCALE, ("get", "patch", "update"))

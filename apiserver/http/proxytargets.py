@@ -111,7 +111,7 @@ class Targets:
         choice = ready_addresses(self.resolver.slices(namespace, name), port)
         if not choice:
             raise ServiceUnavailable(f'no endpoints available for service "{asked}"')
-        address, number = self.resources.parts.world.random.choice(choice)
+        address, number = self.resources.backend.world.random.choice(choice)
         return Target(self._reachable(address), number, self._tls(scheme))
 
     async def _node(self, asked: str) -> Target:

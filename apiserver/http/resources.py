@@ -9,7 +9,7 @@ import orjson
 from apiserver.http import options as opts
 from apiserver.http import shapes
 from apiserver.http.streams import Streams
-from apiserver.http.watch import Watches
+from apiserver.http.watch import OpenWatches
 from apiserver.offload import YAML_COST
 from apiserver.registry.patches import APPLY_PATCH, JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, Patch, supported
 from apiserver.registry.resource import Resource
@@ -37,9 +37,9 @@ def not_allowed() -> StatusError:
 class ResourceHandler:
     """Serves every path below /api/VERSION/ and /apis/GROUP/VERSION/."""
 
-    def __init__(self, resources: Resources, endpoints: Endpoints, streams: Streams, watches: Watches) -> None:
+    def __init__(self, resources: Resources, endpoints: Endpoints, streams: Streams, watches: OpenWatches) -> None:
         self.resources, self.endpoints, self.streams, self.watches = resources, endpoints, streams, watches
-        self.world = resources.parts.world
+        self.world = resources.backend.world
 
     async def handle(self, request: Request, context: Context) -> None:
         """Answers one request that is already authenticated and authorized."""
@@ -183,7 +183,7 @@ class ResourceHandler:
         info, strategy = context.info, resource.strategy
         namespace = info.namespace if resource.kind.namespaced else ""
         of_status = strategy.has_status and info.subresource in strategy.status_subresources
-        if of_status or info.subresource in strategy.parts:
+        if of_status or info.subresource in strategy.part_subresources:
             match info.verb:
                 case "get":
                     wanted = accept(request.header(b"accept"))

@@ -69,7 +69,7 @@ class Streams:
 
     def __init__(self, resources: Resources, admission: Admission, agents: Agents, resolver: ServiceResolver) -> None:
         self.resources, self.admission, self.agents, self.resolver = resources, admission, agents, resolver
-        self.world = resources.parts.world
+        self.world = resources.backend.world
         self._proxy: Proxy | None = None
 
     def get(self, info: RequestInfo) -> Stream | None:

@@ -23,7 +23,7 @@ INITIAL_END = "k8s.io/initial-events-end"
 STALL_SECONDS = 5.0  # what a client has to take what was sent, once its watch has ended
 
 
-class Watches:
+class OpenWatches:
     """All open watches of a server, so that they can be ended when it stops. A watch that names no timeout lives at least
     ``shortest`` seconds, up to twice as long; without end if that is 0."""
 
@@ -56,7 +56,7 @@ class Watches:
         frame = framer(self.world, resource, accept, include)
         watcher.on_overflow = functools.partial(self._overflowed, request, watcher)
         with watcher:
-            told = await resource.told(namespace, options)
+            convert = await resource.converted_events(namespace, options)
             self.open[watcher] = None
             try:
                 if self.stopping:
@@ -69,9 +69,9 @@ class Watches:
                     if request.release is not None:
                         request.release()
                     while events := await watcher.batch():
-                        if told is not None:
+                        if convert is not None:
                             try:
-                                events = await told(events)
+                                events = await convert(events)
                             except StatusError as error:
                                 await request.write(orjson.dumps({"type": "ERROR", "object": error.status()}) + b"\n")
                                 break

@@ -14,7 +14,8 @@ from apiserver.cache.cache import Entry
 from apiserver.cache.encoded import encode, with_revision
 from apiserver.cache.history import ADDED, DELETED, Event
 from apiserver.cache.objects import Indexed
-from apiserver.registry.strategy import Remote, Strategy, Tree
+from apiserver.registry.codec import ConversionWebhook
+from apiserver.registry.strategy import Strategy, Tree
 
 KEPT_BYTES = 16 << 20
 Identity = tuple[str, int]  # key, revision
@@ -23,8 +24,8 @@ Identity = tuple[str, int]  # key, revision
 class Converted:
     """The entries of a kind in the version that ``strategy`` serves."""
 
-    def __init__(self, strategy: Strategy, remote: Remote) -> None:
-        self.strategy, self._remote = strategy, remote
+    def __init__(self, strategy: Strategy, webhook: ConversionWebhook) -> None:
+        self.strategy, self._webhook = strategy, webhook
         self._api_version = strategy.kind.api_version
         self._kept: OrderedDict[Identity, Entry] = OrderedDict()
         self._bytes = 0
@@ -32,7 +33,7 @@ class Converted:
 
     async def entries(self, entries: Sequence[Entry], fresh: bool = False) -> list[Entry]:
         """The same states in the served version; ``fresh``: without what is kept. Raises StatusError."""
-        foreign = {(e.key, e.revision): e for e in entries if self.strategy.foreign(e.data)}
+        foreign = {(e.key, e.revision): e for e in entries if self.strategy.codec.needs_webhook(e.data)}
         if not foreign:
             return list(entries)
         found: dict[Identity, Entry] = {}
@@ -61,7 +62,7 @@ class Converted:
         mine = {(e.key, e.revision): done for e in entries if (e.key, e.revision) not in self._asked}
         self._asked |= mine
         try:
-            trees = await self._remote.convert([e.tree() for e in entries], self._api_version)
+            trees = await self._webhook.convert([e.tree() for e in entries], self._api_version)
         finally:
             for identity in mine:
                 del self._asked[identity]
@@ -93,7 +94,7 @@ class Converted:
 
     async def stored(self, obj: Tree) -> Tree:
         """The object in the version in which it is stored."""
-        return (await self._remote.convert([obj], self._remote.storage))[0]
+        return (await self._webhook.convert([obj], self._webhook.storage))[0]
 
     def values(self, entry: Entry) -> dict[str, Any]:
         """What field selectors look at, in the served version."""
@@ -101,7 +102,7 @@ class Converted:
         return {"metadata.name": entry.name, "metadata.namespace": entry.namespace, **fields}
 
 
-class Told:
+class ConvertedEvents:
     """The events of one watch in the served version. ``selects`` (fields of that version) may need to know what the
     client has seen: ``seen`` are the keys that it selected before."""
 

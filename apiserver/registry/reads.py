@@ -15,7 +15,7 @@ import orjson
 from apiserver.cache.cache import Cache, Entry, Extract, Watcher, extract_fields, extract_metadata
 from apiserver.cache.history import Event
 from apiserver.registry import paging
-from apiserver.registry.convertedobjects import Converted, Told
+from apiserver.registry.convertedobjects import Converted, ConvertedEvents
 from apiserver.registry.options import EXACT, ListOptions, parse_revision
 from apiserver.registry.strategy import Strategy, Tree
 from apiserver.request import Admission, Authorize
@@ -26,7 +26,7 @@ from navarch.world import World
 
 
 @dataclass
-class Parts:
+class Backend:
     """What every resource works with."""
 
     world: World
@@ -34,7 +34,7 @@ class Parts:
     cache: Cache
     admission: Admission
     authorize: Authorize = lambda user, info: (True, "")  # asked again where a change creates
-    stale: Callable[[str], bool] | None = None  # of a key: must it be written even if nothing changes?
+    needs_rewrite: Callable[[str], bool] | None = None  # of a key: is it written even if nothing changes?
 
 
 class ListResult(NamedTuple):
@@ -50,39 +50,36 @@ def extract(strategy: Strategy) -> Extract:
     """How the cache reads the labels and selectable fields of a kind."""
     if not strategy.selectable_fields:
         return extract_metadata
-    converts = type(strategy).from_stored is not Strategy.from_stored
-    return extract_fields(strategy.fields, () if converts else strategy.selectable_fields)
+    return extract_fields(strategy.fields, strategy.selectable_fields if strategy.codec.same else ())
 
 
 class Reads:
     """See the module. ``data`` of entries is the stored shape; :meth:`render` gives the served one."""
 
-    def __init__(self, parts: Parts, strategy: Strategy) -> None:
-        self.parts = parts
-        self.world, self.store, self.cache, self.admission = parts.world, parts.store, parts.cache, parts.admission
+    def __init__(self, backend: Backend, strategy: Strategy) -> None:
+        self.backend, self.world, self.store = backend, backend.world, backend.store
+        self.cache, self.admission = backend.cache, backend.admission
         self.strategy = strategy
         self.kind = strategy.kind
         self.group = self.kind.group
         self.resource = self.kind.resource
         self.prefix = strategy.prefix
         self.schema = strategy.schema
-        self.converts = strategy.converts
-        self.converted = Converted(strategy, strategy.remote) if strategy.remote is not None else None
+        self.codec = strategy.codec
+        webhook = self.codec.webhook
+        self.converted = Converted(strategy, webhook) if webhook is not None else None
 
     def render(self, entry: Entry) -> bytes:
         """The entry's object as clients see it."""
-        if not self.converts or not self.strategy.stale(entry.data, entry.revision):
-            return entry.data
-        return orjson.dumps(self.strategy.from_stored(entry.tree()))
+        return self.codec.served(entry.data, entry.revision)
 
     def frame(self, event: Event) -> bytes:
         """A watch event (no bookmark) as a line of JSON."""
-        if not self.converts:
+        if self.codec.same:
             return event.frame
         assert event.entry is not None
-        if not self.strategy.stale(event.entry.data, event.entry.revision):
-            return event.frame
-        return b'{"type":"%b","object":%b}\n' % (event.type.encode(), self.render(event.entry))
+        data = self.codec.served(event.entry.data, event.entry.revision)
+        return event.frame if data is event.entry.data else b'{"type":"%b","object":%b}\n' % (event.type.encode(), data)
 
     def not_found(self, name: str) -> StatusError:
         return resource_not_found(self.resource, self.group, name)
@@ -105,7 +102,7 @@ class Reads:
     def cached(self, namespace: str, name: str) -> Tree | None:
         """What the cache has at this moment, without waiting; None if nothing."""
         entry = self.cache.get(self.prefix, namespace, name)
-        return None if entry is None else self.strategy.from_stored(entry.tree())
+        return None if entry is None else self.codec.served_tree(entry.tree())
 
     async def _reach(self, resource_version: str) -> int:
         """Waits for what a read with this resourceVersion may see."""
@@ -173,7 +170,7 @@ class Reads:
             entries = await self.converted.entries(entries)
             if after:
                 entries = [e for e in entries if fields.matches(self.converted.values(e))]
-        items = [self.render(e) for e in entries] if self.converts else [e.data for e in entries]
+        items = [e.data for e in entries] if self.codec.same else [self.render(e) for e in entries]
         if not found.more:
             return ListResult(items, found.revision)
         token = paging.encode(paging.Position(found.revision, found.entries[-1].key))
@@ -233,12 +230,12 @@ class Reads:
         )
 
 
-    async def told(self, namespace: str, options: ListOptions) -> Told | None:
+    async def converted_events(self, namespace: str, options: ListOptions) -> ConvertedEvents | None:
         """What turns the events of a watch into the served version; None if nobody has to be asked for it."""
         if self.converted is None:
             return None
         if not self._custom_fields(options.fields):
-            return Told(self.converted, None, ())
+            return ConvertedEvents(self.converted, None, ())
         version = options.resource_version
         seen: list[str] = []
         if not options.send_initial_events and (version not in ("", "0") or options.send_initial_events is False):
@@ -247,7 +244,7 @@ class Reads:
             found = await self._list_at(namespace, revision, {}, None)
             entries = await self.converted.entries(found.entries)
             seen = [e.key for e in entries if options.fields.matches(self.converted.values(e))]
-        return Told(self.converted, options.fields.matches, seen)
+        return ConvertedEvents(self.converted, options.fields.matches, seen)
 
 
 def _field_values(entry: Entry | None) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
-from apiserver.registry.reads import Parts
+from apiserver.registry.reads import Backend
 from apiserver.registry.resource import Resource
 from apiserver.registry.strategy import Strategy
 from apiserver.request import RequestInfo
@@ -20,9 +20,9 @@ class Resources:
     ``served``: every served version by (group, version, plural). ``changed``: called when custom kinds came or went.
     """
 
-    def __init__(self, parts: Parts, strategies: Mapping[GroupResource, Strategy]) -> None:
-        self.parts = parts
-        self._built_in = {key: Resource(parts, strategy) for key, strategy in strategies.items()}
+    def __init__(self, backend: Backend, strategies: Mapping[GroupResource, Strategy]) -> None:
+        self.backend = backend
+        self._built_in = {key: Resource(backend, strategy) for key, strategy in strategies.items()}
         self._custom: dict[GroupResource, list[Resource]] = {}  # all served versions, the preferred one first
         self.served: dict[GroupVersionResource, Resource] = {
             (r.group, r.kind.version, r.resource): r for r in self._built_in.values()

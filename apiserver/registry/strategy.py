@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import msgspec
 
+from apiserver.registry.codec import SAME, Codec
 from apiserver.request import Context
 from navarch.api.durations import age
 from navarch.api.errors import Cause
@@ -43,17 +44,6 @@ class ScalePaths(NamedTuple):
     selector: tuple[str, ...] | None = ()
 
 
-class Remote(Protocol):
-    """Somebody outside who turns objects from one version into another (a conversion webhook)."""
-
-    storage: str
-    """The API version in which objects are stored."""
-
-    async def convert(self, objects: Sequence[Tree], api_version: str) -> list[Tree]:
-        """The objects in ``api_version``, in order. Raises StatusError."""
-        ...
-
-
 NAME_COLUMN = Column("Name", "string", "name")
 AGE_COLUMN = Column("Age", "string", "")
 
@@ -62,56 +52,38 @@ class Strategy:
     """The rules of one kind. Subclass per kind; the base is right for a kind with nothing special (ConfigMap)."""
 
     kind: Kind
+    codec: Codec = SAME  # between the stored and the served shape. The stored kind's fields() has both kinds' fields
+
+    # Requests
     verbs: tuple[str, ...] = (
         "create", "delete", "deletecollection", "get", "list", "patch", "update", "watch",
     )  # fmt: skip
+    deprecation: str = ""  # a warning to everybody who uses the kind
+
+    # Subresources
     has_status: bool = False  # serves the status subresource
     status_subresources: tuple[str, ...] = ("status",)  # those that write status, if there is one
-    parts: tuple[str, ...] = ()  # further subresources that get, update and patch a part of the object
+    part_subresources: tuple[str, ...] = ()  # further ones that get, update and patch a part of the object
     scale_path: bool = False  # serves the scale subresource
     scale_paths: ScalePaths = ScalePaths()  # where it finds the replicas
-    strict_types: bool = True  # a wrong type anywhere is a bad request; custom resources leave it to validate
+
+    # Writing
     create_on_update: bool = False  # PUT of an absent object creates it
     unconditional_update: bool = True  # PUT without resourceVersion is allowed
-    ttl: float = 0  # seconds an object lives (events: 3600)
     generation: bool = True  # metadata.generation follows spec
     defaults_spec: bool = False  # :meth:`default` looks at nothing but spec, so it need not run if spec did not change
-    selectable_fields: tuple[str, ...] = ()  # besides metadata.name and metadata.namespace
-    indexed_field: str = ""  # the selectable field that most watches ask for (pods: spec.nodeName)
+    strict_types: bool = True  # a wrong type anywhere is a bad request; custom resources leave it to validate
     strategic_patch: bool = True  # custom resources have no strategic merge patch
-    columns: Sequence[Column] = (NAME_COLUMN, AGE_COLUMN)
+    ttl: float = 0  # seconds an object lives (events: 3600)
+
+    # Deleting
     default_propagation: str = "Background"  # of a delete that names none; Orphan: dependents stay; "": they are not tracked
     deletion_warning: str = ""  # to who deletes without a propagation policy
-    deprecation: str = ""  # a warning to everybody who uses the kind
-    remote: Remote | None = None  # who has to be asked to convert what is :meth:`foreign`
 
-    @property
-    def converts(self) -> bool:
-        """Two kinds may be one stored object in two shapes (core and events.k8s.io Event), under the same keys. The one
-        that overrides :meth:`to_stored` is turned to and from the other's shape at the store's edge, after all rules have
-        run on its own shape, and after reading. The stored kind's :meth:`fields` has the selectable fields of both."""
-        return type(self).to_stored is not Strategy.to_stored
-
-    def to_stored(self, obj: Tree) -> Tree:
-        """The stored shape (a new tree) of an object in this kind's shape; only called if :attr:`converts`."""
-        return obj
-
-    def from_stored(self, obj: Tree) -> Tree:
-        """The inverse of :meth:`to_stored`."""
-        return obj
-
-    def stale(self, data: bytes, revision: int) -> bool:
-        """Whether an object as stored must go through :meth:`from_stored` before clients see it; asked only if
-        :attr:`converts`."""
-        return True
-
-    def foreign(self, data: bytes) -> bool:
-        """Whether an object as stored must go through :attr:`remote`; asked only if there is one."""
-        return False
-
-    def outdated(self, data: bytes) -> bool:
-        """Whether an object as stored is in another version than objects are stored in now: any write brings it over."""
-        return False
+    # Selecting and showing
+    selectable_fields: tuple[str, ...] = ()  # besides metadata.name and metadata.namespace
+    indexed_field: str = ""  # the selectable field that most watches ask for (pods: spec.nodeName)
+    columns: Sequence[Column] = (NAME_COLUMN, AGE_COLUMN)
 
     @property
     def schema(self) -> Node:
@@ -150,7 +122,7 @@ class Strategy:
         """Before validation of a change by the status subresource: spec and labels are old's already."""
 
     def only_part(self, subresource: str, obj: Tree, old: Tree) -> Tree:
-        """A write through one of :attr:`parts`: ``old`` with nothing but that part of ``obj``. Changes neither."""
+        """A write through one of :attr:`part_subresources`: ``old`` with nothing but that part of ``obj``. Changes neither."""
         raise NotImplementedError
 
     def validate_part(self, subresource: str, obj: Tree, old: Tree) -> list[Cause]:

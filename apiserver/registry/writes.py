@@ -20,7 +20,7 @@ from apiserver.registry import objectmeta
 from apiserver.registry.gate import Gate, may_create
 from apiserver.registry.managedfields import Tracker, differ_in_times
 from apiserver.registry.patches import STRATEGIC_PATCH, Patch
-from apiserver.registry.reads import Parts, Reads
+from apiserver.registry.reads import Backend, Reads
 from apiserver.registry.strategy import Strategy, Tree
 from apiserver.request import CREATE, UPDATE, Attributes, Context, WriteOptions
 from apiserver.storage.store import Compare, Put, StoreUnavailable, TooLarge, TxnResult
@@ -68,8 +68,8 @@ class _Lost(Exception):
 class Writes(Reads):
     """See the module."""
 
-    def __init__(self, parts: Parts, strategy: Strategy) -> None:
-        super().__init__(parts, strategy)
+    def __init__(self, backend: Backend, strategy: Strategy) -> None:
+        super().__init__(backend, strategy)
         self.tracker = Tracker(self.world, self.kind, self.schema)
         self.gate = Gate(strategy)
         self._queues: dict[str, _Queue] = {}
@@ -117,7 +117,7 @@ class Writes(Reads):
 
     def _prepare_patched(self, obj: Tree, old: Tree) -> Problems:
         """As prepare; what a patch left as it was stored is in order. (The schema of a custom resource may have changed.)"""
-        if self.converts or not self.strategy.strict_types:
+        if not self.codec.same or not self.strategy.strict_types:
             return prepare(obj, self.schema)
         touched = {k: v for k, v in obj.items() if k not in old or orjson.dumps(v) != orjson.dumps(old[k])}
         keys = list(touched)
@@ -148,11 +148,11 @@ class Writes(Reads):
     async def _encode(self, obj: Tree) -> bytes:
         if self.converted is not None:
             return encode(await self.converted.stored(obj))
-        return encode(self.strategy.to_stored(obj) if self.converts else obj)
+        return encode(self.codec.stored(obj))
 
     def _reply(self, obj: Tree, value: bytes | None, revision: int) -> bytes:
         """The reply for an object that was written at ``revision``; ``value`` is its stored encoding."""
-        if value is not None and not self.converts:
+        if value is not None and self.codec.same:
             return with_revision(value, revision)
         obj["metadata"]["resourceVersion"] = str(revision)
         return orjson.dumps(obj)
@@ -220,7 +220,7 @@ class Writes(Reads):
         stored = False
         try:
             if ask:
-                may_create(self.parts.authorize, context, self.kind, namespace, name)
+                may_create(self.backend.authorize, context, self.kind, namespace, name)
             await self.admission.validate(attributes)
             if options.dry_run:
                 if (await self.store.get(self.key(namespace, name)))[0] is not None:
@@ -364,14 +364,14 @@ class Writes(Reads):
 
     def tree_of(self, stored: Stored) -> Tree:
         tree: Tree = orjson.loads(stored.data)
-        return self.strategy.from_stored(tree) if self.converts else tree
+        return self.codec.served_tree(tree)
 
     async def _change(self, attempt: _Attempt, stored: Stored) -> tuple[Result, bool]:
         """One attempt: the result, and whether it was written (else nothing had to be). Raises _Lost."""
         context, options, subresource, strategy = attempt.context, attempt.options, attempt.subresource, self.strategy
-        outdated = strategy.outdated(stored.data)
-        if self.parts.stale is not None:
-            outdated = outdated or self.parts.stale(self.key(attempt.namespace, attempt.name))
+        rewrite = self.codec.needs_rewrite(stored.data)
+        if self.backend.needs_rewrite is not None:
+            rewrite = rewrite or self.backend.needs_rewrite(self.key(attempt.namespace, attempt.name))
         if self.converted is not None:
             stored = await self.served(stored)
         old = self.tree_of(stored)
@@ -400,7 +400,7 @@ class Writes(Reads):
         causes = objectmeta.update_causes(new, old)
         if of_status:
             causes += strategy.validate_status(new, old)
-        elif subresource in strategy.parts:
+        elif subresource in strategy.part_subresources:
             causes += strategy.validate_part(subresource, new, old)
         else:
             causes += strategy.validate_update(new, old)
@@ -414,7 +414,7 @@ class Writes(Reads):
         try:
             if attempt.admit:
                 await self.admission.validate(attributes)
-            if not outdated and differ_in_times(new, old):
+            if not rewrite and differ_in_times(new, old):
                 return Result(self._reply(old, None, stored.revision)), False
             if options.dry_run:
                 return Result(orjson.dumps(new)), False
@@ -438,7 +438,7 @@ class Writes(Reads):
             new = _only_status(new, self.tree_of(stored))
             if (zeros := strategy.zero_status()) is not None:
                 new["status"] = zeros | (new.get("status") or {})
-        elif subresource in strategy.parts:
+        elif subresource in strategy.part_subresources:
             managed = new["metadata"].get("managedFields")
             new = orjson.loads(orjson.dumps(strategy.only_part(subresource, new, old)))
             if managed is not None:

@@ -78,7 +78,7 @@ class Fuzzed:
         """Everything in the store that the typed structs do not take, as texts."""
         out = []
         listing = await self.server.store.list("/registry/")
-        prefixes = {r.prefix: r for r in self.server.resources.served.values() if not r.converts and hasattr(r.kind, "type")}
+        prefixes = {r.prefix: r for r in self.server.resources.served.values() if r.codec.same and hasattr(r.kind, "type")}
         for item in listing.items:
             found = next((r for prefix, r in prefixes.items() if item.key.startswith(prefix)), None)
             if found is None or not found.strategy.strict_types:

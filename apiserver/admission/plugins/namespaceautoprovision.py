@@ -14,7 +14,7 @@ class NamespaceAutoProvision(NamespacedPlugin):
     name = "NamespaceAutoProvision"
 
     def __init__(self, resources: Resources) -> None:
-        super().__init__(resources.parts.cache)
+        super().__init__(resources.backend.cache)
         self.resources = resources
 
     async def admit(self, attributes: Attributes) -> None:

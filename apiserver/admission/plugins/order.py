@@ -60,7 +60,7 @@ def admission_plugins(
 ) -> list[Plugin]:  # fmt: skip
     """What the flags choose, kept up to date while the server runs. ``sources`` of metrics gets theirs. Raises ValueError,
     OSError."""
-    world, cache = resources.parts.world, resources.parts.cache
+    world, cache = resources.backend.world, resources.backend.cache
     asking = authorizer.authorize, chain.forget
     options = plugin_options(config.admission_control_config_file)
     client, metrics = WebhookClient(resolver), WebhookMetrics()

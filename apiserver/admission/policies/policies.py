@@ -119,7 +119,7 @@ class ValidatingAdmissionPolicy(BasePlugin):
     def __init__(self, resources: Resources, authorize: Authorize, forget: Callable[[], None]) -> None:
         """``forget``: has the chain ask anew what the plugin handles."""
         self.resources, self.authorize, self._forget = resources, authorize, forget
-        self.world, self.cache = resources.parts.world, resources.parts.cache
+        self.world, self.cache = resources.backend.world, resources.backend.cache
         self.policies: list[Policy] = []
         self._compiled: dict[str, tuple[tuple[str, int], Policy]] = {}  # by name, with uid and generation
         self._known: dict[tuple[str, Kind], tuple[list[Policy], list[Kind]]] = {}
@@ -259,7 +259,7 @@ class ValidatingAdmissionPolicy(BasePlugin):
         else:
             entries = self.cache.list(resource.prefix, namespace or None).entries
             chosen = [e for e in entries if selector_matches(reference.get("selector"), dict(e.labels))]
-            out = [resource.strategy.from_stored(e.tree()) for e in chosen]
+            out = [resource.codec.served_tree(e.tree()) for e in chosen]
         if not out and reference.get("parameterNotFoundAction") == "Deny":
             raise _ConfigurationError("no params found for policy binding with `Deny` parameterNotFoundAction")
         return out

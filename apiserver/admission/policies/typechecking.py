@@ -133,7 +133,7 @@ class TypeChecker:
     """Keeps the status of policies."""
 
     def __init__(self, resources: Resources) -> None:
-        self.resources, self.world, self.cache = resources, resources.parts.world, resources.parts.cache
+        self.resources, self.world, self.cache = resources, resources.backend.world, resources.backend.cache
 
     async def run(self) -> None:
         await follow(self.cache, f"/registry/{RESOURCE}/", self._changed)

@@ -82,7 +82,7 @@ class Reviewed:
         kind, name = self.attributes.kind, self.attributes.namespace
         if not kind.namespaced or not name or (kind.resource == "namespaces" and not kind.group):
             return None
-        entry = self.resources.parts.cache.get(NAMESPACES, None, name)
+        entry = self.resources.backend.cache.get(NAMESPACES, None, name)
         if entry is None:
             return None
         tree, parts = entry.tree(), NAMESPACE["properties"]
@@ -102,10 +102,10 @@ class Reviewed:
         source, target = self.resource(has), self.resource(wants)
         assert source is not None and target is not None  # only kinds that are served have others that are equal
         copy: Tree = orjson.loads(orjson.dumps(tree))
-        remote = source.strategy.remote
-        if remote is not None:
-            return (await remote.convert([copy], wants.api_version))[0]
-        return target.strategy.from_stored(source.strategy.to_stored(copy))
+        webhook = source.codec.webhook
+        if webhook is not None:
+            return (await webhook.convert([copy], wants.api_version))[0]
+        return target.codec.served_tree(source.codec.stored(copy))
 
     async def request(self, kind: Kind) -> Tree:
         """The AdmissionRequest without uid and objects, as one who asked for ``kind`` sees it."""

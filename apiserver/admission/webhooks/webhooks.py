@@ -51,7 +51,7 @@ class _Webhooks(BasePlugin):
     ) -> None:
         """``forget``: has the chain ask anew what the plugin handles."""
         self.resources, self.client, self.metrics, self.authorize = resources, client, metrics, authorize
-        self.world, self.cache, self._forget = resources.parts.world, resources.parts.cache, forget
+        self.world, self.cache, self._forget = resources.backend.world, resources.backend.cache, forget
         self.hooks: list[Hook] = []
         # What the chain asked about: the webhooks that a kind may concern, and its other versions.
         self._known: dict[tuple[str, Kind], tuple[list[tuple[int, Hook]], list[Kind]]] = {}

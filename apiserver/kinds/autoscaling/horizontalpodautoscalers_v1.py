@@ -8,6 +8,7 @@ from typing import Any
 
 from apiserver.kinds.autoscaling.horizontalpodautoscalers import COLUMNS, autoscaler_cells, validate_autoscaler
 from apiserver.kinds.cells import at, fill, kind, spec_of, status_of
+from apiserver.registry.codec import TreeCodec
 from apiserver.registry.strategy import Strategy, Tree
 from apiserver.request import Context
 from navarch.api.errors import Cause, invalid
@@ -21,33 +22,13 @@ CPU_NOW = "currentCPUUtilizationPercentage"
 V1, V2 = "autoscaling/v1", "autoscaling/v2"
 
 
-class HorizontalPodAutoscalerV1Strategy(Strategy):
-    kind = kind(V1, "HorizontalPodAutoscaler")
-    has_status = True
-    generation = False
-    columns = COLUMNS
+_ZEROS: Tree = {"currentReplicas": 0, "desiredReplicas": 0}  # what Go writes of a status that nobody set
 
-    def default(self, obj: Tree) -> None:
-        fill(obj.setdefault("spec", {}), minReplicas=1)
 
-    def prepare_create(self, context: Context, obj: Tree) -> None:
-        spec = obj["spec"]
-        if METRICS not in (obj["metadata"].get("annotations") or {}):
-            fill(spec, **{CPU: 80})
-        obj["status"] = self.zero_status()
+class _AsV2(TreeCodec):
+    """Autoscalers are stored as autoscaling/v2; what version 1 has no field for is kept in annotations."""
 
-    def validate(self, obj: Tree) -> list[Cause]:
-        spec = spec_of(obj)
-        out = validate_autoscaler({**spec, "metrics": [], "behavior": None})
-        share = spec.get(CPU)
-        if share is not None and share < 1:
-            out.append(invalid(f"spec.{CPU}", share, "must be greater than 0"))
-        return out
-
-    def cells(self, obj: Tree, now: float) -> list[Any]:
-        return autoscaler_cells(self.to_stored(obj), now)
-
-    def to_stored(self, obj: Tree) -> Tree:
+    def stored(self, obj: Tree) -> Tree:
         spec, status = dict(spec_of(obj)), dict(status_of(obj))
         metadata = dict(obj.get("metadata") or {})
         notes = dict(metadata.get("annotations") or {})
@@ -73,8 +54,8 @@ class HorizontalPodAutoscalerV1Strategy(Strategy):
             metadata.pop("annotations", None)
         return {**obj, "apiVersion": V2, "metadata": metadata, "spec": spec, "status": status}
 
-    def from_stored(self, obj: Tree) -> Tree:
-        spec, status = dict(spec_of(obj)), (self.zero_status() or {}) | status_of(obj)
+    def served_tree(self, obj: Tree) -> Tree:
+        spec, status = dict(spec_of(obj)), _ZEROS | status_of(obj)
         metadata = dict(obj.get("metadata") or {})
         notes: Tree = {}
         others = []
@@ -100,6 +81,34 @@ class HorizontalPodAutoscalerV1Strategy(Strategy):
         if notes:
             metadata["annotations"] = {**(metadata.get("annotations") or {}), **notes}
         return {**obj, "apiVersion": V1, "metadata": metadata, "spec": spec, "status": status}
+
+
+class HorizontalPodAutoscalerV1Strategy(Strategy):
+    codec = _AsV2()
+    kind = kind(V1, "HorizontalPodAutoscaler")
+    has_status = True
+    generation = False
+    columns = COLUMNS
+
+    def default(self, obj: Tree) -> None:
+        fill(obj.setdefault("spec", {}), minReplicas=1)
+
+    def prepare_create(self, context: Context, obj: Tree) -> None:
+        spec = obj["spec"]
+        if METRICS not in (obj["metadata"].get("annotations") or {}):
+            fill(spec, **{CPU: 80})
+        obj["status"] = self.zero_status()
+
+    def validate(self, obj: Tree) -> list[Cause]:
+        spec = spec_of(obj)
+        out = validate_autoscaler({**spec, "metrics": [], "behavior": None})
+        share = spec.get(CPU)
+        if share is not None and share < 1:
+            out.append(invalid(f"spec.{CPU}", share, "must be greater than 0"))
+        return out
+
+    def cells(self, obj: Tree, now: float) -> list[Any]:
+        return autoscaler_cells(self.codec.stored(obj), now)
 
 
 def _cpu(field: str, value: Tree) -> Tree:

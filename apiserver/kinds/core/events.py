@@ -6,6 +6,7 @@ from typing import Any
 
 from apiserver.kinds.cells import kind, meta_of, name_cell
 from apiserver.kinds.checks import immutable
+from apiserver.registry.codec import TreeCodec
 from apiserver.registry.strategy import NAME_COLUMN, Column, Strategy, Tree
 from apiserver.request import Context
 from navarch.api import names
@@ -130,9 +131,18 @@ class EventStrategy(Strategy):
         return event_cells(obj, now)
 
 
+class _NewEvents(TreeCodec):
+    def served_tree(self, obj: Tree) -> Tree:
+        return from_core(obj)
+
+    def stored(self, obj: Tree) -> Tree:
+        return to_core(obj)
+
+
 class NewEventStrategy(Strategy):
     """events.k8s.io/v1: stricter, and stored as the core shape."""
 
+    codec = _NewEvents()
     kind = kind("events.k8s.io/v1", "Event")
     generation = False
     create_on_update = True
@@ -144,12 +154,6 @@ class NewEventStrategy(Strategy):
 
     def __init__(self, ttl: float = DEFAULT_TTL) -> None:
         self.ttl = ttl
-
-    def to_stored(self, obj: Tree) -> Tree:
-        return to_core(obj)
-
-    def from_stored(self, obj: Tree) -> Tree:
-        return from_core(obj)
 
     def prepare_create(self, context: Context, obj: Tree) -> None:
         if obj.get("type") is None:

@@ -34,7 +34,7 @@ class Cluster:
     def __init__(self) -> None:
         self.world, self.store = World(), MemoryStore()
         strategies = catalog(self.world, self.store)
-        resources = {s.prefix: extract(s) for s in reversed(strategies.values()) if not s.converts}
+        resources = {s.prefix: extract(s) for s in reversed(strategies.values()) if s.codec.same}
         indexes = {s.prefix: s.indexed_field for s in strategies.values() if s.indexed_field}
         self.cache = Cache(self.world, self.store, resources=resources, indexes=indexes)
 

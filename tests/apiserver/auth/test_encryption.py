@@ -76,13 +76,13 @@ def test_known_answer() -> None:
         store.serves({"/registry/secrets/": ("", "secrets")})
         await inner.txn([], [Put(place.decode(), raw)])
         found, _ = await store.get(place.decode())
-        assert found is not None and found.value == WORDS and store.stale(place.decode())
+        assert found is not None and found.value == WORDS and store.needs_rewrite(place.decode())
         await store.txn([], [Put(place.decode(), WORDS)])
         (stored,) = (await inner.list("/registry/secrets/")).items
         assert stored.value.startswith(b"k8s:enc:aesgcm:v1:key-b:")
         page = await store.list("/registry/secrets/")
         assert page.items[0].value == WORDS
-        assert (await store.get(place.decode()))[0] is not None and not store.stale(place.decode())
+        assert (await store.get(place.decode()))[0] is not None and not store.needs_rewrite(place.decode())
         # Other resources are left alone; where nothing reads what is there, it is said how to go on.
         await store.txn([], [Put("/registry/configmaps/a/b", b"{}"), Put("/ranges/x", b"1")])
         assert [kv.value for kv in (await inner.list("/registry/configmaps/")).items] == [b"{}"]

@@ -235,8 +235,8 @@ def test_minimal_object(key: tuple[str, str]) -> None:
     assert rules.validate_update(obj, obj) == []
     assert rules.cells(obj, NOW) == row and len(row) == len(rules.columns)
     if rules.selectable_fields:
-        assert set(rules.selectable_fields) <= set(rules.fields(rules.to_stored(obj)))
-        assert all(isinstance(v, str) for v in rules.fields(rules.to_stored(obj)).values())
+        assert set(rules.selectable_fields) <= set(rules.fields(rules.codec.stored(obj)))
+        assert all(isinstance(v, str) for v in rules.fields(rules.codec.stored(obj)).values())
 
 
 def deployment(**spec: object) -> dict[str, object]:
@@ -335,6 +335,13 @@ def test_deployment_defaults() -> None:
 def test_two_shapes_of_an_event() -> None:
     rules = strategy("events", "events.k8s.io")
     obj = created(rules, tree(MINIMAL["events.k8s.io", "events"][0]))
-    stored = rules.to_stored(obj)
+    stored = rules.codec.stored(obj)
     assert stored["apiVersion"] == "v1" and stored["involvedObject"]["name"] == "p" and stored["message"] == "m"
-    assert rules.from_stored(stored) == obj | {"apiVersion": "events.k8s.io/v1"}
+    assert rules.codec.served_tree(stored) == obj | {"apiVersion": "events.k8s.io/v1"}
+
+
+def test_an_older_autoscaler_has_the_zeros_of_its_schema() -> None:
+    rules = CATALOG["autoscaling", "horizontalpodautoscalers.v1"]
+    served = rules.codec.served_tree({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {}})
+    assert served["status"] == rules.zero_status() == {"currentReplicas": 0, "desiredReplicas": 0}
+    assert served["apiVersion"] == "autoscaling/v1"

@@ -95,5 +95,5 @@ def test_no_crash(key: tuple[str, str], data: st.DataObject) -> None:
         assert cause.reason.startswith("FieldValue") and cause.message
     rules.validate_update(obj, copy.deepcopy(RICH[key]))
     rules.prepare_update(CONTEXT, obj, before)
-    rules.fields(rules.to_stored(obj))
+    rules.fields(rules.codec.stored(obj))
     assert len(rules.cells(obj, 0.0)) == len(rules.columns)

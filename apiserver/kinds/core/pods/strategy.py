@@ -34,7 +34,7 @@ class PodStrategy(Strategy):
     )  # fmt: skip
     indexed_field = "spec.nodeName"
     columns = COLUMNS
-    parts = ("ephemeralcontainers", "resize")
+    part_subresources = ("ephemeralcontainers", "resize")
 
     def default(self, obj: Tree) -> None:
         default_pod(obj.setdefault("spec", {}))
