@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from apiserver.authz.node import NodeAuthorizer, node_name
+from apiserver.authz.node import NodeAuthorizer, is_node
 from apiserver.authz.rbac import Rbac
 from apiserver.cache.cache import Cache
 from apiserver.request import SYSTEM_MASTERS, RequestInfo, User
@@ -34,7 +34,7 @@ class Authorizer:
         if not info.is_resource and (info.path.rstrip("/") in self._paths or info.path.startswith(self._prefixes)):
             return Decision(True)
         why = ""
-        if node_name(user):
+        if is_node(user):
             allowed, why = self.node.authorize(user, info)
             if allowed:
                 return Decision(True, why)

@@ -62,9 +62,14 @@ NODE_RULES = [
 ]
 
 
+def is_node(user: User) -> bool:
+    """Whether the user is the agent of a node, even if it does not say of which."""
+    return NODES_GROUP in user.groups and user.name.startswith(NODE_PREFIX)
+
+
 def node_name(user: User) -> str:
     """The node that the user is the agent of, "" if it is none."""
-    if NODES_GROUP in user.groups and user.name.startswith(NODE_PREFIX):
+    if is_node(user):
         return user.name[len(NODE_PREFIX) :]
     return ""
 
@@ -76,9 +81,11 @@ class NodeAuthorizer:
 
     def authorize(self, user: User, info: RequestInfo) -> tuple[bool, str]:
         """(allowed, reason)."""
+        if not is_node(user):
+            return False, ""
         node = node_name(user)
         if not node:
-            return False, ""
+            return False, f'unknown node for user "{user.name}"'
         if not info.group and info.resource in ("secrets", "configmaps"):
             return self._object(node, info)
         if not info.group and info.resource == "serviceaccounts":
@@ -133,7 +140,7 @@ class NodeAuthorizer:
     def _volume(self, node: str, info: RequestInfo) -> tuple[bool, str]:
         """Claims of pods on the node, and the volumes that these are bound to."""
         if info.subresource == "status" and info.resource == "persistentvolumeclaims":
-            if info.verb not in ("get", "update", "patch"):
+            if info.verb not in ("update", "patch"):
                 return False, "can only get/update/patch this type"
         elif info.verb != "get":
             return False, "can only get individual resources of this type"
@@ -171,8 +178,10 @@ class NodeAuthorizer:
             return False, "can only read resources of this type"
         if info.subresource:
             return False, "cannot read subresource"
-        if not info.name:
+        if not info.namespace:
             return False, "can only read namespaced object of this type"
+        if not info.name:
+            return False, "No Object name found"
         return self._related(node, info.resource, info.namespace, info.name)
 
     def _related(self, node: str, resource: str, namespace: str, name: str) -> tuple[bool, str]:

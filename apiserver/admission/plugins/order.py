@@ -74,7 +74,7 @@ def admission_plugins(
         "LimitPodHardAntiAffinityTopology": LimitPodHardAntiAffinityTopology,
         "LimitRanger": lambda: LimitRanger(cache),
         "ServiceAccount": lambda: ServiceAccount(world, cache),
-        "NodeRestriction": lambda: NodeRestriction(cache),
+        "NodeRestriction": lambda: NodeRestriction(cache, authorizer.authorize),
         "TaintNodesByCondition": TaintNodesByCondition,
         "AlwaysPullImages": AlwaysPullImages,
         "PodSecurity": lambda: PodSecurity(world, cache, configuration_of(options.get("PodSecurity"))),

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from apiserver.admission.chain import BasePlugin
+from apiserver.admission.plugins.podreferences import is_mirror, secret_mentions
 from apiserver.authn.tokens import WARN_SECONDS
+from apiserver.authz.node import references
 from apiserver.cache.cache import Cache
-from apiserver.request import CREATE, Attributes
+from apiserver.request import CREATE, UPDATE, Attributes
 from navarch.api.errors import resource_forbidden
 from navarch.api.kinds import Kind
 from navarch.world import World, name_suffix
@@ -15,7 +17,7 @@ from navarch.world import World, name_suffix
 Tree = dict[str, Any]
 PREFIX = "/registry/serviceaccounts/"
 DEFAULT = "default"
-MIRROR = "kubernetes.io/config.mirror"
+ENFORCE = "kubernetes.io/enforce-mountable-secrets"
 MOUNT_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
 VOLUME = "kube-api-access-"
 ROOT_CA = "kube-root-ca.crt"
@@ -30,18 +32,18 @@ class ServiceAccount(BasePlugin):
         self.world, self.cache = world, cache
 
     def handles(self, operation: str, kind: Kind) -> bool:
-        return operation == CREATE and (kind.group, kind.resource) == ("", "pods")
+        return operation in (CREATE, UPDATE) and (kind.group, kind.resource) == ("", "pods")
+
+    def changes(self, operation: str, kind: Kind) -> bool:
+        return operation == CREATE
 
     async def admit(self, attributes: Attributes) -> None:
         pod = attributes.obj
         if pod is None or attributes.subresource:
             return
         spec = pod.setdefault("spec", {})
-        if MIRROR in (pod["metadata"].get("annotations") or {}):
-            # A mirror pod only shows what an agent runs anyway; it may not gain access through the API.
-            if spec.get("serviceAccountName"):
-                raise self._forbid(attributes, "a mirror pod may not reference service accounts")
-            return
+        if is_mirror(pod):
+            return  # it shows what an agent runs anyway, and stays as it is
         name = spec.get("serviceAccountName") or DEFAULT
         spec["serviceAccountName"] = spec["serviceAccount"] = name
         account = await self._account(attributes, name)
@@ -49,6 +51,50 @@ class ServiceAccount(BasePlugin):
             self._mount(spec)
         if not spec.get("imagePullSecrets") and account.get("imagePullSecrets"):
             spec["imagePullSecrets"] = [dict(r) for r in account["imagePullSecrets"]]
+
+    async def validate(self, attributes: Attributes) -> None:
+        pod = attributes.obj or {}
+        spec = pod.get("spec") or {}
+        if attributes.operation == UPDATE:
+            if attributes.subresource == "ephemeralcontainers" and spec.get("serviceAccountName"):
+                account = await self._account(attributes, spec["serviceAccountName"])
+                if enforces(account):
+                    self._environments(attributes, account, spec, "ephemeralContainers")
+            return
+        if attributes.subresource:
+            return
+        if is_mirror(pod):
+            if why := _mirror_problem(pod, spec):
+                raise self._forbid(attributes, f"a mirror pod may not {why}")
+            return
+        name = spec.get("serviceAccountName")
+        if not name:
+            raise self._forbid(attributes, f"no service account specified for pod {attributes.namespace}/{attributes.name}")
+        account = await self._account(attributes, name)
+        if enforces(account):
+            self._mountable(attributes, account, spec)
+
+    def _mountable(self, attributes: Attributes, account: Tree, spec: Tree) -> None:
+        """Only secrets that the account lists. Raises Forbidden."""
+        name, listed = account["metadata"]["name"], _listed(account, "secrets")
+        for volume in spec.get("volumes") or ():
+            secret = (volume.get("secret") or {}).get("secretName")
+            if volume.get("secret") is not None and secret not in listed:
+                why = f'volume with secret.secretName="{secret or ""}" is not allowed because service account {name} does not '
+                raise self._forbid(attributes, why + "reference that secret")
+        self._environments(attributes, account, spec, "initContainers", "containers")
+        pulls = _listed(account, "imagePullSecrets")
+        for i, reference in enumerate(spec.get("imagePullSecrets") or ()):
+            if (reference.get("name") or "") not in pulls:
+                why = f'imagePullSecrets[{i}].name="{reference.get("name") or ""}" is not allowed because service account '
+                raise self._forbid(attributes, f"{why}{name} does not reference that imagePullSecret")
+
+    def _environments(self, attributes: Attributes, account: Tree, spec: Tree, *fields: str) -> None:
+        name, listed = account["metadata"]["name"], _listed(account, "secrets")
+        for where, secret in secret_mentions(spec, *fields):
+            if secret not in listed:
+                why = f'{where} referencing secret.secretName="{secret}" is not allowed because service account {name} does '
+                raise self._forbid(attributes, why + "not reference that secret")
 
     async def _account(self, attributes: Attributes, name: str) -> Tree:
         entry = self.cache.get(PREFIX, attributes.namespace, name)
@@ -85,6 +131,26 @@ class ServiceAccount(BasePlugin):
                 used = True
         if used and not found:
             spec["volumes"] = [*volumes, token_volume(name)]
+
+
+def enforces(account: Tree) -> bool:
+    """Whether the account's pods may use only the secrets that it lists."""
+    return str((account["metadata"].get("annotations") or {}).get(ENFORCE, "")) in ("1", "t", "T", "true", "TRUE", "True")
+
+
+def _listed(account: Tree, field: str) -> set[str]:
+    return {one.get("name") or "" for one in account.get(field) or ()}
+
+
+def _mirror_problem(pod: Tree, spec: Tree) -> str:
+    if spec.get("serviceAccountName"):
+        return "reference service accounts"
+    if references(pod, "secrets"):
+        return "reference secrets"
+    sources = [s for v in spec.get("volumes") or () for s in (v.get("projected") or {}).get("sources") or ()]
+    if any(source.get("serviceAccountToken") is not None for source in sources):
+        return "use ServiceAccountToken volume projections"
+    return ""
 
 
 def _automounts(account: Tree, spec: Tree) -> bool:
