@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from apiserver.registry.resources import Resources
+from navarch.api import wellknown
 from navarch.api.addresses import in_networks
 from navarch.api.selectors import from_labels
 
@@ -76,7 +77,7 @@ class ServiceResolver:
     def slices(self, namespace: str, name: str) -> list[Tree]:
         """The EndpointSlices of a Service, as the cache has them."""
         slices = self.resources["discovery.k8s.io", "endpointslices"]
-        selector = from_labels({"kubernetes.io/service-name": name})
+        selector = from_labels({wellknown.SERVICE_NAME: name})
         return [entry.tree() for entry in slices.cache.list(slices.prefix, namespace, labels=selector).entries]
 
     def address(self, namespace: str, name: str, port: int) -> Address:

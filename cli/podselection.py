@@ -9,11 +9,11 @@ from typing import Any
 from cli.errors import CommandError
 from cli.session import Session, Tree
 from cli.targets import Found
-from navarch.api import selectors
+from navarch.api import selectors, wellknown
 from navarch.api.kinds import KINDS
 from navarch.client.client import ResourceClient
 
-DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
+DEFAULT_CONTAINER = wellknown.DEFAULT_CONTAINER
 POD = next(kind for kind in KINDS if kind.kind == "Pod")
 
 

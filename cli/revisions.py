@@ -10,18 +10,18 @@ from cli.errors import CommandError
 from cli.output.tables import Columns
 from cli.session import Session, Tree
 from cli.targets import Found
-from navarch.api import selectors
+from navarch.api import selectors, wellknown
 
-REVISION = "deployment.kubernetes.io/revision"
+REVISION = wellknown.REVISION
 CHANGE_CAUSE = "kubernetes.io/change-cause"
 HASH = "pod-template-hash"
 # Annotations of a replica set that are about itself, not about the deployment it was made for.
 NOT_ROLLED_BACK = (
-    "kubectl.kubernetes.io/last-applied-configuration",
+    wellknown.LAST_APPLIED,
     REVISION,
-    "deployment.kubernetes.io/revision-history",
-    "deployment.kubernetes.io/desired-replicas",
-    "deployment.kubernetes.io/max-replicas",
+    wellknown.REVISION_HISTORY,
+    wellknown.DESIRED_REPLICAS,
+    wellknown.MAX_REPLICAS,
     "deprecated.deployment.rollback.to",
 )
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from cli.errors import CommandError
 from cli.session import Resource
+from navarch.api import wellknown
 from navarch.api.patch.diff import (
     create_merge_patch,
     create_strategic_patch,
@@ -21,7 +22,7 @@ from navarch.api.schema import Node, schema_of
 
 Tree = dict[str, Any]
 
-LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+LAST_APPLIED = wellknown.LAST_APPLIED
 CLIENT_SIDE_MANAGER = "kubectl-client-side-apply"
 # Go's JSON encoder writes these characters escaped.
 _ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}

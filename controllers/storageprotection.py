@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from controllers.controller import Context, Controller
+from navarch.api import wellknown
 from navarch.api.errors import NotFound
 from navarch.api.types import core_v1, storage_v1
 from navarch.client.informer import Informer, key_of
@@ -86,7 +87,7 @@ class ClaimProtection(Protection):
     """A claim stays while a pod that is bound to a node mounts it."""
 
     name = "persistentvolumeclaim-protection-controller"
-    finalizer = "kubernetes.io/pvc-protection"
+    finalizer = wellknown.PVC_PROTECTION
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
@@ -120,7 +121,7 @@ class VolumeProtection(Protection):
     """A volume stays while it is bound to a claim."""
 
     name = "persistentvolume-protection-controller"
-    finalizer = "kubernetes.io/pv-protection"
+    finalizer = wellknown.PV_PROTECTION
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
@@ -135,7 +136,7 @@ class AttributesClassProtection(Protection):
     """A VolumeAttributesClass stays while a claim or a volume names it."""
 
     name = "volumeattributesclass-protection-controller"
-    finalizer = "kubernetes.io/vac-protection"
+    finalizer = wellknown.VAC_PROTECTION
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)

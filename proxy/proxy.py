@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from navarch.api import wellknown
 from navarch.api.types import core_v1, discovery_v1
 from navarch.client.events import EventRecorder
 from navarch.client.informer import SharedInformers, key_of
@@ -28,7 +29,7 @@ from proxy.rules import SERVICE_NAME, Endpoint, Place, Rules, service_rules
 
 log = logging.getLogger(__name__)
 
-ZONE = "topology.kubernetes.io/zone"
+ZONE = wellknown.ZONE
 AT_ONCE = 100  # services worked out before others have a turn
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from navarch.api import wellknown
 from navarch.api.errors import AlreadyExists, StatusError
 from navarch.api.types import core_v1, discovery_v1, meta_v1
 from navarch.client.client import Client
@@ -21,7 +22,7 @@ def resolver_slice(node: str, address: str) -> discovery_v1.EndpointSlice:
         metadata=meta_v1.ObjectMeta(
             name=f"{SERVICE}-{node}",
             namespace=NAMESPACE,
-            labels={SERVICE_NAME: SERVICE, "endpointslice.kubernetes.io/managed-by": "navarch-proxy"},
+            labels={SERVICE_NAME: SERVICE, wellknown.ENDPOINTSLICE_MANAGED_BY: "navarch-proxy"},
         ),
         address_type="IPv4",
         endpoints=[

@@ -21,10 +21,11 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from navarch.api import wellknown
 from navarch.api.types import core_v1, discovery_v1
 
 MASQUERADE = "0x4000"  # the mark kube-proxy and its users know
-SERVICE_NAME = "kubernetes.io/service-name"
+SERVICE_NAME = wellknown.SERVICE_NAME
 AFFINITY_DEFAULT, MAX_AFFINITY = 10800, 86400  # seconds
 
 

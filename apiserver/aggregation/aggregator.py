@@ -22,6 +22,7 @@ from apiserver.http.priorities import BUILT_IN, CUSTOM, REGISTRATION
 from apiserver.request import DeleteOptions, WriteOptions, own_context
 from apiserver.serviceresolver import ServiceResolver
 from apiserver.storage.store import StoreUnavailable
+from navarch.api import wellknown
 from navarch.api.errors import AlreadyExists, Conflict, Expired, NotFound, StatusError
 from navarch.api.selectors import from_labels
 from navarch.api.times import format_time
@@ -189,7 +190,7 @@ class Aggregator:
         reference = self.remotes[name].spec["service"]
         namespace, service = reference["namespace"], reference["name"]
         slices = self.resources["discovery.k8s.io", "endpointslices"].prefix
-        selector = from_labels({"kubernetes.io/service-name": service})
+        selector = from_labels({wellknown.SERVICE_NAME: service})
 
         async def follow(prefix: str, only: str | None) -> None:
             cache = self.cache

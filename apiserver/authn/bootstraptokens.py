@@ -13,12 +13,13 @@ from apiserver.authn.identity import Identity
 from apiserver.authn.tokens import InvalidToken
 from apiserver.cache.cache import Cache
 from apiserver.request import User
+from navarch.api import wellknown
 from navarch.api.times import parse_time
 from navarch.world import World
 
 Tree = dict[str, Any]
 NAMESPACE, PREFIX = "kube-system", "bootstrap-token-"
-TYPE = "bootstrap.kubernetes.io/token"
+TYPE = wellknown.BOOTSTRAP_TOKEN
 GROUP = "system:bootstrappers"
 _TOKEN = re.compile(r"([a-z0-9]{6})\.([a-z0-9]{16})")
 _GROUP = re.compile(r"system:bootstrappers:[a-z0-9:-]{0,255}[a-z0-9]")

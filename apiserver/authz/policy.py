@@ -11,11 +11,12 @@ from typing import Any
 
 from apiserver.authz.controllerpolicy import CONTROLLERS, DRA, EVENTS, READ
 from apiserver.authz.node import NODE_RULES, rule
+from navarch.api import wellknown
 
 Tree = dict[str, Any]
 GROUP = "rbac.authorization.k8s.io"
 LABELS = {"kubernetes.io/bootstrapping": "rbac-defaults"}
-AUTOUPDATE = {"rbac.authorization.kubernetes.io/autoupdate": "true"}
+AUTOUPDATE = {wellknown.RBAC_AUTOUPDATE: "true"}
 AGGREGATE = "rbac.authorization.k8s.io/aggregate-to-"
 
 WRITE = "create delete deletecollection patch update"
@@ -105,8 +106,8 @@ NAVARCH_CONTROLLER_RULES = [
     rule(CSR, "certificatesigningrequests", "get delete"),
     rule(CSR, "certificatesigningrequests/approval certificatesigningrequests/status", "update patch"),
     rule(CSR, "signers", "approve sign") | {"resourceNames": [
-        "kubernetes.io/kube-apiserver-client", "kubernetes.io/kube-apiserver-client-kubelet",
-        "kubernetes.io/kubelet-serving",
+        wellknown.SIGNER_CLIENT, wellknown.SIGNER_KUBELET_CLIENT,
+        wellknown.SIGNER_KUBELET_SERVING,
     ]},
     # The garbage collector and the namespace controller delete objects of kinds that nobody knows in advance.
     rule("*", "*", "delete deletecollection get patch update"),

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from apiserver.authz.rules import compile_rules, uncovered
+from navarch.api import wellknown
 
 Tree = dict[str, Any]
-AUTOUPDATE = "rbac.authorization.kubernetes.io/autoupdate"
+AUTOUPDATE = wellknown.RBAC_AUTOUPDATE
 
 
 def protected(obj: Tree) -> bool:

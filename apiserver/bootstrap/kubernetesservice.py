@@ -14,6 +14,7 @@ from apiserver.registry.resource import Resource
 from apiserver.registry.resources import Resources
 from apiserver.request import own_context
 from apiserver.storage.store import Compare, Put, StoreUnavailable
+from navarch.api import wellknown
 from navarch.api.errors import StatusError
 
 log = logging.getLogger(__name__)
@@ -81,7 +82,7 @@ class KubernetesService:
 
     def endpoints(self, addresses: list[str]) -> Tree:
         ports = [{"name": "https", "port": self.port, "protocol": "TCP"}]
-        labels = {"endpointslice.kubernetes.io/skip-mirror": "true"}
+        labels = {wellknown.SKIP_MIRROR: "true"}
         return {
             "apiVersion": "v1",
             "kind": "Endpoints",
@@ -93,7 +94,7 @@ class KubernetesService:
         return {
             "apiVersion": "discovery.k8s.io/v1",
             "kind": "EndpointSlice",
-            "metadata": {"name": NAME, "namespace": NAMESPACE, "labels": {"kubernetes.io/service-name": NAME}},
+            "metadata": {"name": NAME, "namespace": NAMESPACE, "labels": {wellknown.SERVICE_NAME: NAME}},
             "addressType": "IPv4",
             "endpoints": [{"addresses": [a], "conditions": {"ready": True}} for a in addresses],
             "ports": [{"name": "https", "port": self.port, "protocol": "TCP"}],

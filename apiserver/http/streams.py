@@ -22,6 +22,7 @@ from apiserver.registry.resources import Resources
 from apiserver.request import Admission, Context, RequestInfo
 from apiserver.serviceresolver import ServiceResolver
 from apiserver.wire.asgi import Request, flag
+from navarch.api import wellknown
 from navarch.api.errors import (
     BadRequest,
     InternalError,
@@ -245,7 +246,7 @@ class Streams:
             if name not in (*main, *init, *extra):
                 raise BadRequest(f"container {name} is not valid for pod {pod_name}")
             return name
-        annotated = (pod["metadata"].get("annotations") or {}).get("kubectl.kubernetes.io/default-container")
+        annotated = (pod["metadata"].get("annotations") or {}).get(wellknown.DEFAULT_CONTAINER)
         if annotated in main:
             return str(annotated)
         if len(main) == 1 or (choose and main):

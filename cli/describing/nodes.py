@@ -10,7 +10,7 @@ import msgspec
 from cli.describing import events
 from cli.describing.writer import Writer, annotation_lines, boolean, moment, pairs
 from cli.session import Session
-from navarch.api import quantity, resources
+from navarch.api import quantity, resources, wellknown
 from navarch.api.durations import age
 from navarch.api.errors import NotFound
 from navarch.api.kinds import BY_GVK
@@ -60,7 +60,7 @@ def _head(writer: Writer, node: Tree, lease: Tree | None) -> None:
     labels = meta.get("labels") or {}
     roles = sorted(
         {k.removeprefix(ROLE) for k in labels if k.startswith(ROLE) and k != ROLE}
-        | ({labels["kubernetes.io/role"]} if labels.get("kubernetes.io/role") else set())
+        | ({labels[wellknown.NODE_ROLE]} if labels.get(wellknown.NODE_ROLE) else set())
     )
     writer.line(0, "Roles:", ",".join(roles) or "<none>")
     pairs(writer, 0, "Labels", labels)

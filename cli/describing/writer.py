@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from navarch.api import wellknown
 from navarch.api.times import parse_time
 
 PADDING = 2
@@ -65,7 +66,7 @@ def pairs(writer: Writer, level: int, title: str, values: Mapping[str, Any] | No
 
 def annotation_lines(writer: Writer, level: int, values: Mapping[str, str] | None, indent: str = "") -> None:
     """Annotations: short ones as ``key: value``, others on lines of their own."""
-    shown = {k: v for k, v in (values or {}).items() if k != "kubectl.kubernetes.io/last-applied-configuration"}
+    shown = {k: v for k, v in (values or {}).items() if k != wellknown.LAST_APPLIED}
     if not shown:
         writer.line(level, "Annotations:", "<none>")
         return

@@ -15,13 +15,14 @@ from cli.objectwait import FOREVER, gone, parse_duration
 from cli.session import Resource, Session, Tree
 from cli.targets import Found, Query, find
 from cli.verb import DryRun, FieldManager, Output, Selector, Where, verb
+from navarch.api import wellknown
 from navarch.api.errors import NotFound, TooManyRequests
 
 app = typer.Typer()
 
 EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 RETRY = 5.0  # seconds between two tries of an eviction that a disruption budget forbids
-MIRROR = "kubernetes.io/config.mirror"
+MIRROR = wellknown.MIRROR_POD
 
 Nodes = Annotated[list[str] | None, typer.Argument(metavar="NODE...")]
 

@@ -14,9 +14,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_pem_priv
 from cryptography.x509.oid import ExtendedKeyUsageOID as EKU
 from cryptography.x509.oid import NameOID
 
-API_CLIENT = "kubernetes.io/kube-apiserver-client"
-KUBELET_CLIENT = "kubernetes.io/kube-apiserver-client-kubelet"
-KUBELET_SERVING = "kubernetes.io/kubelet-serving"
+from navarch.api import wellknown
+
+API_CLIENT = wellknown.SIGNER_CLIENT
+KUBELET_CLIENT = wellknown.SIGNER_KUBELET_CLIENT
+KUBELET_SERVING = wellknown.SIGNER_KUBELET_SERVING
 SIGNERS = (API_CLIENT, KUBELET_CLIENT, KUBELET_SERVING)
 NODES, NODE = "system:nodes", "system:node:"
 BACKDATE = 300.0  # seconds: clocks differ

@@ -22,6 +22,7 @@ from controllers.deployment.sizes import (
     oldest_first,
     size,
 )
+from navarch.api import wellknown
 from navarch.api.types import core_v1
 
 TEMPLATE_HASH = "pod-template-hash"
@@ -30,7 +31,7 @@ HISTORY_CHARACTERS = 2000
 
 NOT_COPIED = frozenset(
     (
-        "kubectl.kubernetes.io/last-applied-configuration",
+        wellknown.LAST_APPLIED,
         REVISION,
         HISTORY,
         DESIRED,

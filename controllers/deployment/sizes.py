@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
+from navarch.api import wellknown
 from navarch.api.types import apps_v1
 
 MAX_INT32 = 2**31 - 1
-REVISION = "deployment.kubernetes.io/revision"
-HISTORY = "deployment.kubernetes.io/revision-history"
-DESIRED = "deployment.kubernetes.io/desired-replicas"
-MAXIMUM = "deployment.kubernetes.io/max-replicas"
+REVISION = wellknown.REVISION
+HISTORY = wellknown.REVISION_HISTORY
+DESIRED = wellknown.DESIRED_REPLICAS
+MAXIMUM = wellknown.MAX_REPLICAS
 
 Deployment = apps_v1.Deployment
 ReplicaSet = apps_v1.ReplicaSet

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from navarch.api import wellknown
 from navarch.api.pods import is_ready, is_sidecar, is_terminal, is_terminating
 from navarch.api.times import format_time, parse_time
 from navarch.api.types import core_v1, discovery_v1
@@ -13,7 +14,7 @@ Service = core_v1.Service
 
 HEADLESS = "service.kubernetes.io/headless"
 LAST_CHANGE = "endpoints.kubernetes.io/last-change-trigger-time"
-ZONE = "topology.kubernetes.io/zone"
+ZONE = wellknown.ZONE
 
 
 class Port(NamedTuple):

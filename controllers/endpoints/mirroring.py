@@ -6,12 +6,13 @@ from controllers.controller import Context, Controller
 from controllers.endpoints import slices
 from controllers.endpoints.endpointslice import write
 from controllers.pendingwrites import Overlay
+from navarch.api import wellknown
 from navarch.api.types import core_v1, discovery_v1
 
 Endpoints = core_v1.Endpoints
 EndpointSlice = discovery_v1.EndpointSlice
 
-SKIP = "endpointslice.kubernetes.io/skip-mirror"
+SKIP = wellknown.SKIP_MIRROR
 LEADER = "control-plane.alpha.kubernetes.io/leader"
 BY_ENDPOINTS = "endpoints"
 

@@ -14,13 +14,14 @@ import msgspec
 from controllers.endpoints import members
 from controllers.endpoints.members import Port, Ports
 from controllers.ownership import reference
+from navarch.api import wellknown
 from navarch.api.types import core_v1, discovery_v1, meta_v1
 
 Endpoint = discovery_v1.Endpoint
 EndpointSlice = discovery_v1.EndpointSlice
 
-SERVICE_NAME = "kubernetes.io/service-name"
-MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
+SERVICE_NAME = wellknown.SERVICE_NAME
+MANAGED_BY = wellknown.ENDPOINTSLICE_MANAGED_BY
 MANAGER = "endpointslice-controller.k8s.io"
 MIRROR_MANAGER = "endpointslicemirroring-controller.k8s.io"
 RESERVED = (SERVICE_NAME, MANAGED_BY, members.HEADLESS)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from navarch.api import wellknown
 from navarch.api.conditions import get_condition
 from navarch.api.times import format_time
 from navarch.api.types import coordination_v1, core_v1
@@ -14,9 +15,9 @@ Node = core_v1.Node
 Condition = core_v1.NodeCondition
 Taint = core_v1.Taint
 
-NOT_READY = "node.kubernetes.io/not-ready"
-UNREACHABLE = "node.kubernetes.io/unreachable"
-UNSCHEDULABLE = "node.kubernetes.io/unschedulable"
+NOT_READY = wellknown.NOT_READY
+UNREACHABLE = wellknown.UNREACHABLE
+UNSCHEDULABLE = wellknown.UNSCHEDULABLE
 OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 
 WATCHED = ("Ready", "MemoryPressure", "DiskPressure", "PIDPressure")

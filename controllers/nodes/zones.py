@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from controllers.config import Config
+from navarch.api import wellknown
 from navarch.api.types import core_v1
 
-REGION_LABEL, ZONE_LABEL = "topology.kubernetes.io/region", "topology.kubernetes.io/zone"
+REGION_LABEL, ZONE_LABEL = wellknown.REGION, wellknown.ZONE
 
 
 class State(Enum):

@@ -10,12 +10,13 @@ import jwt
 import msgspec
 
 from controllers.controller import Context, Controller
+from navarch.api import wellknown
 from navarch.api.errors import NotFound
 from navarch.api.signing import Key
 from navarch.api.types import core_v1
 
-TYPE = "kubernetes.io/service-account-token"
-NAME, UID = "kubernetes.io/service-account.name", "kubernetes.io/service-account.uid"
+TYPE = wellknown.SERVICE_ACCOUNT_TOKEN
+NAME, UID = wellknown.SERVICE_ACCOUNT_NAME, "kubernetes.io/service-account.uid"
 ISSUER = "kubernetes/serviceaccount"
 BY_ACCOUNT = "account"
 Secret: TypeAlias = core_v1.Secret

@@ -10,11 +10,12 @@ import json
 from typing import TypeAlias
 
 from controllers.controller import Context, Controller
+from navarch.api import wellknown
 from navarch.api.errors import NotFound
 from navarch.api.times import parse_time
 from navarch.api.types import core_v1
 
-NAMESPACE, TYPE, PREFIX = "kube-system", "bootstrap.kubernetes.io/token", "bootstrap-token-"
+NAMESPACE, TYPE, PREFIX = "kube-system", wellknown.BOOTSTRAP_TOKEN, "bootstrap-token-"
 INFO_NAMESPACE, INFO = "kube-public", "cluster-info"
 CONTENT, SIGNATURE = "kubeconfig", "jws-kubeconfig-"
 Secret: TypeAlias = core_v1.Secret

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from navarch.api import quantity, resources
+from navarch.api import quantity, resources, wellknown
 from navarch.api.types import core_v1
 
 Tree = dict[str, Any]
@@ -23,7 +23,7 @@ COUNTED = ("configmaps", "persistentvolumeclaims", "replicationcontrollers", "re
 # Resources that are asked for by a plain name as well as by "requests.".
 BOTH = ("cpu", "memory", "ephemeral-storage")
 CLASS_SUFFIX = ".storageclass.storage.k8s.io/"
-CLASS_ANNOTATION = "volume.beta.kubernetes.io/storage-class"
+CLASS_ANNOTATION = wellknown.BETA_STORAGE_CLASS
 TERMINAL = ("Succeeded", "Failed")
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from navarch.api import wellknown
 from navarch.api.conditions import get_condition
 from navarch.api.times import format_time
 from navarch.api.types import core_v1, meta_v1
 from nodeagent.runtime.stages import NORMAL, Stages
 
-ZONE = "topology.kubernetes.io/zone"
+ZONE = wellknown.ZONE
 VERSION = "v1.34.0+navarch"
 
 
@@ -58,11 +59,11 @@ def node(spec: NodeSpec, boots: int, endpoint: Endpoint | None, now: float) -> c
     metadata = meta_v1.ObjectMeta(
         name=spec.name,
         labels={
-            "beta.kubernetes.io/arch": "amd64",
-            "beta.kubernetes.io/os": "linux",
-            "kubernetes.io/arch": "amd64",
-            "kubernetes.io/os": "linux",
-            "kubernetes.io/hostname": spec.name,
+            wellknown.BETA_ARCH: "amd64",
+            wellknown.BETA_OS: "linux",
+            wellknown.ARCH: "amd64",
+            wellknown.OS: "linux",
+            wellknown.HOSTNAME: spec.name,
             "type": "hollow",
             **({ZONE: spec.zone} if spec.zone else {}),
             **spec.labels,

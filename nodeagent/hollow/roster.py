@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from navarch.api import wellknown
 from navarch.api.types import core_v1
 from nodeagent.hollow.objects import NodeSpec
 
@@ -20,7 +21,7 @@ RANGE = "100.64.0.0/10"  # pod addresses, a /24 a node. They lead nowhere: all f
 HOST = "localhost"  # where the fleet's server answers for all nodes
 PREFIX = "hollow-"
 MOST = 1 << 14  # subnets of the range
-ZONE, REGION = "topology.kubernetes.io/zone", "topology.kubernetes.io/region"
+ZONE, REGION = wellknown.ZONE, wellknown.REGION
 TAINT = "hollow.navarch.dev/node"
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from navarch.api import quantity
+from navarch.api import quantity, wellknown
 from navarch.api.errors import AlreadyExists, Conflict, NotFound, StatusError
 from navarch.api.times import format_micro, format_time
 from navarch.api.types import coordination_v1, core_v1, meta_v1
@@ -92,11 +92,11 @@ class NodeKeeper:
     def _labels(self) -> dict[str, str]:
         arch = _ARCH.get(platform.machine(), platform.machine())
         return {
-            "kubernetes.io/hostname": self.config.node_name,
-            "kubernetes.io/os": "linux",
-            "kubernetes.io/arch": arch,
-            "beta.kubernetes.io/os": "linux",
-            "beta.kubernetes.io/arch": arch,
+            wellknown.HOSTNAME: self.config.node_name,
+            wellknown.OS: "linux",
+            wellknown.ARCH: arch,
+            wellknown.BETA_OS: "linux",
+            wellknown.BETA_ARCH: arch,
         }
 
     # --- Lease ---

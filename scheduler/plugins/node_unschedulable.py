@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from navarch.api import wellknown
 from navarch.api.affinity import tolerated
 from navarch.api.types import core_v1
 from scheduler.framework.plugin import NODE_ADDED, NODE_CHANGED, CycleState, Event, Plugin, Reach, Refusal
@@ -11,7 +12,7 @@ from scheduler.framework.reads import NOTHING_ELSE
 from scheduler.state.nodes import NodeTable
 from scheduler.state.pods import PodInfo
 
-TAINT = core_v1.Taint(key="node.kubernetes.io/unschedulable", effect="NoSchedule")
+TAINT = core_v1.Taint(key=wellknown.UNSCHEDULABLE, effect="NoSchedule")
 
 
 class NodeUnschedulable(Plugin):

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from navarch.api import wellknown
 from navarch.api.selectors import from_labels
 from navarch.api.types import core_v1
 from scheduler.framework.outcomes import Rejected
@@ -38,7 +39,7 @@ from scheduler.state.pods import PodInfo, PodSelector
 from scheduler.state.topology import Matching
 
 ANNOTATION = "scheduler.navarch.dev/constraints"
-HOSTNAME = "kubernetes.io/hostname"
+HOSTNAME = wellknown.HOSTNAME
 OPERATORS = {
     "UNIQUE": (0, 0),
     "CLUSTER": (0, 1),

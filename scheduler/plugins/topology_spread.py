@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from navarch.api import wellknown
 from navarch.api.affinity import pod_matches_node, untolerated
 from navarch.api.selectors import LabelSelector
 from navarch.api.types import core_v1
@@ -35,8 +36,8 @@ from scheduler.state.nodes import Column, Mask, NodeTable, Scores
 from scheduler.state.pods import PodInfo, PodSelector, narrowed
 from scheduler.state.topology import Matching
 
-HOSTNAME = "kubernetes.io/hostname"
-ZONE = "topology.kubernetes.io/zone"
+HOSTNAME = wellknown.HOSTNAME
+ZONE = wellknown.ZONE
 MISSING = "node(s) didn't match pod topology spread constraints (missing required label)"
 SKEWED = "node(s) didn't match pod topology spread constraints"
 

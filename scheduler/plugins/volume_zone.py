@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from navarch.api import wellknown
 from navarch.api.types import core_v1
 from scheduler.framework.plugin import NODE_ADDED, NODE_CHANGED, CycleState, Event, Plugin, Reach, Refusal
 from scheduler.framework.reads import NOTHING_ELSE
@@ -13,8 +14,8 @@ from scheduler.state.nodes import Mask, NodeTable
 from scheduler.state.pods import PodInfo
 from scheduler.state.volumes import CLAIM_CHANGED, CLASS_CHANGED, VOLUME_CHANGED
 
-ZONE, REGION = "topology.kubernetes.io/zone", "topology.kubernetes.io/region"
-OLD = {"failure-domain.beta.kubernetes.io/zone": ZONE, "failure-domain.beta.kubernetes.io/region": REGION}
+ZONE, REGION = wellknown.ZONE, wellknown.REGION
+OLD = {wellknown.BETA_ZONE: ZONE, wellknown.BETA_REGION: REGION}
 KEYS = (ZONE, REGION, *OLD)
 OTHER_ZONE = "node(s) had no available volume zone"
 

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from navarch.api import wellknown
 from navarch.api.types import core_v1, storage_v1
 from navarch.client.informer import SharedInformers
 from navarch.client.watch import DELETED
@@ -23,7 +24,7 @@ ATTACHMENT_CHANGED = "VolumeAttachment"
 SELECTED_NODE = "volume.kubernetes.io/selected-node"
 BIND_COMPLETED = "pv.kubernetes.io/bind-completed"
 BOUND_BY_CONTROLLER = "pv.kubernetes.io/bound-by-controller"
-OLD_CLASS = "volume.beta.kubernetes.io/storage-class"
+OLD_CLASS = wellknown.BETA_STORAGE_CLASS
 
 
 class Usage:

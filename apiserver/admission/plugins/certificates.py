@@ -11,12 +11,13 @@ from apiserver.admission.chain import BasePlugin
 from apiserver.authz.authorizer import Authorizer
 from apiserver.kinds.certificates.certificatesigningrequests import parse_request
 from apiserver.request import CREATE, SYSTEM_MASTERS, UPDATE, Attributes, RequestInfo
+from navarch.api import wellknown
 from navarch.api.errors import resource_forbidden
 from navarch.api.kinds import Kind
 
 Tree = dict[str, Any]
 GROUP, RESOURCE = "certificates.k8s.io", "certificatesigningrequests"
-API_CLIENT = "kubernetes.io/kube-apiserver-client"
+API_CLIENT = wellknown.SIGNER_CLIENT
 
 
 class Certificates(BasePlugin):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from apiserver.admission.plugins.defaultclass import DefaultClass
+from navarch.api import wellknown
 
 INGRESS_MARKS = ("ingressclass.kubernetes.io/is-default-class",)
 
@@ -14,4 +15,4 @@ class DefaultIngressClass(DefaultClass):
     prefix = "/registry/ingressclasses/"
     marks = INGRESS_MARKS
     field = "ingressClassName"
-    annotation = "kubernetes.io/ingress.class"
+    annotation = wellknown.INGRESS_CLASS

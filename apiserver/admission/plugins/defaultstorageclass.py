@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from apiserver.admission.plugins.defaultclass import DefaultClass
+from navarch.api import wellknown
 
 STORAGE_MARKS = (
-    "storageclass.kubernetes.io/is-default-class",
-    "storageclass.beta.kubernetes.io/is-default-class",
+    wellknown.DEFAULT_STORAGE_CLASS,
+    wellknown.BETA_DEFAULT_STORAGE_CLASS,
 )
 
 
@@ -16,4 +17,4 @@ class DefaultStorageClass(DefaultClass):
     prefix = "/registry/storageclasses/"
     marks = STORAGE_MARKS
     field = "storageClassName"
-    annotation = "volume.beta.kubernetes.io/storage-class"
+    annotation = wellknown.BETA_STORAGE_CLASS

@@ -6,10 +6,11 @@ from typing import Any
 
 from apiserver.admission.chain import BasePlugin
 from apiserver.request import CREATE, UPDATE, Attributes
+from navarch.api import wellknown
 from navarch.api.kinds import Kind
 
-NOT_READY = "node.kubernetes.io/not-ready"
-UNREACHABLE = "node.kubernetes.io/unreachable"
+NOT_READY = wellknown.NOT_READY
+UNREACHABLE = wellknown.UNREACHABLE
 SECONDS = 300
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from apiserver.admission.plugins.plugin import PodPlugin, forbid
 from apiserver.request import Attributes
+from navarch.api import wellknown
 
-HOSTNAME = "kubernetes.io/hostname"
+HOSTNAME = wellknown.HOSTNAME
 
 
 class LimitPodHardAntiAffinityTopology(PodPlugin):

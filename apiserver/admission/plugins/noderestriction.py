@@ -14,6 +14,7 @@ from apiserver.authz.node import is_node, node_name
 from apiserver.cache.cache import Cache
 from apiserver.kinds.certificates.certificatesigningrequests import parse_request
 from apiserver.request import CONNECT, CREATE, UPDATE, Attributes, Authorize, RequestInfo
+from navarch.api import wellknown
 from navarch.api.errors import Forbidden, resource_forbidden, resource_not_found
 from navarch.api.kinds import Kind
 from navarch.api.patch import same
@@ -23,12 +24,12 @@ NODES, PODS = "/registry/nodes/", "/registry/pods/"
 CLAIMS, VOLUMES, DRIVERS = "/registry/persistentvolumeclaims/", "/registry/persistentvolumes/", "/registry/csidrivers/"
 LEASE_NAMESPACE = "kube-node-lease"
 AUDIENCE_VERB = "request-serviceaccounts-token-audience"
-NODE_SIGNERS = ("kubernetes.io/kubelet-serving", "kubernetes.io/kube-apiserver-client-kubelet")
+NODE_SIGNERS = (wellknown.SIGNER_KUBELET_SERVING, wellknown.SIGNER_KUBELET_CLIENT)
 OWN_LABELS = frozenset((
-    "kubernetes.io/hostname", "kubernetes.io/arch", "kubernetes.io/os", "topology.kubernetes.io/zone",
-    "topology.kubernetes.io/region", "failure-domain.beta.kubernetes.io/zone",
-    "failure-domain.beta.kubernetes.io/region", "node.kubernetes.io/instance-type", "beta.kubernetes.io/instance-type",
-    "beta.kubernetes.io/os", "beta.kubernetes.io/arch",
+    wellknown.HOSTNAME, wellknown.ARCH, wellknown.OS, wellknown.ZONE,
+    wellknown.REGION, wellknown.BETA_ZONE,
+    wellknown.BETA_REGION, "node.kubernetes.io/instance-type", "beta.kubernetes.io/instance-type",
+    wellknown.BETA_OS, wellknown.BETA_ARCH,
 ))  # fmt: skip
 OWN_LABEL_DOMAINS = ("kubelet.kubernetes.io", "node.kubernetes.io")
 _CLAIM_STATUS = ("capacity", "conditions", "allocatedResourceStatuses", "allocatedResources")

@@ -7,7 +7,7 @@ from typing import Any
 from apiserver.admission.chain import BasePlugin
 from apiserver.cache.cache import Cache
 from apiserver.request import UPDATE, Attributes
-from navarch.api import quantity
+from navarch.api import quantity, wellknown
 from navarch.api.errors import resource_forbidden
 from navarch.api.kinds import Kind
 
@@ -33,7 +33,7 @@ class PersistentVolumeClaimResize(BasePlugin):
         if (old.get("status") or {}).get("phase") != "Bound":
             raise self._forbid(attributes, "Only bound persistent volume claims can be expanded")
         notes = obj["metadata"].get("annotations") or {}
-        name = notes.get("volume.beta.kubernetes.io/storage-class") or obj["spec"].get("storageClassName")
+        name = notes.get(wellknown.BETA_STORAGE_CLASS) or obj["spec"].get("storageClassName")
         entry = self.cache.get(CLASSES, None, name) if name else None
         if entry is None or not entry.tree().get("allowVolumeExpansion"):
             raise self._forbid(attributes, (

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from apiserver.authz.node import references
+from navarch.api import wellknown
 
 Tree = dict[str, Any]
-MIRROR = "kubernetes.io/config.mirror"
+MIRROR = wellknown.MIRROR_POD
 CONTAINERS = {"initContainers": "init container", "containers": "container", "ephemeralContainers": "ephemeral container"}
 
 _VOLUMES = {

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from apiserver.admission.chain import BasePlugin
 from apiserver.request import CREATE, Attributes
+from navarch.api import wellknown
 from navarch.api.kinds import Kind
 
 FINALIZERS = {
-    ("", "persistentvolumeclaims"): "kubernetes.io/pvc-protection",
-    ("", "persistentvolumes"): "kubernetes.io/pv-protection",
-    ("storage.k8s.io", "volumeattributesclasses"): "kubernetes.io/vac-protection",
+    ("", "persistentvolumeclaims"): wellknown.PVC_PROTECTION,
+    ("", "persistentvolumes"): wellknown.PV_PROTECTION,
+    ("storage.k8s.io", "volumeattributesclasses"): wellknown.VAC_PROTECTION,
 }
 
 

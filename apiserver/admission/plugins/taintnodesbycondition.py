@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from apiserver.admission.chain import BasePlugin
 from apiserver.request import CREATE, Attributes
+from navarch.api import wellknown
 from navarch.api.kinds import Kind
 
-NOT_READY = "node.kubernetes.io/not-ready"
+NOT_READY = wellknown.NOT_READY
 
 
 class TaintNodesByCondition(BasePlugin):

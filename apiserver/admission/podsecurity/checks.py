@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from apiserver.admission.podsecurity.levels import BASELINE, PRIVILEGED, Standard
+from navarch.api import wellknown
 
 Tree = dict[str, Any]
 NEWEST = 34
@@ -236,7 +237,7 @@ def _selinux(*types: str) -> Check:
     return one
 
 
-_SECCOMP_POD = "seccomp.security.alpha.kubernetes.io/pod"
+_SECCOMP_POD = wellknown.SECCOMP_POD
 _SECCOMP_CONTAINER = "container.seccomp.security.alpha.kubernetes.io/"
 
 

@@ -15,6 +15,7 @@ from apiserver.admission.podsecurity.levels import PREFIX, PRIVILEGED, Policy, S
 from apiserver.cache.cache import Cache
 from apiserver.cache.objects import Entry
 from apiserver.request import CREATE, UPDATE, Attributes
+from navarch.api import wellknown
 from navarch.api.errors import Cause, InternalError, resource_forbidden, resource_invalid
 from navarch.api.kinds import Kind
 from navarch.world import World
@@ -37,7 +38,7 @@ TEMPLATES = {
     ("batch", "cronjobs"): ("spec", "jobTemplate", "spec", "template"),
 }
 IGNORED = ("exec", "attach", "binding", "eviction", "log", "portforward", "proxy", "status")
-_SECCOMP = "seccomp.security.alpha.kubernetes.io/pod"
+_SECCOMP = wellknown.SECCOMP_POD
 _SECCOMP_CONTAINER = "container.seccomp.security.alpha.kubernetes.io/"
 
 

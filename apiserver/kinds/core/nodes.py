@@ -7,7 +7,7 @@ from typing import Any
 from apiserver.kinds.cells import age_cell, bool_text, condition, kind, meta_of, name_cell, spec_of, status_of
 from apiserver.registry.strategy import AGE_COLUMN, NAME_COLUMN, Column, Strategy, Tree
 from apiserver.request import Context
-from navarch.api import names
+from navarch.api import names, wellknown
 from navarch.api.errors import Cause, duplicate, forbidden, invalid, not_supported, required
 
 ROLE_PREFIX = "node-role.kubernetes.io/"
@@ -104,7 +104,7 @@ def node_roles(obj: Tree) -> list[str]:
     for key, value in (meta_of(obj).get("labels") or {}).items():
         if key.startswith(ROLE_PREFIX) and len(key) > len(ROLE_PREFIX):
             roles.append(key[len(ROLE_PREFIX) :])
-        elif key == "kubernetes.io/role" and value:
+        elif key == wellknown.NODE_ROLE and value:
             roles.append(value)
     return sorted(set(roles))
 

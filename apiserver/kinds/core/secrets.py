@@ -10,9 +10,10 @@ from apiserver.kinds.cells import age_cell, kind, meta_of, name_cell
 from apiserver.kinds.core.keyvalues import MAX_SIZE, base64_cause, decoded, immutable_causes, key_causes
 from apiserver.registry.strategy import AGE_COLUMN, NAME_COLUMN, Column, Strategy, Tree
 from apiserver.request import Context
+from navarch.api import wellknown
 from navarch.api.errors import Cause, invalid, required, too_long
 
-SERVICE_ACCOUNT_TOKEN = "kubernetes.io/service-account-token"
+SERVICE_ACCOUNT_TOKEN = wellknown.SERVICE_ACCOUNT_TOKEN
 
 
 # Keys that a Secret of a type must have.
@@ -56,7 +57,7 @@ class SecretStrategy(Strategy):
         if size > MAX_SIZE:
             out.append(too_long("data", MAX_SIZE))
         if type_ == SERVICE_ACCOUNT_TOKEN:
-            note = "kubernetes.io/service-account.name"
+            note = wellknown.SERVICE_ACCOUNT_NAME
             if not (meta_of(obj).get("annotations") or {}).get(note):
                 out.append(required(f"metadata.annotations[{note}]"))
         if type_ == "kubernetes.io/basic-auth" and not ("username" in data or "password" in data):

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from apiserver.kinds.cells import meta_of, spec_of, status_of
 from apiserver.registry.strategy import Tree
+from navarch.api import wellknown
 from navarch.api.errors import Cause, forbidden, not_supported, required
 
-CLASS_ANNOTATION = "volume.beta.kubernetes.io/storage-class"
+CLASS_ANNOTATION = wellknown.BETA_STORAGE_CLASS
 MODES = {"ReadWriteOnce": "RWO", "ReadOnlyMany": "ROX", "ReadWriteMany": "RWX", "ReadWriteOncePod": "RWOP"}
 VOLUME_MODES = ("Block", "Filesystem")
 

@@ -9,10 +9,10 @@ from apiserver.kinds.cells import age_cell, kind, meta_of, name_cell, spec_of, s
 from apiserver.kinds.checks import optional_name
 from apiserver.registry.strategy import AGE_COLUMN, NAME_COLUMN, Column, Strategy, Tree
 from apiserver.request import Context
-from navarch.api import names
+from navarch.api import names, wellknown
 from navarch.api.errors import Cause, invalid, not_supported, required
 
-CLASS_ANNOTATION = "kubernetes.io/ingress.class"
+CLASS_ANNOTATION = wellknown.INGRESS_CLASS
 PATH_TYPES = ("Exact", "ImplementationSpecific", "Prefix")
 BAD_SEQUENCES = ("//", "/./", "/../", "%2f", "%2F")
 BAD_ENDS = ("/..", "/.")

@@ -11,10 +11,10 @@ from apiserver.kinds.checks import (
 )
 from apiserver.kinds.storage.drivers import parameters_causes
 from apiserver.registry.strategy import AGE_COLUMN, NAME_COLUMN, Column, Strategy, Tree
-from navarch.api import names
+from navarch.api import names, wellknown
 from navarch.api.errors import Cause, duplicate, forbidden, invalid, not_supported, required
 
-DEFAULT_CLASS = ("storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class")
+DEFAULT_CLASS = (wellknown.DEFAULT_STORAGE_CLASS, wellknown.BETA_DEFAULT_STORAGE_CLASS)
 RECLAIM = ("Delete", "Retain")
 BINDING = ("Immediate", "WaitForFirstConsumer")
 

@@ -11,11 +11,12 @@ from typing import Any
 
 import orjson
 
+from navarch.api import wellknown
 from navarch.api.patch import Tree, fieldsets
 from navarch.api.patch.fieldsets import FieldSet
 from navarch.api.schema import Node
 
-ANNOTATION = "kubectl.kubernetes.io/last-applied-configuration"
+ANNOTATION = wellknown.LAST_APPLIED
 KUBECTL = "kubectl"
 LIMIT = 256 * 1024  # bytes; a larger configuration is not written down
 _HTML = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})  # as Go writes JSON

@@ -9,7 +9,7 @@ import msgspec
 from apiserver.kinds.cells import Tree, status_of
 from apiserver.kinds.core.pods.resources import validate_resources
 from apiserver.kinds.core.pods.update import difference
-from navarch.api import quantity, resources
+from navarch.api import quantity, resources, wellknown
 from navarch.api.errors import Cause, forbidden, invalid
 from navarch.api.types import core_v1
 
@@ -24,7 +24,7 @@ def only_resources(obj: Tree, old: Tree) -> Tree:
 
 def validate_resize(obj: Tree, old: Tree) -> list[Cause]:
     new, was = obj["spec"], old["spec"]
-    if "kubernetes.io/config.mirror" in (old["metadata"].get("annotations") or {}):
+    if wellknown.MIRROR_POD in (old["metadata"].get("annotations") or {}):
         return [forbidden("", "static pods cannot be resized")]
     if new.get("resources") or was.get("resources"):
         return [forbidden("", "pods with pod-level resources cannot be resized")]

@@ -1,0 +1,54 @@
+"""Labels, annotations, taints, finalizers and types that Kubernetes gives a meaning to and that several parts look at.
+
+What only one module knows stays there. Listed at https://kubernetes.io/docs/reference/labels-annotations-taints.
+"""
+
+from __future__ import annotations
+
+# Nodes: labels
+HOSTNAME = "kubernetes.io/hostname"
+OS, ARCH = "kubernetes.io/os", "kubernetes.io/arch"
+BETA_OS, BETA_ARCH = "beta.kubernetes.io/os", "beta.kubernetes.io/arch"
+ZONE, REGION = "topology.kubernetes.io/zone", "topology.kubernetes.io/region"
+BETA_ZONE, BETA_REGION = "failure-domain.beta.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/region"
+NODE_ROLE = "kubernetes.io/role"
+
+# Nodes: taints
+NOT_READY = "node.kubernetes.io/not-ready"
+UNREACHABLE = "node.kubernetes.io/unreachable"
+UNSCHEDULABLE = "node.kubernetes.io/unschedulable"
+
+# Pods: annotations
+MIRROR_POD = "kubernetes.io/config.mirror"
+DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
+SECCOMP_POD = "seccomp.security.alpha.kubernetes.io/pod"
+
+# Any object
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+
+# Deployments: annotations of their ReplicaSets
+REVISION = "deployment.kubernetes.io/revision"
+REVISION_HISTORY = "deployment.kubernetes.io/revision-history"
+DESIRED_REPLICAS = "deployment.kubernetes.io/desired-replicas"
+MAX_REPLICAS = "deployment.kubernetes.io/max-replicas"
+
+# Services
+SERVICE_NAME = "kubernetes.io/service-name"  # label of an EndpointSlice
+SKIP_MIRROR = "endpointslice.kubernetes.io/skip-mirror"
+ENDPOINTSLICE_MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
+INGRESS_CLASS = "kubernetes.io/ingress.class"
+
+# Storage
+BETA_STORAGE_CLASS = "volume.beta.kubernetes.io/storage-class"
+DEFAULT_STORAGE_CLASS = "storageclass.kubernetes.io/is-default-class"
+BETA_DEFAULT_STORAGE_CLASS = "storageclass.beta.kubernetes.io/is-default-class"
+PVC_PROTECTION, PV_PROTECTION = "kubernetes.io/pvc-protection", "kubernetes.io/pv-protection"
+VAC_PROTECTION = "kubernetes.io/vac-protection"
+
+# Identity
+SERVICE_ACCOUNT_TOKEN, BOOTSTRAP_TOKEN = "kubernetes.io/service-account-token", "bootstrap.kubernetes.io/token"  # Secret types
+SERVICE_ACCOUNT_NAME = "kubernetes.io/service-account.name"
+RBAC_AUTOUPDATE = "rbac.authorization.kubernetes.io/autoupdate"
+SIGNER_CLIENT = "kubernetes.io/kube-apiserver-client"
+SIGNER_KUBELET_CLIENT = "kubernetes.io/kube-apiserver-client-kubelet"
+SIGNER_KUBELET_SERVING = "kubernetes.io/kubelet-serving"
