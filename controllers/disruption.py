@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
-from math import ceil
 from typing import Any, NamedTuple
 
 import msgspec
@@ -13,6 +11,7 @@ from controllers.controller import Context, Controller, key, patience
 from navarch.api import selectors
 from navarch.api.conditions import set_condition
 from navarch.api.errors import NotFound
+from navarch.api.intstr import scaled_value
 from navarch.api.kinds import BY_GVK, group_version
 from navarch.api.pods import controller_of, is_ready
 from navarch.api.times import format_time, parse_time
@@ -33,19 +32,12 @@ class Scale(NamedTuple):
     healthy: int
 
 
-def share(value: int | str, total: int) -> int:
-    """A count, or a share of ``total``, rounded up."""
-    if isinstance(value, str):
-        return ceil(Fraction(int(value.removesuffix("%")) * total, 100))
-    return value
-
-
 def needs(spec: policy_v1.PodDisruptionBudgetSpec, pods: int, scale: int) -> Scale:
     """``pods`` that are selected, ``scale``: what their controllers want in all."""
     if spec.max_unavailable is not None:
-        return Scale(scale, max(0, scale - share(spec.max_unavailable, scale)))
+        return Scale(scale, max(0, scale - scaled_value(spec.max_unavailable, scale, up=True)))
     if isinstance(spec.min_available, str):
-        return Scale(scale, share(spec.min_available, scale))
+        return Scale(scale, scaled_value(spec.min_available, scale, up=True))
     return Scale(pods, spec.min_available or 0)
 
 

@@ -11,6 +11,7 @@ from lab.addresses import Addresses
 from lab.apiclient import Api
 from lab.hollow import rights
 from lab.paths import LabError
+from navarch.api import wellknown
 
 
 def dns_service(address: str) -> dict[str, Any]:
@@ -25,7 +26,7 @@ def dns_service(address: str) -> dict[str, Any]:
         "metadata": {
             "name": "kube-dns",
             "namespace": "kube-system",
-            "labels": {"k8s-app": "kube-dns", "kubernetes.io/name": "CoreDNS", "kubernetes.io/cluster-service": "true"},
+            "labels": {"k8s-app": "kube-dns", wellknown.SERVICE_SHOWN_AS: "CoreDNS", "kubernetes.io/cluster-service": "true"},
         },
         "spec": {"clusterIP": address, "ports": ports, "internalTrafficPolicy": "Local"},
     }

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from navarch.api import quantity
+from navarch.api.pods import is_terminal
 from navarch.api.types import core_v1
 from navarch.client.client import Client
 from navarch.client.events import EventRecorder
@@ -294,7 +295,7 @@ class Agent:
 
     def _reject(self, pod: core_v1.Pod, runs: bool) -> tuple[str, str] | None:
         """Why the node does not take the pod; what runs here already is not judged again."""
-        if runs or pod.status.phase in ("Succeeded", "Failed") or pod.metadata.deletion_timestamp:
+        if runs or is_terminal(pod) or pod.metadata.deletion_timestamp:
             return None
         return admission.reject(pod, self.keeper.node, self.keeper.capacity, self._active())
 

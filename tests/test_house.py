@@ -6,6 +6,7 @@ A module that only exists in the real world may be allowed more in ALLOWED, with
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -191,6 +192,57 @@ def test_a_circle_is_seen() -> None:
     known = {name: Path() for name in ("a", "a.b", "c")}
     text = "from a import b\nif TYPE_CHECKING:\n    from c import D\ndef f():\n    import a"
     assert imports("x", ast.parse(text), known) == {"a", "a.b", "c"}
+
+
+# What is known in one place -> a pattern of it (in the code, comments left out), and the only files that may have it.
+ONCE = {
+    "units of durations: navarch.api.durations": (r"[\"']ms[\"']: [\d.]", ["navarch/api/durations.py"]),
+    "terminal phases: navarch.api.pods": (
+        r"\(.(Succeeded.*Failed|Failed.*Succeeded).\)", ["navarch/api/pods.py"],
+    ),
+    "what a sidecar is: navarch.api.pods": (
+        r"nit.*(restart_policy|\.get\(.restartPolicy.\)) == .Always.", ["navarch/api/pods.py"],
+    ),
+    "texts of preconditions: navarch.api.errors": (r"in precondition: \{", ["navarch/api/errors.py"]),
+    "shares of a count: navarch.api.intstr": (r"\[:-1\]\) \* |removesuffix\(.%.\)\)", ["navarch/api/intstr.py"]),
+}  # fmt: skip
+NAME = re.compile(r"(?:[a-z0-9-]+\.)*(?:kubernetes|k8s)\.io/(?!v\d)[\w.-]+")
+
+
+def test_what_is_known_is_known_once() -> None:
+    again = []
+    for path in sources():
+        name = path.relative_to(ROOT).as_posix()
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            code = line.partition("  # ")[0]
+            for what, (pattern, places) in ONCE.items():
+                if name not in places and "types/" not in name and re.search(pattern, code):
+                    again.append(f"{name}:{number}: {what}")
+    assert again == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'UNITS = {"ns": 1e-9, "ms": 1e-3}', 'if phase in ("Failed", "Succeeded"):', "DONE = ('Succeeded', 'Failed')",
+        'x = [c for c in spec.init_containers if c.restart_policy == "Always"]',
+        'sidecars = [c for c in spec["initContainers"] if c.get("restartPolicy") == "Always"]',
+        'f"Precondition failed: UID in precondition: {uid}, UID in object meta: {own}"',
+        'return int(value[:-1]) * total // 100', 'return ceil(int(value.removesuffix("%")) * total / 100)',
+    ],
+)  # fmt: skip
+def test_what_is_written_again_is_seen(line: str) -> None:
+    assert [what for what, (pattern, _) in ONCE.items() if re.search(pattern, line)]
+
+
+def test_well_known_names_have_one_place() -> None:
+    """A label, annotation, taint or finalizer that two modules look at belongs to navarch.api.wellknown."""
+    where: dict[str, set[str]] = {}
+    for path in sources():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and NAME.fullmatch(node.value):
+                where.setdefault(node.value, set()).add(path.relative_to(ROOT).as_posix())
+    assert {name: sorted(paths) for name, paths in where.items() if len(paths) > 1} == {}
 
 
 def test_arrows_point_down() -> None:

@@ -120,3 +120,10 @@ def domain_path(value: str, path: str) -> list[Cause]:
     if not slash or not domain or not rest:
         return [invalid(path, value, 'must be a domain-prefixed path (such as "acme.io/foo")')]
     return [invalid(path, domain, m) for m in names.dns_subdomain(domain)]
+
+
+def int_or_percent(value: Any, path: str) -> list[Cause]:
+    """A count of pods, or a share of them."""
+    if isinstance(value, str):
+        return [invalid(path, value, m) for m in names.percent(value)]
+    return non_negative(value, path)

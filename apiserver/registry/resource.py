@@ -24,6 +24,7 @@ from navarch.api.errors import (
     AlreadyExists,
     BadRequest,
     NotFound,
+    precondition,
     required,
     resource_conflict,
     resource_invalid,
@@ -61,7 +62,7 @@ class Resource(Deletes):
             if metadata.get("resourceVersion", version) != version:
                 raise resource_conflict(self.resource, self.group, name)
             if metadata.get("uid", uid) != uid:
-                why = f"Precondition failed: UID in precondition: {metadata['uid']}, UID in object meta: {uid}"
+                why = precondition("UID", metadata["uid"], uid)
                 raise resource_conflict(self.resource, self.group, name, why)
             return new
 

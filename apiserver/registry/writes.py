@@ -32,6 +32,7 @@ from navarch.api.errors import (
     StatusError,
     Timeout,
     invalid,
+    precondition,
     resource_conflict,
     resource_exists,
     resource_invalid,
@@ -290,7 +291,7 @@ class Writes(Reads):
         metadata = old["metadata"]
         name = metadata["name"]
         if uid and uid != metadata.get("uid"):
-            why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {metadata.get('uid')}"
+            why = precondition("UID", uid, metadata.get("uid"))
             raise resource_conflict(self.resource, self.group, name, why)
         if version and version != metadata["resourceVersion"]:
             raise resource_conflict(self.resource, self.group, name)

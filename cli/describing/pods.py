@@ -9,6 +9,7 @@ from cli.describing.pod_template import containers, tolerations
 from cli.describing.writer import Writer, annotation_lines, moment, pairs
 from cli.session import Session
 from navarch.api.durations import human_duration
+from navarch.api.pods import TERMINAL_PHASES
 from navarch.api.times import parse_time
 
 Tree = dict[str, Any]
@@ -70,7 +71,7 @@ def _head(writer: Writer, pod: Tree, now: float) -> None:
         writer.line(0, "Start Time:", moment(status["startTime"]))
     pairs(writer, 0, "Labels", meta.get("labels"))
     annotation_lines(writer, 0, meta.get("annotations"))
-    if meta.get("deletionTimestamp") and status.get("phase") not in ("Failed", "Succeeded"):
+    if meta.get("deletionTimestamp") and status.get("phase") not in TERMINAL_PHASES:
         lasts = human_duration(now - parse_time(meta["deletionTimestamp"]))
         writer.line(0, "Status:", f"Terminating (lasts {lasts})")
         writer.line(0, "Termination Grace Period:", f"{meta.get('deletionGracePeriodSeconds', 0)}s")

@@ -17,6 +17,7 @@ from cli.targets import Found, Query, find
 from cli.verb import DryRun, FieldManager, Output, Selector, Where, verb
 from navarch.api import wellknown
 from navarch.api.errors import NotFound, TooManyRequests
+from navarch.api.pods import TERMINAL_PHASES
 
 app = typer.Typer()
 
@@ -180,7 +181,7 @@ def _verdict(pod: Tree, daemon_sets: set[tuple[str | None, str]], options: Drain
     if MIRROR in (meta.get("annotations") or {}):
         return MIRRORS, False
     owner = next((o for o in meta.get("ownerReferences") or () if o.get("controller")), None)
-    ended = (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+    ended = (pod.get("status") or {}).get("phase") in TERMINAL_PHASES
     if owner and owner["kind"] == "DaemonSet" and not ended and (meta.get("namespace"), owner["name"]) in daemon_sets:
         return (IGNORED, False) if options.ignore_daemon_sets else (DAEMONS, True)
     if owner is None and not ended:

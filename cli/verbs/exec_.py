@@ -11,6 +11,7 @@ from cli.podselection import choose_container, container_names, liveliest, one_p
 from cli.session import Session
 from cli.targets import Query, find
 from cli.verb import Filenames, Where, verb
+from navarch.api.pods import TERMINAL_PHASES
 
 app = typer.Typer()
 
@@ -40,7 +41,7 @@ def exec_(
         pod = await one_pod(session, found[0], liveliest)
         name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
         phase = (pod.get("status") or {}).get("phase")
-        if phase in ("Succeeded", "Failed"):
+        if phase in TERMINAL_PHASES:
             raise CommandError(f"cannot exec into a container in a completed pod; current phase is {phase}")
         if container and container not in container_names(pod):
             raise CommandError(f"container not found ({container})", plain=False)

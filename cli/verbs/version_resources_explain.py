@@ -15,6 +15,7 @@ from cli.output import printing
 from cli.output.tables import Columns
 from cli.session import Resource, Session
 from cli.verb import Where, verb
+from navarch.api import wellknown
 from navarch.api.kinds import BY_GVK
 
 app = typer.Typer()
@@ -134,7 +135,7 @@ def cluster_info(where: Where) -> None:
         page = await services.list("kube-system", label_selector="kubernetes.io/cluster-service=true")
         for service in page.items:
             meta, ports = service["metadata"], service["spec"].get("ports") or ()
-            name = (meta.get("labels") or {}).get("kubernetes.io/name") or meta["name"]
+            name = (meta.get("labels") or {}).get(wellknown.SERVICE_SHOWN_AS) or meta["name"]
             target = meta["name"] + (f":{ports[0]['name']}" if ports and ports[0].get("name") else "")
             line(name, f"{session.config.server}/api/v1/namespaces/{meta['namespace']}/services/{target}/proxy")
         print("\nTo further debug and diagnose cluster problems, use 'kubectl cluster-info dump'.")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
-from math import ceil
 from typing import NamedTuple
 
 import msgspec
@@ -12,6 +10,7 @@ import msgspec
 from controllers.history import HASH
 from navarch.api import affinity
 from navarch.api import pods as podrules
+from navarch.api.intstr import scaled_value
 from navarch.api.types import apps_v1, core_v1, meta_v1
 
 Pod = core_v1.Pod
@@ -82,12 +81,6 @@ def by_node(pods: Sequence[Pod]) -> dict[str, list[Pod]]:
     return out
 
 
-def share(value: int | str | None, total: int) -> int:
-    if isinstance(value, str):
-        return ceil(Fraction(int(value.removesuffix("%")) * total, 100))
-    return value or 0
-
-
 def is_new(pod: Pod, digest: str) -> bool:
     return (pod.metadata.labels or {}).get(HASH) == digest
 
@@ -105,7 +98,7 @@ def plan(ds: DaemonSet, nodes: Mapping[str, Node], pods: Sequence[Pod], digest: 
         if run and not here:
             out.create.append(name)
         elif stay and here:
-            _prune(here, digest, bool(share(surge, 1)), out)
+            _prune(here, digest, bool(scaled_value(surge, 1, up=True)), out)
         elif not stay:
             out.delete.extend(p for p in here if p.metadata.deletion_timestamp is None)
     for name in sorted(found):
@@ -136,7 +129,8 @@ def _rolling(ds: DaemonSet) -> apps_v1.RollingUpdateDaemonSet:
 def _update(ds: DaemonSet, places: Sequence[tuple[str, list[Pod]]], digest: str, now: float, out: Plan) -> None:
     """Takes old pods away (or, with a surge, puts new ones beside them) as far as the strategy allows."""
     rolling, grace = _rolling(ds), ds.spec.min_ready_seconds or 0
-    surge, most = share(rolling.max_surge, len(places)), share(rolling.max_unavailable, len(places))
+    surge = scaled_value(rolling.max_surge, len(places), up=True)
+    most = scaled_value(rolling.max_unavailable, len(places), up=True)
     gone = {p.metadata.uid for p in out.delete}
     used = 0
     first: list[tuple[str, Pod]] = []  # old pods that serve nobody

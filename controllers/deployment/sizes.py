@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from navarch.api import wellknown
+from navarch.api.intstr import scaled_value
 from navarch.api.types import apps_v1
 
 MAX_INT32 = 2**31 - 1
@@ -16,18 +17,6 @@ MAXIMUM = wellknown.MAX_REPLICAS
 
 Deployment = apps_v1.Deployment
 ReplicaSet = apps_v1.ReplicaSet
-
-
-def scaled_value(value: int | str | None, total: int, *, up: bool) -> int:
-    """An int-or-percent resolved against ``total``; percentages round up or down. None is 0."""
-    if value is None:
-        return 0
-    if isinstance(value, int):
-        return value
-    if not value.endswith("%"):
-        raise ValueError(f"invalid value for IntOrString: {value!r} is not a percentage")
-    exact = int(value[:-1]) * total
-    return -(-exact // 100) if up else exact // 100
 
 
 def desired(deployment: Deployment) -> int:

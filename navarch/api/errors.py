@@ -214,6 +214,11 @@ def resource_exists(resource: str, group: str, name: str) -> AlreadyExists:
 MODIFIED = "the object has been modified; please apply your changes to the latest version and try again"
 
 
+def precondition(field: str, asked: str, has: str | None) -> str:
+    """Why a write on a condition (UID or ResourceVersion) is a conflict, in Kubernetes' words."""
+    return f"Precondition failed: {field} in precondition: {asked}, {field} in object meta: {has or ''}"
+
+
 def resource_conflict(resource: str, group: str, name: str, why: str = MODIFIED) -> Conflict:
     message = f'Operation cannot be fulfilled on {resource_name(resource, group)} "{name}": {why}'
     return Conflict(message, details(resource, group, name))

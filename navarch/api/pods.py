@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from navarch.api.conditions import get_condition
 from navarch.api.times import parse_time
 from navarch.api.types import core_v1, meta_v1
 
+TERMINAL_PHASES = ("Succeeded", "Failed")  # a pod that has finished for good
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 
 
 def is_terminal(pod: core_v1.Pod) -> bool:
     """The pod has finished for good."""
-    return pod.status.phase in ("Succeeded", "Failed")
+    return pod.status.phase in TERMINAL_PHASES
 
 
 def is_terminating(pod: core_v1.Pod) -> bool:
@@ -56,9 +58,11 @@ def all_containers(pod: core_v1.Pod | core_v1.PodSpec) -> Iterator[core_v1.Conta
     yield from spec.containers
 
 
-def is_sidecar(container: core_v1.Container) -> bool:
-    """An init container that runs beside the others (restartPolicy Always)."""
-    return container.restart_policy == "Always"
+def is_sidecar(container: core_v1.Container | Mapping[str, Any]) -> bool:
+    """An init container, as struct or as JSON, that runs beside the others (restartPolicy Always)."""
+    if isinstance(container, core_v1.Container):
+        return container.restart_policy == "Always"
+    return container.get("restartPolicy") == "Always"
 
 
 def container(pod: core_v1.Pod, name: str) -> core_v1.Container | None:

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from navarch.api import quantity, resources, wellknown
+from navarch.api.pods import TERMINAL_PHASES
 from navarch.api.types import core_v1
 
 Tree = dict[str, Any]
@@ -24,7 +25,6 @@ COUNTED = ("configmaps", "persistentvolumeclaims", "replicationcontrollers", "re
 BOTH = ("cpu", "memory", "ephemeral-storage")
 CLASS_SUFFIX = ".storageclass.storage.k8s.io/"
 CLASS_ANNOTATION = wellknown.BETA_STORAGE_CLASS
-TERMINAL = ("Succeeded", "Failed")
 
 
 def count_name(group: str, resource: str) -> str:
@@ -54,7 +54,7 @@ def _typed(obj: Tree) -> core_v1.PodSpec:
 
 def _pod(obj: Tree) -> Amounts:
     """Nothing once the pod has finished."""
-    if (obj.get("status") or {}).get("phase") in TERMINAL:
+    if (obj.get("status") or {}).get("phase") in TERMINAL_PHASES:
         return {}
     spec = _typed(obj)
     out: Amounts = {"pods": quantity.NANO}

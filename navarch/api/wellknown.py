@@ -36,6 +36,7 @@ MAX_REPLICAS = "deployment.kubernetes.io/max-replicas"
 SERVICE_NAME = "kubernetes.io/service-name"  # label of an EndpointSlice
 SKIP_MIRROR = "endpointslice.kubernetes.io/skip-mirror"
 ENDPOINTSLICE_MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
+SERVICE_SHOWN_AS = "kubernetes.io/name"  # label of what `cluster-info` lists
 INGRESS_CLASS = "kubernetes.io/ingress.class"
 
 # Storage

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from navarch.api.conditions import get_condition
 from navarch.api.errors import AlreadyExists, Conflict, NotFound, StatusError
+from navarch.api.pods import is_terminal
 from navarch.api.times import format_micro
 from navarch.api.types import coordination_v1, core_v1, meta_v1
 from navarch.client.client import Client
@@ -313,7 +314,7 @@ class HollowFleet:
         if known is not None:
             known.update(pod)
             return
-        if pod.status.phase in ("Succeeded", "Failed") and pod.metadata.deletion_timestamp is None:
+        if is_terminal(pod) and pod.metadata.deletion_timestamp is None:
             return  # it ended before we came, and nobody waits for anything
         made = HollowPod(node.machine, pod)
         node.pods[uid] = made

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from navarch.api import resources
+from navarch.api.pods import TERMINAL_PHASES
 from navarch.api.types import core_v1
 from navarch.world import World, chance
 from nodeagent.hollow.adoption import adopt
@@ -95,7 +96,7 @@ class HollowPod:
         elif (
             pod.metadata.deletion_timestamp == old.metadata.deletion_timestamp
             and pod.metadata.deletion_grace_period_seconds == old.metadata.deletion_grace_period_seconds
-            and (pod.status.phase == old.status.phase or pod.status.phase not in podstatus.TERMINAL)
+            and (pod.status.phase == old.status.phase or pod.status.phase not in TERMINAL_PHASES)
             and not pod.spec.readiness_gates
         ):
             return  # a status, most likely our own
@@ -155,7 +156,7 @@ class HollowPod:
 
     def _current(self) -> core_v1.Pod:
         """The pod with our newest status and with what others wrote into its conditions."""
-        if not self._own or self.pod.status.phase in podstatus.TERMINAL:
+        if not self._own or self.pod.status.phase in TERMINAL_PHASES:
             return self.pod
         own = [c for c in self.status.conditions or () if c.type in podstatus.OWNED]
         foreign = [c for c in self.pod.status.conditions or () if c.type not in podstatus.OWNED]

@@ -18,6 +18,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from navarch.api.pods import TERMINAL_PHASES
 from navarch.api.times import parse_time
 from navarch.api.types import core_v1
 from nodeagent.pods import podstatus
@@ -175,13 +176,13 @@ class PodMachine:
             or pod.metadata.deletion_timestamp
             or self.verdict
             or self._finished_by_itself
-            or pod.status.phase in podstatus.TERMINAL
+            or pod.status.phase in TERMINAL_PHASES
         )
 
     def _deadline(self, pod: core_v1.Pod, now: float, decision: Decision) -> None:
         limit = pod.spec.active_deadline_seconds
         began = pod.status.start_time or self.start_time
-        if limit is None or began is None or pod.status.phase in podstatus.TERMINAL or self._finished_by_itself:
+        if limit is None or began is None or pod.status.phase in TERMINAL_PHASES or self._finished_by_itself:
             return
         due = parse_time(began) + limit
         if now >= due:

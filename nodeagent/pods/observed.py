@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from navarch.api.pods import is_sidecar
 from navarch.api.types import core_v1
 from nodeagent.runtime.runtime import CREATED, EXITED, Container, Sandbox
 
@@ -81,7 +82,7 @@ class Role(NamedTuple):
 def roles(spec: core_v1.PodSpec) -> Iterator[Role]:
     """Every container in the order of starting."""
     for container in spec.init_containers or ():
-        yield Role(container, "sidecar" if container.restart_policy == "Always" else "init")
+        yield Role(container, "sidecar" if is_sidecar(container) else "init")
     for container in spec.containers:
         yield Role(container, "main")
     for ephemeral in spec.ephemeral_containers or ():

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from navarch.api.pods import TERMINAL_PHASES, is_sidecar
 from navarch.api.times import format_time
 from navarch.api.types import core_v1
 from nodeagent.pods.observed import IMAGE_NAME, AnyContainer, Observed, Role, Waiting, roles
 from nodeagent.runtime.runtime import CREATED, EXITED, RUNNING, Container
 
-TERMINAL = ("Succeeded", "Failed")
 UNKNOWN_REASON = "ContainerStatusUnknown"
 OWNED = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
 
@@ -43,13 +43,13 @@ def build(
     found = phase(pod.spec, init, main, initialized=initialized, ended=ended)
     if verdict:
         found = "Failed" if ended else (old.phase or "Pending")
-    if ended and found not in TERMINAL:
+    if ended and found not in TERMINAL_PHASES:
         found = "Failed"
-    if not ended and found in TERMINAL:
+    if not ended and found in TERMINAL_PHASES:
         found = old.phase or "Running"  # final only when the last container is dead
-    if old.phase in TERMINAL:
+    if old.phase in TERMINAL_PHASES:
         found = old.phase  # never leaves a final phase
-    if found in TERMINAL:
+    if found in TERMINAL_PHASES:
         main, init = ([_at_rest(s) for s in x] for x in (main, init))
     status = core_v1.PodStatus(
         phase=found,
@@ -63,7 +63,7 @@ def build(
     )
     if verdict:
         status.reason, status.message = verdict
-    elif found in TERMINAL:
+    elif found in TERMINAL_PHASES:
         status.reason, status.message = old.reason, old.message
     _addresses(pod, seen, status)
     status.conditions = conditions(pod, status, seen, now, initialized)
@@ -78,7 +78,7 @@ def _addresses(pod: core_v1.Pod, seen: Observed, status: core_v1.PodStatus) -> N
     ip = ""
     if sandbox is not None:
         ip = seen.host_ip if pod.spec.host_network else sandbox.ip
-    if not ip and (sandbox is None or not sandbox.ready) and status.phase in TERMINAL:
+    if not ip and (sandbox is None or not sandbox.ready) and status.phase in TERMINAL_PHASES:
         ip = old.pod_ip or ""  # a finished pod keeps showing the address it had
     if ip:
         status.pod_ip, status.pod_ips = ip, [core_v1.PodIP(ip=ip)]
@@ -292,7 +292,7 @@ def _incomplete(spec: core_v1.PodSpec, init: Sequence[core_v1.ContainerStatus]) 
     for container in spec.init_containers or ():
         status = by_name.get(container.name)
         state = status.state if status else None
-        if container.restart_policy == "Always":
+        if is_sidecar(container):
             done = bool(status and status.started)
         else:
             done = bool(state and state.terminated and state.terminated.exit_code == 0)
@@ -311,7 +311,7 @@ def phase(
 ) -> str:
     """The phase that the container states add up to."""
     never = spec.restart_policy == "Never"
-    sidecars = {c.name for c in spec.init_containers or () if c.restart_policy == "Always"}
+    sidecars = {c.name for c in spec.init_containers or () if is_sidecar(c)}
     for status in init:
         end = status.state.terminated if status.state else None
         if never and status.name not in sidecars and end is not None and end.exit_code != 0:

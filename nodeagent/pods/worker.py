@@ -14,6 +14,7 @@ import logging
 import msgspec
 
 from navarch.api import resources
+from navarch.api.pods import TERMINAL_PHASES
 from navarch.api.types import core_v1
 from navarch.world import Backoff, TaskGroup
 from nodeagent.pods import environment, podfiles, podstatus
@@ -147,7 +148,7 @@ class PodWorker:
     @property
     def counts(self) -> bool:
         """Whether the pod takes room on the node."""
-        return not self._torn_down and not self.machine.verdict and self.pod.status.phase not in podstatus.TERMINAL
+        return not self._torn_down and not self.machine.verdict and self.pod.status.phase not in TERMINAL_PHASES
 
     # --- the loop ---
 
@@ -170,7 +171,7 @@ class PodWorker:
     def _adopt(self) -> None:
         """Takes over what an earlier agent left: its containers' health goes on from the status it wrote."""
         self._stale.update(dict.fromkeys(self.containers))
-        if self.sandboxes and self.pod.status.phase not in podstatus.TERMINAL:
+        if self.sandboxes and self.pod.status.phase not in TERMINAL_PHASES:
             self._refresher.want()
 
     async def _step(self) -> bool:
@@ -209,7 +210,7 @@ class PodWorker:
 
     def _current(self) -> core_v1.Pod:
         """The pod with the newest status that we know: ours, with what others may write into it."""
-        if self._status is None or self.pod.status.phase in podstatus.TERMINAL:
+        if self._status is None or self.pod.status.phase in TERMINAL_PHASES:
             return self.pod
         owned = (*podstatus.OWNED, *CONDITIONS)
         own = [c for c in self._status.conditions or () if c.type in owned]

@@ -11,6 +11,7 @@ from controllers.deployment import plan as planning
 from controllers.deployment import revisions, sizes
 from controllers.deployment.plan import Create, Delete, Update, plan
 from navarch.api.conditions import get_condition
+from navarch.api.intstr import scaled_value
 from navarch.api.times import format_time
 from navarch.api.types import apps_v1, core_v1, meta_v1
 
@@ -354,4 +355,4 @@ def test_two_reconciles_of_the_same_state_say_the_same() -> None:
     [("25%", 10, True, 3), ("25%", 10, False, 2), (5, 10, True, 5), (None, 10, True, 0), ("0%", 7, True, 0)],
 )
 def test_scaled_value(value: int | str | None, total: int, up: bool, expected: int) -> None:
-    assert sizes.scaled_value(value, total, up=up) == expected
+    assert scaled_value(value, total, up=up) == expected

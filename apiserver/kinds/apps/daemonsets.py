@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from apiserver.kinds.apps.deployments import int_or_percent, percent_of
 from apiserver.kinds.apps.workloads import WIDE, validate_endless_template, wide_cells
 from apiserver.kinds.cells import age_cell, fill, kind, labels_text, meta_of, name_cell, spec_of, status_of
-from apiserver.kinds.checks import immutable, non_negative, selector_empty, validate_label_selector
+from apiserver.kinds.checks import immutable, int_or_percent, non_negative, selector_empty, validate_label_selector
 from apiserver.kinds.core.pods.defaults import default_pod_spec
 from apiserver.registry.strategy import AGE_COLUMN, NAME_COLUMN, Column, Strategy, Tree
 from apiserver.request import Context
 from navarch.api.errors import Cause, invalid, not_supported, required
+from navarch.api.intstr import percent_of
 from navarch.api.selectors import selector_matches
 
 # Where apps/v1 keeps what older versions had as spec.templateGeneration.

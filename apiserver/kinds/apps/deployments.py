@@ -8,22 +8,12 @@ from apiserver.kinds.apps.workloads import WIDE, Workload, validate_selected_tem
 from apiserver.kinds.cells import age_cell, fill, kind, name_cell, spec_of, status_of
 from apiserver.kinds.checks import (
     MAX_INT32,
+    int_or_percent,
     non_negative,
 )
 from apiserver.registry.strategy import AGE_COLUMN, NAME_COLUMN, Column, Tree
-from navarch.api import names
 from navarch.api.errors import Cause, forbidden, invalid, not_supported, required
-
-
-def int_or_percent(value: Any, path: str) -> list[Cause]:
-    """A count of pods, or a share of them."""
-    if isinstance(value, str):
-        return [invalid(path, value, m) for m in names.percent(value)]
-    return non_negative(value, path)
-
-
-def percent_of(value: Any) -> int | None:
-    return int(value[:-1]) if isinstance(value, str) and not names.percent(value) else None
+from navarch.api.intstr import percent_of
 
 
 class DeploymentStrategy(Workload):

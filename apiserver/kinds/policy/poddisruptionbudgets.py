@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from apiserver.kinds.apps.deployments import int_or_percent, percent_of
 from apiserver.kinds.cells import age_cell, kind, name_cell, spec_of, status_of
-from apiserver.kinds.checks import non_negative, validate_label_selector
+from apiserver.kinds.checks import int_or_percent, non_negative, validate_label_selector
 from apiserver.registry.strategy import AGE_COLUMN, NAME_COLUMN, Column, Strategy, Tree
 from apiserver.request import Context
 from navarch.api.errors import Cause, invalid, not_supported
+from navarch.api.intstr import percent_of
 
 COUNTS = ("disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods")
 UNHEALTHY = ("AlwaysAllow", "IfHealthyBudget")

@@ -11,7 +11,7 @@ from apiserver.kinds.core.pods.eviction import Evictor
 from apiserver.registry.resources import Resources
 from apiserver.registry.subresources import Endpoint, EndpointKey
 from apiserver.request import CREATE, Admission, Attributes, Context, WriteOptions
-from navarch.api.errors import BadRequest, Cause, invalid, required, resource_conflict, resource_invalid
+from navarch.api.errors import BadRequest, Cause, invalid, precondition, required, resource_conflict, resource_invalid
 from navarch.api.kinds import Kind
 from navarch.api.times import format_time
 
@@ -66,11 +66,9 @@ class Binder:
             spec = pod["spec"]
             why = ""
             if uid and pod["metadata"].get("uid") != uid:
-                own = pod["metadata"].get("uid")
-                why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {own}"
+                why = precondition("UID", uid, pod["metadata"].get("uid"))
             elif version and pod["metadata"].get("resourceVersion") != version:
-                own = pod["metadata"].get("resourceVersion")
-                why = f"Precondition failed: ResourceVersion in precondition: {version}, ResourceVersion in object meta: {own}"
+                why = precondition("ResourceVersion", version, pod["metadata"].get("resourceVersion"))
             elif pod["metadata"].get("deletionTimestamp"):
                 why = f"pod {name} is being deleted, cannot be assigned to a host"
             elif spec.get("nodeName"):

@@ -7,13 +7,13 @@ from typing import Any
 from apiserver.kinds.cells import Tree, age_cell, condition, meta_of, name_cell, spec_of, status_of
 from apiserver.registry.strategy import AGE_COLUMN, NAME_COLUMN, Column
 from navarch.api.durations import age
+from navarch.api.pods import TERMINAL_PHASES, is_sidecar
 from navarch.api.times import parse_time
 
 COLUMNS = (
     NAME_COLUMN, Column("Ready"), Column("Status"), Column("Restarts"), AGE_COLUMN, Column("IP", priority=1),
     Column("Node", priority=1), Column("Nominated Node", priority=1), Column("Readiness Gates", priority=1),
 )  # fmt: skip
-TERMINAL = ("Succeeded", "Failed")
 
 
 def pod_cells(obj: Tree, now: float) -> list[Any]:
@@ -60,7 +60,7 @@ def summary(obj: Tree, now: float) -> tuple[int, int, str, str]:
     word = status.get("reason") or status.get("phase") or ""
     if (condition(obj, "PodScheduled") or {}).get("reason") == "SchedulingGated":
         word = "SchedulingGated"
-    sidecars = {c.get("name") for c in spec.get("initContainers") or () if c.get("restartPolicy") == "Always"}
+    sidecars = {c.get("name") for c in spec.get("initContainers") or () if is_sidecar(c)}
     total, ready = len(spec.get("containers") or ()) + len(sidecars), 0
     restarts, sidecar_restarts = _Restarts(), _Restarts()
     initializing = False
@@ -103,6 +103,6 @@ def summary(obj: Tree, now: float) -> tuple[int, int, str, str]:
     if meta_of(obj).get("deletionTimestamp"):
         if status.get("reason") == "NodeLost":
             word = "Unknown"
-        elif status.get("phase") not in TERMINAL:
+        elif status.get("phase") not in TERMINAL_PHASES:
             word = "Terminating"
     return ready, total, word, restarts.text(now)

@@ -17,6 +17,7 @@ from apiserver.registry.resources import Resources
 from apiserver.request import CREATE, Admission, Attributes, Context, DeleteOptions, WriteOptions, own_context
 from navarch.api.errors import BadRequest, Forbidden, InternalError, NotFound, TooManyRequests
 from navarch.api.kinds import Kind
+from navarch.api.pods import TERMINAL_PHASES
 from navarch.api.selectors import selector_matches
 from navarch.api.times import format_time
 
@@ -76,7 +77,7 @@ class Evictor:
 
     def _look(self, namespace: str, pod: Tree) -> str:
         """The name of the budget that has to allow it, "" if none has to. Raises InternalError if several would have to."""
-        if status_of(pod).get("phase") in ("Succeeded", "Failed", "Pending") or pod["metadata"].get("deletionTimestamp"):
+        if status_of(pod).get("phase") in (*TERMINAL_PHASES, "Pending") or pod["metadata"].get("deletionTimestamp"):
             return ""
         labels = pod["metadata"].get("labels") or {}
         budgets = [entry.tree() for entry in self._budgets.cache.list(self._budgets.prefix, namespace).entries]

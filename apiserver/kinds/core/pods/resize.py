@@ -11,6 +11,7 @@ from apiserver.kinds.core.pods.resources import validate_resources
 from apiserver.kinds.core.pods.update import difference
 from navarch.api import quantity, resources, wellknown
 from navarch.api.errors import Cause, forbidden, invalid
+from navarch.api.pods import is_sidecar
 from navarch.api.types import core_v1
 
 RESIZABLE = ("cpu", "memory")
@@ -37,7 +38,7 @@ def validate_resize(obj: Tree, old: Tree) -> list[Cause]:
             continue
         munged_list: list[Any] = []
         for i, (one, had) in enumerate(zip(listed, before, strict=True)):
-            movable = field == "containers" or had.get("restartPolicy") == "Always"
+            movable = field == "containers" or is_sidecar(had)
             out += _container(one, had, f"spec.{field}[{i}]") if movable else []
             munged_list.append(_put_back(one, had) if movable else one)
         if listed:

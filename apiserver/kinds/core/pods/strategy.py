@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from apiserver.kinds.cells import bool_text, kind, spec_of, status_of
-from apiserver.kinds.core.pods.columns import COLUMNS, TERMINAL, pod_cells
+from apiserver.kinds.core.pods.columns import COLUMNS, pod_cells
 from apiserver.kinds.core.pods.defaults import default_pod
 from apiserver.kinds.core.pods.ephemeral import only_ephemeral, validate_ephemeral_update
 from apiserver.kinds.core.pods.resize import only_resources, validate_resize
@@ -15,6 +15,7 @@ from apiserver.registry.strategy import Strategy, Tree
 from apiserver.request import Context
 from navarch.api import quantity, resources
 from navarch.api.errors import Cause
+from navarch.api.pods import TERMINAL_PHASES
 
 
 def _qos(spec: Tree) -> str:
@@ -84,6 +85,6 @@ class PodStrategy(Strategy):
             asked = spec_of(obj).get("terminationGracePeriodSeconds")
         if asked is None:
             asked = 30
-        if not spec_of(obj).get("nodeName") or status_of(obj).get("phase") in TERMINAL:
+        if not spec_of(obj).get("nodeName") or status_of(obj).get("phase") in TERMINAL_PHASES:
             return 0
         return 1 if asked < 0 else asked
