@@ -39,6 +39,7 @@ from nodeagent.server.auth import Gate, server_context
 from nodeagent.volumes import local, manager
 
 log = logging.getLogger(__name__)
+MAX_HEAD = 1 << 20  # bytes of a request's first line, which has the command of an exec, and of a header: as Go has it
 
 
 class Agent:
@@ -121,6 +122,7 @@ class Agent:
             log.info("node %s runs, serving on port %d", config.node_name, self.port)
             await asyncio.Event().wait()
         finally:
+            self.services.stopping.set()
             await stop_serving()
 
     async def _keep(self, doing: str, run: Callable[[], Awaitable[None]]) -> None:
@@ -145,7 +147,14 @@ class Agent:
         from aiohttp import web
 
         server = Server(self, Gate(self.client, self.world, config.node_name))
-        runner = web.AppRunner(server.application(), access_log=None, shutdown_timeout=1.0, handle_signals=False)
+        runner = web.AppRunner(
+            server.application(),
+            access_log=None,
+            shutdown_timeout=1.0,
+            handle_signals=False,
+            max_line_size=MAX_HEAD,
+            max_field_size=MAX_HEAD,
+        )
         await runner.setup()
         context = server_context(config.tls_cert_file, config.tls_private_key_file, config.client_ca_file)
         site = web.TCPSite(runner, config.address or config.node_ip, config.port, ssl_context=context)
@@ -251,9 +260,10 @@ class Agent:
 
     async def _remove_orphan(self, uid: str, path: Path) -> None:
         def work() -> None:
+            stop = self.services.stopping.is_set
             if uid:
-                manager.tear_down(self.config, uid)
-            trees.remove(path)
+                manager.tear_down(self.config, uid, stop)
+            trees.remove(path, stop)
 
         try:
             async with self.services.removals:
@@ -297,7 +307,8 @@ class Agent:
         """Why the node does not take the pod; what runs here already is not judged again."""
         if runs or is_terminal(pod) or pod.metadata.deletion_timestamp:
             return None
-        return admission.reject(pod, self.keeper.node, self.keeper.capacity, self._active())
+        keeper, unsafe = self.keeper, self.config.allowed_unsafe_sysctls
+        return admission.reject(pod, keeper.node, keeper.allocatable, self._active(), unsafe)
 
     def _backoff(self) -> Backoff:
         return Backoff(self.world, first=mishaps.FIRST, most=mishaps.MAX)

@@ -21,6 +21,7 @@ from navarch.settings import (
     Settings,
     choice,
 )
+from nodeagent.node import sysctls
 
 VERSION = "v1.34.0+navarch"
 
@@ -59,6 +60,9 @@ class Config:
     status_report: float = 300.0  # how often the status is written even if nothing changed
     max_log_size: int = 10 * 1024 * 1024
     max_log_files: int = 5
+    pod_max_pids: int = 4096  # processes and threads of one pod; -1: as many as the node may have
+    max_pids: int = 0  # of all pods of the node; 0: half of what the machine can have
+    allowed_unsafe_sysctls: tuple[str, ...] = ()  # names or prefixes that end in *
     registry_pull_burst: int = 2  # pulls at the same time
     use_tmpfs: bool = True  # secrets only ever in memory: run_dir gets a tmpfs where it is none
 
@@ -117,6 +121,11 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--node-status-report-frequency", dest="status_report", type=float, default=300.0)
     p.add_argument("--container-log-max-size", dest="max_log_size", type=int, default=Config.max_log_size)
     p.add_argument("--container-log-max-files", dest="max_log_files", type=int, default=Config.max_log_files)
+    p.add_argument(
+        "--pod-max-pids", type=int, default=Config.pod_max_pids, help="processes of one pod (-1: no limit of its own)"
+    )
+    p.add_argument("--max-pids", type=int, default=0, help="processes of all pods (default: half of the machine's)")
+    p.add_argument("--allowed-unsafe-sysctls", default="", help="sysctls that pods may set: NAME,PREFIX*,...")
     p.add_argument("--v", type=int, default=2, help="log level: 0 warnings, 2 info, 4 debug")
     p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any flag, by its name")
     return p
@@ -138,6 +147,18 @@ def _labels(text: str) -> dict[str, str]:
     return pairs
 
 
+def _pids(text: str) -> int:
+    if (number := int(text)) < -1 or number == 0:
+        raise ValueError(f"{text} is neither above 0 nor -1")
+    return number
+
+
+def _sysctls(text: str) -> tuple[str, ...]:
+    patterns = tuple(word for word in text.split(",") if word)
+    sysctls.check_patterns(patterns)
+    return patterns
+
+
 SETTINGS = Settings("agent", {
     "node-name": TEXT, "node-ip": TEXT, "runtime": choice("oci", "hollow"), "root-dir": TEXT, "run-dir": TEXT,
     "image-root": TEXT, "pod-cidr": TEXT, "cgroup-root": TEXT, "runtime-cgroup": TEXT, "resolv-conf": FILE,
@@ -147,7 +168,9 @@ SETTINGS = Settings("agent", {
     "port": COUNT, "tls-cert-file": FILE, "tls-private-key-file": FILE, "client-ca-file": FILE,
     "node-lease-duration-seconds": POSITIVE, "node-status-update-frequency": POSITIVE_SECONDS,
     "node-status-report-frequency": POSITIVE_SECONDS, "container-log-max-size": POSITIVE,
-    "container-log-max-files": POSITIVE, "v": COUNT,
+    "container-log-max-files": POSITIVE, "v": COUNT, "max-pids": COUNT,
+    "pod-max-pids": Kind("a whole number above 0, or -1 for no limit", _pids),
+    "allowed-unsafe-sysctls": Kind("names or PREFIX*,... of sysctls that namespaces have of their own", _sysctls),
 })  # fmt: skip
 """What ``--set`` can say: any flag but the one that leads to the API server."""
 
@@ -182,6 +205,11 @@ def parse(argv: Sequence[str]) -> tuple[Config, argparse.Namespace]:
         values["labels"], values["taints"] = _labels(args.node_labels), _taints(args.register_with_taints)
     except ValueError as error:
         p.error(f"--node-labels, --register-with-taints: {error} is no label or taint")
+    try:
+        values["allowed_unsafe_sysctls"] = _sysctls(args.allowed_unsafe_sysctls)
+        values["pod_max_pids"] = _pids(str(args.pod_max_pids))
+    except ValueError as error:
+        p.error(f"--allowed-unsafe-sysctls, --pod-max-pids: {error}")
     # Pods and system share one parent: the node's cgroup.
     values["cgroup_root"] = args.cgroup_root.removesuffix("/pods")
     values["use_tmpfs"] = args.runtime != "hollow"  # whose pods are nobody's secrets, and often not root's

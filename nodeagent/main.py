@@ -28,7 +28,7 @@ def make_runtime(config: Config, world: World) -> Runtime:
     from nodeagent.runtime.oci import OciRuntime
 
     cgroups = Cgroups(config.cgroup_root or own_cgroup().removesuffix("/sys"))
-    cgroups.prepare(join=not own_cgroup().endswith("/sys"))
+    cgroups.prepare(join=not own_cgroup().endswith("/sys"), max_pids=config.max_pids)
     return OciRuntime(
         world,
         state=config.run_dir / "runtime",

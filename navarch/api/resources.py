@@ -23,6 +23,11 @@ _POD_LEVEL = ("cpu", "memory")
 _MISSING = {"cpu": DEFAULT_MILLI_CPU, "memory": DEFAULT_MEMORY}
 
 
+def is_extended(name: str) -> bool:
+    """Whether a resource is one that Kubernetes itself knows nothing of, such as example.com/gpu."""
+    return "/" in name and "kubernetes.io/" not in name and not name.startswith("requests.")
+
+
 def amount(name: str, q: quantity.Quantity) -> int:
     """A quantity of the resource in this module's units."""
     return quantity.milli(q) if name == "cpu" else quantity.value(q)

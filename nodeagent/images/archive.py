@@ -15,6 +15,7 @@ import msgspec
 
 from nodeagent.images.reference import InvalidReference, parse
 from nodeagent.images.store import CONFIG_TYPE, LAYER_TYPE, MANIFEST_TYPE, ImageStore, Record, hexadecimal
+from nodeagent.linux import syscalls
 
 _INDEXES = (
     "application/vnd.oci.image.index.v1+json",
@@ -39,14 +40,21 @@ class Source(Protocol):
 
 
 class DirectorySource:
+    """Names come from the archive's own manifests: none leads out of the directory."""
+
     def __init__(self, root: Path) -> None:
         self.root = root
 
     def __contains__(self, name: str) -> bool:
-        return (self.root / name).is_file()
+        try:
+            return syscalls.path_in_root(self.root, name).is_file()
+        except OSError:
+            return False
 
     def open(self, name: str) -> IO[bytes]:
-        return open(self.root / name, "rb")
+        if name not in self:
+            raise ValueError(f"archive has no {name}")
+        return open(os.open(syscalls.path_in_root(self.root, name), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb")
 
 
 class TarSource:

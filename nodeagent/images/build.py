@@ -255,18 +255,18 @@ class _Builder:
         target = stage.path(destination)
         with self._origin(instruction, origin) as (root, ignore):
             try:
-                found = [path for source in sources for path in copying.matches(root, source, ignore)]
+                found = [f for source in sources for f in copying.matches(root, source, ignore, follow=ours)]
                 into = destination.endswith(("/", "/.")) or destination == "." or len(found) > 1
                 into = into or copying.is_directory(stage.root, target)
                 files: list[tuple[Path, str]] = []
                 unpack: list[Path] = []
-                for path in found:
-                    if path.is_dir() and (ours or not path.is_symlink()):
+                for path, name in found:
+                    if path.is_dir() and not path.is_symlink():
                         files.extend(copying.tree(path, target, root, ignore, exclude))
-                    elif instruction.keyword == "ADD" and copying.is_archive(path):
+                    elif instruction.keyword == "ADD" and not path.is_symlink() and copying.is_archive(path):
                         unpack.append(path)
                     else:
-                        files.append((path.resolve() if ours else path, f"{target}/{path.name}" if into else target))
+                        files.append((path, f"{target}/{name}" if into else target))
                 if origin == HOST:
                     taken = {name for _, name in files}
                     needed = binaries.shared_libraries(path for path, _ in files)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import glob
+import fnmatch
 import os
 import re
 import stat
@@ -47,19 +47,52 @@ def _regex(pattern: str) -> str:
     return out
 
 
-def matches(root: Path, source: str, ignore: Ignore) -> list[Path]:
-    """The files and directories below ``root`` that a source means. Raises FileNotFoundError if there is none."""
+def matches(root: Path, source: str, ignore: Ignore, *, follow: bool = True) -> list[tuple[Path, str]]:
+    """The files and directories below ``root`` that a source means: their paths, and the names they are asked for by.
+
+    Symlinks on the way are resolved as if ``root`` were the root directory; with ``follow`` also one that is meant itself.
+    (A link of the context, or of another image, to /etc/shadow is about the context's or the image's file, never about
+    the machine's.) Raises FileNotFoundError if there is none.
+    """
     if source.startswith(("http://", "https://", "git@")):
         raise FileNotFoundError(f"{source}: only local files can be added")
     clean = os.path.normpath("/" + source).lstrip("/")
-    if any(char in clean for char in "*?["):
-        found = sorted(glob.glob(clean, root_dir=root))
-    else:
-        found = [clean] if os.path.lexists(root / clean) else []
-    kept = [root / name for name in found if not ignore(name)]
-    if not kept:
+    names = sorted(_expand(root, clean)) if any(char in clean for char in "*?[") else [clean]
+    found = []
+    for name in names:
+        if (path := _resolve(root, name, follow)) is not None and not ignore(name):
+            found.append((path, os.path.basename(name) or path.name))
+    if not found:
         raise FileNotFoundError(f"{source}: no such file or directory")
-    return kept
+    return found
+
+
+def _resolve(root: Path, name: str, follow: bool) -> Path | None:
+    upper, _, last = name.rpartition("/")
+    try:
+        if follow or not last:
+            return syscalls.path_in_root(root, name)
+        path = syscalls.path_in_root(root, upper) / last
+        return path if os.path.lexists(path) else None
+    except OSError:
+        return None
+
+
+def _expand(root: Path, pattern: str) -> list[str]:
+    """The names that a pattern matches, one directory after another, none of which is reached past the root."""
+    found = [""]
+    for part in pattern.split("/"):
+        following = []
+        for name in found:
+            if not any(char in part for char in "*?["):
+                following.append(f"{name}/{part}".lstrip("/"))
+                continue
+            place = _resolve(root, name, follow=True)
+            entries = os.listdir(place) if place is not None and place.is_dir() else []
+            matching = [e for e in entries if fnmatch.fnmatchcase(e, part) and (part[0] == "." or e[0] != ".")]
+            following += [f"{name}/{e}".lstrip("/") for e in matching]
+        found = following
+    return found
 
 
 def tree(directory: Path, target: str, root: Path, ignore: Ignore, exclude: Ignore) -> list[tuple[Path, str]]:
@@ -68,6 +101,8 @@ def tree(directory: Path, target: str, root: Path, ignore: Ignore, exclude: Igno
     ``ignore`` judges paths below ``root``, ``exclude`` paths below the directory.
     """
     found = [(directory, target)]
+    if directory.is_symlink():
+        return found  # os.walk would follow this one
     for place, names, files in os.walk(directory):
         names.sort()
         for name in sorted([*names, *files]):
@@ -119,7 +154,7 @@ def put(
             if mode is not None and not member.isdir():
                 member.mode = mode
             if member.isreg():
-                with open(path, "rb") as content:
+                with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as content:
                     extractor.add(member, content)
             else:
                 extractor.add(member, None)

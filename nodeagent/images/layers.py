@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, cast
 
-from nodeagent.linux import syscalls
+from nodeagent.linux import syscalls, trees
 
 WHITEOUT, OPAQUE = ".wh.", ".wh..wh..opq"
 OPAQUE_ATTRIBUTE = "trusted.overlay.opaque"
@@ -131,14 +131,16 @@ class Extractor:
             os.fchown(self.root, member.uid, member.gid)
             return
         upper, _, name = path.rpartition("/")
-        if name == ".." or ".." in upper.split("/"):
-            raise ValueError(f"layer has an entry outside itself: {member.name}")
+        if ".." in path.split("/") or "\0" in path:
+            raise ValueError(f"layer has an entry outside itself: {member.name!r}")
         parent = self._directory(upper)
         if name == OPAQUE:
             os.setxattr(parent, OPAQUE_ATTRIBUTE, b"y")
             return
         if name.startswith(WHITEOUT):
             name = name[len(WHITEOUT) :]
+            if name in ("", ".", ".."):  # which would remove the folder itself, or what is around it
+                raise ValueError(f"layer has a whiteout of nothing: {member.name!r}")
             self._clear(parent, name, keep_directory=False)
             os.mknod(name, stat.S_IFCHR, os.makedev(0, 0), dir_fd=parent)
             return
@@ -149,6 +151,8 @@ class Extractor:
         mode = member.mode & 0o7777
         if member.islnk():
             upper, _, last = clean(member.linkname).rpartition("/")
+            if last in ("", ".."):
+                raise ValueError(f"layer has a link to a directory: {member.name!r}")
             fd = syscalls.openat_in_root(self.root, upper, os.O_PATH | os.O_DIRECTORY)
             try:
                 os.link(last, name, src_dir_fd=fd, dst_dir_fd=parent, follow_symlinks=False)
@@ -196,40 +200,13 @@ class Extractor:
         if not is_directory:
             os.unlink(name, dir_fd=parent)
         elif not keep_directory:
-            remove_tree(parent, name)
+            trees.remove_at(parent, name)
 
 
 def _write_all(fd: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
-
-
-def remove_tree(parent: int | None, name: str) -> None:
-    """Removes a file or directory with all that is in it, following no link."""
-    try:
-        fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
-    except NotADirectoryError:
-        os.unlink(name, dir_fd=parent)
-        return
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        if error.errno != 40:  # ELOOP: a symlink
-            raise
-        os.unlink(name, dir_fd=parent)
-        return
-    try:
-        with os.scandir(fd) as entries:
-            children = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
-        for child, is_directory in children:
-            if is_directory:
-                remove_tree(fd, child)
-            else:
-                os.unlink(child, dir_fd=fd)
-    finally:
-        os.close(fd)
-    os.rmdir(name, dir_fd=parent)
 
 
 def pack(root: Path, archive: tarfile.TarFile, prefix: str = "") -> None:

@@ -57,8 +57,8 @@ def pull(
             raise PullFailed(f'failed to pull image "{name}": {_reason(done.stderr)}')
         try:
             return archive.load_directory(store, target, [str(reference)])
-        except (ValueError, OSError, KeyError) as error:
-            raise PullFailed(f'failed to pull image "{name}": {error}') from error
+        except Exception as error:  # manifests, tars and streams of strangers fail in all ways there are
+            raise PullFailed(f'failed to pull image "{name}": {error or type(error).__name__}') from error
 
 
 def _reason(stderr: str) -> str:

@@ -20,6 +20,7 @@ from typing import NamedTuple
 from nodeagent.linux import syscalls
 
 MIN_SHARES = 2
+MIN_PIDS = 1024  # of a node's pods
 UNLIMITED = 1 << 62  # what version 1 shows where there is no limit is above this
 
 
@@ -91,6 +92,11 @@ def _mounts() -> tuple[dict[str, Path], Path | None]:
     return v1, v2
 
 
+def machine_pids() -> int:
+    """How many processes and threads the machine can have."""
+    return min(int(Path(f"/proc/sys/kernel/{name}").read_text()) for name in ("pid_max", "threads-max"))
+
+
 def hybrid_mount() -> Path | None:
     """Where cgroup2 is mounted beside version 1 controllers: crun refuses to work while it sees that."""
     place = Path("/sys/fs/cgroup/unified")
@@ -138,15 +144,18 @@ class Cgroups:
 
     # -- making and removing
 
-    def prepare(self, join: bool = True) -> None:
+    def prepare(self, join: bool = True, max_pids: int = 0) -> None:
         """Makes the root with ``sys`` and ``pods``; with ``join`` moves this process into ``sys``.
 
-        Pods that asked for nothing share the least weight, however many they are.
+        Pods that asked for nothing share the least weight, however many they are. All pods together may have ``max_pids``
+        processes and threads (0: half of what the machine can have), so that they never leave the machine without.
         """
         self._make(f"{self.root}/sys")
         if join:
             self.add_process(os.getpid(), f"{self.root}/sys")
         self._make(f"{self.root}/pods")
+        with contextlib.suppress(OSError):  # no pids controller
+            self.set_limits(f"{self.root}/pods", Limits(pids_limit=max_pids or max(MIN_PIDS, machine_pids() // 2)))
         with contextlib.suppress(OSError):  # no cpu controller
             self.ensure("besteffort", Limits(cpu_shares=MIN_SHARES))
 
@@ -200,7 +209,7 @@ class Cgroups:
                 _write(directory / "cpu.max", f"{limits.cpu_quota} {limits.cpu_period}")
             if limits.memory_limit:
                 _write(directory / "memory.max", limits.memory_limit)
-            if limits.pids_limit:
+            if limits.pids_limit and (directory / "pids.max").exists():  # not every host hands this controller down
                 _write(directory / "pids.max", limits.pids_limit)
             return
         for controller, name, value in (

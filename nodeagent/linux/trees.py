@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from nodeagent.linux import syscalls
@@ -39,33 +40,33 @@ def unmount_below(folder: str | Path) -> None:
         syscalls.umount(place)
 
 
-def remove(path: str | Path) -> None:
+def remove(path: str | Path, stop: Callable[[], bool] = lambda: False) -> None:
     """Removes a file or a directory with all that is in it. Absent is fine. Raises OSError for what does not go; all
-    that can go has gone then. It blocks for as long as that takes."""
+    that can go has gone then. It blocks for as long as that takes, or until ``stop`` says so (InterruptedError)."""
     upper, _, name = str(path).rpartition("/")
     try:
         parent = os.open(upper or ("/" if str(path).startswith("/") else "."), _FLAGS | os.O_CLOEXEC)
     except FileNotFoundError:
         return
     try:
-        remove_at(parent, name)
+        remove_at(parent, name, stop)
     finally:
         os.close(parent)
 
 
-def remove_at(parent: int, name: str) -> None:
+def remove_at(parent: int, name: str, stop: Callable[[], bool] = lambda: False) -> None:
     """:func:`remove` for a name in an open directory."""
     if name in ("", ".", "..") or "/" in name:
         raise ValueError(f"not the name of a file: {name!r}")
-    _Removal(parent).run(name)
+    _Removal(parent, stop).run(name)
 
 
 class _Removal:
     """Directories nested deeper than MAX_OPEN are first moved up, to the parent of the whole tree's top, and have their
     turn there. (Going back by ``..`` instead would trust that nobody moves what we are in.)"""
 
-    def __init__(self, parent: int) -> None:
-        self.parent = parent
+    def __init__(self, parent: int, stop: Callable[[], bool]) -> None:
+        self.parent, self.stop = parent, stop
         self.waiting: list[str] = []
         self.moved = 0
         self.failure: OSError | None = None
@@ -78,6 +79,8 @@ class _Removal:
             raise self.failure
 
     def _entry(self, parent: int, name: str, depth: int) -> None:
+        if self.stop():
+            raise InterruptedError(errno.EINTR, "told to stop")
         try:
             os.unlink(name, dir_fd=parent)
             return

@@ -10,12 +10,13 @@ import logging
 import os
 import platform
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from navarch.api import quantity, wellknown
+from navarch.api import quantity, resources, wellknown
 from navarch.api.errors import AlreadyExists, Conflict, NotFound, StatusError
 from navarch.api.times import format_micro, format_time
 from navarch.api.types import coordination_v1, core_v1, meta_v1
@@ -152,6 +153,13 @@ class NodeKeeper:
     def seen(self, node: core_v1.Node) -> None:
         """The Node object as the informer has it now."""
         self.node = node
+        if extended(node.status.capacity) != extended(node.status.allocatable):
+            self.look_again()
+
+    @property
+    def allocatable(self) -> dict[str, quantity.Quantity]:
+        """What pods may have: the node's own resources, and extended ones that its object has been given."""
+        return self.capacity | (extended(self.node.status.allocatable) if self.node is not None else {})
 
     async def keep_status(self) -> None:
         """Looks at the node's condition again and again and writes what changed, until cancelled."""
@@ -190,14 +198,18 @@ class NodeKeeper:
         status = self.status(node)
         body: dict[str, Any] = msgspec.to_builtins(status)
         body["addresses"] = [*body.get("addresses", ()), {"$patch": "replace"}]
+        for name in extended(node.status.allocatable):
+            body["allocatable"].setdefault(name, None)  # its capacity was taken away
         return await self._nodes.patch_status(self.config.node_name, None, {"status": body}, "strategic")
 
     def status(self, node: core_v1.Node | None) -> core_v1.NodeStatus:
-        """What this node is like now; transition times go on from ``node``."""
+        """What this node is like now; transition times go on from ``node``, and so do extended resources: whoever patches
+        such a capacity into the node's status sees it become allocatable, as with kubelet."""
         config = self.config
+        capacity = self.capacity | extended(node.status.capacity if node else None)
         return core_v1.NodeStatus(
-            capacity=self.capacity,
-            allocatable=self.capacity,
+            capacity=capacity,
+            allocatable=capacity,
             addresses=[
                 core_v1.NodeAddress(type="InternalIP", address=config.node_ip),
                 core_v1.NodeAddress(type="Hostname", address=config.node_name),
@@ -280,7 +292,7 @@ def _condition(
 def _essence(status: core_v1.NodeStatus) -> Any:
     """What must be written when it changes: all but heartbeat times and what others own."""
     return (
-        {k: quantity.canonical(v) for k, v in (status.capacity or {}).items()},
+        *({k: quantity.canonical(v) for k, v in (x or {}).items()} for x in (status.capacity, status.allocatable)),
         [(a.type, a.address) for a in status.addresses or ()],
         status.node_info,
         status.images,
@@ -292,6 +304,11 @@ def _essence(status: core_v1.NodeStatus) -> Any:
 
 
 _TYPES = ("MemoryPressure", "DiskPressure", "PIDPressure", "Ready")
+
+
+def extended(listed: Mapping[str, quantity.Quantity] | None) -> dict[str, quantity.Quantity]:
+    """The extended resources of a list."""
+    return {name: q for name, q in (listed or {}).items() if resources.is_extended(name)}
 
 
 def capacity(config: Config) -> dict[str, quantity.Quantity]:

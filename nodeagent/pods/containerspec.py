@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from navarch.api import quantity, resources
@@ -88,9 +89,9 @@ def log_directory(root: Path, pod: core_v1.Pod) -> Path:
 
 
 def sandbox_config(
-    pod: core_v1.Pod, attempt: int, *, node_name: str, logs: Path, domain: str, qos: str
+    pod: core_v1.Pod, attempt: int, *, node_name: str, logs: Path, domain: str, qos: str, max_pids: int = 0
 ) -> SandboxConfig:
-    """What ``run_sandbox`` is told."""
+    """What ``run_sandbox`` is told. ``max_pids``: how many processes the pod may have (0: no limit of its own)."""
     spec, meta = pod.spec, pod.metadata
     uid = meta.uid or ""
     full = netfiles.fqdn(pod, domain)
@@ -113,7 +114,7 @@ def sandbox_config(
         share_process_namespace=bool(spec.share_process_namespace),
         log_directory=str(log_directory(logs, pod)),
         cgroup=pod_cgroup(uid, qos),
-        resources=pod_resources(pod),
+        resources=replace(pod_resources(pod), pids_limit=max_pids),
         port_mappings=tuple(mappings),
         sysctls={s.name: s.value for s in sysctls},
         labels=(meta.labels or {}) | _labels(pod),

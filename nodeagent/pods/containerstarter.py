@@ -61,6 +61,7 @@ class Starter:
             logs=self._s.config.logs_dir,
             domain=self._s.config.cluster_domain,
             qos=self._qos,
+            max_pids=max(0, self._s.config.pod_max_pids),
         )
         await self._s.world.blocking(lambda: Path(config.log_directory).mkdir(parents=True, exist_ok=True))
         return await self._s.runtime.run_sandbox(config)

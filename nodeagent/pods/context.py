@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -36,6 +37,7 @@ class Services:
     allocatable: Mapping[str, quantity.Quantity] = field(default_factory=dict)
     counters: Counters = field(default_factory=Counters)
     removals: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))  # big trees, a few at a time
+    stopping: threading.Event = field(default_factory=threading.Event)  # set when the agent ends
     oom_floor: int = -1000  # the kernel refuses lower scores to us
     active: Callable[[], list[core_v1.Pod]] = list  # the pods that take room on the node, as it has granted them
     room_changed: Callable[[], None] = lambda: None  # there may be room now for a pod that waits to grow

@@ -112,6 +112,7 @@ class PodMachine:
         self.failures: dict[str, Waiting] = {}  # container -> the last failed attempt to start it
         self.sandbox_failure: Waiting | None = None
         self.verdict: tuple[str, str] | None = None  # (reason, message) once the node fails the pod
+        self.rejected = False  # it never ran here
         self.terminating_since: float | None = None
         self.start_time: str | None = None
         self._grace = DEFAULT_GRACE
@@ -139,6 +140,11 @@ class PodMachine:
         """The node fails the pod: it will be stopped, and its phase becomes Failed with this reason."""
         self.verdict = self.verdict or (reason, message)
 
+    def reject(self, reason: str, message: str) -> None:
+        """The node does not take the pod."""
+        self.rejected = True
+        self.fail(reason, message)
+
     @property
     def terminating(self) -> bool:
         return self.terminating_since is not None
@@ -164,6 +170,7 @@ class PodMachine:
             now,
             ended=decision.ended,
             verdict=self.verdict,
+            rejected=self.rejected,
             qos=self.qos,
             start_time=self.start_time,
         )

@@ -26,13 +26,15 @@ def build(
     *,
     ended: bool = False,
     verdict: tuple[str, str] | None = None,
+    rejected: bool = False,
     qos: str = "",
     start_time: str | None = None,
 ) -> core_v1.PodStatus:
     """The whole new status. ``ended``: nothing of the pod runs and nothing will; the phase must be a final one.
 
     ``verdict`` is (reason, message) of a pod that the node itself fails (DeadlineExceeded, OutOfcpu, ...).
-    ``start_time`` is when the node first took the pod in.
+    ``rejected``: the node never took it, so that there is nothing to be said of its containers (nor later, when only its
+    stored status tells). ``start_time`` is when the node first took the pod in.
     """
     old = pod.status
     init, main, ephemeral = _statuses(pod, seen, waiting)
@@ -51,6 +53,8 @@ def build(
         found = old.phase  # never leaves a final phase
     if found in TERMINAL_PHASES:
         main, init = ([_at_rest(s) for s in x] for x in (main, init))
+    if rejected or (old.phase in TERMINAL_PHASES and not seen.containers and not _has_statuses(old)):
+        main, init, ephemeral = [], [], []
     status = core_v1.PodStatus(
         phase=found,
         init_container_statuses=init or None,
@@ -68,6 +72,10 @@ def build(
     _addresses(pod, seen, status)
     status.conditions = conditions(pod, status, seen, now, initialized)
     return status
+
+
+def _has_statuses(status: core_v1.PodStatus) -> bool:
+    return bool(status.container_statuses or status.init_container_statuses or status.ephemeral_container_statuses)
 
 
 def _addresses(pod: core_v1.Pod, seen: Observed, status: core_v1.PodStatus) -> None:

@@ -68,7 +68,7 @@ class PodWorker:
         self.qos = resources.qos_class(pod)
         self.machine = PodMachine(qos=self.qos)
         if rejected:
-            self.machine.fail(*rejected)
+            self.machine.reject(*rejected)
             self.tell("Warning", rejected[0], rejected[1])
         self.volumes = PodVolumes(
             services.config, services.world, services.objects, Tokens(services.client, services.world), self.uid
@@ -359,7 +359,7 @@ class PodWorker:
         await self._refresher.stop()
         try:
             async with self.s.removals:
-                await self.volumes.tear_down()
+                await self.volumes.tear_down(self.s.stopping.is_set)
         except OSError as error:
             self.tell("Warning", "FailedKillPod", f"error killing pod: cannot remove its volumes: {error}")
             return False

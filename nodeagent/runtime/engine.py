@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from nodeagent.images.store import ImageStore, Settings
-from nodeagent.linux import syscalls
+from nodeagent.linux import syscalls, trees
 from nodeagent.linux.cgroups import Cgroups, Limits
 from nodeagent.network.hostports import HostPortError, HostPorts
 from nodeagent.network.network import NoAddress, PodNetwork
@@ -27,6 +27,7 @@ from nodeagent.runtime.runtime import CREATED, EXITED, RUNNING, ContainerConfig,
 from nodeagent.runtime.state import ContainerRecord, Directories, SandboxRecord, save_container, save_sandbox
 
 START_ERROR_CODE = 128
+ASIDE = "removed-"
 
 
 class Engine:
@@ -151,7 +152,7 @@ class Engine:
         (self.directories.exits / record.id).unlink(missing_ok=True)
         if last_of_pod and record.config.cgroup:
             self.cgroups.remove(record.config.cgroup)
-        shutil.rmtree(directory, ignore_errors=True)
+        trees.remove(directory)
 
     def check_sandbox(self, record: SandboxRecord) -> SandboxRecord | None:
         """After a restart: is what the record says still so? None if it was never finished, and is removed now."""
@@ -213,7 +214,10 @@ class Engine:
             self.images.use(self.directories.data, container_id, image.id)
             root = bundle / "rootfs"
             root.mkdir()
-            rootfs.mount(root, [self.images.layer(layer) for layer in image.layers], self.directories.uppers / container_id)
+            # An image may bring device nodes along. Where no rules say which of them work, none does.
+            devices = security.can_install_device_rules(self.cgroups.unified)
+            layers = [self.images.layer(layer) for layer in image.layers]
+            rootfs.mount(root, layers, self.directories.uppers / container_id, devices=devices)
             around = self._surroundings(sandbox, cgroup, self.directories.sandbox(sandbox.id), target)
             document = spec.build(config, sandbox.config, settings, root, around, os.uname().nodename)
             syscalls.write_atomic(bundle / "config.json", msgspec.json.encode(document))  # last: now it is whole
@@ -318,23 +322,24 @@ class Engine:
             save_container(self.directories, record)
         return record
 
-    def remove_container(self, record: ContainerRecord) -> None:
-        """Removes everything but the log."""
+    def remove_container(self, record: ContainerRecord) -> Path:
+        """Removes everything but the log, and but what it wrote: that is put aside, and its place returned."""
         self._tear_down(record)
+        aside = self.directories.uppers / f"{ASIDE}{record.id}"
         with contextlib.suppress(FileNotFoundError):
-            rootfs.discard(self.directories.uppers / record.id)
+            os.rename(self.directories.uppers / record.id, aside)
         (self.directories.exits / record.id).unlink(missing_ok=True)
         self.images.release(self.directories.data, record.id)
-        shutil.rmtree(self.directories.bundle(record.id), ignore_errors=True)
+        trees.remove(self.directories.bundle(record.id))
+        return aside
 
     def end_stragglers(self, sandboxes: list[SandboxRecord], containers: list[ContainerRecord]) -> None:
         """After a restart: ends what the last agent had not finished."""
         keep = [s.id for s in sandboxes if s.ready] + [c.id for c in containers if c.state == RUNNING]
         stragglers.end(self.crun.root, self.crun.program, frozenset(keep))
 
-    def sweep(self, containers: frozenset[str]) -> None:
-        """After a restart: removes writable directories whose container went with the power, and their image uses."""
-        for path in sorted(self.directories.uppers.iterdir()):
-            if path.name not in containers:
-                rootfs.discard(path)
+    def sweep(self, containers: frozenset[str]) -> list[Path]:
+        """After a restart: forgets the image uses of containers that went with the power; the writable directories that
+        they left, which are to be removed."""
         self.images.release_node(self.directories.data, containers)
+        return [path for path in sorted(self.directories.uppers.iterdir()) if path.name not in containers]

@@ -14,6 +14,7 @@ import os
 import resource
 import signal
 import subprocess
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,13 +23,11 @@ from typing import Any, TypeVar
 import msgspec
 
 from navarch.world import World
-from nodeagent.images import pull as pulling
-from nodeagent.images.reference import InvalidReference
-from nodeagent.images.store import ImageInUse, ImageStore, Record, Settings
+from nodeagent.images.store import ImageStore
 from nodeagent.linux import syscalls
 from nodeagent.linux.cgroups import Cgroups, Limits, NodeUsage, Usage
 from nodeagent.network.network import PodNetwork
-from nodeagent.runtime import portforward, process, sandboxes, spec
+from nodeagent.runtime import portforward, process, rootfs, sandboxes, spec, storedimages
 from nodeagent.runtime.conmon import Crun
 from nodeagent.runtime.engine import Engine
 from nodeagent.runtime.execution import start_exec
@@ -89,6 +88,8 @@ class OciRuntime:
         self._insecure = frozenset(insecure_registries)
         self._pool = ThreadPoolExecutor(threads, "runtime")
         self._pullers = ThreadPoolExecutor(2, "pull")
+        self._sweepers = ThreadPoolExecutor(2, "sweep")  # what containers wrote may take long to remove: nobody waits
+        self._stopping = threading.Event()
         self._watcher = Watcher()
         self._sandboxes: dict[str, SandboxRecord] = {}
         self._containers: dict[str, ContainerRecord] = {}
@@ -127,8 +128,9 @@ class OciRuntime:
             queue.put_nowait(event)
 
     async def start(self) -> None:
-        version = subprocess.run([self._crun.program, "--version"], capture_output=True, text=True, check=True).stdout
-        self.version = version.split()[2]
+        line = [self._crun.program, "--version"]
+        told = await self._call(lambda: subprocess.run(line, capture_output=True, text=True, check=True).stdout)
+        self.version = told.split()[2]
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]  # we hold a descriptor a container
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         await self._call(self._directories.make)
@@ -158,9 +160,22 @@ class OciRuntime:
                 await self._finish(container.id)
             else:
                 self._watch(container)
-        await self._call(self._engine.sweep, frozenset(self._containers))
+        for left in await self._call(self._engine.sweep, frozenset(self._containers)):
+            self._sweep(left)
+
+    def _sweep(self, left: Path) -> None:
+        """Removes a directory that nobody needs, behind everybody's back. What a crash leaves, the next start sweeps."""
+
+        async def work() -> None:
+            try:
+                await self._call(rootfs.discard, left, self._stopping.is_set, pool=self._sweepers)
+            except OSError as error:
+                log.error("removing %s: %s", left, error)
+
+        self._spawn(work())
 
     async def close(self) -> None:
+        self._stopping.set()
         self._watcher.close()
         for queue in self._subscribers:
             queue.put_nowait(None)
@@ -168,6 +183,7 @@ class OciRuntime:
             await asyncio.wait(list(self._tasks))
         self._pool.shutdown()
         self._pullers.shutdown(cancel_futures=True)
+        self._sweepers.shutdown()
         self._network.close()
 
     async def configure(self, pod_cidr: str) -> None:
@@ -329,7 +345,8 @@ class OciRuntime:
             record = self._containers.get(container_id)
             if record is None:
                 return
-            await self._call(self._engine.remove_container, record)
+            left = await self._call(self._engine.remove_container, record)
+            self._sweep(left)
             self._emit("removed", container_id, record.sandbox_id)
             del self._containers[container_id], self._ended[container_id]
             self._inside.get(record.sandbox_id, {}).pop(container_id, None)
@@ -380,15 +397,19 @@ class OciRuntime:
         self._execs += 1
         bundle = self._directories.bundle(container_id)
         prefix = bundle / f"exec-{os.getpid()}-{self._execs}"
-        document = msgspec.json.decode((bundle / "config.json").read_bytes())
-        prefix.with_suffix(".json").write_bytes(msgspec.json.encode(spec.exec_process(document, command, tty)))
+
+        def begin() -> Process:
+            document = msgspec.json.decode((bundle / "config.json").read_bytes())
+            prefix.with_suffix(".json").write_bytes(msgspec.json.encode(spec.exec_process(document, command, tty)))
+            return start_exec(self._crun, container_id, prefix, stdin, tty, merge)
+
         try:
-            return await self._call(start_exec, self._crun, container_id, prefix, stdin, tty, merge)
+            return await self._call(begin)
         except OSError as error:
             raise RuntimeError_("ExecError", f"failed to exec in container: {error}") from error
 
     async def attach(self, container_id: str, *, stdin: bool) -> Process:
-        self._running(container_id)
+        config = self._running(container_id).config
         bundle = self._directories.bundle(container_id)
 
         async def exit_code() -> int:
@@ -401,7 +422,7 @@ class OciRuntime:
             if isinstance(error, FileNotFoundError | ConnectionRefusedError):  # its monitor has gone: it has just ended
                 raise RuntimeError_("ContainerNotRunning", f"container {container_id} is not running") from error
             raise RuntimeError_("AttachError", f"failed to attach to container {container_id}: {error}") from error
-        return process.AttachProcess(connection, bundle / "ctl", stdin, exit_code)
+        return process.AttachProcess(connection, bundle / "ctl", stdin, exit_code, config.stdin_once and not config.tty)
 
     async def port_forward(self, sandbox_id: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         record = self._sandboxes.get(sandbox_id)
@@ -418,54 +439,17 @@ class OciRuntime:
     # -- images
 
     async def image(self, reference: str) -> Image | None:
-        return await self._call(self._image, reference)
-
-    def _image(self, reference: str) -> Image | None:
-        try:
-            record = self._images.find(reference)
-        except InvalidReference as error:
-            raise RuntimeError_("InvalidImageName", str(error)) from error
-        return self._public(record, self._images.names().get(record.id, [])) if record else None
-
-    def _public(self, record: Record, names: Sequence[str]) -> Image:
-        settings = self._images.config(record.id).config or Settings()
-        return Image(
-            id=record.id,
-            tags=tuple(names),
-            digests=record.digests,
-            size=record.size,
-            user=settings.user,
-            entrypoint=tuple(settings.entrypoint or ()),
-            cmd=tuple(settings.cmd or ()),
-            env=tuple(settings.env or ()),
-            working_dir=settings.working_dir,
-            stop_signal=settings.stop_signal,
-        )
+        return await self._call(storedimages.find, self._images, reference)
 
     async def pull(self, reference: str, credentials: tuple[str, str] | None = None) -> Image:
-        def work() -> Image:
-            try:
-                record = pulling.pull(self._images, reference, credentials, insecure=self._insecure)
-            except InvalidReference as error:
-                raise RuntimeError_("InvalidImageName", str(error)) from error
-            except pulling.PullFailed as error:
-                raise RuntimeError_("ErrImagePull", str(error)) from error
-            return self._public(record, self._images.names().get(record.id, []))
-
-        return await self._call(work, pool=self._pullers)
+        arguments = self._images, reference, credentials, self._insecure
+        return await self._call(storedimages.pull, *arguments, pool=self._pullers)
 
     async def images(self) -> list[Image]:
-        def work() -> list[Image]:
-            names = self._images.names()
-            return [self._public(record, names.get(record.id, [])) for record in self._images.records()]
-
-        return await self._call(work)
+        return await self._call(storedimages.everything, self._images)
 
     async def remove_image(self, image_id: str) -> None:
-        try:
-            await self._call(self._images.remove, image_id)
-        except ImageInUse as error:
-            raise RuntimeError_("ImageInUse", str(error)) from error
+        await self._call(storedimages.remove, self._images, image_id)
 
     # -- usage
 

@@ -162,10 +162,22 @@ class ExecProcess:
 
 
 class AttachProcess:
-    """A running container's streams. ``exit_code`` is awaited for ``wait``."""
+    """A running container's streams. ``exit_code`` is awaited for ``wait``.
 
-    def __init__(self, connection: socket.socket, control: Path, stdin: bool, exit_code: Callable[[], Awaitable[int]]) -> None:
+    ``once``: the end of the client's input is the end of the container's (stdinOnce, without a terminal). Otherwise the
+    container's input stays open for the next client, and this attachment ends there, with success.
+    """
+
+    def __init__(
+        self,
+        connection: socket.socket,
+        control: Path,
+        stdin: bool,
+        exit_code: Callable[[], Awaitable[int]],
+        once: bool = False,
+    ) -> None:
         self._socket, self._control, self._stdin, self._exit_code = connection, control, stdin, exit_code
+        self._once, self._detached = once, asyncio.Event()
         connection.setblocking(False)
 
     async def write(self, data: bytes) -> None:
@@ -178,7 +190,10 @@ class AttachProcess:
         if self._stdin:
             self._stdin = False
             with contextlib.suppress(OSError):
-                self._socket.shutdown(socket.SHUT_WR)
+                # What conmon has sent until now can still be read.
+                self._socket.shutdown(socket.SHUT_WR if self._once else socket.SHUT_RDWR)
+            if not self._once:
+                self._detached.set()
 
     async def read(self) -> AsyncIterator[tuple[int, bytes]]:
         while True:
@@ -199,7 +214,13 @@ class AttachProcess:
         control(self._control, f"1 {height} {width}\n")
 
     async def wait(self) -> int:
-        return await self._exit_code()
+        ends = [asyncio.ensure_future(self._exit_code()), asyncio.ensure_future(self._detached.wait())]
+        try:
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            return ends[0].result() if ends[0].done() else 0
+        finally:
+            for end in ends:
+                end.cancel()
 
     async def close(self) -> None:
         self._socket.close()

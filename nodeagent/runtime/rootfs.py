@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from nodeagent.images import layers
-from nodeagent.linux import syscalls
+from nodeagent.linux import syscalls, trees
 
 _PAGE = 4000  # mount(2) takes its options in one page
 
 
-def mount(target: Path, lower: Sequence[Path], writable: Path) -> None:
-    """Mounts an overlay at ``target``; ``lower`` has the lowest layer first. ``writable`` is made."""
+def mount(target: Path, lower: Sequence[Path], writable: Path, *, devices: bool = True) -> None:
+    """Mounts an overlay at ``target``; ``lower`` has the lowest layer first. ``writable`` is made. Without ``devices``,
+    device nodes in it are of no use."""
+    flags = 0 if devices else syscalls.MS_NODEV
     upper, work, empty = writable / "upper", writable / "work", writable / "empty"
     for path in (upper, work):
         path.mkdir(parents=True, exist_ok=True)
@@ -33,11 +34,11 @@ def mount(target: Path, lower: Sequence[Path], writable: Path) -> None:
         options = f"lowerdir={':'.join(paths)},upperdir={upper},workdir={work}"
         try:
             # volatile: never sync the upper directory, which does not outlive the container.
-            syscalls.mount("overlay", target, "overlay", 0, f"{options},volatile")
+            syscalls.mount("overlay", target, "overlay", flags, f"{options},volatile")
         except OSError as error:
             if error.errno != 22:
                 raise
-            syscalls.mount("overlay", target, "overlay", 0, options)
+            syscalls.mount("overlay", target, "overlay", flags, options)
     finally:
         for fd in fds:
             os.close(fd)
@@ -48,6 +49,6 @@ def unmount(target: Path) -> None:
     syscalls.umount(target)
 
 
-def discard(writable: Path) -> None:
-    """Removes the writable directory."""
-    layers.remove_tree(None, str(writable))
+def discard(writable: Path, stop: Callable[[], bool]) -> None:
+    """Removes the writable directory, for as long as ``stop`` does not say to let it be."""
+    trees.remove(writable, stop)

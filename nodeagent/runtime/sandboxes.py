@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from nodeagent.linux import syscalls
 from nodeagent.network.network import PodNetwork, configure_inside
+from nodeagent.node import sysctls
 from nodeagent.runtime.runtime import SandboxConfig
 
 T = TypeVar("T")
@@ -23,7 +24,6 @@ _FLAGS = {NETWORK: syscalls.CLONE_NEWNET, IPC: syscalls.CLONE_NEWIPC, UTS: sysca
 _FILES = {NETWORK: "net", IPC: "ipc", UTS: "uts"}
 SHM_SIZE = 64 << 20
 # Sysctls of the IPC namespace; those of the network namespace all begin with net.
-_IPC_SYSCTLS = ("kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue.")
 
 
 def own_namespaces(config: SandboxConfig) -> list[str]:
@@ -90,8 +90,9 @@ def create(directory: Path, sandbox_id: str, config: SandboxConfig, network: Pod
 
 
 def _sysctl(name: str, value: str, kinds: list[str]) -> None:
-    allowed = (name.startswith("net.") and NETWORK in kinds) or (name.startswith(_IPC_SYSCTLS) and IPC in kinds)
-    path = name.replace(".", "/") if "/" not in name else name
+    where = sysctls.namespace_of(sysctls.normalized(name))
+    allowed = (where == "net" and NETWORK in kinds) or (where == "ipc" and IPC in kinds)
+    path = sysctls.file_of(name)
     if not allowed or ".." in path.split("/"):
         raise ValueError(f'sysctl "{name}" is not allowed: it is not of a namespace of the pod')
     with open(f"/proc/sys/{path}", "w") as file:

@@ -20,7 +20,7 @@ from nodeagent.pods.context import Services
 from nodeagent.pods.observed import roles
 from nodeagent.pods.worker import PodWorker
 from nodeagent.runtime.runtime import EXITED, RUNNING, Container, Process, Runtime, RuntimeError_
-from nodeagent.server import logs, portforward, remotecommand, stats, streams, upgrade
+from nodeagent.server import logs, nodelogs, portforward, remotecommand, stats, streams, upgrade
 from nodeagent.server.auth import Gate
 
 log = logging.getLogger(__name__)
@@ -74,6 +74,8 @@ class Server:
                 web.get("/metrics/resource", self._resource),
                 web.get("/metrics/cadvisor", self._cadvisor),
                 web.get("/stats/summary", self._summary),
+                web.get("/logs", nodelogs.redirect),
+                web.get("/logs/{path:.*}", self._node_logs),
                 web.get("/containerLogs/{namespace}/{pod}/{container}", self._logs),
             ]
             + [
@@ -127,6 +129,9 @@ class Server:
         tree = stats.summary(readings, self._node.config, self._node.workers(), self._began)
         return web.json_response(tree, headers={WINDOW_HEADER: f"{readings.window:.3f}"})
 
+    async def _node_logs(self, request: web.Request) -> web.StreamResponse:
+        return await nodelogs.serve(self._node.world, self._node.config.logs_dir.parent, request)
+
     # --- finding ---
 
     def _worker(self, request: web.Request) -> PodWorker:
@@ -170,7 +175,7 @@ class Server:
         if container.state == EXITED:
             stop.set()
         try:
-            pieces = logs.read(container.log_path, options, stop)
+            pieces = logs.read(self._node.world, container.log_path, options, stop)
             await response.prepare(request)
             async for piece in pieces:
                 await response.write(piece)

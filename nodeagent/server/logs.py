@@ -8,10 +8,14 @@ import ctypes
 import os
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from navarch.api.times import parse_time
+from navarch.world import World
+from nodeagent.linux import syscalls
 
 BLOCK = 64 * 1024
+MAX_LINE = 1 << 20  # of a log file
 _libc = ctypes.CDLL(None, use_errno=True)
 _IN_MODIFY, _IN_CREATE, _IN_MOVED_TO, _IN_MOVE_SELF = 0x2, 0x100, 0x80, 0x800
 _IN_NONBLOCK, _IN_CLOEXEC = 0o4000, 0o2000000
@@ -70,19 +74,35 @@ class Options:
         )
 
 
-def render(line: bytes, options: Options) -> bytes:
-    """What a client sees of one line of a log file; empty if it is filtered out."""
-    stamp, _, rest = line.partition(b" ")
-    stream, _, rest = rest.partition(b" ")
-    tag, _, text = rest.partition(b" ")
-    if tag not in (b"P", b"F") and not tag.startswith((b"P:", b"F:")):
-        return b""
-    if options.stream and stream.decode() != options.stream:
-        return b""
-    if options.since is not None and _seconds(stamp) < options.since:
-        return b""
-    whole = text.removesuffix(b"\n") + (b"" if tag.startswith(b"P") else b"\n")
-    return stamp.replace(b"+00:00", b"Z") + b" " + whole if options.timestamps else whole
+class Renderer:
+    """What a client sees of the lines of a log file, one after the other.
+
+    A long line of a container is in several lines of the file, of which all but the last are tagged P (partial): its
+    time stamp belongs to its beginning alone.
+    """
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._begins = True  # whether the next line begins a line of the container's
+
+    def __call__(self, line: bytes) -> bytes:
+        """Empty if it is filtered out."""
+        options = self._options
+        stamp, _, rest = line.partition(b" ")
+        stream, _, rest = rest.partition(b" ")
+        tag, _, text = rest.partition(b" ")
+        if tag not in (b"P", b"F") and not tag.startswith((b"P:", b"F:")):
+            return b""
+        if options.stream and stream.decode(errors="replace") != options.stream:
+            return b""
+        if options.since is not None and _seconds(stamp) < options.since:
+            return b""
+        partial = tag.startswith(b"P")
+        whole = text.removesuffix(b"\n") + (b"" if partial else b"\n")
+        if options.timestamps and self._begins:
+            whole = stamp.replace(b"+00:00", b"Z") + b" " + whole
+        self._begins = not partial
+        return whole
 
 
 def _seconds(stamp: bytes) -> float:
@@ -95,6 +115,14 @@ def _seconds(stamp: bytes) -> float:
         return parse_time(text)
     except ValueError:
         return 0.0
+
+
+def open_log(path: str) -> int:
+    """Opens ``.../POD/CONTAINER/N.log``. Raises OSError if one of these is a symlink: a pod that has the folder of logs
+    mounted could make us read any file of the node for it."""
+    file = Path(path)
+    root = file.parents[2]
+    return syscalls.open_plain(root, str(file.relative_to(root)), os.O_RDONLY | os.O_NONBLOCK)
 
 
 def tail_offset(fd: int, lines: int) -> int:
@@ -119,9 +147,9 @@ def tail_offset(fd: int, lines: int) -> int:
 
 
 def tail(path: str, lines: int, size: int) -> str:
-    """The last words in a log: at most so many lines and bytes of text."""
+    """The last words in a log: at most so many lines and bytes of text. It blocks."""
     try:
-        fd = os.open(path, os.O_RDONLY)
+        fd = open_log(path)
     except OSError:
         return ""
     try:
@@ -129,7 +157,7 @@ def tail(path: str, lines: int, size: int) -> str:
         data = os.pread(fd, 1 << 20, offset)
     finally:
         os.close(fd)
-    text = b"".join(render(line, Options()) for line in data.splitlines(keepends=True))
+    text = b"".join(map(Renderer(Options()), data.splitlines(keepends=True)))
     return text[-size:].decode(errors="replace")
 
 
@@ -158,14 +186,16 @@ class Watcher:
         os.close(self._fd)
 
 
-async def read(path: str, options: Options, ended: asyncio.Event | None = None) -> AsyncIterator[bytes]:
+async def read(
+    world: World, path: str, options: Options, ended: asyncio.Event | None = None
+) -> AsyncIterator[bytes]:
     """The log at ``path`` in pieces. With follow: until ``ended`` is set and everything is read.
 
-    A log that is rotated while it is followed goes on in the new file.
+    A log that is rotated while it is followed goes on in the new file. The file is read off the event loop.
     """
-    left = options.limit
-    async for lines in _lines(path, options, ended):
-        out = b"".join(render(line, options) for line in lines)
+    left, render = options.limit, Renderer(options)
+    async for lines in _lines(world, path, options, ended):
+        out = b"".join(map(render, lines))
         if left is not None:
             out = out[:left]
             left -= len(out)
@@ -175,24 +205,26 @@ async def read(path: str, options: Options, ended: asyncio.Event | None = None) 
             return
 
 
-async def _lines(path: str, options: Options, ended: asyncio.Event | None) -> AsyncIterator[list[bytes]]:
+async def _lines(
+    world: World, path: str, options: Options, ended: asyncio.Event | None
+) -> AsyncIterator[list[bytes]]:
     watcher = Watcher(os.path.dirname(path)) if options.follow and ended is not None else None
-    fd = os.open(path, os.O_RDONLY)
     waiting: list[asyncio.Task[bool]] = []
+    fd = -1
     try:
-        os.lseek(fd, 0 if options.tail is None else tail_offset(fd, options.tail), os.SEEK_SET)
+        fd = await world.blocking(_open_at, path, options.tail)
         rest = b""
         while True:
             over = ended is None or ended.is_set()  # before reading: what was written until then is read below
             if watcher is not None:
                 watcher.changed.clear()
-            while block := os.read(fd, BLOCK):
+            while block := await world.blocking(os.read, fd, BLOCK):
                 *lines, rest = (rest + block).split(b"\n")
                 yield [line + b"\n" for line in lines]
-                await asyncio.sleep(0)
+                rest = rest if len(rest) < MAX_LINE else b""  # which no container runtime has written
             if watcher is None or ended is None:
                 break
-            if (fresh := _replaced(path, fd)) is not None:
+            if (fresh := await world.blocking(_replaced, path, fd)) is not None:
                 os.close(fd)
                 fd, rest = fresh, b""
                 continue
@@ -207,9 +239,18 @@ async def _lines(path: str, options: Options, ended: asyncio.Event | None) -> As
     finally:
         for task in waiting:
             task.cancel()
-        os.close(fd)
+        if fd >= 0:
+            os.close(fd)
         if watcher is not None:
             watcher.close()
+
+
+def _open_at(path: str, tail: int | None) -> int:
+    """The log, at the beginning of its last ``tail`` lines."""
+    fd = open_log(path)
+    if tail is not None:
+        os.lseek(fd, tail_offset(fd, tail), os.SEEK_SET)
+    return fd
 
 
 def _replaced(path: str, fd: int) -> int | None:
@@ -217,6 +258,6 @@ def _replaced(path: str, fd: int) -> int | None:
     try:
         if os.stat(path).st_ino == os.fstat(fd).st_ino:
             return None
-        return os.open(path, os.O_RDONLY)
+        return open_log(path)
     except FileNotFoundError:
         return None

@@ -8,7 +8,7 @@ of its own, for medium Memory).
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -92,9 +92,9 @@ class PodVolumes:
     def _folder(self, plugin: str, name: str) -> Path:
         return self._config.pods_dir / self._uid / "volumes" / plugin / name
 
-    async def tear_down(self) -> None:
-        """Takes the folders away. Nothing of the pod may run any more. Raises OSError."""
-        await self._world.blocking(tear_down, self._config, self._uid)
+    async def tear_down(self, stop: Callable[[], bool]) -> None:
+        """Takes the folders away, until ``stop`` says so. Nothing of the pod may run any more. Raises OSError."""
+        await self._world.blocking(tear_down, self._config, self._uid, stop)
         self.paths.clear()
 
 
@@ -103,12 +103,15 @@ def sub_paths(config: Config, uid: str) -> SubPaths:
     return SubPaths(config.run_dir / "subpaths" / uid, mounts=config.is_real)
 
 
-def tear_down(config: Config, uid: str) -> None:
-    """Removes the volumes of a pod uid, also of one that this agent never knew. It blocks. Raises OSError."""
+def tear_down(config: Config, uid: str, stop: Callable[[], bool] = lambda: False) -> None:
+    """Removes the volumes of a pod uid, also of one that this agent never knew. It blocks, until ``stop`` says so.
+
+    Raises OSError.
+    """
     sub_paths(config, uid).tear_down()
     volumes = os.path.realpath(config.pods_dir / uid / "volumes")
     trees.unmount_below(volumes)
-    trees.remove(volumes)
+    trees.remove(volumes, stop)
     trees.remove(config.secrets_dir / uid)
 
 

@@ -68,6 +68,8 @@ class Api(Double):
                 status[key] = list(known.values())
             elif value is None:
                 status.pop(key, None)
+            elif key in ("capacity", "allocatable"):
+                status[key] = {k: v for k, v in ((status.get(key) or {}) | value).items() if v is not None}
             elif isinstance(value, list):
                 status[key] = [v for v in value if "$patch" not in v]
             else:

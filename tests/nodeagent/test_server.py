@@ -30,7 +30,7 @@ LINES = [
 
 
 async def whole(path: Path, options: Options) -> str:
-    return b"".join([piece async for piece in logs.read(str(path), options)]).decode()
+    return b"".join([piece async for piece in logs.read(RealWorld(), str(path), options)]).decode()
 
 
 def test_reading_logs(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_following_over_a_rotation(tmp_path: Path) -> None:
         more = asyncio.Event()
 
         async def follow() -> None:
-            async for piece in logs.read(str(path), Options(follow=True), ended):
+            async for piece in logs.read(RealWorld(), str(path), Options(follow=True), ended):
                 seen.append(piece)
                 more.set()
 
