@@ -53,6 +53,7 @@ class Config:
     cluster_signing_key_file: str = _knob("", "PEM key of that CA; without both nobody signs")
     cluster_signing_duration: float = _duration(8760 * 3600, "how long signed certificates are good, at most")
     service_account_private_key_file: str = _knob("", "PEM key that signs tokens in Secrets; without it none are made")
+    local_path_root: str = _knob("", "folder for the volumes of classes local-path and lab-shared; without it none are made")
     max_endpoints_per_slice: int = _knob(100, "most endpoints in one EndpointSlice")
     mirroring_max_endpoints_per_subset: int = _knob(1000, "most addresses of a subset of Endpoints that are mirrored")
     horizontal_pod_autoscaler_sync_period: float = _duration(15, "time between two looks at an autoscaler's metrics")

@@ -17,6 +17,7 @@ from controllers.disruption import DisruptionController
 from controllers.endpoints.endpoints import EndpointsController
 from controllers.endpoints.endpointslice import EndpointSliceController
 from controllers.endpoints.mirroring import MirroringController
+from controllers.ephemeralvolume import EphemeralVolumeController
 from controllers.garbage.collector import GarbageCollector
 from controllers.job.controller import JobController, TTLAfterFinishedController
 from controllers.namespace import NamespaceController
@@ -24,6 +25,8 @@ from controllers.nodes.eviction import TaintEvictionController
 from controllers.nodes.ipam import NodeIPAMController
 from controllers.nodes.lifecycle import NodeLifecycleController
 from controllers.nodes.podgc import PodGCController
+from controllers.persistentvolume.binder import PersistentVolumeBinder
+from controllers.persistentvolume.localpath import LocalPathProvisioner
 from controllers.podautoscaler.controller import HorizontalPodAutoscalerController
 from controllers.replicaset.controller import ReplicaSetController, ReplicationControllerController
 from controllers.resourcequota import ResourceQuotaController
@@ -99,6 +102,8 @@ class Manager:
                 DaemonSetController,
                 StatefulSetController,
                 HorizontalPodAutoscalerController,
+                PersistentVolumeBinder,
+                EphemeralVolumeController,
                 ClaimProtection,
                 VolumeProtection,
                 AttributesClassProtection,
@@ -117,6 +122,8 @@ class Manager:
         if config.service_account_private_key_file:
             key = load_key(Path(config.service_account_private_key_file).read_bytes())
             out[AccountTokenController.name] = lambda context: AccountTokenController(context, key, self.root_ca)
+        if config.local_path_root:
+            out[LocalPathProvisioner.name] = lambda context: LocalPathProvisioner(context, config.local_path_root)
         if self.root_ca:
             out[RootCAController.name] = _root_ca(self.root_ca)
         if not self.config.allocate_node_cidrs:

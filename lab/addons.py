@@ -61,11 +61,27 @@ def publisher_role() -> list[tuple[str, dict[str, Any]]]:
     ]
 
 
+def storage_classes() -> list[dict[str, Any]]:
+    """Classes of the provisioner in controllers/persistentvolume/localpath.py; local-path is the default."""
+    default = {"annotations": {wellknown.DEFAULT_STORAGE_CLASS: "true"}}
+    head = {"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "reclaimPolicy": "Delete", "allowVolumeExpansion": True}
+    return [
+        head | {
+            "metadata": {"name": "local-path", **default}, "provisioner": "navarch.dev/local-path",
+            "volumeBindingMode": "WaitForFirstConsumer",
+        },
+        head | {
+            "metadata": {"name": "lab-shared"}, "provisioner": "navarch.dev/shared-path", "volumeBindingMode": "Immediate",
+        },
+    ]  # fmt: skip
+
+
 def apply_addons(addresses: Addresses, api: Api, simulated: bool) -> None:
     """Creates what is missing; what a user changed stays as it is. ``simulated``: there are simulated nodes."""
     services = "/api/v1/namespaces/kube-system/services"
     hollow = rights() if simulated else []
-    for path, wanted in [*publisher_role(), *hollow, (services, dns_service(addresses.dns))]:
+    classes = [("/apis/storage.k8s.io/v1/storageclasses", one) for one in storage_classes()]
+    for path, wanted in [*publisher_role(), *hollow, *classes, (services, dns_service(addresses.dns))]:
         name = wanted["metadata"]["name"]
         if api.call("GET", f"{path}/{name}")[0] != 404:
             continue

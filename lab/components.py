@@ -160,6 +160,7 @@ def controllers(paths: LabPaths, record: LabRecord) -> Spec:
             "--set", f"cluster-signing-cert-file={paths.pki / 'ca.crt'}",
             "--set", f"cluster-signing-key-file={paths.pki / 'ca.key'}",
             "--set", f"service-account-private-key-file={paths.pki / 'service-account.key'}",
+            "--set", f"local-path-root={paths.volumes}",
             "--set", "controllers=*,bootstrap-signer-controller,token-cleaner-controller",
             *settings_of(record, "controllers"),
         ],

@@ -62,6 +62,7 @@ class LabPaths:
         self.etcd = self.root / "etcd"
         self.nodes = self.root / "nodes"
         self.images = home() / "images"
+        self.volumes = self.root / "volumes"
         self.config = self.root / "lab.json"
         self.kubeconfig = self.root / "kubeconfig"
         self.database = self.root / "navarch.db"

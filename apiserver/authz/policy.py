@@ -96,6 +96,9 @@ NAVARCH_CONTROLLER_RULES = [
     rule("core", "pods/status pods/eviction pods/finalizers", "create patch update"),
     rule("core", "configmaps endpoints secrets serviceaccounts services services/status", ALL),
     rule("core", "persistentvolumeclaims", ALL),
+    # The binder patches where upstream's updates; the provisioner of local paths is a controller here.
+    rule("core", "persistentvolumes", "create delete get patch"),
+    rule("core", "persistentvolumes/status persistentvolumeclaims/status", "patch"),
     rule("core", "resourcequotas/status", "patch update"),
     rule("discovery.k8s.io", "endpointslices", ALL),
     rule("apps", "deployments deployments/status deployments/scale deployments/finalizers replicasets "

@@ -18,7 +18,7 @@ from nodeagent.pods.observed import AnyContainer
 from nodeagent.pods.pulling import ImageError
 from nodeagent.runtime.runtime import RUNNING, ContainerConfig, Image, Mount, RuntimeError_, Sandbox
 from nodeagent.server.logs import tail
-from nodeagent.volumes import local
+from nodeagent.volumes import local, persistent
 from nodeagent.volumes.manager import PodVolumes
 
 log = logging.getLogger(__name__)
@@ -184,5 +184,9 @@ class Starter:
 
 
 def _read_only(spec: core_v1.PodSpec) -> frozenset[str]:
-    """Volumes that the agent itself writes are never writable for containers."""
-    return frozenset(v.name for v in spec.volumes or () if v.config_map or v.secret or v.downward_api or v.projected)
+    """Volumes that the agent itself writes are never writable for containers, nor are claims that the pod has readOnly."""
+    return frozenset(
+        v.name
+        for v in spec.volumes or ()
+        if v.config_map or v.secret or v.downward_api or v.projected or persistent.is_read_only(v)
+    )

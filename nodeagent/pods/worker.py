@@ -71,8 +71,9 @@ class PodWorker:
             self.machine.reject(*rejected)
             self.tell("Warning", rejected[0], rejected[1])
         self.volumes = PodVolumes(
-            services.config, services.world, services.objects, Tokens(services.client, services.world), self.uid
-        )
+            services.config, services.world, services.client, services.objects,
+            Tokens(services.client, services.world), self.uid,
+        )  # fmt: skip
         host = Host(services, self.qos, self._stop_for_resize, self.tell, self._wake_in)
         self.resizer = Resizer(host, pod, found=bool(sandboxes))
         self.starter = Starter(services, self.volumes, self.qos, self.tell)

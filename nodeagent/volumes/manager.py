@@ -15,6 +15,7 @@ from pathlib import Path
 from navarch.api import resources
 from navarch.api.errors import StatusError
 from navarch.api.types import core_v1
+from navarch.client.client import Client
 from navarch.client.transport import TransportError
 from navarch.world import World
 from nodeagent.config import Config
@@ -23,7 +24,7 @@ from nodeagent.node.configobjects import ObjectCache
 from nodeagent.pods.environment import Reference
 from nodeagent.pods.fieldrefs import ConfigError, Facts
 from nodeagent.pods.observed import roles
-from nodeagent.volumes import atomic, local, payload
+from nodeagent.volumes import atomic, local, payload, persistent
 from nodeagent.volumes.subpaths import SubPaths
 from nodeagent.volumes.tokens import Tokens
 
@@ -39,8 +40,11 @@ class VolumeError(Exception):
 class PodVolumes:
     """The volumes of one pod uid. ``paths`` maps volume names to host folders once they are set up."""
 
-    def __init__(self, config: Config, world: World, objects: ObjectCache, tokens: Tokens, uid: str) -> None:
-        self._config, self._world, self._objects, self._tokens, self._uid = config, world, objects, tokens, uid
+    def __init__(
+        self, config: Config, world: World, client: Client, objects: ObjectCache, tokens: Tokens, uid: str
+    ) -> None:
+        self._config, self._world, self._client = config, world, client
+        self._objects, self._tokens, self._uid = objects, tokens, uid
         self.paths: dict[str, Path] = {}
         self.sub_paths = sub_paths(config, uid)
 
@@ -73,6 +77,8 @@ class PodVolumes:
                 limit = resources.pod_limits(pod).get("memory", 0)
                 await blocking(local.empty_dir, folder, volume.empty_dir, gid, limit)
             return folder
+        if (claim := persistent.claim_name(pod, volume)) is not None:
+            return await self._persistent(pod, volume, claim, gid)
         if not payload.has_payload(volume):
             raise ConfigError("no volume plugin matched")
         wanted = list(payload.references(volume))
@@ -88,6 +94,20 @@ class PodVolumes:
         owner = uid if volume.projected is not None and sources.tokens else None
         await blocking(partial(atomic.write, folder, files, self._world.now(), gid=gid, uid=owner))
         return folder
+
+    async def _persistent(self, pod: core_v1.Pod, volume: core_v1.Volume, claim: str, gid: int | None) -> Path:
+        if volume.name in self.paths:
+            return self.paths[volume.name]
+        found = await persistent.bound_volume(self._client, pod, claim, volume.ephemeral is not None)
+        if found.spec.host_path is not None:
+            return await self._world.blocking(local.host_path, found.spec.host_path)
+        if found.spec.local is None:
+            raise ConfigError("no volume plugin matched")
+        path = await self._world.blocking(persistent.local_folder, found)
+        if gid is not None and not persistent.is_read_only(volume):
+            policy = pod.spec.security_context.fs_group_change_policy if pod.spec.security_context else None
+            await self._world.blocking(persistent.give_to_group, path, gid, policy)
+        return Path(path)
 
     def _folder(self, plugin: str, name: str) -> Path:
         return self._config.pods_dir / self._uid / "volumes" / plugin / name

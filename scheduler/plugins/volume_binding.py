@@ -20,6 +20,15 @@ from navarch.api import kinds, quantity, selectors
 from navarch.api.affinity import node_selector_matches
 from navarch.api.errors import StatusError
 from navarch.api.types import core_v1
+from navarch.api.volumes import (
+    BOUND_BY_CONTROLLER,
+    NO_PROVISIONER,
+    SELECTED_NODE,
+    capacity_of,
+    class_of,
+    fully_bound,
+    size_of,
+)
 from navarch.client.transport import TransportError
 from scheduler.framework.outcomes import Failed, Rejected
 from scheduler.framework.plugin import (
@@ -37,16 +46,12 @@ from scheduler.framework.reads import NOTHING_ELSE
 from scheduler.state.nodes import Mask, NodeTable
 from scheduler.state.pods import PodInfo
 from scheduler.state.volumes import (
-    BOUND_BY_CONTROLLER,
     CAPACITY_CHANGED,
     CLAIM_CHANGED,
     CLASS_CHANGED,
     DRIVER_CHANGED,
-    SELECTED_NODE,
     VOLUME_CHANGED,
     Volumes,
-    class_of,
-    fully_bound,
 )
 
 Claim = core_v1.PersistentVolumeClaim
@@ -54,7 +59,6 @@ Volume = core_v1.PersistentVolume
 Rows = npt.NDArray[np.intp]
 Numbers = npt.NDArray[np.int32]
 
-NO_PROVISIONER = "kubernetes.io/no-provisioner"
 IMMEDIATE = "pod has unbound immediate PersistentVolumeClaims"
 NODE_CONFLICT = "node(s) didn't match PersistentVolume's node affinity"
 NO_VOLUME = "node(s) didn't find available persistent volumes to bind"
@@ -401,17 +405,6 @@ def candidates(claim: Claim, volumes: Volumes) -> list[Volume]:
 
 def _matcher(selector: selectors.LabelSelector) -> Callable[[core_v1.Node], bool]:
     return lambda node: selector.matches(node.metadata.labels or {})
-
-
-def size_of(claim: Claim) -> int:
-    """Bytes that a claim asks for."""
-    requests = (claim.spec.resources.requests if claim.spec.resources else None) or {}
-    return quantity.value(requests["storage"]) if "storage" in requests else 0
-
-
-def capacity_of(volume: Volume) -> int:
-    capacity = volume.spec.capacity or {}
-    return quantity.value(capacity["storage"]) if "storage" in capacity else 0
 
 
 def topology_matches(terms: Sequence[core_v1.TopologySelectorTerm], node: core_v1.Node) -> bool:

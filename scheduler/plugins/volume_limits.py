@@ -10,11 +10,12 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from navarch.api.types import storage_v1
+from navarch.api.volumes import class_of
 from scheduler.framework.plugin import NODE_ADDED, POD_GONE, CycleState, Event, Plugin, Reach, Refusal
 from scheduler.framework.reads import NOTHING_ELSE
 from scheduler.state.nodes import NodeTable
 from scheduler.state.pods import PodInfo
-from scheduler.state.volumes import ATTACHMENT_CHANGED, CLAIM_CHANGED, DRIVER_CHANGED, VOLUME_CHANGED, Volumes, class_of
+from scheduler.state.volumes import ATTACHMENT_CHANGED, CLAIM_CHANGED, DRIVER_CHANGED, VOLUME_CHANGED, Volumes
 
 TOO_MANY = "node(s) exceed max volume count"
 

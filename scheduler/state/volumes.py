@@ -10,8 +10,8 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from navarch.api import wellknown
 from navarch.api.types import core_v1, storage_v1
+from navarch.api.volumes import SELECTED_NODE, class_of
 from navarch.client.informer import SharedInformers
 from navarch.client.watch import DELETED
 from scheduler.state.pods import Disk, PodInfo
@@ -21,10 +21,6 @@ CLAIM_CHANGED, VOLUME_CHANGED, CLASS_CHANGED = "PersistentVolumeClaim", "Persist
 DRIVER_CHANGED, CAPACITY_CHANGED = "CSIDriver", "CSIStorageCapacity"  # a CSINode is the drivers of a node
 ATTACHMENT_CHANGED = "VolumeAttachment"
 
-SELECTED_NODE = "volume.kubernetes.io/selected-node"
-BIND_COMPLETED = "pv.kubernetes.io/bind-completed"
-BOUND_BY_CONTROLLER = "pv.kubernetes.io/bound-by-controller"
-OLD_CLASS = wellknown.BETA_STORAGE_CLASS
 
 
 class Usage:
@@ -174,15 +170,6 @@ class Volumes:
         """Whether the claim's class waits for the first pod."""
         found = self.classes.get(class_of(claim))
         return found is not None and found.volume_binding_mode == "WaitForFirstConsumer"
-
-
-def class_of(obj: core_v1.PersistentVolume | core_v1.PersistentVolumeClaim) -> str:
-    """The class of a volume or a claim, by its old annotation too."""
-    return (obj.metadata.annotations or {}).get(OLD_CLASS) or obj.spec.storage_class_name or ""
-
-
-def fully_bound(claim: core_v1.PersistentVolumeClaim) -> bool:
-    return bool(claim.spec.volume_name) and BIND_COMPLETED in (claim.metadata.annotations or {})
 
 
 def _key(obj: Any, change: Change) -> str:

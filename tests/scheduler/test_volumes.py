@@ -9,6 +9,7 @@ import pytest
 
 from lab.simulation import Simulation
 from navarch.api.types import core_v1, meta_v1, storage_v1
+from navarch.api.volumes import BIND_COMPLETED, SELECTED_NODE
 from nodeagent.hollow.fleet import NodeSpec
 from scheduler.framework.config import SchedulerConfig
 from scheduler.framework.plugin import Event
@@ -17,7 +18,7 @@ from scheduler.ranking.ranking import Ranking
 from scheduler.ranking.rankings import Rankings
 from scheduler.state.nodes import NodeTable
 from scheduler.state.pods import PodInfo
-from scheduler.state.volumes import ATTACHMENT_CHANGED, BIND_COMPLETED, CAPACITY_CHANGED, SELECTED_NODE
+from scheduler.state.volumes import ATTACHMENT_CHANGED, CAPACITY_CHANGED
 from tests.scheduler.clusters import CLASSES, HOSTNAME, only_in
 from tests.scheduler.test_cycle import node, pod, table
 

@@ -1,0 +1,197 @@
+"""The provisioner of a lab: volumes that are folders of this machine, one for each claim.
+
+Class ``local-path`` makes a folder that belongs to one node: the volume says so by node affinity, and a pod that uses it stays
+there. Class ``lab-shared`` makes one that every node of the lab reaches (ReadWriteMany). The nodes of a lab are namespaces on
+one machine and see its files, so a controller can make the folders; on several machines an external provisioner has to.
+Sizes are not enforced.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from controllers.controller import Context, Controller
+from navarch.api import volumes
+from navarch.api.errors import AlreadyExists, NotFound
+from navarch.api.types import core_v1, meta_v1, storage_v1
+from navarch.api.volumes import Claim, Volume
+from navarch.api.wellknown import HOSTNAME
+from navarch.client.events import NORMAL, WARNING
+
+LOCAL, SHARED = "navarch.dev/local-path", "navarch.dev/shared-path"
+SINGLE = {"ReadWriteOnce", "ReadWriteOncePod"}
+REMOVAL_TIMEOUT = 600.0  # seconds
+_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*").fullmatch
+
+
+class Refused(Exception):
+    """A claim that this provisioner cannot serve; the message is for the claim's event."""
+
+
+def wanted_volume(claim: Claim, found: storage_v1.StorageClass, root: Path, host: str) -> Volume:
+    """The volume for a claim. ``host``: the label kubernetes.io/hostname of its node, "" for a shared one.
+
+    Raises Refused."""
+    if claim.spec.volume_mode == "Block":
+        raise Refused("block volumes are not supported: use volumeMode Filesystem")
+    if claim.spec.selector is not None:
+        raise Refused("claim.Spec.Selector is not supported")
+    shared = found.provisioner == SHARED
+    modes = claim.spec.access_modes or []
+    if not shared and not set(modes) <= SINGLE:
+        raise Refused("only ReadWriteOnce and ReadWriteOncePod are supported: use the class lab-shared for the others")
+    uid = claim.metadata.uid or ""
+    folder = "shared" if shared else host
+    if not _SAFE(folder) or not _SAFE(uid):  # both become parts of a path
+        raise Refused(f"not the name of a folder: {folder!r}")
+    path = str(root / folder / f"pvc-{uid}")
+    term = core_v1.NodeSelectorTerm(
+        match_expressions=[core_v1.NodeSelectorRequirement(key=HOSTNAME, operator="In", values=[host])]
+    )
+    affinity = core_v1.VolumeNodeAffinity(required=core_v1.NodeSelector(node_selector_terms=[term]))
+    size = ((claim.spec.resources.requests if claim.spec.resources else None) or {}).get("storage", "0")
+    return Volume(
+        metadata=meta_v1.ObjectMeta(name=f"pvc-{uid}", annotations={volumes.PROVISIONED_BY: found.provisioner}),
+        spec=core_v1.PersistentVolumeSpec(
+            access_modes=modes,
+            capacity={"storage": size},
+            claim_ref=core_v1.ObjectReference(
+                api_version="v1", kind="PersistentVolumeClaim", namespace=claim.metadata.namespace,
+                name=claim.metadata.name, uid=uid, resource_version=claim.metadata.resource_version,
+            ),
+            local=core_v1.LocalVolumeSource(path=path) if not shared else None,
+            host_path=core_v1.HostPathVolumeSource(path=path, type="DirectoryOrCreate") if shared else None,
+            node_affinity=None if shared else affinity,
+            mount_options=found.mount_options,
+            persistent_volume_reclaim_policy=found.reclaim_policy or "Delete",
+            storage_class_name=found.metadata.name,
+            volume_attributes_class_name=claim.spec.volume_attributes_class_name,
+            volume_mode="Filesystem",
+        ),
+        status=core_v1.PersistentVolumeStatus(),
+    )  # fmt: skip
+
+
+def path_of(volume: Volume) -> str:
+    spec = volume.spec
+    return spec.local.path if spec.local is not None else spec.host_path.path if spec.host_path is not None else ""
+
+
+def make_folder(path: str) -> None:
+    """Anyone in a pod may write: which user that is the claim does not say. Raises OSError."""
+    os.makedirs(path, 0o755, exist_ok=True)
+    os.chmod(path, 0o777)
+
+
+def remove_folder(path: str) -> None:
+    """Removes what pods wrote. ``rm`` follows no links, goes as deep as it must and stays on the file system.
+
+    Raises OSError, subprocess.SubprocessError."""
+    command = ["rm", "-rf", "--one-file-system", "--", path]
+    subprocess.run(command, check=True, capture_output=True, timeout=REMOVAL_TIMEOUT)
+
+
+class LocalPathProvisioner(Controller):
+    """Keys are claims (``namespace/name``) and volumes (``name``). ``root``: the folder for all volumes."""
+
+    name = "local-path-provisioner"
+
+    def __init__(self, context: Context, root: str) -> None:
+        super().__init__(context)
+        self.root = Path(root)
+        self.events = context.recorder(self.name)
+        self.claims = self.informer(Claim)
+        self.volumes = self.informer(Volume)
+        self.classes = self.informer(storage_v1.StorageClass)
+        self.nodes = self.informer(core_v1.Node)
+        self.enqueues(self.claims, self._concerns)
+        self.enqueues(self.volumes, lambda v: _is_ours(v) and v.status.phase == "Released")
+
+    @staticmethod
+    def _concerns(claim: Claim) -> bool:
+        return (claim.metadata.annotations or {}).get(volumes.STORAGE_PROVISIONER) in (LOCAL, SHARED)
+
+    async def reconcile(self, key: str) -> float | None:
+        if "/" in key:
+            claim = self.claims.get_key(key)
+            if claim is not None and claim.metadata.deletion_timestamp is None and self._concerns(claim):
+                await (self._grow(claim) if volumes.fully_bound(claim) else self._make(claim))
+        elif (volume := self.volumes.get_key(key)) is not None:
+            await self._take_away(volume)
+        return None
+
+    async def _make(self, claim: Claim) -> None:
+        found = self.classes.get_key(volumes.class_of(claim))
+        if claim.spec.volume_name or found is None or self.volumes.get_key(f"pvc-{claim.metadata.uid}") is not None:
+            return
+        try:
+            volume = wanted_volume(claim, found, self.root, self._host(claim, found))
+            await self.world.blocking(make_folder, path_of(volume))
+        except (Refused, OSError) as error:
+            text = f'failed to provision volume with StorageClass "{found.metadata.name}": {error}'
+            self.events.event(claim, WARNING, "ProvisioningFailed", text)
+            if isinstance(error, Refused):
+                return  # a change of the claim or its class brings the key back
+            raise
+        try:
+            await self.client[Volume].create(volume)
+        except AlreadyExists:
+            return
+        text = f"Successfully provisioned volume {volume.metadata.name}"
+        self.events.event(claim, NORMAL, "ProvisioningSucceeded", text)
+
+    def _host(self, claim: Claim, found: storage_v1.StorageClass) -> str:
+        """The host name of the claim's node: the one that the scheduler selected, else the first by name."""
+        if found.provisioner == SHARED:
+            return ""
+        selected = (claim.metadata.annotations or {}).get(volumes.SELECTED_NODE)
+        nodes = sorted(n.metadata.name or "" for n in self.nodes.list())
+        if selected and selected not in nodes:
+            raise Refused(f'node "{selected}" not found')
+        if not selected and not nodes:
+            raise Refused("there is no node")
+        node = self.nodes.get_key(selected or nodes[0])
+        name = selected or nodes[0]
+        return ((node.metadata.labels or {}) if node is not None else {}).get(HOSTNAME, name)
+
+    async def _grow(self, claim: Claim) -> None:
+        """A folder has no size of its own: a claim that asks for more has it at once."""
+        volume = self.volumes.get_key(claim.spec.volume_name or "")
+        wanted = volumes.size_of(claim)
+        if volume is None or not _is_ours(volume) or claim.status.phase != "Bound":
+            return
+        size = ((claim.spec.resources.requests if claim.spec.resources else None) or {}).get("storage", "0")
+        if wanted > volumes.capacity_of(volume):
+            change: dict[str, Any] = {"spec": {"capacity": {"storage": size}}}
+            await self.client[Volume].patch(volume.metadata.name or "", None, change)
+        if (claim.status.capacity or {}).get("storage") != size and wanted >= volumes.capacity_of(volume):
+            status = {"status": {"capacity": {"storage": size}}}
+            await self.client[Claim].patch_status(claim.metadata.name or "", claim.metadata.namespace, status)
+            self.events.event(claim, NORMAL, "FileSystemResizeSuccessful", "MountVolume.NodeExpandVolume succeeded for volume")
+
+    async def _take_away(self, volume: Volume) -> None:
+        spec = volume.spec
+        if not _is_ours(volume) or volume.status.phase != "Released" or spec.persistent_volume_reclaim_policy != "Delete":
+            return
+        path = Path(path_of(volume))
+        if path.parent.parent == self.root and path.name == volume.metadata.name:
+            try:
+                await self.world.blocking(remove_folder, str(path))
+            except (OSError, subprocess.SubprocessError) as error:
+                self.events.event(volume, WARNING, "VolumeFailedDelete", f"rm -rf {path}: {error}")
+                raise
+        else:  # a path that somebody wrote into the object: not ours to remove
+            self.events.event(volume, WARNING, "VolumeFailedDelete", f"{path} is not below {self.root}")
+            return
+        try:
+            await self.client[Volume].delete(volume.metadata.name or "", uid=volume.metadata.uid)
+        except NotFound:
+            pass
+
+
+def _is_ours(volume: Volume) -> bool:
+    return (volume.metadata.annotations or {}).get(volumes.PROVISIONED_BY) in (LOCAL, SHARED)
