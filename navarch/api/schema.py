@@ -76,12 +76,14 @@ class Node:
     items and map values; ``required`` lists wire names that must be there. ``tag`` carries the merge rules of the field
     that holds the value; ``atomic`` says that apply takes the whole value as one. ``name`` is the struct's name and ``go``
     the Go type, for messages. ``open`` objects keep unknown fields; ``nullable`` values keep null. ``vanish`` names the fields
-    for which empty ("", 0, false, no items) is the same as absent: in Go they are no pointers, and omitempty. ``deep``,
-    ``leaf`` and ``looks`` belong to the walker.
+    for which empty ("", 0, false, no items) is the same as absent: in Go they are no pointers, and omitempty. ``always``
+    names those that Go cannot leave out: they exist as soon as the object does. ``deep``, ``leaf`` and ``looks`` belong to
+    the walker.
     """
 
     __slots__ = (
         "_compile",
+        "always",
         "atomic",
         "deep",
         "default",
@@ -103,6 +105,7 @@ class Node:
     fields: dict[str, Node]
     required: tuple[str, ...]
     vanish: frozenset[str]
+    always: frozenset[str]
     element: Node
     deep: Callable[[Any, Node, bool], Any] | None
     leaf: Callable[[Any], Any] | None
@@ -119,8 +122,8 @@ class Node:
 
     def __getattr__(self, attribute: str) -> Any:
         # Slots still unset arrive here: the first look at fields compiles them.
-        if attribute in ("fields", "required", "vanish"):
-            self.fields, self.required, self.vanish = {}, (), frozenset()
+        if attribute in ("fields", "required", "vanish", "always"):
+            self.fields, self.required, self.vanish, self.always = {}, (), frozenset(), frozenset()
             if self._compile is not None:
                 self._compile(self)
             return getattr(self, attribute)
@@ -188,8 +191,8 @@ def _compile_struct(struct: type[Struct], node: Node) -> None:
     infos = msgspec.structs.fields(struct)
     node.fields = {i.encode_name: _of_type(i.type, struct._tags_.get(i.encode_name, _NO_TAG)) for i in infos}
     node.required = tuple(i.encode_name for i in infos if i.required)
-    empty, _ = ZEROS.get(f"{struct.__module__.rpartition('.')[2]}.{struct.__name__}", ("", ""))
-    node.vanish = frozenset(empty.split())
+    empty, always = ZEROS.get(f"{struct.__module__.rpartition('.')[2]}.{struct.__name__}", ("", " ".join(node.required)))
+    node.vanish, node.always = frozenset(empty.split()), frozenset(always.split())
 
 
 _FORMATS = {

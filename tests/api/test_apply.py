@@ -223,3 +223,151 @@ def test_an_annotation_without_sense_frees_nothing(text: str) -> None:
     live["metadata"]["annotations"][lastapplied.ANNOTATION] = text
     with pytest.raises(Conflict):
         do(live, config({"x": "2"}), "kubectl")
+
+
+# What the comparison with upstream's own library (tests/oracle) found.
+
+FOO = from_openapi(
+    {
+        "type": "object",
+        "properties": {
+            "spec": {
+                "type": "object",
+                "properties": {
+                    "ports": {
+                        "type": "object",
+                        "additionalProperties": {
+                            "type": "object",
+                            "properties": {"port": {"type": "integer"}, "protocol": {"type": "string"}},
+                        },
+                    },
+                    "free": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
+                    "sets": {
+                        "type": "object",
+                        "additionalProperties": {
+                            "type": "array",
+                            "x-kubernetes-list-type": "set",
+                            "items": {"type": "string"},
+                        },
+                    },
+                    "items": {
+                        "type": "array",
+                        "x-kubernetes-list-type": "map",
+                        "x-kubernetes-list-map-keys": ["name"],
+                        "items": {
+                            "type": "object",
+                            "properties": {"name": {"type": "string"}, "v": {"type": "integer"}},
+                        },
+                    },
+                },
+            }
+        },
+    }
+)
+
+
+def foo(live: Any, manager: str = "a", force: bool = False, **spec: Any) -> dict[str, Any]:
+    tree = {"apiVersion": "x.io/v1", "kind": "Foo", "metadata": {"name": "n"}, "spec": spec}
+    return apply(live, tree, FOO, manager=manager, api_version="x.io/v1", now="t", force=force)
+
+
+def spec_owned(tree: dict[str, Any], manager: str = "a", operation: str = "Apply") -> Any:
+    return owned_by(tree, manager, operation).get("f:spec")
+
+
+def test_entries_of_maps_are_owned() -> None:
+    """An entry of additionalProperties, and of an object without a schema, is owned itself, and goes when it is left out."""
+    for field in ("ports", "free"):
+        one = foo(None, **{field: {"db": {"port": 1, "protocol": "TCP"}, "web": {"port": 2}}})
+        db = {".": {}, "f:port": {}, "f:protocol": {}}
+        assert spec_owned(one) == {f"f:{field}": {"f:db": db, "f:web": {".": {}, "f:port": {}}}}
+        defaulted = copy_tree(one)
+        defaulted["spec"][field]["web"]["protocol"] = "TCP"
+        two = foo(defaulted, **{field: {"db": {"port": 1, "protocol": "TCP"}}})
+        assert two["spec"] == {field: {"db": {"port": 1, "protocol": "TCP"}}}
+        assert spec_owned(two) == {f"f:{field}": {"f:db": db}}
+
+
+def test_entry_that_somebody_else_owns_stays() -> None:
+    one = foo(None, ports={"web": {"port": 2}})
+    two = foo(one, "b", ports={"web": {"protocol": "TCP"}})
+    three = foo(two)
+    assert three["spec"] == {"ports": {"web": {"protocol": "TCP"}}}
+
+
+def test_empty_keyed_lists_have_no_owner() -> None:
+    """Nor does an apply that says nothing make an entry."""
+    one = foo(None, items=[], sets={"s": []}, free={"l": []})
+    assert spec_owned(one) == {"f:sets": {"f:s": {}}, "f:free": {"f:l": {}}}
+    nothing = apply(None, config(), POD, manager="a", api_version="v1", now="t")
+    assert not nothing["metadata"]["managedFields"]
+
+
+def test_emptied_container_does_not_empty_its_holder() -> None:
+    one = foo(None, free={"a": {"b": {"c": 1}}})
+    two = foo(one, "b", free={"a": {"b": {}}})
+    assert foo(two)["spec"] == {"free": {"a": {}}}
+    three = foo(foo(None, sets={"s": ["x"]}), "b", sets={"s": []})
+    four = foo(three)
+    assert spec_owned(four, "b") == {"f:sets": {"f:s": {}}}
+
+
+def test_before_first_apply() -> None:
+    """What is there when somebody first applies to an object without managedFields belongs to a manager of its own."""
+    live = {"apiVersion": "x.io/v1", "kind": "Foo", "metadata": {"name": "n"}, "spec": {"items": [{"name": "x", "v": 1}]}}
+    new = foo(live, items=[{"name": "y"}])
+    assert spec_owned(new, "before-first-apply", "Update") == {
+        ".": {},
+        "f:items": {".": {}, 'k:{"name":"x"}': {".": {}, "f:name": {}, "f:v": {}}},
+    }
+    with pytest.raises(Conflict, match="before-first-apply"):
+        foo(live, items=[{"name": "x", "v": 2}])
+
+
+@pytest.mark.parametrize(
+    ("ports", "wrong"),
+    [
+        ([{"containerPort": 1}, {"containerPort": 1}], 'duplicate entries for key [containerPort=1,protocol="TCP"]'),
+        (
+            [{"containerPort": 1, "name": "a"}, {"containerPort": 1, "name": "b", "protocol": "TCP"}],
+            'duplicate entries for key [containerPort=1,protocol="TCP"]',
+        ),
+    ],
+)
+def test_duplicates_are_refused(ports: list[Any], wrong: str) -> None:
+    """Also by the apply that creates; other writes may store them."""
+    wanted = config(None, containers=[{"name": "c", "ports": ports}])
+    told = f'failed to create typed patch object (/p; v1, Kind=Pod): .spec.containers[name="c"].ports: {wrong}'
+    live = config(None, containers=[{"name": "c"}])
+    for before in (None, live):
+        with pytest.raises(BadRequest) as refused:
+            do(before, wanted)
+        assert refused.value.message == told
+    # Below a list without keys, in a set, and several at once.
+    with pytest.raises(BadRequest, match="errors:\n"):
+        do(None, {**config(None, containers=[{"name": "c"}, {"name": "c"}, {"name": "c"}]), "metadata": {
+            "name": "p", "finalizers": ["a/b", "a/b"]}})  # fmt: skip
+
+
+def test_duplicates_that_an_update_stored() -> None:
+    """They are one value, nobody knows which of them; who applies one of that key replaces them all."""
+    ports = [{"containerPort": 1, "name": "a"}, {"containerPort": 2}, {"containerPort": 1, "name": "b"}]
+    live = config(None, containers=[{"name": "c", "ports": ports}])
+    entries = managed.update(None, live, POD, manager="u", api_version="v1", now="t")
+    mine = entries[0]["fieldsV1"]["f:spec"]["f:containers"]['k:{"name":"c"}']["f:ports"]
+    assert mine['k:{"containerPort":1,"protocol":"TCP"}'] == {}
+    live["metadata"]["managedFields"] = entries
+    other = do(live, config(None, containers=[{"name": "c", "ports": [{"containerPort": 3}]}]))
+    assert [p["containerPort"] for p in other["spec"]["containers"][0]["ports"]] == [1, 2, 1, 3]
+    new = do(live, config(None, containers=[{"name": "c", "ports": [{"containerPort": 1, "name": "n"}]}]), force=True)
+    assert new["spec"]["containers"][0]["ports"] == [{"containerPort": 1, "name": "n"}, {"containerPort": 2}]
+
+
+def test_value_of_another_type() -> None:
+    """What comes in place of an object takes what was below it from its owners."""
+    live = foo(None, free={"a": {"b": 1}})
+    new = copy_tree(live)
+    new["spec"]["free"]["a"] = ["x"]
+    entries = managed.update(live, new, FOO, manager="u", api_version="x.io/v1", now="t")
+    assert [e["manager"] for e in entries] == ["u"]
+    assert entries[0]["fieldsV1"] == {"f:spec": {"f:free": {"f:a": {}}}}

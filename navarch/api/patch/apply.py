@@ -12,10 +12,13 @@ from dataclasses import replace
 from typing import Any
 
 from navarch.api.errors import BadRequest, Conflict
-from navarch.api.patch import Tree, copy_tree, fieldsets, lastapplied, managed
+from navarch.api.patch import Tree, copy_tree, fieldsets, lastapplied, managed, typed
 from navarch.api.patch.fieldsets import FieldSet, Path
 from navarch.api.patch.managed import Entries, Entry, Manager
 from navarch.api.schema import Node
+
+BEFORE = "before-first-apply"
+"""Owns what was there when somebody first applied to an object without managedFields."""
 
 
 def apply(
@@ -36,6 +39,8 @@ def apply(
     """
     if config.get("metadata", {}).get("managedFields"):
         raise BadRequest("metadata.managedFields must be nil")
+    if wrong := typed.problems(config, schema):
+        raise BadRequest(f"failed to create typed patch object ({_name(config)}): {typed.text(wrong)}")
     config = copy_tree(config)
     config.get("metadata", {}).pop("managedFields", None)
     old: Tree = copy_tree(live) if live is not None else {}
@@ -43,13 +48,21 @@ def apply(
     me = Manager(manager, "Apply", "", subresource)
     try:
         wanted = fieldsets.ownable_set(config, schema)
+        if live is not None and not entries and wanted:
+            before = managed.update(
+                None, live, schema, manager=BEFORE, api_version=api_version, now=now, subresource=subresource
+            )
+            entries = managed.decode(before)
         new: Tree = _merge(copy_tree(old), config, schema)
         last = entries[me].fields if me in entries else {}
         others = [e.fields for m, e in entries.items() if m != me]
         # The system's own fields have no owner; metadata must not go just because its last owned field does.
         keep = _union([wanted, {"f:metadata": {"f:name": {}}}, *others])
-        new = _prune(new, last, keep, schema) or {}
+        emptied: Emptied = []
+        new = _prune(new, last, keep, schema, emptied)
         changes = fieldsets.compare(old, new, schema)
+        for holder, key in reversed(emptied):
+            holder.pop(key, None)
     except fieldsets.FieldSetError as error:
         raise BadRequest(f"failed to create typed patch object: {error}") from error
     written = changes.written
@@ -62,13 +75,21 @@ def apply(
     entries = managed.take(entries, changes, me)
     had = entries.get(me)
     wanted = fieldsets.ordered(wanted)
-    if had is None or changes or fieldsets.ordered(had.fields) != wanted or had.api_version != api_version:
+    if not wanted:
+        entries.pop(me, None)  # who owns nothing is not noted
+    elif had is None or changes or fieldsets.ordered(had.fields) != wanted or had.api_version != api_version:
         entries[me] = Entry(wanted, now, api_version)
     else:
         entries[me] = replace(had, fields=wanted)
     new.setdefault("metadata", {})["managedFields"] = managed.encode(entries)
     lastapplied.follow(new, config, manager)
     return new
+
+
+def _name(config: Tree) -> str:
+    """How upstream names what is applied."""
+    metadata = config.get("metadata", {})
+    return f"{metadata.get('namespace', '')}/{metadata.get('name', '')}; {config.get('apiVersion')}, Kind={config.get('kind')}"
 
 
 def _union(sets: list[FieldSet]) -> FieldSet:
@@ -113,12 +134,12 @@ def _merge(old: Any, new: Any, node: Node | None) -> Any:
 def _merge_lists(old: list[Any], new: list[Any], node: Node) -> list[Any]:
     """Elements of both, those that both have merged, in Kubernetes' order: ``new`` decides among its own elements; one
     that only ``old`` has stays behind the common ones that it stood behind; one that only ``new`` has comes after those."""
-    before = {fieldsets.element_key(e, node): e for e in old}
+    groups = fieldsets.grouped(old, node)
+    # Of what an update wrote several times nothing is kept where the new list has it.
+    before = {key: found[0] for key, found in groups.items() if len(found) == 1}
     after = {fieldsets.element_key(e, node): e for e in new}
-    if len(after) != len(new):
-        raise fieldsets.FieldSetError("duplicate entries for key in an associative list")
-    have, wanted = list(before), list(after)
-    common = iter([key for key in after if key in before])
+    have, wanted = [fieldsets.element_key(e, node) for e in old], list(after)
+    common = iter([key for key in after if key in groups])
     due = next(common, None)  # the next common element by the order of ``new``
     out: list[Any] = []
     placed: set[str] = set()
@@ -126,7 +147,7 @@ def _merge_lists(old: list[Any], new: list[Any], node: Node) -> list[Any]:
     while i < len(have) or j < len(wanted):
         key = have[i] if i < len(have) else None
         if key is not None and key not in after:
-            out.append(before[key])
+            out.append(old[i])
             i += 1
         elif key is not None and due is not None and key != due:
             i += 1  # its place is elsewhere
@@ -144,30 +165,32 @@ def _merge_lists(old: list[Any], new: list[Any], node: Node) -> list[Any]:
     return out
 
 
-def _prune(value: Any, last: FieldSet, keep: FieldSet, node: Node | None) -> Any:
-    """Removes what ``last`` claims and ``keep`` does not; a container that becomes empty by it goes too (None)."""
+Emptied = list[tuple[Tree, str]]
+"""(object, key) of containers that lost all that was in them."""
+
+
+def _prune(value: Any, last: FieldSet, keep: FieldSet, node: Node | None, emptied: Emptied) -> Any:
+    """Removes what ``last`` claims and ``keep`` does not. A container that becomes empty by it is noted: it goes too, but
+    only after the comparison, and whoever owns it goes on doing so; what holds it has not become empty."""
     if isinstance(value, dict) and value and fieldsets.granular(node):
-        removed = False
         for key, gone in last.items():
             name = key[2:]
             if not key.startswith("f:") or name not in value:
                 continue
-            child = node.child(name) if node is not None else None
             # A declared field belongs to whoever owns something in it; a key of a map does not.
             named = node is not None and name in (node.fields if node.kind == "object" else ())
-            left = value[name]
+            fixed = node is not None and fieldsets.always_there(name, node)
             if _claimed(gone, named) and not _claimed(keep.get(key), named):
-                left = None
-            elif gone:
-                left = _prune(left, gone, keep.get(key) or {}, child)
-            if left is None and isinstance(value[name], dict) and node is not None and fieldsets.always_there(name, node):
-                left = {}
-            if left is None:
-                del value[name]
-                removed = True
-            else:
-                value[name] = left
-        return None if removed and not value else value
+                if fixed and isinstance(value[name], dict):
+                    value[name] = {}
+                else:
+                    del value[name]
+            elif gone and value[name]:
+                child = node.child(name) if node is not None else None
+                value[name] = _prune(value[name], gone, keep.get(key) or {}, child, emptied)
+                if value[name] == [] or (value[name] == {} and not fixed):
+                    emptied.append((value, name))
+        return value
     if isinstance(value, list) and value and node is not None and fieldsets.keyed(node):
         out = []
         for element in value:
@@ -176,11 +199,9 @@ def _prune(value: Any, last: FieldSet, keep: FieldSet, node: Node | None) -> Any
             if gone is not None:
                 if _claimed(gone, False) and not _claimed(kept, False):
                     continue  # also if somebody owns a field of it: without its key it could not stay
-                element = _prune(element, gone, kept or {}, node.element)
-                if element is None:
-                    continue
+                element = _prune(element, gone, kept or {}, node.element, emptied)
             out.append(element)
-        return out if out or not value else None
+        return out
     return value
 
 

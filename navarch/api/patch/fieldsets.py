@@ -19,12 +19,6 @@ from navarch.api.schema import ANY, ANY_OBJECT, LIST, MAP, OBJECT, Node
 FieldSet = dict[str, Any]
 Path = tuple[str, ...]
 
-# Fields of Go structs that are structs themselves: they are there as soon as what holds them is.
-_ALWAYS = frozenset(
-    {"metadata", "spec", "status", "strategy", "updateStrategy", "template", "resources", "state", "lastState"}
-)
-
-
 class FieldSetError(ValueError):
     """The tree has a list element without identity."""
 
@@ -85,13 +79,42 @@ def element_key(element: Any, node: Node) -> str:
     return "k:" + orjson.dumps(keys, option=orjson.OPT_SORT_KEYS).decode()
 
 
-def compute(tree: Mapping[str, Any], schema: Node, *, own: bool = False) -> FieldSet:
-    """The set of all fields of an object.
+Groups = dict[str, list[Any]]
 
-    As an apply owns them: leaves and elements of lists. ``own`` adds the containers that a write made where there was
-    nothing: maps, lists, optional objects.
-    """
-    return {f"f:{key}": _contents(value, schema.child(key), own, _made(key, schema, False)) for key, value in tree.items()}
+
+def grouped(items: list[Any], node: Node) -> Groups:
+    """The elements of a keyed list by their path elements; several where a key is there twice. Raises FieldSetError."""
+    out: Groups = {}
+    for element in items:
+        out.setdefault(element_key(element, node), []).append(element)
+    return out
+
+
+def compute(tree: Mapping[str, Any], schema: Node) -> FieldSet:
+    """The set of all fields of an object as an apply owns them: leaves, empty objects, elements of lists, and the entries of
+    maps with all that is in them. Lists whose elements have an identity are nobody's themselves."""
+    return {f"f:{key}": part for key, value in tree.items() if (part := _applied(value, schema, key)) is not None}
+
+
+def _applied(value: Any, parent: Node | None, key: str) -> FieldSet | None:
+    """The set of the value of a field or a map's key; None if nothing in it has an owner."""
+    node = parent.child(key) if parent is not None else None
+    declared = parent is not None and parent.kind == OBJECT and key in parent.fields
+    children = _applied_children(value, node)
+    if children is None:
+        return {}
+    return _join(not declared or value == {}, children)
+
+
+def _applied_children(value: Any, node: Node | None) -> FieldSet | None:
+    """What is below a value; None for a value that is one."""
+    if isinstance(value, dict) and granular(node):
+        parts = ((key, _applied(value[key], node, key)) for key in sorted(value))
+        return {f"f:{key}": part for key, part in parts if part is not None}
+    if isinstance(value, list) and keyed(node) and node is not None:
+        items = {element_key(element, node): element for element in value}
+        return {key: _join(True, _applied_children(items[key], node.element) or {}) or {} for key in sorted(items)}
+    return None
 
 
 def _made(key: str, parent: Node | None, fresh: bool) -> bool:
@@ -100,37 +123,38 @@ def _made(key: str, parent: Node | None, fresh: bool) -> bool:
 
 
 def always_there(key: str, parent: Node) -> bool:
-    """Whether the field cannot be absent: in a Go struct those that are no pointers, and required maps and lists. In
-    custom resources only metadata."""
-    return key in _ALWAYS or key in parent.required if parent.name else key == "metadata"
+    """Whether the field cannot be absent: in a Go struct those that are no pointers, nor omitempty unless they are structs
+    themselves. In custom resources only metadata."""
+    return key in parent.always if parent.name else key == "metadata"
 
 
-def _contents(value: Any, node: Node | None, own: bool, made: bool) -> FieldSet:
+def _contents(value: Any, node: Node | None, made: bool) -> FieldSet:
+    """What a write that makes the value owns of it: also the containers that it makes, where there was nothing."""
     if not value:
         return {}
     if isinstance(value, dict):
         if not granular(node):
             return {}
-        out: FieldSet = {".": {}} if own and made else {}
+        out: FieldSet = {".": {}} if made else {}
         for key in sorted(value):
             inner = value[key]
             if inner and isinstance(inner, dict | list):
                 child = node.child(key) if node is not None else None
-                out["f:" + key] = _contents(inner, child, own, own and _made(key, node, made))
+                out["f:" + key] = _contents(inner, child, _made(key, node, made))
             else:
                 out["f:" + key] = {}
         return out
     if isinstance(value, list) and keyed(node) and node is not None:
-        items = {element_key(element, node): element for element in value}
-        out = {".": {}} if own and made else {}
+        items = grouped(value, node)
+        out = {".": {}} if made else {}
         for key in sorted(items):
-            out[key] = _element(items[key], node.element, own)
+            out[key] = _element(items[key][0], node.element) if len(items[key]) == 1 else {}
         return out
     return {}
 
 
-def _element(element: Any, node: Node, own: bool) -> FieldSet:
-    inner = _contents(element, node, own, True)
+def _element(element: Any, node: Node) -> FieldSet:
+    inner = _contents(element, node, True)
     return {".": {}, **inner} if inner and "." not in inner else inner
 
 
@@ -217,7 +241,7 @@ def _compare(old: Mapping[str, Any], new: Mapping[str, Any], node: Node | None, 
                 _compare_values(before, value, node.child(key) if node is not None else None, "f:" + key, out)
         else:
             child = node.child(key) if node is not None else None
-            out.added["f:" + key] = _contents(value, child, True, _made(key, node, False))
+            out.added["f:" + key] = _contents(value, child, _made(key, node, False))
     for key in old:
         if key not in new:
             out.removed["f:" + key] = {}
@@ -228,23 +252,38 @@ def _compare_values(old: Any, new: Any, node: Node | None, at: str, out: Changes
     if isinstance(old, dict) and isinstance(new, dict) and granular(node):
         _compare(old, new, node, inner)
     elif isinstance(old, list) and isinstance(new, list) and keyed(node) and node is not None:
-        before = {element_key(e, node): e for e in old}
-        after = {element_key(e, node): e for e in new}
-        for key in sorted(after):
-            element = after[key]
-            if key not in before:
-                inner.added[key] = _element(element, node.element, True)
-            elif not same(before[key], element):
-                _compare_values(before[key], element, node.element, key, inner)
-        for key in before:
-            if key not in after:
-                inner.removed[key] = {}
+        _compare_elements(grouped(old, node), grouped(new, node), node.element, inner)
+    elif granular(node) and (isinstance(old, dict) or isinstance(new, dict)):
+        # Something else came in place of an object, or the other way round: what was below it is gone.
+        if isinstance(old, dict) and old:
+            out.removed[at] = {f"f:{key}": {} for key in old}
+        out.modified[at] = _join(True, _contents(new, node, True)) or {}
+        return
     else:
         out.modified[at] = {}
         return
     for whole, part in zip(out, inner, strict=True):
         if part:
             whole[at] = part
+
+
+def _compare_elements(old: Groups, new: Groups, node: Node, out: Changes) -> None:
+    """Elements of a keyed list. Several of one key, which only an update may write, are one value."""
+    for key in sorted(new):
+        after, before = new[key], old.get(key) or []
+        if len(after) == 1 and len(before) == 1:
+            if not same(before[0], after[0]):
+                _compare_values(before[0], after[0], node, key, out)
+        elif len(after) > 1 and len(before) > 1:
+            if not same(before, after):
+                out.modified[key] = {}
+        else:
+            if before:
+                out.removed[key] = {}
+            out.added[key] = _element(after[0], node) if len(after) == 1 else {}
+    for key in old:
+        if key not in new:
+            out.removed[key] = {}
 
 
 # --- algebra ----------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import orjson
 import pytest
 
 from navarch.api import kinds
+from navarch.api.patch import copy_tree
 from navarch.world import RealWorld
 from tests.apiserver.kinds.samples import SAMPLES, path_of
 from tests.apiserver.kinds.served import Asker, served
@@ -98,3 +99,24 @@ async def served_definition(ask: Asker) -> None:
         if conditions.get("Established") == "True":
             return
         await RealWorld().sleep(0.01)
+
+
+def test_apply_refuses_duplicates() -> None:
+    """Two ports of one key: a POST may store them, with a warning; an apply cannot, also if it creates."""
+    sample = copy_tree(next(s for s in SAMPLES if s["kind"] == "Deployment"))
+    ports = [{"name": "one", "containerPort": 7001}, {"name": "two", "containerPort": 7001}]
+    sample["spec"]["template"]["spec"]["containers"][0]["ports"] = ports
+    path = place(sample)
+    world = RealWorld()
+
+    async def main() -> None:
+        async with served(world) as ask:
+            told = 'containers[name="c"].ports: duplicate entries for key [containerPort=7001,protocol="TCP"]'
+            for first in (True, False):
+                refused = await ask("PATCH", f"{path}/sample", sample, query="fieldManager=me", type=APPLY, code=400)
+                assert told in refused["message"]
+                if first:
+                    await ask("GET", f"{path}/sample", code=404)
+                    await ask("POST", path, sample)
+
+    world.run(main)
