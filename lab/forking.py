@@ -21,9 +21,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from lab import cgroups
-from lab.namespaces import ProcessId, set_process_name
+from lab.namespaces import ProcessId
 from lab.nodenamespaces import ALL_NAMESPACES
 from navarch import listening, liveness
+from navarch.linux.syscalls import (
+    set_process_name,
+)
 
 DUMP = signal.SIGUSR2  # a component writes the stacks of its threads into its log, whatever it is doing
 CONFIGURATION_ERROR = 2  # exit code of a component whose settings are wrong

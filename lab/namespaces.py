@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import select
@@ -18,63 +17,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from lab.paths import LabError
-
-NEWNS, NEWUTS, NEWIPC, NEWPID, NEWNET = 0x20000, 0x4000000, 0x8000000, 0x20000000, 0x40000000
-MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_MOVE, MS_REC, MS_PRIVATE = 2, 4, 8, 4096, 8192, 16384, 1 << 18
-MNT_DETACH = 2
-
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def _check(result: int, what: str) -> None:
-    if result != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"{what}: {os.strerror(number)}")
-
-
-def setns(fd: int, flags: int) -> None:
-    _check(_libc.setns(fd, flags), "setns")
-
-
-def unshare(flags: int) -> None:
-    _check(_libc.unshare(flags), "unshare")
-
-
-def mount(source: str, target: str, kind: str = "", flags: int = 0, data: str = "") -> None:
-    args = (source.encode(), target.encode(), kind.encode() or None, ctypes.c_ulong(flags), data.encode() or None)
-    _check(_libc.mount(*args), f"mount {target}")
-
-
-def unmount(target: str) -> None:
-    """Detaches the mount at once, even if it is in use."""
-    _check(_libc.umount2(target.encode(), MNT_DETACH), f"umount {target}")
-
-
-def pivot_root(new: str, old: str) -> None:
-    """glibc has no function for it; the number differs between machines."""
-    number = {"x86_64": 155, "aarch64": 41}[os.uname().machine]
-    _check(_libc.syscall(number, new.encode(), old.encode()), "pivot_root")
-
-
-def set_hostname(name: str) -> None:
-    _check(_libc.sethostname(name.encode(), len(name.encode())), "sethostname")
-
-
-def set_process_name(name: str) -> None:
-    """The name that ps and top show (15 characters)."""
-    _libc.prctl(15, name.encode()[:15], 0, 0, 0)
+from navarch.linux.syscalls import CLONE_NEWNS, setns, start_time
 
 
 def boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-
-
-def start_time(pid: int) -> int:
-    """Clock ticks since boot at which the process started; 0 if there is none."""
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19])
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
 
 
 @dataclass(frozen=True)
@@ -156,7 +103,7 @@ class ProcessId:
         fd = self.open()
         if fd is None:
             raise LabError("the node is not running")
-        root = os.open(f"/proc/{self.pid}/root", os.O_PATH) if flags & NEWNS else -1
+        root = os.open(f"/proc/{self.pid}/root", os.O_PATH) if flags & CLONE_NEWNS else -1
         try:
             setns(fd, flags)
             if root >= 0:

@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import NoReturn
 
 from lab import cgroups
-from lab.namespaces import (
+from lab.namespaces import ProcessId, in_child
+from lab.paths import LabError
+from navarch.linux.syscalls import (
+    CLONE_NEWIPC,
+    CLONE_NEWNET,
+    CLONE_NEWNS,
+    CLONE_NEWPID,
+    CLONE_NEWUTS,
     MS_BIND,
     MS_MOVE,
     MS_NODEV,
@@ -22,22 +29,14 @@ from lab.namespaces import (
     MS_NOSUID,
     MS_PRIVATE,
     MS_REC,
-    NEWIPC,
-    NEWNET,
-    NEWNS,
-    NEWPID,
-    NEWUTS,
-    ProcessId,
-    in_child,
     mount,
     pivot_root,
-    set_hostname,
-    unmount,
+    sethostname,
+    umount,
     unshare,
 )
-from lab.paths import LabError
 
-ALL_NAMESPACES = NEWNS | NEWNET | NEWUTS | NEWPID | NEWIPC
+ALL_NAMESPACES = CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWUTS | CLONE_NEWPID | CLONE_NEWIPC
 NODE_RUN = "/run/navarch"  # inside the node
 
 
@@ -83,7 +82,7 @@ def _become_init(name: str, init: str, writer: int) -> NoReturn:
         os.closerange(3, writer)
         os.closerange(writer + 1, 4096)
         prepare_mounts()
-        set_hostname(name)
+        sethostname(name)
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
         os.execv(init, [init, "-P"])
     except BaseException as error:
@@ -111,7 +110,7 @@ def leave_chroot() -> None:
     mount(path, path, flags=MS_BIND | MS_REC)
     os.chdir(path)
     pivot_root(".", ".")
-    unmount(".")  # what is on top here is the old root
+    umount(".")  # what is on top here is the old root
     os.chdir("/")
 
 
@@ -124,7 +123,7 @@ def prepare_mounts() -> None:
         # Pinned network namespaces of other labs would outlive them if our copy of the mount stayed.
         if target.startswith("/run/netns/"):
             with contextlib.suppress(OSError):
-                unmount(target)
+                umount(target)
         # crun refuses to run beside a cgroup2 mount on a hybrid host. Hidden, not unmounted: crun makes folders there,
         # which would land in the host's own tmpfs below that mount.
         if target == "/sys/fs/cgroup/unified":

@@ -26,9 +26,12 @@ from lab import cgroups
 from lab.forking import Spec, fork, reopen_output, short_path
 from lab.liveness import PERIOD, Pulse, last_lines, reason
 from lab.managed import Managed
-from lab.namespaces import ProcessId, set_process_name
+from lab.namespaces import ProcessId
 from lab.paths import LabError, LabPaths, write_private
 from lab.ports import OpenSockets, turn_away
+from navarch.linux.syscalls import (
+    set_process_name,
+)
 
 MAX_REQUEST = 1 << 24  # bytes
 PATIENT = 1.0  # seconds of back-off from which on clients of the component's sockets are sent away

@@ -17,7 +17,11 @@ from typing import Any
 from pyroute2 import IPRoute, NetlinkError, netns
 
 from lab.addresses import Addresses
-from lab.namespaces import NEWNET, ProcessId, in_child, setns
+from lab.namespaces import ProcessId, in_child
+from navarch.linux.syscalls import (
+    CLONE_NEWNET,
+    setns,
+)
 
 BRIDGE = "br0"
 LAST_RESORT = 4000  # metric of the unreachable routes that keep a lab's ranges off the default route
@@ -61,7 +65,7 @@ def _inside(lab: str, function: Callable[[Any], Any]) -> Any:
 
     def child() -> Any:
         fd = os.open(namespace_path(lab), os.O_RDONLY)
-        setns(fd, NEWNET)
+        setns(fd, CLONE_NEWNET)
         os.close(fd)
         with IPRoute() as ip:
             return function(ip)
@@ -159,7 +163,7 @@ def plug(lab: str, addresses: Addresses, number: int, init: ProcessId) -> None:
     _inside(lab, wire)
 
     def inside() -> None:
-        init.enter(NEWNET)
+        init.enter(CLONE_NEWNET)
         with IPRoute() as ip:
             if [link.get("ifname") for link in ip.get_links() if link.get("ifname") not in ("lo", "eth0", "sit0")]:
                 raise OSError("the node's network namespace is not its own")

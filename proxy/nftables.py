@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import ctypes.util
 from collections.abc import Mapping
 
 from proxy.rules import MASQUERADE, Rules
@@ -42,37 +40,6 @@ HOOKS = "".join(
     f"add rule {TABLE} refuse-{hook} ct state new jump refuse\n"
     for hook in ("input", "forward", "output")
 )
-
-
-class NftablesError(Exception):
-    """libnftables refused a command; the text is its own."""
-
-
-class Nftables:
-    """A libnftables context. It speaks to the network namespace of the calling thread."""
-
-    def __init__(self) -> None:
-        name = ctypes.util.find_library("nftables") or "libnftables.so.1"
-        try:
-            self._lib = ctypes.CDLL(name)
-        except OSError as error:
-            raise NftablesError("libnftables is not installed; run deploy/setup") from error
-        self._lib.nft_ctx_new.restype = ctypes.c_void_p
-        self._lib.nft_ctx_get_error_buffer.restype = ctypes.c_char_p
-        self._lib.nft_ctx_get_output_buffer.restype = ctypes.c_char_p
-        self._context = ctypes.c_void_p(self._lib.nft_ctx_new(0))
-        self._lib.nft_ctx_buffer_output(self._context)
-        self._lib.nft_ctx_buffer_error(self._context)
-
-    def run(self, commands: str) -> str:
-        """Runs commands as one transaction and returns their output. Raises NftablesError; then nothing changed."""
-        if self._lib.nft_run_cmd_from_buffer(self._context, commands.encode()) != 0:
-            text = (self._lib.nft_ctx_get_error_buffer(self._context) or b"").decode(errors="replace")
-            raise NftablesError(text.strip())
-        return (self._lib.nft_ctx_get_output_buffer(self._context) or b"").decode()
-
-    def close(self) -> None:
-        self._lib.nft_ctx_free(self._context)
 
 
 class Counted:

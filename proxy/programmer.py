@@ -10,7 +10,8 @@ import logging
 from collections.abc import Mapping
 from typing import Protocol
 
-from proxy.nftables import NftablesError, RuleSet
+from navarch.linux.nftables import NftablesError
+from proxy.nftables import RuleSet
 from proxy.rules import Rules
 
 log = logging.getLogger(__name__)

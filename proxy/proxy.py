@@ -21,9 +21,9 @@ from navarch.api import wellknown
 from navarch.api.types import core_v1, discovery_v1
 from navarch.client.events import EventRecorder
 from navarch.client.informer import SharedInformers, key_of
+from navarch.linux.nftables import Nftables, NftablesError
 from navarch.world import Backoff, World
 from proxy.conntrack import forget_udp
-from proxy.nftables import Nftables, NftablesError
 from proxy.programmer import Programmer, Runs
 from proxy.rules import SERVICE_NAME, Endpoint, Place, Rules, service_rules
 

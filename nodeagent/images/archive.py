@@ -13,9 +13,9 @@ from typing import IO, Any, Protocol
 
 import msgspec
 
+from navarch.linux import syscalls
 from nodeagent.images.reference import InvalidReference, parse
 from nodeagent.images.store import CONFIG_TYPE, LAYER_TYPE, MANIFEST_TYPE, ImageStore, Record, hexadecimal
-from nodeagent.linux import syscalls
 
 _INDEXES = (
     "application/vnd.oci.image.index.v1+json",

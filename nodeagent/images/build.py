@@ -25,12 +25,13 @@ from typing import Any
 
 import msgspec
 
+from navarch.linux import syscalls
 from nodeagent.images import archive, binaries, copying, layers
 from nodeagent.images.copying import Ignore
 from nodeagent.images.dockerfile import BuildError, Instruction, parse, shell_form, substitute
 from nodeagent.images.execute import execute
 from nodeagent.images.store import ImageStore, Record
-from nodeagent.linux import hostnamespace, syscalls
+from nodeagent.linux import hostnamespace
 from nodeagent.runtime import users
 
 HOST = "host"

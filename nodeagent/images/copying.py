@@ -10,8 +10,8 @@ import tarfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from navarch.linux import syscalls
 from nodeagent.images import layers
-from nodeagent.linux import syscalls
 
 
 class Ignore:

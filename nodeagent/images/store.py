@@ -29,9 +29,9 @@ from typing import Any
 
 import msgspec
 
+from navarch.linux import syscalls
 from nodeagent.images import layers
 from nodeagent.images.reference import InvalidReference, Reference, is_id, parse
-from nodeagent.linux import syscalls
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"

@@ -17,7 +17,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from nodeagent.linux import syscalls
+from navarch.linux import syscalls
 
 MIN_SHARES = 2
 MIN_PIDS = 1024  # of a node's pods

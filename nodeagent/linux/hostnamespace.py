@@ -13,7 +13,8 @@ import errno
 import os
 from pathlib import Path
 
-from nodeagent.linux import cgroups, syscalls
+from navarch.linux import syscalls
+from nodeagent.linux import cgroups
 
 
 def hide_hybrid_mount() -> None:

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from nodeagent.linux import syscalls
+from navarch.linux import syscalls
 
 MAX_OPEN = 32  # directories open at a time
 _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW

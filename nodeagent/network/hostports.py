@@ -7,10 +7,10 @@ a port costs the same however many there are. It has nothing to do with services
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import threading
 from collections.abc import Sequence
 
+from navarch.linux.nftables import Nftables, NftablesError
 from nodeagent.runtime.runtime import PortMapping
 
 TABLE = "navarch-hostports"
@@ -44,32 +44,18 @@ class HostPorts:
     """The table of the network namespace that the calling thread is in."""
 
     def __init__(self) -> None:
-        self._library: ctypes.CDLL | None = None
-        self._context: ctypes.c_void_p | None = None
+        self._nft: Nftables | None = None
         self._lock = threading.Lock()
 
     def _run(self, commands: str) -> None:
-        library, context = self._open()
-        if library.nft_run_cmd_from_buffer(context, commands.encode()) != 0:
-            raise HostPortError((library.nft_ctx_get_error_buffer(context) or b"").decode().strip().splitlines()[0])
-
-    def _open(self) -> tuple[ctypes.CDLL, ctypes.c_void_p]:
-        if self._library is not None and self._context is not None:
-            return self._library, self._context
         try:
-            library = ctypes.CDLL("libnftables.so.1")
-        except OSError as error:
-            raise HostPortError(f"host ports need libnftables: {error}") from error
-        library.nft_ctx_new.restype = ctypes.c_void_p
-        library.nft_ctx_get_error_buffer.restype = ctypes.c_char_p
-        for name in ("nft_ctx_buffer_error", "nft_ctx_get_error_buffer"):
-            getattr(library, name).argtypes = [ctypes.c_void_p]
-        library.nft_run_cmd_from_buffer.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
-        context = ctypes.c_void_p(library.nft_ctx_new(0))
-        library.nft_ctx_buffer_error(context)
-        self._library, self._context = library, context
-        self._run(_RULES)
-        return library, context
+            if self._nft is None:
+                nft = Nftables()
+                nft.run(_RULES)
+                self._nft = nft
+            self._nft.run(commands)
+        except NftablesError as error:
+            raise HostPortError((str(error) or "nftables says nothing").splitlines()[0]) from error
 
     def add(self, address: str, ports: Sequence[PortMapping]) -> None:
         """Opens a pod's host ports. Raises HostPortError; nothing is changed then."""

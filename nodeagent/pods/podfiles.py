@@ -11,8 +11,9 @@ import stat
 from pathlib import Path
 
 from navarch.api.types import core_v1
+from navarch.linux import syscalls
 from nodeagent.config import Config
-from nodeagent.linux import syscalls, trees
+from nodeagent.linux import trees
 from nodeagent.network import netfiles
 from nodeagent.pods.observed import AnyContainer
 from nodeagent.runtime.runtime import Mount

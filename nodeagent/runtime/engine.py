@@ -16,8 +16,9 @@ from pathlib import Path
 
 import msgspec
 
+from navarch.linux import syscalls
 from nodeagent.images.store import ImageStore, Settings
-from nodeagent.linux import syscalls, trees
+from nodeagent.linux import trees
 from nodeagent.linux.cgroups import Cgroups, Limits
 from nodeagent.network.hostports import HostPortError, HostPorts
 from nodeagent.network.network import NoAddress, PodNetwork

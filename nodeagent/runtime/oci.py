@@ -22,9 +22,9 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from navarch.linux import syscalls
 from navarch.world import World
 from nodeagent.images.store import ImageStore
-from nodeagent.linux import syscalls
 from nodeagent.linux.cgroups import Cgroups, Limits, NodeUsage, Usage
 from nodeagent.network.network import PodNetwork
 from nodeagent.runtime import portforward, process, rootfs, sandboxes, spec, storedimages

@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from nodeagent.linux import syscalls
+from navarch.linux import syscalls
 from nodeagent.runtime.runtime import RuntimeError_
 from nodeagent.runtime.sandboxes import in_new_thread
 

@@ -6,7 +6,8 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from nodeagent.linux import syscalls, trees
+from navarch.linux import syscalls
+from nodeagent.linux import trees
 
 _PAGE = 4000  # mount(2) takes its options in one page
 

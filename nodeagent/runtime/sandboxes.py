@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from nodeagent.linux import syscalls
+from navarch.linux import syscalls
 from nodeagent.network.network import PodNetwork, configure_inside
 from nodeagent.node import sysctls
 from nodeagent.runtime.runtime import SandboxConfig

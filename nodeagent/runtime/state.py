@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from nodeagent.linux import syscalls
+from navarch.linux import syscalls
 from nodeagent.runtime.runtime import Container, ContainerConfig, Resources, SandboxConfig
 
 MOUNTS = ("rootfs", "network", "ipc", "uts", "shm")  # what may be mounted in a sandbox's or container's folder

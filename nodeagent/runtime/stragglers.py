@@ -9,7 +9,7 @@ import signal
 import time
 from pathlib import Path
 
-from nodeagent.linux import syscalls
+from navarch.linux import syscalls
 
 PATIENCE = 5.0  # seconds
 SETTLE = 0.02  # seconds, many times what a fork needs to become its program

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from nodeagent.linux import syscalls
+from navarch.linux import syscalls
 
 
 @dataclass(frozen=True)

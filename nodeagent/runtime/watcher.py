@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections.abc import Callable
 
-from nodeagent.linux import syscalls
+from navarch.linux import syscalls
 
 
 class Watcher:

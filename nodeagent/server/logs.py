@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import os
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from navarch.api.times import parse_time
+from navarch.linux import syscalls
 from navarch.world import World
-from nodeagent.linux import syscalls
 
 BLOCK = 64 * 1024
 MAX_LINE = 1 << 20  # of a log file
-_libc = ctypes.CDLL(None, use_errno=True)
-_IN_MODIFY, _IN_CREATE, _IN_MOVED_TO, _IN_MOVE_SELF = 0x2, 0x100, 0x80, 0x800
-_IN_NONBLOCK, _IN_CLOEXEC = 0o4000, 0o2000000
+_LOG_CHANGES = syscalls.IN_MODIFY | syscalls.IN_CREATE | syscalls.IN_MOVED_TO | syscalls.IN_MOVE_SELF
 
 
 class BadOption(ValueError):
@@ -165,14 +162,7 @@ class Watcher:
     """Wakes up when a file in one folder is written, made or moved (inotify)."""
 
     def __init__(self, folder: str) -> None:
-        self._fd = _libc.inotify_init1(_IN_NONBLOCK | _IN_CLOEXEC)
-        if self._fd < 0:
-            raise OSError(ctypes.get_errno(), "inotify_init1")
-        mask = _IN_MODIFY | _IN_CREATE | _IN_MOVED_TO | _IN_MOVE_SELF
-        if _libc.inotify_add_watch(self._fd, os.fsencode(folder), mask) < 0:
-            code = ctypes.get_errno()
-            os.close(self._fd)
-            raise OSError(code, os.strerror(code), folder)
+        self._fd = syscalls.inotify(folder, _LOG_CHANGES)
         self.changed = asyncio.Event()
         asyncio.get_running_loop().add_reader(self._fd, self._read)
 

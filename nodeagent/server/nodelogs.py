@@ -15,8 +15,8 @@ from pathlib import Path
 
 from aiohttp import web
 
+from navarch.linux import syscalls
 from navarch.world import World
-from nodeagent.linux import syscalls
 
 
 async def redirect(request: web.Request) -> web.StreamResponse:

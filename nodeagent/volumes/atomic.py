@@ -20,7 +20,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from nodeagent.linux import syscalls, trees
+from navarch.linux import syscalls
+from nodeagent.linux import trees
 from nodeagent.pods.fieldrefs import ConfigError
 from nodeagent.volumes.payload import File
 

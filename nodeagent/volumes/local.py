@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import stat
 from collections.abc import Callable
@@ -10,27 +9,21 @@ from pathlib import Path
 
 from navarch.api import quantity
 from navarch.api.types import core_v1
+from navarch.linux import syscalls
 from nodeagent.pods.fieldrefs import ConfigError
-
-_libc = ctypes.CDLL(None, use_errno=True)
-_MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 2, 4, 8
-_MNT_DETACH = 2
 
 
 def mount_tmpfs(path: Path, size: int = 0, mode: int = 0o755, *, executable: bool = True) -> None:
     """Mounts a tmpfs of at most ``size`` bytes (0: the kernel's default). Raises OSError."""
     options = f"mode={mode:o}" + (f",size={size}" if size else "")
-    flags = 0 if executable else _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
-    if _libc.mount(b"tmpfs", os.fsencode(path), b"tmpfs", flags, options.encode()) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code), str(path))
+    flags = 0 if executable else syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
+    syscalls.mount("tmpfs", path, "tmpfs", flags, options)
 
 
 def unmount(path: Path) -> None:
     """Unmounts ``path`` if something is mounted there; busy mounts go when their last user goes."""
-    if os.path.ismount(path) and _libc.umount2(os.fsencode(path), _MNT_DETACH) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code), str(path))
+    if os.path.ismount(path):
+        syscalls.umount(path)
 
 
 def empty_dir(folder: Path, source: core_v1.EmptyDirVolumeSource, gid: int | None, memory_limit: int = 0) -> None:

@@ -14,7 +14,7 @@ import os
 import stat
 from pathlib import Path
 
-from nodeagent.linux import syscalls
+from navarch.linux import syscalls
 from nodeagent.pods.fieldrefs import ConfigError
 
 _OUTSIDE = (errno.EXDEV, errno.ELOOP, errno.ENOTDIR, errno.EAGAIN)

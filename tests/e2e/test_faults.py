@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
-from lab.namespaces import start_time
+from navarch.linux.syscalls import (
+    start_time,
+)
 from tests.e2e.harness import Lab, answers, fetch, loads, wait_for
 from tests.e2e.writer import Writer
 

@@ -11,7 +11,10 @@ import pytest
 
 from lab import switch
 from lab.addresses import Addresses, claim_index, release_index
-from lab.namespaces import NEWNET, ProcessId, in_child
+from lab.namespaces import ProcessId, in_child
+from navarch.linux.syscalls import (
+    CLONE_NEWNET,
+)
 
 LAB = "test-switch"
 
@@ -50,7 +53,7 @@ def test_hardware_addresses_stay_when_nodes_come_and_go(addresses: Addresses, no
 
     def own(node: ProcessId) -> str:
         def inside() -> str:
-            node.enter(NEWNET)
+            node.enter(CLONE_NEWNET)
             with switch.IPRoute() as ip:
                 return hardware(ip, "eth0")
 

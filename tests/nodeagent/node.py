@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from nodeagent.linux import syscalls
+from navarch.linux import syscalls
 from nodeagent.linux.cgroups import Cgroups
 from nodeagent.linux.hostnamespace import hide_hybrid_mount
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from nodeagent.linux import cgroups, hostnamespace, syscalls
+from navarch.linux import syscalls
+from nodeagent.linux import cgroups, hostnamespace
 
 
 def in_fork(function: Callable[[], bool]) -> bool:

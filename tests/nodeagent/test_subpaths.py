@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from nodeagent.linux import syscalls, trees
+from navarch.linux import syscalls
+from nodeagent.linux import trees
 from nodeagent.pods.fieldrefs import ConfigError
 from nodeagent.volumes import atomic, subpaths
 from nodeagent.volumes.payload import File

@@ -11,8 +11,17 @@ from types import SimpleNamespace
 import pytest
 from dnslib import EDNS0, QTYPE, RR, A, DNSHeader, DNSQuestion, DNSRecord
 
-from lab.namespaces import MS_BIND, MS_PRIVATE, MS_REC, NEWNET, NEWNS, in_child, mount, unshare
+from lab.namespaces import in_child
 from navarch.api.types import core_v1, discovery_v1, meta_v1
+from navarch.linux.syscalls import (
+    CLONE_NEWNET,
+    CLONE_NEWNS,
+    MS_BIND,
+    MS_PRIVATE,
+    MS_REC,
+    mount,
+    unshare,
+)
 from navarch.world import RealWorld
 from proxy.dns import Server
 from proxy.zone import Zone
@@ -286,7 +295,7 @@ def test_glibc_understands(options):
     """getent in a network namespace of its own, with the search path of a pod."""
 
     def work() -> list[int]:
-        unshare(NEWNET | NEWNS)
+        unshare(CLONE_NEWNET | CLONE_NEWNS)
         mount("none", "/", "", MS_REC | MS_PRIVATE)
         with tempfile.NamedTemporaryFile("w", suffix=".conf") as file:
             file.write(f"search {ZONE} svc.cluster.local cluster.local\nnameserver 127.0.0.1\noptions {options}\n")

@@ -7,12 +7,17 @@ from types import SimpleNamespace
 
 import pytest
 
-from lab.namespaces import NEWNET, in_child, unshare
+from lab.namespaces import in_child
 from navarch.api.types import core_v1, discovery_v1
 from navarch.client.informer import key_of
+from navarch.linux.nftables import Nftables, NftablesError
+from navarch.linux.syscalls import (
+    CLONE_NEWNET,
+    unshare,
+)
 from navarch.virtual import SimulatedWorld
 from navarch.world import RealWorld
-from proxy.nftables import TABLE, Nftables, NftablesError
+from proxy.nftables import TABLE
 from proxy.programmer import Programmer
 from proxy.proxy import Proxy
 from proxy.rules import Place, Rules, service_rules
@@ -167,7 +172,7 @@ def test_the_kernel_itself():
     assert os.geteuid() == 0
 
     def work():
-        unshare(NEWNET)
+        unshare(CLONE_NEWNET)
         nft, world = Nftables(), RealWorld()
         proxy, services, told = proxy_on(world, nft)
 

@@ -9,9 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lab.namespaces import NEWNET, in_child, unshare
+from lab.namespaces import in_child
 from navarch.api.types import core_v1, discovery_v1, meta_v1
-from proxy.nftables import TABLE, Nftables, RuleSet
+from navarch.linux.nftables import Nftables
+from navarch.linux.syscalls import (
+    CLONE_NEWNET,
+    unshare,
+)
+from proxy.nftables import TABLE, RuleSet
 from proxy.rules import Endpoint, Place, Rules, closest, endpoints_of, service_rules
 
 CIDR = "10.9.0.0/17"
@@ -204,7 +209,7 @@ def kernel(commands: list[str]) -> list[str]:
     """What the kernel lists after these transactions, in a network namespace of their own."""
 
     def work() -> list[str]:
-        unshare(NEWNET)
+        unshare(CLONE_NEWNET)
         nft = Nftables()
         for text in commands:
             if text:

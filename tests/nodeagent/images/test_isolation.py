@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from navarch.linux import syscalls
 from nodeagent.images import archive, copying, layers, pull
 from nodeagent.images.build import build
 from nodeagent.images.copying import Ignore
 from nodeagent.images.dockerfile import BuildError
 from nodeagent.images.store import ImageStore
-from nodeagent.linux import syscalls
 from tests.nodeagent.images.test_images import tar
 
 

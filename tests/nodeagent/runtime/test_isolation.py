@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from navarch.linux import syscalls
 from nodeagent.config import Config
-from nodeagent.linux import syscalls, trees
+from nodeagent.linux import trees
 from nodeagent.pods.fieldrefs import ConfigError
 from nodeagent.runtime.oci import OciRuntime
 from nodeagent.runtime.runtime import Mount

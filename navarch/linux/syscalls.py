@@ -1,4 +1,4 @@
-"""The few system calls that Python 3.11 does not offer: mounts, namespaces, safe path resolution, pidfds.
+"""The few system calls that Python 3.11 does not offer: mounts, namespaces, safe path resolution, pidfds, inotify.
 
 Everything goes through libc with ctypes, which releases the GIL and starts no process. Errors are OSError.
 """
@@ -17,7 +17,7 @@ from pathlib import Path
 _libc = ctypes.CDLL(None, use_errno=True)
 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT = 1, 2, 4, 8, 32
-MS_BIND, MS_REC, MS_PRIVATE, MS_SLAVE, MS_SHARED = 4096, 16384, 1 << 18, 1 << 19, 1 << 20
+MS_BIND, MS_MOVE, MS_REC, MS_PRIVATE, MS_SLAVE, MS_SHARED = 4096, 8192, 16384, 1 << 18, 1 << 19, 1 << 20
 MNT_DETACH = 2
 
 CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x02000000, 0x04000000, 0x08000000
@@ -26,6 +26,9 @@ CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
 _SYS_OPENAT2 = 437  # the same number on every architecture
 RESOLVE_NO_XDEV, RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH, RESOLVE_IN_ROOT = 0x01, 0x04, 0x08, 0x10
 _PATIENCE = 1000  # attempts: the kernel answers EAGAIN while somebody renames what a path leads through
+
+IN_MODIFY, IN_CREATE, IN_MOVED_TO, IN_MOVE_SELF = 0x2, 0x100, 0x80, 0x800
+IN_NONBLOCK, IN_CLOEXEC = 0o4000, 0o2000000
 
 NSFS_MAGIC, CGROUP_MAGIC, CGROUP2_MAGIC, OVERLAY_MAGIC = 0x6E736673, 0x27E0EB, 0x63677270, 0x794C7630
 
@@ -75,6 +78,28 @@ def sethostname(name: str) -> None:
     """Sets the host name of the calling thread's UTS namespace."""
     raw = name.encode()
     _check(_libc.sethostname(raw, len(raw)), "sethostname")
+
+
+def pivot_root(new: str | Path, old: str | Path) -> None:
+    """pivot_root(2), for which glibc has no function; its number differs between machines."""
+    number = {"x86_64": 155, "aarch64": 41}[os.uname().machine]
+    _check(_libc.syscall(number, _bytes(new), _bytes(old)), "pivot_root", new)
+
+
+def set_process_name(name: str) -> None:
+    """The name that ps and top show of the calling process (15 characters)."""
+    _libc.prctl(15, name.encode()[:15], 0, 0, 0)
+
+
+def inotify(folder: str | Path, mask: int) -> int:
+    """A descriptor, which does not block, that is readable after something of ``mask`` happened in a folder."""
+    fd = _check(_libc.inotify_init1(IN_NONBLOCK | IN_CLOEXEC), "inotify_init1")
+    try:
+        _check(_libc.inotify_add_watch(fd, _bytes(folder), mask), "inotify_add_watch", folder)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
 
 
 def filesystem_type(path: str | Path) -> int:
