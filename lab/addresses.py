@@ -16,7 +16,7 @@ from pathlib import Path
 from lab.paths import LabError
 
 FIRST_INDEX, LAST_INDEX = 200, 250
-MOST_NODES = 126
+MAX_NODES = 126
 
 
 class Addresses:
@@ -36,8 +36,8 @@ class Addresses:
         self.uplink = f"nv{index}"  # the host's link to the lab
 
     def node(self, number: int) -> str:
-        if not 1 <= number <= MOST_NODES:
-            raise LabError(f"a lab has room for {MOST_NODES} nodes")
+        if not 1 <= number <= MAX_NODES:
+            raise LabError(f"a lab has room for {MAX_NODES} nodes")
         return str(ipaddress.IPv4Address(f"10.{self.index}.128.0") + 10 + number)
 
     def pod_range(self, number: int) -> str:

@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 START = 1767225600.0  # 2026-01-01T00:00:00Z
 # So many turns of the loop at one instant are taken for an endless loop.
-MOST_TURNS = 2_000_000
+MAX_TURNS = 2_000_000
 # Two timers nearer than this (seconds) are due together. Far below what anyone asks for.
 RESOLUTION = 1e-9
 SHOWN_TASKS = 20
@@ -50,7 +50,7 @@ class Deadlock(RuntimeError):
 
 
 class Livelock(RuntimeError):
-    """The loop turned MOST_TURNS times without time going on."""
+    """The loop turned MAX_TURNS times without time going on."""
 
 
 class LeakedTasks(RuntimeError):
@@ -64,7 +64,7 @@ class SimulatedWorld:
     chance does not rename every object.
     """
 
-    def __init__(self, seed: int = 0, start: float = START, most_turns: int = MOST_TURNS) -> None:
+    def __init__(self, seed: int = 0, start: float = START, most_turns: int = MAX_TURNS) -> None:
         self.seed = seed
         self.start = start
         self.random = random.Random(seed)
@@ -183,7 +183,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     _scheduled: list[_Timer]
     _clock_resolution: float
 
-    def __init__(self, clock: _Clock, most_turns: int = MOST_TURNS) -> None:
+    def __init__(self, clock: _Clock, most_turns: int = MAX_TURNS) -> None:
         selector = _Selector()
         self._clock = clock
         self._numbers = itertools.count(1)

@@ -63,7 +63,7 @@ from scheduler.state.pods import LIVE_PODS, PodInfo
 log = logging.getLogger(__name__)
 
 BINDINGS_AT_ONCE = 64
-LONGEST_PERMIT = 15 * 60.0  # seconds that a pod may wait for a permit (upstream's maximum)
+MAX_PERMIT = 15 * 60.0  # seconds that a pod may wait for a permit (upstream's maximum)
 TURN = 16  # decisions after which other tasks (watches, bindings) get a turn
 
 
@@ -298,7 +298,7 @@ class Scheduler:
             for plugin in profile.permitters:
                 seconds = plugin.permit(state, pod, node)
                 if seconds > 0:
-                    waits[plugin.name] = min(seconds, LONGEST_PERMIT)
+                    waits[plugin.name] = min(seconds, MAX_PERMIT)
         except Rejected as rejected:
             self.forget(decision, profile)
             decision.reject(plugin.name, str(rejected))

@@ -245,6 +245,11 @@ def test_well_known_names_have_one_place() -> None:
     assert {name: sorted(paths) for name, paths in where.items() if len(paths) > 1} == {}
 
 
+def test_limits_are_called_max_and_min() -> None:
+    odd = re.compile(r"^_?(?:[A-Z0-9_]+_)?(?:MOST|LEAST|LONGEST|SHORTEST|LARGEST|SMALLEST)(?:_|\b)[A-Z0-9_, ]*=", re.M)
+    assert [path.relative_to(ROOT).as_posix() for path in sources() if odd.search(path.read_text())] == []
+
+
 def test_arrows_point_down() -> None:
     """import-linter's contracts in pyproject.toml hold: between the rooms, and between the floors inside them."""
     program = "from importlinter.cli import lint_imports_command; lint_imports_command()"

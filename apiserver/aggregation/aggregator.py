@@ -38,7 +38,7 @@ AUTOMANAGED = "kube-aggregator.kubernetes.io/automanaged"
 ON_START, ALWAYS = "onstart", "true"  # of a built-in group: made once; of a custom one: kept
 MANAGER = WriteOptions(field_manager="kube-apiserver")
 CHECK_PERIOD = 30.0
-MOST_DELAY = 30.0
+MAX_DELAY = 30.0
 
 
 def name_of(group: str, version: str) -> str:
@@ -70,7 +70,7 @@ class Aggregator:
         self._services: dict[str, Tree] = {}  # name -> the APIService
         self._forwarder: Forwarder | None = None
         self._changed = asyncio.Event()  # the custom kinds that are served, or APIServices
-        self._queue: WorkQueue[str] = WorkQueue(self.world, most_delay=MOST_DELAY)
+        self._queue: WorkQueue[str] = WorkQueue(self.world, most_delay=MAX_DELAY)
         self._followed: dict[str, asyncio.Task[None]] = {}
         self.resources.changed.append(self._changed.set)
 

@@ -15,7 +15,7 @@ from navarch.world import World
 
 GROUP, RESOURCE = "apiregistration.k8s.io", "apiservices"
 AVAILABLE = "Available"
-MOST_GROUP_PRIORITY, MOST_VERSION_PRIORITY = 20000, 1000
+MAX_GROUP_PRIORITY, MAX_VERSION_PRIORITY = 20000, 1000
 
 
 def local_condition(now: str) -> Tree:
@@ -57,7 +57,7 @@ class APIServiceStrategy(Strategy):
         if group:
             out += [invalid("spec.group", group, text) for text in names.dns_subdomain(group)]
         out += [invalid("spec.version", version, text) for text in names.dns1035(version)]
-        for field, most in (("groupPriorityMinimum", MOST_GROUP_PRIORITY), ("versionPriority", MOST_VERSION_PRIORITY)):
+        for field, most in (("groupPriorityMinimum", MAX_GROUP_PRIORITY), ("versionPriority", MAX_VERSION_PRIORITY)):
             value = spec.get(field) or 0
             if not 0 < value <= most:
                 out.append(invalid(f"spec.{field}", value, f"must be positive and less than {most}"))

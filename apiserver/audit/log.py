@@ -19,7 +19,7 @@ from navarch.world import World
 
 log = logging.getLogger(__name__)
 
-MOST_WAITING = 10_000
+MAX_WAITING = 10_000
 DAY = 86400.0
 MEGABYTE = 1 << 20
 
@@ -43,7 +43,7 @@ class AuditLog:
         """One event, without its line's end."""
         self._waiting.append(line)
         self._some.set()
-        if len(self._waiting) > MOST_WAITING:
+        if len(self._waiting) > MAX_WAITING:
             self._write_waiting()
 
     @property

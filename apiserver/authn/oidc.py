@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 Fetch = Callable[[str], Awaitable[bytes]]
 """The body of a URL. Raises OSError."""
 DISCOVERY = "/.well-known/openid-configuration"
-LEAST_PAUSE, MOST_PAUSE = 1.0, 60.0  # seconds between questions to the issuer
+MIN_PAUSE, MAX_PAUSE = 1.0, 60.0  # seconds between questions to the issuer
 LEEWAY = 300.0  # of "not before": clocks differ
 
 
@@ -46,7 +46,7 @@ class KeySet:
         self.keys: dict[str, jwt.PyJWK] = {}
         self.known = False  # fetched at least once
         self._address = ""
-        self._backoff = Backoff(world, LEAST_PAUSE, MOST_PAUSE)
+        self._backoff = Backoff(world, MIN_PAUSE, MAX_PAUSE)
         self._not_before = 0.0
         self._lock = asyncio.Lock()
 
@@ -79,7 +79,7 @@ class KeySet:
                 await self._fetch()
                 self.known = True
                 self._backoff.reset()
-                self._not_before = self.world.monotonic() + LEAST_PAUSE
+                self._not_before = self.world.monotonic() + MIN_PAUSE
             except (OSError, ValueError, KeyError, TypeError, jwt.PyJWTError) as error:
                 delay = self._backoff.next()
                 self._not_before = self.world.monotonic() + delay

@@ -12,9 +12,9 @@ from apiserver.cache.objects import Entry, Selector, field_values
 
 K = TypeVar("K")
 MANY = 32  # watchers that one change concerns, from which on they are told in windows
-WINDOW, LONGEST = 0.0003, 0.1  # seconds a watcher, and at most: so waking them takes at most a fifth of a core
+WINDOW, MAX_WINDOW = 0.0003, 0.1  # seconds a watcher, and at most: so waking them takes at most a fifth of a core
 CHUNK = 256  # events after which the bytes that wait are counted again; a power of two
-MOST_BYTES = 32 << 20
+MAX_BYTES = 32 << 20
 
 
 class Watcher:
@@ -88,7 +88,7 @@ class Watcher:
             if count == CHUNK:
                 self._bytes = 0
             self._bytes += sum(len(e.entry.data) for e in self._buffer[-CHUNK:] if e.entry is not None)
-        if count >= self._limit or (count >= CHUNK and self._bytes > MOST_BYTES):
+        if count >= self._limit or (count >= CHUNK and self._bytes > MAX_BYTES):
             self.overflowed = True
             self.close()
             if self.on_overflow is not None:
@@ -228,7 +228,7 @@ class Watchers:
                 watcher.wake()
 
     def _open_window(self, watchers: int) -> None:
-        seconds = min(WINDOW * watchers, LONGEST)
+        seconds = min(WINDOW * watchers, MAX_WINDOW)
         self._window = asyncio.get_running_loop().call_later(seconds, self._end_window)
 
     def all(self) -> list[Watcher]:

@@ -16,7 +16,7 @@ from navarch.api.patch import same
 Tree = dict[str, Any]
 COLUMN_TYPES = ("integer", "number", "string", "boolean", "date")
 COLUMN_FORMATS = ("int32", "int64", "float", "double", "byte", "date", "date-time", "password")
-MOST_SELECTABLE = 8
+MAX_SELECTABLE = 8
 AT_ROOT = (
     "Description", "Type", "Format", "Title", "Maximum", "ExclusiveMaximum", "Minimum", "ExclusiveMinimum", "MaxLength",
     "MinLength", "Pattern", "MaxItems", "MinItems", "UniqueItems", "MultipleOf", "Required", "Items", "Properties",
@@ -227,8 +227,8 @@ def _check_scale(scale: Tree, at: str) -> list[Cause]:
 
 def _check_selectable(fields: Sequence[Tree], at: str, schema: Tree | None) -> list[Cause]:
     out: list[Cause] = []
-    if len(fields) > MOST_SELECTABLE:
-        out.append(too_many(at, len(fields), MOST_SELECTABLE))
+    if len(fields) > MAX_SELECTABLE:
+        out.append(too_many(at, len(fields), MAX_SELECTABLE))
     seen: list[str] = []
     for i, field in enumerate(fields):
         path, text = f"{at}[{i}].jsonPath", field.get("jsonPath") or ""

@@ -15,7 +15,7 @@ from apiserver.crd import ast
 
 Schema = Mapping[str, Any]
 RULE_LIMIT, SCHEMA_LIMIT = 10_000_000, 100_000_000
-MOST = (1 << 64) - 1
+MAX_COST = (1 << 64) - 1
 REQUEST = 3 << 20  # bytes that an object can have at most
 TRAVERSAL, REGEX = 0.1, 0.25  # for each byte of a text, of a pattern
 _MADE = {"list": 10, "map": 30, "message": 40}
@@ -75,7 +75,7 @@ def largest(schema: Schema) -> int | None:
 
 
 def _times(size: int, factor: float) -> int:
-    return min(MOST, math.ceil(size * factor))
+    return min(MAX_COST, math.ceil(size * factor))
 
 
 class Estimate:
@@ -86,7 +86,7 @@ class Estimate:
 
     def cost(self, node: ast.Node) -> int:
         names = ("self", "oldSelf", "oldSelfValue")
-        return min(MOST, self._visit(node, {name: Value(0, self.root) for name in names}).cost)
+        return min(MAX_COST, self._visit(node, {name: Value(0, self.root) for name in names}).cost)
 
     def _size(self, value: Value) -> int:
         if value.size is not None:
@@ -127,7 +127,7 @@ class Estimate:
         end = self._visit(loop.end, inner)
         cost = over.cost + start.cost + end.cost + self._size(over) * turn
         grows = isinstance(loop.start, ast.Made) and loop.start.kind == "list"
-        return Value(min(MOST, cost), end.schema, self._size(over) if grows else end.size)
+        return Value(min(MAX_COST, cost), end.schema, self._size(over) if grows else end.size)
 
     def _call(self, function: str, args: list[Value]) -> Value:
         cost = sum(a.cost for a in args)

@@ -23,7 +23,7 @@ Schema = Mapping[str, Any]
 WORD = "x-kubernetes-validations"
 REASONS = ("FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired")
 MESSAGE_LENGTH = 2048
-MOST_EXPENSIVE = 4  # so many rules are named when all of them together are too expensive
+MAX_EXPENSIVE = 4  # so many rules are named when all of them together are too expensive
 _DATA = ("default", "enum", "example")  # words of a schema behind which no schemas stand
 _old_self = re.compile(r"\boldSelf\b").search
 
@@ -178,7 +178,7 @@ def check_rules(schema: Schema, path: str) -> list[Cause]:
     total = sum(one.cost for one in spent)
     if not out and total > costs.SCHEMA_LIMIT:
         text = "contributed to estimated rule & messageExpression cost total exceeding cost limit for entire OpenAPIv3 schema"
-        for one in sorted(spent, key=lambda s: -s.cost)[:MOST_EXPENSIVE]:
+        for one in sorted(spent, key=lambda s: -s.cost)[:MAX_EXPENSIVE]:
             if one.cost > costs.SCHEMA_LIMIT // 100:
                 out.append(forbidden(one.path, text))
         what = "x-kubernetes-validations estimated rule cost total for entire OpenAPIv3 schema"
@@ -217,7 +217,7 @@ def _cost(
         one = costs.Estimate(schema, root).cost(ast.parse(expression.serialized()))
     except ValueError:
         return []  # an expression that the engine could not check has no types to estimate by
-    cost = min(costs.MOST, one * costs.cardinality(schema, bound))
+    cost = min(costs.MAX_COST, one * costs.cardinality(schema, bound))
     spent.append(Spent(path, cost))
     if cost > costs.RULE_LIMIT:
         return [forbidden(path, costs.exceeded(f"estimated {what} cost", cost, costs.RULE_LIMIT))]

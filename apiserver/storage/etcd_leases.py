@@ -11,7 +11,7 @@ from navarch.world import World
 from protos import etcd_pb2 as pb
 
 SLACK = 0.05  # a key lives up to this share longer than asked
-MOST_KEYS = 1000  # on one lease, so that its end is not one huge deletion
+MAX_KEYS = 1000  # on one lease, so that its end is not one huge deletion
 
 
 class _Lease:
@@ -32,7 +32,7 @@ class Leases:
         """A lease that ends ``ttl`` seconds from now or up to 5 % (and the rounding to seconds) later."""
         now = self._world.monotonic()
         lease = self._open.get(ttl)
-        if lease is None or lease.until <= now or lease.keys >= MOST_KEYS:
+        if lease is None or lease.until <= now or lease.keys >= MAX_KEYS:
             # A task of its own: the one who asked first may be cancelled, the others wait for the same grant.
             lease = _Lease(asyncio.ensure_future(self._grant(ttl)), now + ttl * SLACK)
             self._open[ttl] = lease

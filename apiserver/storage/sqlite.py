@@ -21,7 +21,7 @@ from pathlib import Path
 from apiserver.storage.feed import Feed, prefix_end
 from apiserver.storage.sqlite_writer import SHIFT, Row, Writer, connect
 from apiserver.storage.store import (
-    MOST_OPERATIONS,
+    MAX_OPERATIONS,
     Batch,
     Compacted,
     Compare,
@@ -265,7 +265,7 @@ class SqliteStore:
         now, due = self._world.now(), self._due
         while due and due[0][0] <= now:
             dead: dict[str, None] = {}
-            while due and due[0][0] <= now and len(dead) < MOST_OPERATIONS:
+            while due and due[0][0] <= now and len(dead) < MAX_OPERATIONS:
                 _, key, revision = heapq.heappop(due)
                 if self._index.get(key, (0, 0))[0] == revision:
                     dead[key] = None

@@ -124,20 +124,20 @@ class Store(Protocol):
     async def close(self) -> None: ...
 
 
-MOST_OPERATIONS = 120
+MAX_OPERATIONS = 120
 """Puts and deletes in one transaction (etcd allows 128 by default)."""
-MOST_BYTES = 1_500_000
+MAX_BYTES = 1_500_000
 """Bytes of values in one transaction (etcd allows 1.5 MiB by default, keys and framing included)."""
 
 
 def check_txn(puts: Sequence[Put], deletes: Sequence[str]) -> None:
     """Raises ValueError if a key comes twice or there are too many, TooLarge if it is too many bytes."""
-    if len(puts) + len(deletes) > MOST_OPERATIONS:
-        raise ValueError(f"more than {MOST_OPERATIONS} keys in one transaction")
+    if len(puts) + len(deletes) > MAX_OPERATIONS:
+        raise ValueError(f"more than {MAX_OPERATIONS} keys in one transaction")
     if len(puts) + len(deletes) > 1:
         keys = [put.key for put in puts] + list(deletes)
         if len(dict.fromkeys(keys)) != len(keys):
             raise ValueError("a key comes twice in one transaction")
     size = sum([len(put.value) for put in puts])
-    if size > MOST_BYTES:
-        raise TooLarge(f"{size} bytes are too many for one transaction, the limit is {MOST_BYTES}")
+    if size > MAX_BYTES:
+        raise TooLarge(f"{size} bytes are too many for one transaction, the limit is {MAX_BYTES}")

@@ -25,7 +25,7 @@ from navarch.client.transport import WebSocket
 app = typer.Typer()
 
 CHUNK = 64 * 1024
-MOST = 1 << 30  # bytes of one copy that are held in memory
+MAX_BYTES = 1 << 30  # bytes of one copy that are held in memory
 
 
 class Place(NamedTuple):
@@ -95,8 +95,8 @@ async def _from(session: Session, place: Place, local: str, container: str) -> N
 
     async def keep(chunk: bytes) -> None:
         data.extend(chunk)
-        if len(data) > MOST:
-            raise CommandError(f"more than {MOST >> 20} MiB: copy it in parts")
+        if len(data) > MAX_BYTES:
+            raise CommandError(f"more than {MAX_BYTES >> 20} MiB: copy it in parts")
 
     code = await _run(session, place, container, ["tar", "cf", "-", place.path], None, keep)
     if code:

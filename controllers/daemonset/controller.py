@@ -13,7 +13,7 @@ from navarch.api.types import apps_v1, core_v1
 from navarch.client.events import WARNING
 
 DaemonSet = apps_v1.DaemonSet
-FIRST_DELAY, LONGEST_DELAY = 1.0, 900.0
+FIRST_DELAY, MAX_DELAY = 1.0, 900.0
 
 
 class DaemonSetController(PodOwner):
@@ -99,6 +99,6 @@ class DaemonSetController(PodOwner):
     def _back_off(self, ds: DaemonSet, pod: core_v1.Pod, now: float) -> None:
         place = (ds.metadata.uid or "", planning.node_of(pod))
         delay, until = self.failures.get(place, (0.0, 0.0))
-        calm = now > until + 2 * LONGEST_DELAY
-        delay = FIRST_DELAY if calm or not delay else min(LONGEST_DELAY, delay * 2)
+        calm = now > until + 2 * MAX_DELAY
+        delay = FIRST_DELAY if calm or not delay else min(MAX_DELAY, delay * 2)
         self.failures[place] = delay, now + delay

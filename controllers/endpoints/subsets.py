@@ -15,7 +15,7 @@ Address = core_v1.EndpointAddress
 MANAGED_BY = "endpoints.kubernetes.io/managed-by"
 MANAGER = "endpoint-controller"
 OVER_CAPACITY = "endpoints.kubernetes.io/over-capacity"
-MOST = 1000
+MAX_ADDRESSES = 1000
 """Most addresses in one Endpoints object; the rest is only in slices."""
 
 
@@ -90,11 +90,11 @@ def _subset(ports: tuple[Port, ...], ready: list[Address], unready: list[Address
 
 
 def _truncate(subsets: list[core_v1.EndpointSubset]) -> tuple[list[core_v1.EndpointSubset], bool]:
-    """At most MOST addresses, ready ones first."""
+    """At most MAX_ADDRESSES addresses, ready ones first."""
     total = sum(len(s.addresses or ()) + len(s.not_ready_addresses or ()) for s in subsets)
-    if total <= MOST:
+    if total <= MAX_ADDRESSES:
         return subsets, False
-    room = MOST
+    room = MAX_ADDRESSES
     kept: list[tuple[core_v1.EndpointSubset, list[Address]]] = []
     for subset in subsets:
         part = (subset.addresses or [])[:room]

@@ -17,7 +17,7 @@ from navarch.api.types import batch_v1, core_v1, meta_v1
 Pod = core_v1.Pod
 Job = batch_v1.Job
 BURST = 500
-FIRST_DELAY, LONGEST_DELAY = 10.0, 600.0
+FIRST_DELAY, MAX_DELAY = 10.0, 600.0
 BACKOFF = ("BackoffLimitExceeded", "Job has reached the specified backoff limit")
 DEADLINE = ("DeadlineExceeded", "Job was active longer than specified deadline")
 REACHED = ("CompletionsReached", "Reached expected number of succeeded pods")
@@ -191,7 +191,7 @@ def _sooner(wait: float, again: float | None) -> float:
 
 def delay(failures: int) -> float:
     """Seconds to wait after that many failures in a row: 10, 20, 40 ... 600."""
-    return min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(failures - 1, 10)) if failures else 0.0
+    return min(MAX_DELAY, FIRST_DELAY * 2.0 ** min(failures - 1, 10)) if failures else 0.0
 
 
 def _deadline(job: Job, now: float) -> float | None:

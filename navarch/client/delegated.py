@@ -16,7 +16,7 @@ from navarch.world import World
 
 OPEN = ("/healthz", "/livez", "/readyz")
 KNOWN, UNKNOWN = 60.0, 10.0  # seconds for which an answer is kept
-MOST = 1000
+MAX_KEPT = 1000
 
 
 class Delegated:
@@ -37,7 +37,7 @@ class Delegated:
         until, status, why = self._answers.get((token, path), (0.0, 0, ""))
         if now >= until:
             status, why = await self._ask(path, token)
-            while len(self._answers) >= MOST:
+            while len(self._answers) >= MAX_KEPT:
                 self._answers.pop(next(iter(self._answers)))
             if status != 500:
                 self._answers[token, path] = now + (KNOWN if status == 200 else UNKNOWN), status, why

@@ -25,7 +25,7 @@ NORMAL, WARNING = "Normal", "Warning"
 QUEUE_LENGTH = 1000
 REMEMBERED = 4096
 SPAM_BURST, SPAM_SECONDS = 25, 300.0  # so many events about one object at once, then one every so many seconds
-SIMILAR_MOST, SIMILAR_SECONDS = 10, 600.0  # so many different messages for one reason within so many seconds
+MAX_SIMILAR, SIMILAR_SECONDS = 10, 600.0  # so many different messages for one reason within so many seconds
 TRIES = 12
 
 K = TypeVar("K")
@@ -128,7 +128,7 @@ class EventRecorder:
         similar.last = note.time
         if note.message in similar.messages:
             return note
-        if len(similar.messages) >= SIMILAR_MOST:
+        if len(similar.messages) >= MAX_SIMILAR:
             return note._replace(message=f"(combined from similar events): {note.message}")
         similar.messages[note.message] = None
         return note

@@ -29,7 +29,7 @@ REASONS = {
     200: "OK", 400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed",
     500: "Internal Server Error",
 }  # fmt: skip
-MOST = 16 * 1024  # bytes of a request's head
+MAX_HEAD = 16 * 1024  # bytes of a request's head
 PATIENCE = 10.0  # seconds that a client has to ask
 
 
@@ -89,9 +89,9 @@ async def serving(pages: Mapping[str, Handler], address: Address, gate: Gate | N
             writer.close()
 
     if isinstance(address, str):
-        server = await asyncio.start_unix_server(client, address, limit=MOST)
+        server = await asyncio.start_unix_server(client, address, limit=MAX_HEAD)
     else:
-        server = await asyncio.start_server(client, *address, limit=MOST)
+        server = await asyncio.start_server(client, *address, limit=MAX_HEAD)
         address = server.sockets[0].getsockname()[:2]
     async with server:
         yield address

@@ -19,7 +19,7 @@ CONNECT_TIMEOUT = 10.0
 # A peer that vanished without a word (a partition, a lost machine) is noticed after so many seconds.
 DEAD_AFTER = 30
 IDLE_SECONDS = 60.0  # a kept connection that nobody used for so long is not trusted any more
-MOST_IDLE = 128
+MAX_IDLE = 128
 BUFFER = 256 * 1024  # bytes of a streamed body that may wait for their reader
 
 
@@ -244,7 +244,7 @@ class Pool:
 
     def put(self, connection: Connection) -> None:
         """Takes a connection back; one in the middle of an answer is hung up."""
-        if self._closed or not connection.free or len(self._idle) >= MOST_IDLE:
+        if self._closed or not connection.free or len(self._idle) >= MAX_IDLE:
             connection.abort()
             return
         connection.used = True

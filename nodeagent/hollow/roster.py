@@ -20,7 +20,7 @@ from nodeagent.hollow.objects import NodeSpec
 RANGE = "100.64.0.0/10"  # pod addresses, a /24 a node. They lead nowhere: all fleets may have the same ones
 HOST = "localhost"  # where the fleet's server answers for all nodes
 PREFIX = "hollow-"
-MOST = 1 << 14  # subnets of the range
+MAX_SUBNETS = 1 << 14  # subnets of the range
 ZONE, REGION = wellknown.ZONE, wellknown.REGION
 TAINT = "hollow.navarch.dev/node"
 
@@ -93,8 +93,8 @@ class Roster:
 
     def add(self, group: Group) -> None:
         """Raises ValueError if there is no room."""
-        if group.first + group.count > MOST:
-            raise ValueError(f"there is room for simulated nodes up to {name_of(MOST - 1)}")
+        if group.first + group.count > MAX_SUBNETS:
+            raise ValueError(f"there is room for simulated nodes up to {name_of(MAX_SUBNETS - 1)}")
         last = self.groups[-1] if self.groups else None
         if last is not None and group == Group(**(asdict(last) | {"first": group.first, "count": group.count})):
             last.count += group.count  # more of the same

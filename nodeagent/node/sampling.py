@@ -13,7 +13,7 @@ from typing import NamedTuple
 from navarch.world import World
 from nodeagent.linux.cgroups import NodeUsage, Usage
 
-SHORTEST, LONGEST = 1.0, 60.0  # seconds between two readings
+MIN_PAUSE, MAX_PAUSE = 1.0, 60.0  # seconds between two readings
 
 
 class Sample(NamedTuple):
@@ -54,11 +54,11 @@ class Sampler:
         """The newest two, the later at most a second old. All who ask at once share them."""
         async with self._lock:
             now = self._world.monotonic()
-            if self._known is not None and now - self._known.later.moment < SHORTEST:
+            if self._known is not None and now - self._known.later.moment < MIN_PAUSE:
                 return self._known
-            if self._last is None or now - self._last.moment > LONGEST:
+            if self._last is None or now - self._last.moment > MAX_PAUSE:
                 self._last = await self.sample()
-            if (rest := self._last.moment + SHORTEST - self._world.monotonic()) > 0:
+            if (rest := self._last.moment + MIN_PAUSE - self._world.monotonic()) > 0:
                 await self._world.sleep(rest)
             self._known = Readings(self._last, await self.sample())
             self._last = self._known.later

@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-FIRST, MOST = 10.0, 300.0
+FIRST_DELAY, MAX_DELAY = 10.0, 300.0
 
 
 class BackoffTable:
     """Delays by key. ``until(key, since)`` gives the time before which nothing may be tried again."""
 
-    def __init__(self, first: float = FIRST, most: float = MOST) -> None:
+    def __init__(self, first: float = FIRST_DELAY, most: float = MAX_DELAY) -> None:
         self.first, self.most = first, most
         self._entries: dict[str, tuple[float, float]] = {}  # key -> (delay, time of the last attempt)
 

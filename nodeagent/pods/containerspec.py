@@ -23,19 +23,19 @@ from nodeagent.pods.observed import (
 )
 from nodeagent.runtime.runtime import ContainerConfig, Image, Mount, PortMapping, Resources, SandboxConfig
 
-LEAST_SHARES = 2
+MIN_SHARES = 2
 CPU_PERIOD = 100_000
-LEAST_QUOTA = 1_000
+MIN_QUOTA = 1_000
 GUARANTEED_OOM = -997
 BEST_EFFORT_OOM = 1000
 
 
 def shares(milli: int) -> int:
-    return max(LEAST_SHARES, milli * 1024 // 1000)
+    return max(MIN_SHARES, milli * 1024 // 1000)
 
 
 def quota(milli: int) -> int:
-    return max(LEAST_QUOTA, milli * CPU_PERIOD // 1000) if milli else 0
+    return max(MIN_QUOTA, milli * CPU_PERIOD // 1000) if milli else 0
 
 
 def oom_score(pod: core_v1.Pod, container: AnyContainer, memory_capacity: int, qos: str) -> int:

@@ -15,7 +15,7 @@ from nodeagent.pods.observed import AnyContainer
 from nodeagent.runtime.runtime import Runtime, RuntimeError_
 
 log = logging.getLogger(__name__)
-LEAST_GRACE = 2.0  # what a container gets after its preStop hook used the grace period up
+MIN_GRACE = 2.0  # what a container gets after its preStop hook used the grace period up
 RETRY = 2.0  # seconds after an attempt that failed
 SLACK = 0.5  # seconds by which a deadline must come nearer to count as a shorter grace period
 
@@ -55,7 +55,7 @@ class Stopper:
             left = action.deadline - self._world.now()
             if spec is not None and spec.lifecycle and spec.lifecycle.pre_stop and not again and left > 0:
                 await self._pre_stop(action, spec, ip, left)
-                left = max(action.deadline - self._world.now(), LEAST_GRACE)
+                left = max(action.deadline - self._world.now(), MIN_GRACE)
             await self._runtime.stop_container(action.id, max(0.0, left))
         except RuntimeError_ as error:
             self._tell("Warning", "FailedKillPod", f"error killing pod: {error.message}", spec)

@@ -28,7 +28,7 @@ from nodeagent.runtime.runtime import CREATED, EXITED, RUNNING, Container, Sandb
 
 RETRY = 10.0  # seconds between attempts at what failed for another reason than the container's own exit
 DEFAULT_GRACE = 30.0
-LEAST_SIDECAR_GRACE = 2.0
+MIN_SIDECAR_GRACE = 2.0
 
 
 @dataclass(frozen=True)
@@ -386,7 +386,7 @@ class PodMachine:
         for name in reversed(sidecars):
             still = [c for c in alive if c.name == name]
             if still:
-                late = max(deadline, min(now, deadline) + LEAST_SIDECAR_GRACE)
+                late = max(deadline, min(now, deadline) + MIN_SIDECAR_GRACE)
                 decision.actions.extend(StopContainer(c.id, c.name, late, f"Stopping container {name}") for c in still)
                 return
         for sandbox in seen.sandboxes:

@@ -22,7 +22,7 @@ from nodeagent.server.upgrade import Spdy, agree
 PROTOCOLS = ("portforward.k8s.io",)
 CHANNELS = ("v4.channel.k8s.io",)
 CHUNK = 32 * 1024
-MOST_PORTS = 64
+MAX_PORTS = 64
 
 Connect = Callable[[int], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
 
@@ -117,7 +117,7 @@ async def _down(reader: asyncio.StreamReader, stream: Stream) -> None:
 def channel_ports(values: list[str]) -> list[int]:
     """The ports of a query, ``ports=80&ports=81`` or ``ports=80,81``. Raises HTTPBadRequest."""
     texts = [text for value in values for text in value.split(",")]
-    if not texts or len(texts) > MOST_PORTS:
+    if not texts or len(texts) > MAX_PORTS:
         raise web.HTTPBadRequest(text='query parameter "ports" is required')
     for text in texts:
         if not text.isdigit() or not 0 < int(text) < 65536:

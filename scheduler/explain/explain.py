@@ -14,8 +14,8 @@ import numpy as np
 from scheduler.framework.cycle import Decision
 from scheduler.framework.plugin import Plan
 
-MOST_BYTES = 32 << 20
-MOST = 2000
+MAX_BYTES = 32 << 20
+MAX_KEPT = 2000
 SHOWN = 10
 
 
@@ -45,7 +45,7 @@ class Recent:
             entry[1] = decision.ranking.nbytes
             self._bytes += entry[1]
         entry[0] += 1
-        while self._bytes > MOST_BYTES or len(self._kept) > MOST:
+        while self._bytes > MAX_BYTES or len(self._kept) > MAX_KEPT:
             self._drop(next(iter(self._kept)))
 
     def _drop(self, key: str) -> None:

@@ -29,7 +29,7 @@ from scheduler.scheduler import Scheduler
 from scheduler.state.pods import PodInfo
 
 JSON = "application/json"
-LARGEST = 1 << 20  # bytes of a pod
+MAX_BODY = 1 << 20  # bytes of a pod
 
 
 def pages(scheduler: Scheduler) -> Mapping[str, Handler]:
@@ -43,7 +43,7 @@ def pages(scheduler: Scheduler) -> Mapping[str, Handler]:
     def what_if(query: str) -> Page:
         args = one(query)
         try:
-            raw = zlib.decompressobj().decompress(base64.urlsafe_b64decode(args.get("pod", "")), LARGEST)
+            raw = zlib.decompressobj().decompress(base64.urlsafe_b64decode(args.get("pod", "")), MAX_BODY)
             pod = kinds.decoder(core_v1.Pod).decode(raw)
         except (ValueError, zlib.error, binascii.Error, msgspec.MsgspecError) as error:
             return 400, JSON, msgspec.json.encode({"error": f"no pod: {error}"})

@@ -22,8 +22,8 @@ from scheduler.state.pods import PodInfo
 
 log = logging.getLogger(__name__)
 
-MOST_WAITING = 50_000
-MOST_SENDERS = 8
+MAX_WAITING = 50_000
+MAX_SENDERS = 8
 BEHIND = 100  # events waiting for each sender before there is one more
 
 _encode = msgspec.json.Encoder().encode
@@ -32,7 +32,7 @@ _encode = msgspec.json.Encoder().encode
 class ScheduledEvents:
     def __init__(self, client: Client, world: World, component: str) -> None:
         self._client, self._world, self._component = client, world, component
-        self._waiting: deque[tuple[PodInfo, str, float]] = deque(maxlen=MOST_WAITING)
+        self._waiting: deque[tuple[PodInfo, str, float]] = deque(maxlen=MAX_WAITING)
         self._wake = asyncio.Event()
         self._senders = 0
         self._stamp = 0
@@ -55,7 +55,7 @@ class ScheduledEvents:
 
     async def _send_all(self, group: TaskGroup) -> None:
         while self._waiting:
-            if self._senders < min(MOST_SENDERS, len(self._waiting) // BEHIND):
+            if self._senders < min(MAX_SENDERS, len(self._waiting) // BEHIND):
                 self._senders += 1
                 group.start(self._help(), name="events")
             await self._send(*self._waiting.popleft())

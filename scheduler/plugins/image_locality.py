@@ -10,8 +10,8 @@ from scheduler.state.nodes import NodeTable, Scores
 from scheduler.state.pods import PodInfo
 
 MEGABYTE = 1024 * 1024
-SMALLEST = 23 * MEGABYTE  # sums below count as nothing (upstream's thresholds)
-LARGEST = 1000 * MEGABYTE  # a container; above counts as this
+MIN_SIZE = 23 * MEGABYTE  # sums below count as nothing (upstream's thresholds)
+MAX_SIZE = 1000 * MEGABYTE  # a container; above counts as this
 
 
 class ImageLocality(Plugin):
@@ -33,5 +33,5 @@ class ImageLocality(Plugin):
             part = len(rows) / len(table)
             for row, size in rows.items():
                 total[row] += int(size * part)
-        most = LARGEST * len(pod.images)
-        return np.floor((np.clip(total, SMALLEST, most) - SMALLEST) * MAX_SCORE / (most - SMALLEST))
+        most = MAX_SIZE * len(pod.images)
+        return np.floor((np.clip(total, MIN_SIZE, most) - MIN_SIZE) * MAX_SCORE / (most - MIN_SIZE))

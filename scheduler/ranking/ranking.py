@@ -28,7 +28,7 @@ from scheduler.state.pods import PodInfo
 Bits = npt.NDArray[np.uint32]
 Parts = npt.NDArray[np.uint8]
 
-MOST_REASONS = 31  # the last bit is for all further ones
+MAX_REASONS = 31  # the last bit is for all further ones
 FEW = 8  # nodes that are looked at one by one
 NOTED = 4096  # changes after which a ranking begins anew, so that notes do not grow for ever
 
@@ -173,10 +173,10 @@ class Ranking:
     def _number(self, plugin: str, text: str, resolvable: bool) -> int:
         number = self._numbers.get((plugin, text))
         if number is None:
-            number = self._numbers[plugin, text] = min(len(self.reasons), MOST_REASONS)
-            if number < MOST_REASONS:
+            number = self._numbers[plugin, text] = min(len(self.reasons), MAX_REASONS)
+            if number < MAX_REASONS:
                 self.reasons.append(Reason(plugin, text, resolvable, self.reaches.get(plugin) == Reach.ITS_NODE))
-            elif len(self.reasons) == MOST_REASONS:
+            elif len(self.reasons) == MAX_REASONS:
                 self.reasons.append(Reason(plugin, "node(s) were refused for other reasons", resolvable))
         return number
 

@@ -21,7 +21,7 @@ CONTROLLERS: dict[str, type[Struct]] = {
     "StatefulSet": apps_v1.StatefulSet,
     "ReplicationController": core_v1.ReplicationController,
 }
-MOST = 4096
+MAX_KEPT = 4096
 
 
 class Owners:
@@ -48,7 +48,7 @@ class Owners:
         owner = controller_of(pod.pod.metadata)
         key = (pod.namespace, tuple(pod.labels.items()), owner and (owner.kind, owner.name))
         if key not in self._known:
-            if len(self._known) >= MOST:
+            if len(self._known) >= MAX_KEPT:
                 self._known.clear()
             self._known[key] = self._find(pod, (owner and owner.kind) or "", (owner and owner.name) or "")
         return self._known[key]

@@ -129,7 +129,7 @@ def chosen_by_name(spec: core_v1.PodSpec) -> list[str] | None:
 
 
 _shapes: dict[bytes, Shape] = {}  # of the pods seen last; a shape follows from its key alone
-MOST_SHAPES = 4096
+MAX_SHAPES = 4096
 
 
 def shape_of(pod: core_v1.Pod) -> Shape:
@@ -153,7 +153,7 @@ def shape_of(pod: core_v1.Pod) -> Shape:
     )  # fmt: skip
     found = _shapes.get(key)
     if found is None:
-        if len(_shapes) >= MOST_SHAPES:
+        if len(_shapes) >= MAX_SHAPES:
             _shapes.clear()
         found = _shapes[key] = Shape(pod, key)
     if affinity and names_nodes:

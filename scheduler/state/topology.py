@@ -25,7 +25,7 @@ Column = npt.NDArray[np.int64]
 Pair = tuple[str, str]
 K = TypeVar("K")
 
-MOST_COLUMNS = 1024
+MAX_COLUMNS = 1024
 
 
 class Matching(NamedTuple):
@@ -137,7 +137,7 @@ class Topology:
         """How many pods of each row match. Do not change the result."""
         column = self._matching.columns.get(key)
         if column is None:
-            if len(self._matching.columns) >= MOST_COLUMNS:
+            if len(self._matching.columns) >= MAX_COLUMNS:
                 self._matching.remove(next(iter(self._matching.columns)))
             column = np.zeros(self.size, np.int64)
             for pod, row in self._pods():

@@ -8,7 +8,7 @@ import pytest
 
 from navarch.api.types import core_v1, meta_v1
 from navarch.client.client import Client
-from navarch.client.events import NORMAL, SIMILAR_MOST, SPAM_BURST, WARNING, EventRecorder
+from navarch.client.events import MAX_SIMILAR, NORMAL, SPAM_BURST, WARNING, EventRecorder
 from navarch.client.leader import LeaderElector, LeadershipLost
 from navarch.client.transport import InProcessTransport
 from navarch.world import RealWorld
@@ -47,7 +47,7 @@ def test_events() -> None:
             recorder.event(node, NORMAL, "Ready", "last")
             await until(lambda: any(tree["reason"] == "Ready" for tree in server.objects.values()))
             failed = [tree for tree in server.objects.values() if tree["reason"] == "Failed"]
-            assert len(failed) == SIMILAR_MOST + 1
+            assert len(failed) == MAX_SIMILAR + 1
             assert sum(tree["count"] for tree in failed) == SPAM_BURST - 4
             assert failed[-1]["message"].startswith("(combined from similar events): ")
             group.cancel()

@@ -14,7 +14,7 @@ from navarch.client.transport import InProcessTransport
 from navarch.virtual import SimulatedWorld
 from nodeagent.hollow.fleet import HollowFleet
 from nodeagent.hollow.main import bring_to, lease_seconds
-from nodeagent.hollow.roster import MOST, TAINT, Group, Roster, name_of, number_of
+from nodeagent.hollow.roster import MAX_SUBNETS, TAINT, Group, Roster, name_of, number_of
 from tests.client.double import Double
 from tests.client.test_fleet import LEASE, POD, pod
 
@@ -34,7 +34,7 @@ def test_a_group_describes_its_nodes() -> None:
     assert (first.pod_cidr, first.address) == ("100.64.1.0/24", "100.64.1.1")
     assert (last.pod_cidr, last.address) == ("100.64.4.0/24", "100.64.4.1")
     with pytest.raises(ValueError, match="room"):
-        roster.add(Group(roster.next_number, MOST))
+        roster.add(Group(roster.next_number, MAX_SUBNETS))
 
 
 @given(

@@ -57,11 +57,11 @@ def test_what_is_kept_is_bounded():
     import scheduler.explain.explain as module
 
     one = schedule(pod("1m"), t, profile, random.Random(0))
-    most, module.MOST_BYTES = module.MOST_BYTES, 10 * one.ranking.nbytes
+    most, module.MAX_BYTES = module.MAX_BYTES, 10 * one.ranking.nbytes
     try:
         for i in range(50):
             recent.add(schedule(pod(f"{i + 1}m"), t, profile, random.Random(0)), 0.0)
         assert 5 <= len(recent) <= 20
     finally:
-        module.MOST_BYTES = most
+        module.MAX_BYTES = most
     assert isinstance(Kept(one, 0.0, "", Plan()), Kept)

@@ -22,10 +22,10 @@ from navarch.world import World
 
 Tree = dict[str, Any]
 NAMESPACES, PODS = "/registry/namespaces/", "/registry/pods/"
-MOST_PODS, PATIENCE = 3000, 1.0
+MAX_PODS, PATIENCE = 3000, 1.0
 """How many existing pods are looked at when a namespace becomes stricter, and for how many seconds."""
 EVERYTHING_ALLOWED = Configuration()
-MOST_KNOWN = 10_000  # namespaces whose policies are remembered
+MAX_KNOWN = 10_000  # namespaces whose policies are remembered
 BREATH = 50  # pods between two looks at what else the server has to do
 TEMPLATES = {
     ("", "podtemplates"): ("template",),
@@ -75,7 +75,7 @@ class PodSecurity(BasePlugin):
             raise InternalError(f"failed to lookup namespace {attributes.namespace}")
         known = self._policies.get(attributes.namespace)
         if known is None or known[0] is not entry:
-            if len(self._policies) >= MOST_KNOWN:
+            if len(self._policies) >= MAX_KNOWN:
                 self._policies.clear()
             known = self._policies[attributes.namespace] = entry, *policy_of(entry.labels, self.configuration.default)
         _, policy, causes = known
@@ -175,7 +175,7 @@ class PodSecurity(BasePlugin):
         deadline = self.world.monotonic() + PATIENCE
         found: dict[str, list[str]] = {}  # names by what is wrong with them
         looked = 0
-        for entry in pods[:MOST_PODS]:
+        for entry in pods[:MAX_PODS]:
             tree = entry.tree()
             looked += 1
             spec = tree.get("spec") or {}

@@ -30,7 +30,7 @@ from navarch.api.selectors import selector_matches
 Tree = dict[str, Any]
 POLICIES, BINDINGS = "/registry/validatingadmissionpolicies/", "/registry/validatingadmissionpolicybindings/"
 FAILURES = "validation.policy.admission.k8s.io/validation_failure"
-LONGEST_VALUE, LONGEST_MESSAGE = 10 * 1024, 5 * 1024
+MAX_VALUE, MAX_MESSAGE = 10 * 1024, 5 * 1024
 CODES = {"Forbidden": 403, "Unauthorized": 401, "RequestEntityTooLarge": 413, "Invalid": 422}
 
 
@@ -226,7 +226,7 @@ class ValidatingAdmissionPolicy(BasePlugin):
             for key, value in annotations:
                 values = notes.setdefault(key, [])
                 if value not in values:
-                    values.append(value[:LONGEST_VALUE])
+                    values.append(value[:MAX_VALUE])
             denied += [Denial(policy.name, name, text, "") for text in errors]
 
     async def _params(self, policy: Policy, spec: Tree, attributes: Attributes) -> list[Tree | None]:
@@ -318,7 +318,7 @@ def _message(validation: Validation, scope: Scope) -> str:
             text = scope.evaluate(validation.message_expression)
         except CelError:
             text = ""
-        if isinstance(text, str) and (text := text.strip()) and "\n" not in text and len(text) <= LONGEST_MESSAGE:
+        if isinstance(text, str) and (text := text.strip()) and "\n" not in text and len(text) <= MAX_MESSAGE:
             return text
     message = (validation.tree.get("message") or "").strip()
     return message or f"failed expression: {validation.expression.source.strip()}"

@@ -42,7 +42,7 @@ from navarch.world import Backoff
 log = logging.getLogger(__name__)
 Tree = dict[str, Any]
 RESOURCE = "validatingadmissionpolicies"
-MOST_KINDS = 10
+MAX_KINDS = 10
 OPTIONS = WriteOptions(field_manager="kube-apiserver")
 
 
@@ -61,7 +61,7 @@ def kinds_of(resources: Resources, spec: Tree) -> list[Resource]:
                     found = resources.served.get((group, version, name))
                     if found is not None and found not in out:
                         out.append(found)
-    return sorted(out, key=lambda r: (r.kind.group, r.kind.version, r.kind.kind))[:MOST_KINDS]
+    return sorted(out, key=lambda r: (r.kind.group, r.kind.version, r.kind.kind))[:MAX_KINDS]
 
 
 def custom_fields(schema: Tree, whole: bool) -> Tree | None:

@@ -14,7 +14,7 @@ Declared = tuple[tuple[str, str], ...]
 OBJECTS: Declared = (("object", "dyn"), ("oldObject", "dyn"), ("request", "dyn"), ("namespaceObject", "dyn"))
 RIGHTS: Declared = (("authorizer", "map(string)"), ("authorizer.requestResource", "map(string)"))
 PARAMS: Declared = (("params", "dyn"),)
-MOST_CONDITIONS = 64
+MAX_CONDITIONS = 64
 
 
 def _object(**properties: Tree) -> Tree:
@@ -75,8 +75,8 @@ def expression_causes(source: str, declared: Declared, path: str, returns: Seque
 def match_conditions_causes(conditions: Sequence[Tree], path: str, declared: Declared) -> list[Cause]:
     """What is wrong with matchConditions."""
     out: list[Cause] = []
-    if len(conditions) > MOST_CONDITIONS:
-        out.append(too_many(path, len(conditions), MOST_CONDITIONS))
+    if len(conditions) > MAX_CONDITIONS:
+        out.append(too_many(path, len(conditions), MAX_CONDITIONS))
     seen: list[str] = []
     for i, condition in enumerate(conditions):
         at, name = f"{path}[{i}]", condition.get("name") or ""

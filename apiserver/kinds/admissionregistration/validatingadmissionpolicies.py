@@ -25,7 +25,7 @@ from navarch.api.errors import Cause, duplicate, invalid, not_supported, require
 from navarch.api.kinds import group_version
 
 REASONS = ("Forbidden", "Invalid", "RequestEntityTooLarge")
-MOST_ANNOTATIONS, LONGEST_VALUE = 20, 5 * 1024
+MAX_ANNOTATIONS, MAX_VALUE = 20, 5 * 1024
 _IDENTIFIER = re.compile(r"[_a-zA-Z][_a-zA-Z0-9]*", re.ASCII)
 _RESERVED = frozenset((
     "true", "false", "null", "in", "as", "break", "const", "continue", "else", "for", "function", "if", "import", "let",
@@ -187,8 +187,8 @@ def _validation(spec: Tree, validation: Tree, at: str, types: dict[str, str]) ->
 def _annotations(policy: str, spec: Tree, types: dict[str, str]) -> list[Cause]:
     out: list[Cause] = []
     at, found = "spec.auditAnnotations", spec.get("auditAnnotations") or []
-    if len(found) > MOST_ANNOTATIONS:
-        out.append(invalid(at, found, f"must not have more than {MOST_ANNOTATIONS} auditAnnotations"))
+    if len(found) > MAX_ANNOTATIONS:
+        out.append(invalid(at, found, f"must not have more than {MAX_ANNOTATIONS} auditAnnotations"))
     seen: list[str] = []
     for i, annotation in enumerate(found):
         key, source = annotation.get("key") or "", (annotation.get("valueExpression") or "").strip()
@@ -200,8 +200,8 @@ def _annotations(policy: str, spec: Tree, types: dict[str, str]) -> list[Cause]:
         where = f"{at}[{i}].valueExpression"
         if not source:
             out.append(required(where, "valueExpression is not specified"))
-        elif len(source) > LONGEST_VALUE:
-            out.append(required(where, f"must not exceed {LONGEST_VALUE} bytes in length"))
+        elif len(source) > MAX_VALUE:
+            out.append(required(where, f"must not exceed {MAX_VALUE} bytes in length"))
         else:
             out += expression_causes(source, declared(spec, types), where, ("string", "null"))
         if key in seen:

@@ -17,7 +17,7 @@ from navarch.api.times import format_time
 Tree = dict[str, Any]
 TOKEN_REQUEST = Kind("authentication.k8s.io", "v1", "TokenRequest", "tokenrequests")
 GROUP = TOKEN_REQUEST.group
-DEFAULT_SECONDS, LEAST_SECONDS, MOST_SECONDS = 3600, 600, 1 << 32
+DEFAULT_SECONDS, MIN_SECONDS, MAX_SECONDS = 3600, 600, 1 << 32
 ISSUED = "authentication.kubernetes.io/issued-credential-id"
 BINDABLE = {("v1", "Pod"): "pods", ("v1", "Secret"): "secrets", ("v1", "Node"): "nodes"}
 
@@ -107,9 +107,9 @@ class TokenEndpoint:
 def _check(seconds: int) -> None:
     causes: list[Cause] = []
     path = "spec.expirationSeconds"
-    if seconds < LEAST_SECONDS:
+    if seconds < MIN_SECONDS:
         causes.append(invalid(path, seconds, "may not specify a duration less than 10 minutes"))
-    if seconds > MOST_SECONDS:
+    if seconds > MAX_SECONDS:
         causes.append(invalid(path, seconds, "may not specify a duration larger than 2^32 seconds"))
     if causes:
         raise resource_invalid("TokenRequest", GROUP, "", causes)

@@ -26,7 +26,7 @@ FOLLOWER = os.environ.get("REDIS_FOLLOWER", "redis-follower")
 PORT = int(os.environ.get("PORT", "8080"))
 DRAIN = os.environ.get("DRAIN", "yes") != "no"
 KEY = "guestbook"
-MOST = 64 * 1024
+MAX_BODY = 64 * 1024
 
 PAGE = """<!doctype html><meta charset="utf-8"><title>Guestbook {version}</title>
 <style>body{{font:16px sans-serif;max-width:40em;margin:3em auto;color:#222}}h1{{color:{colour}}}
@@ -118,7 +118,7 @@ class Server:
                 method, path, protocol = head[0].split(" ")
                 headers = {k.strip().lower(): v.strip() for k, _, v in (h.partition(":") for h in head[1:] if h)}
                 length = int(headers.get("content-length", 0))
-                if length > MOST:
+                if length > MAX_BODY:
                     writer.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
                     return
                 body = await reader.readexactly(length)
@@ -146,7 +146,7 @@ class Server:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stopping.set)
-        server = await asyncio.start_server(self.connection, "0.0.0.0", PORT, backlog=512, limit=MOST)
+        server = await asyncio.start_server(self.connection, "0.0.0.0", PORT, backlog=512, limit=MAX_BODY)
         print(f"guestbook {VERSION} listens on port {PORT}", flush=True)
         await self.stopping.wait()
         print("stopping: open connections may finish", flush=True)

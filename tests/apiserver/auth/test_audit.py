@@ -168,7 +168,7 @@ def test_the_log_is_turned_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_log_that_does_not_keep_up_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audit_log, "MOST_WAITING", 10)
+    monkeypatch.setattr(audit_log, "MAX_WAITING", 10)
     path = tmp_path / "audit.log"
 
     async def main() -> None:

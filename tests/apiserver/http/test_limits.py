@@ -201,7 +201,7 @@ def test_a_watcher_that_does_not_read_is_dropped_and_cut_off(tmp_path: Path, mon
 def test_bytes_that_wait_for_a_watcher_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     from apiserver.cache import watchers
 
-    monkeypatch.setattr(watchers, "MOST_BYTES", 300_000)
+    monkeypatch.setattr(watchers, "MAX_BYTES", 300_000)
 
     async def test(call: Caller) -> None:
         watcher = call.server.cache.watch("/registry/configmaps/")
