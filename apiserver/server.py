@@ -6,14 +6,14 @@ the real server listens on HTTPS. Tests and simulations use ``app`` in process, 
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from apiserver.admission.chain import Chain
 from apiserver.cache.cache import Cache
 from apiserver.config import Config
+from apiserver.health import Health
 from apiserver.http.agents import Agents
 from apiserver.http.apis import APIs
 from apiserver.http.dispatcher import Dispatcher
@@ -30,8 +30,10 @@ from apiserver.registry.resources import Resources
 from apiserver.registry.strategy import Strategy
 from apiserver.registry.subresources import Endpoint, EndpointKey
 from apiserver.serviceresolver import ServiceResolver
-from apiserver.storage.store import Store, StoreUnavailable
-from navarch.world import World
+from apiserver.storage.health import StoreHealth
+from apiserver.storage.store import FutureRevision, Store, StoreUnavailable
+from navarch.api.errors import StatusError
+from navarch.world import Backoff, World
 
 log = logging.getLogger(__name__)
 FIRST_PAUSE, MAX_PAUSE = 1.0, 60.0  # seconds until a background task that failed begins again
@@ -59,6 +61,8 @@ class APIServer:
             indexes={prefix: s.indexed_field for prefix, s in prefixes.items() if s.indexed_field},
         )
         self.lifecycle, self.gates, self.metrics = Lifecycle(), Gates(), Metrics()
+        self.store_health = StoreHealth(world, store)
+        self.health = Health(self.cache, self.store_health, self.lifecycle.stopping)
         self.admission = Chain()
         self.resources = Resources(Backend(world, store, self.cache, self.admission), strategies)
         self.resources.changed.append(self.admission.forget)
@@ -70,37 +74,14 @@ class APIServer:
         self.watches = OpenWatches(world, self.config.min_request_timeout)
         self.apis = APIs(self.resources, self.endpoints, self.streams.served)
         openapi = OpenAPI(self.apis, self.documents)
-        pages = Pages(self.apis, openapi, self.metrics, self.documents, self.health_checks)
+        pages = Pages(self.apis, openapi, self.metrics, self.documents, self.health.checks, self.gates)
         handler = ResourceHandler(self.resources, self.endpoints, self.streams, self.watches)
         self.app = Dispatcher(self.gates, self.apis, handler, pages, self.metrics, self.config.request_timeout)
-        self.ready = False
 
-    def health_checks(self, which: str) -> dict[str, Callable[[], Awaitable[None]]]:
-        """The checks of /healthz, /livez or /readyz by name; each raises if something is wrong."""
-
-        async def ping() -> None:
-            return None
-
-        async def store() -> None:
-            async with asyncio.timeout(5):
-                await self.store.current_revision()
-
-        async def cache() -> None:
-            if not self.cache.ready:
-                raise StoreUnavailable("the cache is not filled")
-
-        async def started() -> None:
-            if not self.ready:
-                raise StoreUnavailable("starting")
-
-        async def shutdown() -> None:
-            if self.lifecycle.stopping.is_set():
-                raise StoreUnavailable("stopping")
-
-        checks: dict[str, Callable[[], Awaitable[None]]] = {"ping": ping, "log": ping, "etcd": store}
-        if which == "readyz":
-            checks |= {"informer-sync": cache, "poststarthook/start-apiserver": started, "shutdown": shutdown}
-        return checks
+    @property
+    def ready(self) -> bool:
+        """Whether it has begun to serve."""
+        return self.health.loops.is_set()
 
     def stop(self) -> None:
         """Begins the shutdown: :meth:`run` returns soon."""
@@ -113,9 +94,9 @@ class APIServer:
         listener: Any = None
         async with self.world.task_group() as group:
             group.start(self.cache.run(), "cache")
+            group.start(self.store_health.run(), "store-health")
             await self.cache.wait_ready()
-            for hook in self.lifecycle.before_ready:
-                await hook()
+            await self._make_objects()
             bound: list[tuple[str, int]] = []
             if listen:
                 from apiserver.http.protocol import Listener
@@ -129,7 +110,8 @@ class APIServer:
             group.start(self.app.deadlines.run(), "deadlines")
             if self.config.compaction_interval:
                 group.start(self._compact(), "compaction")
-            self.ready = True
+            group.start(self._begin_again(), "begin-again")
+            self.health.loops.set()
             if on_ready is not None:
                 on_ready(bound)
             try:
@@ -145,6 +127,27 @@ class APIServer:
                 await self.streams.close()
                 group.cancel()
 
+    async def _make_objects(self) -> None:
+        for hook in self.lifecycle.before_ready:
+            await hook()
+        self.health.objects.set()
+
+    async def _begin_again(self) -> None:
+        """When the store was emptied or put back: what is made at every start may be missing."""
+        backoff = Backoff(self.world, first=0.1, most=5.0)
+        while True:
+            await self.cache.rewound.wait()
+            self.cache.rewound.clear()
+            self.health.objects.clear()
+            await self.cache.wait_ready()
+            try:
+                await self._make_objects()
+                backoff.reset()
+            except (StatusError, StoreUnavailable, ExceptionGroup) as error:
+                log.warning("cannot make the default objects again: %s", error)
+                self.cache.rewound.set()
+                await self.world.sleep(backoff.next())
+
     async def _compact(self) -> None:
         """Forgets what is older than one interval: watches and lists may look back at least that far."""
         last = 0
@@ -154,7 +157,8 @@ class APIServer:
                 if last:
                     await self.store.compact(last)
                 last = await self.store.current_revision()
-            except StoreUnavailable as error:
+            except (StoreUnavailable, FutureRevision) as error:
+                last = 0
                 log.warning("compaction failed: %s", error)
 
 

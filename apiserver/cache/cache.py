@@ -37,6 +37,7 @@ from apiserver.storage.store import (
     KeyValue,
     Store,
     StoreEvent,
+    StoreRewound,
     StoreUnavailable,
     Unreadable,
 )
@@ -109,6 +110,9 @@ class Cache:
         self._load_until = 0  # the load is done when this revision is reached
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []  # heap by revision
         self._order = 0
+        self.rewound = asyncio.Event()  # the store went back; set until somebody clears it
+        self._again = asyncio.Event()  # wakes who waits for the store
+        store.on_rewind = self._rewind
         for prefix, extract in resources.items():
             self.add_resource(prefix, extract, (indexes or {}).get(prefix, ""))
 
@@ -166,14 +170,17 @@ class Cache:
 
         Raises FutureRevision if ``min_revision`` did not come in time, StoreUnavailable if the store does not answer.
         """
-        if not self._loaded.is_set():
-            try:
-                async with asyncio.timeout(self._wait_seconds):
-                    await self._loaded.wait()
-            except TimeoutError:
-                raise StoreUnavailable("the cache is being loaded") from None
-        wanted = min_revision
-        if wanted is None:
+        wanted = 0
+        while not wanted or not self._loaded.is_set():  # the store may be found rewound while we ask it
+            if not self._loaded.is_set():
+                try:
+                    async with asyncio.timeout(self._wait_seconds):
+                        await self._loaded.wait()
+                except TimeoutError:
+                    raise StoreUnavailable("the cache is being loaded") from None
+            if min_revision is not None:
+                wanted = min_revision
+                break
             wanted = max(await self._store.current_revision(), self._acknowledged)
         if wanted > self._revision:
             try:
@@ -320,6 +327,22 @@ class Cache:
 
     # Following the store
 
+    def _rewind(self) -> None:
+        """What is here is not true any more: nobody gets an answer until all is loaded again, and every watch ends with
+        410, so that clients list again instead of waiting for revisions that come never, or come a second time."""
+        log.error("the store was emptied or put back to an older state: loading everything again")
+        self._loaded.clear()
+        self._acknowledged = 0
+        for resource in self._resources.values():
+            for watcher in resource.watchers.all():
+                watcher.fail(Expired("the store was put back to an older state"))
+        waiting, self._waiting = self._waiting, []
+        for _, _, future in waiting:
+            if not future.done():
+                future.set_exception(StoreRewound("the store was put back to an older state"))
+        self.rewound.set()
+        self._again.set()
+
     async def _follow(self) -> None:
         backoff = Backoff(self._world, first=0.05, most=2.0)
         while True:
@@ -340,10 +363,23 @@ class Cache:
                 log.info("the store's history is left out: %s", error)
                 self._replay = 0
                 self._loaded.clear()
+            except StoreRewound as error:
+                log.warning("%s", error)
+                if self._loaded.is_set():  # else the store has told us before
+                    self._rewind()
             except StoreUnavailable as error:
                 delay = backoff.next()
                 log.warning("the store is unavailable (%s): trying again in %.2f s", error, delay)
-                await self._world.sleep(delay)
+                await self._pause(delay)
+
+    async def _pause(self, seconds: float) -> None:
+        """Waits, or until the store was found rewound: then it is there again."""
+        self._again.clear()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._again.wait()
+        except TimeoutError:
+            pass
 
     async def _load(self) -> int:
         """Takes everything from the store at one revision, and forgets the past: watches end, clients list again.

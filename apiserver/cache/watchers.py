@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from apiserver.cache.history import BOOKMARK, Change, Event
 from apiserver.cache.objects import Entry, Selector, field_values
+from navarch.api.errors import StatusError
 
 K = TypeVar("K")
 MANY = 32  # watchers that one change concerns, from which on they are told in windows
@@ -42,6 +43,7 @@ class Watcher:
         self.bookmarks = bookmarks
         self.closed = False
         self.overflowed = False
+        self.error: StatusError | None = None  # why it ended, if its client is to be told
         self.on_overflow: Callable[[], None] | None = None
         self._labels = None if labels is None or labels.empty else labels
         self._fields = None if fields is None or fields.empty else fields
@@ -110,6 +112,11 @@ class Watcher:
             self._buffer.clear()
             self._forget(self)
             self.wake()
+
+    def fail(self, error: StatusError) -> None:
+        """Ends the watch; the client is told why."""
+        self.error = error
+        self.close()
 
     async def batch(self) -> list[Event]:
         """Waits for events and takes all there are; an empty list means that the watch ended. One reader only."""

@@ -6,7 +6,7 @@ is encrypts it anew (``kubectl get secrets -A -o json | kubectl replace -f -``).
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 from apiserver.encryption.configuration import Rule
 from apiserver.encryption.providers import DecryptError, Identity
@@ -121,6 +121,17 @@ class EncryptedStore:
 
     async def current_revision(self) -> int:
         return await self.store.current_revision()
+
+    async def check(self) -> None:
+        await self.store.check()
+
+    @property
+    def on_rewind(self) -> Callable[[], None]:
+        return self.store.on_rewind
+
+    @on_rewind.setter
+    def on_rewind(self, call: Callable[[], None]) -> None:
+        self.store.on_rewind = call
 
     async def close(self) -> None:
         await self.store.close()

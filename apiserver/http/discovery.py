@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -27,8 +29,10 @@ class Sub:
 class Entry:
     """A resource as discovery tells it."""
 
-    def __init__(self, kind: Kind, verbs: Sequence[str], subs: Sequence[Sub]) -> None:
+    def __init__(self, kind: Kind, verbs: Sequence[str], subs: Sequence[Sub], stored: str = "") -> None:
+        """``stored``: group/version/Kind in which its objects are stored, "" if none are."""
         self.kind, self.verbs, self.subs = kind, sorted(verbs), sorted(subs, key=lambda s: s.name)
+        self.stored = stored
 
 
 def entries(
@@ -37,6 +41,8 @@ def entries(
     """Everything served, in order of resource name. ``streams``: kind and verbs of log, exec and the like."""
     out = []
     known = set()
+    resources = list(resources)
+    stored = {r.prefix: storage_of(r) for r in resources if r.strategy.codec.same}
     for resource in resources:
         kind, strategy = resource.kind, resource.strategy
         at = (kind.group, kind.resource)
@@ -56,11 +62,23 @@ def entries(
         for (group, name, subresource), (sub_kind, verbs_) in streams.items():
             if (group, name) == at:
                 subs[subresource] = Sub(subresource, sub_kind, verbs_)
-        out.append(Entry(kind, strategy.verbs, list(subs.values())))
+        written = stored.get(resource.prefix) or storage_of(resource)
+        out.append(Entry(kind, strategy.verbs, list(subs.values()), written))
     for key, endpoint in endpoints.items():
         if not key.subresource and key[:2] not in known:
             out.append(Entry(endpoint.kind, (key.verb,), ()))
     return sorted(out, key=lambda e: e.kind.resource)
+
+
+def storage_of(resource: Resource) -> str:
+    """Group, version and kind in which a resource's objects are stored."""
+    kind = resource.kind
+    return f"{resource.strategy.stored or f'{kind.group}/{kind.version}'}/{kind.kind}"
+
+
+def storage_version_hash(stored: str) -> str:
+    """As upstream computes it; clients see by it that objects have to be written again."""
+    return base64.b64encode(hashlib.sha256(stored.encode()).digest()[:8]).decode()
 
 
 class Discovery:
@@ -124,6 +142,8 @@ class Discovery:
                 one["shortNames"] = list(kind.short_names)
             if kind.categories:
                 one["categories"] = list(kind.categories)
+            if entry.stored:
+                one["storageVersionHash"] = storage_version_hash(entry.stored)
             listed.append(one)
             for sub in entry.subs:
                 item: Tree = {

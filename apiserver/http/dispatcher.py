@@ -24,7 +24,7 @@ from apiserver.http.requestinfo import parse_request
 from apiserver.http.resources import ResourceHandler
 from apiserver.offload import Offload
 from apiserver.request import ANONYMOUS, Context, RequestInfo, User
-from apiserver.storage.store import StoreUnavailable
+from apiserver.storage.store import StoreFull, StoreUnavailable
 from apiserver.wire.asgi import Disconnected, Receive, Request, Scope, Send, warning_headers
 from navarch.api.errors import (
     InternalError,
@@ -247,6 +247,8 @@ def as_status(error: Exception, path: str) -> StatusError:
         return error
     if isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
         return as_status(error.exceptions[0], path)
+    if isinstance(error, StoreFull):
+        return StatusError(str(error), code=500)
     if isinstance(error, StoreUnavailable):
         return ServiceUnavailable(f"the store is unavailable: {error}", {"retryAfterSeconds": 1})
     log.error("%s: %s", path, error, exc_info=error)

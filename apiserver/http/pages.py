@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -10,14 +11,18 @@ import orjson
 
 from apiserver.http import discovery
 from apiserver.http.apis import APIs
+from apiserver.http.gates import Gates
 from apiserver.http.metrics import Metrics
 from apiserver.http.openapi.serving import Documents, OpenAPI
 from apiserver.http.resources import no_such_path, not_allowed
-from apiserver.request import Context
+from apiserver.request import Context, RequestInfo
 from apiserver.wire.asgi import Request
 from apiserver.wire.negotiation import JSON, YAML, accept, clauses
 
 GIT_VERSION = "v1.34.0"
+COMMIT = hashlib.sha1(b"navarch 0.1").hexdigest()
+"""Clients want 40 hexadecimal digits; a release of ours is no commit of theirs, so these only tell which release it is."""
+PLAIN_TEXT = [(b"x-content-type-options", b"nosniff")]
 Check = Callable[[], Awaitable[None]]
 
 
@@ -26,7 +31,7 @@ def version_info() -> dict[str, str]:
     major, minor, _ = GIT_VERSION[1:].split(".")
     python = ".".join(map(str, sys.version_info[:3]))
     return {
-        "major": major, "minor": minor, "gitVersion": f"{GIT_VERSION}+navarch", "gitCommit": "", "gitTreeState": "clean",
+        "major": major, "minor": minor, "gitVersion": f"{GIT_VERSION}+navarch", "gitCommit": COMMIT, "gitTreeState": "clean",
         "buildDate": "1970-01-01T00:00:00Z", "goVersion": f"python{python}", "compiler": "cpython",
         "platform": f"{sys.platform}/amd64", "emulationMajor": major, "emulationMinor": minor,
         "minCompatibilityMajor": major, "minCompatibilityMinor": minor,
@@ -37,10 +42,12 @@ class Pages:
     """Answers every path that is no resource."""
 
     def __init__(
-        self, apis: APIs, openapi: OpenAPI, metrics: Metrics, documents: Documents, health: Callable[[str], dict[str, Check]]
-    ) -> None:
+        self, apis: APIs, openapi: OpenAPI, metrics: Metrics, documents: Documents,
+        health: Callable[[str], dict[str, Check]], gates: Gates,
+    ) -> None:  # fmt: skip
         """``documents``: paths that answer with a JSON document. ``health``: the checks of healthz, livez or readyz."""
         self.apis, self.openapi, self.metrics, self.documents, self.health = apis, openapi, metrics, documents, health
+        self.gates = gates
 
     async def handle(self, request: Request, context: Context) -> None:
         path = request.path
@@ -64,8 +71,8 @@ class Pages:
                 return await self._tree(request, self.apis.discovery.resources(group, version))
             case ["version"]:
                 return await self._tree(request, version_info())
-            case ["healthz" | "livez" | "readyz", *rest] if len(rest) < 2:
-                return await self._health(request, parts[0], rest[0] if rest else "")
+            case ["healthz" | "livez" | "readyz", *rest]:
+                return await self._health(request, context, parts[0], "/".join(rest))
             case ["metrics"]:
                 text = self.metrics.text()
                 return await request.reply(200, text.encode(), b"text/plain; version=0.0.4; charset=utf-8")
@@ -105,14 +112,15 @@ class Pages:
             paths += [prefix, *(f"{prefix}/{v}" for v in versions)]
         return sorted(set(paths))
 
-    async def _health(self, request: Request, which: str, only: str) -> None:
-        """ok, or what is wrong; with ?verbose or on failure one line a check."""
+    async def _health(self, request: Request, context: Context, which: str, only: str) -> None:
+        """ok, or what is wrong; with ?verbose or on failure one line a check.
+
+        The reason is for those who may look at the check by itself, as /readyz/etcd: the page as a whole is public.
+        """
         checks = self.health(which)
-        excluded = request.queries("exclude")
         if only:
-            if only not in checks:
-                raise no_such_path()
-            checks = {only: checks[only]}
+            return await self._check(request, checks, only)
+        excluded = request.queries("exclude")
         lines, failed = [], False
         for name, check in checks.items():
             if name in excluded:
@@ -120,15 +128,29 @@ class Pages:
                 continue
             try:
                 await check()
-            except Exception:
+            except Exception as error:
                 failed = True
-                lines.append(f"[-]{name} failed: reason withheld")
+                allowed, _ = self.gates.authorizer.authorize(context.user, RequestInfo("get", f"/{which}/{name}"))
+                lines.append(f"[-]{name} failed: {error if allowed else 'reason withheld'}")
             else:
                 lines.append(f"[+]{name} ok")
+        if unknown := sorted({name for name in excluded if name not in checks}):
+            names = ",".join(f'"{name}"' for name in unknown)
+            lines.append(f"warn: some health checks cannot be excluded: no matches for {names}")
         if failed:
             text = "\n".join([*lines, f"{which} check failed", ""])
-            return await request.reply(500, text.encode(), b"text/plain; charset=utf-8")
+            return await request.reply(500, text.encode(), b"text/plain; charset=utf-8", PLAIN_TEXT)
         text = "ok"
         if "verbose" in request.query:
             text = "\n".join([*lines, f"{which} check passed", ""])
-        await request.reply(200, text.encode(), b"text/plain; charset=utf-8")
+        await request.reply(200, text.encode(), b"text/plain; charset=utf-8", PLAIN_TEXT)
+
+    async def _check(self, request: Request, checks: dict[str, Check], name: str) -> None:
+        if name not in checks:
+            raise no_such_path()
+        try:
+            await checks[name]()
+        except Exception as error:
+            text = f"internal server error: {error}\n"
+            return await request.reply(500, text.encode(), b"text/plain; charset=utf-8", PLAIN_TEXT)
+        await request.reply(200, b"ok", b"text/plain; charset=utf-8", PLAIN_TEXT)

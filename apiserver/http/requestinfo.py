@@ -36,8 +36,6 @@ def parse_request(method: str, path: str, query: Mapping[str, str]) -> RequestIn
         verb = "watch" if is_true(query.get("watch")) else "list"
     elif not name and verb == "delete":
         verb = "deletecollection"
-    elif name and verb == "get" and not subresource and is_true(query.get("watch")):
-        verb = "watch"
     fields = labels = ""
     if verb in ("list", "watch", "deletecollection"):
         fields, labels = query.get("fieldSelector", ""), query.get("labelSelector", "")

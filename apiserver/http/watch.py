@@ -77,6 +77,8 @@ class OpenWatches:
                                 break
                         await request.write(b"".join([frame(event) for event in events]))
                     group.cancel()
+                if watcher.error is not None:
+                    await request.write(orjson.dumps({"type": "ERROR", "object": watcher.error.status()}) + b"\n")
                 await request.end_stream()
             finally:
                 self.open.pop(watcher, None)

@@ -217,6 +217,11 @@ class Reads:
         else:
             await self.cache.wait_ready()
             from_revision = parse_revision(version)
+            if from_revision > self.cache.revision:
+                try:
+                    await self.cache.current(from_revision)
+                except FutureRevision:  # of a store that was emptied since: waiting would be silence
+                    raise Expired(f"no such resource version: {from_revision} ({self.cache.revision})") from None
         after = self.converted is not None and self._custom_fields(fields)
         return self.cache.watch(
             self.prefix,

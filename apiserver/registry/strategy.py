@@ -52,6 +52,7 @@ class Strategy:
     """The rules of one kind. Subclass per kind; the base is right for a kind with nothing special (ConfigMap)."""
 
     kind: Kind
+    stored: str = ""  # group/version in which objects are stored, "" for the kind's own
     codec: Codec = SAME  # between the stored and the served shape. The stored kind's fields() has both kinds' fields
 
     # Requests

@@ -23,7 +23,7 @@ from apiserver.registry.patches import STRATEGIC_PATCH, Patch
 from apiserver.registry.reads import Backend, Reads
 from apiserver.registry.strategy import Strategy, Tree
 from apiserver.request import CREATE, UPDATE, Attributes, Context, WriteOptions
-from apiserver.storage.store import Compare, Put, StoreUnavailable, TooLarge, TxnResult
+from apiserver.storage.store import Compare, Put, StoreFull, StoreUnavailable, TooLarge, TxnResult
 from navarch.api.errors import (
     AlreadyExists,
     BadRequest,
@@ -137,6 +137,8 @@ class Writes(Reads):
     async def _txn(self, compare: Compare, puts: Sequence[Put] = (), deletes: Sequence[str] = ()) -> TxnResult:
         try:
             result = await self.store.txn([compare], puts, deletes)
+        except StoreFull as error:  # nothing was written; upstream passes etcd's words on as they are
+            raise StatusError(str(error), code=500) from error
         except StoreUnavailable as error:
             # Whether it was written is unknown: the client has to look.
             raise Timeout(f"Timeout: request did not complete within the requested timeout - {error}") from error

@@ -8,8 +8,8 @@ to live share leases.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, NoReturn
 
 from apiserver.storage.etcd_connection import TLS, Connection, LeaseNotFound
 from apiserver.storage.etcd_leases import Leases
@@ -24,9 +24,12 @@ from apiserver.storage.store import (
     Page,
     Put,
     StoreEvent,
+    StoreFull,
+    StoreRewound,
     StoreUnavailable,
     TxnResult,
     check_txn,
+    nothing,
 )
 from navarch.world import World
 from protos import etcd_pb2 as pb
@@ -36,6 +39,7 @@ class EtcdStore:
     """A :class:`~apiserver.storage.store.Store` in an etcd cluster (3.4 or later)."""
 
     kind = "etcd"
+    on_rewind: Callable[[], None] = staticmethod(nothing)
 
     def __init__(self, world: World, endpoints: list[str], tls: TLS | None = None, *, timeout: float = 5.0) -> None:
         """``endpoints``: ``unix:/path`` or ``host:port`` each; the latter needs ``tls``. ``timeout``: seconds a call."""
@@ -71,14 +75,26 @@ class EtcdStore:
 
     async def _range(self, request: Any) -> Any:
         self._check()
+        before = self._acknowledged
         response = await self._connection.range(request)
-        self._told(response)
+        self._told(response, before)
         return response
 
-    def _told(self, response: Any) -> None:
+    def _told(self, response: Any, before: int) -> None:
+        """Notes the revision of an answer; ``before``: what was acknowledged when it was asked for. Raises StoreRewound."""
         revision = response.header.revision
+        if revision < before:
+            self._rewound(before, revision)
         if revision > self._acknowledged:
             self._acknowledged = revision
+
+    def _rewound(self, before: int, revision: int) -> NoReturn:
+        """Every answer is linearizable, so a lower revision than before means that etcd has lost what it acknowledged."""
+        if self._acknowledged > revision:  # the first to find it
+            self._acknowledged = 0
+            self._presence.forget()
+            self.on_rewind()
+        raise StoreRewound(f"etcd went back from revision {before} to {revision}: it was emptied or restored")
 
     async def txn(
         self, compares: Sequence[Compare], puts: Sequence[Put] = (), deletes: Sequence[str] = ()
@@ -89,8 +105,9 @@ class EtcdStore:
         while True:
             created = presence.created
             if not created:
-                await presence.join()
+                await self._join()
                 continue
+            before = self._acknowledged
             request = await self._txn_request(compares, puts, deletes)
             try:
                 response = await self._connection.txn(request)
@@ -98,13 +115,18 @@ class EtcdStore:
                 for put in puts:
                     self._leases.forget(put.ttl)
                 continue
-            self._told(response)
+            self._told(response, before)
             if response.succeeded:
                 return TxnResult(True, response.header.revision)
             mine = response.responses[0].range.kvs
             if mine and mine[0].create_revision == created:
                 return TxnResult(False, response.header.revision)
-            await presence.join(lost=created)
+            await self._join(created)
+
+    async def _join(self, lost: int = 0) -> None:
+        """As ``Presence.join``; then sees whether etcd still knows what it did. Raises StoreRewound."""
+        await self._presence.join(lost)
+        await self._range(pb.RangeRequest(key=self._presence.key.encode(), count_only=True))
 
     async def _txn_request(self, compares: Sequence[Compare], puts: Sequence[Put], deletes: Sequence[str]) -> Any:
         request = pb.TxnRequest()
@@ -126,6 +148,9 @@ class EtcdStore:
 
     async def watch(self, prefix: str, from_revision: int, *, previous: bool = True) -> AsyncIterator[Batch]:
         self._check()
+        response = await self._range(pb.RangeRequest(key=b"/", count_only=True))
+        if response.header.revision < from_revision - 1:
+            self._rewound(from_revision - 1, response.header.revision)
         create = pb.WatchCreateRequest(
             key=prefix.encode() or b"\0",
             range_end=(prefix_end(prefix) or "\0").encode(),
@@ -181,6 +206,15 @@ class EtcdStore:
             if self._read_error is not None:
                 raise StoreUnavailable(str(self._read_error))
             return self._acknowledged
+
+    async def check(self) -> None:
+        self._check()
+        status = await self._connection.status()
+        for text in status.errors:
+            if "NOSPACE" in text:
+                raise StoreFull("etcdserver: mvcc: database space exceeded (alarm NOSPACE)")
+            raise StoreUnavailable(f"etcd: {text.strip()}")
+        await self._range(pb.RangeRequest(key=b"/", count_only=True))
 
     async def close(self) -> None:
         if not self._closed:

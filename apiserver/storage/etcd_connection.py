@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from apiserver.storage.grpc_channel import DEADLINE_EXCEEDED, UNAVAILABLE, Channel, RpcError, Stream
-from apiserver.storage.store import Compacted, FutureRevision, StoreUnavailable, TooLarge
+from apiserver.storage.store import Compacted, FutureRevision, StoreFull, StoreUnavailable, TooLarge
 from protos import etcd_pb2 as pb
 
 
@@ -64,6 +64,10 @@ class Connection:
     async def revoke(self, request: Any) -> Any:
         return await self._call("/etcdserverpb.Lease/LeaseRevoke", request, pb.LeaseRevokeResponse)
 
+    async def status(self) -> Any:
+        """Of the member that is asked; it tells the alarms of the cluster. Fails at once where nobody listens."""
+        return await self._call("/etcdserverpb.Maintenance/Status", pb.StatusRequest(), pb.StatusResponse, wait=False)
+
     async def watch(self) -> Stream:
         """A new watch stream. It asks the member to end it when the cluster has no leader."""
         return await self._stream("/etcdserverpb.Watch/Watch", ("hasleader", "true"))
@@ -71,10 +75,11 @@ class Connection:
     async def keep_alive(self) -> Stream:
         return await self._stream("/etcdserverpb.Lease/LeaseKeepAlive")
 
-    async def _call(self, path: str, request: Any, response: Any) -> Any:
+    async def _call(self, path: str, request: Any, response: Any, wait: bool = True) -> Any:
         channel = self._channels[self._at]
+        wait = wait and len(self._channels) == 1
         try:
-            answer = await channel.unary(path, request.SerializeToString(), self._timeout, len(self._channels) == 1)
+            answer = await channel.unary(path, request.SerializeToString(), self._timeout, wait)
         except RpcError as error:
             raise self.translate(error) from error
         return response.FromString(answer)
@@ -96,6 +101,8 @@ class Connection:
             return LeaseNotFound(text)
         if "too large" in text:
             return TooLarge(text)
+        if "space exceeded" in text:
+            return StoreFull(text)
         if code in (UNAVAILABLE, DEADLINE_EXCEEDED):
             self._at = (self._at + 1) % len(self._channels)
         return StoreUnavailable(f"etcd: {text or f'status {code}'}")

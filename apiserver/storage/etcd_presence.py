@@ -86,6 +86,10 @@ class Presence:
             self.created = created
             self._tasks.append(asyncio.ensure_future(self._follow()))
 
+    def forget(self) -> None:
+        """The store is another one: the key is to be made again before anything is written or answered from memory."""
+        self.alone, self.created, self.floor = False, 0, 0
+
     async def leave(self) -> None:
         """Gives the key up; the store must not be used afterwards."""
         await self._stop()

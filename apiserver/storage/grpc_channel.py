@@ -72,7 +72,7 @@ class Channel:
                     return self._connection
                 except (OSError, ssl.SSLError) as error:
                     if not wait:
-                        raise RpcError(UNAVAILABLE, f"no connection: {error}") from error
+                        raise RpcError(UNAVAILABLE, f"no connection: {error.strerror or error}") from error
             await asyncio.sleep(delay)
             delay = min(0.5, delay * 2)
 

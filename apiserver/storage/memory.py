@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import NamedTuple
 
 from sortedcontainers import SortedDict
@@ -26,6 +26,7 @@ from apiserver.storage.store import (
     StoreUnavailable,
     TxnResult,
     check_txn,
+    nothing,
 )
 
 
@@ -41,6 +42,7 @@ class MemoryStore:
     """A :class:`~apiserver.storage.store.Store` whose data ends with the process."""
 
     kind = "memory"
+    on_rewind: Callable[[], None] = staticmethod(nothing)
 
     def __init__(self, first_revision: int = 1) -> None:
         self._revision = first_revision
@@ -112,6 +114,9 @@ class MemoryStore:
     async def current_revision(self) -> int:
         self._check()
         return self._revision
+
+    async def check(self) -> None:
+        self._check()
 
     async def close(self) -> None:
         self._closed = True

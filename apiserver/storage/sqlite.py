@@ -14,12 +14,12 @@ import heapq
 import logging
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from apiserver.storage.feed import Feed, prefix_end
-from apiserver.storage.sqlite_writer import SHIFT, Row, Writer, connect
+from apiserver.storage.sqlite_writer import PROBE_BYTES, SHIFT, Row, Writer, connect
 from apiserver.storage.store import (
     MAX_OPERATIONS,
     Batch,
@@ -30,9 +30,11 @@ from apiserver.storage.store import (
     Page,
     Put,
     StoreEvent,
+    StoreFull,
     StoreUnavailable,
     TxnResult,
     check_txn,
+    nothing,
 )
 from navarch.world import World
 
@@ -54,6 +56,7 @@ class SqliteStore:
     """
 
     kind = "sqlite"
+    on_rewind: Callable[[], None] = staticmethod(nothing)
 
     def __init__(self, world: World, path: Path) -> None:
         """Opens or creates the file, readable by its owner only; use within a running event loop."""
@@ -70,6 +73,8 @@ class SqliteStore:
         self._readers = ThreadPoolExecutor(1, "navarch-sqlite-read")
         self._list_connection: sqlite3.Connection | None = None
         self._path = path
+        self._file = _identity(path)
+        self._trouble: StoreUnavailable | StoreFull | None = None  # why the last commit failed
         self._closed = False
         self._index: dict[str, tuple[int, int]] = {}  # key -> (revision, created), with what is not committed yet
         self._due: list[tuple[float, str, int]] = []  # heap of (Unix time of expiry, key, revision)
@@ -189,6 +194,7 @@ class SqliteStore:
         if error is not None:
             self._fail(error)
             return
+        self._trouble = None
         done, self._pending = self._pending[:count], self._pending[count:]
         for rows, future in done:
             revision = rows[0][1]
@@ -200,12 +206,13 @@ class SqliteStore:
 
     def _fail(self, error: Exception) -> None:
         log.error("a commit failed: %s", error)
+        self._trouble = _trouble(error)
         failed, self._pending = self._pending, []
         self._writer.forget()
         self._read_index()
         for _, future in failed:
             if not future.done():
-                future.set_exception(StoreUnavailable(f"the commit failed: {error}"))
+                future.set_exception(type(self._trouble)(str(self._trouble)))
                 future.exception()  # whoever waits still gets it; nobody may
 
     # Watching
@@ -284,12 +291,27 @@ class SqliteStore:
 
     # The rest
 
+    async def check(self) -> None:
+        self._check()
+        self._check_file()
+        disk = os.statvfs(self._path)
+        if self._trouble is not None or disk.f_bavail * disk.f_frsize < 2 * PROBE_BYTES:
+            try:
+                await asyncio.wrap_future(self._writer.probe())
+            except sqlite3.Error as error:
+                self._trouble = _trouble(error)
+                raise self._trouble from None
+            self._trouble = None
+
     async def compact(self, revision: int) -> None:
         self._check()
         revision = min(revision, self._revision)
         if revision > self._feed.compacted:
             self._feed.compact(revision)
-            await asyncio.wrap_future(self._writer.compact(revision))
+            try:
+                await asyncio.wrap_future(self._writer.compact(revision))
+            except sqlite3.Error as error:
+                raise StoreUnavailable(f"the compaction failed: {error}") from error
 
     async def close(self) -> None:
         if self._closed:
@@ -314,3 +336,24 @@ class SqliteStore:
     def _check(self) -> None:
         if self._closed:
             raise StoreUnavailable("the store is closed")
+
+    def _check_file(self) -> None:
+        """Raises StoreUnavailable if what is written would be lost: the file is gone, or another one lies in its place."""
+        if _identity(self._path) != self._file:
+            raise StoreUnavailable(f"{self._path} was removed or replaced while it was in use: restart the API server")
+
+
+def _trouble(error: Exception) -> StoreUnavailable | StoreFull:
+    """What a failed commit means. Nothing of it is in the file: SQLite has rolled it back."""
+    if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL:
+        return StoreFull(f"the store has no room: {error}")
+    return StoreUnavailable(f"the commit failed: {error}")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Of the file under a name, None if there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

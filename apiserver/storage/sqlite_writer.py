@@ -22,8 +22,10 @@ CREATE TABLE IF NOT EXISTS revisions (
 );
 CREATE UNIQUE INDEX IF NOT EXISTS by_key ON revisions (key, revision);
 CREATE TABLE IF NOT EXISTS numbers (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS probe (data BLOB);
 INSERT OR IGNORE INTO numbers VALUES ('format', 1), ('revision', 1), ('compacted', 1), ('swept', 1);
 """
+PROBE_BYTES = 1 << 17
 STEP = 500  # rows that a compaction looks at in one commit
 
 
@@ -53,6 +55,7 @@ class Writer:
         self._queue: list[list[Row]] = []
         self._compact_to = self._number("compacted")
         self._compactions: list[Future[None]] = []
+        self._probes: list[Future[None]] = []
         self._sweeping = True  # there may be old rows left to remove
         self._failed = False
         self._closing = False
@@ -82,6 +85,14 @@ class Writer:
             self._wake.notify()
         return done
 
+    def probe(self) -> Future[None]:
+        """Writes ``PROBE_BYTES`` and removes them again; fails with what that fails with."""
+        done: Future[None] = Future()
+        with self._wake:
+            self._probes.append(done)
+            self._wake.notify()
+        return done
+
     def forget(self) -> None:
         """After a failure: drops what is queued and goes on."""
         with self._wake:
@@ -102,19 +113,22 @@ class Writer:
                 self._wake.wait_for(self._work)
                 queue, self._queue = ([], self._queue) if self._failed else (self._queue, [])
                 compactions, self._compactions = self._compactions, []
+                probes, self._probes = self._probes, []
                 closing = self._closing
             if queue:
                 self._write(queue)
+            for probe in probes:
+                self._probe(probe)
             if compactions:
                 self._settle(compactions)
                 self._sweeping = True
-            elif closing and not queue:
+            elif closing and not queue and not probes:
                 return
             elif self._sweeping:
                 self._sweeping = self._sweep()
 
     def _work(self) -> bool:
-        return bool(self._compactions or self._closing or self._sweeping or (self._queue and not self._failed))
+        return bool(self._compactions or self._probes or self._closing or self._sweeping or (self._queue and not self._failed))
 
     def _write(self, queue: list[list[Row]]) -> None:
         error: Exception | None = None
@@ -137,6 +151,16 @@ class Writer:
             if self._connection.in_transaction:
                 execute("ROLLBACK")
             raise
+
+    def _probe(self, done: Future[None]) -> None:
+        """Only what is committed reaches the disk; a second transaction removes it."""
+        try:
+            self._commit([("INSERT INTO probe VALUES (?)", [(bytes(PROBE_BYTES),)])])
+            self._commit([("DELETE FROM probe WHERE ?", [(True,)])])
+        except sqlite3.Error as error:
+            done.set_exception(error)
+        else:
+            done.set_result(None)
 
     def _settle(self, compactions: list[Future[None]]) -> None:
         """Writes down how far history is compacted; the rows themselves go later, step by step."""

@@ -6,7 +6,7 @@ one a write and never repeat, also over restarts.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import NamedTuple, Protocol
 
 
@@ -75,6 +75,14 @@ class StoreUnavailable(Exception):
     """The store did not answer; whether a write took place is unknown."""
 
 
+class StoreRewound(StoreUnavailable):
+    """The store is not as it was when it answered last: emptied, or put back to an older copy."""
+
+
+class StoreFull(StoreUnavailable):
+    """The store has no room; nothing was written. The text is for the client."""
+
+
 class Unreadable(Exception):
     """A value is encrypted, and not with a key that this server has; the text says what to do."""
 
@@ -83,8 +91,14 @@ class TooLarge(Exception):
     """The transaction holds more bytes than a store takes."""
 
 
+def nothing() -> None:
+    """What is called where nobody wants to know."""
+
+
 class Store(Protocol):
     kind: str  # "etcd", "sqlite" or "memory"
+    on_rewind: Callable[[], None]
+    """Called when the store was found rewound, before whoever found it gets StoreRewound."""
 
     async def get(self, key: str) -> tuple[KeyValue | None, int]:
         """The value now (linearizable) and the store's current revision."""
@@ -101,7 +115,7 @@ class Store(Protocol):
 
         No key may come twice, and there are limits (:func:`check_txn`). Deleting an absent key does nothing, and makes
         no revision if nothing else changes.
-        Raises StoreUnavailable: the write may or may not have taken place.
+        Raises StoreUnavailable: the write may or may not have taken place; StoreFull: it has not.
         """
         ...
 
@@ -109,7 +123,8 @@ class Store(Protocol):
         """Events at ``from_revision`` and later, in order, none missed; ends only by cancellation or an exception.
 
         ``previous=False`` allows a store to leave out previous values (the watch cache holds them anyway).
-        Raises Compacted if ``from_revision`` is no longer kept, StoreUnavailable if the store is lost.
+        Raises Compacted if ``from_revision`` is no longer kept, StoreUnavailable if the store is lost, StoreRewound if it
+        ends before the revision that was to be the last one seen.
         """
         ...
 
@@ -119,6 +134,13 @@ class Store(Protocol):
 
     async def current_revision(self) -> int:
         """A revision that every write acknowledged before this call, by any server, is at or below."""
+        ...
+
+    async def check(self) -> None:
+        """Whether reads and writes would go through at this moment, and the store is still the same.
+
+        Raises StoreUnavailable, StoreRewound or StoreFull with the reason.
+        """
         ...
 
     async def close(self) -> None: ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -51,6 +52,12 @@ def serving(test: Callable[[Caller], Awaitable[None]], user: User = ADMIN) -> No
         ("GET", "/api/v1/pods", {"fieldSelector": "metadata.name=x"}, ("list", "", "pods", "", "", "x")),
         ("GET", "/api/v1/pods", {"labelSelector": "a=b"}, ("list", "", "pods", "", "", "")),
         ("GET", "/api/v1/watch/nodes", {}, ("watch", "", "nodes", "", "", "")),
+        ("GET", "/api/v1/watch/nodes/n", {}, ("watch", "", "nodes", "", "", "n")),
+        # One object is read once, whatever the query says: upstream looks at it only where there is no name.
+        ("GET", "/api/v1/namespaces/a/pods/p", {"watch": "1"}, ("get", "", "pods", "", "a", "p")),
+        ("GET", "/api/v1/nodes/n", {"watch": "true"}, ("get", "", "nodes", "", "", "n")),
+        ("GET", "/api/v1/namespaces/a", {"watch": "1"}, ("get", "", "namespaces", "", "a", "a")),
+        ("GET", "/api/v1/namespaces/a/pods/p/status", {"watch": "1"}, ("get", "", "pods", "status", "a", "p")),
     ],
 )
 def test_request_info(method: str, path: str, query: dict[str, str], expected: tuple[str, ...]) -> None:
@@ -95,13 +102,49 @@ def test_discovery() -> None:
     serving(test)
 
 
+def test_storage_version_hashes() -> None:
+    """base64(sha256(group/version/Kind))[:8 bytes]; the first two are those that a Kubernetes cluster tells."""
+
+    async def test(call: Caller) -> None:
+        async def hashes(path: str) -> dict[str, str | None]:
+            return {r["name"]: r.get("storageVersionHash") for r in (await call("GET", path)).tree["resources"]}
+
+        core, apps = await hashes("/api/v1"), await hashes("/apis/apps/v1")
+        assert core["pods"] == "xPOwRZ+Yhw8=" and apps["deployments"] == "8aSe+NMegvE="
+        assert core["pods/status"] is None and core["pods/exec"] is None and core["bindings"] is None
+        # One stored object in two shapes.
+        assert (await hashes("/apis/events.k8s.io/v1"))["events"] == core["events"]
+        scaling = "horizontalpodautoscalers"
+        assert (await hashes("/apis/autoscaling/v1"))[scaling] == (await hashes("/apis/autoscaling/v2"))[scaling]
+
+    serving(test)
+
+
 def test_health_version_and_metrics() -> None:
     async def test(call: Caller) -> None:
-        assert (await call("GET", "/version")).tree["minor"] == "34"
+        version = (await call("GET", "/version")).tree
+        assert version["minor"] == "34" and re.fullmatch("[0-9a-f]{40}", version["gitCommit"])
         for path in ("/healthz", "/livez", "/readyz", "/readyz/etcd"):
             assert (await call("GET", path)).tree == "ok"
         assert "[+]etcd ok" in (await call("GET", "/readyz", verbose="")).tree
         assert (await call("GET", "/readyz/nonsense")).code == 404
+        # What upstream's conformance suite looks for, by the names of 1.34.
+        for name in (
+            "ping", "log", "etcd", "poststarthook/generic-apiserver-start-informers",
+            "poststarthook/start-apiextensions-informers", "poststarthook/start-apiextensions-controllers",
+            "poststarthook/crd-informer-synced", "poststarthook/bootstrap-controller",
+            "poststarthook/scheduling/bootstrap-system-priority-classes", "poststarthook/rbac/bootstrap-roles",
+            "poststarthook/start-cluster-authentication-info-controller", "poststarthook/start-kube-aggregator-informers",
+            "poststarthook/apiservice-registration-controller", "poststarthook/kube-apiserver-autoregistration",
+            "autoregister-completion", "poststarthook/apiservice-openapi-controller",
+        ):  # fmt: skip
+            for path in ("/healthz", "/livez", "/readyz"):
+                text = (await call("GET", path, verbose="")).tree
+                assert f"[+]{name} ok\n" in text and text.endswith(f"{path[1:]} check passed\n")
+                assert (await call("GET", f"{path}/{name}")).tree == "ok"
+        assert "[+]shutdown ok" in (await call("GET", "/readyz", verbose="")).tree
+        text = (await call("GET", "/readyz", verbose="", exclude="none")).tree
+        assert 'warn: some health checks cannot be excluded: no matches for "none"' in text
         await call("GET", "/api/v1/nodes/none")
         assert 'resource="nodes",subresource="",code="404"' in (await call("GET", "/metrics")).tree
         assert (await call("POST", "/version")).code == 405

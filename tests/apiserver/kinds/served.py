@@ -13,6 +13,7 @@ from apiserver.config import Config
 from apiserver.request import LOOPBACK, User
 from apiserver.server import APIServer
 from apiserver.storage.memory import MemoryStore
+from apiserver.storage.store import Store
 from navarch.world import RealWorld, World
 
 Tree = dict[str, Any]
@@ -54,9 +55,9 @@ class Asker:
 
 
 @asynccontextmanager
-async def served(world: World | None = None, **config: Any) -> AsyncIterator[Asker]:
+async def served(world: World | None = None, store: Store | None = None, **config: Any) -> AsyncIterator[Asker]:
     world, ready = world or RealWorld(), asyncio.Event()
-    server = assemble(world, MemoryStore(), Config(advertise_address="10.0.0.1", **config))
+    server = assemble(world, store or MemoryStore(), Config(advertise_address="10.0.0.1", **config))
     async with world.task_group() as group:
         group.start(server.run(lambda _: ready.set(), listen=False))
         await ready.wait()

@@ -24,9 +24,9 @@ def free_port() -> int:
 class Etcd:
     """Runs while its ``with`` lasts. Its socket is there a little later; clients wait for it."""
 
-    def __init__(self, folder: Path, tls: TLS | None = None) -> None:
-        """``tls``: on a port of the loopback instead, for clients with a certificate."""
-        self.folder, self.tls = folder, tls
+    def __init__(self, folder: Path, tls: TLS | None = None, *more: str) -> None:
+        """``tls``: on a port of the loopback instead, for clients with a certificate. ``more``: options for etcd."""
+        self.folder, self.tls, self.more = folder, tls, more
         self.port = free_port() if tls else 0
         self.endpoint = f"localhost:{self.port}" if tls else f"unix:{folder}/localhost:1"
         self._process: subprocess.Popen[bytes] | None = None
@@ -47,11 +47,16 @@ class Etcd:
                 *("--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer),
                 *("--heartbeat-interval", "10", "--election-timeout", "100", "--log-level", "error", "--logger", "zap"),
                 *options,
+                *self.more,
             ],
             cwd=self.folder,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
+
+    def signal(self, number: int) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
 
     def stop(self) -> None:
         """Kills it as a crash would."""
