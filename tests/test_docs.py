@@ -148,3 +148,17 @@ def test_decisions_are_numbered_in_order() -> None:
     numbers = [int(n) for n in re.findall(r"^\*\*D(\d+) \(\d{4}-\d\d-\d\d\)\. ", text, re.M)]
     paragraphs = re.findall(r"^\*\*", text, re.M)
     assert numbers == sorted(set(numbers)) and len(numbers) == len(paragraphs)
+
+
+def test_where_names_what_is_there() -> None:
+    """docs/where.md: each file exists and defines the name beside it."""
+    rows = re.findall(r"^\| (.+) \| `(\S+)` \| (?:`(\w+)`)? ?\|$", (ROOT / "docs" / "where.md").read_text(), re.M)
+    assert len(rows) >= 150
+    missing = []
+    for term, path, name in rows:
+        file = ROOT / path
+        if not file.exists():
+            missing.append(f"{term}: no file {path}")
+        elif name and not re.search(rf"^\s*(?:async )?(?:def|class) {name}\b", file.read_text(), re.M):
+            missing.append(f"{term}: {path} does not define {name}")
+    assert not missing, "\n".join(missing)
