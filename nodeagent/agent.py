@@ -27,12 +27,11 @@ from nodeagent.node.configobjects import ObjectCache
 from nodeagent.node.counters import UNEXPECTED
 from nodeagent.node.registration import NodeKeeper
 from nodeagent.node.statuswriter import StatusManager
-from nodeagent.pods import mishaps
+from nodeagent.pods import logrotate, mishaps
 from nodeagent.pods.context import Services
 from nodeagent.pods.observed import POD_UID
 from nodeagent.pods.pulling import Images
 from nodeagent.pods.worker import PodWorker
-from nodeagent.runtime import logrotate
 from nodeagent.runtime.runtime import EXITED, Container, Event, Runtime, RuntimeError_, Sandbox
 from nodeagent.server.app import Server
 from nodeagent.server.auth import Gate, server_context

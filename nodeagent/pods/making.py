@@ -7,31 +7,62 @@ attempt), an event that people see, and a count in the metrics.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
 
 from navarch.api.types import core_v1
-from navarch.world import Backoff
+from navarch.world import Backoff, TaskGroup
 from nodeagent.node import counters
 from nodeagent.pods import lifecycle
-from nodeagent.pods.containerstarter import StartError
+from nodeagent.pods.containerstarter import Starter, StartError
+from nodeagent.pods.context import Services
 from nodeagent.pods.handlers import Outcome
-from nodeagent.pods.machine import RETRY, CreateSandbox, StartContainer, StopContainer
-from nodeagent.pods.mishaps import words
-from nodeagent.pods.observed import AnyContainer, Role, roles
-from nodeagent.runtime.runtime import EXITED, RuntimeError_, Sandbox
-from nodeagent.volumes.manager import VolumeError
-
-if TYPE_CHECKING:
-    from nodeagent.pods.worker import PodWorker
+from nodeagent.pods.machine import RETRY, CreateSandbox, PodMachine, StartContainer, StopContainer
+from nodeagent.pods.mishaps import Mishaps, words
+from nodeagent.pods.observed import AnyContainer, Observed, Role, roles
+from nodeagent.pods.resize import Resizer
+from nodeagent.runtime.runtime import EXITED, Container, RuntimeError_, Sandbox
+from nodeagent.volumes.manager import PodVolumes, VolumeError
 
 _QUIET = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName")
+
+
+class MakingFor(Protocol):
+    """The worker of the pod, as far as it is needed here."""
+
+    s: Services
+    pod: core_v1.Pod
+    machine: PodMachine
+    mishaps: Mishaps
+    starter: Starter
+    volumes: PodVolumes
+    resizer: Resizer
+    sandboxes: dict[str, Sandbox]
+    group: TaskGroup
+
+    @property
+    def granted(self) -> core_v1.Pod:
+        """The pod with the resources that the node has granted it."""
+        ...
+
+    def role_of(self, name: str) -> Role | None: ...
+    def ip_of(self, sandbox_id: str) -> str: ...
+    def tell(self, type_: str, reason: str, message: str, container: AnyContainer | None = None) -> None:
+        """Records an event about the pod, or about one of its containers."""
+        ...
+
+    def observed(self) -> Observed: ...
+    def stop(self, action: StopContainer) -> None: ...
+    async def know(self, container: Container) -> None: ...
+    async def list_sandboxes(self) -> None: ...
+    @property
+    def wake(self) -> Callable[[], None]: ...
 
 
 class Making:
     """``hooked``: ids of containers whose postStart hook runs."""
 
-    def __init__(self, worker: PodWorker) -> None:
+    def __init__(self, worker: MakingFor) -> None:
         self._w, self._s = worker, worker.s
         self.hooked: dict[str, None] = {}
         self._task: asyncio.Task[None] | None = None
