@@ -28,7 +28,7 @@ from apiserver.cache.objects import (
     extract_metadata,
     required_value,
 )
-from apiserver.cache.watchers import Watcher, Watchers
+from apiserver.cache.watchers import Backlog, Watcher, Watchers
 from apiserver.storage.encrypted import check_readable
 from apiserver.storage.store import (
     Batch,
@@ -110,6 +110,7 @@ class Cache:
         self._load_until = 0  # the load is done when this revision is reached
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []  # heap by revision
         self._order = 0
+        self.backlog = Backlog()
         self.rewound = asyncio.Event()  # the store went back; set until somebody clears it
         self._again = asyncio.Event()  # wakes who waits for the store
         store.on_rewind = self._rewind
@@ -313,7 +314,8 @@ class Cache:
         if after < resource.history.floor:
             raise Expired(f"too old resource version: {after} ({resource.history.floor})")
         watcher = Watcher(
-            namespace, name, labels, fields, indexed, after, bookmarks, self._buffer, resource.watchers.discard
+            namespace, name, labels, fields, indexed, after, bookmarks, self._buffer, self.backlog,
+            resource.watchers.discard,
         )
         if from_revision is None:
             found = resource.objects.select(namespace, labels, fields, name=name)

@@ -19,13 +19,14 @@ class Event:
     ``initial_end`` marks the bookmark that ends the initial events.
     """
 
-    __slots__ = ("entry", "initial_end", "revision", "type")
+    __slots__ = ("entry", "held", "initial_end", "revision", "type")
 
     def __init__(self, type: str, entry: Entry | None, revision: int, initial_end: bool = False) -> None:
         self.type = type
         self.entry = entry
         self.revision = revision
         self.initial_end = initial_end
+        self.held = 0  # watchers for whom it waits
 
     @property
     def frame(self) -> bytes:

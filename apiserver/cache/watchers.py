@@ -14,8 +14,36 @@ from navarch.api.errors import StatusError
 K = TypeVar("K")
 MANY = 32  # watchers that one change concerns, from which on they are told in windows
 WINDOW, MAX_WINDOW = 0.0003, 0.1  # seconds a watcher, and at most: so waking them takes at most a fifth of a core
-CHUNK = 256  # events after which the bytes that wait are counted again; a power of two
-MAX_BYTES = 32 << 20
+MAX_BYTES = 32 << 20  # of objects that wait for one watcher
+MAX_TOTAL = 256 << 20  # of objects that wait for all of them
+
+
+class Backlog:
+    """What waits for the watchers of a cache, in bytes. An event that many wait for is there once, and counts once."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self.watchers = 0  # for whom something waits
+
+    def add(self, event: Event) -> int:
+        """One more waits for the event. Returns its size."""
+        size = len(event.entry.data) if event.entry is not None else 0
+        if not event.held:
+            self.bytes += size
+        event.held += 1
+        return size
+
+    def remove(self, events: list[Event]) -> int:
+        """One watcher less waits for each of them. Returns their size."""
+        total = 0
+        for event in events:
+            event.held -= 1
+            if event.entry is not None:
+                size = len(event.entry.data)
+                total += size
+                if not event.held:
+                    self.bytes -= size
+        return total
 
 
 class Watcher:
@@ -35,6 +63,7 @@ class Watcher:
         after: int,
         bookmarks: bool,
         limit: int,
+        backlog: Backlog,
         forget: Callable[[Watcher], None],
     ) -> None:
         self.namespace, self.name = namespace or None, name or None
@@ -49,8 +78,10 @@ class Watcher:
         self._fields = None if fields is None or fields.empty else fields
         self._limit = limit
         self._forget = forget
-        self._buffer: list[Event] = []
-        self._bytes = 0  # of the objects in the buffer, up to the last whole chunk
+        self._backlog = backlog
+        self._first: list[Event] = []  # what it begins with; the cache has these objects anyway
+        self._buffer: list[Event] = []  # what came since
+        self._bytes = 0  # of the objects in the buffer
         self._single: list[Event] = []  # taken from the buffer, reversed, for __anext__
         self._waiting: asyncio.Future[None] | None = None
 
@@ -76,8 +107,8 @@ class Watcher:
         return True
 
     def start(self, events: Iterable[Event]) -> None:
-        """Puts what comes first into the buffer, whatever its size."""
-        self._buffer.extend(events)
+        """What the watcher gets first, whatever its size."""
+        self._first.extend(events)
 
     def bookmark(self, revision: int, initial_end: bool = False) -> None:
         """Tells the watcher that it has seen everything up to ``revision``."""
@@ -85,19 +116,22 @@ class Watcher:
             self._push(Event(BOOKMARK, None, revision, initial_end))
 
     def _push(self, event: Event, wake: bool = True) -> None:
-        count = len(self._buffer)
-        if count and not count & (CHUNK - 1):
-            if count == CHUNK:
-                self._bytes = 0
-            self._bytes += sum(len(e.entry.data) for e in self._buffer[-CHUNK:] if e.entry is not None)
-        if count >= self._limit or (count >= CHUNK and self._bytes > MAX_BYTES):
+        backlog = self._backlog
+        if not self._buffer:
+            backlog.watchers += 1
+        self._buffer.append(event)
+        self._bytes += backlog.add(event)
+        if (
+            len(self._buffer) + len(self._first) > self._limit
+            or (self._bytes > MAX_BYTES and len(self._buffer) > 1)
+            # Too much in all: whoever has more than its share is too slow.
+            or (backlog.bytes > MAX_TOTAL and self._bytes * backlog.watchers >= backlog.bytes)
+        ):
             self.overflowed = True
             self.close()
             if self.on_overflow is not None:
                 self.on_overflow()
-            return
-        self._buffer.append(event)
-        if wake:
+        elif wake:
             self.wake()
 
     def wake(self) -> None:
@@ -109,7 +143,8 @@ class Watcher:
         """Ends the watch; what is still buffered is lost."""
         if not self.closed:
             self.closed = True
-            self._buffer.clear()
+            self._first.clear()
+            self._taken(len(self._buffer))
             self._forget(self)
             self.wake()
 
@@ -118,20 +153,38 @@ class Watcher:
         self.error = error
         self.close()
 
-    async def batch(self) -> list[Event]:
-        """Waits for events and takes all there are; an empty list means that the watch ended. One reader only."""
-        while not self._buffer and not self.closed:
+    async def batch(self, size: int = 0) -> list[Event]:
+        """Waits for events and takes all there are, or as many as have ``size`` bytes together, but at least one; an empty
+        list means that the watch ended. One reader only."""
+        while not self._buffer and not self._first and not self.closed:
             self._waiting = asyncio.get_running_loop().create_future()
             try:
                 await self._waiting
             finally:
                 self._waiting = None
-        events, self._buffer = self._buffer, []
+        if not size:
+            return self.take()
+        if not self._first:
+            return self._taken(_fitting(self._buffer, size))
+        count = _fitting(self._first, size)
+        events = self._first[:count]
+        del self._first[:count]
         return events
 
     def take(self) -> list[Event]:
         """All events there are now, without waiting: for an index that catches up when it is asked."""
-        events, self._buffer = self._buffer, []
+        first, self._first = self._first, []
+        return first + self._taken(len(self._buffer))
+
+    def _taken(self, count: int) -> list[Event]:
+        """The first events of the buffer, which wait no longer."""
+        if not count:
+            return []
+        events = self._buffer[:count]
+        del self._buffer[:count]
+        self._bytes -= self._backlog.remove(events)
+        if not self._buffer:
+            self._backlog.watchers -= 1
         return events
 
     def __aiter__(self) -> Watcher:
@@ -150,6 +203,16 @@ class Watcher:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+
+def _fitting(events: list[Event], size: int) -> int:
+    """How many of the first events have ``size`` bytes together; at least one, if there is one."""
+    for count, event in enumerate(events):
+        if event.entry is not None:
+            size -= len(event.entry.data)
+        if size < 0:
+            return max(count, 1)
+    return len(events)
 
 
 class Watchers:

@@ -19,6 +19,7 @@ from apiserver.wire.negotiation import META_GROUP, Accept
 from navarch.api.errors import Expired, StatusError
 from navarch.world import World
 
+BATCH = 64 * 1024  # bytes of objects that are on their way to one client; the rest waits where all share it
 INITIAL_END = "k8s.io/initial-events-end"
 STALL_SECONDS = 5.0  # what a client has to take what was sent, once its watch has ended
 
@@ -68,7 +69,7 @@ class OpenWatches:
                     await request.start_stream(200, accept.content_type)
                     if request.release is not None:
                         request.release()
-                    while events := await watcher.batch():
+                    while events := await watcher.batch(BATCH):
                         if convert is not None:
                             try:
                                 events = await convert(events)
@@ -76,6 +77,7 @@ class OpenWatches:
                                 await request.write(orjson.dumps({"type": "ERROR", "object": error.status()}) + b"\n")
                                 break
                         await request.write(b"".join([frame(event) for event in events]))
+                        await asyncio.sleep(0)  # a client that reads fast never makes us wait; others have their turn
                     group.cancel()
                 if watcher.error is not None:
                     await request.write(orjson.dumps({"type": "ERROR", "object": watcher.error.status()}) + b"\n")

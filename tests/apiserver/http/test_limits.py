@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import ssl
 import tempfile
 from collections.abc import Awaitable, Callable
@@ -207,12 +208,95 @@ def test_bytes_that_wait_for_a_watcher_are_bounded(monkeypatch: pytest.MonkeyPat
         watcher = call.server.cache.watch("/registry/configmaps/")
         body = {"metadata": {"name": "a"}, "data": {"a": "x" * 1000}}
         assert (await call("POST", MAPS, body)).code == 201
-        for number in range(2 * watchers.CHUNK):
+        for number in range(400):
             await call("PATCH", MAPS + "/a", {"data": {"b": str(number)}}, "application/merge-patch+json")
             await call.server.cache.current()
         assert watcher.overflowed and not watcher.take()
 
     serving(test)
+
+
+def test_what_waits_for_many_watchers_counts_once_and_is_bounded_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    from apiserver.cache import watchers
+
+    monkeypatch.setattr(watchers, "MAX_TOTAL", 500_000)
+
+    async def test(call: Caller) -> None:
+        cache = call.server.cache
+        both = [cache.watch("/registry/configmaps/", "default") for _ in range(10)]
+        quick = cache.watch("/registry/configmaps/", "default", "a0")
+        assert (await call("POST", MAPS, {"metadata": {"name": "a0"}, "data": {"a": "x" * 50_000}})).code == 201
+        await cache.current()
+        assert 50_000 < cache.backlog.bytes < 60_000 and cache.backlog.watchers == 11
+        (event,) = await both[0].batch(1)
+        assert event.type == "ADDED" and cache.backlog.watchers == 10 and cache.backlog.bytes > 50_000
+        assert len(quick.take()) == 1
+        for number in range(1, 12):
+            body = {"metadata": {"name": f"a{number}"}, "data": {"a": "x" * 50_000}}
+            assert (await call("POST", MAPS, body)).code == 201
+        await cache.current()
+        assert all(watcher.overflowed for watcher in both) and not quick.overflowed
+        assert cache.backlog.bytes == 0 and cache.backlog.watchers == 0, "what nobody waits for is given back"
+        quick.close()
+
+    serving(test)
+
+
+def test_a_batch_has_a_size() -> None:
+    async def test(call: Caller) -> None:
+        cache = call.server.cache
+        for number in range(5):
+            assert (await call("POST", MAPS, {"metadata": {"name": f"a{number}"}, "data": {"a": "x" * 1000}})).code == 201
+        await cache.current()
+        watcher = cache.watch("/registry/configmaps/", "default")
+        for number in range(5, 10):
+            assert (await call("POST", MAPS, {"metadata": {"name": f"a{number}"}, "data": {"a": "x" * 1000}})).code == 201
+        await cache.current()
+        sizes, names = [], []
+        while len(names) < 10:
+            events = await watcher.batch(3000)
+            sizes.append(len(events))
+            names += [event.entry.name for event in events if event.entry is not None]
+        assert sizes == [2, 2, 1, 2, 2, 1] and names == [f"a{n}" for n in range(10)]
+        watcher.close()
+        assert await watcher.batch(3000) == [] and cache.backlog.bytes == 0
+
+    serving(test)
+
+
+def test_slow_watchers_share_what_waits_for_them(tmp_path: Path) -> None:
+    """Forty that do not read, and a large object that changes often: each has its own copy of one change at most."""
+
+    async def test(server: APIServer, transport: HTTPSTransport) -> None:
+        writers = []
+        for number in range(1, 41):
+            reader, writer = await connect(server, transport)
+            writer.write(f"GET {MAPS}?watch=1 HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            await until(lambda number=number: len(server.watches.open) == number)  # type: ignore[misc]
+            reader._transport.pause_reading()  # type: ignore[attr-defined]
+            writers.append(writer)
+        body = {"metadata": {"name": "a"}, "data": {"a": "x" * 200_000}}
+        assert (await transport.request("POST", MAPS, body=json.dumps(body).encode())).status == 201
+        before = resident()
+        for number in range(100):
+            patch = json.dumps({"data": {"b": str(number)}}).encode()
+            merge = "application/merge-patch+json"
+            assert (await transport.request("PATCH", MAPS + "/a", body=patch, content_type=merge)).status == 200
+        assert len(server.watches.open) == 40, "they are slow, not lost"
+        # 100 changes are 20 MB, and 40 clients have less than 1 MB each; copies for each of them would be 800 MB.
+        assert resident() - before < 200 << 20
+        assert server.cache.backlog.bytes < 25 << 20
+        for writer in writers:
+            writer.transport.abort()
+        await until(lambda: not server.watches.open)
+        assert server.cache.backlog.bytes == 0
+
+    serving_https(tmp_path, test)
+
+
+def resident() -> int:
+    """Bytes of memory that this process has."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
 def test_heads_that_do_not_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
