@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import sys
 import time
 from collections.abc import Iterator
 from typing import Annotated
 
-import typer
+from cli.options import Option
 
 LabOption = Annotated[
-    str, typer.Option("--lab", envvar="NAVARCH_LAB", help="Which lab is meant.", show_default=True, metavar="NAME")
+    str, Option("--lab", envvar="NAVARCH_LAB", help="Which lab is meant.", show_default=True, metavar="NAME")
 ]
 
 
@@ -65,10 +66,22 @@ def reported(progress: Progress | None = None) -> Iterator[None]:
         if progress:
             progress.finish("✗")
         fail(str(error))
+    except OSError as error:
+        if progress:
+            progress.finish("✗")
+        fail(_system(error))
     except KeyboardInterrupt:
         if progress:
             progress.finish("✗")
         raise SystemExit(130) from None
+
+
+def _system(error: OSError) -> str:
+    """What the system refused, and what helps if the disk is the reason."""
+    text = ": ".join(filter(None, (str(error.filename or ""), error.strerror or str(error))))
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        text += "; make room, or delete a lab: navarch down --purge"
+    return text
 
 
 def fail(message: str, code: int = 1) -> None:

@@ -1,29 +1,35 @@
 """The entry point of ``navarch``.
 
-Start-up time is what every command pays, so only the module that holds the wanted command is imported; ``--help`` and
-completion of the first word import none of them: the table below is all that they show.
+Start-up time is what every command pays, so only the module that holds the command is imported; ``--help`` and completion of
+the first word import none of them: the table below is all that they show.
 """
 
 from __future__ import annotations
 
 import difflib
+import gc
 import importlib
 import os
 import sys
-from collections.abc import Sequence
 
-import typer
+from cli.options import App, HelpAsked, completions
 
 COMPLETING = "_NAVARCH_COMPLETE"  # set by the shell when it wants completions, not a run
+KUBERNETES = "v1.34"  # the API that is served
 
 # Module -> its commands and the first line of their help, in the order in which --help shows them.
 COMMANDS: dict[str, dict[str, str]] = {
     "cli.verbs.lab": {
         "up": "Start a lab, or what of it does not run.",
         "down": "Stop a lab and remove every trace of it from the machine; its data stays unless --purge.",
-        "status": "Show what a lab consists of and whether it runs.",
+        "status": "Show what a lab consists of, how its components are, and why one is not well.",
         "kubeconfig": "Print the path of the lab's kubeconfig.",
         "node": "Add, remove, stop, start, partition and heal nodes of a lab.",
+    },
+    "cli.verbs.labcare": {
+        "labs": "List the labs of this home.",
+        "export": "Write all that tells what happened in a lab into a folder: status, logs, events, objects; no secrets.",
+        "lab": "What a component of a lab writes and measures.",
     },
     "cli.verbs.apply": {
         "apply": "Make the cluster match the objects in files: creates, changes, and says what it did.",
@@ -114,49 +120,74 @@ COMMANDS: dict[str, dict[str, str]] = {
 }
 
 
-def build(arguments: Sequence[str]) -> typer.Typer:
-    """The application with the command that ``arguments`` name or, if they name none, with all names and summaries."""
-    app = typer.Typer(
-        name="navarch",
-        help="A Kubernetes-compatible cluster on one machine: real containers, real nodes, in seconds.",
-        no_args_is_help=True,
-        pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
-    )
-    app.callback()(_group)
-    word = next((argument for argument in arguments if not argument.startswith("-")), "")
+# Title of a part of --help -> its commands.
+GROUPS = {
+    "Labs": "up down status labs node kubeconfig export image lab",
+    "Objects": "get describe explain events top why what-if",
+    "Changes": "apply create replace edit diff patch delete run expose autoscale scale set label annotate rollout wait",
+    "Pods": "logs exec cp port-forward",
+    "Nodes": "cordon uncordon drain taint",
+    "Other": "auth version api-resources api-versions cluster-info completion",
+}
+HELP = "A Kubernetes-compatible cluster on one machine: real containers, real nodes, in seconds."
+
+
+def build(word: str) -> App:
+    """The application, as far as the command ``word`` needs it. Raises KeyError for a word that is no command."""
     module = next((module for module, commands in COMMANDS.items() if word in commands), None)
     if module is None:
-        for commands in COMMANDS.values():
-            for name, summary in commands.items():
-                app.command(name, help=summary)(_group)
-        return app
-    part: typer.Typer = importlib.import_module(module).app
-    app.registered_commands += part.registered_commands
-    app.registered_groups += part.registered_groups
+        raise KeyError(word)
+    app: App = importlib.import_module(module).app
     return app
 
 
-def _group() -> None:
-    """Keeps Typer from taking the only command that was imported for the whole program."""
-
-
 def main() -> None:
-    if COMPLETING in os.environ:
-        from cli.verbs.completion import words_of
+    gc.disable()  # a command's imports make no garbage worth to look for; who runs for long turns it on (navarch/world.py)
+    try:
+        if COMPLETING in os.environ:
+            words = sys.argv[1:]
+            print("\n".join(_completions(words[1:] if words[:1] == ["--"] else words)))
+        else:
+            run(sys.argv[1:])
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    except BrokenPipeError:  # whoever read our output went away (head, less)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
 
-        words = words_of(os.environ)
-        # A first word that is not finished yet may be any command.
-        build(words if len(words) > 1 or (words and words[0] in _known()) else [])(prog_name="navarch")
-        return
-    word = sys.argv[1] if len(sys.argv) > 1 else "-"
+
+def run(words: list[str]) -> None:
+    """Does what a command line says. Most commands end in SystemExit."""
     known = _known()
-    if not word.startswith("-") and word not in known:
-        near = difflib.get_close_matches(word, known, 1)
-        print(f'error: unknown command "{word}" for "navarch"', file=sys.stderr)
+    if not words or words[0] in ("-h", "--help", "help"):
+        from cli.helppages import program_page
+
+        texts = {name: text for commands in COMMANDS.values() for name, text in commands.items()}
+        print(program_page(HELP, {title: {n: texts[n] for n in names.split()} for title, names in GROUPS.items()}))
+        return
+    if words[0] == "--version":
+        from importlib.metadata import version
+
+        print(f"navarch {version('navarch')} (Kubernetes {KUBERNETES})")
+        return
+    if words[0] not in known:
+        near = difflib.get_close_matches(words[0], known, 1)
+        print(f'error: unknown command "{words[0]}" for "navarch"', file=sys.stderr)
         print(f"Did you mean {near[0]}?" if near else "See navarch --help.", file=sys.stderr)
         raise SystemExit(1)
-    build(sys.argv[1:])()
+    try:
+        build(words[0]).commands[words[0]].run(words[1:], f"navarch {words[0]}")
+    except HelpAsked as asked:
+        from cli.helppages import page
+
+        print(page(asked))
+
+
+def _completions(words: list[str]) -> list[str]:
+    if len(words) <= 1:
+        return [name for name in _known() if name.startswith(words[0] if words else "")]
+    return completions(build(words[0]), words) if words[0] in _known() else []
 
 
 def _known() -> list[str]:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cli.errors import CommandError
-from navarch.api.serialization import DecodeError, decode_yaml
 
 Tree = dict[str, Any]
 SUFFIXES = (".json", ".yaml", ".yml")
@@ -33,6 +32,8 @@ class Manifest(NamedTuple):
 
 def read(filenames: Sequence[str], recursive: bool = False) -> list[Manifest]:
     """All objects, lists taken apart. Raises CommandError for what is not there or no object."""
+    from navarch.api.serialization import DecodeError, decode_yaml  # here: it costs those that read no files
+
     out: list[Manifest] = []
     for source, text in _texts(filenames, recursive):
         try:

@@ -8,23 +8,17 @@ and running a coroutine against the cluster with errors in kubectl's words.
 
 from __future__ import annotations
 
-import inspect
 import os
-import re
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-import typer.core
-
+from cli.options import App, Argument, Command, Option, UsageError
 from cli.target import Target
 
 if TYPE_CHECKING:
     from cli.session import Session
 
-# Options that may stand without a value, and the value that they then have.
-BARE = {"--dry-run": "client", "--cascade": "background", "--server-print": "true"}
 KUSTOMIZE = ("-k", "--kustomize")
 
 
@@ -33,15 +27,19 @@ class Where(Target):
 
     def run(self, main: Callable[[Session], Awaitable[int | None]]) -> None:
         """Runs a command's coroutine; its return value is the exit code. Always ends in SystemExit."""
+        import asyncio
+
         from cli.errors import report
+        from cli.interrupts import interruptible
         from cli.session import Session
         from navarch.world import RealWorld
 
         async def body() -> int | None:
-            async with Session(self, world) as session:
-                return await main(session)
+            with interruptible():
+                async with Session(self, world) as session:
+                    return await main(session)
 
-        world = RealWorld()
+        world = RealWorld(brief=True)
         code: int | None
         try:
             code = world.run(body)
@@ -50,7 +48,7 @@ class Where(Target):
             # Whoever read our output went away (head, less): there is nobody left to tell.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             code = 1
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, asyncio.CancelledError):
             code = 130
         except Exception as error:
             sys.stdout.flush()
@@ -61,84 +59,48 @@ class Where(Target):
 # What all verbs have, by name of the parameter.
 COMMON: dict[str, tuple[Any, Any]] = {
     "lab": (
-        Annotated[str, typer.Option("--lab", metavar="NAME", help="Which lab is meant.", show_default="$NAVARCH_LAB")],
+        Annotated[str, Option("--lab", metavar="NAME", help="Which lab is meant.", show_default="$NAVARCH_LAB")],
         "",
     ),
     "namespace": (
-        Annotated[str, typer.Option("-n", "--namespace", metavar="NAME", help="The namespace of this request.")],
+        Annotated[str, Option("-n", "--namespace", metavar="NAME", help="The namespace of this request.")],
         "",
     ),
     "kubeconfig": (
         Annotated[
             str,
-            typer.Option("--kubeconfig", metavar="FILE", help="Where the cluster is.", show_default="$KUBECONFIG"),
+            Option("--kubeconfig", metavar="FILE", help="Where the cluster is.", show_default="$KUBECONFIG"),
         ],
         "",
     ),
-    "context": (Annotated[str, typer.Option("--context", metavar="NAME", help="Which context of it to use.")], ""),
+    "context": (Annotated[str, Option("--context", metavar="NAME", help="Which context of it to use.")], ""),
 }
 
 
-class VerbCommand(typer.core.TyperCommand):
-    """A command that understands flags as people write them for kubectl: ``-o=json``, ``--wait=false``, a bare
-    ``--dry-run``; and that ends with 1 and one line when they are wrong."""
+class VerbCommand(Command):
+    """A command of a :func:`verb`: it is asked for a cluster, too, and knows what people try that kubectl can."""
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        try:
-            return super().parse_args(ctx, self._normalised(args))
-        except Exception as error:
-            message = getattr(error, "format_message", None)
-            if message is None:
-                raise
-            text = message().rstrip(".").replace("No such option:", "unknown flag:")
-            if getattr(error, "option_name", "") in KUSTOMIZE:
-                text = f"{ctx.info_name} takes no kustomization; use: kubectl kustomize DIR | {ctx.command_path} -f -"
-            if ctx.info_name == "create" and args and not args[0].startswith("-"):
-                text = f"create takes files; use: kubectl create {args[0]} ... --dry-run=client -o yaml | navarch create -f -"
-            print(f"error: {text}\nSee '{ctx.command_path} --help' for usage.", file=sys.stderr)
-            raise SystemExit(1) from None
-
-    def _normalised(self, args: list[str]) -> list[str]:
-        flags = {
-            name: param for param in self.params for name in getattr(param, "opts", ()) if getattr(param, "is_flag", 0)
-        }
-        out: list[str] = []
-        for index, arg in enumerate(args):
-            if arg == "--":
-                return out + args[index:]
-            name, equals, value = arg.partition("=")
-            if equals and re.fullmatch("-[A-Za-z]", name) and name not in flags:
-                out += [name, value]
-            elif equals and name in flags and value.lower() in ("true", "false", "1", "0", "t", "f"):
-                if value.lower() in ("true", "1", "t"):
-                    out.append(name)
-                else:
-                    out += flags[name].secondary_opts[:1]
-            elif not equals and name in BARE:
-                out.append(f"{name}={BARE[name]}")
-            else:
-                out.append(arg)
-        return out
+    def explained(self, error: UsageError, words: Sequence[str], path: str) -> str:
+        if error.flag in KUSTOMIZE:
+            return f"{self.name} takes no kustomization; use: kubectl kustomize DIR | {path} -f -"
+        if self.name == "create" and words and not words[0].startswith("-"):
+            return f"create takes files; use: kubectl create {words[0]} ... --dry-run=client -o yaml | navarch create -f -"
+        return str(error)
 
 
-def verb(app: typer.Typer, name: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def verb(app: App, name: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Registers a function whose first parameter is a :class:`Where`; the options that make it up are added."""
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
-        def command(**given: Any) -> None:
-            where = Where(**{key: given.pop(key) for key in COMMON})
-            function(where, **given)
+        own = name or function.__name__.rstrip("_").replace("_", "-")
+        command = VerbCommand(own, function, COMMON)
+        plain = command.function
 
-        own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
-        common = [
-            inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=default)
-            for key, (kind, default) in COMMON.items()
-        ]
-        parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + common
-        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        command.__annotations__ = {p.name: p.annotation for p in parameters}
-        command.__doc__, command.__name__ = function.__doc__, function.__name__
-        app.command(name or function.__name__.rstrip("_"), cls=VerbCommand)(command)
+        def call(**given: Any) -> None:
+            plain(Where(**{key: given.pop(key) for key in COMMON}), **given)
+
+        command.call = call
+        app.commands[own] = command
         return function
 
     return decorate
@@ -146,27 +108,27 @@ def verb(app: typer.Typer, name: str | None = None) -> Callable[[Callable[..., N
 
 # Options that several verbs share.
 Output = Annotated[
-    str, typer.Option("-o", "--output", metavar="FORMAT", help="json, yaml, name, jsonpath=... or wide.")
+    str, Option("-o", "--output", metavar="FORMAT", help="json, yaml, name, jsonpath=... or wide.")
 ]
-Selector = Annotated[str, typer.Option("-l", "--selector", metavar="LABELS", help="Only objects with these labels.")]
+Selector = Annotated[str, Option("-l", "--selector", metavar="LABELS", help="Only objects with these labels.")]
 FieldSelector = Annotated[
-    str, typer.Option("--field-selector", metavar="FIELDS", help="Only objects with these fields.")
+    str, Option("--field-selector", metavar="FIELDS", help="Only objects with these fields.")
 ]
-AllNamespaces = Annotated[bool, typer.Option("-A", "--all-namespaces", help="In all namespaces.")]
+AllNamespaces = Annotated[bool, Option("-A", "--all-namespaces", help="In all namespaces.")]
 Filenames = Annotated[
     list[str] | None,
-    typer.Option("-f", "--filename", metavar="FILE", help="File, folder, URL, or - for standard input."),
+    Option("-f", "--filename", metavar="FILE", help="File, folder, URL, or - for standard input."),
 ]
-Recursive = Annotated[bool, typer.Option("-R", "--recursive", help="Also the folders inside a folder given with -f.")]
+Recursive = Annotated[bool, Option("-R", "--recursive", help="Also the folders inside a folder given with -f.")]
 
 
-def complete(ctx: typer.Context, incomplete: str) -> list[str]:
+def complete(given: dict[str, Any], incomplete: str) -> list[str]:
     """What a TYPE or NAME that is being typed may become, from the server."""
     from cli.verbs.completion import resources
 
-    return resources(ctx.params, incomplete)
+    return resources(given, incomplete)
 
 
-Resources = Annotated[list[str] | None, typer.Argument(metavar="TYPE[/NAME] [NAME...]", autocompletion=complete)]
-DryRun = Annotated[str, typer.Option("--dry-run", metavar="client|server", help="Say what would be done.")]
-FieldManager = Annotated[str, typer.Option("--field-manager", metavar="NAME", help="Who owns the fields written.")]
+Resources = Annotated[list[str] | None, Argument("TYPE[/NAME] [NAME...]", autocompletion=complete)]
+DryRun = Annotated[str, Option("--dry-run", metavar="client|server", help="Say what would be done.")]
+FieldManager = Annotated[str, Option("--field-manager", metavar="NAME", help="Who owns the fields written.")]

@@ -9,9 +9,9 @@ from __future__ import annotations
 import base64
 import datetime
 import ipaddress
+import json
 from pathlib import Path
 
-import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -113,7 +113,7 @@ class Authority:
             "contexts": [{"name": cluster, "context": {"cluster": cluster, "user": user}}],
             "current-context": cluster,
         }
-        write_private(path, yaml.safe_dump(config, sort_keys=False))
+        write_private(path, json.dumps(config, indent=2) + "\n")
 
 
 _PEM = serialization.Encoding.PEM

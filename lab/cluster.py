@@ -22,7 +22,7 @@ from lab.identities import issue_all
 from lab.lab import Lab
 from lab.namespaces import ProcessId
 from lab.nodes import Nodes
-from lab.paths import LabError, LabPaths
+from lab.paths import MIN_ROOM, LabError, LabPaths, free_bytes
 from lab.progress import Progress
 
 
@@ -55,6 +55,7 @@ class Cluster(Lab):
             "processes": self.health.listed(),
             "logs": str(self.paths.logs),
             "settings": record.settings,
+            "disk": f"full: {free >> 20} MiB are left" if (free := free_bytes(self.paths.root)) < MIN_ROOM else "",
         }
 
     def certificates(self) -> None:
@@ -88,12 +89,13 @@ class Cluster(Lab):
                     switch.destroy(self.paths.id, Addresses(record.index) if holds else None)
                 cgroups.destroy(f"navarch/{self.paths.id}")
                 cgroups.remove_if_empty("navarch")
-            if record is not None:
-                record.save(self.paths.config)
-                self.hollow.went_down()
             shutil.rmtree(self.paths.run, ignore_errors=True)
             for leftover in self.paths.nodes.glob("*/pods") if self.paths.nodes.exists() else ():
                 shutil.rmtree(leftover, ignore_errors=True)
+            if record is not None and not purge:
+                with contextlib.suppress(OSError):  # a disk that is full: the next `up` sees by itself what does not run
+                    record.save(self.paths.config)
+                    self.hollow.went_down()
             if purge:
                 self.record = None
         if purge:

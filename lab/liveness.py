@@ -16,6 +16,7 @@ import re
 import select
 import socket
 import time
+from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -139,8 +140,19 @@ def last_lines(log: str, count: int = 20, since: int = 0) -> list[str]:
         return [] if error.errno == errno.ENOENT else [f"(no log: {error.strerror})"]
 
 
+def tail_of(file: Path, count: int) -> list[str]:
+    """The last lines of a log, at most ``count``, with their ends."""
+    lines: deque[str] = deque(maxlen=count)
+    with file.open(errors="replace") as text:
+        lines.extend(text)
+    return list(lines)
+
+
 def reason(lines: list[str]) -> str:
     """The line of a log that best says why its writer ended: the last that is no part of a stack, "" if there is none."""
+    for line in reversed(lines):
+        if line.startswith("panic: ") or '"level":"fatal"' in line or '"level":"panic"' in line:  # of programs in Go
+            return line.removeprefix("panic: ")[:MAX_REASON]
     for line in reversed(lines):
         bar = GROUP_BAR.match(line)
         text = line[bar.end() :] if bar else line

@@ -21,6 +21,7 @@ class LabError(Exception):
     """Something that a person can understand and mend went wrong; the text says what to do."""
 
 
+MIN_ROOM = 32 << 20  # bytes on the home's disk without which nothing is started
 DEFAULT_HOME = Path.home() / ".navarch"
 
 
@@ -29,8 +30,10 @@ def home() -> Path:
 
 
 def private_directory(path: Path) -> Path:
-    """Makes the directory, readable for its owner only."""
-    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    """Makes the directory, and those above it that are missing, readable for their owner only."""
+    if not path.is_dir():
+        private_directory(path.parent)
+        path.mkdir(exist_ok=True, mode=0o700)
     return path
 
 
@@ -38,9 +41,19 @@ def write_private(path: Path, data: bytes | str) -> None:
     """Writes a file of mode 0600 in one step: readers see the old text or the new."""
     temporary = path.with_name(path.name + ".new")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(fd, "wb") as file:
-        file.write(data.encode() if isinstance(data, str) else data)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+    except OSError as error:
+        temporary.unlink()
+        raise OSError(error.errno, error.strerror, str(path)) from None
     temporary.rename(path)
+
+
+def free_bytes(path: Path) -> int:
+    """Room on the path's disk for us."""
+    disk = os.statvfs(path)
+    return disk.f_bavail * disk.f_frsize
 
 
 class LabPaths:
@@ -73,6 +86,14 @@ class LabPaths:
         self.lock = self.root / "lock"
 
     def make(self) -> None:
+        """Makes the lab's folders. Raises LabError if there is no room for a lab."""
+        private_directory(self.root)
+        for shared in (self.root.parent, private_directory(self.images)):
+            shared.chmod(0o700)  # the home itself may be a folder that others use, too
+        room = free_bytes(self.root)
+        if room < MIN_ROOM:
+            need = f"{room >> 20} MiB free; a lab needs {MIN_ROOM >> 20}"
+            raise LabError(f"{home()} is on a disk that is full ({need}): make room")
         for path in (self.root, self.pki, self.logs, self.run, self.nodes, self.images):
             private_directory(path)
 

@@ -7,10 +7,10 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import typer.main
+
+from cli.options import App
 
 ROOT = Path(__file__).parent.parent
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -37,29 +37,26 @@ def commands(text: str) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def cli() -> object:
-    from cli.main import build
+def cli() -> App:
+    from cli.main import COMMANDS, build
 
-    whole = typer.main.get_command(build([]))
-    assert isinstance(whole, typer.core.TyperGroup)
-    for name in whole.commands:
-        whole.commands[name] = _alone(name)
+    whole = App()
+    for name in (name for commands in COMMANDS.values() for name in commands):
+        whole.commands[name] = build(name).commands[name]
     return whole
 
 
-def _alone(name: str) -> Any:
-    """A command as it is built when it is run."""
-    from cli.main import build
-
-    group: Any = typer.main.get_command(build([name]))
-    return group.commands[name]
-
-
-def test_help_shows_what_the_commands_say_of_themselves() -> None:
+def test_help_shows_what_the_commands_say_of_themselves(cli: App) -> None:
     from cli.main import COMMANDS
 
     shown = {name: summary for commands in COMMANDS.values() for name, summary in commands.items()}
-    assert {name: (_alone(name).help or "").partition("\n")[0] for name in shown} == shown
+    assert {name: cli.commands[name].help.partition("\n")[0] for name in shown} == shown
+
+
+def test_each_command_is_in_one_group_of_the_help(cli: App) -> None:
+    from cli.main import GROUPS
+
+    assert sorted(" ".join(GROUPS.values()).split()) == sorted(cli.commands)
 
 
 @pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
@@ -74,7 +71,7 @@ def test_links_and_files_exist(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
-def test_commands_exist(path: Path, cli: object) -> None:
+def test_commands_exist(path: Path, cli: App) -> None:
     unknown = []
     for line in commands(path.read_text()):
         words = line.split()
@@ -97,7 +94,7 @@ def _unknown(command: object, words: list[str]) -> str:
         if word.strip("[],.;") not in known:
             return word
         command = known[word.strip("[],.;")]
-    options = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}  # type: ignore[attr-defined]
+    options = {name for parameter in getattr(command, "params", ()) for name in (*parameter.opts, *parameter.secondary_opts)}
     options |= {"-h", "--help"}
     return next((w for w in words if w.startswith("-") and w != "-" and w.split("=")[0].strip("[]") not in options), "")
 
@@ -117,9 +114,9 @@ def test_settings_exist(path: Path) -> None:
     assert not missing
 
 
-def test_every_command_is_in_the_list_of_what_is_supported(cli: object) -> None:
+def test_every_command_is_in_the_list_of_what_is_supported(cli: App) -> None:
     listed = set(quoted((ROOT / "docs/supported.md").read_text()))
-    assert not set(cli.commands) - listed  # type: ignore[attr-defined]
+    assert not set(cli.commands) - listed
 
 
 def test_every_kind_that_is_served_is_in_the_list_of_what_is_supported() -> None:

@@ -10,7 +10,6 @@ from typing import Any
 from cli.errors import CommandError
 from cli.output import jsonpath
 from cli.output.tables import Columns
-from navarch.api.serialization import dump_yaml
 
 Tree = dict[str, Any]
 
@@ -57,6 +56,8 @@ def rendered(tree: Tree, output: str, typed_names: Sequence[str] = ()) -> str:
     if kind == "json":
         return json_text(tree)
     if kind == "yaml":
+        from navarch.api.serialization import dump_yaml
+
         return dump_yaml(tree).rstrip("\n")
     if kind == "name":
         return "\n".join(typed_names)

@@ -6,12 +6,11 @@ import json
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-import typer
-
 from cli import manifests
 from cli.errors import CommandError, Failures, warn, with_source
 from cli.manifests import Manifest
 from cli.objectchanges import DRY_RUN, check_dry_run
+from cli.options import App, Option
 from cli.output import printing
 from cli.session import Resource, Session
 from cli.targets import namespace_of, resource_of
@@ -20,13 +19,13 @@ from cli.verb import DryRun, FieldManager, Filenames, Output, Recursive, Selecto
 from navarch.api import selectors
 from navarch.api.errors import Conflict, NotFound, StatusError
 
-app = typer.Typer()
+app = App()
 
 Tree = dict[str, Any]
 CONFLICT_RETRIES = 5
 
 Validate = Annotated[
-    str, typer.Option("--validate", metavar="strict|warn|ignore", help="What unknown fields are.", show_default=True)
+    str, Option("--validate", metavar="strict|warn|ignore", help="What unknown fields are.", show_default=True)
 ]
 
 
@@ -64,14 +63,14 @@ def apply(
     dry_run: DryRun = "",
     selector: Selector = "",
     server_side: Annotated[
-        bool, typer.Option("--server-side", help="Let the server merge (server-side apply).")
+        bool, Option("--server-side", help="Let the server merge (server-side apply).")
     ] = False,
     force_conflicts: Annotated[
-        bool, typer.Option("--force-conflicts", help="Take over fields that others own.")
+        bool, Option("--force-conflicts", help="Take over fields that others own.")
     ] = False,
     field_manager: FieldManager = "",
     validate: Validate = "strict",
-    force: Annotated[bool, typer.Option("--force", help="Delete and create again what cannot be changed.")] = False,
+    force: Annotated[bool, Option("--force", help="Delete and create again what cannot be changed.")] = False,
 ) -> None:
     """Make the cluster match the objects in files: creates, changes, and says what it did."""
 
@@ -104,7 +103,7 @@ def create(
     output: Output = "",
     dry_run: DryRun = "",
     selector: Selector = "",
-    save_config: Annotated[bool, typer.Option("--save-config", help="Keep it as last applied, for apply.")] = False,
+    save_config: Annotated[bool, Option("--save-config", help="Keep it as last applied, for apply.")] = False,
     field_manager: FieldManager = "kubectl-create",
     validate: Validate = "strict",
 ) -> None:

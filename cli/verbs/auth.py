@@ -5,18 +5,17 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, NamedTuple
 
-import typer
-
 from cli.errors import CommandError, warn
+from cli.options import App, Argument, Option
 from cli.output import printing
 from cli.output.tables import Columns
 from cli.session import Session, Tree
 from cli.verb import AllNamespaces, Where, verb
 from navarch.client.transport import JSON
 
-app = typer.Typer()
-group = typer.Typer(help="Who am I, and what may I do?", no_args_is_help=True)
-app.add_typer(group, name="auth")
+app = App()
+group = App(help="Who am I, and what may I do?")
+app.add_group(group, "auth")
 
 VERBS = {
     *(
@@ -66,12 +65,12 @@ async def _review(session: Session, kind: str, group_: str, spec: Tree | None = 
 @verb(group, "can-i")
 def can_i(
     where: Where,
-    words: Annotated[list[str] | None, typer.Argument(metavar="VERB TYPE[/NAME] | VERB /URL")] = None,
-    list_: Annotated[bool, typer.Option("--list", help="Everything that is allowed.")] = False,
-    subresource: Annotated[str, typer.Option("--subresource", metavar="NAME", help="Of the type: log, scale ...")] = "",
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Only the exit code.")] = False,
+    words: Annotated[list[str] | None, Argument("VERB TYPE[/NAME] | VERB /URL")] = None,
+    list_: Annotated[bool, Option("--list", help="Everything that is allowed.")] = False,
+    subresource: Annotated[str, Option("--subresource", metavar="NAME", help="Of the type: log, scale ...")] = "",
+    quiet: Annotated[bool, Option("-q", "--quiet", help="Only the exit code.")] = False,
     all_namespaces: AllNamespaces = False,
-    no_headers: Annotated[bool, typer.Option("--no-headers", help="Without the line of column names.")] = False,
+    no_headers: Annotated[bool, Option("--no-headers", help="Without the line of column names.")] = False,
 ) -> None:
     """May I? navarch auth can-i delete pods; auth can-i --list. Exit code 1: no."""
 
@@ -161,7 +160,7 @@ async def _list(session: Session, headers: bool) -> None:
 @verb(group)
 def whoami(
     where: Where,
-    output: Annotated[str, typer.Option("-o", "--output", metavar="json|yaml", help="json or yaml.")] = "",
+    output: Annotated[str, Option("-o", "--output", metavar="json|yaml", help="json or yaml.")] = "",
 ) -> None:
     """Who the server takes me for."""
 

@@ -10,40 +10,42 @@ import asyncio
 from dataclasses import fields
 from typing import Annotated, Any
 
-import typer
-
+from cli.options import App, Argument
 from cli.session import Session
 from cli.target import Target
 from navarch.client.transport import JSON
 
-app = typer.Typer()
+app = App()
 
 SHELLS = ("bash", "zsh", "fish")
-VARIABLE = "_NAVARCH_COMPLETE"
 PATIENCE = 2.0  # seconds
 PAGE = 500
 METADATA = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io," + JSON
 
 
+SCRIPTS = {
+    "bash": r"""_navarch() {
+    local IFS=$'\n'
+    COMPREPLY=($(_NAVARCH_COMPLETE=bash "$1" -- "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null))
+}
+complete -o default -F _navarch navarch""",
+    "zsh": r"""#compdef navarch
+_navarch() {
+    local -a found
+    found=("${(@f)$(_NAVARCH_COMPLETE=zsh navarch -- "${(@)words[2,CURRENT]}" 2>/dev/null)}")
+    [[ -n "$found" ]] && compadd -- $found || _files
+}
+compdef _navarch navarch""",
+    "fish": r"""complete -c navarch -f -a '(_NAVARCH_COMPLETE=fish navarch -- (commandline -opc)[2..-1] (commandline -ct))'""",
+}
+
+
 @app.command("completion")
-def completion(shell: Annotated[str, typer.Argument(metavar="|".join(SHELLS))]) -> None:
+def completion(shell: Annotated[str, Argument("|".join(SHELLS))]) -> None:
     """Print the script for a shell: source <(navarch completion bash)."""
-    from typer._completion_shared import get_completion_script
-
-    if shell not in SHELLS:
+    if shell not in SCRIPTS:
         raise SystemExit(f'error: Unsupported shell type "{shell}".')
-    print(get_completion_script(prog_name="navarch", complete_var=VARIABLE, shell=shell))
-
-
-def words_of(environment: Any) -> list[str]:
-    """The command line that is being completed, without the program's name, as the shell's script hands it over."""
-    import shlex
-
-    line = environment.get("COMP_WORDS") or environment.get("_TYPER_COMPLETE_ARGS") or ""
-    try:
-        return shlex.split(line)[1:]
-    except ValueError:  # an open quotation mark
-        return line.split()[1:]
+    print(SCRIPTS[shell])
 
 
 def resources(given: dict[str, Any], incomplete: str) -> list[str]:
@@ -52,7 +54,7 @@ def resources(given: dict[str, Any], incomplete: str) -> list[str]:
 
     where = Target(**{field.name: given.get(field.name) or "" for field in fields(Target)})
     before = [word for word in given.get("resources") or given.get("words") or () if word]
-    world = RealWorld()
+    world = RealWorld(brief=True)
 
     async def body() -> list[str]:
         async with asyncio.timeout(PATIENCE), Session(where, world) as session:

@@ -7,11 +7,10 @@ import sys
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-import typer
-
 from cli.errors import CommandError, Failures, warn
 from cli.objectchanges import DRY_RUN, Change
 from cli.objectwait import FOREVER, gone, parse_duration
+from cli.options import App, Argument, Option
 from cli.session import Resource, Session, Tree
 from cli.targets import Found, Query, find
 from cli.verb import DryRun, FieldManager, Output, Selector, Where, verb
@@ -19,13 +18,13 @@ from navarch.api import wellknown
 from navarch.api.errors import NotFound, TooManyRequests
 from navarch.api.pods import TERMINAL_PHASES
 
-app = typer.Typer()
+app = App()
 
 EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 RETRY = 5.0  # seconds between two tries of an eviction that a disruption budget forbids
 MIRROR = wellknown.MIRROR_POD
 
-Nodes = Annotated[list[str] | None, typer.Argument(metavar="NODE...")]
+Nodes = Annotated[list[str] | None, Argument("NODE...")]
 
 
 async def _nodes(session: Session, verb_: str, named: list[str] | None, selector: str) -> list[Found]:
@@ -81,21 +80,21 @@ def drain(
     where: Where,
     nodes: Nodes = None,
     selector: Selector = "",
-    force: Annotated[bool, typer.Option("--force", help="Also pods that nothing would make anew.")] = False,
+    force: Annotated[bool, Option("--force", help="Also pods that nothing would make anew.")] = False,
     ignore_daemonsets: Annotated[
-        bool, typer.Option("--ignore-daemonsets", help="Leave the pods of DaemonSets where they are.")
+        bool, Option("--ignore-daemonsets", help="Leave the pods of DaemonSets where they are.")
     ] = False,
     delete_emptydir_data: Annotated[
-        bool, typer.Option("--delete-emptydir-data", help="Also pods whose data in emptyDir volumes is lost.")
+        bool, Option("--delete-emptydir-data", help="Also pods whose data in emptyDir volumes is lost.")
     ] = False,
     disable_eviction: Annotated[
-        bool, typer.Option("--disable-eviction", help="Delete the pods, disruption budgets or not.")
+        bool, Option("--disable-eviction", help="Delete the pods, disruption budgets or not.")
     ] = False,
     grace_period: Annotated[
-        int, typer.Option("--grace-period", metavar="SECONDS", help="Time to end in; below 0: each pod's own.")
+        int, Option("--grace-period", metavar="SECONDS", help="Time to end in; below 0: each pod's own.")
     ] = -1,
-    timeout: Annotated[str, typer.Option("--timeout", metavar="TIME", help="How long to wait; 0s: for ever.")] = "0s",
-    pod_selector: Annotated[str, typer.Option("--pod-selector", metavar="LABELS", help="Only these pods.")] = "",
+    timeout: Annotated[str, Option("--timeout", metavar="TIME", help="How long to wait; 0s: for ever.")] = "0s",
+    pod_selector: Annotated[str, Option("--pod-selector", metavar="LABELS", help="Only these pods.")] = "",
     dry_run: DryRun = "",
 ) -> None:
     """Cordon nodes and evict their pods: navarch drain node-2 --ignore-daemonsets."""
@@ -249,10 +248,10 @@ async def _post(session: Session, path: str, query: list[tuple[str, str]], body:
 @verb(app)
 def taint(
     where: Where,
-    words: Annotated[list[str] | None, typer.Argument(metavar="nodes NODE... KEY[=VALUE]:EFFECT|KEY[:EFFECT]-")] = None,
+    words: Annotated[list[str] | None, Argument("nodes NODE... KEY[=VALUE]:EFFECT|KEY[:EFFECT]-")] = None,
     selector: Selector = "",
-    all_: Annotated[bool, typer.Option("--all", help="All nodes.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Change taints that there are.")] = False,
+    all_: Annotated[bool, Option("--all", help="All nodes.")] = False,
+    overwrite: Annotated[bool, Option("--overwrite", help="Change taints that there are.")] = False,
     output: Output = "",
     dry_run: DryRun = "",
     field_manager: FieldManager = "kubectl-taint",

@@ -13,16 +13,15 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-import typer
-
 from cli.errors import CommandError
+from cli.options import App, Argument, Option
 from cli.podselection import choose_container, pods_client
 from cli.session import Session
 from cli.streams import CLOSE, ERROR, PROTOCOLS, STDERR, STDIN, STDOUT, exit_code
 from cli.verb import Where, verb
 from navarch.client.transport import WebSocket
 
-app = typer.Typer()
+app = App()
 
 CHUNK = 64 * 1024
 MAX_BYTES = 1 << 30  # bytes of one copy that are held in memory
@@ -39,10 +38,10 @@ class Place(NamedTuple):
 @verb(app)
 def cp(
     where: Where,
-    source: Annotated[str, typer.Argument(metavar="[NAMESPACE/]POD:PATH | PATH")],
-    destination: Annotated[str, typer.Argument(metavar="PATH | [NAMESPACE/]POD:PATH")],
-    container: Annotated[str, typer.Option("-c", "--container", metavar="NAME", help="Which container.")] = "",
-    no_preserve: Annotated[bool, typer.Option("--no-preserve", help="Do not keep owners and modes.")] = False,
+    source: Annotated[str, Argument("[NAMESPACE/]POD:PATH | PATH")],
+    destination: Annotated[str, Argument("PATH | [NAMESPACE/]POD:PATH")],
+    container: Annotated[str, Option("-c", "--container", metavar="NAME", help="Which container.")] = "",
+    no_preserve: Annotated[bool, Option("--no-preserve", help="Do not keep owners and modes.")] = False,
 ) -> None:
     """Copy files: navarch cp notes.txt web:/tmp/; navarch cp web:/var/log ./log. The container needs tar."""
 

@@ -6,18 +6,17 @@ import asyncio
 from dataclasses import dataclass
 from typing import Annotated
 
-import typer
-
 from cli import manifests
 from cli.errors import CommandError, Failures, warn, with_source
 from cli.objectchanges import DRY_RUN, check_dry_run
 from cli.objectwait import FOREVER, gone, parse_duration
+from cli.options import App, Option
 from cli.session import Resource, Session
 from cli.targets import FILES_AND_NAMES, Query, items, namespace_of, resource_of, targets
 from cli.verb import AllNamespaces, DryRun, FieldSelector, Filenames, Recursive, Resources, Selector, Where, verb
 from navarch.api.errors import NotFound, StatusError
 
-app = typer.Typer()
+app = App()
 
 
 @dataclass
@@ -53,21 +52,21 @@ def delete(
     recursive: Recursive = False,
     selector: Selector = "",
     field_selector: FieldSelector = "",
-    all_: Annotated[bool, typer.Option("--all", help="All objects of the given types.")] = False,
+    all_: Annotated[bool, Option("--all", help="All objects of the given types.")] = False,
     all_namespaces: AllNamespaces = False,
     grace_period: Annotated[
-        int, typer.Option("--grace-period", metavar="SECONDS", help="Time to end in; below 0: the object's own.")
+        int, Option("--grace-period", metavar="SECONDS", help="Time to end in; below 0: the object's own.")
     ] = -1,
-    now: Annotated[bool, typer.Option("--now", help="Grace period of 1 second.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="With no grace: do not wait for the node's word.")] = False,
-    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the objects are gone.")] = True,
-    timeout: Annotated[str, typer.Option("--timeout", metavar="TIME", help="How long to wait; 0s: for ever.")] = "0s",
+    now: Annotated[bool, Option("--now", help="Grace period of 1 second.")] = False,
+    force: Annotated[bool, Option("--force", help="With no grace: do not wait for the node's word.")] = False,
+    wait: Annotated[bool, Option("--wait/--no-wait", help="Wait until the objects are gone.")] = True,
+    timeout: Annotated[str, Option("--timeout", metavar="TIME", help="How long to wait; 0s: for ever.")] = "0s",
     cascade: Annotated[
-        str, typer.Option("--cascade", metavar="background|orphan|foreground", help="What happens to what they own.")
+        str, Option("--cascade", metavar="background|orphan|foreground", help="What happens to what they own.")
     ] = "background",
-    ignore_not_found: Annotated[bool, typer.Option("--ignore-not-found", help="Missing objects are no error.")] = False,
+    ignore_not_found: Annotated[bool, Option("--ignore-not-found", help="Missing objects are no error.")] = False,
     dry_run: DryRun = "",
-    output: Annotated[str, typer.Option("-o", "--output", metavar="name", help="name: only TYPE/NAME.")] = "",
+    output: Annotated[str, Option("-o", "--output", metavar="name", help="name: only TYPE/NAME.")] = "",
 ) -> None:
     """Delete objects: navarch delete pod web; delete deploy,svc -l app=web; delete -f FILE."""
     query = Query(

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Annotated
 
-import typer
-
 from cli.describing import generic, nodes, pods, services, workloads
 from cli.errors import CommandError
+from cli.options import App, Option
 from cli.session import Session, Tree
 from cli.targets import Found, Query, find, items, targets
 from cli.verb import AllNamespaces, Filenames, Recursive, Resources, Selector, Where, verb
 from navarch.api.errors import NotFound
 
-app = typer.Typer()
+app = App()
 
 Describer = Callable[[Session, Tree, bool], Awaitable[str]]
 
@@ -38,7 +37,7 @@ def describe(
     recursive: Recursive = False,
     selector: Selector = "",
     all_namespaces: AllNamespaces = False,
-    show_events: Annotated[bool, typer.Option("--show-events/--no-show-events", help="With events.")] = True,
+    show_events: Annotated[bool, Option("--show-events/--no-show-events", help="With events.")] = True,
 ) -> None:
     """Show an object in detail, with its events: navarch describe pod web-1; describe nodes."""
     query = Query(resources or (), filename or (), recursive, selector, "", all_namespaces)

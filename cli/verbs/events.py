@@ -5,26 +5,25 @@ from __future__ import annotations
 import sys
 from typing import Annotated
 
-import typer
-
 from cli.describing.events import EVENT, age_of, when
 from cli.errors import CommandError
+from cli.options import App, Option
 from cli.output import printing
 from cli.output.tables import Columns
 from cli.session import Session, Tree
 from cli.verb import AllNamespaces, Output, Where, verb
 
-app = typer.Typer()
+app = App()
 
 
 @verb(app)
 def events(
     where: Where,
-    for_: Annotated[str, typer.Option("--for", metavar="TYPE/NAME", help="Only what happened to this object.")] = "",
-    types: Annotated[str, typer.Option("--types", metavar="Normal,Warning", help="Only these types.")] = "",
-    watch: Annotated[bool, typer.Option("-w", "--watch", help="Go on and show what happens.")] = False,
+    for_: Annotated[str, Option("--for", metavar="TYPE/NAME", help="Only what happened to this object.")] = "",
+    types: Annotated[str, Option("--types", metavar="Normal,Warning", help="Only these types.")] = "",
+    watch: Annotated[bool, Option("-w", "--watch", help="Go on and show what happens.")] = False,
     all_namespaces: AllNamespaces = False,
-    no_headers: Annotated[bool, typer.Option("--no-headers", help="Without the line of column names.")] = False,
+    no_headers: Annotated[bool, Option("--no-headers", help="Without the line of column names.")] = False,
     output: Output = "",
 ) -> None:
     """Show events: navarch events -A; events --for deploy/web; events --types=Warning -w."""

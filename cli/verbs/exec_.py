@@ -4,26 +4,25 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from cli.errors import CommandError
+from cli.options import App, Argument, Option
 from cli.podselection import choose_container, container_names, liveliest, one_pod, pods_client
 from cli.session import Session
 from cli.targets import Query, find
 from cli.verb import Filenames, Where, verb
 from navarch.api.pods import TERMINAL_PHASES
 
-app = typer.Typer()
+app = App()
 
 
 @verb(app, "exec")
 def exec_(
     where: Where,
-    arguments: Annotated[list[str] | None, typer.Argument(metavar="(POD | TYPE/NAME) -- COMMAND [ARG...]")] = None,
-    container: Annotated[str, typer.Option("-c", "--container", metavar="NAME", help="Which container.")] = "",
-    stdin: Annotated[bool, typer.Option("-i", "--stdin", help="Pass standard input to the command.")] = False,
-    tty: Annotated[bool, typer.Option("-t", "--tty", help="The command runs on a terminal.")] = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Only what the command prints.")] = False,
+    arguments: Annotated[list[str] | None, Argument("(POD | TYPE/NAME) -- COMMAND [ARG...]")] = None,
+    container: Annotated[str, Option("-c", "--container", metavar="NAME", help="Which container.")] = "",
+    stdin: Annotated[bool, Option("-i", "--stdin", help="Pass standard input to the command.")] = False,
+    tty: Annotated[bool, Option("-t", "--tty", help="The command runs on a terminal.")] = False,
+    quiet: Annotated[bool, Option("-q", "--quiet", help="Only what the command prints.")] = False,
     filename: Filenames = None,
 ) -> None:
     """Run a command in a container: navarch exec -it deploy/web -- sh."""

@@ -7,9 +7,8 @@ import sys
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-import typer
-
 from cli.errors import CommandError, Failures
+from cli.options import App, Option
 from cli.output import jsonpath, printing
 from cli.output.tables import TablePrinter
 from cli.session import Resource, Session, Tree
@@ -18,7 +17,7 @@ from cli.verb import AllNamespaces, FieldSelector, Filenames, Output, Recursive,
 from navarch.api.errors import StatusError, from_status
 from navarch.client.transport import JSON, error_of
 
-app = typer.Typer()
+app = App()
 
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io," + JSON
 
@@ -43,24 +42,24 @@ def get(
     where: Where,
     resources: Resources = None,
     output: Output = "",
-    watch: Annotated[bool, typer.Option("-w", "--watch", help="Go on and show what changes.")] = False,
-    watch_only: Annotated[bool, typer.Option("--watch-only", help="Show only what changes.")] = False,
-    output_watch_events: Annotated[bool, typer.Option("--output-watch-events", help="Show kinds of events.")] = False,
+    watch: Annotated[bool, Option("-w", "--watch", help="Go on and show what changes.")] = False,
+    watch_only: Annotated[bool, Option("--watch-only", help="Show only what changes.")] = False,
+    output_watch_events: Annotated[bool, Option("--output-watch-events", help="Show kinds of events.")] = False,
     selector: Selector = "",
     field_selector: FieldSelector = "",
     all_namespaces: AllNamespaces = False,
-    show_labels: Annotated[bool, typer.Option("--show-labels", help="A column with all labels.")] = False,
+    show_labels: Annotated[bool, Option("--show-labels", help="A column with all labels.")] = False,
     label_columns: Annotated[
-        list[str] | None, typer.Option("-L", "--label-columns", metavar="LABEL", help="A column for a label.")
+        list[str] | None, Option("-L", "--label-columns", metavar="LABEL", help="A column for a label.")
     ] = None,
-    no_headers: Annotated[bool, typer.Option("--no-headers", help="Without the line of column names.")] = False,
-    show_kind: Annotated[bool, typer.Option("--show-kind", help="Names with their types.")] = False,
-    ignore_not_found: Annotated[bool, typer.Option("--ignore-not-found", help="Missing objects are no error.")] = False,
-    sort_by: Annotated[str, typer.Option("--sort-by", metavar="JSONPATH", help="Sort by this field.")] = "",
-    show_managed_fields: Annotated[bool, typer.Option("--show-managed-fields", help="Keep managedFields.")] = False,
+    no_headers: Annotated[bool, Option("--no-headers", help="Without the line of column names.")] = False,
+    show_kind: Annotated[bool, Option("--show-kind", help="Names with their types.")] = False,
+    ignore_not_found: Annotated[bool, Option("--ignore-not-found", help="Missing objects are no error.")] = False,
+    sort_by: Annotated[str, Option("--sort-by", metavar="JSONPATH", help="Sort by this field.")] = "",
+    show_managed_fields: Annotated[bool, Option("--show-managed-fields", help="Keep managedFields.")] = False,
     filename: Filenames = None,
     recursive: Recursive = False,
-    raw: Annotated[str, typer.Option("--raw", metavar="PATH", help="What the server says at this path.")] = "",
+    raw: Annotated[str, Option("--raw", metavar="PATH", help="What the server says at this path.")] = "",
 ) -> None:
     """Show objects: navarch get pods; get deploy/web -o yaml; get pods,svc -A; get nodes -w."""
     query = Query(

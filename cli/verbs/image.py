@@ -6,28 +6,27 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from cli.common import LabOption, fail, reported
-from cli.verbs.lab import table
+from cli.options import App, Argument, Option
+from cli.output.columns import table
 
-app = typer.Typer()
-group = typer.Typer(help="Build, import and list images; no registry is needed.", no_args_is_help=True)
-app.add_typer(group, name="image")
+app = App()
+group = App(help="Build, import and list images; no registry is needed.")
+app.add_group(group, "image")
 
 TagOption = Annotated[
-    list[str] | None, typer.Option("-t", "--tag", metavar="NAME", help="Name of the image (repeatable).")
+    list[str] | None, Option("-t", "--tag", metavar="NAME", help="Name of the image (repeatable).")
 ]
 
 
 @group.command("build")
 def build(
-    context: Annotated[Path, typer.Argument(metavar="DIR", help="The build context.")],
+    context: Annotated[Path, Argument("DIR", help="The build context.")],
     tag: TagOption = None,
-    file: Annotated[Path | None, typer.Option("-f", "--file", help="Dockerfile; default: the one in DIR.")] = None,
-    build_arg: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="Value of an ARG.")] = None,
-    target: Annotated[str, typer.Option(help="Stage to stop at.")] = "",
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the image's id only.")] = False,
+    file: Annotated[Path | None, Option("-f", "--file", help="Dockerfile; default: the one in DIR.")] = None,
+    build_arg: Annotated[list[str] | None, Option(metavar="NAME=VALUE", help="Value of an ARG.")] = None,
+    target: Annotated[str, Option(help="Stage to stop at.")] = "",
+    quiet: Annotated[bool, Option("--quiet", "-q", help="Print the image's id only.")] = False,
     lab: LabOption = "default",
 ) -> None:
     """Build an image from a Dockerfile. COPY --from=host takes programs of this machine with their libraries."""
@@ -60,7 +59,7 @@ def build(
 
 @group.command("import")
 def import_(
-    path: Annotated[Path, typer.Argument(metavar="FILE", help="OCI layout (directory or tar) or docker archive.")],
+    path: Annotated[Path, Argument("FILE", help="OCI layout (directory or tar) or docker archive.")],
     tag: TagOption = None,
     lab: LabOption = "default",
 ) -> None:
@@ -76,7 +75,7 @@ def import_(
 
 @group.command("list")
 def list_(
-    output: Annotated[str, typer.Option("-o", "--output", help="name, or empty for a table.")] = "",
+    output: Annotated[str, Option("-o", "--output", help="name, or empty for a table.")] = "",
     lab: LabOption = "default",
 ) -> None:
     """List the images."""
@@ -94,7 +93,7 @@ def list_(
 
 @group.command("rm")
 def remove(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Name or id.")],
+    name: Annotated[str, Argument("NAME", help="Name or id.")],
     lab: LabOption = "default",
 ) -> None:
     """Remove an image that no container uses."""

@@ -7,14 +7,14 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
 from cli.common import LabOption, Progress, fail, reported
+from cli.options import App, Argument, Option
+from cli.output.columns import table
 
-app = typer.Typer()
-node = typer.Typer(help="Add, remove, stop, start, partition and heal nodes of a lab.", no_args_is_help=True)
+app = App()
+node = App(help="Add, remove, stop, start, partition and heal nodes of a lab.")
 
-NodeName = Annotated[str, typer.Argument(metavar="NAME")]
+NodeName = Annotated[str, Argument("NAME")]
 
 
 NODES_HELP = "How many nodes a new lab gets; 0 is the control plane alone."
@@ -26,12 +26,12 @@ LISTEN_HELP = "Let the API server also listen here, for other machines: an addre
 NAME_HELP = "One more name or address in the API server's certificate. May be repeated."
 HOLLOW_HELP = "How many simulated nodes a new lab gets: real API objects, pods that only seem to run; no root needed."
 TAINT_HELP = "Keep away pods that do not tolerate simulated nodes; default: if the lab has real nodes, too."
-HollowCPU = Annotated[str, typer.Option(help="CPU of each simulated node.")]
-HollowMemory = Annotated[str, typer.Option(help="Memory of each simulated node.")]
-HollowPods = Annotated[int, typer.Option(help="Pods that each simulated node takes.", min=1)]
-HollowZones = Annotated[int, typer.Option(help="Spread them over so many zones.", min=0)]
-HollowLabels = Annotated[str, typer.Option(metavar="KEY=VALUE,...", help="Labels of the simulated nodes.")]
-HollowTaint = Annotated[bool | None, typer.Option("--hollow-taint/--no-hollow-taint", help=TAINT_HELP)]
+HollowCPU = Annotated[str, Option(help="CPU of each simulated node.")]
+HollowMemory = Annotated[str, Option(help="Memory of each simulated node.")]
+HollowPods = Annotated[int, Option(help="Pods that each simulated node takes.", min=1)]
+HollowZones = Annotated[int, Option(help="Spread them over so many zones.", min=0)]
+HollowLabels = Annotated[str, Option(metavar="KEY=VALUE,...", help="Labels of the simulated nodes.")]
+HollowTaint = Annotated[bool | None, Option("--hollow-taint/--no-hollow-taint", help=TAINT_HELP)]
 PLUGIN_HELP = "A scheduler plugin of yours: policy.py:Class, module:Class, or an entry point's name. May be repeated."
 CPU_HELP = "CPU of each node, such as 500m; default: a share of the machine."
 
@@ -39,24 +39,24 @@ CPU_HELP = "CPU of each node, such as 500m; default: a share of the machine."
 @app.command()
 def up(
     lab: LabOption = "default",
-    nodes: Annotated[int | None, typer.Option(help=NODES_HELP, show_default="3", min=0)] = None,
-    store: Annotated[str | None, typer.Option(help=STORE_HELP)] = None,
-    node_cpu: Annotated[str, typer.Option(help=CPU_HELP)] = "",
-    node_memory: Annotated[str, typer.Option(help="Memory of each node, such as 2Gi.")] = "",
-    hollow: Annotated[int | None, typer.Option(help=HOLLOW_HELP, show_default="0", min=0)] = None,
+    nodes: Annotated[int | None, Option(help=NODES_HELP, show_default="3", min=0)] = None,
+    store: Annotated[str | None, Option(help=STORE_HELP)] = None,
+    node_cpu: Annotated[str, Option(help=CPU_HELP)] = "",
+    node_memory: Annotated[str, Option(help="Memory of each node, such as 2Gi.")] = "",
+    hollow: Annotated[int | None, Option(help=HOLLOW_HELP, show_default="0", min=0)] = None,
     hollow_cpu: HollowCPU = "4",
     hollow_memory: HollowMemory = "16Gi",
     hollow_pods: HollowPods = 110,
     hollow_zones: HollowZones = 0,
     hollow_labels: HollowLabels = "",
     hollow_taint: HollowTaint = None,
-    failover: Annotated[str | None, typer.Option(help=FAILOVER_HELP)] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="COMPONENT.FLAG=VALUE", help=SET_HELP)] = None,
-    unset: Annotated[list[str] | None, typer.Option("--unset", metavar="COMPONENT.FLAG", help=UNSET_HELP)] = None,
-    listen: Annotated[list[str] | None, typer.Option("--listen", metavar="ADDRESS", help=LISTEN_HELP)] = None,
-    name: Annotated[list[str] | None, typer.Option("--name", metavar="NAME", help=NAME_HELP)] = None,
-    plugin: Annotated[list[str] | None, typer.Option("--plugin", metavar="MODULE:CLASS", help=PLUGIN_HELP)] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    failover: Annotated[str | None, Option(help=FAILOVER_HELP)] = None,
+    set_: Annotated[list[str] | None, Option("--set", metavar="COMPONENT.FLAG=VALUE", help=SET_HELP)] = None,
+    unset: Annotated[list[str] | None, Option("--unset", metavar="COMPONENT.FLAG", help=UNSET_HELP)] = None,
+    listen: Annotated[list[str] | None, Option("--listen", metavar="ADDRESS", help=LISTEN_HELP)] = None,
+    name: Annotated[list[str] | None, Option("--name", metavar="NAME", help=NAME_HELP)] = None,
+    plugin: Annotated[list[str] | None, Option("--plugin", metavar="MODULE:CLASS", help=PLUGIN_HELP)] = None,
+    quiet: Annotated[bool, Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
     """Start a lab, or what of it does not run."""
     from lab.cluster import Cluster
@@ -102,8 +102,8 @@ def up(
 @app.command()
 def down(
     lab: LabOption = "default",
-    purge: Annotated[bool, typer.Option("--purge", help="Also delete the lab's data.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    purge: Annotated[bool, Option("--purge", help="Also delete the lab's data.")] = False,
+    quiet: Annotated[bool, Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
     """Stop a lab and remove every trace of it from the machine; its data stays unless --purge."""
     from lab.cluster import Cluster
@@ -130,9 +130,9 @@ def down(
 @app.command()
 def status(
     lab: LabOption = "default",
-    output: Annotated[str, typer.Option("-o", "--output", help="json, or empty for people.")] = "",
+    output: Annotated[str, Option("-o", "--output", help="json, or empty for people.")] = "",
 ) -> None:
-    """Show what a lab consists of and whether it runs."""
+    """Show what a lab consists of, how its components are, and why one is not well."""
     from lab.cluster import Cluster
     from lab.paths import list_labs
 
@@ -158,6 +158,7 @@ def status(
         ("store", found["store"]["kind"]),
         ("kubeconfig", found["kubeconfig"]),
         ("logs", found["logs"]),
+        *((("disk", found["disk"]),) if found["disk"] else ()),
     ):
         print(f"{label:12}{value}")
     print()
@@ -171,7 +172,7 @@ def components_table(processes: list[dict[str, Any]]) -> None:
     from navarch.api.durations import human_duration
     from navarch.world import RealWorld
 
-    now = RealWorld().now()
+    now = RealWorld(brief=True).now()
     rows = []
     for each in processes:
         why = each["reason"] or (f"last: {each['lastExit']}" if each.get("lastExit") else "")
@@ -208,19 +209,11 @@ def nodes_table(found: dict[str, Any]) -> None:
             print(f"{state}: {', '.join(names[:10])}{more}")
 
 
-def table(header: list[str], rows: list[list[Any]]) -> None:
-    """Prints left-aligned columns three spaces apart, as kubectl does."""
-    text = [header, *[[str(cell) for cell in row] for row in rows]]
-    widths = [max(len(row[i]) for row in text) for i in range(len(header))]
-    for row in text:
-        print("   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
 @app.command()
 def kubeconfig(
     lab: LabOption = "default",
     merge: Annotated[
-        bool, typer.Option("--merge", help="Merge the lab into ~/.kube/config and make it current.")
+        bool, Option("--merge", help="Merge the lab into ~/.kube/config and make it current.")
     ] = False,
 ) -> None:
     """Print the path of the lab's kubeconfig."""
@@ -288,11 +281,11 @@ def node_list(lab: LabOption = "default") -> None:
 
 @node.command("add")
 def node_add(
-    name: Annotated[str, typer.Argument(metavar="[NAME]")] = "",
+    name: Annotated[str, Argument("[NAME]")] = "",
     lab: LabOption = "default",
-    cpu: Annotated[str, typer.Option(help="CPU, such as 500m; default: as the other nodes.")] = "",
-    memory: Annotated[str, typer.Option(help="Memory, such as 2Gi.")] = "",
-    hollow: Annotated[int, typer.Option(help="Add so many simulated nodes instead.", min=0)] = 0,
+    cpu: Annotated[str, Option(help="CPU, such as 500m; default: as the other nodes.")] = "",
+    memory: Annotated[str, Option(help="Memory, such as 2Gi.")] = "",
+    hollow: Annotated[int, Option(help="Add so many simulated nodes instead.", min=0)] = 0,
     hollow_cpu: HollowCPU = "4",
     hollow_memory: HollowMemory = "16Gi",
     hollow_pods: HollowPods = 110,
@@ -376,4 +369,4 @@ def node_heal(name: NodeName, lab: LabOption = "default") -> None:
         print(f"node/{name} is healed")
 
 
-app.add_typer(node, name="node")
+app.add_group(node, "node")

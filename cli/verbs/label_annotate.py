@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, NamedTuple
 
-import typer
-
 from cli.errors import CommandError
 from cli.objectchanges import Change, chosen
+from cli.options import App, Argument, Option
 from cli.session import Session
 from cli.targets import Found, Query, find
 from cli.verb import (
@@ -25,17 +24,17 @@ from cli.verb import (
 )
 from navarch.api import names
 
-app = typer.Typer()
+app = App()
 
 UNNAMED = "one or more resources must be specified as <resource> <name> or <resource>/<name>"
 
 Words = Annotated[
-    list[str] | None, typer.Argument(metavar="TYPE[/NAME] [NAME...] KEY=VALUE|KEY- ...", autocompletion=complete)
+    list[str] | None, Argument("TYPE[/NAME] [NAME...] KEY=VALUE|KEY- ...", autocompletion=complete)
 ]
-All = Annotated[bool, typer.Option("--all", help="All objects of the given types.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Change keys that have a value.")]
-Version = Annotated[str, typer.Option("--resource-version", help="Only if it is at this version.")]
-List = Annotated[bool, typer.Option("--list", help="Show what there is.")]
+All = Annotated[bool, Option("--all", help="All objects of the given types.")]
+Overwrite = Annotated[bool, Option("--overwrite", help="Change keys that have a value.")]
+Version = Annotated[str, Option("--resource-version", help="Only if it is at this version.")]
+List = Annotated[bool, Option("--list", help="Show what there is.")]
 
 
 class Sort(NamedTuple):

@@ -6,17 +6,16 @@ import sys
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-import typer
-
 from cli.errors import CommandError, Failures
 from cli.objectwait import parse_duration
+from cli.options import App, Argument, Option
 from cli.podselection import all_pods, choose_container, container_names, liveliest, one_pod, pods_client
 from cli.session import Session, Tree
 from cli.targets import Found, Query, find
 from cli.verb import Selector, Where, verb
 from navarch.api.errors import BadRequest, NotFound
 
-app = typer.Typer()
+app = App()
 
 USAGE = "expected 'logs [-f] [-p] (POD | TYPE/NAME) [-c CONTAINER]'."
 SELECTOR_TAIL = 10  # lines of each container when a selector may match many
@@ -35,23 +34,23 @@ class Options:
 @verb(app)
 def logs(
     where: Where,
-    resource: Annotated[list[str] | None, typer.Argument(metavar="POD | TYPE/NAME [CONTAINER]")] = None,
-    container: Annotated[str, typer.Option("-c", "--container", metavar="NAME", help="Which container.")] = "",
-    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on and show what comes.")] = False,
-    tail: Annotated[int, typer.Option("--tail", metavar="LINES", help="Only the last lines; -1: all.")] = -1,
-    since: Annotated[str, typer.Option("--since", metavar="TIME", help="Only newer than 5s, 2m, 3h.")] = "",
-    since_time: Annotated[str, typer.Option("--since-time", metavar="RFC3339", help="Only after this time.")] = "",
+    resource: Annotated[list[str] | None, Argument("POD | TYPE/NAME [CONTAINER]")] = None,
+    container: Annotated[str, Option("-c", "--container", metavar="NAME", help="Which container.")] = "",
+    follow: Annotated[bool, Option("-f", "--follow", help="Go on and show what comes.")] = False,
+    tail: Annotated[int, Option("--tail", metavar="LINES", help="Only the last lines; -1: all.")] = -1,
+    since: Annotated[str, Option("--since", metavar="TIME", help="Only newer than 5s, 2m, 3h.")] = "",
+    since_time: Annotated[str, Option("--since-time", metavar="RFC3339", help="Only after this time.")] = "",
     previous: Annotated[
-        bool, typer.Option("-p", "--previous", help="Of the container before its last restart.")
+        bool, Option("-p", "--previous", help="Of the container before its last restart.")
     ] = False,
-    timestamps: Annotated[bool, typer.Option("--timestamps", help="With the time of each line.")] = False,
-    limit_bytes: Annotated[int, typer.Option("--limit-bytes", metavar="BYTES", help="At most this much; 0: all.")] = 0,
-    all_containers: Annotated[bool, typer.Option("--all-containers", help="All containers of the pod.")] = False,
-    all_pods: Annotated[bool, typer.Option("--all-pods", help="All pods of a deployment or other owner.")] = False,
+    timestamps: Annotated[bool, Option("--timestamps", help="With the time of each line.")] = False,
+    limit_bytes: Annotated[int, Option("--limit-bytes", metavar="BYTES", help="At most this much; 0: all.")] = 0,
+    all_containers: Annotated[bool, Option("--all-containers", help="All containers of the pod.")] = False,
+    all_pods: Annotated[bool, Option("--all-pods", help="All pods of a deployment or other owner.")] = False,
     selector: Selector = "",
-    prefix: Annotated[bool, typer.Option("--prefix", help="Each line with its pod and container.")] = False,
-    ignore_errors: Annotated[bool, typer.Option("--ignore-errors", help="Go on if one log cannot be read.")] = False,
-    max_log_requests: Annotated[int, typer.Option("--max-log-requests", help="How many logs to follow at once.")] = 5,
+    prefix: Annotated[bool, Option("--prefix", help="Each line with its pod and container.")] = False,
+    ignore_errors: Annotated[bool, Option("--ignore-errors", help="Go on if one log cannot be read.")] = False,
+    max_log_requests: Annotated[int, Option("--max-log-requests", help="How many logs to follow at once.")] = 5,
 ) -> None:
     """Show a container's output: navarch logs web-1; logs -f deploy/web; logs -l app=web --prefix."""
 

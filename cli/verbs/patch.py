@@ -7,10 +7,9 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
 from cli.errors import CommandError
 from cli.objectchanges import Change, chosen
+from cli.options import App, Option
 from cli.session import Resource, Session
 from cli.targets import Query
 from cli.verb import DryRun, FieldManager, Filenames, Output, Recursive, Resources, Where, verb
@@ -18,7 +17,7 @@ from navarch.api.errors import BadRequest
 from navarch.api.kinds import Kind
 from navarch.api.serialization import DecodeError, decode_yaml
 
-app = typer.Typer()
+app = App()
 
 TYPES = ("json", "merge", "strategic")
 
@@ -29,13 +28,13 @@ def patch(
     resources: Resources = None,
     filename: Filenames = None,
     recursive: Recursive = False,
-    text: Annotated[str, typer.Option("-p", "--patch", metavar="PATCH", help="The change, as JSON or YAML.")] = "",
-    patch_file: Annotated[str, typer.Option("--patch-file", metavar="FILE", help="A file with the change.")] = "",
+    text: Annotated[str, Option("-p", "--patch", metavar="PATCH", help="The change, as JSON or YAML.")] = "",
+    patch_file: Annotated[str, Option("--patch-file", metavar="FILE", help="A file with the change.")] = "",
     type_: Annotated[
-        str, typer.Option("--type", metavar="json|merge|strategic", help="What form of patch it is.")
+        str, Option("--type", metavar="json|merge|strategic", help="What form of patch it is.")
     ] = "strategic",
     subresource: Annotated[
-        str, typer.Option("--subresource", metavar="NAME", help="Of the object: status, scale.")
+        str, Option("--subresource", metavar="NAME", help="Of the object: status, scale.")
     ] = "",
     output: Output = "",
     dry_run: DryRun = "",

@@ -8,9 +8,8 @@ import itertools
 import sys
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
-import typer
-
 from cli.errors import CommandError
+from cli.options import App, Argument, Option
 from cli.podselection import liveliest, one_pod, pods_client
 from cli.session import Session, Tree
 from cli.targets import Query, find
@@ -19,7 +18,7 @@ from cli.verb import Where, verb
 if TYPE_CHECKING:
     from navarch.client.spdy.connection import Connection, Stream
 
-app = typer.Typer()
+app = App()
 CHUNK = 32 * 1024
 
 
@@ -33,10 +32,10 @@ class Forward(NamedTuple):
 @verb(app, "port-forward")
 def port_forward(
     where: Where,
-    target: Annotated[str, typer.Argument(metavar="POD | TYPE/NAME")],
-    ports: Annotated[list[str], typer.Argument(metavar="[LOCAL:]REMOTE...")],
+    target: Annotated[str, Argument("POD | TYPE/NAME")],
+    ports: Annotated[list[str], Argument("[LOCAL:]REMOTE...")],
     address: Annotated[
-        str, typer.Option("--address", help="Where to listen: addresses, comma-separated.")
+        str, Option("--address", help="Where to listen: addresses, comma-separated.")
     ] = "localhost",
 ) -> None:
     """Forward local ports to a pod: navarch port-forward svc/web 8080:80."""

@@ -11,12 +11,11 @@ import tempfile
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from cli import manifests
 from cli.errors import CommandError, status_text, with_source
 from cli.manifests import Manifest
 from cli.objectchanges import Change, chosen
+from cli.options import App, Option
 from cli.output import printing
 from cli.session import Resource, Session, Tree
 from cli.targets import Found, Query, namespace_of, resource_of
@@ -26,7 +25,7 @@ from navarch.api import selectors
 from navarch.api.errors import NotFound, StatusError
 from navarch.api.serialization import DecodeError, decode_yaml, dump_yaml
 
-app = typer.Typer()
+app = App()
 
 NO_FILES = "must specify one of -f and -k"
 
@@ -36,11 +35,11 @@ def replace(
     where: Where,
     filename: Filenames = None,
     recursive: Recursive = False,
-    force: Annotated[bool, typer.Option("--force", help="Delete it and create it again.")] = False,
-    grace_period: Annotated[int, typer.Option("--grace-period", metavar="SECONDS", help="With --force.")] = -1,
-    save_config: Annotated[bool, typer.Option("--save-config", help="Keep it as last applied, for apply.")] = False,
+    force: Annotated[bool, Option("--force", help="Delete it and create it again.")] = False,
+    grace_period: Annotated[int, Option("--grace-period", metavar="SECONDS", help="With --force.")] = -1,
+    save_config: Annotated[bool, Option("--save-config", help="Keep it as last applied, for apply.")] = False,
     subresource: Annotated[
-        str, typer.Option("--subresource", metavar="NAME", help="Replace this: status, scale.")
+        str, Option("--subresource", metavar="NAME", help="Replace this: status, scale.")
     ] = "",
     output: Output = "",
     dry_run: DryRun = "",
@@ -117,8 +116,8 @@ def edit(
     filename: Filenames = None,
     recursive: Recursive = False,
     selector: Selector = "",
-    subresource: Annotated[str, typer.Option("--subresource", metavar="NAME", help="Edit this: status, scale.")] = "",
-    output: Annotated[str, typer.Option("-o", "--output", metavar="yaml|json", help="The format to edit.")] = "yaml",
+    subresource: Annotated[str, Option("--subresource", metavar="NAME", help="Edit this: status, scale.")] = "",
+    output: Annotated[str, Option("-o", "--output", metavar="yaml|json", help="The format to edit.")] = "yaml",
     field_manager: FieldManager = "kubectl-edit",
 ) -> None:
     """Change an object in your editor ($KUBE_EDITOR, $EDITOR or vi): navarch edit deploy/web."""
@@ -209,9 +208,9 @@ def diff(
     filename: Filenames = None,
     recursive: Recursive = False,
     selector: Selector = "",
-    server_side: Annotated[bool, typer.Option("--server-side", help="As server-side apply would do it.")] = False,
-    force_conflicts: Annotated[bool, typer.Option("--force-conflicts", help="With --server-side.")] = False,
-    show_managed_fields: Annotated[bool, typer.Option("--show-managed-fields", help="Keep managedFields.")] = False,
+    server_side: Annotated[bool, Option("--server-side", help="As server-side apply would do it.")] = False,
+    force_conflicts: Annotated[bool, Option("--force-conflicts", help="With --server-side.")] = False,
+    show_managed_fields: Annotated[bool, Option("--show-managed-fields", help="Keep managedFields.")] = False,
     field_manager: FieldManager = "",
 ) -> None:
     """Show what apply would change. Exit code 0: nothing, 1: something, more: an error."""

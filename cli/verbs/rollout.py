@@ -4,27 +4,25 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from cli import revisions
 from cli.errors import CommandError, hint
 from cli.objectwait import FOREVER, parse_duration, until
+from cli.options import App, Option
 from cli.session import Session, Tree
 from cli.targets import Found, Query, find
 from cli.verb import DryRun, Filenames, Recursive, Resources, Selector, Where, verb
 from navarch.api.times import format_time
 
-app = typer.Typer()
-rollout = typer.Typer(
+app = App()
+rollout = App(
     help="Follow, inspect, undo, restart, pause and resume a rollout.",
-    no_args_is_help=True,
 )
-app.add_typer(rollout, name="rollout")
+app.add_group(rollout, "rollout")
 
 RESTARTED_AT = "kubectl.kubernetes.io/restartedAt"
 ROLLED = ("deployments.apps", "daemonsets.apps", "statefulsets.apps")
 
-Revision = Annotated[int, typer.Option("--revision", help="Only this revision; 0: the latest.")]
+Revision = Annotated[int, Option("--revision", help="Only this revision; 0: the latest.")]
 
 
 async def _found(session: Session, query: Query) -> list[Found]:
@@ -48,8 +46,8 @@ def status(
     filename: Filenames = None,
     recursive: Recursive = False,
     selector: Selector = "",
-    watch: Annotated[bool, typer.Option("-w", "--watch/--no-watch", help="Wait until the rollout is done.")] = True,
-    timeout: Annotated[str, typer.Option("--timeout", metavar="TIME", help="How long to wait; 0s: for ever.")] = "0s",
+    watch: Annotated[bool, Option("-w", "--watch/--no-watch", help="Wait until the rollout is done.")] = True,
+    timeout: Annotated[str, Option("--timeout", metavar="TIME", help="How long to wait; 0s: for ever.")] = "0s",
     revision: Revision = 0,
 ) -> None:
     """Show how far a rollout is, and wait until it is done."""
@@ -157,7 +155,7 @@ def undo(
     filename: Filenames = None,
     recursive: Recursive = False,
     selector: Selector = "",
-    to_revision: Annotated[int, typer.Option("--to-revision", help="Which revision; 0: the one before.")] = 0,
+    to_revision: Annotated[int, Option("--to-revision", help="Which revision; 0: the one before.")] = 0,
     dry_run: DryRun = "",
 ) -> None:
     """Go back to an earlier revision."""

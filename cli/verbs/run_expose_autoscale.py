@@ -5,19 +5,18 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any
 
-import typer
-
 from cli.errors import CommandError
 from cli.objectchanges import Change, chosen
+from cli.options import App, Argument, Option
 from cli.session import Session, Tree
 from cli.targets import Found, Query
 from cli.verb import DryRun, FieldManager, Filenames, Output, Recursive, Resources, Where, verb
 from navarch.api.patch.merge import apply_merge
 
-app = typer.Typer()
+app = App()
 
 RESTARTS = ("Always", "OnFailure", "Never")
-Labels = Annotated[str, typer.Option("-l", "--labels", metavar="KEY=VALUE,...", help="Labels of what is made.")]
+Labels = Annotated[str, Option("-l", "--labels", metavar="KEY=VALUE,...", help="Labels of what is made.")]
 
 
 def pairs(text: str) -> dict[str, str]:
@@ -34,27 +33,27 @@ def pairs(text: str) -> dict[str, str]:
 @verb(app)
 def run(
     where: Where,
-    name: Annotated[str, typer.Argument(metavar="NAME")] = "",
-    words: Annotated[list[str] | None, typer.Argument(metavar="-- [COMMAND] [ARG...]")] = None,
-    image: Annotated[str, typer.Option("--image", metavar="IMAGE", help="What to run.")] = "",
-    port: Annotated[int, typer.Option("--port", help="The port that the container listens on.")] = 0,
-    expose: Annotated[bool, typer.Option("--expose", help="With a service for the port.")] = False,
+    name: Annotated[str, Argument("NAME")] = "",
+    words: Annotated[list[str] | None, Argument("-- [COMMAND] [ARG...]")] = None,
+    image: Annotated[str, Option("--image", metavar="IMAGE", help="What to run.")] = "",
+    port: Annotated[int, Option("--port", help="The port that the container listens on.")] = 0,
+    expose: Annotated[bool, Option("--expose", help="With a service for the port.")] = False,
     env: Annotated[
-        list[str] | None, typer.Option("--env", metavar="NAME=VALUE", help="An environment variable.")
+        list[str] | None, Option("--env", metavar="NAME=VALUE", help="An environment variable.")
     ] = None,
     labels: Labels = "",
     annotations: Annotated[
-        list[str] | None, typer.Option("--annotations", metavar="KEY=VALUE", help="An annotation.")
+        list[str] | None, Option("--annotations", metavar="KEY=VALUE", help="An annotation.")
     ] = None,
-    restart: Annotated[str, typer.Option("--restart", metavar="|".join(RESTARTS), help="When it ends.")] = "Always",
-    command: Annotated[bool, typer.Option("--command", help="The words are the command, not its arguments.")] = False,
+    restart: Annotated[str, Option("--restart", metavar="|".join(RESTARTS), help="When it ends.")] = "Always",
+    command: Annotated[bool, Option("--command", help="The words are the command, not its arguments.")] = False,
     image_pull_policy: Annotated[
-        str, typer.Option("--image-pull-policy", metavar="POLICY", help="Always, IfNotPresent, Never.")
+        str, Option("--image-pull-policy", metavar="POLICY", help="Always, IfNotPresent, Never.")
     ] = "",
-    privileged: Annotated[bool, typer.Option("--privileged", help="With all rights of the node.")] = False,
-    stdin: Annotated[bool, typer.Option("-i", "--stdin", help="Keep standard input open.")] = False,
-    tty: Annotated[bool, typer.Option("-t", "--tty", help="With a terminal.")] = False,
-    overrides: Annotated[str, typer.Option("--overrides", metavar="JSON", help="Merged into the pod.")] = "",
+    privileged: Annotated[bool, Option("--privileged", help="With all rights of the node.")] = False,
+    stdin: Annotated[bool, Option("-i", "--stdin", help="Keep standard input open.")] = False,
+    tty: Annotated[bool, Option("-t", "--tty", help="With a terminal.")] = False,
+    overrides: Annotated[str, Option("--overrides", metavar="JSON", help="Merged into the pod.")] = "",
     output: Output = "",
     dry_run: DryRun = "",
     field_manager: FieldManager = "kubectl-run",
@@ -124,18 +123,18 @@ def expose(
     resources: Resources = None,
     filename: Filenames = None,
     recursive: Recursive = False,
-    port: Annotated[str, typer.Option("--port", help="The service's port or ports; else the containers'.")] = "",
-    target_port: Annotated[str, typer.Option("--target-port", help="The pods' port, by number or name.")] = "",
-    name: Annotated[str, typer.Option("--name", help="The service's name; else the object's.")] = "",
-    protocol: Annotated[str, typer.Option("--protocol", metavar="TCP|UDP", help="Else the containers'.")] = "",
-    type_: Annotated[str, typer.Option("--type", metavar="TYPE", help="ClusterIP, NodePort, LoadBalancer.")] = "",
-    selector: Annotated[str, typer.Option("--selector", metavar="LABELS", help="Which pods; else the object's.")] = "",
+    port: Annotated[str, Option("--port", help="The service's port or ports; else the containers'.")] = "",
+    target_port: Annotated[str, Option("--target-port", help="The pods' port, by number or name.")] = "",
+    name: Annotated[str, Option("--name", help="The service's name; else the object's.")] = "",
+    protocol: Annotated[str, Option("--protocol", metavar="TCP|UDP", help="Else the containers'.")] = "",
+    type_: Annotated[str, Option("--type", metavar="TYPE", help="ClusterIP, NodePort, LoadBalancer.")] = "",
+    selector: Annotated[str, Option("--selector", metavar="LABELS", help="Which pods; else the object's.")] = "",
     labels: Labels = "",
-    external_ip: Annotated[str, typer.Option("--external-ip", metavar="IP", help="Also at this address.")] = "",
-    load_balancer_ip: Annotated[str, typer.Option("--load-balancer-ip", metavar="IP", help="Of a load balancer.")] = "",
-    cluster_ip: Annotated[str, typer.Option("--cluster-ip", metavar="IP", help="The service's address, or None.")] = "",
+    external_ip: Annotated[str, Option("--external-ip", metavar="IP", help="Also at this address.")] = "",
+    load_balancer_ip: Annotated[str, Option("--load-balancer-ip", metavar="IP", help="Of a load balancer.")] = "",
+    cluster_ip: Annotated[str, Option("--cluster-ip", metavar="IP", help="The service's address, or None.")] = "",
     session_affinity: Annotated[
-        str, typer.Option("--session-affinity", metavar="None|ClientIP", help="A client stays at its pod.")
+        str, Option("--session-affinity", metavar="None|ClientIP", help="A client stays at its pod.")
     ] = "",
     output: Output = "",
     dry_run: DryRun = "",
@@ -224,10 +223,10 @@ def autoscale(
     resources: Resources = None,
     filename: Filenames = None,
     recursive: Recursive = False,
-    max_: Annotated[int, typer.Option("--max", help="At most so many pods.")] = -1,
-    min_: Annotated[int, typer.Option("--min", help="At least so many pods.")] = -1,
-    cpu_percent: Annotated[int, typer.Option("--cpu-percent", help="Of the requested CPU, on average.")] = -1,
-    name: Annotated[str, typer.Option("--name", help="The autoscaler's name; else the object's.")] = "",
+    max_: Annotated[int, Option("--max", help="At most so many pods.")] = -1,
+    min_: Annotated[int, Option("--min", help="At least so many pods.")] = -1,
+    cpu_percent: Annotated[int, Option("--cpu-percent", help="Of the requested CPU, on average.")] = -1,
+    name: Annotated[str, Option("--name", help="The autoscaler's name; else the object's.")] = "",
     output: Output = "",
     dry_run: DryRun = "",
     field_manager: FieldManager = "kubectl-autoscale",

@@ -4,32 +4,31 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-import typer
-
 from cli.errors import CommandError, hint
 from cli.objectchanges import DRY_RUN, check_dry_run
 from cli.objectwait import parse_duration, until
+from cli.options import App, Option
 from cli.session import Session, Tree
 from cli.targets import Found, Query, find
 from cli.verb import DryRun, Filenames, Recursive, Resources, Selector, Where, verb
 from navarch.api.errors import NotFound
 
-app = typer.Typer()
+app = App()
 
 
 @verb(app)
 def scale(
     where: Where,
     resources: Resources = None,
-    replicas: Annotated[int, typer.Option("--replicas", help="How many pods it shall have.")] = -1,
-    current_replicas: Annotated[int, typer.Option("--current-replicas", help="Only if it has as many now.")] = -1,
-    resource_version: Annotated[str, typer.Option("--resource-version", help="Only if it is at this version.")] = "",
+    replicas: Annotated[int, Option("--replicas", help="How many pods it shall have.")] = -1,
+    current_replicas: Annotated[int, Option("--current-replicas", help="Only if it has as many now.")] = -1,
+    resource_version: Annotated[str, Option("--resource-version", help="Only if it is at this version.")] = "",
     filename: Filenames = None,
     recursive: Recursive = False,
     selector: Selector = "",
-    all_: Annotated[bool, typer.Option("--all", help="All objects of the given types.")] = False,
+    all_: Annotated[bool, Option("--all", help="All objects of the given types.")] = False,
     timeout: Annotated[
-        str, typer.Option("--timeout", metavar="TIME", help="Wait so long for the pods; 0s: do not.")
+        str, Option("--timeout", metavar="TIME", help="Wait so long for the pods; 0s: do not.")
     ] = "0s",
     dry_run: DryRun = "",
 ) -> None:

@@ -8,10 +8,9 @@ from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 from typing import Annotated, Any
 
-import typer
-
 from cli.errors import CommandError, warn
 from cli.objectchanges import Change
+from cli.options import App, Argument, Option
 from cli.session import Session, Tree
 from cli.targets import Found, Query, find
 from cli.threewayapply import two_way
@@ -19,19 +18,19 @@ from cli.verb import DryRun, FieldManager, Filenames, Output, Recursive, Selecto
 from navarch.api import names, quantity
 from navarch.api.errors import StatusError
 
-app = typer.Typer()
-group = typer.Typer(help="Set images, environment or resources of containers.", no_args_is_help=True)
-app.add_typer(group, name="set")
+app = App()
+group = App(help="Set images, environment or resources of containers.")
+app.add_group(group, "set")
 
 Words = Annotated[
-    list[str] | None, typer.Argument(metavar="TYPE/NAME ... CONTAINER=IMAGE ...", autocompletion=complete)
+    list[str] | None, Argument("TYPE/NAME ... CONTAINER=IMAGE ...", autocompletion=complete)
 ]
 Pairs = Annotated[
-    list[str] | None, typer.Argument(metavar="TYPE/NAME ... NAME=VALUE|NAME- ...", autocompletion=complete)
+    list[str] | None, Argument("TYPE/NAME ... NAME=VALUE|NAME- ...", autocompletion=complete)
 ]
-Named = Annotated[list[str] | None, typer.Argument(metavar="TYPE/NAME ...", autocompletion=complete)]
-All = Annotated[bool, typer.Option("--all", help="All objects of the given types.")]
-Containers = Annotated[str, typer.Option("-c", "--containers", metavar="NAME", help="Which containers; * is any.")]
+Named = Annotated[list[str] | None, Argument("TYPE/NAME ...", autocompletion=complete)]
+All = Annotated[bool, Option("--all", help="All objects of the given types.")]
+Containers = Annotated[str, Option("-c", "--containers", metavar="NAME", help="Which containers; * is any.")]
 
 Edit = Callable[[Tree, Found], None]
 """Changes a pod spec in place. Raises CommandError."""
@@ -82,15 +81,15 @@ def env(
     all_: All = False,
     containers: Containers = "*",
     more: Annotated[
-        list[str] | None, typer.Option("-e", "--env", metavar="NAME=VALUE", help="A variable to set.")
+        list[str] | None, Option("-e", "--env", metavar="NAME=VALUE", help="A variable to set.")
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite/--no-overwrite", help="Change variables that exist.")] = True,
-    list_: Annotated[bool, typer.Option("--list", help="Show what there is.")] = False,
+    overwrite: Annotated[bool, Option("--overwrite/--no-overwrite", help="Change variables that exist.")] = True,
+    list_: Annotated[bool, Option("--list", help="Show what there is.")] = False,
     from_: Annotated[
-        str, typer.Option("--from", metavar="cm/NAME|secret/NAME", help="Set a variable for every key of it.")
+        str, Option("--from", metavar="cm/NAME|secret/NAME", help="Set a variable for every key of it.")
     ] = "",
-    keys: Annotated[str, typer.Option("--keys", metavar="KEY,...", help="With --from: only these keys.")] = "",
-    prefix: Annotated[str, typer.Option("--prefix", help="With --from: put before the names.")] = "",
+    keys: Annotated[str, Option("--keys", metavar="KEY,...", help="With --from: only these keys.")] = "",
+    prefix: Annotated[str, Option("--prefix", help="With --from: put before the names.")] = "",
     output: Output = "",
     dry_run: DryRun = "",
     field_manager: FieldManager = "kubectl-set",
@@ -142,8 +141,8 @@ def resources(
     selector: Selector = "",
     all_: All = False,
     containers: Containers = "*",
-    limits: Annotated[str, typer.Option("--limits", metavar="NAME=QUANTITY,...", help="cpu=1,memory=64Mi")] = "",
-    requests: Annotated[str, typer.Option("--requests", metavar="NAME=QUANTITY,...", help="cpu=1,memory=64Mi")] = "",
+    limits: Annotated[str, Option("--limits", metavar="NAME=QUANTITY,...", help="cpu=1,memory=64Mi")] = "",
+    requests: Annotated[str, Option("--requests", metavar="NAME=QUANTITY,...", help="cpu=1,memory=64Mi")] = "",
     output: Output = "",
     dry_run: DryRun = "",
     field_manager: FieldManager = "kubectl-set",

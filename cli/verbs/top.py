@@ -5,9 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Annotated
 
-import typer
-
 from cli.errors import CommandError
+from cli.options import App, Argument, Option
 from cli.output.tables import Columns
 from cli.session import Session, Tree
 from cli.verb import AllNamespaces, FieldSelector, Selector, Where, verb
@@ -15,14 +14,14 @@ from navarch.api import quantity
 from navarch.api.errors import NotFound, ServiceUnavailable
 from navarch.api.kinds import BY_GVK
 
-app = typer.Typer()
-group = typer.Typer(help="What nodes and pods use of CPU and memory.", no_args_is_help=True)
-app.add_typer(group, name="top")
+app = App()
+group = App(help="What nodes and pods use of CPU and memory.")
+app.add_group(group, "top")
 
-Name = Annotated[str, typer.Argument(metavar="[NAME]")]
-SortBy = Annotated[str, typer.Option("--sort-by", metavar="cpu|memory", help="Largest first.")]
-NoHeaders = Annotated[bool, typer.Option("--no-headers", help="Without the line of column names.")]
-Sum = Annotated[bool, typer.Option("--sum", help="A last line with the sums.")]
+Name = Annotated[str, Argument("[NAME]")]
+SortBy = Annotated[str, Option("--sort-by", metavar="cpu|memory", help="Largest first.")]
+NoHeaders = Annotated[bool, Option("--no-headers", help="Without the line of column names.")]
+Sum = Annotated[bool, Option("--sum", help="A last line with the sums.")]
 
 
 async def _metrics(session: Session, path: str, selector: str, fields: str = "") -> list[Tree]:
@@ -150,7 +149,7 @@ for _word in ("pod", "pods"):
         selector: Selector = "",
         field_selector: FieldSelector = "",
         sort_by: SortBy = "",
-        containers: Annotated[bool, typer.Option("--containers", help="Each container by itself.")] = False,
+        containers: Annotated[bool, Option("--containers", help="Each container by itself.")] = False,
         all_namespaces: AllNamespaces = False,
         no_headers: NoHeaders = False,
         sum_: Sum = False,

@@ -8,9 +8,8 @@ import sys
 from importlib import metadata
 from typing import Annotated, Any
 
-import typer
-
 from cli.errors import CommandError, Failures
+from cli.options import App, Argument, Option
 from cli.output import printing
 from cli.output.tables import Columns
 from cli.session import Resource, Session
@@ -18,7 +17,7 @@ from cli.verb import Where, verb
 from navarch.api import wellknown
 from navarch.api.kinds import BY_GVK
 
-app = typer.Typer()
+app = App()
 
 Tree = dict[str, Any]
 
@@ -33,8 +32,8 @@ def own_version() -> str:
 @verb(app)
 def version(
     where: Where,
-    client: Annotated[bool, typer.Option("--client", help="Only this program's version; asks no server.")] = False,
-    output: Annotated[str, typer.Option("-o", "--output", metavar="json|yaml", help="json or yaml.")] = "",
+    client: Annotated[bool, Option("--client", help="Only this program's version; asks no server.")] = False,
+    output: Annotated[str, Option("-o", "--output", metavar="json|yaml", help="json or yaml.")] = "",
 ) -> None:
     """Show the versions of this program and of the server."""
     if output not in ("", "json", "yaml"):
@@ -62,13 +61,13 @@ def _print_version(found: dict[str, Tree], output: str) -> None:
 @verb(app, "api-resources")
 def api_resources(
     where: Where,
-    output: Annotated[str, typer.Option("-o", "--output", metavar="name|wide", help="name or wide.")] = "",
+    output: Annotated[str, Option("-o", "--output", metavar="name|wide", help="name or wide.")] = "",
     namespaced: Annotated[
-        str, typer.Option("--namespaced", metavar="true|false", help="Only those with (or without) a namespace.")
+        str, Option("--namespaced", metavar="true|false", help="Only those with (or without) a namespace.")
     ] = "",
-    api_group: Annotated[str | None, typer.Option("--api-group", metavar="GROUP", help="Only of this group.")] = None,
-    verbs: Annotated[str, typer.Option("--verbs", metavar="VERB,...", help="Only with all of these verbs.")] = "",
-    no_headers: Annotated[bool, typer.Option("--no-headers", help="Without the line of column names.")] = False,
+    api_group: Annotated[str | None, Option("--api-group", metavar="GROUP", help="Only of this group.")] = None,
+    verbs: Annotated[str, Option("--verbs", metavar="VERB,...", help="Only with all of these verbs.")] = "",
+    no_headers: Annotated[bool, Option("--no-headers", help="Without the line of column names.")] = False,
 ) -> None:
     """List the types of objects that the server serves, with their short names."""
 
@@ -146,8 +145,8 @@ def cluster_info(where: Where) -> None:
 @verb(app)
 def explain(
     where: Where,
-    path: Annotated[str, typer.Argument(metavar="TYPE[.FIELD...]")],
-    recursive: Annotated[bool, typer.Option("--recursive", help="Names and types of all fields below.")] = False,
+    path: Annotated[str, Argument("TYPE[.FIELD...]")],
+    recursive: Annotated[bool, Option("--recursive", help="Names and types of all fields below.")] = False,
 ) -> None:
     """Show what fields a type of object has: navarch explain pods.spec.containers."""
 

@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any
 
-import typer
-
 from cli.errors import CommandError
 from cli.objectwait import Test, gone, parse_duration, until
+from cli.options import App, Option
 from cli.output import jsonpath
 from cli.session import Session, Tree
 from cli.targets import Query, Target, find, targets
 from cli.verb import AllNamespaces, FieldSelector, Filenames, Recursive, Resources, Selector, Where, verb
 from navarch.api.errors import NotFound
 
-app = typer.Typer()
+app = App()
 
 LONG = 7 * 24 * 3600.0  # what a timeout below zero means
 
@@ -26,18 +25,18 @@ def wait(
     resources: Resources = None,
     for_: Annotated[
         str,
-        typer.Option(
+        Option(
             "--for", metavar="WHAT", help="condition=NAME[=VALUE], jsonpath={PATH}[=VALUE], delete or create."
         ),
     ] = "",
     timeout: Annotated[
-        str, typer.Option("--timeout", metavar="TIME", help="How long; 0: look once, below 0: a week.")
+        str, Option("--timeout", metavar="TIME", help="How long; 0: look once, below 0: a week.")
     ] = "30s",
     filename: Filenames = None,
     recursive: Recursive = False,
     selector: Selector = "",
     field_selector: FieldSelector = "",
-    all_: Annotated[bool, typer.Option("--all", help="All objects of the given types.")] = False,
+    all_: Annotated[bool, Option("--all", help="All objects of the given types.")] = False,
     all_namespaces: AllNamespaces = False,
 ) -> None:
     """Wait for objects: navarch wait pod/web --for=condition=Ready; wait job/x --for=delete --timeout=60s."""

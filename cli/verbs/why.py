@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlencode
 
-import typer
-
 from cli.errors import CommandError
+from cli.options import App, Argument, Option
 from cli.output import printing
 from cli.output.tables import Columns
 from cli.verb import Where, verb
@@ -24,23 +23,23 @@ from cli.verb import Where, verb
 if TYPE_CHECKING:
     from cli.session import Session
 
-app = typer.Typer()
+app = App()
 Tree = dict[str, Any]
 
 Address = Annotated[
     str,
-    typer.Option("--scheduler", metavar="ADDR", help="127.0.0.1:PORT or socket of the scheduler; default: the lab's."),
+    Option("--scheduler", metavar="ADDR", help="127.0.0.1:PORT or socket of the scheduler; default: the lab's."),
 ]
-NodeOption = Annotated[str, typer.Option("--node", metavar="NAME", help="What about this node?")]
-Format = Annotated[str, typer.Option("-o", "--output", metavar="FORMAT", help="json or yaml: all there is to know.")]
+NodeOption = Annotated[str, Option("--node", metavar="NAME", help="What about this node?")]
+Format = Annotated[str, Option("-o", "--output", metavar="FORMAT", help="json or yaml: all there is to know.")]
 
 
 @verb(app)
 def why(
     where: Where,
-    pod: Annotated[str, typer.Argument(metavar="POD")],
+    pod: Annotated[str, Argument("POD")],
     node: NodeOption = "",
-    now: Annotated[bool, typer.Option("--now", help="What would be decided now, instead of what was.")] = False,
+    now: Annotated[bool, Option("--now", help="What would be decided now, instead of what was.")] = False,
     output: Format = "",
     scheduler: Address = "",
 ) -> None:
@@ -59,7 +58,7 @@ def why(
 @verb(app, "what-if")
 def what_if(
     where: Where,
-    filename: Annotated[str, typer.Option("-f", "--filename", metavar="FILE", help="A manifest with a Pod.")],
+    filename: Annotated[str, Option("-f", "--filename", metavar="FILE", help="A manifest with a Pod.")],
     node: NodeOption = "",
     output: Format = "",
     scheduler: Address = "",

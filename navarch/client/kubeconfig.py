@@ -9,14 +9,12 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
+import json
 import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 SERVICE_ACCOUNT_DIRECTORY = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
@@ -138,6 +136,10 @@ def tree(config: Config, name: str = "navarch") -> dict[str, Any]:
 def write(path: str | os.PathLike[str], config: Config, name: str = "navarch") -> None:
     """Writes a kubeconfig that only its owner can read; a reader sees the old file or the new one, never half."""
     target = Path(path)
+    import tempfile
+
+    import yaml
+
     handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")  # mode 0600
     try:
         with os.fdopen(handle, "w") as file:
@@ -160,10 +162,27 @@ def memory_file(data: bytes) -> Iterator[str]:
         finally:
             os.close(fd)
     else:
+        import tempfile
+
         with tempfile.NamedTemporaryFile() as file:
             file.write(data)
             file.flush()
             yield file.name
+
+
+def _decoded(path: Path, text: str) -> Any:
+    """What a kubeconfig holds. Ours are JSON, which is YAML, too, and is read without the library."""
+    if text.startswith("{"):
+        try:
+            return json.loads(text)
+        except ValueError:
+            pass  # YAML's flow style
+    import yaml
+
+    try:
+        return yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise KubeconfigError(f"{path}: {error}") from error
 
 
 def _merge(files: Sequence[Path]) -> dict[str, Any]:
@@ -178,10 +197,7 @@ def _merge(files: Sequence[Path]) -> dict[str, Any]:
         except OSError as error:
             raise KubeconfigError(f"{path}: {error.strerror}") from error
         found = True
-        try:
-            content = yaml.safe_load(text) or {}
-        except yaml.YAMLError as error:
-            raise KubeconfigError(f"{path}: {error}") from error
+        content = _decoded(path, text)
         if not isinstance(content, dict):
             raise KubeconfigError(f"{path}: not a kubeconfig")
         for section, inner in (("clusters", "cluster"), ("users", "user"), ("contexts", "context")):

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
-from cli.main import build
+from cli.main import run
 from navarch.world import RealWorld
 
 ROOT = Path(__file__).parents[2]
@@ -35,7 +35,7 @@ class Navarch:
         self.capfd.readouterr()
         code = 0
         try:
-            build(arguments)([*arguments], prog_name="navarch")
+            run([*arguments])
         except SystemExit as end:
             code = int(end.code or 0)
         sys.stdout.flush()
