@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 
-from navarch.world import TaskGroup, World
+from navarch.world import Backoff, TaskGroup, World
 from nodeagent.pods import lifecycle
 from nodeagent.pods.handlers import Outcome
 from nodeagent.pods.machine import StopContainer
@@ -14,9 +13,7 @@ from nodeagent.pods.mishaps import words
 from nodeagent.pods.observed import AnyContainer
 from nodeagent.runtime.runtime import Runtime, RuntimeError_
 
-log = logging.getLogger(__name__)
 MIN_GRACE = 2.0  # what a container gets after its preStop hook used the grace period up
-RETRY = 2.0  # seconds after an attempt that failed
 SLACK = 0.5  # seconds by which a deadline must come nearer to count as a shorter grace period
 
 
@@ -30,7 +27,11 @@ class Stopper:
         group: TaskGroup,
         done: Callable[[str], None],
         tell: Callable[[str, str, str, AnyContainer | None], None],
+        odd: Callable[[str, Exception], None],
     ) -> None:
+        """``odd(doing, error)`` is told what nobody has foreseen."""
+        self._odd = odd
+        self._backoffs: dict[str, Backoff] = {}  # by container id, while its end does not come
         self._runtime, self._world, self._group, self._done, self._tell = runtime, world, group, done, tell
         self._stops: dict[str, tuple[float, asyncio.Task[None]]] = {}  # container id -> deadline, task
 
@@ -57,18 +58,22 @@ class Stopper:
                 await self._pre_stop(action, spec, ip, left)
                 left = max(action.deadline - self._world.now(), MIN_GRACE)
             await self._runtime.stop_container(action.id, max(0.0, left))
+            self._backoffs.pop(action.id, None)
         except RuntimeError_ as error:
             self._tell("Warning", "FailedKillPod", f"error killing pod: {error.message}", spec)
-            await self._world.sleep(RETRY)
+            await self._world.sleep(self._delay(action.id))
         except Exception as error:  # nobody has foreseen it; the machine will ask again
-            log.exception("stopping container %s", action.id)
+            self._odd("stop container", error)
             self._tell("Warning", "FailedKillPod", f"error killing pod: {words(error)}", spec)
-            await self._world.sleep(RETRY)
+            await self._world.sleep(self._delay(action.id))
         finally:
             held = self._stops.get(action.id)
             if held is not None and held[0] == action.deadline:
                 del self._stops[action.id]
             self._done(action.id)
+
+    def _delay(self, container_id: str) -> float:
+        return self._backoffs.setdefault(container_id, Backoff(self._world, first=2.0, most=60.0)).next()
 
     async def _pre_stop(self, action: StopContainer, spec: AnyContainer, ip: str, left: float) -> None:
         hook = spec.lifecycle.pre_stop if spec.lifecycle else None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -109,4 +110,5 @@ def _varint(number: int) -> bytes:
 
 
 def reason(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()
+    # Not its own text: asyncio puts Python's words there.
+    return os.strerror(error.errno).lower() if error.errno else str(error).lower()

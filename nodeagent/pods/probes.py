@@ -7,7 +7,6 @@ probe, and calls back when a verdict changes; events about single failures are t
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -21,7 +20,6 @@ from nodeagent.pods.mishaps import words
 from nodeagent.pods.observed import AnyContainer, ProbeView
 from nodeagent.runtime.runtime import Container, Runtime
 
-log = logging.getLogger(__name__)
 USER_AGENT = "kube-probe/" + VERSION.removeprefix("v").rsplit(".", 1)[0]
 ATTEMPTS = 3  # at a question that cannot be put, as kubelet has it
 FIRST_DELAY = 0.2  # seconds: a process that has just been started is given time to listen before the first question
@@ -68,8 +66,16 @@ class Prober:
     """The probes of one pod. ``changed()`` is called when a view changes, ``tell`` with each event."""
 
     def __init__(
-        self, runtime: Runtime, world: World, group: TaskGroup, changed: Callable[[], None], tell: Tell
+        self,
+        runtime: Runtime,
+        world: World,
+        group: TaskGroup,
+        changed: Callable[[], None],
+        tell: Tell,
+        odd: Callable[[str, Exception], None],
     ) -> None:
+        """``odd(doing, error)`` is told what nobody has foreseen."""
+        self._odd = odd
         self._runtime, self._world, self._group = runtime, world, group
         self._changed, self._tell = changed, tell
         self._tracked: dict[str, _Tracked] = {}
@@ -171,7 +177,7 @@ class Prober:
                     return False
                 output = outcome.output
             except Exception as error:  # nobody has foreseen it: the other probes go on
-                log.exception("%s probe of %s", kind, t.container.id)
+                self._odd("probe container", error)
                 output = words(error)
             if attempt == ATTEMPTS:
                 text = f"{kind} probe errored and resulted in unknown state: {output}"

@@ -89,7 +89,7 @@ class PodWorker:
         self.group: TaskGroup
         self._prober: Prober
         self._stopper: Stopper
-        self._refresher = Refresher(self.volumes, services.world)
+        self._refresher = Refresher(self.volumes, services.world, self._odd)
         self._old_status = pod.status
         self._status: core_v1.PodStatus | None = None
         self._torn_down = False
@@ -156,8 +156,8 @@ class PodWorker:
     async def run(self) -> None:
         """Until nothing of the pod is left here. Cancelled: lets go, containers keep running."""
         async with self.s.world.task_group() as self.group:
-            self._prober = Prober(self.s.runtime, self.s.world, self.group, self._dirty.set, self.tell)
-            self._stopper = Stopper(self.s.runtime, self.s.world, self.group, self._stopped, self.tell)
+            self._prober = Prober(self.s.runtime, self.s.world, self.group, self._dirty.set, self.tell, self._odd)
+            self._stopper = Stopper(self.s.runtime, self.s.world, self.group, self._stopped, self.tell, self._odd)
             meta = self.pod.metadata
             wanted = list(manager.references(self.pod))
             for role in roles(self.pod.spec):
@@ -391,6 +391,10 @@ class PodWorker:
             return self.s.config.node_ip
         sandbox = self.sandboxes.get(sandbox_id)
         return sandbox.ip if sandbox else ""
+
+    def _odd(self, doing: str, error: Exception) -> None:
+        """Something nobody has foreseen happened in a part of the worker, which goes on."""
+        self.mishaps.note(self.pod, doing, doing, error)
 
     def _wake_in(self, seconds: float) -> None:
         async def later() -> None:

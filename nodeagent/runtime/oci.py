@@ -53,6 +53,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 OUTPUT_LIMIT = 16 << 10
+SWEEP_PATIENCE = 1.0  # seconds that an end waits for removals; the next start goes on with them
 KILL_PATIENCE = 30.0  # seconds until we say that a killed container does not die
 
 
@@ -175,10 +176,12 @@ class OciRuntime:
         self._spawn(work())
 
     async def close(self) -> None:
-        self._stopping.set()
         self._watcher.close()
         for queue in self._subscribers:
             queue.put_nowait(None)
+        if self._tasks:
+            await asyncio.wait(list(self._tasks), timeout=SWEEP_PATIENCE)
+        self._stopping.set()
         while self._tasks:
             await asyncio.wait(list(self._tasks))
         self._pool.shutdown()

@@ -18,7 +18,9 @@ RETRY = 20.0  # seconds
 class Refresher:
     """One refresh at a time. ``due`` says when the next is wanted (Unix seconds)."""
 
-    def __init__(self, volumes: PodVolumes, world: World) -> None:
+    def __init__(self, volumes: PodVolumes, world: World, odd: Callable[[str, Exception], None]) -> None:
+        """``odd(doing, error)`` is told what nobody has foreseen."""
+        self._odd = odd
         self._volumes, self._world = volumes, world
         self._wanted = False
         self._retry: float | None = None
@@ -58,8 +60,8 @@ class Refresher:
         except VolumeError as error:
             log.info("pod %s/%s: %s", pod.metadata.namespace, pod.metadata.name, error)
             self._retry = self._world.now() + RETRY
-        except Exception:  # nobody has foreseen it: the pod runs on with the volumes that it has
-            log.exception("volumes of pod %s/%s", pod.metadata.namespace, pod.metadata.name)
+        except Exception as error:  # nobody has foreseen it: the pod runs on with the volumes that it has
+            self._odd("refresh volumes", error)
             self._retry = self._world.now() + RETRY
         finally:
             self._task = None

@@ -108,7 +108,8 @@ def test_a_container_that_cannot_be_stopped(tmp_path: Path) -> None:
         runtime.fails = "stop_container"
         api.delete(odd, 1)
         await node.world.sleep(100)
-        assert 10 < runtime.calls <= 60 and "ZeroDivisionError" in api.events("FailedKillPod")[0] and api.ready(other)
+        assert 4 <= runtime.calls <= 8 and "ZeroDivisionError" in api.events("FailedKillPod")[0] and api.ready(other)
+        assert node.services.counters.value(UNEXPECTED, doing="stop container") == runtime.calls
         runtime.fails = ""
         await api.until(lambda: odd not in api.objects)
 
@@ -126,6 +127,7 @@ def test_a_probe_that_cannot_ask(tmp_path: Path) -> None:
         await node.world.sleep(60)
         assert api.status(odd)["containerStatuses"][0]["restartCount"] == 0  # an unknown answer is none
         assert runtime.calls <= 3 * 8
+        assert node.services.counters.value(UNEXPECTED, doing="probe container") == runtime.calls
 
     run(tmp_path, body)
 

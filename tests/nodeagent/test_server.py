@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from navarch.api.types import core_v1
 from navarch.world import RealWorld
 from nodeagent.node import statuswriter
 from nodeagent.pods.probes import Counter
-from nodeagent.server import logs, streams
+from nodeagent.server import logs, nodelogs, streams
 from nodeagent.server.auth import Caller, of_certificate, subresource
 from nodeagent.server.logs import BadOption, Options
 
@@ -49,6 +50,78 @@ def test_reading_logs(tmp_path: Path) -> None:
 
     RealWorld().run(main)
     assert logs.tail(str(path), 2, 100) == "three\n" and logs.tail(str(path), 80, 3) == "ee\n"
+
+
+def test_time_stamps_begin_lines(tmp_path: Path) -> None:
+    """A line of a container's that is longer than one of the file has one stamp, whatever is beside it."""
+    path = tmp_path / "0.log"
+    parts = ["P " + "a" * 8192, "P " + "b" * 8192, "F c", "F d", "P e", "F "]
+    path.write_text("".join(f"2026-01-01T00:00:0{n}Z stdout {part}\n" for n, part in enumerate(parts)))
+
+    async def main() -> None:
+        text = await whole(path, Options(timestamps=True))
+        lines = text.splitlines()
+        assert [line[:21] for line in lines] == [f"2026-01-01T00:00:0{n}Z " for n in (0, 3, 4)]
+        assert lines[0][21:] == "a" * 8192 + "b" * 8192 + "c" and lines[1:] == [lines[1][:21] + "d", lines[2][:21] + "e"]
+        assert (await whole(path, Options(timestamps=True, tail=4))).splitlines()[0] == "2026-01-01T00:00:02Z c"
+        with path.open("a") as file:
+            file.write("2026-01-01T00:00:06Z stdout P x\n2026-01-01T00:00:07Z stderr F y\n2026-01-01T00:00:08Z stdout F z\n")
+        out = await whole(path, Options(timestamps=True, stream="stdout", tail=3))
+        assert out == "2026-01-01T00:00:06Z xz\n"
+        since = await whole(path, Options(timestamps=True, since=1767225603.0))
+        assert since.startswith("2026-01-01T00:00:03Z d\n2026-01-01T00:00:04Z e\n")
+
+    RealWorld().run(main)
+
+
+def test_logs_are_files_of_the_log_folder(tmp_path: Path) -> None:
+    """A pod that has the folder mounted puts links there: they lead nowhere."""
+    folder = tmp_path / "logs/ns_pod_uid/a"
+    folder.mkdir(parents=True)
+    (tmp_path / "secret").write_text(LINES[0] + "\n")
+    (folder / "0.log").symlink_to(tmp_path / "secret")
+    (folder.parent / "b").symlink_to(tmp_path)
+    os.mkfifo(folder / "1.log")
+
+    async def main() -> None:
+        for path in (folder / "0.log", folder.parent / "b/secret"):
+            with pytest.raises(OSError, match="openat2"):
+                await whole(path, Options())
+            assert logs.tail(str(path), 5, 100) == ""
+        assert await whole(folder / "1.log", Options()) == ""  # and nobody waits for a writer
+
+    RealWorld().run(main)
+
+
+def test_logs_of_the_node(tmp_path: Path) -> None:
+    (tmp_path / "pods/x y").mkdir(parents=True)
+    (tmp_path / "agent.log").write_text("one\ntwo\n")
+    (tmp_path / "link").symlink_to("/etc/passwd")
+    (tmp_path / "up").symlink_to("..")
+
+    async def main() -> None:
+        app = web.Application()
+        app.router.add_get("/logs", nodelogs.redirect)
+        app.router.add_get("/logs/{path:.*}", lambda request: nodelogs.serve(RealWorld(), tmp_path, request))
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{runner.addresses[0][1]}") as session:
+
+            async def get(path: str, **headers: str) -> tuple[int, str]:
+                async with session.get(path, headers=headers, allow_redirects=False) as answer:
+                    return answer.status, await answer.text()
+
+            status, text = await get("/logs/")
+            assert status == 200 and '<a href="agent.log">agent.log</a>\n' in text and '<a href="pods/">pods/</a>\n' in text
+            assert await get("/logs/agent.log") == (200, "one\ntwo\n")
+            assert await get("/logs/agent.log", Range="bytes=4-6") == (206, "two")
+            assert "x%20y/" in (await get("/logs/pods/"))[1] and (await get("/logs/pods"))[0] == 301 == (await get("/logs"))[0]
+            for path in ("link", "up/", "none", "agent.log/", "%2e%2e/", "pods/..%2f..%2fetc/passwd"):
+                assert (await get(f"/logs/{path}"))[0] == 404, path
+        await runner.cleanup()
+
+    RealWorld().run(main)
 
 
 @settings(max_examples=60, deadline=None)

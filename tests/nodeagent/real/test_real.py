@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,9 @@ from navarch.client.transport import InProcessTransport
 from navarch.world import RealWorld
 from nodeagent.agent import Agent
 from nodeagent.config import Config
+from nodeagent.linux.cgroups import Cgroups, own_cgroup
 from nodeagent.main import make_runtime
+from tests.nodeagent.flipper import exchange, flipping
 
 pytestmark = pytest.mark.node
 PORT = 10250
@@ -118,7 +120,7 @@ def done(pod: core_v1.Pod) -> bool:
 async def started(world: RealWorld, client: Client, image_root: Path, folder: Path) -> AsyncIterator[Agent]:
     config = Config(
         node_name="n1", node_ip=ADDRESS, root_dir=folder / "node", run_dir=Path("/run/navarch"), port=PORT,
-        image_root=image_root, cpu="4", memory="2Gi", pod_cidr="10.244.7.0/24", cluster_dns=("10.96.0.10",),
+        image_root=image_root, cpu="4", memory="2Gi", pod_cidr="10.244.7.0/24", cluster_dns=("10.96.0.10",), pod_max_pids=200,
         tls_cert_file=str(folder / "pki/node.crt"), tls_private_key_file=str(folder / "pki/node.key"),
         client_ca_file=str(folder / "pki/ca.crt"),
     )  # fmt: skip
@@ -277,6 +279,84 @@ def test_probes_restart_and_previous_log(image_root: Path, tmp_path: Path) -> No
         await cluster.until("p", lambda p: not running(p))
 
     run(image_root, tmp_path, body)
+
+
+def test_sub_paths_while_a_neighbour_swaps_them_for_links(image_root: Path, tmp_path: Path) -> None:
+
+    async def body(cluster: Cluster) -> None:
+        mount = {"name": "e", "mountPath": "/s", "subPath": "x"}
+        script = "test -e /s/etc/passwd && echo ESCAPED; test -e /s/inside && echo in; sleep 1000"
+        spec = {
+            "containers": [
+                {"name": "a", "volumeMounts": [{"name": "e", "mountPath": "/e"}], "command": ["sleep", "1000"]},
+                *({"name": f"c{n}", "volumeMounts": [mount], "command": ["sh", "-c", script]} for n in range(3)),
+            ],
+            "initContainers": [
+                {
+                    "name": "i",
+                    "command": ["sh", "-c", "mkdir /e/x; touch /e/x/inside; ln -s / /e/y"],
+                    "volumeMounts": [{"name": "e", "mountPath": "/e"}],
+                }
+            ],
+            "volumes": [{"name": "e", "emptyDir": {}}],
+        }
+        pod = await cluster.pod("p", spec)
+        folder = tmp_path / "node/pods" / (pod.metadata.uid or "") / "volumes/kubernetes.io~empty-dir/e"
+        async with asyncio.timeout(20):
+            while not (folder / "y").is_symlink():
+                await asyncio.sleep(0.01)
+        with flipping(folder / "x", folder / "y"):
+            await cluster.until("p", lambda p: len(list(_begun(p))) >= 2, timeout=50)
+        if (folder / "x").is_symlink():
+            exchange(folder / "x", folder / "y")
+        await cluster.until("p", running, timeout=60)
+        for n in range(3):
+            assert await cluster.log("p", f"c{n}") == "in\n"
+        deep = "cd /e; i=0; while [ $i -lt 100 ]; do mkdir d && cd d; i=$((i+1)); done; echo $i"
+        assert (await cluster.exec("p", "sh", "-c", deep))[0] == "100\n"
+        await cluster.pods.delete("p", "default")
+        await cluster.until_gone("p")
+        async with asyncio.timeout(20):
+            while folder.exists():
+                await asyncio.sleep(0.01)
+
+    run(image_root, tmp_path, body)
+
+
+def test_processes_sysctls_and_folders(image_root: Path, tmp_path: Path) -> None:
+    """A pod has its own limit of processes. Safe kernel parameters are set; a command may be long; a missing folder is
+    made."""
+
+    async def body(cluster: Cluster) -> None:
+        pod = await cluster.pod("p", {"containers": [{"name": "a", "command": ["sleep", "1000"]}]})
+        await cluster.until("p", running)
+        await cluster.exec("p", "sh", "-c", "for i in $(seq 300); do sleep 100 >/dev/null 2>&1 & done")
+        whole = own_cgroup().removesuffix("/sys")
+        used = Cgroups(whole).usage(f"{whole}/pods/besteffort/pod{pod.metadata.uid}")
+        assert used is not None and 150 < used.pids <= 200
+        sysctls = [{"name": "net.ipv4.ip_unprivileged_port_start", "value": "81"}]
+        made = tmp_path / "made/here"
+        spec = {
+            "containers": [{"name": "a", "command": ["sleep", "1000"], "volumeMounts": [{"name": "h", "mountPath": "/h"}]}],
+            "securityContext": {"sysctls": sysctls},
+            "volumes": [{"name": "h", "hostPath": {"path": str(made)}}],
+        }
+        await cluster.pod("q", spec)
+        await cluster.until("q", running)
+        assert made.is_dir()
+        assert (await cluster.exec("q", "cat", "/proc/sys/net/ipv4/ip_unprivileged_port_start"))[0] == "81\n"
+        long = "x" * 100_000
+        assert (await cluster.exec("q", "sh", "-c", "echo ${#0}", long))[0] == "100000\n"
+
+    run(image_root, tmp_path, body)
+
+
+def _begun(pod: core_v1.Pod) -> Iterator[core_v1.ContainerStatus]:
+    """Containers whose start was tried."""
+    for status in pod.status.container_statuses or ():
+        waiting = status.state.waiting if status.state else None
+        if waiting is None or waiting.reason not in ("ContainerCreating", "PodInitializing"):
+            yield status
 
 
 def test_containers_survive_the_agent(image_root: Path, tmp_path: Path) -> None:

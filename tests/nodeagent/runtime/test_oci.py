@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from dataclasses import replace
@@ -261,6 +262,22 @@ def test_attach_and_reopen_log(image_root: Path, tmp_path: Path) -> None:
         await harness.until_exited(oci, terminal)
         with pytest.raises(RuntimeError_, match="not running"):
             await oci.attach(terminal, stdin=False)
+        # Without stdinOnce the input stays open for the next client; who has no more to say has done with it.
+        for name, tty in (("open", False), ("open-tty", True)):
+            script = "while read x; do echo got $x; done"
+            options = {"stdin": True, "tty": tty, "name": name}
+            open_ = await oci.create_container(sandbox, await harness.config(oci, "sh", "-c", script, **options))
+            await oci.start_container(open_)
+            for word in ("one", "two"):
+                attached = await oci.attach(open_, stdin=True)
+                await attached.write(f"{word}\n".encode())
+                await attached.close_stdin()
+                async with asyncio.timeout(10):
+                    assert all([data async for _, data in attached.read()]) and await attached.wait() == 0
+                await attached.close()
+                log = await harness.known(oci, open_)
+                await harness.until(lambda log=log, word=word: f"got {word}" in harness.log_text(log))
+            assert (await harness.known(oci, open_)).state == "running"
         # The monitor takes its socket away a moment before the agent knows of the end.
         brief = await oci.create_container(sandbox, await harness.config(oci, "sleep", "100", name="brief"))
         await oci.start_container(brief)
@@ -404,7 +421,7 @@ def test_recovery(image_root: Path, tmp_path: Path) -> None:
             assert states == {
                 "goes-on": ("running", 0), "ends": ("exited", 137), "orphan": ("exited", 137), "created": ("created", 0)
             }  # fmt: skip
-            assert not (tmp_path / "containers/stray").exists()
+            await harness.until(lambda: not (tmp_path / "containers/stray").exists())
             found = await second.list_sandboxes()
             assert [(s.id, s.ready, s.ip) for s in found] == [(sandbox, True, "10.244.7.2")]
             assert found[0].config == harness.sandbox_config(share_process_namespace=True)
