@@ -9,8 +9,10 @@ import msgspec
 
 from navarch.api import kinds
 from navarch.api.kinds import Kind
+from navarch.api.schema import schema_of
 from navarch.api.types import meta_v1
 from navarch.api.types.base import Struct
+from navarch.api.zerofill import fill_required
 from navarch.client.undecodable import DECODE_ERRORS, Undecodable, undecodable
 
 T = TypeVar("T")
@@ -90,16 +92,26 @@ class StructCodec(Generic[S]):
         return kinds.encode(obj)
 
     def decode(self, data: bytes | msgspec.Raw) -> S:
-        return cast(S, self._decode(data))
+        try:
+            return cast(S, self._decode(data))
+        except msgspec.ValidationError:
+            # Go's decoder requires no field: another server, or another version, may leave out what our structs need.
+            tree = msgspec.json.decode(data)
+            fill_required(tree, schema_of(self._struct))
+            return msgspec.convert(tree, self._struct)
 
     def decode_list(self, data: bytes) -> tuple[list[S], meta_v1.ListMeta]:
-        page = _list_decoder(self._struct).decode(data)
+        try:
+            page = _list_decoder(self._struct).decode(data)
+        except msgspec.ValidationError:
+            raw = _raw_page_decoder.decode(data)
+            return [self.decode(item) for item in raw.items or ()], raw.metadata or meta_v1.ListMeta()
         return page.items or [], page.metadata or meta_v1.ListMeta()
 
     def decode_each(self, data: bytes) -> tuple[list[S], list[Undecodable], meta_v1.ListMeta]:
         try:
-            items, meta = self.decode_list(data)
-            return items, [], meta
+            page = _list_decoder(self._struct).decode(data)
+            return page.items or [], [], page.metadata or meta_v1.ListMeta()
         except DECODE_ERRORS:
             page = _raw_page_decoder.decode(data)  # one by one: some item does not fit
         good: list[S] = []

@@ -185,7 +185,7 @@ def _generated(obj: Tree, spec: Tree) -> list[Cause]:
             out.append(required(path, f"must be '{value}'"))
         elif labels[key] != value:
             out.append(invalid(path, labels, f"must be '{value}'"))
-    if not selector_matches(selector, expected):
+    if not validate_label_selector(selector, "spec.selector") and not selector_matches(selector, expected):
         out.append(invalid("spec.selector", selector, "`selector` not auto-generated"))
     return out
 

@@ -1,0 +1,274 @@
+"""All components in one process on virtual time, fed with objects that nobody would write. As a program:
+
+    python -m tests.fuzz.everything SEED OBJECTS [webhook]
+
+Random objects of nearly every kind are created, changed (status too) and deleted in namespaces of their own. Meanwhile a
+canary must go on working: a Deployment is rolled, Jobs complete, a Service has its endpoints. No component may end, no
+answer may be a 5xx, and nothing may be logged as a mistake.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import itertools
+import logging
+import random
+import re
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from lab.simulation import Simulation, node_specs
+from navarch.api.conditions import is_true
+from navarch.api.errors import StatusError
+from navarch.api.kinds import Kind
+from navarch.api.schema import schema_of
+from navarch.api.types import apps_v1, batch_v1, core_v1, discovery_v1
+from navarch.client.inprocess import InProcessTransport
+from navarch.client.transport import Query, Response, TransportError
+from nodeagent.hollow.objects import NodeSpec
+from tests.fuzz.objects import KINDS, SAFE, Objects
+
+Tree = dict[str, Any]
+SPACES = ("a", "b", "c")
+BATCH = 50
+ALIVE = 300
+"""Objects beyond so many are deleted, the oldest first."""
+CHECK_EVERY = 500
+"""Objects between two looks at the canary."""
+MORE = ("resourcequotas", "limitranges", "customresourcedefinitions")
+WORKED_ON = (
+    "pods", "nodes", "services", "endpoints", "endpointslices", "deployments", "replicasets", "statefulsets", "daemonsets",
+    "jobs", "cronjobs", "replicationcontrollers", "poddisruptionbudgets", "persistentvolumeclaims", "persistentvolumes",
+)  # fmt: skip
+"""What components have most to do with: made four times as often as others."""
+MADE: tuple[Kind, ...] = (
+    *SAFE,
+    *(kind for kind in KINDS if kind.resource in MORE),
+    *(kind for kind in SAFE if kind.resource in WORKED_ON for _ in range(3)),
+)
+PATIENCE = 600.0
+CANARY = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, namespace: canary}
+spec:
+  replicas: 3
+  selector: {matchLabels: {canary: web}}
+  template:
+    metadata: {labels: {canary: web}}
+    spec:
+      priorityClassName: system-cluster-critical
+      nodeSelector: {canary: here}
+      tolerations: [{operator: Exists}]
+      containers: [{name: web, image: "web:VERSION", readinessProbe: {httpGet: {port: 80}}}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: canary}
+spec: {selector: {canary: web}, ports: [{port: 80}]}
+---
+apiVersion: batch/v1
+kind: Job
+metadata: {name: work-VERSION, namespace: canary}
+spec:
+  completions: 2
+  ttlSecondsAfterFinished: 60
+  template:
+    metadata: {annotations: {hollow.navarch.dev/run: 2s}}
+    spec:
+      priorityClassName: system-cluster-critical
+      nodeSelector: {canary: here}
+      tolerations: [{operator: Exists}]
+      restartPolicy: Never
+      containers: [{name: c, image: work}]
+"""
+
+
+class Mistakes(logging.Handler):
+    """Keeps what is logged as an error, or with a traceback."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.texts: list[str] = []
+        self.setFormatter(logging.Formatter("%(name)s %(levelname)s %(message)s"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno >= logging.ERROR or record.exc_info:
+            self.texts.append(self.format(record))
+
+
+class Run:
+    """One run; see the module. What went wrong is in ``failures``, a text each, with the objects that it names."""
+
+    def __init__(self, cluster: Simulation, seed: int, kinds: tuple[Kind, ...] = MADE) -> None:
+        self.cluster = cluster
+        self.random = random.Random(seed)
+        self.objects = Objects(self.random, namespaces=SPACES, kinds=kinds)
+        self.alive: dict[tuple[Kind, str | None, str], None] = {}
+        self.bodies: dict[str, str] = {}  # by name: what was sent
+        self.answers: Counter[int] = Counter()
+        self.failures: dict[str, str] = {}
+        self.made = 0
+        self._version = 0
+        self._transport = InProcessTransport(cluster.server.app, cluster.client.transport.inner.user)  # type: ignore[attr-defined]
+
+    async def play(self, count: int) -> None:
+        client = self.cluster.client
+        for name in (*SPACES, "canary"):
+            await client.tree(_kind("namespaces")).create({"metadata": {"name": name}})
+        await self.canary()
+        while self.made < count:
+            for _ in range(min(BATCH, count - self.made)):
+                await self.step()
+            await self.cluster.sleep(self.random.choice((0.0, 0.5, 2.0, 10.0)))
+            while len(self.alive) > ALIVE:
+                await self.delete(next(iter(self.alive)))
+            if self.made % CHECK_EVERY < BATCH:
+                await self.canary()
+        await self.canary()
+
+    async def step(self) -> None:
+        self.made += 1
+        kind, tree = self.objects.one()
+        where, name = tree["metadata"].get("namespace"), tree["metadata"]["name"]
+        made = await self.ask("POST", kind.path(where), tree)
+        if made is None:
+            return
+        self.alive[kind, where, name] = None
+        if self.random.random() < 0.3:
+            await self.change(kind, where, name, made)
+
+    async def change(self, kind: Kind, where: str | None, name: str, tree: Tree) -> None:
+        new = copy.deepcopy(tree)
+        self.objects.mutate(new, schema_of(kind.type), self.random.choice((1, 2, 4)))
+        if not isinstance(new.get("metadata"), dict):
+            return
+        new["metadata"] |= {"name": name, "finalizers": None, "resourceVersion": tree["metadata"]["resourceVersion"]}
+        new["metadata"].pop("deletionTimestamp", None)
+        sub = "status" if self.random.random() < 0.5 else None
+        await self.ask("PUT", kind.path(where, name, sub), new)
+
+    async def delete(self, which: tuple[Kind, str | None, str]) -> None:
+        kind, where, name = which
+        del self.alive[which]
+        self.bodies.pop(name, None)
+        options: Tree = {"propagationPolicy": self.random.choice(("Background", "Foreground", "Orphan"))}
+        if self.random.random() < 0.5:
+            options["gracePeriodSeconds"] = self.random.choice((0, 1, 30))
+        await self.ask("DELETE", kind.path(where, name), options)
+
+    async def ask(self, method: str, path: str, body: Tree) -> Tree | None:
+        """What the API made of it, None if it refused."""
+        text = orjson.dumps(body)
+        if method != "DELETE":
+            self.bodies[body["metadata"]["name"]] = f"{method} {path} {text.decode()}"
+        try:
+            answer = await self.cluster.client.request(method, path, body=text)
+        except StatusError as error:
+            self.answers[error.http_code] += 1
+            return None
+        self.answers[200] += 1
+        tree: Tree = orjson.loads(answer.body)
+        return tree if tree.get("kind") != "Status" else None
+
+    async def canary(self) -> None:
+        """Rolls the canary, and waits until all of it is well."""
+        self._version += 1
+        version = f"v{self._version}"
+        await self.cluster.apply(CANARY.replace("VERSION", version))
+        await self.cluster.run_until(lambda: self.well(version), PATIENCE, f"the canary is well at {version}")
+
+    def well(self, version: str) -> bool:
+        cluster = self.cluster
+        web = cluster.object(apps_v1.Deployment, "web", "canary")
+        done = web is not None and web.status.observed_generation == web.metadata.generation
+        rolled = done and web is not None and web.status.updated_replicas == 3 == web.status.available_replicas
+        if not rolled or cluster.ready_pods("canary", f"web:{version}") != 3:
+            return False
+        slices = cluster.objects(discovery_v1.EndpointSlice, "canary")
+        addresses = {a for s in slices for e in s.endpoints or () if e.conditions and e.conditions.ready for a in e.addresses}
+        pods = [p for p in cluster.objects(core_v1.Pod, "canary") if (p.metadata.labels or {}).get("canary") == "web"]
+        if addresses != {p.status.pod_ip for p in pods if p.metadata.deletion_timestamp is None}:
+            return False
+        job = cluster.object(batch_v1.Job, f"work-{version}", "canary")
+        return job is None or is_true(job.status.conditions, "Complete")
+
+    def blame(self, text: str) -> str:
+        """The text with the objects that it names."""
+        names = dict.fromkeys(re.findall(r"\bf\d+\b", text))
+        return "\n".join([text, *(self.bodies[n][:3000] for n in names if n in self.bodies)])
+
+
+def _kind(resource: str) -> Kind:
+    return next(kind for kind in KINDS if kind.resource == resource)
+
+
+class Watched(InProcessTransport):
+    """Notes every answer that blames the server."""
+
+    failed: list[str] = []  # noqa: RUF012 (one list for all: that is what it is for)
+
+    async def request(self, method: str, path: str, *, query: Query = (), body: bytes | None = None, **kw: Any) -> Response:
+        answer = await super().request(method, path, query=query, body=body, **kw)
+        if answer.status >= 500:
+            self.failed.append(f"{method} {path} {(body or b'').decode()[:2000]} -> {answer.body.decode()[:2000]}")
+        return answer
+
+
+def nodes() -> list[NodeSpec]:
+    return [NodeSpec(n.name, address=n.address, labels={"canary": "here"}, pods=1000) for n in node_specs(3)]
+
+
+def play(seed: int, count: int, check: bool = False) -> tuple[Run, list[str]]:
+    """Runs it; gives the run and what went wrong."""
+    import lab.simulation
+
+    mistakes = Mistakes()
+    root = logging.getLogger()
+    root.addHandler(mistakes)
+    Watched.failed = []
+    inner, lab.simulation.InProcessTransport = lab.simulation.InProcessTransport, Watched  # type: ignore[misc, attr-defined]
+    runs: list[Run] = []
+
+    async def scenario(cluster: Simulation) -> None:
+        runs.append(Run(cluster, seed))
+        await runs[0].play(count)
+
+    trouble = []
+    try:
+        Simulation(seed, nodes=nodes()).run(scenario)
+    except (Exception, asyncio.CancelledError) as error:
+        import traceback
+
+        trouble.append("".join(traceback.format_exception(error))[-6000:])
+    finally:
+        root.removeHandler(mistakes)
+        lab.simulation.InProcessTransport = inner  # type: ignore[misc, attr-defined]
+    run = runs[0]
+    return run, [run.blame(text) for text in itertools.chain(trouble, Watched.failed, mistakes.texts)]
+
+
+def main(arguments: list[str]) -> int:
+    seed, count = int(arguments[0]), int(arguments[1])
+    run, wrong = play(seed, count)
+    print(f"{run.made} objects, answers {dict(run.answers)}, {run.cluster.world.monotonic():.0f} s of virtual time")
+    kinds: Mapping[str, int] = Counter(re.sub(r"[0-9a-f-]{8,}|\d+", "#", text.splitlines()[-1] if text else "") for text in wrong)
+    print(len(wrong), "mistakes", dict(list(kinds.items())[:40]))
+    seen: Counter[str] = Counter()
+    for text in wrong:
+        lines = [line for line in text.splitlines() if re.match(r"[\w.]+(Error|Exception|Timeout)", line)]
+        mark = re.sub(r"\d+", "#", (lines or text.splitlines() or [""])[-1])[:100]
+        seen[mark] += 1
+        if seen[mark] <= 1:
+            print("=" * 100)
+            print(text[-5000:])
+    return bool(wrong)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
