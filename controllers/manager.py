@@ -132,6 +132,12 @@ class Manager:
             out[GarbageCollector.name] = GarbageCollector  # last: it shares the informers of the others
         return out
 
+    def check(self) -> None:
+        """Raises AssertionError unless informers and queues agree with themselves."""
+        self.informers.check()
+        for controller in self.controllers:
+            controller.queue.check()
+
     async def run(self) -> None:
         """Runs the controllers; with the knob leader-elect only while leading. Raises LeadershipLost."""
         if not self.config.leader_elect:

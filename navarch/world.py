@@ -179,7 +179,7 @@ def describe(error: BaseException) -> str:
     """An exception in one line; of a group that holds only one, that one."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
-    text = " ".join(str(error).split())
+    text = " ".join((error.msg if isinstance(error, SyntaxError) else str(error)).split())
     return f"{type(error).__name__}: {text}"[:MAX_DESCRIPTION] if text else type(error).__name__
 
 

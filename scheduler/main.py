@@ -20,7 +20,7 @@ from scheduler.framework.config import SchedulerConfig
 from scheduler.io.httpserver import pages
 from scheduler.io.leaderfence import Fence
 from scheduler.options import SETTINGS, load
-from scheduler.scheduler import Scheduler
+from scheduler.scheduler import PluginError, Scheduler
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +76,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         world.run(run)
+    except PluginError as error:
+        print(f"scheduler: {error}")
+        return 2
     except BaseExceptionGroup as group:
         lost, other = group.split(LeadershipLost)
         if lost is None or other is not None:

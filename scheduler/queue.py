@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from navarch.world import World
+from scheduler.framework.blame import Fault, blame
 from scheduler.framework.outcomes import Rejected
 from scheduler.framework.plugin import POD_CHANGED, Event, Plugin, Profile
 from scheduler.state.nodes import NodeTable
@@ -56,6 +57,7 @@ class SchedulingQueue:
     most_backoff: float = 10.0
     pods: dict[str, Waiting] = field(default_factory=dict)  # by uid
     incoming: Callable[[str, str], None] = lambda place, why: None  # told of each move, for metrics
+    faulty: Callable[[PodInfo, Fault], None] = lambda pod, fault: None  # told when a plugin raises what it should not
 
     def __post_init__(self) -> None:
         self._active: list[tuple[Any, int, str]] = []  # (the sorter's key, token, uid)
@@ -100,7 +102,21 @@ class SchedulingQueue:
         """Whether a plugin that refused a pod says that the pod's own change may help."""
         pod, by = waiting.pod, waiting.refused_by
         plugins = [p for p in self.profiles[pod.profile].plugins if p.name in by]
-        return not by or any(POD_CHANGED in p.events and p.own_change_helps(old, pod) for p in plugins)
+        return not by or any(POD_CHANGED in p.events and self._own_hint(p, old, pod) for p in plugins)
+
+    def _own_hint(self, plugin: Plugin, old: PodInfo, pod: PodInfo) -> bool:
+        try:
+            return plugin.own_change_helps(old, pod)
+        except Exception as error:
+            self.faulty(pod, blame(error))
+            return True  # as upstream: a hint that fails is no reason to let the pod wait
+
+    def _hint(self, plugin: Plugin, event: Event, pod: PodInfo) -> bool:
+        try:
+            return plugin.helps(event, pod, self.table)
+        except Exception as error:
+            self.faulty(pod, blame(error))
+            return True
 
     def remove(self, uid: str) -> None:
         waiting = self.pods.pop(uid, None)
@@ -146,7 +162,9 @@ class SchedulingQueue:
             return
         plugins = [p for p in self.profiles[waiting.pod.profile].plugins if p.name in refusing]
         for event in missed:
-            if not plugins or any(event.kind in p.events and p.helps(event, waiting.pod, self.table) for p in plugins):
+            if not plugins or any(
+                event.kind in p.events and self._hint(p, event, waiting.pod) for p in plugins
+            ):
                 self._enqueue(waiting, event.kind)
                 return
         self._park(waiting, "unschedulable", refusing)
@@ -177,7 +195,7 @@ class SchedulingQueue:
         woken = list(self._unexplained.values())
         for plugin, parked in self._listening.get(event.kind, ()):
             if parked:
-                woken += [w for w in parked.values() if plugin.helps(event, w.pod, self.table)]
+                woken += [w for w in parked.values() if self._hint(plugin, event, w.pod)]
         for waiting in woken:
             if waiting.place in ("unschedulable", "gated"):
                 self._enqueue(waiting, event.kind)
@@ -219,6 +237,13 @@ class SchedulingQueue:
                 waiting.gate = str(rejected)
                 self._park(waiting, "gated", (plugin.name,))
                 return
+            except Exception as error:
+                fault = blame(error)
+                waiting.gate = str(fault)
+                self._park(waiting, "gated", (plugin.name,))
+                self._timer_at(self.world.monotonic() + self.most_backoff, waiting)  # it may do better then
+                self.faulty(waiting.pod, fault)
+                return
         waiting.gate = ""
         if waiting.attempts:
             self._back_off(waiting, why)
@@ -237,7 +262,13 @@ class SchedulingQueue:
     def _activate(self, waiting: Waiting, why: str) -> None:
         self._place(waiting, "active", why)
         pod = waiting.pod
-        key = self._sorter.order(pod, waiting.queued) if self._sorter else (-pod.priority, waiting.queued)
+        key: Any = -pod.priority, waiting.queued
+        if self._sorter is not None:
+            try:
+                key = _Sortable(self._sorter.order(pod, waiting.queued), key)
+            except Exception as error:
+                self.faulty(pod, blame(error))
+                key = _Sortable(None, key)
         heapq.heappush(self._active, (key, waiting.token, pod.uid))
         self._wake.set()
 
@@ -270,8 +301,54 @@ class SchedulingQueue:
         while self._timers and self._timers[0][0] <= now + 0.001:
             _, token, uid = heapq.heappop(self._timers)
             waiting = self.pods.get(uid)
-            if waiting is not None and waiting.token == token:
+            if waiting is not None and waiting.token == token and waiting.place == "gated":
+                self._enqueue(waiting, "BackoffComplete")
+            elif waiting is not None and waiting.token == token:
                 self._activate(
                     waiting, "UnschedulableTimeout" if waiting.place == "unschedulable" else "BackoffComplete"
                 )
         self._set_timer()
+
+    def check(self) -> None:
+        """Raises AssertionError unless every pod is in exactly one part of the queue, and whoever should wake it can."""
+        active = {(token, uid) for _, token, uid in self._active}
+        timed = {(token, uid) for _, token, uid in self._timers}
+        for uid, waiting in self.pods.items():
+            assert waiting.pod.uid == uid, f"{waiting.pod.key} is kept under {uid}"
+            mark = waiting.token, uid
+            assert (mark in active) == (waiting.place == "active"), f"{waiting.pod.key} is {waiting.place}"
+            assert (uid in self._flying) == (waiting.place == "flight"), f"{waiting.pod.key} is {waiting.place}"
+            assert mark in timed or waiting.place not in ("backoff", "unschedulable"), f"nothing wakes {waiting.pod.key}"
+            kept = waiting.refused_by if waiting.place in ("unschedulable", "gated") else ()
+            for (profile, plugin), parked in self._parked.items():
+                expected = profile == waiting.pod.profile and plugin in kept
+                assert (uid in parked) == expected, f"{waiting.pod.key} with {plugin}"
+            lone = waiting.place in ("unschedulable", "gated") and not waiting.refused_by
+            assert (uid in self._unexplained) == lone, f"{waiting.pod.key} is {waiting.place}"
+        known: list[Iterable[str]] = [self._flying, self._unexplained, *self._parked.values()]
+        assert all(uid in self.pods for part in known for uid in part), "a pod that is gone is still waited for"
+        assert not self._timers or self._timer is not None, "nobody will ring"
+        assert self._wake.is_set() or all(w.place != "active" for w in self.pods.values()), "nobody is woken"
+
+
+class _Sortable:
+    """A key of a user's order beside the usual one, which counts where the user's cannot be compared."""
+
+    __slots__ = ("own", "usual")
+
+    def __init__(self, own: Any, usual: tuple[float, float]) -> None:
+        self.own, self.usual = own, usual
+
+    def __lt__(self, other: _Sortable) -> bool:
+        try:
+            if self.own == other.own:
+                return False
+            return bool(self.own < other.own)
+        except Exception:
+            return self.usual < other.usual
+
+    def __eq__(self, other: object) -> bool:
+        try:
+            return isinstance(other, _Sortable) and bool(self.own == other.own)
+        except Exception:
+            return False

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,8 +22,9 @@ from navarch.client.events import EventRecorder
 from navarch.client.informer import SharedInformers
 from navarch.client.transport import TransportError
 from navarch.client.watch import ADDED, DELETED
-from navarch.world import TaskGroup, World
+from navarch.world import TaskGroup, World, describe, keep_running
 from scheduler.explain.explain import Recent
+from scheduler.framework.blame import EXTENDER, Fault, blame
 from scheduler.framework.config import SchedulerConfig
 from scheduler.framework.cycle import Decision, schedule
 from scheduler.framework.outcomes import Failed, Rejected
@@ -59,12 +60,24 @@ from scheduler.state.nodes import NodeTable
 from scheduler.state.nominated import Nominated
 from scheduler.state.owners import Owners
 from scheduler.state.pods import LIVE_PODS, PodInfo
+from scheduler.state.rebuilt import check_table
 
 log = logging.getLogger(__name__)
 
 BINDINGS_AT_ONCE = 64
+SCHEDULER_ERROR = "SchedulerError"
+"""Reason of the condition PodScheduled of a pod that could not be decided on (upstream's PodReasonSchedulerError)."""
+TRACED = 100  # faults of which a traceback is logged
 MAX_PERMIT = 15 * 60.0  # seconds that a pod may wait for a permit (upstream's maximum)
 TURN = 16  # decisions after which other tasks (watches, bindings) get a turn
+
+
+EXPECTED = StatusError, TransportError, Rejected, Failed, NotLeading
+"""What may go wrong with a binding and is nobody's mistake."""
+
+
+class PluginError(Exception):
+    """A plugin cannot be used; the message says which and why, in one line."""
 
 
 class Scheduler:
@@ -87,6 +100,7 @@ class Scheduler:
         self.table = NodeTable()
         self.facts = Facts(p for one in self.profiles.values() for p in one.plugins)
         self.table.node_differs = self.facts.node_differs
+        self.table.account_failed = lambda pod, error: self.faulty(pod, blame(error), error)
         self.metrics = Metrics(world)
         self.recent = Recent()
         self.queue = SchedulingQueue(
@@ -96,6 +110,7 @@ class Scheduler:
             config.pod_initial_backoff_seconds,
             config.pod_max_backoff_seconds,
             incoming=self.metrics.incoming,
+            faulty=self.faulty,
         )
         self.metrics.queue, self.metrics.parked = self.queue.counts, self.queue.parked
         self.metrics.cache = lambda: {
@@ -105,6 +120,9 @@ class Scheduler:
         self.nominated = Nominated()
         self.writes = Writes(client, world, fence)
         self.informers = SharedInformers(client, world)
+        self.metrics.watch_informers(self.informers.faults)
+        self._group: TaskGroup | None = None
+        self._traced: dict[tuple[str, str, str], None] = {}  # faults whose traceback is in the log
         self.nodes = self.informers.informer(core_v1.Node)
         self.pods = self.informers.informer(core_v1.Pod, field_selector=LIVE_PODS)
         self.namespaces = self.informers.informer(core_v1.Namespace)
@@ -126,9 +144,12 @@ class Scheduler:
         )  # fmt: skip
         for one in self.profiles.values():
             for plugin in one.plugins:
-                plugin.start(self.handle)
-            for plugin in one.accounts:
-                self.table.attach(plugin)
+                try:
+                    plugin.start(self.handle)
+                    if plugin in one.accounts:
+                        self.table.attach(plugin)
+                except Exception as error:
+                    raise PluginError(f'starting plugin "{plugin.name}": {describe(error)}') from error
 
     async def run(self) -> None:
         """Schedules until cancelled."""
@@ -137,7 +158,7 @@ class Scheduler:
             group.start(self.events.run(), name="events")
             group.start(self.scheduled.run(), name="scheduled events")
             for task in self.handle.background:
-                group.start(task(), name="plugin")
+                group.start(keep_running(self.world, log, "a plugin's task", task), name="plugin")
             await self.informers.wait_synced()
             if self.fence:
                 await self.fence.take_over(self.pods, self.pending)
@@ -145,7 +166,7 @@ class Scheduler:
             await self.work(group)
 
     async def work(self, group: TaskGroup) -> None:
-        room = asyncio.Semaphore(BINDINGS_AT_ONCE)
+        self._group, room = group, asyncio.Semaphore(BINDINGS_AT_ONCE)
         decided = 0
         while True:
             pod = await self.queue.pop()
@@ -153,38 +174,110 @@ class Scheduler:
             if decided % TURN == 0:
                 await asyncio.sleep(0)
             began = self.world.monotonic()
-            profile = self.profiles[pod.profile]
-            decision = self.decide(pod)
-            if self.extenders and decision.feasible and self.extenders.interested(pod):
-                names = [n for n, row in self.table.rows.items() if decision.ranking.total[row] > -np.inf]
-                try:
-                    decision = self.decide(pod, await self.extenders.ask(pod, names, self.table))
-                except Failed as error:
-                    self.attempt_failed(pod, profile, began, str(error))
-                    continue
+            try:
+                await self.attempt(pod, group, room, began)
+            except Exception as error:
+                self.broke(pod, error, began)
+
+    async def attempt(self, pod: PodInfo, group: TaskGroup, room: asyncio.Semaphore, began: float) -> None:
+        """Decides on one pod, and begins what follows from that."""
+        profile = self.profiles[pod.profile]
+        decision = self.decide(pod)
+        if self.extenders and decision.feasible and self.extenders.interested(pod):
+            names = [n for n, row in self.table.rows.items() if decision.ranking.total[row] > -np.inf]
+            try:
+                decision = self.decide(pod, await self.extenders.ask(pod, names, self.table))
+            except Failed as error:
+                self.attempt_failed(pod, profile, began, str(error))
+                return
+            if pod.uid not in self.queue.pods:
+                return  # deleted meanwhile
+        if self.fence:
+            known = self.pods.get(pod.namespace, pod.pod.metadata.name or "")
+            decision.version = (known and known.metadata.resource_version) or ""
+        if not decision.node or not self.reserve(decision, profile):
+            plan = None
+            if self.extenders and not decision.node_was:
+                plan = await self.plan_with_extenders(decision, profile)
                 if pod.uid not in self.queue.pods:
-                    continue  # deleted meanwhile
-            if self.fence:
-                known = self.pods.get(pod.namespace, pod.pod.metadata.name or "")
-                decision.version = (known and known.metadata.resource_version) or ""
-            if not decision.node or not self.reserve(decision, profile):
-                plan = None
-                if self.extenders and not decision.node_was:
-                    plan = await self.plan_with_extenders(decision, profile)
-                    if pod.uid not in self.queue.pods:
-                        continue  # deleted meanwhile: nothing is preempted for it
-                self.refuse(decision, profile, group, plan)
-                self.metrics.attempt(profile.name, "unschedulable", began)
-                continue
-            self.recent.add(decision, self.world.now())
-            if decision.waits or any(
+                    return  # deleted meanwhile: nothing is preempted for it
+            self.refuse(decision, profile, plan)
+            self.metrics.attempt(profile.name, "unschedulable", began)
+            return
+        self.recent.add(decision, self.world.now())
+        try:
+            waits = decision.waits or any(
                 p.pre_bind_needed(decision.state, pod, decision.node) for p in profile.pre_binders
-            ):
-                # Such pods may wait for others: they take no room meanwhile.
-                group.start(self.bind_later(decision, profile, room, began), name=f"permit {pod.key}")
-                continue
-            await room.acquire()
-            group.start(self.bind(decision, profile, room, began), name=f"bind {pod.key}")
+            )
+        except Exception as error:
+            self.binding_failed(decision, profile, began, error)
+            return
+        if waits:
+            # Such pods may wait for others: they take no room meanwhile.
+            group.start(self.bind_later(decision, profile, room, began), name=f"permit {pod.key}")
+            return
+        await room.acquire()
+        group.start(self.bind(decision, profile, room, began), name=f"bind {pod.key}")
+
+    def check(self) -> None:
+        """Raises AssertionError unless what is kept by deltas is what it would be if it were made anew."""
+        self.informers.check()
+        self.queue.check()
+        check_table(self.table)
+        for uid, node in self.assumed.items():
+            assert uid in self.table.pods and self.table.pods[uid][1] == node, f"{uid} is assumed on {node}"
+        for name, rankings in self.rankings.items():
+            rankings.check(self.table, self.profiles[name])
+
+    # What nobody foresaw
+
+    def faulty(self, pod: PodInfo, fault: Fault, error: BaseException | None = None) -> None:
+        """Counts a fault; the first of its kind goes to the log with its traceback, others as a line."""
+        self.metrics.fault(fault)
+        kind = fault.plugin, fault.point, fault.error
+        new = kind not in self._traced and len(self._traced) < TRACED
+        if new:
+            self._traced[kind] = None
+        log.log(logging.ERROR if new else logging.WARNING, "scheduling %s: %s", pod.key, fault, exc_info=error if new else None)
+
+    def broke(self, pod: PodInfo, error: Exception, began: float) -> None:
+        """An attempt ended in an exception: the pod is told why, and comes again after a while; others go on."""
+        fault = blame(error)
+        self.faulty(pod, fault, error)
+        profile = self.profiles[pod.profile]
+        self.rankings[profile.name] = Rankings()  # one of them may have stopped half-way
+        if pod.uid in self.assumed:
+            self.unassume(pod)
+        self.failed_with(pod, fault, str(fault))
+        self.metrics.attempt(profile.name, "error", began)
+
+    def failed_with(self, pod: PodInfo, fault: Fault, message: str) -> None:
+        """Back-off, event, condition, and what `navarch why` tells."""
+        self.recent.fail(pod, self.world.now(), fault)
+        self.queue.failed(pod.uid)
+        self.events.event(pod.pod, "Warning", "FailedScheduling", message)
+        current = self.condition_of(pod)
+        if current is None or current.status != "False" or current.message != message:
+            self.aside(self.writes.report(pod, message, reason=SCHEDULER_ERROR), f"report {pod.key}")
+
+    def condition_of(self, pod: PodInfo) -> core_v1.PodCondition | None:
+        """What the pod's PodScheduled condition says now; what the queue has of a pod may be older."""
+        latest = self.pods.get(pod.namespace, pod.pod.metadata.name or "") or pod.pod
+        return get_condition(latest.status.conditions, "PodScheduled")
+
+    def aside(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
+        """Starts a request that decides nothing. What is unforeseen in it is logged, and ends nobody else."""
+
+        async def guarded() -> None:
+            try:
+                await coroutine
+            except Exception:
+                log.exception("%s", name)
+
+        if self._group is None:
+            coroutine.close()  # nobody runs us: a test of the decisions alone
+            return
+        self._group.start(guarded(), name=name)
 
     def decide(self, pod: PodInfo, answers: Answers | None = None) -> Decision:
         """One cycle against the state of now. ``answers``: what extenders said of the nodes that were left."""
@@ -273,7 +366,15 @@ class Scheduler:
         waiting = self.queue.pods.get(uid)
         node = pod.status.nominated_node_name
         if waiting is None or self.wants_otherwise(waiting.pod.pod, pod):
-            info = PodInfo(pod)
+            try:
+                info = PodInfo(pod)
+            except Exception as error:
+                # Whatever it asks for cannot be worked out: it can only wait until it is changed.
+                log.exception("pod %s/%s", pod.metadata.namespace, pod.metadata.name)
+                self.queue.remove(uid)
+                text = f"the pod's spec cannot be understood: {describe(error)}"
+                self.events.event(pod, "Warning", "FailedScheduling", text)
+                return
             self.queue.add(info)
             if waiting is None:
                 self.queue.happened(Event(WANTED, pod=info))
@@ -303,6 +404,9 @@ class Scheduler:
             self.forget(decision, profile)
             decision.reject(plugin.name, str(rejected))
             return False
+        except Exception:
+            self.forget(decision, profile)
+            raise
         if waits:
             self.waiting.add(WaitingPod(pod, node, waits))
             decision.waits = True
@@ -341,7 +445,7 @@ class Scheduler:
             self.metrics.attempt(profile.name, "unschedulable", began)
             self.events.event(pod.pod, "Warning", "FailedScheduling", decision.message())
             await self.writes.report(pod, decision.message())
-        except (StatusError, TransportError, Failed) as error:
+        except Exception as error:
             self.binding_failed(decision, profile, began, error)
         else:
             await room.acquire()
@@ -362,11 +466,14 @@ class Scheduler:
         except NotFound:
             self.forget(decision, profile)
             self.queue.remove(pod.uid)  # deleted while it was on its way
-        except (StatusError, TransportError, Rejected, Failed, NotLeading) as error:
+        except Exception as error:
             self.binding_failed(decision, profile, began, error)
         else:
             for plugin in profile.post_binders:
-                plugin.post_bind(decision.state, pod, node)
+                try:
+                    plugin.post_bind(decision.state, pod, node)
+                except Exception as error:
+                    self.faulty(pod, blame(error), error)
             waiting = self.queue.pods.get(pod.uid)
             self.metrics.bound(profile.name, began, waiting)
             self.queue.remove(pod.uid)
@@ -376,24 +483,31 @@ class Scheduler:
             room.release()
 
     def attempt_failed(self, pod: PodInfo, profile: Profile, began: float, why: str) -> None:
-        """Nothing was decided, for a reason that has nothing to do with the pod: tried again after a while."""
+        """An extender gave no answer: tried again after a while."""
         log.warning("scheduling %s: %s", pod.key, why)
-        self.queue.failed(pod.uid)
+        self.failed_with(pod, Fault("", EXTENDER, why), why)
         self.metrics.attempt(profile.name, "error", began)
-        self.events.event(pod.pod, "Warning", "FailedScheduling", why)
 
     def binding_failed(self, decision: Decision, profile: Profile, began: float, error: Exception) -> None:
         pod = decision.pod
+        self.metrics.attempt(profile.name, "error", began)
+        if not isinstance(error, EXPECTED):
+            fault = blame(error)
+            self.faulty(pod, fault, error)
+            self.forget(decision, profile)
+            self.failed_with(pod, fault, f"binding rejected: {fault}")
+            return
         log.warning("binding %s to %s: %s", pod.key, decision.node, error)
         self.forget(decision, profile)
         self.queue.failed(pod.uid)
-        self.metrics.attempt(profile.name, "error", began)
         self.events.event(pod.pod, "Warning", "FailedScheduling", f"binding rejected: {error}")
 
     def forget(self, decision: Decision, profile: Profile, pod_gone: bool = True) -> None:
         """Takes an assumption back, unless the watch has confirmed it meanwhile. ``pod_gone``: others are told."""
         self.unreserve(decision, profile)
-        pod = decision.pod
+        self.unassume(decision.pod, pod_gone)
+
+    def unassume(self, pod: PodInfo, pod_gone: bool = True) -> None:
         if self.assumed.pop(pod.uid, None) is not None and self.table.remove_pod(pod.uid):
             self.nominated.assumed(pod.uid, False)
             if pod_gone:
@@ -401,14 +515,17 @@ class Scheduler:
 
     def unreserve(self, decision: Decision, profile: Profile) -> None:
         for plugin in reversed(profile.reservers):
-            plugin.unreserve(decision.state, decision.pod, decision.node)
+            try:
+                plugin.unreserve(decision.state, decision.pod, decision.node)
+            except Exception as error:  # the others must still let go of what they keep
+                self.faulty(decision.pod, blame(error), error)
 
-    def refuse(self, decision: Decision, profile: Profile, group: TaskGroup, plan: Plan | None = None) -> None:
+    def refuse(self, decision: Decision, profile: Profile, plan: Plan | None = None) -> None:
         """``plan``: what to preempt, if that is known already."""
         pod = decision.pod
         message = decision.message()
         if len(self.table) and not decision.node_was:
-            plan = self.preempt(decision, profile, group, plan)
+            plan = self.preempt(decision, profile, plan)
         plan = plan or Plan()
         if not decision.node_was and plan.message:
             message += f" {plan.message}"
@@ -416,29 +533,29 @@ class Scheduler:
         mine = plan.victims if plan.node else ()
         victims = [v for v in mine if not v.terminating and self.waiting.get(v.uid) is None]
         if victims:
-            group.start(self.make_room(decision, plan.node, victims), name=f"preempt for {pod.key}")
+            self.aside(self.make_room(decision, plan.node, victims), f"preempt for {pod.key}")
         else:
             self.queue.unschedulable(pod.uid, decision.refused_by)
         self.events.event(pod.pod, "Warning", "FailedScheduling", message)
-        current = get_condition(pod.pod.status.conditions, "PodScheduled")
+        current = self.condition_of(pod)
         if plan.node or current is None or current.status != "False" or current.message != message:
-            group.start(self.writes.report(pod, message, plan.node), name=f"report {pod.key}")
+            self.aside(self.writes.report(pod, message, plan.node), f"report {pod.key}")
 
-    def preempt(self, decision: Decision, profile: Profile, group: TaskGroup, plan: Plan | None = None) -> Plan:
+    def preempt(self, decision: Decision, profile: Profile, plan: Plan | None = None) -> Plan:
         """Looks for a node on which pods of lower priority can make room, and has them deleted."""
         pod = decision.pod
         before = self.nominated.node_of(pod.uid)
         self.metrics.preempting()
         plan = plan or self.plan(decision, profile)
         if plan.node:
-            self.carry_out(plan, pod, group)
+            self.carry_out(plan, pod)
         elif before and not plan.keep:
             self.nominated.remove(pod.uid)  # it waits there in vain: others may have the room
-            group.start(self.writes.denominate(pod), name=f"denominate {pod.key}")
+            self.aside(self.writes.denominate(pod), f"denominate {pod.key}")
             self.queue.happened(Event(POD_GONE, pod=pod))
         return plan
 
-    def attempt(self, pod: PodInfo) -> Attempt:
+    def asking(self, pod: PodInfo) -> Attempt:
         return Attempt(self.nominated.node_of(pod.uid), self.world.random, others=self.nominated)
 
     def plan(self, decision: Decision, profile: Profile) -> Plan:
@@ -447,7 +564,12 @@ class Scheduler:
         for plugin in profile.post_filters:
             mine = isinstance(plugin, DefaultPreemption)
             with self.table.as_if(() if mine else self.nominated.beside(pod)):
-                plans.append(plugin.post_filter(pod, self.table, decision.ranking, self.attempt(pod)))
+                try:
+                    plans.append(plugin.post_filter(pod, self.table, decision.ranking, self.asking(pod)))
+                except Exception as error:
+                    fault = blame(error)
+                    self.faulty(pod, fault, error)
+                    plans.append(Plan(message=f"{fault}.", keep=True))
             if plans[-1].node:
                 return plans[-1]
         return Plan(message=", ".join(p.message for p in plans if p.message), keep=any(p.keep for p in plans))
@@ -460,7 +582,7 @@ class Scheduler:
         tried: Victims = {}
         for plugin in profile.post_filters:
             if isinstance(plugin, DefaultPreemption):
-                tried = plugin.candidates(pod, self.table, decision.ranking, self.attempt(pod))
+                tried = plugin.candidates(pod, self.table, decision.ranking, self.asking(pod))
         if not tried:
             return None
         try:
@@ -469,12 +591,12 @@ class Scheduler:
             return Plan(message=f"preemption: {error}")
         return best_plan(agreed) if agreed else Plan(message="preemption: extenders agreed to no node.")
 
-    def carry_out(self, plan: Plan, pod: PodInfo, group: TaskGroup) -> None:
+    def carry_out(self, plan: Plan, pod: PodInfo) -> None:
         self.metrics.preempted(len(plan.victims))
         for other in list(self.nominated.by_node.get(plan.node, {}).values()):
             if other.priority < pod.priority:
                 self.nominated.remove(other.uid)
-                group.start(self.writes.denominate(other), name=f"denominate {other.key}")
+                self.aside(self.writes.denominate(other), f"denominate {other.key}")
                 self.queue.happened(Event(POD_GONE, pod=other))  # it, and others, may find another place by now
         self.nominated.add(pod, plan.node)
         for victim in plan.victims:
@@ -484,10 +606,12 @@ class Scheduler:
 
     async def make_room(self, decision: Decision, node: str, victims: Sequence[PodInfo]) -> None:
         """Deletes the victims. The pod is in flight until then, so that it does not look for others meanwhile."""
-        async with self.world.task_group() as group:
-            for victim in victims:
-                group.start(self.evict(victim, decision.pod, node), name=f"preempt {victim.key}")
-        self.queue.unschedulable(decision.pod.uid, decision.refused_by)
+        try:
+            async with self.world.task_group() as group:
+                for victim in victims:
+                    group.start(self.evict(victim, decision.pod, node), name=f"preempt {victim.key}")
+        finally:
+            self.queue.unschedulable(decision.pod.uid, decision.refused_by)
 
     async def evict(self, victim: PodInfo, pod: PodInfo, node: str) -> None:
         if await self.writes.evict(victim, pod.profile):

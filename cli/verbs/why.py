@@ -152,6 +152,8 @@ def lines(answer: Tree) -> list[str]:
             out[-1] += f"; {answer['ties']} were equally good, and chance decided"
         elif "runnerUp" in answer:
             out[-1] += f"; {answer['margin']:g} points before {answer['runnerUp']}"
+    elif answer.get("failed"):
+        out.append(f"{name} could not be decided on: {answer['message']}")
     elif not gate:
         out.append(f"{name} {'fits nowhere' if live else 'fitted nowhere'}: none of {nodes} nodes can take it")
     if held := answer.get("waitsFor"):

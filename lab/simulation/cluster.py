@@ -84,7 +84,8 @@ class Simulation:
 
     What costs time and is not always needed can be left out; what else happens stays the same: ``heartbeats`` (a node
     that goes silent is noticed as if they had been sent), ``events`` (the Event objects), ``history`` (the record of every
-    change). Without heartbeats the link "nodes" cannot be cut.
+    change). Without heartbeats the link "nodes" cannot be cut. ``checks``: after every step each component compares what it
+    has kept by deltas with what it would be if it were made anew (:meth:`check`); slow.
     """
 
     def __init__(
@@ -101,6 +102,7 @@ class Simulation:
         heartbeats: bool = True,
         events: bool = True,
         history: bool = True,
+        checks: bool = False,
     ) -> None:
         self.world = SimulatedWorld(seed, start)
         self.nodes = node_specs(nodes) if isinstance(nodes, int) else list(nodes)
@@ -112,7 +114,7 @@ class Simulation:
         self._fleet = replace(fleet or FleetConfig(), heartbeats=heartbeats)
         if not self._fleet.seed:
             self._fleet = replace(self._fleet, seed=str(seed))
-        self._events, self._history = events, history
+        self._events, self._history, self._checks = events, history, checks
         self.on_record: Callable[[Record], None] = self._records_append
         self._records: list[Record] = []
         self._current: dict[str, tuple[int, bytes]] = {}  # key -> revision, stored JSON
@@ -126,6 +128,7 @@ class Simulation:
         self.server: APIServer
         self.fleet: HollowFleet
         self.scheduler: Scheduler
+        self.manager: Manager
         self.client: Client
 
     def run(self, scenario: Callable[[Simulation], Awaitable[T]]) -> T:
@@ -286,6 +289,12 @@ class Simulation:
             lines.append(f"pod {meta.namespace}/{meta.name} {state}{' terminating' if meta.deletion_timestamp else ''}")
         return "\n".join(lines)
 
+    def check(self) -> None:
+        """Raises AssertionError unless informers, queues, the node table and rankings are what a fresh start would make
+        of the same objects."""
+        self.scheduler.check()
+        self.manager.check()
+
     def history(self) -> list[Record]:
         """Every change of every object since the start, in order."""
         return list(self._records)
@@ -297,10 +306,10 @@ class Simulation:
     # Inside
 
     async def _run_controllers(self) -> None:
-        manager = Manager(self._component("controller-manager"), self.world, self._controllers)
+        self.manager = Manager(self._component("controller-manager"), self.world, self._controllers)
         if not self._fleet.heartbeats:
-            manager.context.heartbeats = self.fleet
-        await manager.run()
+            self.manager.context.heartbeats = self.fleet
+        await self.manager.run()
 
     async def _run_scheduler(self) -> None:
         self.scheduler = Scheduler(self._component("scheduler"), self.world, self._scheduler)
@@ -333,6 +342,8 @@ class Simulation:
         """Until the history holds all that is in the store."""
         while self._revision < await self.server.store.current_revision():
             await self._news.wait()
+        if self._checks:
+            self.check()
 
     async def _record(self, store: MemoryStore) -> None:
         async for batch in store.watch("/registry/", await store.current_revision() + 1):

@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from scheduler.framework.blame import Fault
 from scheduler.framework.cycle import Decision
 from scheduler.framework.plugin import Plan
+from scheduler.state.pods import PodInfo
 
 MAX_BYTES = 32 << 20
 MAX_KEPT = 2000
@@ -26,16 +28,37 @@ class Kept(NamedTuple):
     plan: Plan
 
 
+class Failure(NamedTuple):
+    """An attempt that came to no decision."""
+
+    pod: PodInfo
+    when: float  # Unix time
+    fault: Fault
+
+
 class Recent:
-    """The decisions about the pods seen last, as many as fit."""
+    """The decisions about the pods seen last, as many as fit; and what went wrong since."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[str, Kept] = OrderedDict()
         self._rankings: dict[int, list[int]] = {}  # id of a ranking -> how many decisions keep it, its bytes
         self._bytes = 0
+        self._failures: OrderedDict[str, Failure] = OrderedDict()
+
+    def fail(self, pod: PodInfo, when: float, fault: Fault) -> None:
+        """The latest attempt to place the pod ended in an exception."""
+        self._failures[pod.key] = Failure(pod, when, fault)
+        self._failures.move_to_end(pod.key)
+        if len(self._failures) > MOST:
+            self._failures.popitem(last=False)
+
+    def failure(self, key: str) -> Failure | None:
+        """By ``namespace/name``: what went wrong after the last decision, if anything."""
+        return self._failures.get(key)
 
     def add(self, decision: Decision, when: float, message: str = "", plan: Plan | None = None) -> None:
         key = decision.pod.key
+        self._failures.pop(key, None)
         if key in self._kept:
             self._drop(key)
         decision.ranking.keep()
@@ -130,3 +153,23 @@ def explain(kept: Kept, node: str = "", top: int = SHOWN) -> dict[str, Any]:
         row = ranking.names.index(node) if node in ranking.names else -1
         out["asked"] = row_tree(row) if row >= 0 else {"node": node, "unknown": True}
     return out
+
+
+def explain_failure(failure: Failure) -> dict[str, Any]:
+    """A JSON tree of the same form: there is no decision, and why."""
+    pod, fault = failure.pod, failure.fault
+    return {
+        "pod": pod.pod.metadata.name,
+        "namespace": pod.namespace,
+        "uid": pod.uid,
+        "scheduler": pod.profile,
+        "time": failure.when,
+        "node": "",
+        "nodes": 0,
+        "feasible": 0,
+        "refused": [],
+        "best": [],
+        "changes": [],
+        "message": str(fault),
+        "failed": {"plugin": fault.plugin, "extensionPoint": fault.point, "error": fault.error},
+    }

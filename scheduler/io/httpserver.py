@@ -22,8 +22,9 @@ from prometheus_client import generate_latest
 from navarch.api import kinds
 from navarch.api.types import core_v1
 from navarch.client.health import Handler, Page, health_pages
-from scheduler.explain.explain import explain
+from scheduler.explain.explain import explain, explain_failure
 from scheduler.explain.whatif import ask, changes
+from scheduler.framework.blame import blame
 from scheduler.framework.plugin import Profile
 from scheduler.scheduler import Scheduler
 from scheduler.state.pods import PodInfo
@@ -38,7 +39,10 @@ def pages(scheduler: Scheduler) -> Mapping[str, Handler]:
 
     def explanation(query: str) -> Page:
         args = one(query)
-        return _json(_explain(scheduler, args.get("namespace", "default"), args.get("pod", ""), args))
+        try:
+            return _json(_explain(scheduler, args.get("namespace", "default"), args.get("pod", ""), args))
+        except Exception as error:  # a plugin may fail here as anywhere
+            return _json({"error": str(blame(error))}, 500)
 
     def what_if(query: str) -> Page:
         args = one(query)
@@ -51,7 +55,10 @@ def pages(scheduler: Scheduler) -> Mapping[str, Handler]:
         profile = scheduler.profiles.get(pod.spec.scheduler_name or next(iter(scheduler.profiles)))
         if profile is None:
             return _json({"error": f'no profile "{pod.spec.scheduler_name}" here'}, 404)
-        return _json(_ask(scheduler, PodInfo(pod), profile, args))
+        try:
+            return _json(_ask(scheduler, PodInfo(pod), profile, args))
+        except Exception as error:
+            return _json({"error": str(blame(error))}, 500)
 
     out = health_pages(
         lambda: "" if scheduler.ready else "caches are not synced", lambda: generate_latest(scheduler.metrics.registry)
@@ -74,12 +81,17 @@ def _ask(scheduler: Scheduler, pod: PodInfo, profile: Profile, args: Mapping[str
 def _explain(scheduler: Scheduler, namespace: str, name: str, args: Mapping[str, str]) -> dict[str, Any]:
     pod = scheduler.pods.get(namespace, name)
     kept = scheduler.recent.get(f"{namespace}/{name}")
-    if pod is None and kept is None:
+    if pod is None and kept is None:  # (what failed is known as long as its pod is)
         return {"error": f'the scheduler knows no pod "{name}" in namespace "{namespace}"'}
     if kept is not None and pod is not None and kept.decision.pod.uid != pod.metadata.uid:
         kept = None  # another pod of that name
+    failure = scheduler.recent.failure(f"{namespace}/{name}")
+    if failure is not None and pod is not None and failure.pod.uid != pod.metadata.uid:
+        failure = None
     profile = scheduler.profiles.get(pod.spec.scheduler_name or "") if pod else None
-    if kept is None or args.get("live"):
+    if failure is not None and not args.get("live"):
+        out = explain_failure(failure)
+    elif kept is None or args.get("live"):
         if pod is None or profile is None:
             return {"error": f'pod "{name}" belongs to another scheduler: {pod and pod.spec.scheduler_name}'}
         out = _ask(scheduler, PodInfo(pod), profile, args)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily
 
+from navarch.client.undecodable import Faults
 from navarch.world import World
+from scheduler.framework.blame import Fault
 from scheduler.framework.outcomes import Rejected
 from scheduler.framework.plugin import Plugin, Profile, call
 
@@ -99,6 +101,12 @@ class Metrics:
             buckets=FINE,
             registry=registry,
         )
+        self._faults = Counter(
+            "navarch_scheduler_plugin_failures_total",
+            "Exceptions that a plugin raised and should not have, by extension point; no plugin: the scheduler's own.",
+            ["plugin", "extension_point"],
+            registry=registry,
+        )
         self._decisions = 0
         self._children: dict[tuple[str, str], Counter] = {}
         registry.register(self)
@@ -131,6 +139,13 @@ class Metrics:
         if child is None:
             child = self._children[place, why] = self._incoming.labels(place, why)
         child.inc()
+
+    def fault(self, fault: Fault) -> None:
+        self._faults.labels(fault.plugin, fault.point).inc()
+
+    def watch_informers(self, faults: Faults) -> None:
+        """What informers passed over is counted, too."""
+        self.registry.register(cast(Any, faults))
 
     def attempt(self, profile: str, result: str, began: float) -> None:
         self._attempts.labels(result, profile).inc()

@@ -75,12 +75,14 @@ class Writes:
         """The pod is to be on no node's account any more."""
         await self._patch_status(pod, {"nominatedNodeName": None})
 
-    async def report(self, pod: PodInfo, message: str, nominated: str = "") -> None:
+    async def report(
+        self, pod: PodInfo, message: str, nominated: str = "", reason: str = "Unschedulable"
+    ) -> None:
         """Sets the PodScheduled condition that says why the pod is pending."""
         condition = {
             "type": "PodScheduled",
             "status": "False",
-            "reason": "Unschedulable",
+            "reason": reason,
             "message": message,
             "lastTransitionTime": format_time(self.world.now()),
         }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
+import numpy as np
+
 from scheduler.framework.plugin import Profile
 from scheduler.ranking.crowd import Crowd
 from scheduler.ranking.nodelocal import Near
@@ -56,3 +58,21 @@ class Rankings:
         if len(self._crowds) > self.most:
             self._crowds.popitem(last=False)
         return crowd.exclude(pod, table, nominated, ranking)
+
+    def check(self, table: NodeTable, profile: Profile) -> None:
+        """Raises AssertionError unless each ranking that follows the table is what it would be if it were made now."""
+        for alike, found in list(self._kept.items()):
+            assert profile.alike(found.pod) == alike, f"the ranking of {found.pod.key} is kept for other pods"
+            if not found.follow(table):
+                continue  # it is made anew before it is used
+            fresh = Ranking(found.pod, table, profile)
+            name = f"the ranking of {found.pod.key}"
+            assert found.feasible == fresh.feasible, f"{name}: {found.feasible} feasible nodes, should be {fresh.feasible}"
+            assert np.array_equal(found.total, fresh.total), f"{name}: totals"
+            for row in table.rows.values():
+                assert _why(found, row) == _why(fresh, row), f"{name}: {_why(found, row)}, should be {_why(fresh, row)}"
+
+
+def _why(ranking: Ranking, row: int) -> set[tuple[str, str]]:
+    bits = int(ranking.refused[row])
+    return {(reason.plugin, reason.text) for n, reason in enumerate(ranking.reasons) if bits >> n & 1}

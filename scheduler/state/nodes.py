@@ -9,6 +9,7 @@ The table writes down which rows changed, so that who keeps something computed f
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Generic, Protocol, TypeVar
@@ -19,7 +20,7 @@ import numpy.typing as npt
 from navarch.api import resources
 from navarch.api.selectors import LabelSelector
 from navarch.api.types import core_v1
-from scheduler.state.pods import HostPort, PodInfo, normalized_image
+from scheduler.state.pods import HostPort, PodInfo, normalized_image, saturated
 from scheduler.state.topology import Topology
 from scheduler.state.volumes import Volumes
 
@@ -33,6 +34,10 @@ FIRST_ROWS = 64
 LOG_LENGTH = 4096
 CACHED_COLUMNS = 1024
 CACHED_SUMS = 64
+
+
+def _log_failure(pod: PodInfo, error: Exception) -> None:
+    logging.getLogger(__name__).error("a plugin's account failed on %s", pod.key, exc_info=error)
 
 
 class Log(Generic[K]):
@@ -98,6 +103,7 @@ class NodeTable:
         self.violating: Callable[[Sequence[PodInfo]], list[bool]] = lambda pods: [False] * len(pods)
         self.node_differs: Callable[[core_v1.Node, core_v1.Node], bool] = lambda old, new: False
         self.trying = 0  # while it is above 0, pods come and go for the sake of a question only, and all come back
+        self.account_failed: Callable[[PodInfo, Exception], None] = _log_failure
         self._accounts: list[Account] = []
         self._shares: dict[tuple[int, str], Any] = {}  # by account and uid
         self._aside: dict[tuple[int, str], tuple[int, Any]] = {}  # of pods that left while something is tried, with the row
@@ -134,7 +140,7 @@ class NodeTable:
             self.unschedulable[row] = bool(node.spec.unschedulable)
             self._node_changed(row)
         if capacity:
-            listed = resources.amounts(node.status.allocatable)
+            listed = {r: saturated(n) for r, n in resources.amounts(node.status.allocatable).items()}
             for resource in {**self.allocatable, **listed}:
                 self._column(self.allocatable, resource)[row] = listed.get(resource, 0)
             self.changes.add(row)
@@ -301,12 +307,19 @@ class NodeTable:
             key = number, pod.uid
             if sign > 0:
                 place, share = self._aside.pop(key, (row, None))
-                self._shares[key] = account.placed(pod, row, share if place == row else None)
+                try:
+                    self._shares[key] = account.placed(pod, row, share if place == row else None)
+                except Exception as error:  # the table must be right for all others
+                    self._shares[key] = None
+                    self.account_failed(pod, error)
             else:
-                share = self._shares.pop(key)
+                share = self._shares.pop(key, None)
                 if self.trying:
                     self._aside[key] = row, share
-                account.left(pod, row, share)
+                try:
+                    account.left(pod, row, share)
+                except Exception as error:
+                    self.account_failed(pod, error)
 
     def _count(self, pod: PodInfo, row: int, sign: int) -> None:
         by_priority = self.by_priority.setdefault(pod.priority, {})

@@ -77,6 +77,15 @@ class Disk(NamedTuple):
     monitors: tuple[str, ...] = ()
 
 
+MAX_AMOUNT = 1 << 55
+
+
+def saturated(amount: int) -> int:
+    """An amount that columns of int64 can add up and multiply by a hundred. Quantities may be anything: 2**55 bytes, or
+    millicores, and more are all the same to us."""
+    return max(-MAX_AMOUNT, min(MAX_AMOUNT, amount))
+
+
 class Shape:
     """What pods of one template have in common, worked out once for all of them. ``requests`` in millicores and base
     units, ``pods`` (always 1) included; ``likeness`` is equal for pods that scheduling cannot tell apart."""
@@ -86,8 +95,9 @@ class Shape:
     def __init__(self, pod: core_v1.Pod, likeness: bytes) -> None:
         self.spec = pod.spec
         self.likeness = likeness
-        self.requests = resources.pod_requests(pod) | {"pods": 1}
-        self.nonzero = resources.nonzero_requests(pod)
+        self.requests = {r: saturated(n) for r, n in resources.pod_requests(pod).items()} | {"pods": 1}
+        cpu, memory = resources.nonzero_requests(pod)
+        self.nonzero = saturated(cpu), saturated(memory)
         self.host_ports = host_ports(pod)
         self.terms = terms(pod)
         self.claims, self.disks = storage(pod) if pod.spec.volumes else ((), ())

@@ -206,7 +206,8 @@ def test_who_preempts_stays_in_flight_and_looks_again_if_it_failed():
         taken = await s.queue.pop()
         waiting = s.queue.pods[taken.uid]
         async with s.world.task_group() as group:
-            s.refuse(s.decide(taken), s.profiles[taken.profile], group)
+            s._group = group
+            s.refuse(s.decide(taken), s.profiles[taken.profile])
             assert s.nominated.node_of(taken.uid) == "a" and waiting.place == "flight"
         assert waiting.place == "backoff"  # nothing has happened to the victim that could wake it
 
