@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from navarch.settings import FILE, LIST, POSITIVE_SECONDS, Kind, SettingError, Settings
+from navarch.world import describe
 from scheduler.framework.config import SchedulerConfig
 from scheduler.framework.plugin import Plugin
 from scheduler.framework.profiles import load_plugin
@@ -55,7 +56,7 @@ def plugin_class(text: str) -> type[Plugin]:
     except (ValueError, ModuleNotFoundError, FileNotFoundError) as error:
         raise SettingError(f"plugin {text}: {_place(error, text)}{error}") from None
     except Exception as error:  # the user's module does when it is imported what it likes
-        raise SettingError(f"plugin {text}: {_place(error, text)}{type(error).__name__}: {error}") from None
+        raise SettingError(f"plugin {text}: {_place(error, text)}{describe(error)}") from None
 
 
 def _place(error: BaseException, text: str) -> str:

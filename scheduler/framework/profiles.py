@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -179,32 +178,19 @@ def _module_of(file: str) -> Any:
     return made
 
 
-def _place_of(error: Exception) -> str:
-    """``FILE, line N: `` where the user's code went wrong, "" if it never ran."""
-    if isinstance(error, SyntaxError) and error.filename:
-        return f"{error.filename}, line {error.lineno}: "
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if not frame.filename.startswith("<frozen") and frame.filename not in (__file__, importlib.__file__):
-            return f"{frame.filename}, line {frame.lineno}: "
-    return ""
-
-
 def load_plugin(text: str) -> type[Plugin]:
     """The class that ``module:Class`` or ``path/to/file.py:Class`` names, an installed entry point of the group
     ``navarch.scheduler``, or a plugin that comes with navarch and is off by default. Raises ValueError, ImportError."""
     module, colon, name = text.partition(":")
-    if text in OPTIONAL:
+    if colon and module.endswith(".py"):
+        found = getattr(_module_of(module), name, None)
+    elif colon:
+        found = getattr(importlib.import_module(module), name, None)
+    elif text in OPTIONAL:
         return type(OPTIONAL[text].make(OPTIONAL[text].args()))
-    try:
-        if colon and module.endswith(".py"):
-            found = getattr(_module_of(module), name, None)
-        elif colon:
-            found = getattr(importlib.import_module(module), name, None)
-        else:
-            entry = next(iter(metadata.entry_points(group=ENTRY_POINTS, name=text)), None)
-            found = entry.load() if entry else None
-    except Exception as error:  # whatever the user's module does when it is loaded
-        raise ValueError(f'plugin "{text}" cannot be loaded: {_place_of(error)}{describe(error)}') from error
+    else:
+        entry = next(iter(metadata.entry_points(group=ENTRY_POINTS, name=text)), None)
+        found = entry.load() if entry else None
     if not (isinstance(found, type) and issubclass(found, Plugin)):
         raise ValueError(
             f'"{text}" is no scheduler plugin: give module:Class with a subclass of scheduler.framework.plugin.Plugin'

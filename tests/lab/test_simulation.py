@@ -46,7 +46,7 @@ def test_a_partitioned_node_keeps_its_pods_and_lets_them_go_after_heal() -> None
         await cluster.run_until(lambda: not cluster.fleet.running(cut), 60)
         await cluster.run_until(lambda: len(cluster.objects(core_v1.Pod)) == 6 == cluster.ready_pods(), 60)
 
-    Simulation(3, nodes=3).run(scenario)
+    Simulation(3, nodes=3, checks=True).run(scenario)
 
 
 def test_crashed_components_lose_nothing() -> None:
@@ -62,7 +62,7 @@ def test_crashed_components_lose_nothing() -> None:
         cluster.start("controllers")
         await cluster.run_until(lambda: cluster.ready_pods() == 6, 60)
 
-    Simulation(4).run(scenario)
+    Simulation(4, checks=True).run(scenario)
 
 
 def test_waiting_in_vain_shows_the_cluster() -> None:
