@@ -49,7 +49,7 @@ class Recent:
         """The latest attempt to place the pod ended in an exception."""
         self._failures[pod.key] = Failure(pod, when, fault)
         self._failures.move_to_end(pod.key)
-        if len(self._failures) > MOST:
+        if len(self._failures) > MAX_KEPT:
             self._failures.popitem(last=False)
 
     def failure(self, key: str) -> Failure | None:
