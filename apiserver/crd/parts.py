@@ -109,18 +109,23 @@ def _embedded(value: Any, path: str, out: list[Cause]) -> None:
     version, kind = value.get("apiVersion"), value.get("kind")
     if not version:
         out.append(required(f"{path}.apiVersion", "must not be empty"))
-    elif isinstance(version, str) and version.count("/") > 1:
+    elif not isinstance(version, str):
+        out.append(invalid(f"{path}.apiVersion", version, "must be a string"))
+    elif version.count("/") > 1:
         out.append(invalid(f"{path}.apiVersion", version, f"unexpected GroupVersion string: {version}"))
     if not kind:
         out.append(required(f"{path}.kind", "must not be empty"))
-    elif isinstance(kind, str) and (found := names.dns1035(kind.lower())):
+    elif not isinstance(kind, str):
+        out.append(invalid(f"{path}.kind", kind, "must be a string"))
+    elif (found := names.dns1035(kind.lower())):
         text = "may have mixed case, but should otherwise match: " + ",".join(found)
         out.append(invalid(f"{path}.kind", kind, text))
     metadata = value.get("metadata")
-    if isinstance(metadata, dict):
-        for key, text in (metadata.get("labels") or {}).items():
+    if isinstance(metadata, dict):  # of a wrong type inside only where it was stored before that was refused
+        labels, name = metadata.get("labels"), metadata.get("name")
+        for key, text in labels.items() if isinstance(labels, dict) else ():
             out += [invalid(f"{path}.metadata.labels", key, m) for m in names.qualified_name(key)]
-            out += [invalid(f"{path}.metadata.labels", text, m) for m in names.label_value(text)]
-        name = metadata.get("name")
-        if name:
+            if isinstance(text, str):
+                out += [invalid(f"{path}.metadata.labels", text, m) for m in names.label_value(text)]
+        if name and isinstance(name, str):
             out += [invalid(f"{path}.metadata.name", name, m) for m in names.dns_subdomain(name)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ from apiserver.registry.options import META_GROUP, ListOptions
 from apiserver.request import DeleteOptions, WriteOptions
 from apiserver.wire.asgi import Request, flag
 from apiserver.wire.negotiation import JSON, YAML, media_type
+from navarch.api import pruning
 from navarch.api.errors import BadRequest, UnsupportedMediaType, forbidden, invalid, not_supported, resource_invalid
 from navarch.api.kinds import Kind
 from navarch.api.schema import Node, schema_of
@@ -22,6 +24,7 @@ Query = Mapping[str, str]
 IGNORE, WARN, STRICT = "Ignore", "Warn", "Strict"
 _DEFAULT_LIST = ListOptions()
 MANAGER_LIMIT = 128
+_integer = re.compile(r"[+-]?[0-9]+").fullmatch
 PROTOBUF_COST = 4  # a byte of protobuf takes as long to read as so many of JSON
 
 
@@ -64,10 +67,12 @@ def _number(query: Query, name: str) -> int | None:
     text = query.get(name, "")
     if not text:
         return None
-    try:
-        return int(text)
-    except ValueError:
-        raise BadRequest(f'strconv.ParseInt: parsing "{text}": invalid syntax') from None
+    if not _integer(text):
+        raise BadRequest(f'strconv.ParseInt: parsing "{text}": invalid syntax')
+    number = int(text[:25])  # what is longer is out of range anyhow
+    if not -(1 << 63) <= number < 1 << 63:
+        raise BadRequest(f'strconv.ParseInt: parsing "{text}": value out of range')
+    return number
 
 
 def write_options(request: Request, kind: str, apply: bool = False) -> WriteOptions:
@@ -165,6 +170,7 @@ async def delete_options(request: Request) -> DeleteOptions:
             tree = (await read).tree
         if (tree.get("kind") or "DeleteOptions") != "DeleteOptions":
             raise BadRequest(f"unable to decode the body as DeleteOptions: it is a {tree.get('kind')}")
+        pruning.prepare(tree, _DELETE_SCHEMA).raise_types("DeleteOptions", "v1")
     else:
         tree = {}
         if "gracePeriodSeconds" in query:
@@ -179,16 +185,7 @@ async def delete_options(request: Request) -> DeleteOptions:
         return DeleteOptions()
     grace, orphan, policy = tree.get("gracePeriodSeconds"), tree.get("orphanDependents"), tree.get("propagationPolicy")
     preconditions = tree.get("preconditions") or {}
-    if grace is not None and (not isinstance(grace, int) or isinstance(grace, bool)):
-        raise BadRequest(f"gracePeriodSeconds: cannot unmarshal {go_type(grace)} into int64")
-    if orphan is not None and not isinstance(orphan, bool):
-        raise BadRequest(f"orphanDependents: cannot unmarshal {go_type(orphan)} into bool")
-    if policy is not None and not isinstance(policy, str):
-        raise BadRequest(f"propagationPolicy: cannot unmarshal {go_type(policy)} into string")
-    if not isinstance(preconditions, dict):
-        raise BadRequest(f"preconditions: cannot unmarshal {go_type(preconditions)} into Preconditions")
-    dry = tree.get("dryRun") or (request.queries("dryRun") if "dryRun" in query else None)
-    dry_run = is_dry_run(dry if isinstance(dry, list) else [str(dry)] if dry else None, "DeleteOptions")
+    dry_run = is_dry_run(tree.get("dryRun") or (request.queries("dryRun") if "dryRun" in query else None), "DeleteOptions")
     return DeleteOptions(
         dry_run, grace, policy or None, orphan, preconditions.get("uid"), preconditions.get("resourceVersion")
     )

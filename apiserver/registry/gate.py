@@ -21,12 +21,13 @@ import msgspec
 import orjson
 
 from apiserver.authz.authorizer import forbidden
+from apiserver.registry.codec import SAME
 from apiserver.registry.strategy import Strategy
 from apiserver.request import Authorize, Context, RequestInfo
 from navarch.api.errors import BadRequest, InternalError, StatusError
 from navarch.api.kinds import Kind, group_version, struct_of
 from navarch.api.patch import managed, same
-from navarch.api.pruning import prepare
+from navarch.api.pruning import TypeProblem, prepare
 from navarch.api.schema import (
     BOOL,
     BYTES,
@@ -35,10 +36,12 @@ from navarch.api.schema import (
     INT_OR_STRING,
     LIST,
     MAP,
+    MICRO_TIME,
     NUMBER,
     OBJECT,
     QUANTITY,
     STRING,
+    TIME,
     Node,
     schema_of,
 )
@@ -48,9 +51,13 @@ from navarch.api.types.index import INDEX
 Tree = dict[str, Any]
 _SERVERS = ("uid", "creationTimestamp", "generation", "selfLink", "resourceVersion", "deletionTimestamp",
             "deletionGracePeriodSeconds")  # fmt: skip
+_METADATA = ("ObjectMeta", "OwnerReference", "ManagedFieldsEntry")
 _ZEROS: dict[str, Any] = {
     STRING: "", BYTES: "", BOOL: False, INT32: 0, INT64: 0, NUMBER: 0, INT_OR_STRING: 0, QUANTITY: "0",
 }  # fmt: skip
+
+
+_ZERO_TIMES = {TIME: "0001-01-01T00:00:00Z", MICRO_TIME: "0001-01-01T00:00:00.000000Z"}
 
 
 class Passport(NamedTuple):
@@ -132,7 +139,14 @@ class Gate:
         try:
             self._decode(obj)
         except msgspec.ValidationError as error:
-            raise internal(_clear(str(error), self.kind)) from None
+            # An Event that was stored by core/v1 lacks what events.k8s.io/v1 requires, and is stored as core/v1 again.
+            if self.strategy.codec is not SAME and str(error).startswith("Object missing required field"):
+                return
+            fill_zeros(obj, self.schema, _ZEROS | _ZERO_TIMES)  # not before validation, to which no time is no time
+            try:
+                self._decode(obj)
+            except msgspec.ValidationError as last:
+                raise internal(_clear(str(last), self.kind)) from None
 
     def _decode(self, obj: Tree) -> None:
         if self.struct is not None:
@@ -169,12 +183,18 @@ def reviewed(new: Any, shown: Tree, schema: Node | None, *, strict: bool = True)
             return new
         schema = schema_of(struct_of(*key))
     problems = prepare(new, schema)
-    wrong = [p for p in problems.types if strict or p.path.split(".")[0] in ("metadata", "apiVersion", "kind")]
+    wrong = [p for p in problems.types if strict or of_metadata(p) or p.path in ("apiVersion", "kind")]
     if wrong:
         raise internal(wrong[0].message())
     if "metadata" in shown and not isinstance(new.get("metadata"), dict):
         new["metadata"] = {}
     return new
+
+
+def of_metadata(problem: TypeProblem) -> bool:
+    """Whether a wrong type is in the metadata of an object, or of one that is embedded in it: there a custom resource is as
+    strict as a built-in kind."""
+    return problem.node.name in _METADATA or problem.owner in _METADATA
 
 
 def internal(why: str) -> StatusError:
@@ -186,27 +206,27 @@ def converted(was: tuple[Any, Any], found: tuple[Any, Any]) -> StatusError:
     return internal(f"converting ({found[0]}, Kind={found[1]}) to ({was[0]}, Kind={was[1]}): unknown conversion")
 
 
-def fill_zeros(value: Any, node: Node) -> None:
+def fill_zeros(value: Any, node: Node, zeros: dict[str, Any] = _ZEROS) -> None:
     """Sets required fields that are absent, in place and all the way down: what Go has no "absent" for it writes as zero."""
     if node.kind == OBJECT and isinstance(value, dict):
         for name in node.required:
-            if name not in value and (zero := _zero(node.fields[name])) is not None:
+            if name not in value and (zero := _zero(node.fields[name], zeros)) is not None:
                 value[name] = zero
         for name, child in value.items():
             if (inner := node.fields.get(name)) is not None:
-                fill_zeros(child, inner)
+                fill_zeros(child, inner, zeros)
     elif node.kind == LIST and isinstance(value, list):
         for item in value:
-            fill_zeros(item, node.element)
+            fill_zeros(item, node.element, zeros)
     elif node.kind == MAP and isinstance(value, dict):
         for item in value.values():
-            fill_zeros(item, node.element)
+            fill_zeros(item, node.element, zeros)
 
 
-def _zero(node: Node) -> Any:
+def _zero(node: Node, zeros: dict[str, Any]) -> Any:
     if node.kind in (OBJECT, MAP):
         return {}
-    return [] if node.kind == LIST else _ZEROS.get(node.kind)
+    return [] if node.kind == LIST else zeros.get(node.kind)
 
 
 def _clear(text: str, kind: Kind) -> str:

@@ -73,6 +73,13 @@ def match_namespace(obj: Tree, namespace: str) -> None:
         raise BadRequest("the namespace of the provided object does not match the namespace sent on the request")
 
 
+def must_name(obj: Tree, name: str, namespace: str) -> None:
+    """The body of a PUT names its object, the one that the URL names. Raises BadRequest."""
+    if not metadata_of(obj).get("name"):
+        raise BadRequest(f"the name of the object ({name} based on URL) was undeterminable: name must be provided")
+    match_name(obj, name, namespace)
+
+
 def match_name(obj: Tree, name: str, namespace: str) -> None:
     """The body of a PUT or patched object names what the URL names. Raises BadRequest."""
     metadata = obj["metadata"]

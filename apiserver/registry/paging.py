@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from navarch.api.errors import BadRequest, Expired
+from navarch.api.serialization import DecodeError, decode_json, go_type
 
 VERSION = "meta.k8s.io/v1"
 ANY_REVISION = -1  # the list was compacted in the middle and the client accepted to go on with what is there now
@@ -53,10 +54,14 @@ def decode(token: str, namespace: str) -> Position:
     if (bad := _not_base64url(token)) is not None:
         raise _bad(f"illegal base64 data at input byte {bad.start()}")
     try:
-        tree = orjson.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
-        version, revision, start = tree["v"], tree["rv"], tree["start"]
-    except (binascii.Error, ValueError, KeyError, TypeError) as error:
+        tree = decode_json(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
+    except binascii.Error:
+        raise _bad(f"illegal base64 data at input byte {len(token)}") from None
+    except DecodeError as error:
         raise _bad(str(error)) from None
+    if not isinstance(tree, dict):
+        raise _bad(f"json: cannot unmarshal {go_type(tree)} into Go value of type storage.continueToken")
+    version, revision, start = tree.get("v"), tree.get("rv"), tree.get("start")
     if version != VERSION:
         raise _bad(f"server does not recognize this encoded version {version}")
     if not isinstance(revision, int) or not isinstance(start, str) or not start or revision == 0:

@@ -116,13 +116,14 @@ class Resource(Deletes):
         self, context: Context, namespace: str, name: str, body: Tree, options: WriteOptions
     ) -> bytes:
         """PUT of a Scale."""
-        version = (body.get("metadata") or {}).get("resourceVersion")
-        uid = (body.get("metadata") or {}).get("uid")
+        wanted = self._scale(body)
+        objectmeta.must_name(wanted, name, namespace)
+        version, uid = wanted["metadata"].get("resourceVersion"), wanted["metadata"].get("uid")
         paths = self.strategy.scale_paths
 
         def change(old: Tree) -> Tree:
             self.check_preconditions(old, uid, version)
-            return scale.set_scale(old, self._scale(body), paths)
+            return scale.set_scale(old, wanted, paths)
 
         return await self._scaled(context, namespace, name, change, options)
 

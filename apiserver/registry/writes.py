@@ -17,7 +17,7 @@ import orjson
 
 from apiserver.cache.encoded import encode, with_revision
 from apiserver.registry import objectmeta
-from apiserver.registry.gate import Gate, may_create
+from apiserver.registry.gate import Gate, may_create, of_metadata
 from apiserver.registry.managedfields import Tracker, differ_in_times
 from apiserver.registry.patches import STRATEGIC_PATCH, Patch
 from apiserver.registry.reads import Backend, Reads
@@ -96,7 +96,7 @@ class Writes(Reads):
             problems = self._prepare_patched(obj, patched[1])
         objectmeta.drop_empty(obj)
         if problems.types and not self.strategy.strict_types:
-            problems.types = [t for t in problems.types if t.path.startswith("metadata")]
+            problems.types = [t for t in problems.types if of_metadata(t)]
         if problems.types:
             first, kind = problems.types[0], self.kind
             error = cannot_handle(kind.kind, kind.version, first.message())
@@ -266,7 +266,7 @@ class Writes(Reads):
         objectmeta.check_kind(obj, self.kind)
         self.conform(context, obj, options, duplicates)
         metadata = objectmeta.metadata_of(obj)
-        objectmeta.match_name(obj, name, namespace)
+        objectmeta.must_name(obj, name, namespace)
         version, uid = metadata.get("resourceVersion") or "", metadata.get("uid") or ""
         snapshot = orjson.dumps(obj)
 

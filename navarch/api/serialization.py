@@ -29,6 +29,9 @@ MAX_DUPLICATES = 100
 """Duplicate keys that are told of; upstream's decoder notes as many strict errors."""
 
 
+_HALVES = re.compile("[\ud800-\udfff]")
+
+
 class DecodeError(ValueError):
     """The text is not JSON or YAML."""
 
@@ -36,11 +39,48 @@ class DecodeError(ValueError):
 def decode_json(data: bytes | str) -> Any:
     """The value. Raises DecodeError (a ValueError)."""
     try:
-        return orjson.loads(data)
+        tree = orjson.loads(data)
     except orjson.JSONDecodeError as error:
-        # orjson refuses integers beyond 64 bits only as floats would lose them; NaN and the like are no JSON.
         text = data if isinstance(data, str) else data.decode("utf-8", "replace")
-        raise DecodeError(syntax_error(text) or str(error)) from error
+        if why := syntax_error(text):
+            raise DecodeError(why) from error
+        tree = _as_go_reads(text)
+    # Each level takes a bracket: most texts need no walk.
+    raw = data if isinstance(data, bytes) else data.encode("utf-8", "replace")
+    if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH:
+        _check_depth(tree)
+    return tree
+
+
+def _as_go_reads(text: str) -> Any:
+    """JSON that orjson refuses and Go does not: halves of characters become U+FFFD. Raises DecodeError for a number beyond
+    all floats."""
+
+    def number(digits: str) -> float:
+        value = float(digits)
+        if math.isinf(value):
+            raise DecodeError(f"json: cannot unmarshal number {digits} into Go value of type float64")
+        return value
+
+    def whole(value: Any) -> Any:
+        if isinstance(value, str):
+            return _HALVES.sub("\ufffd", value)
+        if isinstance(value, list):
+            return [whole(v) for v in value]
+        if isinstance(value, dict):
+            return {whole(k): whole(v) for k, v in value.items()}
+        return value
+
+    def integer(digits: str) -> int | float:
+        value = int(digits) if len(digits) < 25 else 1 << 64
+        return value if -(1 << 63) <= value < 1 << 64 else number(digits)
+
+    try:
+        return whole(json.loads(text, parse_float=number, parse_int=integer))
+    except RecursionError:
+        raise DecodeError("exceeded max depth") from None
+    except json.JSONDecodeError:  # cannot be: the scanner took it
+        raise DecodeError("invalid JSON") from None
 
 
 def decode_object(data: bytes | str) -> Tree:
@@ -55,9 +95,6 @@ def decode_object(data: bytes | str) -> Tree:
             f"couldn't get version/kind; json parse error: json: cannot unmarshal {found} into Go value of type "
             'struct { APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }'
         )
-    raw = data.encode() if isinstance(data, str) else data
-    if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH:
-        _check_depth(tree)
     return tree
 
 
@@ -66,7 +103,7 @@ def _check_depth(tree: Any) -> None:
     while level:
         depth += 1
         if depth > MAX_DEPTH:
-            raise BadRequest("couldn't get version/kind; json parse error: exceeded max depth")
+            raise DecodeError("exceeded max depth")
         level = [v for x in level for v in (x.values() if isinstance(x, dict) else x) if isinstance(v, dict | list)]
 
 
@@ -111,11 +148,11 @@ def json_duplicates(data: bytes, tree: Any) -> list[str]:
     if orjson.dumps(tree) == data.rstrip():
         return []
     found: list[str] = []
-    todo: list[tuple[str, Any]] = [("", json.loads(data, object_pairs_hook=_pairs))]
+    todo: list[tuple[str, Any]] = [("", json.loads(data.decode("utf-8", "replace"), object_pairs_hook=_pairs))]
     while todo and len(found) < MAX_DUPLICATES:
         path, value = todo.pop()
         if isinstance(value, _Pairs):
-            found += [join(path, key) for key in value.duplicates]
+            found += [join(path, _HALVES.sub("\ufffd", key)) for key in value.duplicates]
             todo += [(join(path, key), v) for key, v in reversed(value.items()) if isinstance(v, dict | list)]
         elif isinstance(value, list):
             todo += [(f"{path}[{i}]", v) for i, v in reversed(list(enumerate(value))) if isinstance(v, dict | list)]

@@ -78,7 +78,9 @@ class Fuzzed:
         """Everything in the store that the typed structs do not take, as texts."""
         out = []
         listing = await self.server.store.list("/registry/")
-        prefixes = {r.prefix: r for r in self.server.resources.served.values() if r.codec.same and hasattr(r.kind, "type")}
+        prefixes = {
+            r.prefix: r for r in self.server.resources.served.values() if r.codec.same and hasattr(r.kind, "type")
+        }
         for item in listing.items:
             found = next((r for prefix, r in prefixes.items() if item.key.startswith(prefix)), None)
             if found is None or not found.strategy.strict_types:
@@ -152,7 +154,7 @@ def check(answer: Answer, asked: Any, *, webhook: bool = False) -> None:
     assert not _PYTHON.search(tree["message"]), (text, asked)
     for cause in (tree.get("details") or {}).get("causes") or ():
         if code == 422:
-            assert cause.get("field") and cause.get("reason"), (text, asked)
+            assert "field" in cause and cause.get("reason") and cause.get("message"), (text, asked)
 
 
 @asynccontextmanager
