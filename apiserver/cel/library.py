@@ -71,7 +71,7 @@ def functions() -> list[Any]:
     for name in formats.CHECKS:
         add(f"format.{name}", opaque, [], lambda name=name: {"format": name}, False)
     add("format.named", opaque, [T.STRING], formats.named, False)
-    add("validate", texts, [opaque, T.STRING], formats.validate)
+    add("validate", T.DYN, [opaque, T.STRING], formats.validate)  # an optional upstream, which may be compared with null
     for kind in (opaque, texts):  # what is optional upstream: empty means absent
         add("hasValue", T.BOOL, [kind], bool)
         add("value", kind, [kind], lambda v: v)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -269,10 +270,15 @@ def _cell(path: paths.JSONPath, kind: str) -> Cell:
 # --- OpenAPI ----------------------------------------------------------------------------------------------------------
 
 META = "io.k8s.apimachinery.pkg.apis.meta.v1."
-_TEXTS = {
-    "apiVersion": "The versioned schema of this representation of an object, as group/version.",
-    "kind": "The REST resource that this object represents, in CamelCase.",
-}
+
+
+@functools.cache
+def _texts() -> dict[str, str]:
+    """How the built-in kinds describe apiVersion, kind and metadata, and how custom ones do, too."""
+    from navarch.api.types.generate import definitions
+
+    known = definitions()["io.k8s.api.core.v1.ConfigMap"]["properties"]
+    return {name: known[name]["description"] for name in ("apiVersion", "kind", "metadata")}
 
 
 def definition_name(kind: Kind, name: str) -> str:
@@ -303,13 +309,16 @@ def definitions_of(strategy: CustomStrategy) -> dict[str, Tree]:
         gvk = {"group": kind.group, "version": kind.version, "kind": name}
         return {"type": "object", "x-kubernetes-group-version-kind": [gvk]}
 
-    typed: Tree = {name: {"type": "string", "description": text} for name, text in _TEXTS.items()}
+    texts = _texts()
+    typed: Tree = {name: {"type": "string", "description": texts[name]} for name in ("apiVersion", "kind")}
     one: Tree = copy_tree(strategy.open_schema) | head(kind.kind)
     for inner in _embedded(one):
         known = typed | {"metadata": link("ObjectMeta", "Standard metadata.")}
         inner["properties"] = dict(inner.get("properties") or {}) | known
         inner["required"] = sorted({*(inner.get("required") or ()), "apiVersion", "kind"})
-    one["properties"] = dict(one.get("properties") or {}) | typed | {"metadata": link("ObjectMeta", "Standard metadata.")}
+    if strategy.open_schema:  # without a schema clients would take these for all that there may be
+        known = typed | {"metadata": link("ObjectMeta", texts["metadata"])}
+        one["properties"] = dict(one.get("properties") or {}) | known
     items = {"type": "array", "items": {"$ref": f"#/components/schemas/{definition_name(kind, kind.kind)}"}}
     many = head(kind.list_kind) | {
         "description": f"{kind.list_kind} is a list of {kind.kind}",

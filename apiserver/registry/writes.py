@@ -217,7 +217,7 @@ class Writes(Reads):
         self._refuse(obj, objectmeta.causes(obj, strategy) + strategy.validate(obj))
         if not decodes:
             self.gate.prove(obj)
-        for text in strategy.warnings(obj, None):
+        for text in [*strategy.warnings(obj, None), *(text for told in strategy.create_warnings for text in told(obj))]:
             context.warn(text)
         finish = await strategy.begin_create(context, obj, options.dry_run)
         stored = False

@@ -236,3 +236,53 @@ def test_strategic_round_trip(old: dict[str, Any], new: dict[str, Any]) -> None:
     assert same(apply_strategic(old, patch, POD), new), patch
     assert old == before
     assert diff.create_strategic_patch(new, new, POD) == {}
+
+
+@pytest.mark.parametrize(
+    ("original", "modified", "current", "expected"),
+    [
+        # A default that only fits what was there before goes, though nothing else changes.
+        (
+            {"type": "Recreate"},
+            {"type": "Recreate"},
+            {"type": "Recreate", "rollingUpdate": {"maxSurge": 1}},
+            {"$retainKeys": ["type"]},
+        ),
+        (
+            {"type": "RollingUpdate"},
+            {"type": "Recreate"},
+            {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1}},
+            {"$retainKeys": ["type"], "type": "Recreate"},
+        ),
+        ({"type": "Recreate"}, {"type": "Recreate"}, {"type": "Recreate"}, None),
+    ],
+)
+def test_keys_that_stay(original: Any, modified: Any, current: Any, expected: Any) -> None:
+    trees = [{"spec": {"strategy": tree}} for tree in (original, modified, current)]
+    patch = diff.create_three_way_strategic_patch(*trees, schema_of(apps_v1.Deployment))
+    assert patch == ({"spec": {"strategy": expected}} if expected else {})
+    if expected:
+        assert apply_strategic(trees[2], patch, schema_of(apps_v1.Deployment)) == trees[1]
+
+
+def test_keys_that_stay_in_elements() -> None:
+    """Volumes too: one that became another kind of volume loses the old source, also a defaulted one."""
+    volumes = [[{"name": "v", **source}] for source in ({"emptyDir": {}}, {"secret": {"secretName": "s"}})]
+    trees = [{"spec": {"volumes": v}} for v in (volumes[1], volumes[1], [{**volumes[0][0], **volumes[1][0]}])]
+    patch = diff.create_three_way_strategic_patch(*trees, schema_of(core_v1.Pod))
+    assert patch["spec"]["volumes"] == [{"name": "v", "$retainKeys": ["name", "secret"]}]
+    assert apply_strategic(trees[2], patch, schema_of(core_v1.Pod)) == trees[1]
+
+
+def test_order_of_lists_with_strangers() -> None:
+    """An element that only the current list has gets its place from the order of the others; no order for a new list."""
+    mine, other = [{"name": "a", "value": "1"}, {"name": "b", "value": "2"}], {"name": "x", "value": "3"}
+    trees = [
+        {"spec": {"containers": [{"name": "c", "env": env}]}} for env in (mine, mine, [other, *mine])
+    ]  # fmt: skip
+    patch = diff.create_three_way_strategic_patch(*trees, schema_of(core_v1.Pod))
+    [container] = patch["spec"]["containers"]
+    assert container == {"name": "c", "$setElementOrder/env": [{"name": "a"}, {"name": "b"}]}
+    trees[2] = {"spec": {"containers": [{"name": "c", "env": []}]}}
+    patch = diff.create_three_way_strategic_patch(*trees, schema_of(core_v1.Pod))
+    assert patch["spec"]["containers"] == [{"name": "c", "env": mine}]

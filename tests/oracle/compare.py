@@ -246,8 +246,15 @@ def diff_cases(oracle: Oracle, seed: int) -> Iterator[Found]:
         mine: Any = {"object": create_three_way_strategic_patch(original, modified, current, node)}
     except StatusError as error:
         mine = {"error": error.message}
-    if ("error" in theirs) != ("error" in mine) or not same(theirs.get("object"), mine.get("object")):
-        yield "diff", question, theirs, mine
+    if "error" in theirs or "error" in mine:
+        return
+    # What counts is what the two patches do; upstream also deletes what is not there.
+    effects = [
+        without_directives(without_nulls(oracle.ask("strategic", kind=kind, original=current, patch=made["object"])))
+        for made in (theirs, mine)
+    ]
+    if not same(*effects):
+        yield "diff", {**question, "theirs": theirs, "mine": mine}, effects[0], effects[1]
 
 
 def empty_cases(oracle: Oracle, seed: int) -> Iterator[Found]:

@@ -28,6 +28,9 @@ _MAY_BE_ABSENT = {"io.k8s.api.events.v1.Event": ("eventTime",)}
 _NOT_IN_V2 = ("oneOf", "anyOf", "not", "nullable", "default", "example", "x-kubernetes-validations")
 
 
+PRESERVES, GVK = "x-kubernetes-preserve-unknown-fields", "x-kubernetes-group-version-kind"
+
+
 def builtin() -> dict[str, Tree]:
     """The definitions of every type of the API level, by full name, as they lie in the package (takes 10 ms)."""
     import kubernetes_validate
@@ -134,6 +137,9 @@ def to_v2(name: str, schema: Tree) -> Tree:
         return {"type": "string", "format": "int-or-string"}
     if name == QUANTITY:
         return {"type": "string"}
+    if schema.get(PRESERVES) and GVK in schema:
+        # kubectl would refuse what a list of properties does not name.
+        return {"type": "object", GVK: schema[GVK]}
     return _v2(schema)
 
 
@@ -147,8 +153,14 @@ def _v2(schema: Tree) -> Tree:
     out: Tree = {}
     # v2 has no null, and kubectl takes a list of properties for all that there may be.
     any_value = bool(schema.get("nullable")) or bool(schema.get("x-kubernetes-int-or-string"))
-    loose = any_value or bool(schema.get("x-kubernetes-preserve-unknown-fields"))
+    preserves = bool(schema.get(PRESERVES))
+    loose = any_value or preserves
+    untyped = (preserves and schema.get("type") in ("object", "array")) or (
+        schema.get("type") == "array" and "items" not in schema
+    )
     for key, value in schema.items():
+        if untyped and key == "type":
+            continue  # kubectl knows no objects, and no lists, of what it has not been told
         if key in _NOT_IN_V2 or (any_value and key in ("type", "enum", "required", "allOf")):
             continue
         if key in ("properties", "items", "additionalProperties", "required") and loose:

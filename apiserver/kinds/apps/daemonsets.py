@@ -8,6 +8,7 @@ from apiserver.kinds.apps.workloads import WIDE, validate_endless_template, wide
 from apiserver.kinds.cells import age_cell, fill, kind, labels_text, meta_of, name_cell, spec_of, status_of
 from apiserver.kinds.checks import immutable, int_or_percent, non_negative, selector_empty, validate_label_selector
 from apiserver.kinds.core.pods.defaults import default_pod_spec
+from apiserver.kinds.core.pods.warnings import template_warnings
 from apiserver.registry.strategy import AGE_COLUMN, NAME_COLUMN, Column, Strategy, Tree
 from apiserver.request import Context
 from navarch.api.errors import Cause, invalid, not_supported, required
@@ -53,6 +54,10 @@ class DaemonSetStrategy(Strategy):
             before += 1
         fill(obj["metadata"], annotations={})
         obj["metadata"]["annotations"][TEMPLATE_GENERATION] = str(before)
+
+    def warnings(self, obj: Tree, old: Tree | None) -> list[str]:
+        was = spec_of(old).get("template") or {} if old is not None else None
+        return template_warnings(spec_of(obj).get("template"), was, "spec.template")
 
     def validate(self, obj: Tree) -> list[Cause]:
         spec = spec_of(obj)

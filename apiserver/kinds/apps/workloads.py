@@ -13,6 +13,7 @@ from apiserver.kinds.checks import (
 )
 from apiserver.kinds.core.pods.defaults import default_pod_spec
 from apiserver.kinds.core.pods.validation import validate_template
+from apiserver.kinds.core.pods.warnings import template_warnings
 from apiserver.registry.strategy import Column, Strategy, Tree
 from apiserver.request import Context
 from navarch.api.errors import Cause, forbidden, invalid, not_supported, required
@@ -87,6 +88,10 @@ class Workload(Strategy):
         return self.validate(obj) + immutable(
             spec_of(obj).get("selector"), spec_of(old).get("selector"), "spec.selector"
         )
+
+    def warnings(self, obj: Tree, old: Tree | None) -> list[str]:
+        was = spec_of(old).get("template") or {} if old is not None else None
+        return template_warnings(spec_of(obj).get("template"), was, "spec.template")
 
     def validate_status(self, obj: Tree, old: Tree) -> list[Cause]:
         status = status_of(obj)

@@ -9,6 +9,7 @@ from apiserver.kinds.apps.workloads import WIDE, wide_cells
 from apiserver.kinds.batch.jobs import default_job_template, validate_job_spec
 from apiserver.kinds.cells import age_cell, at, fill, kind, name_cell, spec_of, status_of
 from apiserver.kinds.checks import non_negative, one_of
+from apiserver.kinds.core.pods.warnings import template_warnings
 from apiserver.registry.strategy import AGE_COLUMN, NAME_COLUMN, Column, Strategy, Tree
 from apiserver.request import Context
 from navarch.api import cron
@@ -42,6 +43,11 @@ class CronJobStrategy(Strategy):
     def name_causes(self, name: str, prefix: bool) -> list[str]:
         out = super().name_causes(name, prefix)
         return [*out, "must be no more than 52 characters"] if len(name) > MAX_NAME and not prefix else out
+
+    def warnings(self, obj: Tree, old: Tree | None) -> list[str]:
+        path = ("jobTemplate", "spec", "template")
+        was = at(spec_of(old), *path) or {} if old is not None else None
+        return template_warnings(at(spec_of(obj), *path), was, "spec.jobTemplate.spec.template")
 
     def validate(self, obj: Tree) -> list[Cause]:
         spec, out = spec_of(obj), []

@@ -16,6 +16,7 @@ from apiserver.kinds.checks import (
 )
 from apiserver.kinds.core.pods.defaults import default_pod_spec
 from apiserver.kinds.core.pods.validation import validate_template
+from apiserver.kinds.core.pods.warnings import template_warnings
 from apiserver.registry.strategy import AGE_COLUMN, NAME_COLUMN, Column, Strategy, Tree
 from apiserver.request import Context
 from navarch.api.durations import human_duration
@@ -125,6 +126,10 @@ class JobStrategy(Strategy):
         if was.get("suspend") and not status_of(old).get("startTime"):
             templates = [_without_scheduling(t or {}) for t in templates]
         return out + immutable(templates[0], templates[1], "spec.template")
+
+    def warnings(self, obj: Tree, old: Tree | None) -> list[str]:
+        was = spec_of(old).get("template") or {} if old is not None else None
+        return template_warnings(spec_of(obj).get("template"), was, "spec.template")
 
     def validate_status(self, obj: Tree, old: Tree) -> list[Cause]:
         status, out = status_of(obj), []

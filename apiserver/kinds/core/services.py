@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable
 from typing import Any
 
 from apiserver.kinds.cells import age_cell, fill, kind, labels_text, name_cell, spec_of, status_of
-from apiserver.kinds.checks import named, one_of, optional_name, range_cause, validate_labels
+from apiserver.kinds.checks import immutable, named, one_of, optional_name, range_cause, validate_labels
 from apiserver.kinds.core.services_addresses import Addresses, needs_address
 from apiserver.registry.strategy import AGE_COLUMN, NAME_COLUMN, Column, Strategy, Tree
 from apiserver.request import Context
@@ -22,6 +23,8 @@ FAMILY_POLICIES = ("PreferDualStack", "RequireDualStack", "SingleStack")
 TRAFFIC = ("Cluster", "Local")
 DISTRIBUTIONS = ("PreferClose", "PreferSameZone", "PreferSameNode")
 STICKY_SECONDS = 10800
+LOAD_BALANCER_ONLY = ("loadBalancerSourceRanges", "loadBalancerClass", "allocateLoadBalancerNodePorts")
+KUBELET_PORT = 10250
 ADDRESS_FIELDS = ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy")
 
 
@@ -114,6 +117,16 @@ class ServiceStrategy(Strategy):
                     port["nodePort"] = before[key]
             elif new.get("type") not in external and port.get("nodePort") == before.get(key):
                 port.pop("nodePort", None)
+        if was.get("type") == "LoadBalancer" and new.get("type") != "LoadBalancer":
+            # What only fitted the old type goes, unless it was changed at once: then it is refused.
+            for field in ("loadBalancerClass", "allocateLoadBalancerNodePorts"):
+                if new.get(field) == was.get(field):
+                    new.pop(field, None)
+        if needs_health_check(was) and not needs_health_check(new):
+            if new.get("healthCheckNodePort") == was.get("healthCheckNodePort"):
+                new.pop("healthCheckNodePort", None)
+        elif needs_health_check(was) and was.get("healthCheckNodePort"):
+            fill(new, healthCheckNodePort=was["healthCheckNodePort"])
         inside = new.get("type") not in external and not new.get("externalIPs")
         if inside and new.get("externalTrafficPolicy") == was.get("externalTrafficPolicy"):
             new.pop("externalTrafficPolicy", None)
@@ -147,6 +160,8 @@ class ServiceStrategy(Strategy):
                 out.append(invalid("spec.clusterIPs[0]", [], "primary clusterIP can not be unset"))
             elif new["clusterIP"] != was["clusterIP"]:
                 out.append(invalid("spec.clusterIPs[0]", [new["clusterIP"]], "may not change once set"))
+        if new.get("type") == was.get("type") == "LoadBalancer":
+            out += immutable(new.get("loadBalancerClass"), was.get("loadBalancerClass"), "spec.loadBalancerClass")
         return out
 
     def fields(self, obj: Tree) -> dict[str, str]:
@@ -264,6 +279,41 @@ def _host_address(text: str, path: str) -> list[Cause]:
     return [invalid(path, text, message) for message in names.ip_address(text) or special_address(text)]
 
 
+def needs_health_check(spec: Tree) -> bool:
+    return spec.get("type") == "LoadBalancer" and spec.get("externalTrafficPolicy") == "Local"
+
+
+def _load_balancer(spec: Tree, type_: str) -> list[Cause]:
+    """The fields that only some services may set."""
+    out: list[Cause] = []
+    if spec.get("healthCheckNodePort") and not needs_health_check(spec):
+        text = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'"
+        out.append(invalid("spec.healthCheckNodePort", spec["healthCheckNodePort"], text))
+    elif spec.get("healthCheckNodePort"):
+        out += range_cause(spec["healthCheckNodePort"], "spec.healthCheckNodePort", names.port_number)
+    for i, text in enumerate(spec.get("loadBalancerSourceRanges") or ()):
+        try:
+            ipaddress.ip_network(text.strip(), strict=False)
+            if "/" not in text:
+                raise ValueError(text)
+        except ValueError:
+            wrong = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"
+            out.append(invalid(f"spec.loadBalancerSourceRanges[{i}]", text, wrong))
+    for field in LOAD_BALANCER_ONLY:
+        if type_ != "LoadBalancer" and spec.get(field) not in (None, []):
+            out.append(forbidden(f"spec.{field}", "may only be used when `type` is 'LoadBalancer'"))
+    if type_ == "LoadBalancer":
+        if spec.get("allocateLoadBalancerNodePorts") is None:
+            out.append(required("spec.allocateLoadBalancerNodePorts"))
+        if (name := spec.get("loadBalancerClass")) is not None:
+            out += [invalid("spec.loadBalancerClass", name, m) for m in names.qualified_name(name)]
+        for i, port in enumerate(spec.get("ports") or ()):
+            if port.get("port") == KUBELET_PORT:
+                text = f"may not expose port {KUBELET_PORT} externally since it is used by kubelet"
+                out.append(invalid(f"spec.ports[{i}].port", KUBELET_PORT, text))
+    return out
+
+
 def _traffic(spec: Tree, type_: str) -> list[Cause]:
     out: list[Cause] = []
     external, internal = spec.get("externalTrafficPolicy"), spec.get("internalTrafficPolicy")
@@ -279,6 +329,7 @@ def _traffic(spec: Tree, type_: str) -> list[Cause]:
             out.append(required("spec.internalTrafficPolicy"))
     elif internal not in TRAFFIC:
         out.append(not_supported("spec.internalTrafficPolicy", internal, TRAFFIC))
+    out += _load_balancer(spec, type_)
     distribution = spec.get("trafficDistribution")
     if distribution is not None and distribution not in DISTRIBUTIONS:
         out.append(not_supported("spec.trafficDistribution", distribution, DISTRIBUTIONS))

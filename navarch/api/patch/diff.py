@@ -59,9 +59,8 @@ def _map_diff(original: Tree, modified: Tree, current: Tree, schema: Node | None
         have, base = current.get(key), original.get(key)
         if isinstance(new, dict) and isinstance(have, dict):
             inner = _map_diff(base if isinstance(base, dict) else {}, new, have, node)
+            _retain(inner, new, have, node)
             if inner:
-                if node is not None and "retainKeys" in node.strategy:
-                    inner[RETAIN] = sorted(new)
                 patch[key] = inner
         elif isinstance(new, list) and isinstance(have, list) and merge_key_of(node) is not None and node is not None:
             _list_diff(patch, key, base if isinstance(base, list) else [], new, have, node)
@@ -71,6 +70,13 @@ def _map_diff(original: Tree, modified: Tree, current: Tree, schema: Node | None
         if key not in modified:
             patch[key] = None
     return patch
+
+
+def _retain(patch: Tree, new: Tree, have: Tree, node: Node | None) -> None:
+    """Names the keys that stay, if anything changes or the current object has others, such as a default that only fits
+    what was there before."""
+    if node is not None and "retainKeys" in node.strategy and new and (patch or any(key not in new for key in have)):
+        patch[RETAIN] = sorted(new)
 
 
 def _identities(values: list[Any], by: str) -> dict[Hashable, Any] | None:
@@ -108,9 +114,8 @@ def _list_diff(patch: Tree, key: str, original: list[Any], modified: list[Any], 
         elif by:
             known = base.get(identity)
             inner = _map_diff(known if known is not None else {}, value, have[identity], node.element)
+            _retain(inner, value, have[identity], node)
             if inner:
-                if "retainKeys" in node.strategy:
-                    inner[RETAIN] = sorted(value)
                 changes.append({by: value[by], **inner})
     gone = [value for identity, value in base.items() if identity not in new]
     if by:
@@ -119,7 +124,7 @@ def _list_diff(patch: Tree, key: str, original: list[Any], modified: list[Any], 
         patch[DELETE + key] = gone
     if changes:
         patch[key] = changes
-    shared_now = [i for i in have if i in new]
-    shared_then = [i for i in new if i in have]
-    if changes or gone or not same(shared_now, shared_then):
+    # An element that only the current list has keeps its place by the order of the others.
+    moved = bool(current) and list(have) != list(new)
+    if modified and (gone or moved or (changes and current)):
         patch[ORDER + key] = [{by: value[by]} for value in modified] if by else list(modified)

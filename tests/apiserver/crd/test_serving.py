@@ -282,3 +282,34 @@ def test_watches_end_with_the_definition() -> None:
         assert (await call("POST", PATH, crontab("b"))).code == 404
 
     serving(test)
+
+
+def test_published_definitions() -> None:
+    """Without a schema nothing but the kind is published; what keeps unknown fields names none in v2; apiVersion, kind and
+    metadata are described as those of built-in kinds."""
+
+    async def test(call: Caller) -> None:
+        for plural, kind, schema in (
+            ("opens", "Open", {"type": "object", "x-kubernetes-preserve-unknown-fields": True}),
+            ("nests", "Nest", {"type": "object", "properties": {
+                "spec": {"type": "object", "x-kubernetes-preserve-unknown-fields": True,
+                         "properties": {"a": {"type": "string"}}}}}),
+            ("plains", "Plain", {"type": "object", "properties": {"a": {"type": "string"}}}),
+        ):  # fmt: skip
+            definition = crontabs()
+            definition["metadata"]["name"] = f"{plural}.{definition['spec']['group']}"
+            definition["spec"]["names"] = {"plural": plural, "kind": kind}
+            [version] = [v for v in definition["spec"]["versions"] if v["storage"]]
+            definition["spec"]["versions"] = [{"name": version["name"], "served": True, "storage": True,
+                                               "schema": {"openAPIV3Schema": schema}}]  # fmt: skip
+            await call.define(definition)
+        document = await call.ok("GET", "/openapi/v2")
+        found = {name.rsplit(".", 1)[-1]: one for name, one in document["definitions"].items()}
+        gvk = "x-kubernetes-group-version-kind"
+        assert found["Open"].keys() == {"type", gvk}
+        assert found["Nest"]["properties"]["spec"] == {"x-kubernetes-preserve-unknown-fields": True}
+        known = document["definitions"]["io.k8s.api.core.v1.ConfigMap"]["properties"]
+        for field in ("apiVersion", "kind", "metadata"):
+            assert found["Plain"]["properties"][field] == known[field]
+
+    serving(test)

@@ -264,7 +264,15 @@ def test_what_has_no_place_in_protobuf_is_an_error() -> None:
         ({"x-kubernetes-int-or-string": True}, {"x-kubernetes-int-or-string": True, "format": "int-or-string"}),
         (
             {"type": "object", "x-kubernetes-preserve-unknown-fields": True, "properties": {"a": {"type": "string"}}},
-            {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
+            {"x-kubernetes-preserve-unknown-fields": True},
+        ),
+        ({"type": "array", "x-kubernetes-list-type": "atomic"}, {"x-kubernetes-list-type": "atomic"}),
+        (
+            {
+                "type": "object", "description": "d", "x-kubernetes-preserve-unknown-fields": True,
+                "properties": {"a": {}}, "x-kubernetes-group-version-kind": [{"kind": "A"}],
+            },
+            {"type": "object", "x-kubernetes-group-version-kind": [{"kind": "A"}]},
         ),
         ({"type": "string", "default": "x", "oneOf": [{"minLength": 1}]}, {"type": "string"}),
         (

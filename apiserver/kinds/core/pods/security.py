@@ -9,6 +9,7 @@ from apiserver.kinds.checks import MAX_INT32
 from navarch.api import names
 from navarch.api.errors import Cause, duplicate, invalid, not_supported, required
 
+IPC_SYSCTLS = ("kernel.sem", "kernel.shm", "kernel.msg", "fs.mqueue.")  # each IPC namespace has its own
 PROFILES = ("Localhost", "RuntimeDefault", "Unconfined")
 _SYSCTL = re.compile(r"[a-z0-9]([-_a-z0-9]*[a-z0-9])?([./][a-z0-9]([-_a-z0-9]*[a-z0-9])?)*", re.ASCII)
 
@@ -37,6 +38,14 @@ def _profile(profile: Tree | None, path: str) -> list[Cause]:
     return []
 
 
+def _dotted(name: str) -> str:
+    """A sysctl with dots between its parts: in net/ipv4.conf the slash separates, and the dot belongs to a name."""
+    separator = name.find("/")
+    if separator < 0 or 0 <= name.find(".") < separator:
+        return name
+    return name.translate(str.maketrans("./", "/."))
+
+
 def validate_pod_security(spec: Tree, context: Tree | None, path: str) -> list[Cause]:
     out: list[Cause] = []
     if spec.get("shareProcessNamespace") and spec.get("hostPID"):
@@ -63,8 +72,11 @@ def validate_pod_security(spec: Tree, context: Tree | None, path: str) -> list[C
         elif name in seen:
             out.append(duplicate(at, name))
         seen.add(name)
-        if spec.get("hostNetwork") and name.startswith("net."):
+        dotted = _dotted(name)
+        if spec.get("hostNetwork") and dotted.startswith("net."):
             out.append(invalid(at, name, "may not be specified when 'hostNetwork' is true"))
+        elif spec.get("hostIPC") and dotted.startswith(IPC_SYSCTLS):
+            out.append(invalid(at, name, "may not be specified when 'hostIPC' is true"))
     return out
 
 

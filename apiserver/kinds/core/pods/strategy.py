@@ -11,6 +11,7 @@ from apiserver.kinds.core.pods.ephemeral import only_ephemeral, validate_ephemer
 from apiserver.kinds.core.pods.resize import only_resources, validate_resize
 from apiserver.kinds.core.pods.update import validate_pod_status, validate_pod_update
 from apiserver.kinds.core.pods.validation import validate_pod
+from apiserver.kinds.core.pods.warnings import pod_warnings
 from apiserver.registry.strategy import Strategy, Tree
 from apiserver.request import Context
 from navarch.api import quantity, resources
@@ -54,6 +55,9 @@ class PodStrategy(Strategy):
 
     def validate_status(self, obj: Tree, old: Tree) -> list[Cause]:
         return validate_pod_status(obj, old)
+
+    def warnings(self, obj: Tree, old: Tree | None) -> list[str]:
+        return pod_warnings(spec_of(obj), "spec") if old is None else []
 
     def only_part(self, subresource: str, obj: Tree, old: Tree) -> Tree:
         return only_resources(obj, old) if subresource == "resize" else only_ephemeral(obj, old)

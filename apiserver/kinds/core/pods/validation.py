@@ -10,7 +10,6 @@ import orjson
 from apiserver.kinds.cells import Tree
 from apiserver.kinds.checks import (  # fmt: skip
     MAX_INT32,
-    non_negative,
     one_of,
     optional_name,
     validate_annotations,
@@ -92,7 +91,6 @@ def _spec_causes(spec: Tree, path: str) -> list[Cause]:
     out += validate_init_containers(spec.get("initContainers") or [], f"{path}.initContainers", scope)
     out += one_of(spec.get("restartPolicy"), f"{path}.restartPolicy", RESTART_POLICIES)
     out += one_of(spec.get("dnsPolicy"), f"{path}.dnsPolicy", DNS_POLICIES)
-    out += non_negative(spec.get("terminationGracePeriodSeconds"), f"{path}.terminationGracePeriodSeconds")
     out += validate_labels(spec.get("nodeSelector"), f"{path}.nodeSelector")
     out += validate_pod_security(spec, spec.get("securityContext"), f"{path}.securityContext")
     out += validate_affinity(spec.get("affinity"), f"{path}.affinity")

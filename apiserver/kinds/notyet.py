@@ -1,0 +1,20 @@
+"""Objects that are stored and that nobody acts on yet. Whoever makes one is warned; who implements one deletes its line."""
+
+from __future__ import annotations
+
+from apiserver.kinds.cells import Tree, spec_of
+
+STORED = "is stored, but nothing acts on it yet"
+NOT_YET: dict[tuple[str, str], str] = {
+    ("networking.k8s.io", "NetworkPolicy"): f"this NetworkPolicy {STORED}: no traffic is denied",
+    ("networking.k8s.io", "Ingress"): f"this Ingress {STORED}: install an ingress controller",
+}
+LOAD_BALANCER = "no load balancer is provided yet: the service is reached at its cluster IP and its node ports only"
+
+
+def not_yet(group: str, kind: str, obj: Tree) -> list[str]:
+    """What to tell whoever creates the object."""
+    if kind == "Service" and spec_of(obj).get("type") == "LoadBalancer":
+        return [LOAD_BALANCER]
+    text = NOT_YET.get((group, kind))
+    return [text] if text else []
