@@ -21,23 +21,35 @@ class Progress:
 
     def __init__(self, quiet: bool = False) -> None:
         self.quiet = quiet
-        self.step = ""
+        self.step = self.far = ""
+        self.shown = 0.0
         self.since = self.began = time.monotonic()
         self.live = sys.stderr.isatty()
 
     def __call__(self, step: str) -> None:
         """Begins a step; ends the one before."""
         self.finish()
-        self.step, self.since = step, time.monotonic()
-        if self.live and not self.quiet:
-            sys.stderr.write(f"  … {step}")
-            sys.stderr.flush()
+        self.step, self.since, self.far = step, time.monotonic(), ""
+        self._show()
 
     def detail(self, text: str) -> None:
         """How far the step has come; shown in its place on a terminal."""
-        if self.live and not self.quiet:
-            sys.stderr.write(f"\r\x1b[K  … {self.step}: {text}")
-            sys.stderr.flush()
+        self.far = text
+        self._show()
+
+    def tick(self) -> None:
+        """Whoever waits calls it now and then: the clock goes on."""
+        if time.monotonic() - self.shown >= 1.0:
+            self._show()
+
+    def _show(self) -> None:
+        self.shown = time.monotonic()
+        if not self.live or self.quiet:
+            return
+        took = self.shown - self.since
+        text = self.step + (f": {self.far}" if self.far else "") + (f"  {took:.0f} s" if took >= 1.0 else "")
+        sys.stderr.write(f"\r\x1b[K  … {text}")
+        sys.stderr.flush()
 
     def finish(self, mark: str = "✓") -> None:
         if self.step and not self.quiet:

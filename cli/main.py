@@ -23,7 +23,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "up": "Start a lab, or what of it does not run.",
         "down": "Stop a lab and remove every trace of it from the machine; its data stays unless --purge.",
         "status": "Show what a lab consists of, how its components are, and why one is not well.",
-        "kubeconfig": "Print the path of the lab's kubeconfig.",
+        "kubeconfig": "Print the path of the lab's kubeconfig; with --server a whole one, for another machine.",
         "node": "Add, remove, stop, start, partition and heal nodes of a lab.",
     },
     "cli.verbs.labcare": {

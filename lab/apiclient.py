@@ -58,6 +58,7 @@ class Api:
                 pass
             if time.monotonic() > end:
                 raise LabError(f"{failure} within {timeout:.0f} s; see {self.lab.paths.logs / log}.log\n{self._tail(log)}")
+            self.lab.progress.tick()
             time.sleep(delay)
             delay = min(0.1, delay * 1.3)
 

@@ -106,6 +106,7 @@ class Health:
             self.lab.progress.detail(", ".join(c["name"] for c in ill))
             if time.monotonic() > end:
                 raise LabError("\n".join(self.told(c) for c in ill))
+            self.lab.progress.tick()
             time.sleep(delay)
             delay = min(0.2, delay * 1.5)
 

@@ -134,6 +134,7 @@ class Fleet:
                 raise LabError(
                     f"{ready} of {expected} hollow nodes are Ready, and no more for {timeout:.0f} s; see {log}"
                 )
+            self.lab.progress.tick()
             time.sleep(0.1)
 
     def wait_node(self, name: str, timeout: float = 60) -> None:

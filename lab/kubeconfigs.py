@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from lab.paths import LabError, write_private
+from lab.components import apiserver_hosts
+from lab.paths import LabError, LabRecord, write_private
+from lab.ports import place
+
+
+def for_elsewhere(path: Path, record: LabRecord, server: str) -> str:
+    """The lab's kubeconfig with a server that other machines can reach. Raises LabError if it would not work there."""
+    names = apiserver_hosts(record)
+    if not record.listen or server not in names:
+        known = ", ".join(record.names) or "none yet"
+        raise LabError(
+            f"{server}: other machines do not reach the API server under that name (names: {known}); "
+            "use: navarch up --listen ADDRESS [--name NAME]"
+        )
+    config = json.loads(path.read_text())
+    for entry in config["clusters"]:
+        entry["cluster"]["server"] = f"https://{place(server, record.port)}"
+    return json.dumps(config, indent=2)
 
 
 def merge_into_user_config(path: Path) -> Path:

@@ -12,6 +12,10 @@ class Progress(Protocol):
 
     def detail(self, text: str) -> None: ...
 
+    def tick(self) -> None:
+        """Somebody waits: a clock may go on."""
+        ...
+
 
 class Silence:
     """Progress for nobody."""
@@ -20,4 +24,7 @@ class Silence:
         pass
 
     def detail(self, text: str) -> None:
+        pass
+
+    def tick(self) -> None:
         pass

@@ -24,6 +24,7 @@ SET_HELP = "A component's flag, such as controllers.node-monitor-grace-period=20
 UNSET_HELP = "Take back what --set said, such as scheduler.plugin. May be repeated."
 LISTEN_HELP = "Let the API server also listen here, for other machines: an address of this one, 0.0.0.0; 127.0.0.1: no more."
 NAME_HELP = "One more name or address in the API server's certificate. May be repeated."
+SERVER_HELP = "Print a kubeconfig for other machines, where the API server is this (see: up --listen)."
 HOLLOW_HELP = "How many simulated nodes a new lab gets: real API objects, pods that only seem to run; no root needed."
 TAINT_HELP = "Keep away pods that do not tolerate simulated nodes; default: if the lab has real nodes, too."
 HollowCPU = Annotated[str, Option(help="CPU of each simulated node.")]
@@ -212,17 +213,22 @@ def nodes_table(found: dict[str, Any]) -> None:
 @app.command()
 def kubeconfig(
     lab: LabOption = "default",
+    server: Annotated[str, Option("--server", metavar="ADDRESS", help=SERVER_HELP)] = "",
     merge: Annotated[
         bool, Option("--merge", help="Merge the lab into ~/.kube/config and make it current.")
     ] = False,
 ) -> None:
-    """Print the path of the lab's kubeconfig."""
+    """Print the path of the lab's kubeconfig; with --server a whole one, for another machine."""
     from lab.cluster import Cluster
 
     with reported():
         cluster = Cluster(lab)
         cluster.known  # noqa: B018 - says so if there is no such lab
         path = cluster.paths.kubeconfig
+        if server:
+            from lab.kubeconfigs import for_elsewhere
+
+            return print(for_elsewhere(path, cluster.known, server))
         if merge:
             from lab.kubeconfigs import merge_into_user_config
 

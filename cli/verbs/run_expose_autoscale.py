@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 from typing import Annotated, Any
 
 from cli.errors import CommandError
@@ -28,6 +30,21 @@ def pairs(text: str) -> dict[str, str]:
             raise CommandError(f"unexpected label spec: {part}")
         out[key] = value
     return out
+
+
+def _policy_of(where: Where, image: str) -> str:
+    """IfNotPresent for an image that the lab's store has; else "", and the server decides. An image that was built here has
+    no registry: Always, which Kubernetes takes for the tag latest, would ask one for it in vain."""
+    if where.kubeconfig or where.context:
+        return ""  # it may be any cluster's
+    from nodeagent.images.reference import InvalidReference
+    from nodeagent.images.store import ImageStore
+
+    root = Path(os.environ.get("NAVARCH_HOME") or Path.home() / ".navarch") / "images"
+    try:
+        return "IfNotPresent" if root.is_dir() and ImageStore(root).find(image) else ""
+    except (InvalidReference, OSError):
+        return ""
 
 
 @verb(app)
@@ -80,8 +97,8 @@ def run(
             container["env"] = [_variable(each) for each in env]
         if port:
             container["ports"] = [{"containerPort": port}]
-        if image_pull_policy:
-            container["imagePullPolicy"] = image_pull_policy
+        if policy := image_pull_policy or _policy_of(where, image):
+            container["imagePullPolicy"] = policy
         if privileged:
             container["securityContext"] = {"privileged": True}
         if stdin:

@@ -10,6 +10,7 @@ from base64 import b64encode
 from pathlib import Path
 
 from nodeagent.images import archive
+from nodeagent.images.advice import advice
 from nodeagent.images.reference import parse
 from nodeagent.images.store import ImageStore, Record
 
@@ -54,7 +55,8 @@ def pull(
         line += ["--preserve-digests", source, f"dir:{target}"]
         done = subprocess.run(line, stdin=subprocess.DEVNULL, capture_output=True, text=True)
         if done.returncode != 0:
-            raise PullFailed(f'failed to pull image "{name}": {_reason(done.stderr)}')
+            present = [each for names in store.names().values() for each in names]
+            raise PullFailed(f'failed to pull image "{name}": {advice(reference, present, _reason(done.stderr))}')
         try:
             return archive.load_directory(store, target, [str(reference)])
         except Exception as error:  # manifests, tars and streams of strangers fail in all ways there are
