@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 import orjson
 
 from apiserver.serviceresolver import NoEndpoint, ServiceResolver
+from apiserver.wire.dialing import dial_error
+from navarch.api.serialization import DecodeError, decode_json
 
 if TYPE_CHECKING:
     import aiohttp
@@ -80,10 +82,11 @@ class WebhookClient:
         except TimeoutError:
             raise WebhookError(f'failed to call webhook: Post "{shown}": context deadline exceeded') from None
         except (aiohttp.ClientError, OSError, ValueError, asyncio.IncompleteReadError) as error:
-            raise WebhookError(f'failed to call webhook: Post "{shown}": {error}') from None
+            why = dial_error(error, urlsplit(url).netloc)
+            raise WebhookError(f'failed to call webhook: Post "{shown}": {why}') from None
         try:
-            tree = orjson.loads(data)
-        except ValueError as error:
+            tree = decode_json(data)
+        except DecodeError as error:
             raise WebhookError(f"failed to call webhook: the answer is no JSON: {error}") from None
         if not isinstance(tree, dict):
             raise WebhookError("failed to call webhook: the answer is no object")

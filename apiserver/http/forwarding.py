@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
-from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -17,6 +15,7 @@ from aiohttp.abc import AbstractResolver
 from apiserver.http import relay
 from apiserver.http.proxytargets import Target
 from apiserver.wire.asgi import Disconnected, Headers, Request
+from apiserver.wire.dialing import dial_error
 from navarch.api.errors import ServiceUnavailable
 from navarch.client.transport import TransportError
 from navarch.client.upgrade import upgraded
@@ -217,7 +216,4 @@ async def _body(request: Request, sent: asyncio.Event) -> AsyncIterator[bytes]:
 
 def _reason(error: Exception, target: Target) -> str:
     """The failure in the words of Go's dialer."""
-    number: Any = getattr(error, "errno", None) or getattr(getattr(error, "os_error", None), "errno", None)
-    if number:
-        return f"dial tcp {target.authority}: connect: {os.strerror(number).lower()}"
-    return "EOF" if isinstance(error, aiohttp.ServerDisconnectedError) else str(error) or type(error).__name__
+    return dial_error(error, target.authority)

@@ -28,36 +28,15 @@ from navarch.api.errors import BadRequest, InternalError, StatusError
 from navarch.api.kinds import Kind, group_version, struct_of
 from navarch.api.patch import managed, same
 from navarch.api.pruning import TypeProblem, prepare
-from navarch.api.schema import (
-    BOOL,
-    BYTES,
-    INT32,
-    INT64,
-    INT_OR_STRING,
-    LIST,
-    MAP,
-    MICRO_TIME,
-    NUMBER,
-    OBJECT,
-    QUANTITY,
-    STRING,
-    TIME,
-    Node,
-    schema_of,
-)
+from navarch.api.schema import Node, schema_of
 from navarch.api.types import meta_v1
 from navarch.api.types.index import INDEX
+from navarch.api.zerofill import fill_required
 
 Tree = dict[str, Any]
 _SERVERS = ("uid", "creationTimestamp", "generation", "selfLink", "resourceVersion", "deletionTimestamp",
             "deletionGracePeriodSeconds")  # fmt: skip
 _METADATA = ("ObjectMeta", "OwnerReference", "ManagedFieldsEntry")
-_ZEROS: dict[str, Any] = {
-    STRING: "", BYTES: "", BOOL: False, INT32: 0, INT64: 0, NUMBER: 0, INT_OR_STRING: 0, QUANTITY: "0",
-}  # fmt: skip
-
-
-_ZERO_TIMES = {TIME: "0001-01-01T00:00:00Z", MICRO_TIME: "0001-01-01T00:00:00.000000Z"}
 
 
 class Passport(NamedTuple):
@@ -129,7 +108,7 @@ class Gate:
         try:
             self._decode(obj)
         except msgspec.ValidationError:
-            fill_zeros(obj, self.schema)
+            fill_required(obj, self.schema, times=False)
             return False
         return True
 
@@ -142,7 +121,7 @@ class Gate:
             # An Event that was stored by core/v1 lacks what events.k8s.io/v1 requires, and is stored as core/v1 again.
             if self.strategy.codec is not SAME and str(error).startswith("Object missing required field"):
                 return
-            fill_zeros(obj, self.schema, _ZEROS | _ZERO_TIMES)  # not before validation, to which no time is no time
+            fill_required(obj, self.schema)  # times not before validation, to which no time is no time
             try:
                 self._decode(obj)
             except msgspec.ValidationError as last:
@@ -204,29 +183,6 @@ def internal(why: str) -> StatusError:
 def converted(was: tuple[Any, Any], found: tuple[Any, Any]) -> StatusError:
     """The object of one kind has become one of another."""
     return internal(f"converting ({found[0]}, Kind={found[1]}) to ({was[0]}, Kind={was[1]}): unknown conversion")
-
-
-def fill_zeros(value: Any, node: Node, zeros: dict[str, Any] = _ZEROS) -> None:
-    """Sets required fields that are absent, in place and all the way down: what Go has no "absent" for it writes as zero."""
-    if node.kind == OBJECT and isinstance(value, dict):
-        for name in node.required:
-            if name not in value and (zero := _zero(node.fields[name], zeros)) is not None:
-                value[name] = zero
-        for name, child in value.items():
-            if (inner := node.fields.get(name)) is not None:
-                fill_zeros(child, inner, zeros)
-    elif node.kind == LIST and isinstance(value, list):
-        for item in value:
-            fill_zeros(item, node.element, zeros)
-    elif node.kind == MAP and isinstance(value, dict):
-        for item in value.values():
-            fill_zeros(item, node.element, zeros)
-
-
-def _zero(node: Node, zeros: dict[str, Any]) -> Any:
-    if node.kind in (OBJECT, MAP):
-        return {}
-    return [] if node.kind == LIST else zeros.get(node.kind)
 
 
 def _clear(text: str, kind: Kind) -> str:
