@@ -21,7 +21,10 @@ from typing import Any
 
 import orjson
 
-from lab.simulation import Simulation, node_specs
+from apiserver.admission.webhooks.webhooks import MutatingAdmissionWebhook
+from lab.simulation import Simulation
+from lab.simulation.cluster import node_specs
+from navarch.api import kinds
 from navarch.api.conditions import is_true
 from navarch.api.errors import StatusError
 from navarch.api.kinds import Kind
@@ -31,7 +34,9 @@ from navarch.client.inprocess import InProcessTransport
 from navarch.client.transport import Query, Response
 from nodeagent.hollow.objects import NodeSpec
 from tests.fuzz.objects import KINDS, SAFE, Objects
+from tests.fuzz.support import WEBHOOK, Webhook
 
+log = logging.getLogger(__name__)
 Tree = dict[str, Any]
 SPACES = ("a", "b", "c")
 BATCH = 50
@@ -116,8 +121,32 @@ class Run:
         self._version = 0
         self._transport = InProcessTransport(cluster.server.app, cluster.client.transport.inner.user)  # type: ignore[attr-defined]
 
-    async def play(self, count: int) -> None:
+    async def meddle(self) -> None:
+        """From now on a webhook changes at random what anybody, components too, writes in the namespaces of the fuzz."""
+        plugin = next(p for p in self.cluster.server.admission.plugins if isinstance(p, MutatingAdmissionWebhook))
+        plugin.client = Webhook(self.patches)  # type: ignore[assignment]
+        path = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations"
+        await self.cluster.client.request("POST", path, body=orjson.dumps(WEBHOOK))
+
+    def patches(self, request: Tree) -> list[Tree]:
+        """What the webhook does to one request: mostly nothing, else a field or two of the object, whatever it is."""
+        if request.get("namespace") not in SPACES or self.random.random() < 0.7:
+            return []
+        group, version, kind = (request["kind"][k] for k in ("group", "version", "kind"))
+        known = kinds.BY_GVK.get((group, version, kind))
+        old = request["object"]
+        if known is None:
+            return []
+        new = copy.deepcopy(old)
+        self.objects.mutate(new, schema_of(known.type), self.random.choice((1, 2)))
+        return [
+            {"op": "add", "path": f"/{key}", "value": new[key]} for key in new if key not in old or new[key] != old[key]
+        ]
+
+    async def play(self, count: int, webhook: bool = False) -> None:
         client = self.cluster.client
+        if webhook:
+            await self.meddle()
         for name in (*SPACES, "canary"):
             await client.tree(_kind("namespaces")).create({"metadata": {"name": name}})
         await self.canary()
@@ -129,6 +158,7 @@ class Run:
                 await self.delete(next(iter(self.alive)))
             if self.made % CHECK_EVERY < BATCH:
                 await self.canary()
+                log.info("%d objects, answers %s, at %.0f s", self.made, dict(self.answers), self.cluster.world.monotonic())
         await self.canary()
 
     async def step(self) -> None:
@@ -211,10 +241,13 @@ class Watched(InProcessTransport):
     """Notes every answer that blames the server."""
 
     failed: list[str] = []
+    webhook = False
+    """Whether a 500 may blame a webhook. One that is the server's own mistake is in the log with a traceback."""
+
 
     async def request(self, method: str, path: str, *, query: Query = (), body: bytes | None = None, **kw: Any) -> Response:
         answer = await super().request(method, path, query=query, body=body, **kw)
-        if answer.status >= 500:
+        if answer.status >= 500 and not (self.webhook and b'"InternalError"' in answer.body):
             self.failed.append(f"{method} {path} {(body or b'').decode()[:2000]} -> {answer.body.decode()[:2000]}")
         return answer
 
@@ -223,38 +256,40 @@ def nodes() -> list[NodeSpec]:
     return [NodeSpec(n.name, address=n.address, labels={"canary": "here"}, pods=1000) for n in node_specs(3)]
 
 
-def play(seed: int, count: int, check: bool = False) -> tuple[Run, list[str]]:
-    """Runs it; gives the run and what went wrong."""
-    import lab.simulation
+def play(seed: int, count: int, webhook: bool = False, checks: bool = False) -> tuple[Run, list[str]]:
+    """Runs it; gives the run and what went wrong. ``checks``: see Simulation."""
+    import lab.simulation.cluster as module
 
     mistakes = Mistakes()
     root = logging.getLogger()
     root.addHandler(mistakes)
-    Watched.failed = []
-    inner, lab.simulation.InProcessTransport = lab.simulation.InProcessTransport, Watched  # type: ignore[misc, attr-defined]
+    Watched.failed, Watched.webhook = [], webhook
+    inner, module.InProcessTransport = module.InProcessTransport, Watched  # type: ignore[attr-defined]
     runs: list[Run] = []
 
     async def scenario(cluster: Simulation) -> None:
         runs.append(Run(cluster, seed))
-        await runs[0].play(count)
+        await runs[0].play(count, webhook)
 
     trouble = []
     try:
-        Simulation(seed, nodes=nodes()).run(scenario)
+        Simulation(seed, nodes=nodes(), history=False, checks=checks).run(scenario)
     except (Exception, asyncio.CancelledError) as error:
         import traceback
 
         trouble.append("".join(traceback.format_exception(error))[-6000:])
     finally:
         root.removeHandler(mistakes)
-        lab.simulation.InProcessTransport = inner  # type: ignore[misc, attr-defined]
+        module.InProcessTransport = inner  # type: ignore[attr-defined]
     run = runs[0]
     return run, [run.blame(text) for text in itertools.chain(trouble, Watched.failed, mistakes.texts)]
 
 
 def main(arguments: list[str]) -> int:
     seed, count = int(arguments[0]), int(arguments[1])
-    run, wrong = play(seed, count)
+    logging.basicConfig(level=logging.CRITICAL)
+    log.setLevel(logging.INFO)
+    run, wrong = play(seed, count, "webhook" in arguments)
     print(f"{run.made} objects, answers {dict(run.answers)}, {run.cluster.world.monotonic():.0f} s of virtual time")
     print(len(wrong), "mistakes")
     seen: Counter[str] = Counter()

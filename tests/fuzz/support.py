@@ -102,7 +102,7 @@ class Fuzzed:
         ``patch`` returns for the request (or any bytes)."""
         await self("POST", "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations", WEBHOOK)
         plugin = next(p for p in self.server.admission.plugins if isinstance(p, MutatingAdmissionWebhook))
-        plugin.client = _Webhook(patch)  # type: ignore[assignment]
+        plugin.client = Webhook(patch)  # type: ignore[assignment]
         await self.server.cache.current()
         while not plugin.hooks:
             await asyncio.sleep(0)
@@ -118,7 +118,7 @@ WEBHOOK = {
 }  # fmt: skip
 
 
-class _Webhook:
+class Webhook:
     """Stands in for the client of webhooks."""
 
     def __init__(self, patch: Callable[[Tree], list[Tree] | bytes]) -> None:
