@@ -1,4 +1,5 @@
-"""``navarch why POD``: why it runs where it runs, or nowhere; ``navarch what-if -f FILE``: where a pod would go.
+"""``navarch why POD``: why it runs where it runs, or nowhere; with ``--container`` what its node agent saw and did.
+``navarch what-if -f FILE``: where a pod would go.
 
 The scheduler itself answers, over the socket that the lab gave it.
 """
@@ -18,6 +19,7 @@ from cli.errors import CommandError
 from cli.options import App, Argument, Option
 from cli.output import printing
 from cli.output.tables import Columns
+from cli.podjournal import journal_lines, journal_of
 from cli.verb import Where, verb
 
 if TYPE_CHECKING:
@@ -39,6 +41,9 @@ def why(
     where: Where,
     pod: Annotated[str, Argument("POD")],
     node: NodeOption = "",
+    container: Annotated[
+        bool, Option("--container", help="What the node agent observed and decided about its containers.")
+    ] = False,
     now: Annotated[bool, Option("--now", help="What would be decided now, instead of what was.")] = False,
     output: Format = "",
     scheduler: Address = "",
@@ -46,7 +51,12 @@ def why(
     """Why is a pod where it is, or nowhere: navarch why web-1; navarch why web-1 --node n2."""
 
     async def main(session: Session) -> None:
-        query = {"namespace": session.namespace, "pod": pod.removeprefix("pod/").removeprefix("pods/"), "node": node}
+        name = pod.removeprefix("pod/").removeprefix("pods/")
+        if container:
+            found = await journal_of(session, name)
+            print(printing.rendered(found, output) if output else "\n".join(journal_lines(found["journal"])))
+            return
+        query = {"namespace": session.namespace, "pod": name, "node": node}
         if now:
             query["live"] = "1"
         answer = await ask(socket_of(where, scheduler), "/explain", query, session.client.transport)

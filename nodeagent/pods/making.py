@@ -32,13 +32,15 @@ class MakingFor(Protocol):
 
     s: Services
     pod: core_v1.Pod
-    machine: PodMachine
     mishaps: Mishaps
     starter: Starter
     volumes: PodVolumes
     resizer: Resizer
     sandboxes: dict[str, Sandbox]
     group: TaskGroup
+
+    @property
+    def machine(self) -> PodMachine: ...
 
     @property
     def granted(self) -> core_v1.Pod:

@@ -22,11 +22,11 @@ from nodeagent.pods.containerstarter import Starter
 from nodeagent.pods.containerstopper import Stopper
 from nodeagent.pods.context import Services
 from nodeagent.pods.environment import Reference
+from nodeagent.pods.journal import RecordedMachine
 from nodeagent.pods.machine import (
     Action,
     CreateSandbox,
     Decision,
-    PodMachine,
     RemoveContainer,
     RemoveSandbox,
     StartContainer,
@@ -66,7 +66,7 @@ class PodWorker:
         self.sandboxes = {x.id: x for x in sandboxes or ()}
         self.containers = {x.id: x for x in containers or ()}
         self.qos = resources.qos_class(pod)
-        self.machine = PodMachine(qos=self.qos)
+        self.machine = RecordedMachine(qos=self.qos)
         if rejected:
             self.machine.reject(*rejected)
             self.tell("Warning", rejected[0], rejected[1])

@@ -70,6 +70,7 @@ class Server:
                 web.get("/livez", self._healthz),
                 web.get("/readyz", self._healthz),
                 web.get("/pods", self._pods),
+                web.get("/navarch/journal/{namespace}/{pod}", self._journal),
                 web.get("/metrics", self._metrics),
                 web.get("/metrics/resource", self._resource),
                 web.get("/metrics/cadvisor", self._cadvisor),
@@ -113,6 +114,12 @@ class Server:
     async def _pods(self, request: web.Request) -> web.Response:
         items = [w.latest for w in self._node.workers()]
         body = {"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items}
+        return web.Response(body=msgspec.json.encode(body), content_type="application/json")
+
+    async def _journal(self, request: web.Request) -> web.Response:
+        """What the pod's state machine was told and decided; see nodeagent/pods/journal.py."""
+        worker = self._worker(request)
+        body = {"uid": worker.uid, "journal": worker.machine.journal}
         return web.Response(body=msgspec.json.encode(body), content_type="application/json")
 
     async def _metrics(self, request: web.Request) -> web.Response:

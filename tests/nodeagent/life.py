@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 
 from navarch.api.types import core_v1
+from nodeagent.pods.journal import RecordedMachine
 from nodeagent.pods.machine import (
     CreateSandbox,
     Decision,
-    PodMachine,
     RemoveContainer,
     RemoveSandbox,
     StartContainer,
@@ -37,7 +37,7 @@ class Life:
 
     def __init__(self, spec: dict[str, Any]) -> None:
         self.pod = pod(spec)
-        self.machine = PodMachine()
+        self.machine = RecordedMachine()
         self.now = 1_000_000.0
         self.sandboxes: dict[str, Sandbox] = {}
         self.containers: dict[str, Container] = {}
