@@ -21,7 +21,8 @@ from apiserver.http.gates import Gates
 from apiserver.http.metrics import Metrics
 from apiserver.http.pages import Pages
 from apiserver.http.requestinfo import parse_request
-from apiserver.http.resources import ResourceHandler
+from apiserver.http.resources import ResourceHandler, no_such_path
+from apiserver.http.websockets import MessageReply
 from apiserver.offload import Offload
 from apiserver.request import ANONYMOUS, Context, RequestInfo, User
 from apiserver.storage.store import StoreFull, StoreUnavailable
@@ -147,13 +148,16 @@ class Dispatcher:
             if (other := self.apis.extensions.get((info.group, info.version))) is not None:
                 return await other.handle(request, context)
             stream = self.streams.get(info)
-            if stream is None:
-                from apiserver.http.resources import no_such_path
-
-                raise no_such_path()
             if isinstance(request, AuditedRequest) and request.audited is not None:
                 request.audited.started(101)
-            await stream(request, context)
+            if stream is not None:
+                await stream(request, context)
+            elif info.is_resource and info.verb == "watch":
+                offered = request.scope.get("subprotocols") or []
+                reply = MessageReply(request, offered[0] if len(offered) == 1 else "", lines=True)
+                await self.resources.handle(reply, context)
+            else:
+                raise no_such_path()
         except asyncio.CancelledError:
             raise
         except Exception as error:

@@ -22,7 +22,7 @@ from navarch.client.upgrade import upgraded
 from navarch.world import World
 
 CONNECT_TIMEOUT = 30.0
-CHUNK = 64 * 1024
+MESSAGE_LIMIT = 32 << 20  # bytes of a WebSocket message, which is passed on as a whole
 # Of one connection only, or meant for the API server: not passed on.
 _HOP = frozenset(
     b"connection keep-alive proxy-connection te trailer transfer-encoding upgrade http2-settings".split()
@@ -169,7 +169,7 @@ class Forwarder:
         offered = request.scope.get("subprotocols") or []
         try:
             socket = await self.client().ws_connect(
-                url, protocols=offered, headers=headers, max_msg_size=0, ssl=target.tls or False,
+                url, protocols=offered, headers=headers, max_msg_size=MESSAGE_LIMIT, ssl=target.tls or False,
                 server_hostname=target.server_name or None,
             )  # fmt: skip
         except aiohttp.ClientError as error:

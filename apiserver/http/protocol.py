@@ -188,6 +188,8 @@ class _Bare(asyncio.StreamReaderProtocol):
 class WebSocketProtocol(WebSocketsSansIOProtocol):
     """WebSocket connections (exec, port-forward), the same. Which subprotocol is spoken the application decides."""
 
+    when_lost: Callable[[], object] | None = None  # nobody asks for it here: a client that leaves is a message
+
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         # websockets refuses kubectl's SPDY/3.1+portforward.k8s.io: a slash may not stand in such a name.
@@ -195,6 +197,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     async def run_asgi(self) -> None:
         keep_alive(self.transport)
+        self.abort = self.transport.abort
+        self.scope[CONNECTION] = self  # type: ignore[literal-required]
         peer = peer_certificate(self.transport)
         if peer is not None:
             self.scope[PEER] = peer  # type: ignore[literal-required]

@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from apiserver.http.protocol import TAKE_OVER
+from apiserver.http.websockets import Dialect
 from apiserver.wire.asgi import Request
 from navarch.client.transport import TransportError
 from navarch.client.upgrade import BUFFER, Upgraded, hang_up, relay
@@ -62,21 +63,21 @@ async def messages_to_bytes(world: World, request: Request, other: Upgraded, sub
     await accepted(world, request, subprotocol, down(), up())
 
 
-async def messages_to_messages(world: World, request: Request, other: WebSocket, subprotocol: str) -> None:
-    """Binary messages pass through unchanged, channel bytes and all."""
+async def messages_to_messages(world: World, request: Request, other: WebSocket, dialect: Dialect) -> None:
+    """Messages pass through, channel bytes and all, in the dialect of each side."""
 
     async def down() -> None:
         with suppress(TransportError, OSError):
             while (data := await other.receive()) is not None:
-                await request.send({"type": "websocket.send", "bytes": data})
+                if (message := dialect.to_client(data)) is not None:
+                    await request.send(message)
 
     async def up() -> None:
-        with suppress(TransportError, OSError):
+        with suppress(TransportError, OSError, ValueError):
             while (message := await request.receive())["type"] == "websocket.receive":
-                data = message.get("bytes")
-                await other.send(data if data is not None else (message.get("text") or "").encode())
+                await other.send(dialect.to_agent(message))
 
-    await accepted(world, request, subprotocol, down(), up())
+    await accepted(world, request, dialect.name, down(), up())
 
 
 async def accepted(

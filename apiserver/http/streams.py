@@ -18,6 +18,7 @@ import orjson
 from apiserver.admission.connectrequests import admit_connection
 from apiserver.http import relay
 from apiserver.http.agents import Agents
+from apiserver.http.websockets import COMMANDS, ERROR, LOGS, PORTS, V5, Dialect, MessageReply
 from apiserver.registry.resources import Resources
 from apiserver.request import Admission, Context, RequestInfo
 from apiserver.serviceresolver import ServiceResolver
@@ -49,8 +50,7 @@ PROXY_VERBS = ("create", "delete", "get", "patch", "update")
 Stream = Callable[[Request, Context], Awaitable[None]]
 
 _LOG_PARAMETERS = ("follow", "previous", "sinceSeconds", "sinceTime", "timestamps", "tailLines", "limitBytes", "stream")
-CHANNEL_PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
-ERROR_CHANNEL = b"\x03"
+ERROR_CHANNEL = bytes([ERROR])
 SPDY, VERSION = "SPDY/3.1", "X-Stream-Protocol-Version"
 PORT_FORWARD = "portforward.k8s.io"
 
@@ -117,6 +117,12 @@ class Streams:
         """GET pods/NAME/log."""
         if context.info.verb != "get":
             raise MethodNotAllowed("the server does not allow this method on the requested resource")
+        if request.scope["type"] == "websocket":
+            offered = request.scope.get("subprotocols") or [""]
+            chosen = next((p for p in offered if p in LOGS), None)
+            if chosen is None:
+                raise BadRequest(f"unable to upgrade: none of the subprotocols {offered} is supported")
+            request = MessageReply(request, chosen, encoded=LOGS[chosen])
         pod = await self._pod(context)
         container = self._container(pod, request.query.get("container", ""), choose=False)
         query = [(k, v) for k in _LOG_PARAMETERS if (v := request.query.get(k)) is not None]
@@ -152,7 +158,7 @@ class Streams:
         if info.subresource == "exec" and not any(k == "command" and v for k, v in query):
             raise BadRequest("you must specify at least one command for the container")
         path = f"/{info.subresource}/{info.namespace}/{info.name}/{container}"
-        await self._stream(request, pod, path, query, CHANNEL_PROTOCOLS, "")
+        await self._stream(request, pod, path, query, COMMANDS, "")
 
     async def port_forward(self, request: Request, context: Context) -> None:
         """pods/NAME/portforward: SPDY, SPDY inside WebSocket messages, or plain WebSocket channels."""
@@ -160,7 +166,7 @@ class Streams:
         pod = await self._pod(context)
         query = [("ports", port) for port in request.queries("ports")]
         path = f"/portForward/{info.namespace}/{info.name}"
-        await self._stream(request, pod, path, query, CHANNEL_PROTOCOLS[1:], PORT_FORWARD)
+        await self._stream(request, pod, path, query, PORTS, PORT_FORWARD)
 
     async def _stream(
         self,
@@ -168,7 +174,7 @@ class Streams:
         pod: dict[str, Any],
         path: str,
         query: list[tuple[str, str]],
-        channels: tuple[str, ...],
+        dialects: Mapping[str, Dialect],
         tunneled: str,
     ) -> None:
         """Joins the client to the agent. ``tunneled``: the SPDY protocol that WebSocket messages may carry."""
@@ -180,28 +186,26 @@ class Streams:
             return await self._spdy(request, pod, path, query)
         offered = request.scope.get("subprotocols") or []
         tunnel = f"{SPDY}+{tunneled}" if tunneled else ""
-        chosen = next((p for p in offered if p in channels or p == tunnel), None)
-        spoken = chosen
-        if chosen is None and tunneled and not offered:
-            chosen, spoken = channels[0], ""  # kr8s names none and means plain channels, which upstream takes
-        if chosen is None or spoken is None:
+        chosen = next((p for p in offered or [""] if p in dialects or (p and p == tunnel)), None)
+        if chosen is None:
             raise BadRequest(f"unable to upgrade: none of the subprotocols {offered} is supported")
-        if chosen == tunnel:
+        if tunnel and chosen == tunnel:
             headers = {VERSION: tunneled}
             async with (
                 self._connected(pod) as agent,
                 agent.upgrade("POST", path, protocol=SPDY, query=query, headers=headers) as other,
             ):
                 return await relay.messages_to_bytes(world, request, other, chosen)
+        dialect = dialects[chosen]
         async with AsyncExitStack() as stack:
             try:
                 agent = await stack.enter_async_context(self._connected(pod))
-                socket = await stack.enter_async_context(agent.websocket(path, query=query, protocols=[chosen]))
+                socket = await stack.enter_async_context(agent.websocket(path, query=query, protocols=[dialect.agent]))
             except TransportError as error:
                 return await _failed(request, chosen, f"error dialing backend: {error}")
             except StatusError as error:
                 return await _failed(request, chosen, f"unable to upgrade connection: {error.message}")
-            await relay.messages_to_messages(world, request, socket, spoken)
+            await relay.messages_to_messages(world, request, socket, dialect)
 
     async def _spdy(self, request: Request, pod: dict[str, Any], path: str, query: list[tuple[str, str]]) -> None:
         if relay.upgrade_of(request) != SPDY.lower():
@@ -268,7 +272,7 @@ class Streams:
 async def _failed(request: Request, protocol: str, why: str) -> None:
     """The agent refused: v5 clients are told on the stream's own error channel, older ones by a refused handshake."""
     error = InternalError(f"Internal error occurred: {why}")
-    if protocol == "v4.channel.k8s.io":
+    if protocol != V5:
         raise error
     await request.send({"type": "websocket.accept", "subprotocol": protocol})
     request.started = True
