@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import zlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from urllib.parse import urlsplit
@@ -13,6 +15,7 @@ from aiohttp import WSMsgType
 from aiohttp.abc import AbstractResolver
 
 from apiserver.http import relay
+from apiserver.http.htmllinks import rewrite_links
 from apiserver.http.proxytargets import Target
 from apiserver.wire.asgi import Disconnected, Headers, Request
 from apiserver.wire.dialing import dial_error
@@ -22,10 +25,15 @@ from navarch.client.upgrade import upgraded
 from navarch.world import World
 
 CONNECT_TIMEOUT = 30.0
+HTML_LIMIT = 4 << 20  # bytes of a document whose links are rewritten
 MESSAGE_LIMIT = 32 << 20  # bytes of a WebSocket message, which is passed on as a whole
 # Of one connection only, or meant for the API server: not passed on.
 _HOP = frozenset(
     b"connection keep-alive proxy-connection te trailer transfer-encoding upgrade http2-settings".split()
+)  # fmt: skip
+_CORS = (
+    b"access-control-allow-credentials", b"access-control-allow-headers", b"access-control-allow-methods",
+    b"access-control-allow-origin",
 )  # fmt: skip
 _OURS = (b"authorization", b"content-length", b"expect")
 _WHO = (b"impersonate-", b"x-remote-")  # who the user is: only we say so
@@ -125,26 +133,67 @@ class Forwarder:
             lower = name.lower()
             if lower in _HOP or lower == b"date":  # we tell our own
                 continue
+            if base and lower in _CORS:  # the proxy's origin is ours: a backend cannot open it to others
+                continue
             if lower == b"location" and base:
                 value = self._location(request, base, target, value.decode("latin-1")).encode("latin-1")
             headers.append((lower, value))
+        whole: bytes | None = None
+        rest: AsyncIterator[bytes] = answer.content.iter_any()
+        if base and request.method != "HEAD" and b"location" not in dict(headers) and answer.content_type == "text/html":
+            whole, headers = await self._html(request, base, target, answer, headers)
         request.started, request.status = True, answer.status
         await request.send({"type": "http.response.start", "status": answer.status, "headers": headers})
         if request.method != "HEAD":
             await request.send({"type": "http.response.body", "body": b"", "more_body": True})
-            async for chunk in answer.content.iter_any():
+            if whole is not None:
+                await request.write(whole)
+            async for chunk in rest:
                 await request.write(chunk)
         await request.end_stream()
 
+    async def _html(
+        self, request: Request, base: str, target: Target, answer: aiohttp.ClientResponse, headers: Headers
+    ) -> tuple[bytes | None, Headers]:
+        """The document with its links below the proxy's own path, and the headers that go with it. What is larger than
+        ``HTML_LIMIT``, or packed otherwise than with gzip, stays as it is: then only its beginning is returned."""
+        encoding = (answer.headers.get("Content-Encoding") or "").lower()
+        if encoding not in ("", "identity", "gzip"):
+            return None, headers
+        parts, size = [], 0
+        async for chunk in answer.content.iter_any():
+            parts.append(chunk)
+            size += len(chunk)
+            if size > HTML_LIMIT:
+                return b"".join(parts), headers
+        data = b"".join(parts)
+
+        def rewritten() -> bytes:
+            text = (gzip.decompress(data) if encoding == "gzip" else data).decode("latin-1")
+            text = rewrite_links(text, lambda address: self._location(request, base, target, address))
+            body = text.encode("latin-1", "xmlcharrefreplace")
+            return gzip.compress(body, 6, mtime=0) if encoding == "gzip" else body
+
+        try:
+            body = await request.offload(4 * size, rewritten)
+        except (OSError, EOFError, zlib.error):  # it is not what it says
+            return data, headers
+        kept = [(name, value) for name, value in headers if name != b"content-length"]
+        return body, [*kept, (b"content-length", b"%d" % len(body))]
+
     @staticmethod
     def _location(request: Request, base: str, target: Target, location: str) -> str:
-        """A redirect within the backend stays below the proxy's own path."""
-        parts = urlsplit(location)
+        """A redirect or a link within the backend stays below the proxy's own path."""
+        try:
+            parts = urlsplit(location)
+        except ValueError:
+            return location
         if (
             parts.netloc and parts.netloc not in (target.authority, request.header(b"host"))
         ) or not parts.path.startswith("/"):
             return location
-        return base + parts.path + (f"?{parts.query}" if parts.query else "")
+        below = parts.path if parts.path.startswith(base) else base + parts.path
+        return below + (f"?{parts.query}" if parts.query else "") + (f"#{parts.fragment}" if parts.fragment else "")
 
     # Upgrades
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from apiserver.http import proxytargets
+from apiserver.http.htmllinks import rewrite_links
 from apiserver.http.protocol import Listener
 from apiserver.http.proxytargets import check_address, split_name
 from apiserver.http.requestinfo import parse_request
@@ -22,6 +24,10 @@ from navarch.client.transport import HTTPSTransport
 from tests.apiserver.http.test_server import serving
 
 NODE = "/api/v1/nodes/n/proxy"
+PAGE = """<!DOCTYPE html><!-- <a href="/no"> --><HTML manifest=/m><body background='/b'>
+<a class=x href="/a?b=1&amp;c=2#d">\u00fc</a><a href="rel"></a><a href="//other/x"></a><a href="http://other/x"></a>
+<img src = '/i.png' alt="/alt"><form action="/f/"></form><script src="/s.js">document.write('<a href="/js">')</script>
+<a href="HOST/abs"><a href="BASE/done"><input value="/v" formaction="/go"></body>"""
 
 
 async def backend(scope: Any, receive: Any, send: Any) -> None:
@@ -43,6 +49,14 @@ async def backend(scope: Any, receive: Any, send: Any) -> None:
     status, extra = 200, []
     if path.startswith("/moved"):
         status, extra = 302, [(b"location", b"/else%20where?a=b")]
+    if path.startswith("/page"):
+        text = PAGE.encode()
+        head = [(b"content-type", b"text/html; charset=utf-8"), (b"access-control-allow-origin", b"*")]
+        if path == "/page.gz":
+            text = gzip.compress(text)
+            head.append((b"content-encoding", b"gzip"))
+        await send({"type": "http.response.start", "status": 200, "headers": head})
+        return await send({"type": "http.response.body", "body": text})
     if path == "/never":
         while (await receive())["type"] != "http.disconnect":
             pass
@@ -117,6 +131,41 @@ def test_upgrades_and_clients_that_leave(tmp_path: Path) -> None:
         await stopped.wait()  # the backend hears that nobody waits any more
 
     with_backend(tmp_path, test)
+
+
+def test_links_in_pages_stay_below_the_proxy(tmp_path: Path) -> None:
+    base = NODE
+
+    async def test(server: APIServer, transport: HTTPSTransport) -> None:
+        for path in ("/page", "/page.gz"):
+            answer = await transport.request("GET", NODE + path, accept="text/html")
+            body = gzip.decompress(answer.body) if path == "/page.gz" else answer.body
+            assert answer.headers.get("content-length") == str(len(answer.body))
+            assert "access-control-allow-origin" not in answer.headers
+            expected = (
+                PAGE.replace("manifest=/m", f'manifest="{base}/m"').replace("'/b'", f'"{base}/b"')
+                .replace('"/a?', f'"{base}/a?').replace("'/i.png'", f'"{base}/i.png"').replace('"/f/"', f'"{base}/f/"')
+                .replace('"/s.js"', f'"{base}/s.js"').replace('"/go"', f'"{base}/go"')
+            )  # fmt: skip
+            assert body.decode() == expected
+
+    with_backend(tmp_path, test)
+
+
+def test_addresses_in_html() -> None:
+    def below(address: str) -> str:
+        return "/p" + address if address.startswith("/") and not address.startswith("//") else address
+
+    for text, expected in (
+        ("<a href=/x>", '<a href="/p/x">'), ("<A HREF='/x'>", '<A HREF="/p/x">'),
+        ("<a HREF = \"/x&quot;y\">", '<a HREF = "/p/x&quot;y">'),
+        ("<a data-href=/x>", "<a data-href=/x>"), ("<p href=/x>", "<p href=/x>"), ("<a href=/x", "<a href=/x"),
+        ("<style><a href=/x></style><a href=/y>", '<style><a href=/x></style><a href="/p/y">'),
+        ("<video poster=/a src='/b'>", '<video poster="/p/a" src="/p/b">'), ("<!-- <a href=/x>", "<!-- <a href=/x>"),
+        ('<a title="a > b" href="/x">', '<a title="a > b" href="/p/x">'), ("<a href>", "<a href>"),
+    ):  # fmt: skip
+        assert rewrite_links(text, below) == expected
+    rewrite_links("<a " + "x='" * 100_000, below)  # takes no longer than it is long
 
 
 def test_names_and_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
