@@ -114,6 +114,9 @@ COMMANDS: dict[str, dict[str, str]] = {
     "cli.verbs.completion": {
         "completion": "Print the script for a shell: source <(navarch completion bash).",
     },
+    "cli.verbs.experiment": {
+        "experiment": "Run experiments on virtual time, and read what came of them.",
+    },
     "cli.verbs.image": {
         "image": "Build, import and list images; no registry is needed.",
     },

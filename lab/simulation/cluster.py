@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -198,6 +198,10 @@ class Simulation:
         self.fleet.heal(node)
 
     # Doing
+
+    def background(self, work: Coroutine[Any, Any, None]) -> None:
+        """Has something done beside the scenario; it ends with the cluster."""
+        self._group.start(work, "background")
 
     async def apply(self, text: str, namespace: str = "default") -> None:
         """Creates every object of a YAML text, or patches the one that exists with what the text says."""

@@ -25,6 +25,7 @@ from nodeagent.hollow.timers import Timers
 from nodeagent.node.statuswriter import patch as status_patch
 from nodeagent.runtime.hollow import HollowNode
 from nodeagent.runtime.runtime import RUNNING, Event
+from nodeagent.runtime.stages import Stages
 
 K = TypeVar("K", bound=Hashable)
 
@@ -34,6 +35,10 @@ LEASES = "kube-node-lease"
 PATIENCE = 0.1  # seconds that a status nobody waits for waits for company
 PHASES = 100  # the nodes' Leases are renewed, and their statuses reported, in so many bundles, spread over the period
 BOUND = "spec.nodeName!="  # pods that wait for a node are nobody's here
+
+
+Behaviour = Callable[[core_v1.Pod, str], Stages]
+"""Of a pod, and the name of one of its containers ("" for the pod itself)."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,8 @@ class Config:
     renewers: int = 8
     heartbeats: bool = True
     """False: Leases and statuses are not renewed while all is well; who judges the nodes asks ``last`` instead."""
+    behaviour: Behaviour | None = None
+    """The stages of a pod's container, where the pod's annotations declare nothing; without it, those of its node."""
     seed: str = ""
     """Of what pods draw from distributions (see nodeagent/runtime/stages.py); empty: chance."""
 
@@ -124,7 +131,7 @@ class HollowFleet:
         """A node more; while the fleet runs it registers at once, if it is on and not cut off."""
         timers = self._timers
         machine = HollowNode(self._world, timers, self._changed, spec.stages, spec.boot)
-        node = _Node(spec, Machine(self._world, timers, machine, spec.address, self._report, self._seed))
+        node = _Node(spec, Machine(self._world, timers, machine, spec.address, self._report, self._seed, self.config.behaviour))
         node.on, node.cut = on, cut
         self._nodes[spec.name] = self._bundles[self._joined % PHASES][spec.name] = node
         node.bundle = self._joined % PHASES
@@ -196,6 +203,14 @@ class HollowFleet:
                 node.machine.node.kill(one.id, exit_code)
                 return
         raise KeyError(container)
+
+    def serving(self, uid: str) -> float | None:
+        """Since when (Unix) all containers of a pod run, on a node that can be reached; None if they do not."""
+        node, pod = self._pods.get(uid, (None, None))
+        if node is None or pod is None or not node.connected:
+            return None
+        alive = [c.started for c in node.machine.node.of_pod(uid)[1] if c.state == RUNNING]
+        return max(alive) if alive and len(alive) >= len(pod.pod.spec.containers) else None
 
     def running(self, name: str) -> list[str]:
         """What runs on a node, whatever the API server knows of it: ``namespace/pod/container``, sorted."""

@@ -50,6 +50,7 @@ class Machine:
     address: str  # the node's
     report: Callable[[HollowPod, bool], None]  # (pod, important): its status has changed
     seed: str = ""  # of what pods draw
+    behaviour: Callable[[core_v1.Pod, str], Stages] | None = None
 
 
 class HollowPod:
@@ -298,7 +299,8 @@ class HollowPod:
 
     def _stages(self, container: str) -> Stages:
         try:
-            return stages(self.pod.metadata.annotations, container, self.m.node.default)
+            default = self.m.behaviour(self.pod, container) if self.m.behaviour else self.m.node.default
+            return stages(self.pod.metadata.annotations, container, default)
         except ValueError:
             return NORMAL
 

@@ -1,0 +1,227 @@
+"""``navarch experiment``: runs experiments on virtual time, and reads what came of them. Exit codes: 0 all expectations
+came true, 1 some did not, 2 the file is wrong, 3 runs failed.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+from cli.options import App, Argument, Option
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lab.experiments.sweep import Result
+
+app = App()
+group = App(help="Run experiments on virtual time, and read what came of them.")
+app.add_group(group, "experiment")
+
+File = Annotated[Path, Argument("FILE", help="YAML, kind: Experiment.")]
+Folder = Annotated[Path, Argument("DIR", help="A folder of results.")]
+Sets = Annotated[list[str] | None, Option("--set", metavar="PATH=VALUE", help="Another value for a field of the file.")]
+NOT_TRUE, WRONG, FAILED = 1, 2, 3
+
+
+def stop(text: str, code: int) -> NoReturn:
+    print(text, file=sys.stderr)
+    raise SystemExit(code)
+
+
+def _load(file: Path, sets: Sequence[str] | None) -> dict[str, Any]:
+    import yaml
+
+    from lab.experiments import file as files
+    from lab.experiments.schema import WrongFile
+
+    overrides = {}
+    for text in sets or ():
+        where, equals, value = text.partition("=")
+        if not equals:
+            stop(f"error: --set {text}: expected PATH=VALUE, such as seeds=3", WRONG)
+        overrides[where] = yaml.safe_load(value)
+    try:
+        tree = files.load(file, overrides)
+        for cell in files.cells(tree):
+            files.parse(cell.tree)
+        return tree
+    except OSError as error:
+        stop(f"error: {file}: {error.strerror}", WRONG)
+    except WrongFile as error:
+        listed = "\n".join(f"  {problem}" for problem in error.problems)
+        stop(f"error: {file} is wrong:\n{listed}", WRONG)
+
+
+@group.command()
+def run(
+    file: File,
+    out: Annotated[Path | None, Option("--out", metavar="DIR", help="Default: results/NAME.")] = None,
+    mode: Annotated[str, Option("--mode", help="simulated (others do not exist yet).")] = "simulated",
+    seeds: Annotated[int, Option("--seeds", metavar="N", help="Seeds 1 to N; default: what the file says.")] = 0,
+    only: Annotated[list[str] | None, Option("--only", metavar="FACTOR=LEVEL", help="Some cells only; also seed=N.")] = None,
+    sets: Sets = None,
+    jobs: Annotated[int, Option("--jobs", metavar="N", help="Processes; default: all cores.")] = 0,
+    again: Annotated[bool, Option("--again", help="Runs what is done already, too.")] = False,
+    report_: Annotated[bool, Option("--report/--no-report", help="Write report.html (needs the extra lab).")] = True,
+) -> None:
+    """Run all cells with all seeds; what an earlier call has done is kept."""
+    if mode != "simulated":
+        stop(f"error: --mode {mode}: only simulated experiments exist so far", WRONG)
+    tree = _load(file, sets)
+    from lab.experiments import sweep
+    from lab.experiments.file import cells
+
+    chosen = {}
+    for text in only or ():
+        for part in text.split(","):
+            factor, _, level = part.partition("=")
+            if factor != "seed" and not any(c.levels.get(factor) == level for c in cells(tree)):
+                stop(f"error: --only {part}: there is no such level", WRONG)
+            chosen[factor] = level
+    folder = out or Path("results") / str(tree["metadata"]["name"])
+    shown = sys.stderr.isatty()
+
+    def progress(done: int, total: int, result: Result) -> None:
+        state = f"FAILED: {result.error.splitlines()[0]}" if result.error else f"{result.virtual:.0f} s of virtual time"
+        late = f", {len(result.timeouts)} timeouts" if result.timeouts else ""
+        text = f"{done}/{total} {result.name}: {state}{late}"
+        end = "" if shown and done < total else "\n"
+        print(f"\r\033[K{text}" if shown and not result.error else text, end=end, file=sys.stderr, flush=True)
+
+    try:
+        listed = sweep.sweep(
+            tree, folder, seeds=range(1, seeds + 1) if seeds else None, only=chosen, jobs=jobs or os.cpu_count() or 1,
+            resume=not again, progress=progress,
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        stop(f"\nstopped; what is done is kept in {folder}, and the same command goes on from there", 130)
+    _tell(tree, listed)
+    if report_:
+        try:
+            from lab.experiments import report as reports
+
+            print(f"report: {reports.write(folder)}")
+        except ImportError as error:
+            print(f"no report: {error.name} is missing; install navarch[lab]", file=sys.stderr)
+    _end(tree, listed)
+
+
+def _tell(tree: dict[str, Any], listed: Sequence[Result]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from lab.experiments.expect import interval, number
+    from lab.experiments.report import cells_of, warnings
+    from lab.experiments.sweep import verdicts
+
+    good = [r for r in listed if not r.error]
+    names = list(good[0].measures) if good else []
+    table = Table("cell", "n", *names, box=None, header_style="bold")
+    for name, found in cells_of(good).items():
+        values = [[v for r in found if (v := r.measures[m]) == v] for m in names]
+        means = [interval(v) if v else None for v in values]
+        table.add_row(name, str(len(found)), *(f"{number(m[0])} ±{number((m[2] - m[1]) / 2)}" if m else "-" for m in means))
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(table)
+    for warning in warnings(listed):
+        console.print(f"warning: {warning}", style="yellow", markup=False)
+    for verdict in verdicts(tree, listed):
+        style, word = ("green", "true    ") if verdict.good else ("red", "NOT TRUE")
+        console.print(f"{word}  {verdict.text}  ({verdict.why})", style=style, markup=False)
+
+
+def _end(tree: dict[str, Any], listed: Sequence[Result]) -> NoReturn:
+    from lab.experiments.sweep import verdicts
+
+    if failed := [r for r in listed if r.error]:
+        stop(f"error: {len(failed)} runs failed; the first: {failed[0].name}: {failed[0].error}", FAILED)
+    raise SystemExit(0 if all(v.good for v in verdicts(tree, listed)) else NOT_TRUE)
+
+
+@group.command()
+def check(file: File, sets: Sets = None) -> None:
+    """Say every mistake in a file, or how many runs it makes."""
+    tree = _load(file, sets)
+    from lab.experiments.file import cells, parse
+
+    found = cells(tree)
+    one = parse(found[0].tree)
+    nodes = sum(g.count for g in one.cluster.nodes)
+    print(f"{one.metadata.name}: {len(found)} cells, {one.seeds} seeds, {len(found) * one.seeds} runs of {nodes} nodes")
+    for cell in found:
+        print(f"  {cell.name}")
+
+
+@group.command("list")
+def list_(folder: Folder = Path("results")) -> None:
+    """List the results below a folder."""
+    from lab.experiments.sweep import LOCK, results
+
+    for lock in sorted([*folder.glob(LOCK), *folder.glob(f"*/{LOCK}")]):
+        found = results(lock.parent)
+        print(f"{lock.parent}  {len(found)} runs")
+
+
+def _results(folder: Path) -> list[Result]:
+    from lab.experiments.sweep import LOCK, results
+
+    if not (folder / LOCK).exists():
+        stop(f"error: {folder} is no folder of results: it has no {LOCK}", WRONG)
+    return results(folder)
+
+
+@group.command()
+def report(folder: Folder) -> None:
+    """Write report.html, summary.csv and plots from the recordings of a folder."""
+    _results(folder)
+    try:
+        from lab.experiments import report as reports
+
+        print(reports.write(folder))
+    except ImportError as error:
+        stop(f"error: {error.name} is missing; install navarch[lab]", WRONG)
+
+
+@group.command()
+def compare(first: Folder, second: Folder) -> None:
+    """Say in words what differs between two folders of results beyond the spread."""
+    from lab.experiments.report import compare as compared
+
+    print("\n".join(compared(_results(first), _results(second))))
+
+
+@group.command()
+def show(
+    folder: Folder,
+    name: Annotated[str, Argument("RUN", help="As runs/RUN.json is called.")],
+    at: Annotated[str, Option("--at", metavar="TIME", help="How the cluster looked then, such as 90s.")] = "",
+) -> None:
+    """Tell a run: its steps and marks; with --at, its pods and nodes at a time."""
+    from lab.experiments import telling
+    from lab.experiments.recording import Recording
+
+    path = folder / "runs" / f"{name}.jsonl.gz"
+    if not path.exists():
+        known = ", ".join(r.name for r in _results(folder)[:20])
+        stop(f"error: {folder} has no run {name}; it has {known}", WRONG)
+    recording = Recording.load(path)
+    print("\n".join(telling.at(recording, telling.seconds(at)) if at else telling.story(recording)))
+
+
+@group.command()
+def diff(
+    first: Annotated[Path, Argument("RECORDING")], second: Annotated[Path, Argument("RECORDING")]
+) -> None:
+    """Say where two recordings part first. Exit code 0: nowhere, 1: somewhere."""
+    from lab.experiments import telling
+    from lab.experiments.recording import Recording
+
+    try:
+        lines = telling.parting(Recording.load(first), Recording.load(second))
+    except (OSError, ValueError) as error:
+        stop(f"error: {error}", WRONG)
+    print("\n".join(lines) if lines else "they are the same")
+    raise SystemExit(1 if lines else 0)

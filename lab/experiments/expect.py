@@ -1,0 +1,81 @@
+"""Whether what was expected of an experiment came true, and the statistics that a report tells. Pure."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from lab.experiments.expressions import Expression
+from lab.experiments.file import Expectation
+from navarch.world import chance
+
+Row = tuple[Mapping[str, str], int, Mapping[str, float]]
+"""Levels, seed, measures of one run."""
+
+
+class Verdict(NamedTuple):
+    text: str
+    good: bool
+    why: str
+
+
+def judge(expectation: str | Expectation, rows: Sequence[Row]) -> Verdict:
+    """Of no runs nothing is true."""
+    one = Expectation(expr=expectation) if isinstance(expectation, str) else expectation
+    picked = [r for r in rows if all(str(r[0].get(k)) == str(v) for k, v in one.where.items())]
+    where = "".join(f" where {k} is {v}" for k, v in one.where.items())
+    if one.compare:
+        return _compare(one, picked, where)
+    text = f"{one.expr}{where}{' in the mean' if one.of == 'mean' else ''}"
+    if not picked:
+        return Verdict(text, False, "there are no such runs")
+    expression = Expression(one.expr)
+    if one.of == "mean":
+        groups: dict[str, list[Mapping[str, float]]] = {}
+        for levels, _, measures in picked:
+            groups.setdefault(", ".join(f"{k}={v}" for k, v in levels.items()) or "all runs", []).append(measures)
+        cases = [(name, {k: statistics.fmean(m[k] for m in found) for k in found[0]}) for name, found in groups.items()]
+    else:
+        cases = [(", ".join([*(f"{k}={v}" for k, v in lv.items()), f"seed {s}"]), dict(m)) for lv, s, m in picked]
+    wrong = [(name, values) for name, values in cases if not expression.evaluate({}, values)]
+    if not wrong:
+        return Verdict(text, True, f"in all {len(cases)}")
+    name, values = wrong[0]
+    shown = ", ".join(f"{n} = {number(values[n])}" for n in sorted(expression.names))
+    return Verdict(text, False, f"not in {len(wrong)} of {len(cases)}; first {name}: {shown}")
+
+
+def _compare(one: Expectation, rows: Sequence[Row], where: str) -> Verdict:
+    text = f"{one.compare}: {one.factor}={one.less} is less than {one.than}{where}"
+    differences = paired(rows, one.compare, one.factor, str(one.less), str(one.than))
+    if not differences:
+        return Verdict(text, False, "there are no pairs of runs that differ in this alone")
+    mean, low, high = interval(differences)
+    return Verdict(text, mean < 0, f"mean difference {number(mean)} [{number(low)}, {number(high)}], n = {len(differences)}")
+
+
+def paired(rows: Sequence[Row], measure: str, factor: str, a: str, b: str) -> list[float]:
+    """``a`` less ``b``, for each two runs that differ in this factor only (common random numbers)."""
+    by: dict[tuple[object, ...], dict[str, float]] = {}
+    for levels, seed, measures in rows:
+        rest = tuple((k, v) for k, v in levels.items() if k != factor)
+        by.setdefault((rest, seed), {})[str(levels.get(factor))] = measures.get(measure, math.nan)
+    found = [pair[a] - pair[b] for pair in by.values() if a in pair and b in pair]
+    return [d for d in found if not math.isnan(d)]
+
+
+def interval(values: Sequence[float], confidence: float = 0.95, draws: int = 1000) -> tuple[float, float, float]:
+    """Mean, and a bootstrap interval of it (percentiles; drawn from a fixed seed, so that it repeats)."""
+    mean = statistics.fmean(values)
+    if len(values) < 2:
+        return mean, mean, mean
+    own = chance("bootstrap")
+    means = sorted(statistics.fmean(own.choices(values, k=len(values))) for _ in range(draws))
+    low = int(draws * (1 - confidence) / 2)
+    return mean, means[low], means[draws - 1 - low]
+
+
+def number(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.4g}"

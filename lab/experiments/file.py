@@ -1,0 +1,448 @@
+"""The file of an experiment: what it may say, and every mistake in it at once.
+
+``load`` reads a file into a tree in which manifests are inlined, so that a run needs nothing beside it; ``cells`` are its
+combinations of levels; ``parse`` makes one cell's tree into an Experiment.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import yaml
+
+from lab.experiments import measures
+from lab.experiments.expressions import Expression, ExpressionError, meant
+from lab.experiments.schema import Problem, Strict, Words, WrongFile, read, seconds_of
+from lab.experiments.state import State, split
+from nodeagent.runtime import stages
+from scheduler.framework.profiles import load_plugin
+
+VERSION, KIND = "lab.navarch.dev/v1", "Experiment"
+MODES = ("simulated",)
+DESIGNS = ("full", "one-at-a-time")
+
+CONDITIONS = (
+    "ready", "desired", "unavailable", "total", "pending", "succeeded", "running_image", "nodes_ready", "available",
+    "rolled_out", "stuck", "node_ready",
+)  # fmt: skip
+"""The functions of State that ``until`` and ``when`` may call."""
+assert all(hasattr(State, name) for name in CONDITIONS)
+
+FAULTS = ("power-off", "partition", "crash", "cut", "kill")
+DEEDS = (
+    "apply", "delete", "scale", "set-image", "restart", "pause", "resume", "cordon", "uncordon", "drain", "evict", "patch",
+)  # fmt: skip
+
+
+class Metadata(Strict):
+    name: str
+
+
+class Taint(Strict):
+    key: str
+    value: str = ""
+    effect: str = "NoSchedule"
+
+
+class Nodes(Strict):
+    """A group of nodes that are alike."""
+
+    count: int = 1
+    prefix: str = "node-"
+    cpu: Words = "4"
+    memory: Words = "16Gi"
+    pods: int = 110
+    zones: int = 0
+    labels: dict[str, Words] = {}
+    resources: dict[str, Words] = {}
+    taints: list[Taint] = []
+
+
+class SchedulerPart(Strict):
+    plugins: list[str] = []
+    config: str = ""
+    tie_break: str = "random"
+
+
+class ClusterPart(Strict):
+    nodes: list[Nodes] = []
+    mode: str = "simulated"
+    heartbeats: str = "full"
+    events: bool = True
+    set: dict[str, Words] = {}
+    scheduler: SchedulerPart = msgspec.field(default_factory=SchedulerPart)
+
+
+class Arrivals(Strict):
+    """Objects that come over time: ``poisson`` or ``every``; ``draw`` gives ``${draw.NAME}`` in the template its values."""
+
+    template: Any
+    for_: Words
+    poisson: str = ""
+    every: Words = ""
+    count: int = 0
+    draw: dict[str, Words] = {}
+
+
+class Load(Strict):
+    """Requests to a service. ``latency``: what an idle pod takes; ``capacity``: requests a second that one pod can answer."""
+
+    service: str
+    rate: Words
+    timeout: Words = "2s"
+    latency: Words = "10ms"
+    capacity: Words = "100/s"
+    programming: Words = "50ms"
+    """How long after a change of the endpoints the proxies know of it."""
+    for_: Words = ""
+
+
+class Work(Strict):
+    apply: Any = None
+    arrivals: Arrivals | None = None
+    load: Load | None = None
+
+
+class Step(Strict):
+    """At most one of ``do`` and ``fault``. It begins at ``at``, once ``when`` holds, and ends after ``wait``, once ``until``
+    holds."""
+
+    at: Words = ""
+    when: str = ""
+    do: dict[str, Any] = {}
+    fault: dict[str, Words] = {}
+    wait: Words = ""
+    until: str = ""
+    within: Words = "10m"
+    on_timeout: str = "record"
+    mark: str = ""
+
+
+class Expectation(Strict):
+    """``expr`` holds for every run, or for the mean over the seeds of each cell (``of: mean``); ``where`` picks levels.
+
+    Or ``compare`` a measure between two levels of a factor: ``less`` is below ``than``, in the mean over all pairs of runs that
+    differ in this factor only.
+    """
+
+    expr: str = ""
+    of: str = "every"
+    where: dict[str, Words] = {}
+    compare: str = ""
+    factor: str = ""
+    less: Words = ""
+    than: Words = ""
+
+
+class Experiment(Strict):
+    metadata: Metadata
+    api_version: str = ""
+    kind: str = ""
+    question: str = ""
+    cluster: ClusterPart = msgspec.field(default_factory=ClusterPart)
+    behaviour: dict[str, dict[str, Words]] = {}
+    workload: list[Work] = []
+    factors: dict[str, Any] = {}
+    design: str = "full"
+    seeds: int = 1
+    steps: list[Step] = []
+    for_: Words = "0s"
+    measure: dict[str, str] = {}
+    expect: list[str | Expectation] = []
+
+
+class Cell(NamedTuple):
+    """One combination of levels, and what the file says with it."""
+
+    levels: Mapping[str, str]
+    tree: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return ",".join(f"{k}={v}" for k, v in self.levels.items()) or "all"
+
+
+def load(path: Path, overrides: Mapping[str, Any] = {}) -> dict[str, Any]:
+    """The tree of a file with manifests inlined. Raises WrongFile, OSError."""
+    try:
+        tree = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise WrongFile([Problem("", f"is no YAML: {' '.join(str(error).split())}")]) from error
+    if not isinstance(tree, dict):
+        raise WrongFile([Problem("", "a mapping is expected")])
+    problems: list[Problem] = []
+    for where, value in overrides.items():
+        _put(tree, where.split("."), value, where, problems)
+    _inline(tree, path.parent, "", problems)
+    if problems:
+        raise WrongFile(problems)
+    return tree
+
+
+def _put(tree: Any, path: list[str], value: Any, where: str, problems: list[Problem]) -> None:
+    for part in path[:-1]:
+        tree = tree.setdefault(part, {}) if isinstance(tree, dict) else None
+    if not isinstance(tree, dict):
+        problems.append(Problem(where, "cannot be set: what is above it is no mapping"))
+        return
+    tree[path[-1]] = value
+
+
+def _inline(tree: Any, folder: Path, path: str, problems: list[Problem]) -> None:
+    """Reads the files that ``apply``, ``template``, ``plugins`` and ``config`` name."""
+    if isinstance(tree, list):
+        for n, one in enumerate(tree):
+            _inline(one, folder, f"{path}[{n}]", problems)
+    elif isinstance(tree, dict):
+        for key, value in tree.items():
+            where = f"{path}.{key}".lstrip(".")
+            if key in ("apply", "template", "config") and isinstance(value, str) and "\n" not in value and value:
+                try:
+                    tree[key] = (folder / value).read_text()
+                except OSError as error:
+                    problems.append(Problem(where, f"{value}: {error.strerror}"))
+            elif key == "plugins" and isinstance(value, list):
+                tree[key] = [
+                    str(folder / one) if isinstance(one, str) and ".py:" in one and not one.startswith("/") else one
+                    for one in value
+                ]
+            else:
+                _inline(value, folder, where, problems)
+
+
+def cells(tree: dict[str, Any]) -> list[Cell]:
+    """All combinations of the factors' levels that the design asks for. Raises WrongFile."""
+    problems: list[Problem] = []
+    factors = tree.get("factors") or {}
+    levels: dict[str, dict[str, Any]] = {}
+    for name, found in factors.items() if isinstance(factors, dict) else ():
+        if isinstance(found, list) and found:
+            levels[name] = {str(v): v for v in found}
+        elif isinstance(found, dict) and found:
+            levels[name] = {str(k): v for k, v in found.items()}
+        else:
+            text = "needs at least one level: a list of values, or a mapping of level to patch"
+            problems.append(Problem(f"factors.{name}", text))
+    design = tree.get("design", "full")
+    if design not in DESIGNS:
+        problems.append(Problem("design", f"there is no design {design!r}{meant(str(design), DESIGNS)}"))
+    if problems:
+        raise WrongFile(problems)
+    if design == "full":
+        combinations = [dict(zip(levels, found, strict=True)) for found in itertools.product(*(v for v in levels.values()))]
+    else:
+        first = {name: next(iter(found)) for name, found in levels.items()}
+        combinations = [first, *(first | {n: v} for n, found in levels.items() for v in list(found)[1:])]
+    out = []
+    for combination in combinations:
+        made = copy.deepcopy({k: v for k, v in tree.items() if k != "factors"})
+        values: dict[str, Any] = {}
+        for name, level in combination.items():
+            value = levels[name][level]
+            if isinstance(value, dict):
+                patch = value.get("patch")
+                if isinstance(patch, dict):
+                    _merge(made, patch)
+                values |= {f"{name}.{k}": v for k, v in value.items() if k != "patch"}
+            values[name] = level if isinstance(value, dict) else value
+        out.append(Cell(combination, _substituted(made, values, "", problems)))
+    if problems:
+        raise WrongFile(list(dict.fromkeys(problems)))
+    return out
+
+
+def _merge(tree: dict[str, Any], patch: Mapping[str, Any]) -> None:
+    for key, value in patch.items():
+        if isinstance(value, dict) and isinstance(tree.get(key), dict):
+            _merge(tree[key], value)
+        else:
+            tree[key] = copy.deepcopy(value)
+
+
+_VARIABLE = re.compile(r"\$\{([\w.-]+)\}")
+
+
+def _substituted(tree: Any, values: Mapping[str, Any], path: str, problems: list[Problem]) -> Any:
+    if isinstance(tree, dict):
+        return {k: _substituted(v, values, f"{path}.{k}".lstrip("."), problems) for k, v in tree.items()}
+    if isinstance(tree, list):
+        return [_substituted(v, values, f"{path}[{n}]", problems) for n, v in enumerate(tree)]
+    if not isinstance(tree, str):
+        return tree
+
+    def value(match: re.Match[str]) -> str:
+        if match[1].startswith(("draw.", "n")) and match[1] not in values:
+            return match[0]  # of arrivals
+        if match[1] not in values:
+            problems.append(Problem(path, f"there is no factor {match[1]!r}{meant(match[1], values)}"))
+        return str(values.get(match[1], ""))
+
+    whole = _VARIABLE.fullmatch(tree)
+    if whole and whole[1] in values:
+        return values[whole[1]]
+    return _VARIABLE.sub(value, tree)
+
+
+def parse(tree: dict[str, Any]) -> Experiment:
+    """One cell's tree as an Experiment. Raises WrongFile with every mistake."""
+    problems: list[Problem] = []
+    made = read(Experiment, {"api-version" if k == "apiVersion" else k: v for k, v in tree.items()}, "", problems)
+    if made is None:
+        raise WrongFile(problems)
+    _check(made, problems)
+    if problems:
+        raise WrongFile(problems)
+    return made
+
+
+def _check(e: Experiment, problems: list[Problem]) -> None:
+    """What types do not say."""
+
+    def bad(path: str, text: str) -> None:
+        problems.append(Problem(path, text))
+
+    def one_of(path: str, word: str, known: tuple[str, ...]) -> None:
+        if word not in known:
+            bad(path, f"{word!r} is none of {', '.join(known)}{meant(word, known) if len(known) > 1 else ''}")
+
+    if e.api_version != VERSION or e.kind != KIND:
+        bad("apiVersion", f"{e.api_version} {e.kind} is not {VERSION} {KIND}")
+    if e.cluster.mode not in MODES:
+        bad("cluster.mode", f"{e.cluster.mode!r}: only simulated experiments exist so far")
+    one_of("cluster.heartbeats", e.cluster.heartbeats, ("full", "elided"))
+    if e.seeds < 1:
+        bad("seeds", "at least one is needed")
+    if not e.cluster.nodes:
+        bad("cluster.nodes", "is required: at least one group")
+    for n, group in enumerate(e.cluster.nodes):
+        if group.count < 1:
+            bad(f"cluster.nodes[{n}].count", "must be at least 1")
+    for n, text in enumerate(e.cluster.scheduler.plugins):
+        try:
+            load_plugin(text)
+        except Exception as error:  # whatever a user's file raises
+            bad(f"cluster.scheduler.plugins[{n}]", f"{type(error).__name__}: {error}")
+    for selector, found in e.behaviour.items():
+        known = tuple(f.replace("_", "-") for f in stages.Stages.__dataclass_fields__)
+        if selector != "default" and "=" not in selector and not selector.startswith("image:"):
+            bad(f"behaviour.{selector}", "is neither default, nor label=value, nor image:NAME")
+        for key, value in found.items():
+            try:
+                if key.replace("-", "_") not in stages.Stages.__dataclass_fields__:
+                    raise ValueError(f"there is no such stage{meant(key, known)}")
+                stages.value(key.replace("-", "_"), str(value))
+            except ValueError as error:
+                bad(f"behaviour.{selector}.{key}", str(error))
+    for n, work in enumerate(e.workload):
+        given = [k for k in ("apply", "arrivals", "load") if getattr(work, k) is not None]
+        if len(given) != 1:
+            has = ", ".join(given) or "none"
+            bad(f"workload[{n}]", f"needs exactly one of apply, arrivals and load, and has {has}")
+        if work.arrivals is not None:
+            seconds_of(work.arrivals.for_, f"workload[{n}].arrivals.for", problems)
+            if bool(work.arrivals.poisson) == bool(work.arrivals.every):
+                bad(f"workload[{n}].arrivals", "needs poisson (such as 12/min) or every (such as 5s)")
+            elif work.arrivals.poisson:
+                rate_of(work.arrivals.poisson, f"workload[{n}].arrivals.poisson", problems)
+        if work.load is not None:
+            rate_of(work.load.rate, f"workload[{n}].load.rate", problems)
+            rate_of(work.load.capacity, f"workload[{n}].load.capacity", problems)
+            for name in ("timeout", "latency", "programming"):
+                seconds_of(getattr(work.load, name), f"workload[{n}].load.{name}", problems)
+    marks: list[str] = []
+    for n, step in enumerate(e.steps):
+        _check_step(step, f"steps[{n}]", marks, problems)
+        if step.mark:
+            marks.append(step.mark)
+    seconds_of(e.for_, "for", problems)
+    names = ["begin", "finish", *marks]
+    for name, text in e.measure.items():
+        _expression(text, f"measure.{name}", measures.FUNCTIONS, names, problems)
+        names.append(name)
+    for n, one in enumerate(e.expect):
+        path = f"expect[{n}]"
+        if isinstance(one, str):
+            _expression(one, path, (), list(e.measure), problems)
+        elif bool(one.expr) == bool(one.compare):
+            bad(path, "needs exactly one of expr and compare")
+        elif one.expr:
+            _expression(one.expr, f"{path}.expr", (), list(e.measure), problems)
+            one_of(f"{path}.of", one.of, ("every", "mean"))
+        elif one.compare not in e.measure:
+            bad(f"{path}.compare", f"there is no measure {one.compare!r}{meant(one.compare, e.measure)}")
+
+
+def _check_step(step: Step, path: str, marks: list[str], problems: list[Problem]) -> None:
+    if step.at:
+        base, plus, offset = str(step.at).partition("+")
+        if plus or base.strip() in marks:
+            if base.strip() not in marks:
+                text = f"there is no mark {base.strip()!r} before this step{meant(base.strip(), marks)}"
+                problems.append(Problem(f"{path}.at", text))
+            if plus:
+                seconds_of(offset, f"{path}.at", problems)
+        else:
+            seconds_of(step.at, f"{path}.at", problems)
+    for name in ("when", "until"):
+        if text := getattr(step, name):
+            _expression(text, f"{path}.{name}", CONDITIONS, (), problems)
+    if step.do and step.fault:
+        problems.append(Problem(path, "has do and fault: make two steps of it"))
+    for deed in step.do:
+        if deed not in DEEDS:
+            problems.append(Problem(f"{path}.do.{deed}", f"there is no such deed{meant(deed, DEEDS)}"))
+        elif deed in ("scale", "set-image", "patch"):
+            for reference in step.do[deed] if isinstance(step.do[deed], dict) else ("",):
+                _reference(reference, f"{path}.do.{deed}", problems)
+        elif deed in ("delete", "restart", "pause", "resume", "evict"):
+            _reference(step.do[deed], f"{path}.do.{deed}", problems)
+    known = (*FAULTS, "for")
+    for fault in step.fault:
+        if fault not in known:
+            problems.append(Problem(f"{path}.fault.{fault}", f"there is no such fault{meant(fault, known)}"))
+    if step.fault and len([f for f in step.fault if f != "for"]) != 1:
+        problems.append(Problem(f"{path}.fault", f"needs exactly one of {', '.join(FAULTS)}"))
+    if step.wait:
+        seconds_of(step.wait, f"{path}.wait", problems)
+    seconds_of(step.within, f"{path}.within", problems)
+    if step.on_timeout not in ("record", "fail"):
+        problems.append(Problem(f"{path}.on-timeout", f"{step.on_timeout!r} is neither record nor fail"))
+
+
+def _reference(text: Any, path: str, problems: list[Problem]) -> None:
+    try:
+        split(str(text))
+    except ValueError as error:
+        problems.append(Problem(path, str(error)))
+
+
+def _expression(text: str, path: str, functions: tuple[str, ...], names: Any, problems: list[Problem]) -> None:
+    try:
+        Expression(text).check(functions, names)
+    except ExpressionError as error:
+        problems.append(Problem(path, str(error)))
+
+
+_PER = {"s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
+
+
+def rate_of(value: Any, path: str = "", problems: list[Problem] | None = None) -> float:
+    """Of ``20/s``, ``12/min``, ``100/h``, a number a second. Raises WrongFile, or adds to ``problems``."""
+    number, slash, per = str(value).partition("/")
+    try:
+        found = float(number) / (_PER[per.strip()] if slash else 1.0)
+        if found <= 0:
+            raise ValueError
+        return found
+    except (ValueError, KeyError):
+        problem = Problem(path, f"{value!r} is no rate such as 20/s, 12/min, 100/h")
+        if problems is None:
+            raise WrongFile([problem]) from None
+        problems.append(problem)
+        return 1.0
