@@ -28,6 +28,7 @@ from nodeagent.runtime import stages
 from nodeagent.runtime.spread import Spread, spread
 from scheduler.framework.config import SchedulerConfig
 from scheduler.framework.profiles import load_plugin
+from scheduler.options import SETTINGS
 
 LABEL = "lab.navarch.dev/experiment"
 
@@ -61,16 +62,19 @@ def simulation_of(experiment: Experiment, seed: int, behaviour: Behaviour | None
     part = experiment.cluster
     user = [load_plugin(text) for text in part.scheduler.plugins]
     scheduler = SchedulerConfig.load(part.scheduler.config, user)
-    scheduler.set(f"tie-break={part.scheduler.tie_break}")
-    controllers = []
+    controllers, told = [], [f"tie-break={part.scheduler.tie_break}"]
     for name, value in part.set.items():
         component, _, flag = name.partition(".")
         if component == "controllers":
             controllers.append(f"{flag}={value}")
         elif component == "scheduler":
-            scheduler.set(f"{flag}={value}")
+            told.append(f"{flag}={value}")
         else:
             raise ValueError(f"cluster.set.{name}: only controllers.* and scheduler.* can be set in a simulation")
+    for name, value in SETTINGS.read_all(told).items():
+        if name in ("config", "plugin"):
+            raise ValueError(f"cluster.set.scheduler.{name}: say it in cluster.scheduler")
+        setattr(scheduler, name.replace("-", "_"), value)
     return Simulation(
         seed,
         nodes=nodes_of(experiment),
