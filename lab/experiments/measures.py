@@ -24,6 +24,7 @@ from lab.experiments.recording import Recording
 from lab.experiments.series import Series, Span
 from lab.experiments.state import State, Tree, is_live, is_ready, relevant
 from navarch.api import quantity
+from navarch.api.pods import TERMINAL_PHASES
 
 
 class Life(NamedTuple):
@@ -217,7 +218,7 @@ class Measures:
 
 
 def _on_node(pod: Tree) -> bool:
-    return bool(pod["spec"].get("nodeName")) and pod.get("status", {}).get("phase") not in ("Succeeded", "Failed")
+    return bool(pod["spec"].get("nodeName")) and pod.get("status", {}).get("phase") not in TERMINAL_PHASES
 
 
 def _amount(listed: Mapping[str, Any], resource: str) -> float:

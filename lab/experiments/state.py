@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from navarch.api.pods import TERMINAL_PHASES
+
 Tree = dict[str, Any]
 
 RESOURCES = {
@@ -31,7 +33,7 @@ def is_ready(pod: Tree) -> bool:
 
 def is_live(pod: Tree) -> bool:
     """Neither ended nor about to go."""
-    ended = pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
+    ended = pod.get("status", {}).get("phase") in TERMINAL_PHASES
     return not ended and "deletionTimestamp" not in pod["metadata"]
 
 
