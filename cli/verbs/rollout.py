@@ -12,6 +12,7 @@ from cli.session import Session, Tree
 from cli.targets import Found, Query, find
 from cli.verb import DryRun, Filenames, Recursive, Resources, Selector, Where, verb
 from navarch.api.times import format_time
+from navarch.api.wellknown import RESTARTED_AT
 
 app = App()
 rollout = App(
@@ -19,7 +20,7 @@ rollout = App(
 )
 app.add_group(rollout, "rollout")
 
-RESTARTED_AT = "kubectl.kubernetes.io/restartedAt"
+RESTARTED_AT = RESTARTED_AT
 ROLLED = ("deployments.apps", "daemonsets.apps", "statefulsets.apps")
 
 Revision = Annotated[int, Option("--revision", help="Only this revision; 0: the latest.")]

@@ -13,6 +13,7 @@ from lab.simulation.cluster import Simulation
 from navarch.api import kinds
 from navarch.api.errors import NotFound, StatusError
 from navarch.api.times import format_time
+from navarch.api.wellknown import RESTARTED_AT
 from nodeagent.runtime.spread import spread
 
 RETRY = 5.0  # seconds after which an eviction that a budget refused is tried again, as kubectl drain does
@@ -55,7 +56,7 @@ class Deeds:
 
     async def restart(self, reference: str) -> None:
         stamp = format_time(self.cluster.world.now())
-        note = {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": stamp}}}
+        note = {"metadata": {"annotations": {RESTARTED_AT: stamp}}}
         await self.patch({reference: {"spec": {"template": note}}})
 
     async def pause(self, reference: str) -> None:

@@ -20,6 +20,7 @@ from lab.experiments.recording import Recorder
 from lab.experiments.state import State
 from lab.simulation.cluster import POD_RANGE, Record, Simulation, node_specs
 from navarch.api.types import core_v1
+from navarch.api.wellknown import SERVICE_NAME
 from navarch.world import chance
 from nodeagent.hollow.fleet import Behaviour
 from nodeagent.hollow.fleet import Config as FleetConfig
@@ -244,7 +245,7 @@ class Run:
         """The uids of the pods that the service's slices call ready; ``late``: how long each serves nothing."""
         uids = []
         for tree in self.state.all("endpointslices"):
-            if (tree["metadata"].get("labels") or {}).get("kubernetes.io/service-name") != service:
+            if (tree["metadata"].get("labels") or {}).get(SERVICE_NAME) != service:
                 continue
             for one in tree.get("endpoints") or ():
                 if (one.get("conditions") or {}).get("ready") is not False and (target := one.get("targetRef")):

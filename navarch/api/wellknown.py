@@ -53,3 +53,4 @@ RBAC_AUTOUPDATE = "rbac.authorization.kubernetes.io/autoupdate"
 SIGNER_CLIENT = "kubernetes.io/kube-apiserver-client"
 SIGNER_KUBELET_CLIENT = "kubernetes.io/kube-apiserver-client-kubelet"
 SIGNER_KUBELET_SERVING = "kubernetes.io/kubelet-serving"
+RESTARTED_AT = "kubectl.kubernetes.io/restartedAt"  # changes a pod template, so that its pods are made anew
