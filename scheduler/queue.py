@@ -50,6 +50,10 @@ class Waiting:
 
 @dataclass
 class SchedulingQueue:
+    """See the module. ``profiles``: by scheduler name. ``table``: what queueing hints look at. ``first_backoff`` and
+    ``most_backoff``: seconds after the first failed attempt, and at most. ``pods``: all that want a node, those in flight
+    too, by uid. ``incoming``: called with (place, why) at each move."""
+
     world: World
     profiles: Mapping[str, Profile]
     table: NodeTable

@@ -81,7 +81,13 @@ class PluginError(Exception):
 
 
 class Scheduler:
-    """Binds pods whose spec.schedulerName is one of its profiles. ``profile`` alone is a shorthand for tests."""
+    """Binds pods whose spec.schedulerName is one of its profiles. ``profile`` alone is a shorthand for tests.
+
+    ``fence``: keeps a scheduler that is the leader no more from binding. ``table``: nodes and the pods on them, those that
+    are ``assumed`` (uid -> node: decided, and not seen bound yet) counted. ``queue``: the pods that want a node.
+    ``rankings``: by profile. ``nominated``: pods that wait for the room that preemption makes. ``writes``: what is sent to
+    the API server.
+    """
 
     def __init__(
         self,

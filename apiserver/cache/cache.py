@@ -149,6 +149,15 @@ class Cache:
         for key in mine:
             self._set(resource, self._rest.pop(key))
 
+    def check(self) -> None:
+        """Raises AssertionError unless objects, indexes, histories and those that wait agree; for tests, after any step."""
+        for prefix, resource in self._resources.items():
+            resource.objects.check()
+            if self.ready:
+                resource.history.check(resource.objects, self._revision)
+            assert not any(key.startswith(prefix) for key in self._rest), f"{prefix} is kept twice"
+        assert all(revision > self._revision for revision, _, future in self._waiting if not future.done()), "waits in vain"
+
     def acknowledged(self, revision: int) -> None:
         """The caller's own write made ``revision``: :meth:`current` returns nothing older from now on."""
         self._acknowledged = max(self._acknowledged, revision)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from itertools import islice
 
-from apiserver.cache.objects import Entry
+from apiserver.cache.objects import Entry, Objects
 
 ADDED, MODIFIED, DELETED, BOOKMARK = "ADDED", "MODIFIED", "DELETED", "BOOKMARK"
 
@@ -115,6 +115,21 @@ class History:
             change = changes.popleft()
             self._bytes -= change.size
             self.floor = change.revision
+
+    def check(self, objects: Objects, revision: int) -> None:
+        """Raises AssertionError unless the changes lie above the floor, follow one another and lead to ``objects``, which are
+        as of ``revision``."""
+        states: dict[str, Entry | None] = {}
+        last = self.floor
+        for change in self._changes:
+            assert last <= change.revision <= revision, f"a change at {change.revision} after {last}, by {revision}"
+            last = change.revision
+            if change.key in states:
+                assert states[change.key] is change.old, f"{change.key} was something else before {change.revision}"
+            states[change.key] = change.new
+        for key, entry in states.items():
+            assert objects.get(key) is entry, f"{key} is not what its last change made of it"
+        assert self._bytes == sum(change.size for change in self._changes), "the sizes of the changes"
 
     def before(self, revision: int) -> dict[str, Entry | None]:
         """What has changed after ``revision``, which must not be below the floor: key -> its state at ``revision``."""

@@ -235,6 +235,17 @@ class Objects:
         old = (entry for key in gone if (entry := past[key]) is not None)
         return _matching(heapq.merge(now, old, key=lambda entry: entry.key), labels, fields)
 
+    def check(self) -> None:
+        """Raises AssertionError unless keys and index are what the entries alone would make of them."""
+        indexed: dict[str, dict[str, Entry]] = {}
+        for key, entry in self._entries.items():
+            assert entry.key == key, f"{entry.key} is kept under {key}"
+            assert entry.created <= entry.revision, f"{key} is younger than its last change"
+            if self.index:
+                indexed.setdefault(entry.fields.get(self.index, ""), {})[key] = entry
+        kept = {value: dict(entries) for value, entries in self._indexed.items()}
+        assert kept == indexed, f"index {self.index} of {self.prefix}"
+
     def count_after(self, namespace: str | None, key: str, past: Mapping[str, Entry | None] | None = None) -> int:
         """How many objects lie behind ``key``, selectors aside; with ``past`` how many did."""
         low = f"{namespace}/" if namespace else ""

@@ -376,8 +376,3 @@ def dump_yaml(value: Any, *, sort_keys: bool = True) -> str:
     """YAML as kubectl prints it: keys sorted, block style, long lines kept."""
     out: str = yaml.dump(value, Dumper=_Dumper, sort_keys=sort_keys, width=2**31 - 1, allow_unicode=True)
     return out
-
-
-def dump_yaml_documents(values: list[Any]) -> str:
-    """Several documents with ``---`` between them."""
-    return "---\n".join(dump_yaml(v) for v in values)

@@ -50,11 +50,6 @@ def key_of(namespace: str | None, name: str) -> str:
     return f"{namespace}/{name}" if namespace else name
 
 
-def split_key(key: str) -> tuple[str | None, str]:
-    namespace, _, name = key.rpartition("/")
-    return namespace or None, name
-
-
 class Informer(Generic[T]):
     """Objects of one resource, optionally of one namespace or selector. ``run`` keeps it current until cancelled.
 

@@ -141,13 +141,6 @@ class Netlink:
             body += _u32(6, metric)
         self._add(NEWROUTE, _CREATE | _REPLACE, body, f"add route {destination}")
 
-    def delete_route(self, destination: str, metric: int = 0) -> None:
-        """Deletes a route (no error if there is none)."""
-        body = self._route(ipaddress.ip_network(destination), 0, 255)
-        if metric:
-            body += _u32(6, metric)
-        self._add(DELROUTE, 0, body, f"delete route {destination}", (3,))
-
     @staticmethod
     def _route(network: ipaddress.IPv4Network | ipaddress.IPv6Network, kind: int, scope: int) -> bytes:
         family = socket.AF_INET6 if network.version == 6 else socket.AF_INET

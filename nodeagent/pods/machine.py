@@ -104,7 +104,12 @@ def container_hash(container: AnyContainer) -> str:
 
 
 class PodMachine:
-    """The state machine of one pod uid. ``qos`` is the pod's quality-of-service class."""
+    """The state machine of one pod uid: what the worker reports goes in, :meth:`decide` says what is to be done.
+
+    ``qos``: the pod's quality-of-service class. ``restart_backoff``: when each container may be started again. Times are
+    seconds since the epoch. ``failures`` and ``sandbox_failure`` are the last attempts that failed, until one succeeds;
+    ``verdict`` is final. Nothing else is remembered: all that can be seen of the pod is observed anew each time.
+    """
 
     def __init__(self, *, qos: str = "", restart_backoff: BackoffTable | None = None) -> None:
         self.qos = qos
@@ -144,6 +149,23 @@ class PodMachine:
         """The node does not take the pod."""
         self.rejected = True
         self.fail(reason, message)
+
+    def check(self, decision: Decision | None = None) -> None:
+        """Raises AssertionError if what is remembered, or decided by it, contradicts itself; for tests, after any step."""
+        assert self.verdict or not self.rejected, "rejected without a reason"
+        assert self._grace >= 0, "time runs forward"
+        assert all(failure.reason for failure in self.failures.values()), "a failure without a reason"
+        if decision is None:
+            return
+        made = [a for a in decision.actions if isinstance(a, CreateSandbox | StartContainer)]
+        assert len(decision.actions) == len(dict.fromkeys(decision.actions)), "the same thing twice"
+        if self.terminating or self.verdict or decision.ended:
+            assert not made, f"the pod ends, and {made} is to be made"
+        assert sum(isinstance(a, CreateSandbox) for a in made) <= 1, "two sandboxes"
+        starts = [a.name for a in made if isinstance(a, StartContainer)]
+        assert len(starts) == len(set(starts)), "a container is started twice"
+        stopped = {a.id for a in decision.actions if isinstance(a, StopSandbox)}
+        assert not any(a.sandbox_id in stopped for a in made if isinstance(a, StartContainer)), "started where all stops"
 
     @property
     def terminating(self) -> bool:

@@ -28,6 +28,9 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Writes:
+    """``fence``: checked before each write that only the leader may make; None where nobody else schedules. Bindings go
+    out at once, evictions and conditions at most ``ASIDE_AT_ONCE`` at a time."""
+
     def __init__(self, client: Client, world: World, fence: Fence | None = None) -> None:
         self.client, self.world, self.fence = client, world, fence
         self._aside = asyncio.Semaphore(ASIDE_AT_ONCE)

@@ -54,7 +54,14 @@ class Refused(NamedTuple):
 
 
 class Ranking:
-    """See the module. ``refused`` has a bit a reason, 0 on nodes that are feasible; ``total`` is -inf on others."""
+    """See the module. Columns have an element a row of the table.
+
+    ``refused``: uint32, a bit a reason (bit n is ``reasons[n]``), 0 on nodes that are feasible. ``parts``: uint8, a row a
+    scorer of the profile, 0 to 100. ``total``: float64, the weighted sum of the scores, -inf where not feasible.
+    ``feasible``: how many nodes are. ``names``: the node of each row. ``rejection``: why a pre_filter refused all of them.
+    ``follows``: whether no plugin reaches further than a node, so that the table can be followed row by row. ``notes``: the
+    changes since ``base`` (refused and parts as they were made), by which an earlier state can be told.
+    """
 
     def __init__(self, pod: PodInfo, table: NodeTable, profile: Profile, near: Near | None = None) -> None:
         """``near`` is what is kept of the last ranking of such a pod, if any; it only saves work."""

@@ -72,7 +72,15 @@ class Account(Protocol):
 
 
 class NodeTable:
-    """Rows of deleted nodes are reused; ``valid`` tells which are nodes now."""
+    """One numpy element a row, one row a node; rows of deleted nodes are reused, ``valid`` tells which are nodes now.
+
+    ``size``: elements of every column, at least ``used``; doubles when rows run out. ``rows``: node's name -> row.
+    ``allocatable`` and ``requested``: resource -> int64 column, in the units that a PodInfo's requests are in (cpu in
+    thousandths, others in whole ones); ``nonzero_cpu`` and ``nonzero_memory`` count pods that ask for nothing as a little.
+    ``ports``: (protocol, port) -> row -> the addresses on which it is taken. ``version`` grows with every change of nodes,
+    ``touches`` with those that concern more than the rows in ``node_changes``; ``changes``, ``node_changes`` and ``starts``
+    are what a ranking follows. ``spread_selector``, ``violating`` and ``node_differs`` are set by the scheduler.
+    """
 
     def __init__(self) -> None:
         self.size = FIRST_ROWS

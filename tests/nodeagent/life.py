@@ -61,6 +61,7 @@ class Life:
 
     def step(self) -> bool:
         self.decision = self.machine.decide(self.pod, self.observed(), self.now)
+        self.machine.check(self.decision)
         self.pod = msgspec.structs.replace(self.pod, status=self.decision.status)
         done = False
         for action in self.decision.actions:

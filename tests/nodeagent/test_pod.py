@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nodeagent.pods.backoff import BackoffTable
+from nodeagent.pods.machine import CreateSandbox, Decision, PodMachine, StartContainer, StopSandbox
 from nodeagent.pods.observed import duration
 from nodeagent.runtime.runtime import EXITED, RUNNING
 from tests.nodeagent.life import Life
@@ -309,3 +311,23 @@ def test_backoff_table() -> None:
 
 def test_durations() -> None:
     assert [duration(s) for s in (10, 80, 300, 0.012, 1.5, 3661)] == ["10s", "1m20s", "5m0s", "12ms", "1.5s", "1h1m1s"]
+
+
+@pytest.mark.parametrize(
+    ("decision", "why"),
+    [
+        (Decision([CreateSandbox(0), CreateSandbox(1)]), "two sandboxes"),
+        (Decision([StartContainer("a", 0, "s"), StartContainer("a", 1, "s")]), "started twice"),
+        (Decision([StopSandbox("s"), StartContainer("a", 0, "s")]), "started where all stops"),
+        (Decision([StopSandbox("s"), StopSandbox("s")]), "same thing twice"),
+        (Decision([CreateSandbox(0)], ended=True), "the pod ends"),
+    ],
+)
+def test_decisions_that_contradict_themselves_are_seen(decision: Decision, why: str) -> None:
+    machine = PodMachine()
+    machine.check(Decision([CreateSandbox(0)]))
+    with pytest.raises(AssertionError, match=why):
+        machine.check(decision)
+    machine.rejected = True
+    with pytest.raises(AssertionError, match="rejected without a reason"):
+        machine.check()

@@ -66,6 +66,7 @@ def run(test: Callable[[MemoryStore, Cache], Awaitable[None]], **options: Any) -
         store = MemoryStore()
         async with asyncio.timeout(20), running(store, **options) as cache:
             await test(store, cache)
+            cache.check()
         await store.close()
 
     RealWorld().run(main)
@@ -249,3 +250,23 @@ def test_resources_come_and_go() -> None:
             assert watcher.closed
 
     run(test)
+
+
+@pytest.mark.parametrize("what", ["index spec.nodeName", "not what its last change"])
+def test_a_cache_that_contradicts_itself_is_seen(what: str) -> None:
+    async def main() -> None:
+        store = MemoryStore()
+        async with running(store) as cache:
+            await put(store, pod("a", node="n1"))
+            await cache.current()
+            cache.check()
+            objects = cache._resources[PODS].objects
+            if what.startswith("index"):
+                objects._indexed.pop("n1")
+            else:
+                objects.remove("default/a")
+            with pytest.raises(AssertionError, match=what):
+                cache.check()
+        await store.close()
+
+    RealWorld().run(main)

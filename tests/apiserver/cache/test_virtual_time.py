@@ -41,6 +41,7 @@ def history(seed: int) -> list[tuple[float, str, int, str, int]]:
                     else:
                         await store.txn([], [Put(key, encode(pod(name)), ttl=world.random.choice([0, 60]))])
                     await cache.current()
+                    cache.check()
 
             for n in range(5):
                 group.start(watch(n))
