@@ -108,7 +108,7 @@ class Gate:
         try:
             self._decode(obj)
         except msgspec.ValidationError:
-            fill_required(obj, self.schema, times=False)
+            fill_required(obj, self.schema, times=False, pointers=False)
             return False
         return True
 

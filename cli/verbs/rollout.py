@@ -20,7 +20,6 @@ rollout = App(
 )
 app.add_group(rollout, "rollout")
 
-RESTARTED_AT = RESTARTED_AT
 ROLLED = ("deployments.apps", "daemonsets.apps", "statefulsets.apps")
 
 Revision = Annotated[int, Option("--revision", help="Only this revision; 0: the latest.")]
