@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controllers.config import Config, parse_duration
+from controllers.config import Config
 from controllers.nodes import health, ipam, zones
 from controllers.nodes.eviction import due
+from navarch.api.durations import parse_duration
 from navarch.api.times import format_time
 from navarch.api.types import coordination_v1, core_v1, meta_v1
 from tests.controllers.test_replicaset_plan import pod
