@@ -1,4 +1,7 @@
-"""The recent past of one resource: changes kept so that a watch can start at an older revision."""
+"""The recent past of one resource: changes kept so that a watch can start at an older revision.
+
+What is older than the floor is 410 Expired: cache.py says so to a watch, registry/paging.py to a list.
+"""
 
 from __future__ import annotations
 

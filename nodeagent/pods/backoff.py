@@ -1,6 +1,7 @@
 """Exponential back-off the way kubelet counts it: from the moment something ended, not from the last attempt.
 
-10 s, 20 s, ... 300 s; an entry that was not renewed for twice the longest delay is forgotten. Pure: ``now`` is an input.
+10 s, 20 s, ... 300 s; an entry that was not renewed for twice the longest delay is forgotten.
+Pure: ``now`` is an input. CrashLoopBackOff is decided in machine.py, ImagePullBackOff in pulling.py.
 """
 
 from __future__ import annotations
