@@ -80,7 +80,7 @@ from navarch.world import World
 
 @dataclass(frozen=True)
 class CatalogConfig:
-    """What the kinds need to know about the cluster."""
+    """The facts about the cluster that the kinds need."""
 
     service_cidr: str = "10.96.0.0/16"
     node_port_low: int = 30000

@@ -1,4 +1,4 @@
-"""What runs before a server is ready and beside it: the parts of a server put themselves down here."""
+"""Tasks that run before a server is ready and beside it: the parts of a server put themselves down here."""
 
 from __future__ import annotations
 

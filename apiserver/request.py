@@ -1,4 +1,4 @@
-"""What one request is about, as every stage of the server sees it."""
+"""The subject of one request, as every stage of the server sees it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CREATE, UPDATE, DELETE, CONNECT = "CREATE", "UPDATE", "DELETE", "CONNECT"  # wha
 
 @dataclass(frozen=True)
 class User:
-    """Who asks. ``extra`` as in authentication.k8s.io UserInfo."""
+    """The user who asks. ``extra`` as in authentication.k8s.io UserInfo."""
 
     name: str
     groups: tuple[str, ...] = ()
@@ -99,7 +99,7 @@ class DeleteOptions:
 
 @dataclass
 class Attributes:
-    """What admission plugins look at. ``operation``: CREATE, UPDATE, DELETE or CONNECT.
+    """The parts of a request that admission plugins look at. ``operation``: CREATE, UPDATE, DELETE or CONNECT.
 
     ``obj`` is the new object's JSON tree (None for DELETE) and may be changed by mutating plugins; ``old`` must not be.
     """
@@ -133,7 +133,7 @@ class Attributes:
 
 
 class Admission(Protocol):
-    """What the verbs ask before they write; see :class:`apiserver.admission.chain.Chain`."""
+    """The admission that the verbs ask before they write; see :class:`apiserver.admission.chain.Chain`."""
 
     def mutates(self, attributes: Attributes) -> bool:
         """Whether :meth:`admit` has anything to call."""

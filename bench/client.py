@@ -1,4 +1,4 @@
-"""What talking to an API server costs the client.
+"""Measures what talking to an API server costs the client.
 
     python -m bench.client [--count N]
 

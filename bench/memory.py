@@ -1,4 +1,4 @@
-"""What the API server's memory is with many pods in it.
+"""Measures the API server's memory with many pods in it.
 
     python -m bench.memory [--pods N ...] [--store etcd|memory|sqlite]
 

@@ -1,4 +1,4 @@
-"""What a plugin that is written node by node costs, a decision.
+"""Measures the cost of a plugin that is written node by node, a decision.
 
     python -m bench.plugins [--nodes 500,5000] [--pods N]
 

@@ -1,4 +1,4 @@
-"""What one operation costs in each store and in the watch cache above it.
+"""Measures the cost of one operation in each store and in the watch cache above it.
 
     python -m bench.store [memory] [sqlite] [etcd] [--count N] [--bytes N]
 

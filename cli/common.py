@@ -1,4 +1,4 @@
-"""What all commands share: the --lab option, progress on the terminal, and errors as one clear line."""
+"""The parts that all commands share: the --lab option, progress on the terminal, and errors as one clear line."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def reported(progress: Progress | None = None) -> Iterator[None]:
 
 
 def _system(error: OSError) -> str:
-    """What the system refused, and what helps if the disk is the reason."""
+    """Describes what the system refused, and what helps if the disk is the reason."""
     text = ": ".join(filter(None, (str(error.filename or ""), error.strerror or str(error))))
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         text += "; make room, or delete a lab: navarch down --purge"

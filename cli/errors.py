@@ -1,4 +1,4 @@
-"""What a person reads when something went wrong: the server's errors and ours in kubectl's words.
+"""Error messages for people: the server's errors and ours in kubectl's words.
 
 Commands that work on several objects go on after one failed and report at the end: they collect in :class:`Failures`.
 """
@@ -111,7 +111,7 @@ def report(error: BaseException) -> int:
 
 
 def refused(error: TransportError, server: str) -> CommandError | None:
-    """What to say of a server that does not listen; None if something else is the matter."""
+    """The error for a server that does not listen; None if something else is the matter."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, ConnectionRefusedError):
         cause = cause.__cause__ or cause.__context__

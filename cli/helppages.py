@@ -1,4 +1,4 @@
-"""What ``--help`` shows."""
+"""The pages that ``--help`` shows."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def group_page(app: App, path: str) -> str:
 
 
 def page(asked: HelpAsked) -> str:
-    """What somebody asked for."""
+    """The help page that was asked for."""
     about = asked.about
     return group_page(about, asked.path) if isinstance(about, App) else command_page(about, asked.path)
 

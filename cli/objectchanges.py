@@ -1,4 +1,4 @@
-"""What verbs that change objects share: finding them, sending the change, and saying what was done in kubectl's words."""
+"""Steps of verbs that change objects: finding them, sending the change, and saying what was done in kubectl's words."""
 
 from __future__ import annotations
 

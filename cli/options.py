@@ -39,7 +39,7 @@ class UsageError(Exception):
 
 @dataclass(frozen=True)
 class _Declared:
-    """What is said of a parameter in its annotation."""
+    """The declaration of a parameter in its annotation."""
 
     flags: tuple[str, ...] = ()  # none: it is an argument
     metavar: str = ""
@@ -233,7 +233,7 @@ class Command:
         self.call(**values)
 
     def explained(self, error: UsageError, words: Sequence[str], path: str) -> str:
-        """What is said of a command line that is wrong."""
+        """Explains what is wrong with a command line."""
         return str(error)
 
 
@@ -270,7 +270,7 @@ class App:
 
 
 class HelpAsked(Exception):
-    """Somebody wants to read about a command, or a group of them, that is written as ``path``."""
+    """Signals that help is wanted about a command, or a group of them, that is written as ``path``."""
 
     def __init__(self, about: Command | App, path: str) -> None:
         super().__init__()
@@ -283,7 +283,7 @@ def complain(text: str, path: str) -> NoReturn:
 
 
 def completions(app: App, words: Sequence[str]) -> list[str]:
-    """What the last of the words may become."""
+    """The texts that the last of the words may become."""
     *before, incomplete = words or [""]
     found: App | Command = app
     for position, word in enumerate(before):

@@ -54,7 +54,7 @@ def journal_lines(journal: list[Tree]) -> list[str]:
 
 
 def _seen(seen: Tree) -> dict[str, str]:
-    """What there is, by name, in a few words."""
+    """The things that were seen, by name, in a few words."""
     out: dict[str, str] = {}
     for sandbox in seen.get("sandboxes") or ():
         state = "ready" if sandbox["ready"] else "not ready"

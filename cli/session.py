@@ -129,7 +129,7 @@ class Session:
         return self.namespace if resource.kind.namespaced and not all_namespaces else None
 
     async def resources(self, *, again: bool = False) -> Resources:
-        """What the server serves, asked once (``again``: asked anew, after a new kind was defined)."""
+        """The resources that the server serves, asked once (``again``: asked anew, after a new kind was defined)."""
         async with self._lock:
             if self._resources is None or again:
                 async with self.world.task_group() as group:

@@ -39,6 +39,6 @@ class Target:
         return str(path)
 
     def flags(self) -> str:
-        """What to append to a suggested command so that it means the same cluster and namespace."""
+        """The flags to append to a suggested command so that it means the same cluster and namespace."""
         out = f" --lab {self.lab}" if self.lab and self.lab != DEFAULT_LAB else ""
         return out + (f" -n {self.namespace}" if self.namespace else "")

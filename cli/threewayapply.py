@@ -1,4 +1,4 @@
-"""What apply does to one object, apart from files and printing: the last-applied annotation and the three-way patch.
+"""Apply of one object, apart from files and printing: the last-applied annotation and the three-way patch.
 
 Managers and bytes are kubectl's own (its field manager's name, the JSON in the annotation), so that people may change
 between ``navarch apply`` and ``kubectl apply`` on the same objects.
@@ -52,7 +52,7 @@ def annotated(tree: Tree) -> Tree:
 
 
 def last_applied(current: Tree) -> Tree | None:
-    """What was applied before; None if the object was not made by apply."""
+    """The configuration that was applied before; None if the object was not made by apply."""
     text = (current["metadata"].get("annotations") or {}).get(LAST_APPLIED)
     if text is None:
         return None

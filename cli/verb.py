@@ -1,5 +1,5 @@
-"""What turns a function into a kubectl-like verb: the options that every verb has, kubectl's ways of writing flags,
-and running a coroutine against the cluster with errors in kubectl's words.
+"""Turns a function into a kubectl-like verb: the options that every verb has, kubectl's ways of writing flags, and
+running a coroutine against the cluster with errors in kubectl's words.
 
     @verb(app)
     def version(where: Where, output: Annotated[str, OUTPUT] = "") -> None:
@@ -23,7 +23,7 @@ KUSTOMIZE = ("-k", "--kustomize")
 
 
 class Where(Target):
-    """What the options that every verb has say, and how a verb is run there."""
+    """The values of the options that every verb has, and how a verb is run there."""
 
     def run(self, main: Callable[[Session], Awaitable[int | None]]) -> None:
         """Runs a command's coroutine; its return value is the exit code. Always ends in SystemExit."""
@@ -123,7 +123,7 @@ Recursive = Annotated[bool, Option("-R", "--recursive", help="Also the folders i
 
 
 def complete(given: dict[str, Any], incomplete: str) -> list[str]:
-    """What a TYPE or NAME that is being typed may become, from the server."""
+    """Completes a TYPE or NAME that is being typed, from the server."""
     from cli.verbs.completion import resources
 
     return resources(given, incomplete)

@@ -66,7 +66,7 @@ class Heartbeats(Protocol):
 
 
 class Context:
-    """What all controllers of one process share."""
+    """The parts that all controllers of one process share."""
 
     def __init__(self, client: Client, world: World, config: Config, informers: SharedInformers) -> None:
         self.client, self.world, self.config, self.informers = client, world, config, informers

@@ -130,7 +130,7 @@ class DisruptionController(Controller):
         return again
 
     async def _scale(self, pods: Sequence[Pod]) -> int:
-        """What the controllers of the pods want, each counted once."""
+        """The sum of the replicas that the controllers of the pods want, each counted once."""
         total: dict[str, int] = {}
         for pod in pods:
             ref = controller_of(pod.metadata)

@@ -1,4 +1,4 @@
-"""What a controller has asked for and not seen yet.
+"""Expectations: what a controller has asked for and not seen yet.
 
 Objects with generated names cannot be created twice by accident only if the controller waits until its cache shows
 what it did. Before it creates or deletes it says what it expects; informer events tick the expectations off; until all

@@ -19,7 +19,7 @@ INDEX = {BY_CONTROLLER: by_controller}
 
 
 def data_of(template: Any) -> dict[str, Any]:
-    """What is kept of a template: a strategic merge patch that brings it back (kubectl rollout undo applies it)."""
+    """The data kept of a template: a strategic merge patch that brings it back (kubectl rollout undo applies it)."""
     return {"spec": {"template": _sorted({**msgspec.to_builtins(template), "$patch": "replace"})}}
 
 

@@ -53,7 +53,7 @@ class Metrics:
         self._failures.labels(name, type(error).__name__).inc()
 
     def watch_informers(self, faults: Faults) -> None:
-        """What informers passed over is counted, too."""
+        """Counts what informers passed over, too."""
         self.registry.register(cast(Any, faults))
 
     def text(self) -> bytes:

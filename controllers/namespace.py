@@ -24,7 +24,7 @@ FIRST_LOOK, LAST_LOOK = 0.25, 15.0
 
 @dataclass
 class Content:
-    """What one pass over a namespace found. Counts are by ``resource.group`` and by finalizer."""
+    """The findings of one pass over a namespace. Counts are by ``resource.group`` and by finalizer."""
 
     remaining: dict[str, int] = field(default_factory=dict)
     finalizers: dict[str, int] = field(default_factory=dict)
@@ -176,7 +176,7 @@ class NamespaceController(Controller):
                     content.finalizers[finalizer] = content.finalizers.get(finalizer, 0) + 1
 
     async def _clear_one(self, name: str, resource: Resource) -> list[PartialObject]:
-        """What is left of one resource after deleting it."""
+        """Deletes the objects of one resource and returns those that are left."""
         client = self.client.resource(resource.kind, PartialObject)
         found = (await client.list(name)).items
         if not found:

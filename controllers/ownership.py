@@ -1,4 +1,4 @@
-"""Who controls what: adopting objects that match a selector and have no controller, releasing those that no longer match."""
+"""Control of objects: adopts those that a selector matches and nobody controls, releases those no longer matching."""
 
 from __future__ import annotations
 

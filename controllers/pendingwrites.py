@@ -1,4 +1,4 @@
-"""What a controller wrote, laid over a cache that does not show it yet.
+"""An overlay of what a controller wrote over a cache that does not show it yet.
 
 Objects whose names the server chooses must not be made twice because the cache is behind. A controller that tells its
 overlay what it wrote and deleted reads its own writes: a reconcile always sees the outcome of the one before.

@@ -1,4 +1,4 @@
-"""What controllers that own pods share: whose pod changed, adopting and releasing, making and deleting with expectations."""
+"""Ownership of pods, for controllers: whose pod changed, adopting, releasing, making and deleting with expectations."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ class ResourceQuotaController(Controller):
         return RESYNC
 
     async def _count(self, tree: Tree, namespace: str, names: list[str]) -> dict[str, int]:
-        """What is used of each of ``names``, from lists that are up to date."""
+        """Counts the use of each of ``names``, from lists that are up to date."""
         used = dict.fromkeys(names, 0)
         for kind in self._kinds(names):
             listed = await self.client.tree(kind).list(namespace)

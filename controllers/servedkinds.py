@@ -1,4 +1,4 @@
-"""What the API server serves, asked of itself; and objects of any kind reduced to what controllers need of them."""
+"""Kinds that the API server serves, asked of itself; objects of any kind reduced to what controllers need of them."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def attributes_of_volume(volume: Volume) -> list[str]:
 
 
 class Protection(Controller):
-    """What the three have in common: one kind, one finalizer."""
+    """The common part of the three: one kind, one finalizer."""
 
     finalizer = ""
     protected: Informer[Any]

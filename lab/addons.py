@@ -1,4 +1,4 @@
-"""What a lab's cluster has from the start besides Kubernetes' own objects: the Service of the cluster DNS.
+"""Objects of a lab's cluster from the start besides Kubernetes' own objects: the Service of the cluster DNS.
 
 Each node's proxy answers DNS for its own node and publishes itself in an EndpointSlice, so there are no DNS pods.
 """

@@ -27,7 +27,7 @@ from lab.progress import Progress
 
 
 class Cluster(Lab):
-    """What is done with a lab. ``certificates`` of all components are written anew whenever it is called."""
+    """The operations on a lab. ``certificates`` of all components are written anew whenever it is called."""
 
     def __init__(self, name: str, progress: Progress | None = None) -> None:
         super().__init__(name, progress)

@@ -49,7 +49,7 @@ PRELOAD = {
 
 @dataclass
 class Spec:
-    """What to run: a component's ``module`` (its ``main(argv)`` is called in the fork) or a program (``exec``)."""
+    """A process to run: a component's ``module`` (its ``main(argv)`` is called in the fork) or a program (``exec``)."""
 
     name: str
     module: str = ""

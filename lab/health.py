@@ -44,7 +44,7 @@ class Health:
         return [first, *components]
 
     def _orphans(self) -> list[dict[str, Any]]:
-        """What runs of what the supervisor has noted, if it cannot be asked."""
+        """The running processes of those that the supervisor has noted, if it cannot be asked."""
         return [
             {"name": entry["spec"]["name"], "pid": process.pid, "state": "running", "since": 0.0, "reason": "", "restarts": 0}
             for entry, process in self.recorded()
@@ -52,7 +52,7 @@ class Health:
         ]  # fmt: skip
 
     def recorded(self) -> list[tuple[dict[str, Any], ProcessId]]:
-        """What the supervisor has noted: entry and process, which may have ended."""
+        """The supervisor's notes: entry and process, which may have ended."""
         import json
 
         try:

@@ -160,7 +160,7 @@ class Fleet:
         return status == 200 and parse_time(json.loads(body)["spec"]["renewTime"]) >= since
 
     def status(self) -> dict[str, Any]:
-        """What `navarch status -o json` says of them."""
+        """The fleet's part of `navarch status -o json`."""
         roster = self.roster
         answer = (self.tell() if self.lab.running() else None) or {}
         groups = [
@@ -189,7 +189,7 @@ class Fleet:
 
 
 def rights() -> list[tuple[str, dict[str, Any]]]:
-    """What the fleet's user may do, and no more: (path of the collection, object) pairs."""
+    """The rights of the fleet's user, and no more: (path of the collection, object) pairs."""
     group, name = "rbac.authorization.k8s.io", "navarch:hollow-nodes"
     allowed = {
         ("", "nodes"): "create get list watch",

@@ -1,4 +1,4 @@
-"""Who is who in a lab: the certificates and kubeconfigs of its components, its nodes and its administrator."""
+"""Identities in a lab: the certificates and kubeconfigs of its components, its nodes and its administrator."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a lab is: its folder, its record, its addresses, and the lock under which it is changed."""
+"""A lab: its folder, its record, its addresses, and the lock under which it is changed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Lab:
 
     @property
     def lab_flag(self) -> str:
-        """What to add to a command so that it means this lab."""
+        """The flag to add to a command so that it means this lab."""
         return "" if self.paths.name == os.environ.get("NAVARCH_LAB", "default") else f" --lab {self.paths.name}"
 
     @property

@@ -34,7 +34,7 @@ GROUP_BAR = re.compile(r" *\| ")  # before the lines of an exception in a group
 
 @dataclass
 class Pulse:
-    """What is known of one component's answers. ``path`` is its socket; ``health`` is a path of HTTP for what is not ours."""
+    """One component's answers. ``path`` is its socket; ``health`` is a path of HTTP for what is not ours."""
 
     path: str
     health: str = ""

@@ -95,7 +95,7 @@ class Managed:
         self.process.kill(signal.SIGKILL)
 
     def state(self) -> dict[str, Any]:
-        """What `navarch status -o json` shows: ``state`` is running, starting, silent, unhealthy or ended."""
+        """The entry of `navarch status -o json`: ``state`` is running, starting, silent, unhealthy or ended."""
         state, why, since = "running", "", self.since
         if self.runs and self.pulse:
             self.pulse.read()

@@ -123,7 +123,7 @@ class NodeRecord:
 
 @dataclass
 class LabRecord:
-    """What lab.json holds."""
+    """The content of lab.json."""
 
     name: str
     index: int  # the second byte of the lab's addresses

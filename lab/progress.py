@@ -13,7 +13,7 @@ class Progress(Protocol):
     def detail(self, text: str) -> None: ...
 
     def tick(self) -> None:
-        """Somebody waits: a clock may go on."""
+        """Marks that a caller waits: a clock may go on."""
         ...
 
 

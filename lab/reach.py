@@ -36,7 +36,7 @@ def own_addresses() -> list[str]:
 
 
 def certificate_names(listen: list[str]) -> list[str]:
-    """What clients elsewhere may call an API server that listens there."""
+    """The names by which clients elsewhere may call an API server that listens there."""
     if not listen:
         return []
     addresses = own_addresses() if set(listen) & set(WILDCARDS) else listen

@@ -1,4 +1,4 @@
-"""What `navarch up` does: brings a lab, or what of it does not run, to life, or says why it cannot.
+"""Implements `navarch up`: brings a lab, or what of it does not run, to life, or says why it cannot.
 
 Every step can be repeated: `up` after `up`, after `down`, after a crash or a reboot ends in the same place. What people
 asked for is checked before anything is changed; settings that a component refuses only when it starts are taken back.
@@ -25,7 +25,7 @@ from lab.reach import certificate_names, local_addresses
 
 @dataclass
 class Wishes:
-    """What a person says on the command line. None means: as the lab is, or as usual for a new one."""
+    """A person's wishes on the command line. None means: as the lab is, or as usual for a new one."""
 
     nodes: int | None = None
     store: str | None = None

@@ -1,1 +1,1 @@
-"""What everything in the house stands on: the object model, the client library and the world (time, chance, tasks)."""
+"""The base of everything in the house: the object model, the client library and the world (time, chance, tasks)."""

@@ -13,7 +13,7 @@ FIRST = 3  # the first descriptor, SD_LISTEN_FDS_START
 
 
 def environment(count: int) -> dict[str, str]:
-    """What tells a process of this number of sockets, from descriptor 3 on. Only that process may believe it."""
+    """Variables that tell a process of this number of sockets, from descriptor 3 on. Only it may believe them."""
     return {"LISTEN_FDS": str(count), "LISTEN_PID": str(os.getpid())}
 
 

@@ -1,4 +1,4 @@
-"""What a component can be told by ``--set NAME=VALUE``: a table of names and types, the same way in every component.
+"""Settings of a component by ``--set NAME=VALUE``: a table of names and types, the same way in every component.
 
 A component reads its settings through its table; `navarch up` asks the same table before it starts or changes anything. So
 what is refused is refused early, and in the same words.

@@ -199,7 +199,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._clock.time
 
     def _wait(self, timeout: float | None) -> None:
-        """What the loop calls when it would sleep: 0 means that callbacks are ready, None that there are no timers."""
+        """Waits when the loop would sleep: timeout 0 means that callbacks are ready, None that there are no timers."""
         if timeout == 0:
             self._turns += 1
             if self._turns > self._most_turns:

@@ -368,7 +368,7 @@ class Agent:
         self._node_news.set()
 
     def reference(self) -> core_v1.ObjectReference:
-        """What events about the node point at."""
+        """The reference to the node in events about it."""
         name = self.config.node_name
         return core_v1.ObjectReference(kind="Node", api_version="v1", name=name, uid=name)
 

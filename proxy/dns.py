@@ -120,7 +120,7 @@ class Server:
     # --- other servers ---
 
     async def _look_up(self, name: str, kind: int) -> list[RR]:
-        """What the upstream resolver knows of a name; nothing if it does not answer."""
+        """The records that the upstream resolver has of a name; none if it does not answer."""
         question = DNSRecord(DNSHeader(id=self.zone.world.random.getrandbits(16), rd=1), q=DNSQuestion(name, kind))
         data = await self._forward(question.pack())
         try:

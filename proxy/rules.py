@@ -50,7 +50,7 @@ class Place:
 
 @dataclass
 class Rules:
-    """What one service needs: chains, elements of the maps and sets above, and affinity sets (name -> seconds)."""
+    """The rules of one service: chains, elements of the maps and sets above, and affinity sets (name -> seconds)."""
 
     chains: dict[str, tuple[str, ...]] = field(default_factory=dict)
     elements: dict[tuple[str, str], str] = field(default_factory=dict)  # (map or set, key) -> verdict, "" in sets
@@ -229,8 +229,8 @@ class _Port:
         return chain
 
     def _address(self, address: str, chain: str, dropped: bool = False) -> None:
-        """What becomes of connections to an address: ``chain``, or nobody takes them. ``dropped``: those that the chain
-        lets pass are to end in silence."""
+        """Decides the fate of connections to an address: ``chain``, or nobody takes them. ``dropped``: those that the
+        chain lets pass are to end in silence."""
         key = f"{address} . {self.protocol} . {self.port.port}"
         if chain:
             self.rules.elements["services", key] = f"goto {chain}"

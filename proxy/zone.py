@@ -64,7 +64,7 @@ class Zone:
         return tuple(name.split("."))[-len(self.domain) :] == self.domain
 
     def answer(self, name: str, kind: str) -> Found:
-        """What a name of this zone has of a type. Raises Missing; nothing of that type is an empty answer."""
+        """This zone's records of a type for a name. Raises Missing; nothing of that type is an empty answer."""
         rest = tuple(name.split("."))[: -len(self.domain)]
         if not rest:
             return self._apex(name, kind)
@@ -102,7 +102,7 @@ class Zone:
     # --- services ---
 
     def _entries(self, rest: tuple[str, ...]) -> list[Entry]:
-        """What a name below ``svc`` stands for. Raises Missing."""
+        """The entries that a name below ``svc`` stands for. Raises Missing."""
         if not rest or (len(rest) == 1 and self.namespaces.get(None, rest[0])):
             return []
         service = self.services.get(rest[-1], rest[-2]) if len(rest) > 1 else None

@@ -1,4 +1,4 @@
-"""What the scheduler is told: files, plugins and settings become one configuration, or a text that says what is wrong where."""
+"""Scheduler options: files, plugins and settings become one configuration, or a text that says what is wrong where."""
 
 from __future__ import annotations
 

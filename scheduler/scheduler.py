@@ -267,7 +267,7 @@ class Scheduler:
             self.aside(self.writes.report(pod, message, reason=SCHEDULER_ERROR), f"report {pod.key}")
 
     def condition_of(self, pod: PodInfo) -> core_v1.PodCondition | None:
-        """What the pod's PodScheduled condition says now; what the queue has of a pod may be older."""
+        """The pod's PodScheduled condition as it is now; the queue's copy of the pod may be older."""
         latest = self.pods.get(pod.namespace, pod.pod.metadata.name or "") or pod.pod
         return get_condition(latest.status.conditions, "PodScheduled")
 
@@ -565,7 +565,7 @@ class Scheduler:
         return Attempt(self.nominated.node_of(pod.uid), self.world.random, others=self.nominated)
 
     def plan(self, decision: Decision, profile: Profile) -> Plan:
-        """What the post_filters say."""
+        """Asks the post_filters for a plan."""
         plans, pod = [], decision.pod
         for plugin in profile.post_filters:
             mine = isinstance(plugin, DefaultPreemption)

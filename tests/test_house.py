@@ -247,6 +247,46 @@ def test_limits_are_called_max_and_min() -> None:
     assert [path.relative_to(ROOT).as_posix() for path in sources() if odd.search(path.read_text())] == []
 
 
+DOCUMENTED = [*ROOMS, "bench", "deploy", "examples"]
+NOT_THE_THING = re.compile(r"\W*(?:What|Who|Whom|Whose|Somebody|Nobody)\b")
+
+
+def vague_docstrings(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """(line, docstring) of modules, classes and functions whose docstring begins with a word of NOT_THE_THING."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            text = ast.get_docstring(node)
+            if text and NOT_THE_THING.match(text):
+                yield node.body[0].lineno, text.splitlines()[0]
+
+
+def test_docstrings_begin_with_the_thing() -> None:
+    """STYLE.md, 1: a docstring begins with a verb or with the name of the thing. Generated types are left out."""
+    vague = []
+    for folder in DOCUMENTED:
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            name = path.relative_to(ROOT).as_posix()
+            if not name.startswith("navarch/api/types/"):
+                found = vague_docstrings(ast.parse(path.read_text(), name))
+                vague += [f"{name}:{line}: {text}" for line, text in found]
+    assert vague == []
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ('"""What a pod asks for."""', [1]),
+        ('def f():\n    """Whose token this is."""', [2]),
+        ('class A:\n    """Nobody: pays."""', [2]),
+        ('async def f():\n    """\n    Who asks.\n    """', [2]),
+        ('"""Whatever a pod asks for."""', []),
+        ('"""Returns what a pod asks for."""\nX = "What else"', []),
+    ],
+)
+def test_a_vague_docstring_is_seen(text: str, lines: list[int]) -> None:
+    assert [line for line, _ in vague_docstrings(ast.parse(text))] == lines
+
+
 def test_arrows_point_down() -> None:
     """import-linter's contracts in pyproject.toml hold: between the rooms, and between the floors inside them."""
     program = "from importlinter.cli import lint_imports_command; lint_imports_command()"

@@ -1,4 +1,4 @@
-"""What admission has to tell the audit log about a request."""
+"""Audit annotations that admission adds to a request's event."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ PASSED = Finding("True", "Passed", "all checks passed")
 
 
 def referenced(spec: Tree, service: Tree | None, slices: Sequence[Tree]) -> Finding | None:
-    """What is wrong with the service that an APIService names; None if nothing is, and the server can be asked."""
+    """The fault of the service that an APIService names; None if there is none, and the server can be asked."""
     reference = spec["service"]
     what = f'service/{reference["name"]} in "{reference["namespace"]}"'
     if service is None:

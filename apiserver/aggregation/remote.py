@@ -38,7 +38,7 @@ _UNAVAILABLE = b"service unavailable\n"
 
 
 def user_headers(user: User) -> list[tuple[str, str]]:
-    """Who asks, for a server that trusts us to say so. Raises BadRequest for what no header can carry."""
+    """Headers that name the user, for a server that trusts us. Raises BadRequest for what no header can carry."""
     out = [("X-Remote-User", user.name)]
     if user.uid:
         out.append(("X-Remote-Uid", user.uid))
@@ -170,7 +170,7 @@ class Remote:
             self._v2 = digest, self._part_of(_parsed(data)) if digest else {}
 
     def _part_of(self, document: Tree) -> Tree:
-        """What an OpenAPI v2 document says of our group and version."""
+        """The part of an OpenAPI v2 document that is about our group and version."""
         below = f"/apis/{self.group}/{self.version}"
         paths = document.get("paths")
         mine = {p: v for p, v in (paths or {}).items() if p.startswith(below + "/") or p.rstrip("/") == below}

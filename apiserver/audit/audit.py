@@ -205,7 +205,7 @@ def is_long(info: RequestInfo) -> bool:
 
 
 def source_addresses(request: Request) -> list[str]:
-    """Whom the request came through, the client first, as far as headers can be believed."""
+    """The addresses that the request came through, the client first, as far as headers can be believed."""
     out = [a.strip() for a in request.header(b"x-forwarded-for").split(",") if a.strip()]
     out += [a for a in [request.header(b"x-real-ip").strip()] if a and a not in out]
     client = request.scope.get("client")

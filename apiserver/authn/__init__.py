@@ -1,1 +1,1 @@
-"""Who asks: certificates and tokens of several kinds, tried one after the other."""
+"""Authentication: certificates and tokens of several kinds, tried one after the other."""

@@ -1,4 +1,4 @@
-"""Who asks: a client certificate, else a bearer token of the first kind that knows it, else nobody (anonymous).
+"""Authentication: a client certificate, else a bearer token of the first kind that knows it, else nobody (anonymous).
 
 In-process callers are not looked at here: they put their User into the ASGI scope (``navarch.user``).
 """
@@ -49,7 +49,7 @@ class Authenticator:
         return found.user
 
     async def identify(self, token: str, audiences: tuple[str, ...]) -> Identity:
-        """Whose token this is. Raises InvalidToken with the reasons of all kinds that looked at it."""
+        """Identifies the token's user. Raises InvalidToken with the reasons of all kinds that looked at it."""
         reasons: list[InvalidToken] = []
         for kind in self.kinds:
             try:

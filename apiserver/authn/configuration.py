@@ -210,7 +210,7 @@ def _compiled(
 
 
 def _url(text: str) -> str:
-    """What is wrong with an issuer's URL."""
+    """Validates an issuer's URL. Returns a message, empty when it is valid."""
     parts = urlsplit(text)
     if not text:
         return "URL is required"

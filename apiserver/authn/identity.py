@@ -1,4 +1,4 @@
-"""What one way to authenticate answers, and the names that all of them share."""
+"""The answer of one way to authenticate, and the names that all of them share."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class TokenAuthenticator(Protocol):
     """One kind of bearer token."""
 
     async def token(self, token: str, audiences: tuple[str, ...]) -> Identity | None:
-        """Whose token this is; None if it is none of this kind. Raises InvalidToken: it is, and is no good."""
+        """Identifies the token's user; None if it is none of this kind. Raises InvalidToken: it is, and is no good."""
         ...
 
 

@@ -31,7 +31,7 @@ class Wanted:
 
 
 def wanted(headers: Iterable[tuple[bytes, bytes]]) -> Wanted | None:
-    """What the headers ask for, None for nothing. Raises InternalError: something, but no user (as upstream has it)."""
+    """The impersonation asked for, None for none. Raises InternalError: something, but no user (as upstream has it)."""
     out = Wanted()
     for name, value in headers:
         if not name.startswith(b"impersonate-"):
@@ -53,7 +53,7 @@ def wanted(headers: Iterable[tuple[bytes, bytes]]) -> Wanted | None:
 
 
 def rights(asked: Wanted, path: str) -> list[RequestInfo]:
-    """What the asker has to be allowed to do."""
+    """The rights that the asker needs."""
 
     def right(resource: str, name: str, group: str = "", subresource: str = "", namespace: str = "") -> RequestInfo:
         return RequestInfo("impersonate", path, True, group, "v1", resource, subresource, namespace, name)

@@ -45,7 +45,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Claims:
-    """What a token says, once its signature is known to be right."""
+    """The content of a token, once its signature is known to be right."""
 
     namespace: str
     account: Reference

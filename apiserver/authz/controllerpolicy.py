@@ -1,6 +1,6 @@
-"""What each of Kubernetes' controllers may do: the ClusterRoles ``system:controller:*``, one to a service account of
-kube-system. navarch's controllers run as one user (see policy.py); these are for controllers that people bring along, and for
-those who bind them."""
+"""Rights of each of Kubernetes' controllers: the ClusterRoles ``system:controller:*``, one to a service account of
+kube-system. navarch's controllers run as one user (see policy.py); these are for controllers that people bring along,
+and for those who bind them."""
 
 from __future__ import annotations
 

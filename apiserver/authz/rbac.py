@@ -120,7 +120,7 @@ class Rbac:
         return out
 
     def aggregated(self) -> dict[str, list[Tree]]:
-        """What the rules of each aggregated ClusterRole ought to be, where that differs from what is written."""
+        """The rules that each aggregated ClusterRole ought to have, where they differ from what is written."""
         self._catch_up()
         wanted = {n: self._aggregate(n) for (ns, n), r in self._roles.items() if not ns and r.aggregation is not None}
         return {name: rules for name, rules in wanted.items() if rules != self._roles["", name].raw}

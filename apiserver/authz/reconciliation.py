@@ -1,4 +1,4 @@
-"""What a default role or binding that stands already lacks. Only what is missing is added; what people added stays."""
+"""Adds what a default role or binding that stands lacks. Only what is missing is added; what people added stays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every cluster has from its first second: namespaces, roles, priority classes. Made, or mended, at each start."""
+"""The first objects of every cluster: namespaces, roles, priority classes. Made, or mended, at each start."""
 
 from __future__ import annotations
 

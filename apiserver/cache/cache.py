@@ -339,7 +339,7 @@ class Cache:
     # Following the store
 
     def _rewind(self) -> None:
-        """What is here is not true any more: nobody gets an answer until all is loaded again, and every watch ends with
+        """Declares the state here untrue: nobody gets an answer until all is loaded again, and every watch ends with
         410, so that clients list again instead of waiting for revisions that come never, or come a second time."""
         log.error("the store was emptied or put back to an older state: loading everything again")
         self._loaded.clear()

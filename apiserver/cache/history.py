@@ -16,7 +16,7 @@ ADDED, MODIFIED, DELETED, BOOKMARK = "ADDED", "MODIFIED", "DELETED", "BOOKMARK"
 
 
 class Event:
-    """What one watcher is told; shared by all that are told the same.
+    """A change as a watcher gets it; shared by all that get the same.
 
     ``entry`` has the event's revision as resourceVersion (a DELETED object too) and is None for a BOOKMARK;
     ``initial_end`` marks the bookmark that ends the initial events.
@@ -135,7 +135,7 @@ class History:
         assert self._bytes == sum(change.size for change in self._changes), "the sizes of the changes"
 
     def before(self, revision: int) -> dict[str, Entry | None]:
-        """What has changed after ``revision``, which must not be below the floor: key -> its state at ``revision``."""
+        """The changes after ``revision``, which must not be below the floor: key -> its state at ``revision``."""
         past: dict[str, Entry | None] = {}
         for change in self.after(revision):
             past.setdefault(change.key, change.old)

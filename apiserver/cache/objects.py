@@ -18,7 +18,7 @@ NONE: Mapping[str, str] = {}
 
 
 class Indexed(NamedTuple):
-    """What selectors need of an object besides its key. ``fields``: selectable fields besides name and namespace."""
+    """An object's data for selectors, besides its key. ``fields``: selectable fields besides name and namespace."""
 
     namespace: str
     labels: Mapping[str, str] = NONE

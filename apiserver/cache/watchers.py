@@ -1,4 +1,4 @@
-"""Who watches a resource: a bounded buffer a watcher, and an index that finds those whom a change concerns."""
+"""Watchers of a resource: a bounded buffer a watcher, and an index that finds those whom a change concerns."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_TOTAL = 256 << 20  # of objects that wait for all of them
 
 
 class Backlog:
-    """What waits for the watchers of a cache, in bytes. An event that many wait for is there once, and counts once."""
+    """The bytes that wait for the watchers of a cache. An event that many wait for is there once, and counts once."""
 
     def __init__(self) -> None:
         self.bytes = 0
@@ -107,7 +107,7 @@ class Watcher:
         return True
 
     def start(self, events: Iterable[Event]) -> None:
-        """What the watcher gets first, whatever its size."""
+        """Queues the events that the watcher gets first, whatever their size."""
         self._first.extend(events)
 
     def bookmark(self, revision: int, initial_end: bool = False) -> None:

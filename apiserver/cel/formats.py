@@ -19,7 +19,7 @@ _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 
 
 def _prefix(check: Callable[[str], list[str]]) -> Callable[[str], list[str]]:
-    """What may be the start of a longer name may end in a dash."""
+    """Lets a name end in a dash, as it may be the start of a longer one."""
     return lambda text: check(text[:-1] + "a" if text.endswith("-") else text)
 
 

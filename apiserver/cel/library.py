@@ -1,4 +1,4 @@
-"""What Kubernetes adds to CEL, declared. The functions themselves are in the modules by their subject.
+"""Kubernetes' additions to CEL, declared. The functions themselves are in the modules by their subject.
 
 What Kubernetes has as types of their own (quantities, addresses, URLs, checks of rights) are maps of texts here: a member
 function finds out by the keys what it has before it.
@@ -100,5 +100,5 @@ def works(read: Callable[..., Any]) -> Callable[..., bool]:
 
 
 def _ordered(value: Any) -> Any:
-    """What a quantity or a version is compared by."""
+    """The key by which a quantity or a version is compared."""
     return semver.order(value) if "semver" in value else quantities.amount(value)

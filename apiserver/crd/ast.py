@@ -40,7 +40,7 @@ class Made(NamedTuple):
 
 
 class Loop(NamedTuple):
-    """What the macros (all, exists, map, filter, cel.bind) become."""
+    """The loop that the macros (all, exists, map, filter, cel.bind) become."""
 
     over: Node
     variables: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""What can be wrong with a definition's spec and status, schemas aside."""
+"""Checks of a definition's spec and status, schemas aside."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def check_spec(spec: Tree, old: Tree | None = None) -> list[Cause]:
 
 
 def check_status(obj: Tree) -> list[Cause]:
-    """What is wrong with storedVersions and the accepted names."""
+    """Validates storedVersions and the accepted names. Returns causes, empty when they are valid."""
     out: list[Cause] = []
     status, spec = obj.get("status") or {}, obj.get("spec") or {}
     stored = status.get("storedVersions") or []

@@ -23,7 +23,7 @@ REVIEWS = ("v1", "v1beta1")
 
 
 class Caller(Protocol):
-    """Who sends reviews (:class:`apiserver.webhookclient.WebhookClient`)."""
+    """Sends reviews (:class:`apiserver.webhookclient.WebhookClient`)."""
 
     async def call(self, config: Tree, review: Tree, seconds: float) -> Tree: ...
 

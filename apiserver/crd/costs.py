@@ -1,4 +1,4 @@
-"""What a rule may cost at most, estimated before it ever runs: by its expression, and by how large the schema lets things be.
+"""Highest cost of a rule, estimated before it ever runs: by its expression, and by how large the schema lets things be.
 
 The units and factors are those of CEL's cost estimator (cel-go) and of Kubernetes' limits. Where they take an unknown size
 for endless, an unknown size is 1 here: what Kubernetes takes is taken here, too.
@@ -35,7 +35,7 @@ _HEAD: dict[str, Schema] = {
 
 
 class Value(NamedTuple):
-    """What is known of a part of an expression: what it costs, its schema, how large it is."""
+    """The known facts of a part of an expression: its cost, its schema, how large it is."""
 
     cost: int
     schema: Schema | None = None

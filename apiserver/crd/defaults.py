@@ -12,7 +12,7 @@ Fill = Callable[[Any], None]
 
 
 def compile_defaults(schema: Schema) -> Fill | None:
-    """What fills in the defaults below a value; None if the schema has none.
+    """Compiles the function that fills in the defaults below a value; None if the schema has none.
 
     A default counts where the field is absent, or null while the schema does not allow null. Other nulls of fields and
     keys that do not allow them are removed.

@@ -1,4 +1,4 @@
-"""What a structural schema says beyond values: no duplicates in sets and map lists, and embedded resources that are ones."""
+"""Rules of a structural schema beyond values: no duplicates in sets and map lists, embedded resources that are ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Parts = Callable[[Any, str, list[Cause]], None]
 
 
 def compile_parts(schema: Schema, *, root: bool = True) -> Parts | None:
-    """What checks all parts below a value; None if there is nothing to check."""
+    """Compiles the function that checks all parts below a value; None if there is nothing to check."""
     checks: list[Parts] = []
     fields = {}
     for name, child in (schema.get("properties") or {}).items():

@@ -178,7 +178,7 @@ class Definitions:
         self._served[name] = key, built, made[storage]
 
     def _converter(self, definition: Tree) -> Converter | None:
-        """Who converts between the versions; None if that only means another apiVersion."""
+        """The converter between the versions; None if converting only means another apiVersion."""
         conversion = definition["spec"].get("conversion") or {}
         if conversion.get("strategy") != "Webhook":
             return None

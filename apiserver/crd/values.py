@@ -178,7 +178,7 @@ class Check:
             self.items.run(one, f"{path}[{i}]", out, before.get(self.identity(one), ABSENT) if before else ABSENT)
 
     def identity(self, element: Any) -> Any:
-        """What makes two elements of a map list the same one."""
+        """The key by which two elements of a map list are the same one."""
         if not isinstance(element, dict):
             return None
         return tuple(show(element.get(key)) for key in self.map_keys)

@@ -32,7 +32,7 @@ def type_of(schema: Schema) -> str:
 
 
 def compile_view(schema: Schema) -> View | None:
-    """What turns a value into what CEL sees; None if that is the value itself."""
+    """Compiles the function that turns a value into what CEL sees; None if that is the value itself."""
     kind, form = schema.get("type"), schema.get("format")
     if kind == "number":
         return lambda value: float(value) if type(value) is int else value

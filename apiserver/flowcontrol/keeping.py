@@ -31,8 +31,8 @@ DANGLING = "Dangling"
 
 
 def flow_control(config: Config, resources: Resources, lifecycle: Lifecycle, sources: list[Source]) -> Flows | InFlight:
-    """What requests pass: priority and fairness, or the plain limits if that is switched off. ``sources`` of metrics gets
-    theirs."""
+    """Makes the flow control of requests: priority and fairness, or the plain limits if that is switched off.
+    ``sources`` of metrics gets theirs."""
     if not config.enable_priority_and_fairness:
         return InFlight(config.max_requests_inflight, config.max_mutating_requests_inflight)
     world, cache = resources.backend.world, resources.backend.cache
@@ -55,7 +55,7 @@ def flow_control(config: Config, resources: Resources, lifecycle: Lifecycle, sou
 
 
 def wanted_spec(obj: Tree, default: Tree) -> Tree | None:
-    """What an existing default object's spec is to become; None if it stays. Sets the annotation that decides."""
+    """The spec that an existing default object is to have; None if it stays. Sets the annotation that decides."""
     metadata, name = obj["metadata"], obj["metadata"]["name"]
     annotations = metadata.get("annotations") or {}
     value = annotations.get(AUTOUPDATE)

@@ -31,7 +31,7 @@ def matches(schema: Tree, user: User, info: RequestInfo) -> bool:
 
 
 def distinguisher(schema: Tree, user: User, info: RequestInfo) -> str:
-    """What tells the flows of a schema apart."""
+    """The text that tells the flows of a schema apart."""
     method = (schema.get("spec", {}).get("distinguisherMethod") or {}).get("type")
     if method == "ByUser":
         return user.name

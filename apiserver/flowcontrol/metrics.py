@@ -1,4 +1,4 @@
-"""What flow control did, under Kubernetes' metric names."""
+"""Metrics of flow control, under Kubernetes' metric names."""
 
 from __future__ import annotations
 

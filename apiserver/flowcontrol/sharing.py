@@ -89,7 +89,7 @@ def smoothed(before: float, mean: float, spread: float) -> float:
 
 
 class Claim(NamedTuple):
-    """What a level gets lies between the bounds, and in proportion to the target."""
+    """Bounds and target of a level's share: it lies between the bounds, and in proportion to the target."""
 
     lower: float
     upper: float

@@ -1,4 +1,4 @@
-"""Who answers for each group and version, and what discovery tells of all of them."""
+"""The servers of each group and version, and the discovery document of all of them."""
 
 from __future__ import annotations
 

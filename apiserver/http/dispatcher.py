@@ -202,7 +202,7 @@ class Dispatcher:
             self.gates.flows.leave(ticket, self.world.monotonic())
 
     async def _identify(self, request: Request, info: RequestInfo) -> User:
-        """Who asks. Raises Unauthorized, and Forbidden for an impersonation that is not allowed."""
+        """Identifies the user. Raises Unauthorized, and Forbidden for an impersonation that is not allowed."""
         gates, scope = self.gates, request.scope
         user: User | None = scope.get("navarch.user")
         if isinstance(request, AuditedRequest):

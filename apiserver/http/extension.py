@@ -1,4 +1,4 @@
-"""What stands behind a group and version that the registry does not serve: another API server, or a part of this one."""
+"""Handlers of groups and versions that the registry does not serve: another API server, or a part of this one."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ class Forwarder:
 
     @staticmethod
     def _headers(request: Request, extra: Extra) -> list[tuple[str, str]]:
-        """What the backend gets to see: not who the user is to us, nor what is of this connection alone."""
+        """The headers that the backend gets: not who the user is to us, nor those of this connection alone."""
         named = {t.strip().lower().encode() for t in request.header(b"connection").split(",")}
         kept = [
             (name.decode("latin-1"), value.decode("latin-1"))

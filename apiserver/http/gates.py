@@ -1,4 +1,4 @@
-"""What every request passes before it is answered: who asks, may they, is it their turn, and is it told in the audit log."""
+"""Gates of every request before its answer: who asks, may they, is it their turn, and is it told in the audit log."""
 
 from __future__ import annotations
 

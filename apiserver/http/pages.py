@@ -1,4 +1,4 @@
-"""What is not a resource: discovery, OpenAPI, /version, health checks and metrics."""
+"""Endpoints that are not resources: discovery, OpenAPI, /version, health checks and metrics."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ BUILT_IN: dict[tuple[str, str], tuple[int, int]] = {
 
 
 def priority(priorities: Priorities, group: str, version: str) -> tuple[int, int]:
-    """What is registered, else what the group has by default."""
+    """The priority that is registered, else the group's default."""
     key = group, version
     return priorities.get(key) or BUILT_IN.get(key, CUSTOM)
 

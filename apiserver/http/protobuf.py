@@ -39,7 +39,7 @@ def _table() -> dict[str, dict[str, list[Any]]]:
 
 
 def type_name(kind: Kind) -> str:
-    """What the table calls the type of a kind: ``apps/v1.Deployment``."""
+    """The table's name for the type of a kind: ``apps/v1.Deployment``."""
     return f"{kind.group.partition('.')[0] or 'core'}/{kind.version}.{kind.kind}"
 
 

@@ -97,5 +97,5 @@ async def accepted(
 
 
 def upgrade_of(request: Request) -> str:
-    """What the client wants its connection upgraded to (not WebSocket), in lower case; "" for a plain request."""
+    """The protocol to which the client wants to upgrade (not WebSocket), in lower case; "" for a plain request."""
     return request.header(b"upgrade").lower() if TAKE_OVER in request.scope else ""

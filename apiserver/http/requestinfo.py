@@ -11,7 +11,7 @@ _NAMESPACE_SUBRESOURCES = ("status", "finalize")
 
 
 def parse_request(method: str, path: str, query: Mapping[str, str]) -> RequestInfo:
-    """What a request asks for. Paths below /api/VERSION/ and /apis/GROUP/VERSION/ are resources, all others are not."""
+    """Parses a request. Paths below /api/VERSION/ and /apis/GROUP/VERSION/ are resources, all others are not."""
     parts = path.strip("/").split("/")
     if parts[0] == "api" and len(parts) >= 3:
         group, version, rest = "", parts[1], parts[2:]

@@ -94,7 +94,7 @@ class MessageReply(Request):
         self._outer, self._protocol, self._lines, self._encoded = outer, protocol, lines, encoded
 
     async def _receive(self) -> Message:
-        """What the client sends is of no interest, but that it leaves."""
+        """Discards what the client sends, until it leaves."""
         while (await self._outer.receive())["type"] != "websocket.disconnect":
             pass
         return {"type": "http.disconnect"}

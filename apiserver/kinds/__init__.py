@@ -1,1 +1,1 @@
-"""What one kind has of its own: a file a resource, a folder an API group."""
+"""The kinds' own parts: a file a resource, a folder an API group."""

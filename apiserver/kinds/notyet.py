@@ -13,7 +13,7 @@ LOAD_BALANCER = "no load balancer is provided yet: the service is reached at its
 
 
 def not_yet(group: str, kind: str, obj: Tree) -> list[str]:
-    """What to tell whoever creates the object."""
+    """Warnings for whoever creates the object."""
     if kind == "Service" and spec_of(obj).get("type") == "LoadBalancer":
         return [LOAD_BALANCER]
     text = NOT_YET.get((group, kind))

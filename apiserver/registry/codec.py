@@ -16,7 +16,7 @@ Tree = dict[str, Any]
 
 
 class ConversionWebhook(Protocol):
-    """Somebody outside who turns objects from one version into another."""
+    """A webhook that turns objects from one version into another."""
 
     storage: str
     """The API version in which objects are stored."""

@@ -97,7 +97,7 @@ class Converted:
         return (await self._webhook.convert([obj], self._webhook.storage))[0]
 
     def values(self, entry: Entry) -> dict[str, Any]:
-        """What field selectors look at, in the served version."""
+        """The values that field selectors look at, in the served version."""
         fields = self.strategy.fields(entry.tree()) if self.strategy.selectable_fields else {}
         return {"metadata.name": entry.name, "metadata.namespace": entry.namespace, **fields}
 

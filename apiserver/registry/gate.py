@@ -40,7 +40,7 @@ _METADATA = ("ObjectMeta", "OwnerReference", "ManagedFieldsEntry")
 
 
 class Passport(NamedTuple):
-    """Who an object is, taken before mutating admission. ``named``: the name is given, not to be generated."""
+    """The identity of an object, taken before mutating admission. ``named``: the name is given, not to be generated."""
 
     api_version: str
     kind: str
@@ -146,9 +146,9 @@ def may_create(authorize: Authorize, context: Context, kind: Kind, namespace: st
 
 
 def reviewed(new: Any, shown: Tree, schema: Node | None, *, strict: bool = True) -> Tree:
-    """What a webhook made of the object that it was shown, brought in order as upstream's decoder does it: unknown fields go,
-    a wrong type is an InternalError. ``schema``: of a kind without a typed struct. Custom resources are not ``strict``: but
-    for their metadata, validation judges them."""
+    """The webhook's version of the object that it was shown, brought in order as upstream's decoder does it: unknown
+    fields go, a wrong type is an InternalError. ``schema``: of a kind without a typed struct. Custom resources are not
+    ``strict``: but for their metadata, validation judges them."""
     if not isinstance(new, dict):
         raise internal("the patch of a webhook leaves no object")
     if not new.get("kind"):

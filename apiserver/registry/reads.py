@@ -27,7 +27,7 @@ from navarch.world import World
 
 @dataclass
 class Backend:
-    """What every resource works with."""
+    """The parts that every resource works with."""
 
     world: World
     store: Store
@@ -100,7 +100,7 @@ class Reads:
         return tree
 
     def cached(self, namespace: str, name: str) -> Tree | None:
-        """What the cache has at this moment, without waiting; None if nothing."""
+        """The object that the cache has at this moment, without waiting; None if it has none."""
         entry = self.cache.get(self.prefix, namespace, name)
         return None if entry is None else self.codec.served_tree(entry.tree())
 
@@ -236,7 +236,7 @@ class Reads:
 
 
     async def converted_events(self, namespace: str, options: ListOptions) -> ConvertedEvents | None:
-        """What turns the events of a watch into the served version; None if nobody has to be asked for it."""
+        """The converter of a watch's events into the served version; None if nobody has to be asked for it."""
         if self.converted is None:
             return None
         if not self._custom_fields(options.fields):

@@ -87,7 +87,7 @@ def _in(manager: Manager, api_version: str) -> Manager:
 
 
 def owners_of_scale(entries: Entries, paths: ScalePaths) -> Entries:
-    """Who owns the replicas, as owners of a Scale's."""
+    """The owners of the replicas, as owners of a Scale's."""
     replicas = _replicas(paths)
     return {
         _in(manager, SCALE.api_version): Entry(REPLICAS, entry.time, SCALE.api_version)

@@ -1,4 +1,4 @@
-"""What makes one kind different from another: the hooks that the generic verbs (resource.py) call.
+"""Strategies: the hooks that the generic verbs (resource.py) call, in which one kind differs from another.
 
 All hooks work on plain JSON trees that already passed the schema: unknown fields pruned, nulls dropped, types right,
 quantities canonical. A hook that only reads may look at the tree as a typed struct (:meth:`Strategy.typed`).
@@ -93,8 +93,8 @@ class Strategy:
         return schema_of(self.kind.type)
 
     def zero_status(self) -> Tree | None:
-        """What a status has at least: what Go writes though nobody set it. None for custom resources, whose status may be
-        absent."""
+        """The least that a status has: what Go writes though nobody set it. None for custom resources, whose status may
+        be absent."""
         return dict(self._zeros)
 
     @functools.cached_property
@@ -143,7 +143,7 @@ class Strategy:
         return []
 
     def name_causes(self, name: str, prefix: bool) -> list[str]:
-        """What is wrong with metadata.name; ``prefix`` for generateName. DNS subdomain unless overridden."""
+        """Validates metadata.name; ``prefix`` for generateName. DNS subdomain unless overridden."""
         from navarch.api import names
 
         return names.dns_subdomain(name.rstrip("-") if prefix else name)

@@ -63,7 +63,7 @@ class Stored(NamedTuple):
 
 
 class _Lost(Exception):
-    """Somebody else wrote the object first."""
+    """Another writer changed the object first."""
 
 
 class Writes(Reads):
@@ -516,7 +516,7 @@ class _Queue:
 
 
 def _only_status(new: Tree, out: Tree) -> Tree:
-    """What a status write changes: status and annotations. ``out`` is the stored object, which it changes and returns."""
+    """Applies a status write: status and annotations. ``out`` is the stored object, which it changes and returns."""
     if "status" in new:
         out["status"] = new["status"]
     else:

@@ -90,7 +90,7 @@ class ResourceMetrics:
         await self._send(request, wanted, tree)
 
     async def _metrics(self, kind: Kind, entries: list[Entry]) -> list[Tree]:
-        """What is known of these nodes or pods. Only the nodes that they concern are asked."""
+        """The metrics of these nodes or pods, as far as known. Only the nodes that they concern are asked."""
         objects = [entry.tree() for entry in entries]
         if kind is NODES:
             summaries = await self._summaries.of(objects)

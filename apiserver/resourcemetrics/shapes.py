@@ -19,7 +19,7 @@ WINDOW = 10.0  # seconds; over about this long kubelet measures, which does not 
 
 
 class Summary:
-    """What an agent says, and over how many seconds it has measured the rates. ``pods``: its parts by pod uid."""
+    """An agent's answer, and over how many seconds it has measured the rates. ``pods``: its parts by pod uid."""
 
     def __init__(self, tree: Tree, window: float = WINDOW) -> None:
         self.tree, self.window = tree, window

@@ -1,4 +1,4 @@
-"""What an encrypted value looks like from outside."""
+"""Encrypted values as seen from outside."""
 
 from __future__ import annotations
 

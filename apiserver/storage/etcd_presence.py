@@ -188,7 +188,7 @@ class Presence:
 
 
 def _process(pid: int) -> dict[str, Any]:
-    """What identifies a process for good: machine boot, pid namespace, pid, start time."""
+    """Identifies a process for good: machine boot, pid namespace, pid, start time."""
     stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     if stat[0] in "ZX":
         raise ProcessLookupError(pid)

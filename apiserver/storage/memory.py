@@ -31,7 +31,7 @@ from apiserver.storage.store import (
 
 
 class Version(NamedTuple):
-    """What a key held from ``revision`` on; ``value`` is None from its deletion on."""
+    """The value of a key from ``revision`` on; ``value`` is None from its deletion on."""
 
     revision: int
     value: bytes | None

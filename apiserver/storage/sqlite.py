@@ -344,7 +344,7 @@ class SqliteStore:
 
 
 def _trouble(error: Exception) -> StoreUnavailable | StoreFull:
-    """What a failed commit means. Nothing of it is in the file: SQLite has rolled it back."""
+    """The exception for a failed commit. Nothing of it is in the file: SQLite has rolled it back."""
     if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL:
         return StoreFull(f"the store has no room: {error}")
     return StoreUnavailable(f"the commit failed: {error}")

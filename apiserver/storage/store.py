@@ -53,7 +53,7 @@ class StoreEvent(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What a watch delivers: all events of whole revisions, and the revision that is now complete."""
+    """A delivery of a watch: all events of whole revisions, and the revision that is now complete."""
 
     events: Sequence[StoreEvent]
     revision: int
@@ -92,7 +92,7 @@ class TooLarge(Exception):
 
 
 def nothing() -> None:
-    """What is called where nobody wants to know."""
+    """Does nothing: the callback where nobody wants to know."""
 
 
 class Store(Protocol):

@@ -1,1 +1,1 @@
-"""What goes over the wire, for every part of the server that answers: the request, media types, metrics as text."""
+"""Request, media types and metrics text: the wire format of every part of the server that answers."""

@@ -35,7 +35,7 @@ def node(n: int) -> Tree:
 
 
 def spec(kind: str, n: int, nodes: int) -> Tree:
-    """What is special in the spec of the ``n``-th pod of a kind, on so many nodes."""
+    """The special part of the spec of the ``n``-th pod of a kind, on so many nodes."""
     mine = {"matchLabels": {"app": kind}}
     term = {"labelSelector": mine, "topologyKey": "kubernetes.io/hostname"}
     zone = {"labelSelector": mine, "topologyKey": "topology.kubernetes.io/zone"}

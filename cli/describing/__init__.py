@@ -1,1 +1,1 @@
-"""What ``navarch describe`` says, one file a kind; laid out as kubectl does."""
+"""Output of ``navarch describe``, one file a kind; laid out as kubectl does."""

@@ -1,4 +1,4 @@
-"""What pods and pod templates have in common: containers, their environment and mounts, volumes, tolerations."""
+"""The common part of pods and pod templates: containers, their environment and mounts, volumes, tolerations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``navarch explain`` says of a field, taken from the server's OpenAPI document."""
+"""Output of ``navarch explain`` about a field, taken from the server's OpenAPI document."""
 
 from __future__ import annotations
 

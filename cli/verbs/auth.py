@@ -39,7 +39,7 @@ See 'navarch auth can-i -h' for help and examples."""
 
 
 class Rule(NamedTuple):
-    """What may be done to one resource, or at one URL."""
+    """The actions allowed on one resource, or at one URL."""
 
     verbs: list[str]
     group: str
@@ -54,7 +54,7 @@ class Rule(NamedTuple):
 
 
 async def _review(session: Session, kind: str, group_: str, spec: Tree | None = None) -> Tree:
-    """What the server answers to a review."""
+    """The server's answer to a review."""
     path = f"/apis/{group_}/v1/{kind.lower()}s"
     body = json.dumps({"apiVersion": f"{group_}/v1", "kind": kind} | ({"spec": spec} if spec else {})).encode()
     response = await session.client.request("POST", path, body=body, content_type=JSON)
@@ -162,7 +162,7 @@ def whoami(
     where: Where,
     output: Annotated[str, Option("-o", "--output", metavar="json|yaml", help="json or yaml.")] = "",
 ) -> None:
-    """Who the server takes me for."""
+    """Shows who the server takes me for."""
 
     async def main(session: Session) -> None:
         printing.check_format(output)

@@ -38,7 +38,7 @@ List = Annotated[bool, Option("--list", help="Show what there is.")]
 
 
 class Sort(NamedTuple):
-    """What differs between the two verbs."""
+    """The difference between the two verbs."""
 
     field: str  # in metadata
     one: str  # as messages name it

@@ -181,7 +181,7 @@ async def _edit(session: Session, found: Found, subresource: str, output: str, c
 
 
 def _in_editor(text: str, suffix: str) -> str:
-    """What is saved after the user's editor had the text. Raises CommandError if the editor fails."""
+    """Opens the text in the user's editor and returns what is saved. Raises CommandError if the editor fails."""
     editor = os.environ.get("KUBE_EDITOR") or os.environ.get("EDITOR") or "vi"
     path = Path(_kept(text, suffix))
     try:

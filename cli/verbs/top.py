@@ -136,7 +136,7 @@ for _word in ("node", "nodes"):
         sort_by: SortBy = "",
         no_headers: NoHeaders = False,
     ) -> None:
-        """What nodes use."""
+        """Shows the resources that nodes use."""
         where.run(lambda session: _nodes(session, name, selector, sort_by, not no_headers))
 
 
@@ -154,7 +154,7 @@ for _word in ("pod", "pods"):
         no_headers: NoHeaders = False,
         sum_: Sum = False,
     ) -> None:
-        """What pods use."""
+        """Shows the resources that pods use."""
         where.run(
             lambda session: _pods(
                 session, name, selector, field_selector, sort_by, containers, all_namespaces, not no_headers, sum_

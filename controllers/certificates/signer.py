@@ -1,4 +1,4 @@
-"""What a request asks of Kubernetes' own signers, whether it may have it, and the certificate. Pure; no I/O."""
+"""Requests to Kubernetes' own signers: what is asked, whether it may be had, and the certificate. Pure; no I/O."""
 
 from __future__ import annotations
 

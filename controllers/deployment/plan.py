@@ -1,4 +1,4 @@
-"""What to do for one Deployment now: a pure function of the deployment, its replica sets and the time.
+"""Plans the actions for one Deployment now: a pure function of the deployment, its replica sets and the time.
 
 One reconcile works on a draft: a copy of the replica sets in which each decision shows, so that a later decision of the
 same reconcile sees the earlier ones. The actions are the difference between the draft and what is observed.

@@ -85,7 +85,7 @@ def next_revision(old: Iterable[ReplicaSet]) -> int:
 
 
 def replica_annotations(deployment: Deployment) -> dict[str, str]:
-    """What a replica set remembers of the size its deployment had; a difference is how scaling is noticed."""
+    """The replica set's record of the size its deployment had; a difference is how scaling is noticed."""
     want = desired(deployment)
     return {DESIRED: str(want), MAXIMUM: str(want + max_surge(deployment))}
 

@@ -1,4 +1,4 @@
-"""What one pod contributes to one service: address, ports, conditions. Pure."""
+"""One pod's contribution to one service: address, ports, conditions. Pure."""
 
 from __future__ import annotations
 

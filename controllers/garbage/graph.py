@@ -1,4 +1,4 @@
-"""Who owns whom: a graph of all objects by uid, kept by their events. Pure.
+"""The ownership graph: all objects by uid, kept by their events. Pure.
 
 An owner that is named but was never seen is in the graph as a *virtual* vertex, and asked for at once: if the server
 does not know it, its dependents are garbage. Each event returns the work that it causes, as (what, uid) pairs in a
@@ -35,7 +35,7 @@ class Identity(NamedTuple):
 
 
 class Coordinates(NamedTuple):
-    """What a dependent says of its owner, and where it would be: two references of one uid may name different objects."""
+    """A dependent's reference to its owner, and its place: two references of one uid may name different objects."""
 
     api_version: str
     kind: str

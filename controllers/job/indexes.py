@@ -39,7 +39,7 @@ def _written(pod: Pod) -> Failures:
 
 
 def failures(pod: Pod, action: str) -> Failures:
-    """What the failed ``pod`` amounts to with those before it; ``action``: what podFailurePolicy says of it."""
+    """The failures of the failed ``pod`` with those before it; ``action``: what podFailurePolicy says of it."""
     before = _written(pod)
     if action == "Ignore":
         return Failures(before.counted, before.ignored + 1)

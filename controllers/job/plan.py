@@ -1,4 +1,4 @@
-"""What a Job needs: whether it has ended, which pods to make and to delete, what to report. Pure functions."""
+"""Plans a Job: whether it has ended, which pods to make and to delete, what to report. Pure functions."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def is_active(job: Job, pod: Pod) -> bool:
 
 
 def policy_action(job: Job, pod: Pod) -> tuple[str, str]:
-    """What podFailurePolicy says of a failed pod: (FailJob, FailIndex, Ignore, Count or "", message)."""
+    """The verdict of podFailurePolicy on a failed pod: (FailJob, FailIndex, Ignore, Count or "", message)."""
     policy = job.spec.pod_failure_policy
     if policy is None or pod.status.phase != "Failed":
         return "", ""
@@ -125,7 +125,7 @@ def _restarted(job: Job, pods: Sequence[Pod], limit: int) -> bool:
 
 
 def plan(job: Job, pods: Sequence[Pod], tracked: Tracked, ends: bool, now: float) -> Plan:
-    """What to do about the pods; ``ends``: the Job has its verdict."""
+    """Plans what to do about the pods; ``ends``: the Job has its verdict."""
     spec = job.spec
     active = [pod for pod in pods if is_active(job, pod)]
     if ends or spec.suspend:

@@ -1,4 +1,4 @@
-"""What a node's conditions and taints should be, given how long it has been silent. Pure."""
+"""Decides a node's conditions and taints, given how long it has been silent. Pure."""
 
 from __future__ import annotations
 

@@ -130,5 +130,5 @@ class PodGCController(Controller):
 
 
 def _out_of_service(node: Node) -> bool:
-    """Somebody vouches that the node is down for good, and it does not say otherwise."""
+    """Whether a person vouches that the node is down for good, and it does not say otherwise."""
     return readiness(node) != "True" and any(t.key == OUT_OF_SERVICE for t in node.spec.taints or ())

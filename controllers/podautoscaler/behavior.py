@@ -40,7 +40,7 @@ class Change(NamedTuple):
 
 @dataclass
 class History:
-    """What is remembered of one autoscaler."""
+    """The memory of one autoscaler."""
 
     recommendations: list[Change] = field(default_factory=list)
     added: list[Change] = field(default_factory=list)

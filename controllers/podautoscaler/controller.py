@@ -33,7 +33,7 @@ DISCOVERY_PERIOD = 30.0
 
 
 class Scale(NamedTuple):
-    """What the scale subresource of the target says."""
+    """The scale subresource of the target."""
 
     kind: Kind
     tree: dict[str, Any]
@@ -53,7 +53,7 @@ class Scale(NamedTuple):
 
 @dataclass
 class _Memory:
-    """What the controller remembers of one autoscaler, by its uid."""
+    """The controller's memory of one autoscaler, by its uid."""
 
     uid: str
     history: History = field(default_factory=History)

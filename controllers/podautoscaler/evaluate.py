@@ -28,7 +28,7 @@ KindOf = Callable[[str, str], Awaitable[Kind]]
 
 
 class Target(NamedTuple):
-    """What is scaled: its pods, and the replicas of the spec and the status of its scale."""
+    """The target of scaling: its pods, and the replicas of the spec and the status of its scale."""
 
     namespace: str
     selector: str

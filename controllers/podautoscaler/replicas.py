@@ -49,7 +49,7 @@ class Patience(NamedTuple):
 
 
 class Proposal(NamedTuple):
-    """What one metric asks for. ``utilization`` is in per cent of requests, ``average`` in thousandths a pod."""
+    """One metric's proposal. ``utilization`` is in per cent of requests, ``average`` in thousandths a pod."""
 
     replicas: int
     utilization: int = 0
@@ -193,8 +193,8 @@ def _replicas(
     current: int, ratio: float, counted: dict[str, Sample], groups: Groups, tolerance: Tolerance,
     whole: Callable[[str], int], again: Callable[[Mapping[str, Sample]], float],
 ) -> int:  # fmt: skip
-    """What the ratio asks for, after assuming the worst of pods without a sample: that they use all they may when fewer
-    are wanted, and nothing when more are. What they would turn around is left as it is."""
+    """The replicas that the ratio asks for, after assuming the worst of pods without a sample: that they use all they
+    may when fewer are wanted, and nothing when more are. What they would turn around is left as it is."""
     unready_count = bool(groups.unready) and ratio > 1.0
     if not unready_count and not groups.missing:
         return current if tolerance.covers(ratio) else ceil(ratio * groups.ready)

@@ -1,4 +1,4 @@
-"""What a step does to a simulated cluster: deeds of its operator, and faults."""
+"""Actions of a step on a simulated cluster: deeds of its operator, and faults."""
 
 from __future__ import annotations
 

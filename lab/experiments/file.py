@@ -302,7 +302,7 @@ def parse(tree: dict[str, Any]) -> Experiment:
 
 
 def _check(e: Experiment, problems: list[Problem]) -> None:
-    """What types do not say."""
+    """Checks what types do not say."""
 
     def bad(path: str, text: str) -> None:
         problems.append(Problem(path, text))

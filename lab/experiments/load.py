@@ -55,7 +55,7 @@ class Model:
 
 
 def sample(latencies: Sequence[float | None]) -> Mapping[str, float]:
-    """What is recorded of the requests of one step: counts, and a histogram of latencies by their upper bounds."""
+    """The record of the requests of one step: counts, and a histogram of latencies by their upper bounds."""
     answered = [value for value in latencies if value is not None]
     out: dict[str, float] = {"sent": len(latencies), "ok": len(answered), "failed": len(latencies) - len(answered)}
     for value in answered:

@@ -1,4 +1,4 @@
-"""What can be measured on a recording: the functions that expressions may call. Pure.
+"""Measures on a recording: the functions that expressions may call. Pure.
 
 Series (a value over time): ``ready(ref)``, ``desired(ref)``, ``unavailable(ref)``, ``total(ref)``, ``pending(ref)``,
 ``running_image(ref, image)``, ``nodes_ready()``, ``requested(resource)``, ``allocatable(resource)``, ``nodes_used()``.

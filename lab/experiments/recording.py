@@ -54,7 +54,7 @@ class Step(NamedTuple):
 
 
 class Recording:
-    """What was recorded, in order. Everything that is measured is a function of this."""
+    """The recorded changes, in order. Everything that is measured is a function of this."""
 
     def __init__(self, header: Mapping[str, Any], lines: Iterable[Mapping[str, Any]]) -> None:
         self.header = dict(header)
@@ -153,7 +153,7 @@ class Recorder:
         path.write_bytes(self.content)
 
     def recording(self) -> Recording:
-        """What was recorded, read back."""
+        """Reads back what was recorded."""
         with gzip.open(io.BytesIO(self.content), "rb") as file:
             header, *lines = map(orjson.loads, file)
         return Recording(header, lines)

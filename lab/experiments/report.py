@@ -46,7 +46,7 @@ def cells_of(listed: Sequence[Result]) -> dict[str, list[Result]]:
 
 
 def warnings(listed: Sequence[Result]) -> list[str]:
-    """What keeps a reader from believing too much."""
+    """Warnings that keep a reader from believing too much."""
     out = []
     failed = [r for r in listed if r.error]
     good = [r for r in listed if not r.error]

@@ -1,4 +1,4 @@
-"""What a cluster looked like at a time, from its changes: the words that conditions and measures share.
+"""The state of a cluster at a time, from its changes: the words that conditions and measures share.
 
 Objects are kept as the JSON that was stored. A *reference* names one, or many: ``deployment/web`` and the like,
 ``namespace:deployment/web`` in another namespace than "default", a label ``app=web``, or "" for all.

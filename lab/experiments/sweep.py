@@ -158,7 +158,7 @@ def _in_processes(
 
 
 def lock(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run depends on: the file, and versions."""
+    """The inputs that a run depends on: the file, and versions."""
     import msgspec
     import numpy
 
@@ -181,6 +181,6 @@ def write_csv(path: Path, listed: Sequence[Result]) -> None:
 
 
 def verdicts(tree: dict[str, Any], listed: Sequence[Result]) -> list[Verdict]:
-    """What became of the expectations of the file."""
+    """The outcomes of the file's expectations."""
     expectations = parse(cells(tree)[0].tree).expect
     return [judge(one, [(r.levels, r.seed, r.measures) for r in listed if not r.error]) for one in expectations]

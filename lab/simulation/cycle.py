@@ -107,7 +107,7 @@ class Cycle:
         return found[1] if found else ""
 
     def requested(self, resource: str) -> int:
-        """What the pods on all nodes ask for, in millicores or base units."""
+        """The sum of the requests of the pods on all nodes, in millicores or base units."""
         return int(self.table.requested[resource].sum()) if resource in self.table.requested else 0
 
     def allocatable(self, resource: str) -> int:

@@ -1,4 +1,4 @@
-"""What kind of address an IP address is, whichever way it is written.
+"""The kind of an IP address, whichever way it is written.
 
 An IPv4 address can stand inside an IPv6 one, and what lies on the way (the kernel, a NAT64 gateway, a tunnel) takes it out
 again. So whoever guards against an address has to look at all its :func:`forms`. Kinds are those of Go's net.IP, by which
@@ -109,7 +109,7 @@ def in_networks(text: str, networks: Iterable[str]) -> bool:
 
 
 def special_address(text: str) -> list[str]:
-    """What Kubernetes has against an endpoint or an external IP at this address (ValidateEndpointIP): it would let a user
+    """Kubernetes' objections to an endpoint or an external IP at this address (ValidateEndpointIP): it would let a user
     aim a Service at the node itself. Raises ValueError."""
     match kind_of(parse_address(text)):
         case AddressKind.UNSPECIFIED:

@@ -1,4 +1,4 @@
-"""What is wrong with a text that should be JSON, in the words of Go's decoder: clients show them to people.
+"""Explains why a text is not JSON, in the words of Go's decoder: clients show them to people.
 
 Only called for texts that a fast decoder has refused already, so it is short rather than fast.
 """

@@ -1,4 +1,4 @@
-"""What a name may look like. Every check returns a list of messages, empty when the text is fine.
+"""Checks of names. Every check returns a list of messages, empty when the text is fine.
 
 The messages are part of the interface: clients and their users know them from Kubernetes.
 """

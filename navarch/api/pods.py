@@ -1,4 +1,4 @@
-"""What everybody asks about a pod: is it ready, finished, going away; which of two should be deleted first."""
+"""Common questions about a pod: is it ready, finished, going away; which of two should be deleted first."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ MAX_STRICT_ERRORS = 100
 
 @dataclass(slots=True)
 class Problems:
-    """What :func:`prepare` found. Truth value: anything at all."""
+    """The findings of :func:`prepare`. Truth value: anything at all."""
 
     unknown: list[str] = field(default_factory=list)
     """Paths of removed fields, e.g. ``spec.containers[0].foo``."""

@@ -1,4 +1,4 @@
-"""What an object uses up of a ResourceQuota: pure functions on JSON trees, for the admission that counts and for the
+"""An object's use of a ResourceQuota: pure functions on JSON trees, for the admission that counts and for the
 controller that counts again.
 
 Amounts are whole billionths (:mod:`navarch.api.quantity`), by the names that quotas use (``requests.cpu``,
@@ -32,7 +32,7 @@ def count_name(group: str, resource: str) -> str:
 
 
 def usage(group: str, resource: str, obj: Tree) -> Amounts:
-    """What the object counts for."""
+    """The amounts that the object counts for."""
     out = {count_name(group, resource): quantity.NANO}
     if group:
         return out

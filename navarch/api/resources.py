@@ -1,4 +1,4 @@
-"""What a pod asks for: sums over its containers, its init containers and its overhead, and its quality of service.
+"""A pod's requests: sums over its containers, its init containers and its overhead, and its quality of service.
 
 Amounts are whole numbers: millicores for cpu, base units (bytes, pieces) for everything else.
 """
@@ -58,7 +58,7 @@ def _of(container: core_v1.Container, side: Side, missing: Mapping[str, int]) ->
 
 
 def containers_sum(spec: core_v1.PodSpec, side: Side, missing: Mapping[str, int] = MappingProxyType({})) -> Amounts:
-    """What the pod asks for, or may use at most, without overhead. ``missing``: what a container counts for that says
+    """The sum of the pod's requests or limits, without overhead. ``missing``: what a container counts for that says
     nothing of a resource."""
     total: Amounts = {}
     for container in spec.containers:
@@ -86,7 +86,7 @@ def containers_sum(spec: core_v1.PodSpec, side: Side, missing: Mapping[str, int]
 
 
 def pod_requests(pod: core_v1.Pod | core_v1.PodSpec) -> Amounts:
-    """What the pod reserves on its node, overhead included."""
+    """The resources that the pod reserves on its node, overhead included."""
     spec = pod.spec if isinstance(pod, core_v1.Pod) else pod
     total = containers_sum(spec, "requests")
     add(total, amounts(spec.overhead))

@@ -164,7 +164,7 @@ class Node:
         return self.tag.merge_key
 
     def key_default(self, key: str) -> Any:
-        """What an element's absent key field stands for (of list items), None if for nothing."""
+        """The value that an element's absent key field stands for (of list items), None if for none."""
         found = KEY_DEFAULTS.get((self.name, key))
         if found is None and self.kind == OBJECT and (field := self.fields.get(key)) is not None:
             found = field.default

@@ -108,7 +108,7 @@ def _check_depth(tree: Any) -> None:
 
 
 def go_type(value: Any) -> str:
-    """What Go's JSON decoder calls a value in its messages."""
+    """The name that Go's JSON decoder gives a value in its messages."""
     if isinstance(value, bool):
         return "bool"
     if isinstance(value, str):

@@ -331,7 +331,7 @@ async def _log(client: Client, path: str, query: Query) -> AsyncIterator[bytes]:
 
 
 def _read(decode: Callable[[bytes], V], body: bytes) -> V:
-    """What ``decode`` makes of an answer. Raises UndecodableAnswer."""
+    """Decodes an answer. Raises UndecodableAnswer."""
     try:
         return decode(body)
     except DECODE_ERRORS as error:

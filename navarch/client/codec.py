@@ -21,7 +21,7 @@ Tree = dict[str, Any]
 
 
 class Partial(Struct):
-    """What every object has; all that a bookmark promises."""
+    """The fields that every object has; all that a bookmark promises."""
 
     kind: str | None = None
     api_version: str | None = msgspec.field(default=None, name="apiVersion")

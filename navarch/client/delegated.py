@@ -20,7 +20,7 @@ MAX_KEPT = 1000
 
 
 class Delegated:
-    """Who may read which page; ``open_`` to everybody."""
+    """Permissions to read pages: who may read which; ``open_`` to everybody."""
 
     def __init__(self, client: Client, world: World, open_: Collection[str] = OPEN) -> None:
         self._client, self._world, self._open = client, world, open_

@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 
 def reference(obj: Struct, field_path: str | None = None) -> core_v1.ObjectReference:
-    """What an event points at."""
+    """The reference of an event to its object."""
     if isinstance(obj, core_v1.ObjectReference):
         return obj
     gvk = obj._gvk_

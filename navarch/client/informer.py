@@ -316,7 +316,7 @@ class Informer(Generic[T]):
                         del index[value]
 
     def _values(self, name: str, obj: T) -> List[str]:
-        """What an indexer says; nothing if it raises, so that its mistake does not cost the object its place."""
+        """The values of an indexer; nothing if it raises, so that its mistake does not cost the object its place."""
         try:
             return list(self._indexers[name](obj))
         except Exception:

@@ -171,7 +171,7 @@ def memory_file(data: bytes) -> Iterator[str]:
 
 
 def _decoded(path: Path, text: str) -> Any:
-    """What a kubeconfig holds. Ours are JSON, which is YAML, too, and is read without the library."""
+    """Decodes a kubeconfig. Ours are JSON, which is YAML, too, and is read without the library."""
     if text.startswith("{"):
         try:
             return json.loads(text)

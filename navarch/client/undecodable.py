@@ -62,7 +62,7 @@ def undecodable(data: bytes | msgspec.Raw, error: Exception) -> Undecodable:
 
 
 class Faults:
-    """What a component's informers passed over, by resource; a collector for prometheus_client's registries."""
+    """Answers that a component's informers passed over, by resource; a collector for prometheus_client's registries."""
 
     def __init__(self) -> None:
         self.undecodable: Counter[str] = Counter()  # versions of objects that could not be decoded

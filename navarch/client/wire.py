@@ -1,4 +1,4 @@
-"""What a transport is: the protocol that both ways to an API server follow, and the words they share.
+"""Transports: the protocol that both ways to an API server follow, and the words they share.
 
 Paths are plain text, not percent-encoded; queries are (name, value) pairs, because ``exec`` repeats ``command``. Header
 names in a :class:`Response` are lower case. Nothing here knows what an object is.

@@ -1,1 +1,1 @@
-"""What Linux offers and Python does not: system calls and libnftables, each bound once. Imports nothing of navarch."""
+"""Features of Linux that Python lacks: system calls and libnftables, each bound once. Imports nothing of navarch."""

@@ -1,4 +1,4 @@
-"""What ran on a simulated node before its fleet's process was started anew, from what the API server knows of it.
+"""State of a simulated node before its fleet's process was started anew, from what the API server knows of it.
 
 A real node's containers live on when its agent dies. Simulated ones are only in the memory of the fleet; so a new process
 takes their states from the pods' statuses: the same addresses, start times and restart counts, as if nothing had happened.

@@ -213,7 +213,7 @@ class HollowFleet:
         return max(alive) if alive and len(alive) >= len(pod.pod.spec.containers) else None
 
     def running(self, name: str) -> list[str]:
-        """What runs on a node, whatever the API server knows of it: ``namespace/pod/container``, sorted."""
+        """The containers that run on a node, whatever the API server knows: ``namespace/pod/container``, sorted."""
         machine = self._nodes[name].machine.node
         alive = [c for c in machine.containers.values() if c.state == RUNNING]
         homes = [(machine.sandboxes[c.sandbox_id].config, c.name) for c in alive]
@@ -370,7 +370,7 @@ class HollowFleet:
             await self._try(self._renewals, name, self._write_lease(name))
 
     async def _try(self, queue: WorkQueue[K], key: K, write: Coroutine[Any, Any, None]) -> None:
-        """What fails is tried again later."""
+        """Awaits the write; what fails is tried again later."""
         try:
             await write
             queue.forget(key)

@@ -55,7 +55,7 @@ _CONDITIONS = (
 
 
 def node(spec: NodeSpec, boots: int, endpoint: Endpoint | None, now: float) -> core_v1.Node:
-    """What is registered. ``now`` in Unix seconds."""
+    """The Node to register. ``now`` in Unix seconds."""
     metadata = meta_v1.ObjectMeta(
         name=spec.name,
         labels={

@@ -42,7 +42,7 @@ PULL_BACKOFF = 10.0
 
 @dataclass(frozen=True)
 class Machine:
-    """What a simulated pod needs of its node."""
+    """The parts of its node that a simulated pod needs."""
 
     world: World
     timers: Timers
@@ -76,7 +76,7 @@ class HollowPod:
     # What happens to it
 
     def adopt(self) -> None:
-        """What the API server knows of it runs here: the node is the same, only its simulation is new."""
+        """Adopts what runs here by the API server's knowledge: the node is the same, only its simulation is new."""
         for container in adopt(self.m.node, self.pod, self._drawn):
             role = self._role(container.name)
             if role is not None:
@@ -314,7 +314,7 @@ class HollowPod:
 
 
 def _facts(status: core_v1.PodStatus) -> Any:
-    """What others wait for: it is written at once, the rest may wait for company."""
+    """The facts that others wait for: a change of them is written at once, the rest may wait for company."""
     ready = any(c.type == "Ready" and c.status == "True" for c in status.conditions or ())
     containers = [(s.name, s.ready, s.restart_count) for s in status.container_statuses or ()]
     return status.phase or "Pending", ready, [c for c in containers if c[1] or c[2]]

@@ -100,7 +100,7 @@ class Probing:
         return min((p.due for p in self._running() if p.due is not None), default=None)
 
     def view(self, now: float) -> ProbeView:
-        """What the probes say at this time."""
+        """The results of the probes at this time."""
         while (due := self.wake) is not None and due <= now + _EPS:
             probe = next(p for p in self._running() if p.due == due)
             probe.step()

@@ -1,4 +1,4 @@
-"""What to say of an image that could not be pulled: the likely mistake or the next step, before what the registry said."""
+"""Advice on an image that could not be pulled: the likely mistake or the next step, before what the registry said."""
 
 from __future__ import annotations
 

@@ -169,7 +169,7 @@ class _Builder:
         self.stages.append(stage)
 
     def _commit(self, stage: Stage, names: list[str]) -> Record:
-        """What the stage changed becomes a layer on its base's."""
+        """Commits what the stage changed as a layer on its base's."""
         document: dict[str, Any] = {"architecture": archive.architecture(), "os": "linux", "config": stage.config}
         manifest_layers: list[tuple[str, int]] = []
         diff_ids: list[str] = []
@@ -310,7 +310,7 @@ class _Builder:
                 syscalls.umount(place)
 
     def _owner(self, instruction: Instruction, stage: Stage, keep: bool) -> tuple[int, int] | None:
-        """Whose the files become: root's, unless --chown says otherwise; None keeps (copies out of other images)."""
+        """The owner of the files: root, unless --chown says otherwise; None keeps (copies out of other images)."""
         text = instruction.flags.get("chown")
         if text is None:
             return None if keep else (0, 0)

@@ -39,7 +39,7 @@ LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
 
 
 class Record(msgspec.Struct, frozen=True):
-    """What the store knows of an image. ``id`` is its config's digest, ``layers`` are diff ids, lowest first."""
+    """The store's record of an image. ``id`` is its config's digest, ``layers`` are diff ids, lowest first."""
 
     id: str
     manifest: str

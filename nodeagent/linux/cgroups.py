@@ -37,7 +37,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Usage:
-    """What a cgroup used: CPU seconds since it exists, memory in bytes, processes, page faults since it exists.
+    """Resource usage of a cgroup: CPU seconds since it exists, memory in bytes, processes, page faults since it exists.
 
     The working set is what is used but for file pages that nobody has touched for a while, as kubelet counts it.
     """

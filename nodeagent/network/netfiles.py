@@ -18,7 +18,7 @@ MAX_NAMESERVERS = 3
 
 
 def hostname(pod: core_v1.Pod, node_name: str) -> str:
-    """What ``hostname`` prints in the pod."""
+    """The name that ``hostname`` prints in the pod."""
     if pod.spec.host_network:
         return node_name
     name = pod.spec.hostname or pod.metadata.name or ""

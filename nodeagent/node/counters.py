@@ -1,4 +1,4 @@
-"""What went wrong on this node, counted for /metrics. kubelet's names where kubelet has one."""
+"""Counters of what went wrong on this node, for /metrics. kubelet's names where kubelet has one."""
 
 from __future__ import annotations
 

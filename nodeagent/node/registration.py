@@ -158,7 +158,7 @@ class NodeKeeper:
 
     @property
     def allocatable(self) -> dict[str, quantity.Quantity]:
-        """What pods may have: the node's own resources, and extended ones that its object has been given."""
+        """The resources that pods may have: the node's own, and extended ones that its object has been given."""
         return self.capacity | (extended(self.node.status.allocatable) if self.node is not None else {})
 
     async def keep_status(self) -> None:
@@ -203,7 +203,7 @@ class NodeKeeper:
         return await self._nodes.patch_status(self.config.node_name, None, {"status": body}, "strategic")
 
     def status(self, node: core_v1.Node | None) -> core_v1.NodeStatus:
-        """What this node is like now; transition times go on from ``node``, and so do extended resources: whoever patches
+        """The node's status now; transition times go on from ``node``, and so do extended resources: whoever patches
         such a capacity into the node's status sees it become allocatable, as with kubelet."""
         config = self.config
         capacity = self.capacity | extended(node.status.capacity if node else None)
@@ -290,7 +290,7 @@ def _condition(
 
 
 def _essence(status: core_v1.NodeStatus) -> Any:
-    """What must be written when it changes: all but heartbeat times and what others own."""
+    """The part that must be written when it changes: all but heartbeat times and what others own."""
     return (
         *({k: quantity.canonical(v) for k, v in (x or {}).items()} for x in (status.capacity, status.allocatable)),
         [(a.type, a.address) for a in status.addresses or ()],

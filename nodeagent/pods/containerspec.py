@@ -91,7 +91,7 @@ def log_directory(root: Path, pod: core_v1.Pod) -> Path:
 def sandbox_config(
     pod: core_v1.Pod, attempt: int, *, node_name: str, logs: Path, domain: str, qos: str, max_pids: int = 0
 ) -> SandboxConfig:
-    """What ``run_sandbox`` is told. ``max_pids``: how many processes the pod may have (0: no limit of its own)."""
+    """The arguments of ``run_sandbox``. ``max_pids``: how many processes the pod may have (0: no limit of its own)."""
     spec, meta = pod.spec, pod.metadata
     uid = meta.uid or ""
     full = netfiles.fqdn(pod, domain)
@@ -138,7 +138,7 @@ def container_config(
     limits: Resources,
     target: str = "",
 ) -> ContainerConfig:
-    """What ``create_container`` is told. Raises ConfigError."""
+    """The configuration for ``create_container``. Raises ConfigError."""
     _check_user(pod, container, image)
     variables = dict(env)
     return ContainerConfig(

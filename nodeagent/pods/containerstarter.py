@@ -168,7 +168,7 @@ class Starter:
     async def termination_message(
         self, pod: core_v1.Pod, container: AnyContainer, attempt: int, code: int, log_path: str
     ) -> str:
-        """What a dead container wants people to know."""
+        """The termination message of a dead container."""
         fallback = code != 0 and container.termination_message_policy == "FallbackToLogsOnError"
 
         def read() -> str:

@@ -1,4 +1,4 @@
-"""What all parts of the agent share: settings, the client, the runtime, caches. Handed to every worker."""
+"""The parts that all of the agent shares: settings, the client, the runtime, caches. Handed to every worker."""
 
 from __future__ import annotations
 
@@ -43,6 +43,6 @@ class Services:
     room_changed: Callable[[], None] = lambda: None  # there may be room now for a pod that waits to grow
 
     def facts(self, pod_ip: str = "") -> Facts:
-        """What fields of a pod may refer to."""
+        """The facts that fields of a pod may refer to."""
         config = self.config
         return Facts(config.node_ip, pod_ip, config.node_name, self.allocatable)

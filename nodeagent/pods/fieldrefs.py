@@ -20,7 +20,7 @@ class ConfigError(Exception):
 
 @dataclass(frozen=True)
 class Facts:
-    """What fields may refer to besides the pod object. ``allocatable`` stands in for limits that are not set."""
+    """The data that fields may refer to besides the pod. ``allocatable`` stands in for limits that are not set."""
 
     host_ip: str = ""
     pod_ip: str = ""

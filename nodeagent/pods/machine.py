@@ -99,7 +99,7 @@ class Decision:
 
 
 def container_hash(container: AnyContainer) -> str:
-    """What must not change while a container runs: its name and image."""
+    """A hash of what must not change while a container runs: its name and image."""
     return hashlib.sha256(f"{container.name}\0{container.image}".encode()).hexdigest()[:8]
 
 
@@ -174,7 +174,7 @@ class PodMachine:
     # --- deciding ---
 
     def decide(self, pod: core_v1.Pod, seen: Observed, now: float) -> Decision:
-        """What to do now for ``pod`` given what is observed."""
+        """Decides what to do now for ``pod`` given what is observed."""
         decision = Decision()
         self._deadline(pod, now, decision)
         waiting: dict[str, Waiting] = {}

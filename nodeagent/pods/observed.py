@@ -1,4 +1,4 @@
-"""What the pod's state machine is told: pure data about one pod on this node.
+"""The input of the pod's state machine: pure data about one pod on this node.
 
 Everything here is found out by the worker (from the runtime, the probers, its own failed attempts) and handed to
 :mod:`nodeagent.pods.machine` and :mod:`nodeagent.pods.podstatus`, which do no I/O.
@@ -27,7 +27,7 @@ IMAGE_NAME = "io.kubernetes.container.image"  # annotation: the image as the pod
 
 @dataclass(frozen=True)
 class ProbeView:
-    """What the probes say about one running container; None where no such probe is defined or none has answered yet."""
+    """Results of the probes of one running container; None where no such probe is defined or none has answered yet."""
 
     started: bool | None = None
     ready: bool | None = None

@@ -82,7 +82,7 @@ class Prober:
         self.ip = ""
 
     def view(self, container_id: str) -> ProbeView:
-        """What the probes say about a container."""
+        """The results of the probes of a container."""
         t = self._tracked.get(container_id)
         if t is None:
             return ProbeView()

@@ -33,12 +33,12 @@ def _resizable(spec: core_v1.PodSpec) -> Iterator[core_v1.Container]:
 
 
 def wanted(pod: core_v1.Pod) -> Granted:
-    """What the spec asks for, by container."""
+    """The resources that the spec asks for, by container."""
     return {c.name: c.resources or NOTHING for c in _resizable(pod.spec)}
 
 
 def reported(pod: core_v1.Pod) -> Granted:
-    """What an earlier agent has granted, as far as the status says; the spec's for the rest."""
+    """The resources that an earlier agent has granted, as far as the status says; the spec's for the rest."""
     out = wanted(pod)
     for status in (*(pod.status.container_statuses or ()), *(pod.status.init_container_statuses or ())):
         if status.resources is not None and status.name in out:
@@ -107,7 +107,7 @@ def raised(old: Resources, new: Resources) -> Resources:
 
 @dataclass(frozen=True)
 class Host:
-    """What a resizer needs of its worker."""
+    """The parts of its worker that a resizer needs."""
 
     services: Services
     qos: str

@@ -1,4 +1,4 @@
-"""What the oci runtime does, one blocking operation a method. oci.py runs them in threads, never two at a time for the
+"""The oci runtime's work, one blocking operation a method. oci.py runs them in threads, never two at a time for the
 same sandbox or container.
 
 Order matters everywhere: first the record, then the thing; and a removal undoes in reverse, each step harmless when

@@ -272,5 +272,5 @@ class Runtime(Protocol):
         ...
 
     async def usage(self) -> NodeUsage:
-        """What the node, its pods and its running containers have used."""
+        """The resources that the node, its pods and its running containers have used."""
         ...

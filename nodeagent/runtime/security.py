@@ -69,7 +69,7 @@ _GRANTED_CALLS = {
 
 @cache
 def available_capabilities() -> frozenset[str]:
-    """What we can give: the agent's own bounding set (a lab in a container may lack some)."""
+    """The capabilities that we can give: the agent's own bounding set (a lab in a container may lack some)."""
     with open("/proc/self/status") as file:
         mask = next(int(line.split()[1], 16) for line in file if line.startswith("CapBnd:"))
     return frozenset(name for bit, name in enumerate(CAPABILITIES) if mask >> bit & 1)

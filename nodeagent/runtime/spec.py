@@ -21,7 +21,7 @@ _PROPAGATION = {"None": "rprivate", "HostToContainer": "rslave", "Bidirectional"
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What the node offers a container: paths of its sandbox's namespaces (absent: the node's own), and limits."""
+    """The node's offer to a container: paths of its sandbox's namespaces (absent: the node's own), and limits."""
 
     namespaces: Mapping[str, str]  # OCI's name of a namespace -> file to join, "" for a new one
     shm: str  # directory to mount at /dev/shm
@@ -35,7 +35,7 @@ class Surroundings:
 
 
 def command_line(config: ContainerConfig, image: Settings) -> list[str]:
-    """What to run. A command of the pod's replaces the image's entrypoint and cmd, args only its cmd."""
+    """The command to run. A command of the pod's replaces the image's entrypoint and cmd, args only its cmd."""
     if config.command:
         return [*config.command, *config.args]
     line = [*(image.entrypoint or ()), *(config.args or image.cmd or ())]

@@ -74,7 +74,7 @@ NORMAL = Stages()
 
 
 def stages(annotations: Mapping[str, str] | None, container: str = "", default: Stages = NORMAL) -> Stages:
-    """What the annotations declare for one container ("" for the pod itself). Malformed values are ValueErrors."""
+    """The annotations' stages for one container ("" for the pod itself). Malformed values are ValueErrors."""
     found: dict[str, Time | int | str] = {}
     for field in fields(Stages):
         key = field.name.replace("_", "-")

@@ -1,4 +1,4 @@
-"""What the oci runtime remembers of sandboxes and containers: one small file each, below the node's /run.
+"""The oci runtime's records of sandboxes and containers: one small file each, below the node's /run.
 
 A record is written before what it describes is made, so after a crash at any point ``remove`` finds what to clean. A
 file, once written, changes by rename only. Power loss takes /run, and with it all that the records describe.

@@ -1,5 +1,5 @@
-"""What a killed agent was in the middle of: commands of the OCI runtime, and conmons of containers that it had not yet
-noted as running. They would go on, and finish what the next agent believes never happened; so they are ended first.
+"""Ends what a killed agent was in the middle of: commands of the OCI runtime, and conmons of containers that it had not
+yet noted as running. They would go on, and finish what the next agent believes never happened; so they are ended first.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Who a container runs as: names in the image's own /etc/passwd and /etc/group, numbers in the pod's security context."""
+"""Resolves a container's user: names by the image's /etc/passwd and /etc/group, numbers by the security context."""
 
 from __future__ import annotations
 

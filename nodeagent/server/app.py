@@ -30,7 +30,7 @@ PULL_TROUBLE = {"ErrImagePull": "image can't be pulled", "ImagePullBackOff": "tr
 
 
 class Node(Protocol):
-    """What the server asks of the agent."""
+    """The parts of the agent that the server asks."""
 
     config: Config
     runtime: Runtime
@@ -117,7 +117,7 @@ class Server:
         return web.Response(body=msgspec.json.encode(body), content_type="application/json")
 
     async def _journal(self, request: web.Request) -> web.Response:
-        """What the pod's state machine was told and decided; see nodeagent/pods/journal.py."""
+        """The journal of what the pod's state machine was told and decided; see nodeagent/pods/journal.py."""
         worker = self._worker(request)
         body = {"uid": worker.uid, "journal": worker.machine.journal}
         return web.Response(body=msgspec.json.encode(body), content_type="application/json")

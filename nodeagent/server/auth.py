@@ -1,4 +1,4 @@
-"""Who may use the agent's server: the API server, administrators, and whom a SubjectAccessReview lets in."""
+"""Access to the agent's server: the API server, administrators, and whom a SubjectAccessReview lets in."""
 
 from __future__ import annotations
 

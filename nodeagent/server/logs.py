@@ -72,7 +72,7 @@ class Options:
 
 
 class Renderer:
-    """What a client sees of the lines of a log file, one after the other.
+    """Renders for a client the lines of a log file, one after the other.
 
     A long line of a container is in several lines of the file, of which all but the last are tagged P (partial): its
     time stamp belongs to its beginning alone.

@@ -1,4 +1,4 @@
-"""What the node and its pods use: /stats/summary for metrics APIs, /metrics and what is below it for Prometheus."""
+"""Usage of the node and its pods: /stats/summary for metrics APIs, /metrics and what is below it for Prometheus."""
 
 from __future__ import annotations
 

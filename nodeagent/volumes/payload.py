@@ -1,4 +1,4 @@
-"""What files a configMap, secret, downwardAPI or projected volume holds. Pure: objects and tokens are handed in."""
+"""Files of a configMap, secret, downwardAPI or projected volume. Pure: objects and tokens are handed in."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class Refresher:
         return self._volumes.next_refresh
 
     def want(self) -> None:
-        """What the volumes are made from has changed."""
+        """Notes that the sources of the volumes have changed."""
         self._wanted = True
         self._retry = None
 

@@ -54,7 +54,7 @@ def _preemption(pod: PodInfo, table: NodeTable, ranking: Ranking, profile: Profi
 
 
 def changes(pod: PodInfo, table: NodeTable, profile: Profile) -> list[dict[str, Any]]:
-    """What alone would make the pod fit: each plugin whose refusals, and no others, keep it from some nodes."""
+    """Lists single changes that make the pod fit: plugins whose refusals, and no others, keep it from some nodes."""
     out: list[dict[str, Any]] = []
     if not len(table):
         return [{"change": "add a node"}]

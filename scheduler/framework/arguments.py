@@ -42,7 +42,7 @@ def _without_nulls(tree: Any) -> Any:
 
 
 class PluginArgs(Strict):
-    """What the arguments of every plugin may say."""
+    """The arguments that every plugin may have."""
 
     api_version: str = ""
     kind: str = ""

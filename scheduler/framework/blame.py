@@ -1,4 +1,4 @@
-"""Whose mistake an exception is: the plugin in whose code it was raised, and at which extension point.
+"""Blame for an exception: the plugin in whose code it was raised, and at which extension point.
 
 Plugins are called in a hundred places, some a million times a minute. So nobody wraps the calls: the traceback of what was
 raised tells afterwards. The innermost frame that belongs to a plugin is to blame (preemption asks other plugins), and the
@@ -28,7 +28,7 @@ EXTENDER = "Extender"
 
 
 class Fault(NamedTuple):
-    """What went wrong. ``plugin`` and ``point`` are "" if no plugin had a part in it."""
+    """A mistake and its place. ``plugin`` and ``point`` are "" if no plugin had a part in it."""
 
     plugin: str
     point: str

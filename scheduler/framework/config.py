@@ -144,7 +144,7 @@ class SchedulerConfig:
 
 
 def _without_meaning(tree: Args) -> list[str]:
-    """What is said of fields that are accepted and do nothing here."""
+    """Warnings about fields that are accepted and do nothing here."""
     out = []
     if tree.get("parallelism"):
         out.append("parallelism has no meaning here: filters and scores work on whole columns")

@@ -70,14 +70,14 @@ class Event(NamedTuple):
 
 @dataclass
 class CycleState:
-    """What plugins tell themselves and each other during one cycle."""
+    """The notes that plugins leave themselves and each other during one cycle."""
 
     data: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
 class Handle:
-    """What a plugin may use of the scheduler that runs it (upstream's framework.Handle)."""
+    """The parts of the scheduler that runs it which a plugin may use (upstream's framework.Handle)."""
 
     world: World
     client: Client
@@ -229,7 +229,7 @@ class Plan(NamedTuple):
 
 
 class Attempt(NamedTuple):
-    """What a post_filter is told: the node that was nominated before, chance, and whether this is but a question. Other
+    """The input of a post_filter: the node that was nominated before, chance, and whether this is but a question. Other
     pods that are nominated are counted on their nodes already, but for DefaultPreemption, which is given them."""
 
     nominated: str = ""
@@ -287,7 +287,7 @@ class Ranked(Protocol):
 
 
 class Free(Mapping[str, int]):
-    """What is left of each resource on one row, in millicores or base units."""
+    """The amount of each resource that is left on one row, in millicores or base units."""
 
     __slots__ = ("_row", "_table")
 

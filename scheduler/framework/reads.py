@@ -1,4 +1,4 @@
-"""What a plugin's answers depend on, so that none of them is used for a pod, or at a time, that it is not true of.
+"""Dependencies of a plugin's answers, so that none of them is used for a pod, or at a time, that it is not true of.
 
 Pods that are alike share a ranking, and rows that did not change are not asked about again. Both are right only if what
 every plugin looks at is known. A plugin declares it (``Plugin.reads``); one that declares nothing may look at anything,
@@ -27,8 +27,8 @@ _encode = msgspec.json.Encoder(order="sorted").encode
 
 @dataclass(frozen=True)
 class Reads:
-    """What a plugin looks at beyond what Kubernetes' own plugins do; each part is a function that gives just that, as
-    plain data (texts, numbers, lists, dicts).
+    """The data that a plugin looks at beyond what Kubernetes' own plugins do; each part is a function that gives just
+    that, as plain data (texts, numbers, lists, dicts).
 
     Known anyway are: of the pod to place, its namespace, labels, controller, images, requests, ports, volumes that are
     storage, node selector, affinity, tolerations, spread constraints, priority and claims; of nodes, labels, taints,
@@ -57,7 +57,7 @@ def any_of_node(node: core_v1.Node) -> Any:
 
 
 def any_of_placed(pod: core_v1.Pod) -> Any:
-    """What of a pod on a node is followed for plugins that do not declare what they read. Its status is not."""
+    """The part of a pod on a node that is followed for plugins that declare no reads. Its status is not."""
     return pod.metadata.annotations, pod.metadata.owner_references, pod.spec
 
 
@@ -69,7 +69,7 @@ def answers(plugin: Any) -> bool:
 
 
 def declared(plugin: Any) -> Reads | None:
-    """What the plugin declares; None if that is nothing, or was said by a class whose answers it overrides."""
+    """The plugin's declaration; None if there is none, or it was made by a class whose answers it overrides."""
     if not answers(plugin):
         return NOTHING_ELSE
     found: Reads | None
@@ -86,7 +86,7 @@ def declared(plugin: Any) -> Reads | None:
 
 
 class Facts:
-    """What all these plugins together look at, beyond what is known anyway."""
+    """The data that all these plugins together look at, beyond what is known anyway."""
 
     def __init__(self, plugins: Iterable[Any]) -> None:
         every = [declared(p) for p in plugins]

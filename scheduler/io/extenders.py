@@ -35,7 +35,7 @@ Victims = Mapping[str, tuple[Sequence[PodInfo], int]]
 
 @dataclass
 class Answers:
-    """What the extenders said of the nodes ``asked``: who refused which node and why, and the points of the others."""
+    """The extenders' answers on the nodes ``asked``: who refused which node and why, and the points of the others."""
 
     asked: frozenset[str] = frozenset()
     failed: dict[str, tuple[str, str, bool]] = field(default_factory=dict)  # node -> extender, reason, resolvable

@@ -1,4 +1,4 @@
-"""What the scheduler tells over HTTP, on a unix socket or a loopback address: health, metrics, and explanations.
+"""The scheduler's HTTP server, on a unix socket or a loopback address: health, metrics, and explanations.
 
     /explain?namespace=NS&pod=POD[&node=NODE][&live=1]   the last decision about a pod, or what would be decided now
     /what-if?pod=OBJECT[&node=NODE]                      a dry run; OBJECT is the pod's JSON, zlib, base64 (URL alphabet)
@@ -71,7 +71,7 @@ def _json(tree: Mapping[str, Any], status: int = 0) -> Page:
 
 
 def _ask(scheduler: Scheduler, pod: PodInfo, profile: Profile, args: Mapping[str, str]) -> dict[str, Any]:
-    """What would be decided now, as far as the plugins say: extenders are told of real decisions only."""
+    """The decision that would be made now, as far as the plugins say: extenders are told of real decisions only."""
     out = ask(pod, scheduler.table, profile, scheduler.world.now(), args.get("node", ""))
     if others := scheduler.extenders.interested(pod):
         out["notAsked"] = [e.name for e in others]

@@ -25,7 +25,7 @@ LONG = [0.01 * 2**n for n in range(20)]
 
 
 class Metrics:
-    """What one scheduler counts; ``queue`` gives the number of pods in each part of the queue."""
+    """The metrics of one scheduler; ``queue`` gives the number of pods in each part of the queue."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -144,7 +144,7 @@ class Metrics:
         self._faults.labels(fault.plugin, fault.point).inc()
 
     def watch_informers(self, faults: Faults) -> None:
-        """What informers passed over is counted, too."""
+        """Counts what informers passed over, too."""
         self.registry.register(cast(Any, faults))
 
     def attempt(self, profile: str, result: str, began: float) -> None:

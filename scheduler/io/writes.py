@@ -1,4 +1,4 @@
-"""What the scheduler writes to the API server about pods: bindings, evictions, and why a pod is pending.
+"""The scheduler's writes to the API server about pods: bindings, evictions, and why a pod is pending.
 
 Each is one small request or two, and says no more than whether it worked: what follows from that is the shell's.
 """

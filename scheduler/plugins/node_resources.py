@@ -201,8 +201,8 @@ def _short(resource: str) -> str:
 def _capacity_and_use(
     table: NodeTable, pod: PodInfo, resource: str, rows: slice, nonzero: bool
 ) -> tuple[Column, Column]:
-    """What each row has of a resource, and what would be used with the pod there. ``nonzero``: containers that ask for no
-    cpu or memory count with a default."""
+    """Each row's capacity of a resource, and its use with the pod there. ``nonzero``: containers that ask for no cpu or
+    memory count with a default."""
     found = table.allocatable.get(resource)
     if found is None:
         return (none := np.zeros(table.size, np.int64)[rows]), none

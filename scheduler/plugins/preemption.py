@@ -33,7 +33,7 @@ COSTS = 5
 
 
 class Memory:
-    """What was found out of each row for one sort of pod: whether preemption may help there, whose, and at which cost."""
+    """The findings on each row for one sort of pod: whether preemption may help there, whose, and at which cost."""
 
     def __init__(self, pod: PodInfo, table: NodeTable, ranking: Ranked) -> None:
         self.resolvable = ranking.resolvable()
@@ -105,7 +105,7 @@ class DefaultPreemption(Plugin):
         return True
 
     def _remembered(self, pod: PodInfo, table: NodeTable, ranking: Ranked, attempt: Attempt) -> Memory:
-        """What was found for the last sort of pod, but for the rows that changed since."""
+        """The findings for the last sort of pod, but for the rows that changed since."""
         ranking, others = ranking.origin or ranking, attempt.others or Nominated()
         of = table, table.version, table.topology.version, ranking.profile.alike(pod), ranking, attempt.others
         known = self._known if of == self._of and ranking.follows else None

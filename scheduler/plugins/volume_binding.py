@@ -69,7 +69,7 @@ _encode = msgspec.json.Encoder(order="sorted").encode
 
 
 class Wanted(NamedTuple):
-    """What a pod's claims ask of this cycle, and what was found: for each late claim the number (in ``found``) of the
+    """The needs of a pod's claims in this cycle, and the findings: for each late claim the number (in ``found``) of the
     volume that was chosen on each row, -1 where one must be made."""
 
     bound: tuple[Claim, ...]
@@ -79,7 +79,7 @@ class Wanted(NamedTuple):
 
 
 class Steps(NamedTuple):
-    """What is to be written down for one node."""
+    """The steps to be written down for one node."""
 
     bind: tuple[tuple[Volume, Claim], ...]
     provision: tuple[Claim, ...]

@@ -1,4 +1,4 @@
-"""What nominations on nodes mean for one sort of pod: it must fit beside the pods for which room is kept."""
+"""The effect of nominations on nodes for one sort of pod: it must fit beside the pods for which room is kept."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scheduler.state.pods import PodInfo
 
 
 class Crowd:
-    """What one sort of pod is refused for on nodes with nominations, where only pods on the node itself matter to it."""
+    """The refusals of one sort of pod on nodes with nominations, where only pods on the node itself matter to it."""
 
     def __init__(self) -> None:
         self._version = self._position = self._nominations = -1

@@ -1,4 +1,4 @@
-"""What the plugins that reach no further than a node say of one sort of pod, kept row by row.
+"""The verdicts of plugins that reach no further than a node on one sort of pod, kept row by row.
 
 A pod that asks for spreading or for the company of others must be ranked anew each time: one plugin at least looks
 everywhere. The others still change their minds about the rows only on which pods came or went.

@@ -54,7 +54,7 @@ class Log(Generic[K]):
             del self._keys[:LOG_LENGTH]
 
     def since(self, position: int) -> list[K] | None:
-        """What changed since, each once; None if that is not known any more."""
+        """The changes since, each once; None if that is not known any more."""
         new = self.end - position
         if new > len(self._keys):
             return None
@@ -62,7 +62,7 @@ class Log(Generic[K]):
 
 
 class Account(Protocol):
-    """Who is told of every pod that the table counts, and of every one that it counts no longer."""
+    """A listener that hears of every pod that the table counts, and of every one that it counts no longer."""
 
     def follow(self, table: NodeTable) -> None: ...
 
@@ -226,11 +226,11 @@ class NodeTable:
         return columns[resource]
 
     def free_of(self, resource: str) -> Column:
-        """What is left of a resource on each row."""
+        """The amount of a resource that is left on each row."""
         return self._column(self.allocatable, resource) - self._column(self.requested, resource)
 
     def free_at(self, resource: str, row: int) -> int:
-        """What is left of a resource on one row."""
+        """The amount of a resource that is left on one row."""
         has, used = self.allocatable.get(resource), self.requested.get(resource)
         return (0 if has is None else int(has[row])) - (0 if used is None else int(used[row]))
 
@@ -300,7 +300,7 @@ class NodeTable:
             self._shares[number, pod.uid] = account.placed(pod, row, None)
 
     def share(self, account: Account, uid: str) -> Any:
-        """What an account gave a pod that is on a node; None if it is on none."""
+        """The share that an account gave a pod which is on a node; None if it is on none."""
         return self._shares.get((self._accounts.index(account), uid))
 
     def own(self, name: str, width: int = 0, kind: type = np.int64) -> npt.NDArray[Any]:

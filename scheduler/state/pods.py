@@ -1,4 +1,4 @@
-"""What scheduling needs to know of a pod, worked out once when it is first seen."""
+"""The facts about a pod that scheduling needs, worked out once when it is first seen."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def saturated(amount: int) -> int:
 
 
 class Shape:
-    """What pods of one template have in common, worked out once for all of them. ``requests`` in millicores and base
+    """The common part of the pods of one template, worked out once for all of them. ``requests`` in millicores and base
     units, ``pods`` (always 1) included; ``likeness`` is equal for pods that scheduling cannot tell apart."""
 
     __slots__ = ("__dict__", "claims", "disks", "host_ports", "likeness", "nonzero", "requests", "spec", "terms")

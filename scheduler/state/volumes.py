@@ -1,4 +1,4 @@
-"""What scheduling knows of storage: claims, volumes, classes, drivers and their capacities, and which pods use what.
+"""Scheduling's knowledge of storage: claims, volumes, classes, drivers and their capacities, and which pods use what.
 
 It is fed object by object, by informers or by hand. A decision that binds a volume, or has one made, is *assumed* here
 until the API server shows it, as pods are in the node table.

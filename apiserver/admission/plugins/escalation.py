@@ -1,4 +1,4 @@
-"""Nobody grants through RBAC what they do not hold themselves, unless they may ``escalate`` roles or ``bind`` them.
+"""Escalation check: nobody grants more through RBAC than they hold, unless they may ``escalate`` or ``bind`` roles.
 
 Upstream this sits in the storage of the RBAC kinds; here it is a plugin like the others.
 """

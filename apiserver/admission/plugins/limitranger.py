@@ -95,7 +95,7 @@ def _pod_causes(limits: list[Tree], pod: Tree) -> list[str]:
 
 
 def _written(spec: core_v1.PodSpec, side: resources.Side) -> Tree:
-    """What the pod's containers ask for together, as quantities."""
+    """The sum of the requests or limits (``side``) of the pod's containers, as quantities."""
     sums = resources.containers_sum(spec, side)
     return quota.written({n: v * (10**6 if n == "cpu" else quantity.NANO) for n, v in sums.items()})
 

@@ -250,7 +250,7 @@ def _forbid(attributes: Attributes, why: str) -> Forbidden:
 
 
 def _name(attributes: Attributes) -> str:
-    """Who creates names the object in its body."""
+    """The object's name; on CREATE it is taken from the body."""
     if attributes.operation == CREATE:
         return str(((attributes.obj or {}).get("metadata") or {}).get("name") or "")
     return attributes.name
@@ -269,7 +269,7 @@ def _claims(status: Tree) -> list[tuple[Any, Any]]:
 
 
 def _fixed(claim: Tree) -> Tree:
-    """What a node may not change of a claim."""
+    """The part of a claim that a node may not change."""
     metadata = {k: v for k, v in (claim.get("metadata") or {}).items() if k not in ("resourceVersion", "managedFields")}
     status = {k: v for k, v in (claim.get("status") or {}).items() if k not in _CLAIM_STATUS}
     return claim | {"metadata": metadata, "status": status}

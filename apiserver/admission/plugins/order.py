@@ -58,8 +58,8 @@ def admission_plugins(
     config: Config, resources: Resources, chain: Chain, authorizer: Authorizer, resolver: ServiceResolver,
     lifecycle: Lifecycle, sources: list[Source],
 ) -> list[Plugin]:  # fmt: skip
-    """What the flags choose, kept up to date while the server runs. ``sources`` of metrics gets theirs. Raises ValueError,
-    OSError."""
+    """The plugins that the flags choose, kept up to date while the server runs. ``sources`` of metrics gets theirs.
+    Raises ValueError, OSError."""
     world, cache = resources.backend.world, resources.backend.cache
     asking = authorizer.authorize, chain.forget
     options = plugin_options(config.admission_control_config_file)

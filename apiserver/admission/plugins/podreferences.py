@@ -1,4 +1,4 @@
-"""What a pod says of other API objects: a mirror pod, which shows what a node runs anyway, may say nothing."""
+"""References of a pod to other API objects: a mirror pod, which shows what a node runs anyway, may have none."""
 
 from __future__ import annotations
 

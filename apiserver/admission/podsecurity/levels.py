@@ -26,7 +26,7 @@ class Standard(NamedTuple):
 
 
 class Policy(NamedTuple):
-    """What a namespace asks of its pods. ``enforce`` refuses pods; the others only tell of them."""
+    """The levels that a namespace asks of its pods. ``enforce`` refuses pods; the others only tell of them."""
 
     enforce: Standard = Standard()
     audit: Standard = Standard()

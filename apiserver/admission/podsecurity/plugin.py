@@ -66,7 +66,7 @@ class PodSecurity(BasePlugin):
     # Pods, and what makes pods
 
     async def _asked(self, attributes: Attributes, template: bool) -> Policy | None:
-        """What the namespace asks of the object; None if nothing."""
+        """The policy that the namespace has for the object; None if it has none."""
         entry = self.cache.get(NAMESPACES, None, attributes.namespace)
         if entry is None:
             await self.cache.current()
@@ -169,7 +169,7 @@ class PodSecurity(BasePlugin):
             )
 
     async def _existing(self, namespace: str, standard: Standard) -> list[str]:
-        """What is wrong with the pods that are there already."""
+        """Warnings about the pods that are there already."""
         await self.cache.current()
         pods = self.cache.list(PODS, namespace).entries
         deadline = self.world.monotonic() + PATIENCE

@@ -195,7 +195,7 @@ class ValidatingAdmissionPolicy(BasePlugin):
         self, policy: Policy, binding: Tree, kind: Kind, reviewed: Reviewed, others: Iterable[Kind],
         denied: list[Denial], notes: dict[str, list[str]],
     ) -> None:  # fmt: skip
-        """What a policy says by one of its bindings."""
+        """Applies a policy by one of its bindings: adds to ``denied`` and ``notes``, warns and annotates."""
         attributes, spec, name = reviewed.attributes, binding["spec"], binding["metadata"]["name"]
         resources = spec.get("matchResources")
         if resources is not None and self._matches(resources, attributes, others, every=True) is None:
@@ -230,7 +230,7 @@ class ValidatingAdmissionPolicy(BasePlugin):
             denied += [Denial(policy.name, name, text, "") for text in errors]
 
     async def _params(self, policy: Policy, spec: Tree, attributes: Attributes) -> list[Tree | None]:
-        """What ``params`` is, once for each object that the binding names; [None] if it names none."""
+        """The values of ``params``, one for each object that the binding names; [None] if it names none."""
         wanted, reference = policy.spec.get("paramKind"), spec.get("paramRef")
         if wanted is None or reference is None:
             return [None]
@@ -274,7 +274,7 @@ class ValidatingAdmissionPolicy(BasePlugin):
     async def _evaluate(
         self, policy: Policy, kind: Kind, reviewed: Reviewed, param: Tree | None
     ) -> tuple[list[Decision], list[tuple[str, str]], list[str]]:
-        """What is wrong by the policy, its audit annotations, and the errors of those."""
+        """Evaluates the policy. Returns its objections, its audit annotations, and the errors of those."""
         scope = await self._scope(policy, kind, reviewed, param)
         try:
             if not conditions_hold(policy.conditions, scope):
@@ -312,7 +312,7 @@ class ValidatingAdmissionPolicy(BasePlugin):
 
 
 def _message(validation: Validation, scope: Scope) -> str:
-    """What a client is told: by the expression for it, else the text, else the expression that failed."""
+    """The message for a client: by the expression for it, else the text, else the expression that failed."""
     if validation.message_expression is not None:
         try:
             text = scope.evaluate(validation.message_expression)

@@ -1,4 +1,4 @@
-"""What is doubtful in a policy, by the schemas of the kinds that it is about: told in its status, never enforced.
+"""Type checking of a policy by the schemas of the kinds that it is about: told in its status, never enforced.
 
 Upstream a controller does this; here it stays beside the schemas and the compiler.
 """
@@ -102,7 +102,7 @@ def warnings(resources: Resources, spec: Tree) -> list[Tree]:
 
 
 def doubt(resource: Resource, source: str, known: Declared) -> str:
-    """What the compiler would say of an expression if it knew the types of the fields of this kind."""
+    """The objection that the compiler would have to an expression if it knew the types of the fields of this kind."""
     strategy, names = resource.strategy, ("object", "oldObject")
     if isinstance(strategy, CustomStrategy):
         schema: Any = strategy.open_schema

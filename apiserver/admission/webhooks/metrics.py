@@ -1,4 +1,4 @@
-"""What webhooks said and how long they took, under Kubernetes' metric names. Costs nothing where none is asked."""
+"""Metrics of webhooks: answers and durations, under Kubernetes' metric names. Costs nothing where none is asked."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ _MUTATION, _PATCH = "mutation.webhook.admission.k8s.io/", "patch.webhook.admissi
 
 
 class _Webhooks(BasePlugin):
-    """What both plugins do."""
+    """The behaviour that both plugins share."""
 
     resource = ""
     word = ""  # in the annotation of a failure that was ignored
@@ -204,7 +204,7 @@ def denial(name: str, status: Tree) -> StatusError:
 
 @dataclass
 class _Rounds:
-    """What a request remembers of its first round: which webhooks are to be asked again."""
+    """The state that a request keeps of its first round: which webhooks are to be asked again."""
 
     asked: list[Hook] = field(default_factory=list)  # those that are willing
     again: list[Hook] = field(default_factory=list)

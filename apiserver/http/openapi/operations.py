@@ -1,4 +1,4 @@
-"""What can be asked of the server: paths and operations, from what discovery knows. Pure; the documents render it."""
+"""Paths and operations of the server, from what discovery knows. Pure; the documents render it."""
 
 from __future__ import annotations
 

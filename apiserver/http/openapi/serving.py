@@ -121,7 +121,7 @@ class OpenAPI:
         await self._reply(request, Document(_pack(data), digest), JSON, [])
 
     def _others(self) -> dict[str, Extension]:
-        """Who answers for a document of v3 in our place."""
+        """The extensions that answer for a document of v3 in our place."""
         return {f"apis/{group}/{version}": e for (group, version), e in self.apis.extensions.items()}
 
     async def _v2(self, request: Request) -> None:
@@ -168,7 +168,7 @@ class OpenAPI:
     # What there is to tell
 
     async def _modelled(self, offload: Offload) -> dict[str, Part]:
-        """What stands in which document of v3: ``api/v1``, ``apis/apps/v1``, ``version`` and so on.
+        """The contents of each document of v3, by its path: ``api/v1``, ``apis/apps/v1``, ``version`` and so on.
 
         Made beside the loop, with the imports and hashes that the first one needs.
         """
@@ -224,7 +224,7 @@ class OpenAPI:
 
 
 class Part(NamedTuple):
-    """What one document of v3 tells of. ``custom``: definitions; ``inputs``: what changes when the document does."""
+    """The contents of one document of v3. ``custom``: definitions; ``inputs``: what changes when the document does."""
 
     paths: list[Path]
     custom: dict[str, Tree]

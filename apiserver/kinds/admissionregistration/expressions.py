@@ -73,7 +73,7 @@ def expression_causes(source: str, declared: Declared, path: str, returns: Seque
 
 
 def match_conditions_causes(conditions: Sequence[Tree], path: str, declared: Declared) -> list[Cause]:
-    """What is wrong with matchConditions."""
+    """Validates matchConditions. Returns causes, empty when they are valid."""
     out: list[Cause] = []
     if len(conditions) > MAX_CONDITIONS:
         out.append(too_many(path, len(conditions), MAX_CONDITIONS))

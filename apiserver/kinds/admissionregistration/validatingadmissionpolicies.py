@@ -34,8 +34,8 @@ _RESERVED = frozenset((
 
 
 def declared(spec: Tree, variables: dict[str, str], rights: bool = True) -> Declared:
-    """What an expression of a policy may name. ``variables``: the types of the policy's own, as far as they come before
-    it."""
+    """The names that an expression of a policy may use. ``variables``: the types of the policy's own, as far as they
+    come before it."""
     own = tuple((f"variables.{name}", kind) for name, kind in variables.items())
     return OBJECTS + (PARAMS if spec.get("paramKind") else ()) + (RIGHTS if rights else ()) + own
 

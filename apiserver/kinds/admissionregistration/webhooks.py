@@ -102,7 +102,7 @@ OTHERS = {"operations": "operations", "apiGroups": "API groups", "apiVersions": 
 
 
 def rule_causes(rule: Tree, at: str) -> list[Cause]:
-    """What is wrong with operations and resources of a rule."""
+    """Validates operations and resources of a rule. Returns causes, empty when they are valid."""
     out: list[Cause] = []
     for field, word in OTHERS.items():
         values = rule.get(field) or []
@@ -148,7 +148,7 @@ def resources(resources: list[str], at: str) -> list[Cause]:
 
 
 def check_client(config: Tree, at: str) -> list[Cause]:
-    """What is wrong with a clientConfig."""
+    """Validates a clientConfig. Returns causes, empty when it is valid."""
     url, service = config.get("url"), config.get("service")
     if bool(url) == bool(service):
         return [required(at, "exactly one of url or service is required")]

@@ -102,8 +102,8 @@ class StatefulSetStrategy(Workload):
 
 
 def _template_causes(spec: Tree) -> list[Cause]:
-    """What is wrong with the template. A claim template is a volume that containers may mount; a volume of the template
-    that has the same name counts for nothing."""
+    """Validates the template. A claim template is a volume that containers may mount; a volume of the template that has
+    the same name counts for nothing."""
     claims = [at(claim, "metadata", "name") or "" for claim in spec.get("volumeClaimTemplates") or ()]
     template = spec.get("template")
     if claims and template is not None:

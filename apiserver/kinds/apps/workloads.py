@@ -66,7 +66,7 @@ def validate_endless_template(template: Tree, path: str, owner: str) -> list[Cau
 
 
 class Workload(Strategy):
-    """What the kinds with replicas of a template share."""
+    """The behaviour that the kinds with replicas of a template share."""
 
     has_status = True
     scale_path = True

@@ -69,8 +69,8 @@ OPERATORS = ("In", "NotIn", "Exists", "DoesNotExist")
 
 
 def _selector_causes(selector: Tree, at: str) -> list[Cause]:
-    """What is wrong with the selector that a review asks about. Only the node authorizer looks at selectors: in RBAC a
-    right to list is one to list everything."""
+    """Validates the selector that a review asks about. Only the node authorizer looks at selectors: in RBAC a right to
+    list is one to list everything."""
     raw, requirements = selector.get("rawSelector") or "", selector.get("requirements") or []
     if raw and requirements:
         return [invalid(f"{at}.rawSelector", raw, "may not specified at the same time as requirements")]

@@ -116,7 +116,7 @@ def _cpu(field: str, value: Tree) -> Tree:
 
 
 def _loaded(text: str | None) -> Any:
-    """What an annotation holds; one that a person broke counts for nothing."""
+    """Parses an annotation's JSON; one that a person broke counts for nothing."""
     try:
         return json.loads(text) if text else None
     except ValueError:

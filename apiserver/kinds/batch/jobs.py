@@ -42,7 +42,7 @@ STATES = ("Complete", "Failed", "", "Suspended", "FailureTarget", "SuccessCriter
 
 
 def default_job_spec(spec: Tree) -> None:
-    """What only a Job gets, not the template in a CronJob."""
+    """Sets the defaults of a Job's spec that a CronJob's template does not have."""
     if spec.get("completions") is None and spec.get("parallelism") is None:
         spec["completions"] = spec["parallelism"] = 1
     fill(spec, parallelism=1)
@@ -196,7 +196,7 @@ def _generated(obj: Tree, spec: Tree) -> list[Cause]:
 
 
 def validate_job_spec(spec: Tree, path: str) -> list[Cause]:
-    """What a Job and the template in a CronJob must obey."""
+    """Validates a Job's spec, or that of the template in a CronJob."""
     out = [c for field in NUMBERS for c in non_negative(spec.get(field), f"{path}.{field}")]
     mode, completions, parallelism = spec.get("completionMode"), spec.get("completions"), spec.get("parallelism")
     if mode is not None and mode not in MODES:

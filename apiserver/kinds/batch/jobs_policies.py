@@ -1,4 +1,4 @@
-"""What a Job may say of pods that fail (podFailurePolicy) and of when enough have succeeded (successPolicy)."""
+"""Checks of a Job's policies: which pods fail (podFailurePolicy) and when enough have succeeded (successPolicy)."""
 
 from __future__ import annotations
 

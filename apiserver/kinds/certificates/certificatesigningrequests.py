@@ -162,7 +162,7 @@ def signer_causes(signer: str, path: str) -> list[Cause]:
 
 
 def decoded(text: str) -> bytes:
-    """What a base64 field holds, nothing if it is no base64."""
+    """Decodes a base64 field; nothing if it is no base64."""
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):

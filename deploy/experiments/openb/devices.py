@@ -41,7 +41,7 @@ class Devices(Plugin):
         column[row] += more
 
     def free(self, rows):
-        """What is left of each device of these rows (rows x devices); 0 of devices that a node does not have."""
+        """The free part of each device of these rows (rows x devices); 0 of devices that a node does not have."""
         has = np.arange(MOST) < self.table.allocatable[MILLI][rows, None] // WHOLE
         return np.where(has, WHOLE - self.table.own("devices", MOST)[rows], 0)
 

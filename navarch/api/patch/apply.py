@@ -210,7 +210,7 @@ def _claimed(fields: FieldSet | None, named: bool) -> bool:
 
 
 def owned_by(tree: Tree, manager: str, operation: str = "Apply", subresource: str = "") -> FieldSet:
-    """What a manager owns of a stored object; {} if nothing."""
+    """The fields that a manager owns of a stored object; {} if none."""
     entries: Entries = managed.decode(tree.get("metadata", {}).get("managedFields"))
     return _union(
         [

@@ -107,7 +107,7 @@ def _applied(value: Any, parent: Node | None, key: str) -> FieldSet | None:
 
 
 def _applied_children(value: Any, node: Node | None) -> FieldSet | None:
-    """What is below a value; None for a value that is one."""
+    """The fields below a value; None for a value that is one."""
     if isinstance(value, dict) and granular(node):
         parts = ((key, _applied(value[key], node, key)) for key in sorted(value))
         return {f"f:{key}": part for key, part in parts if part is not None}
@@ -129,7 +129,7 @@ def always_there(key: str, parent: Node) -> bool:
 
 
 def _contents(value: Any, node: Node | None, made: bool) -> FieldSet:
-    """What a write that makes the value owns of it: also the containers that it makes, where there was nothing."""
+    """The fields owned by a write that makes the value: also the containers that it makes, where there was nothing."""
     if not value:
         return {}
     if isinstance(value, dict):
@@ -162,7 +162,7 @@ def _element(element: Any, node: Node) -> FieldSet:
 
 
 class Changes(NamedTuple):
-    """What a write did; ``modified`` and ``added`` in order. Members of ``removed`` stand for all below them."""
+    """The effect of a write; ``modified`` and ``added`` in order. Members of ``removed`` stand for all below them."""
 
     removed: FieldSet
     modified: FieldSet
@@ -194,7 +194,7 @@ _META = frozenset(
 
 
 def compare(old: Mapping[str, Any], new: Mapping[str, Any], schema: Node) -> Changes:
-    """What changed from one object to another. The system's own fields are left out."""
+    """Compares one object to another and returns the changes. The system's own fields are left out."""
     out = Changes({}, {}, {})
     _compare(_ownable(old), _ownable(new), schema, out)
     return out
@@ -205,7 +205,7 @@ _CREATED_LIMIT, _CREATED_BYTES = 512, 32_768
 
 
 def created(new: Mapping[str, Any], schema: Node) -> Changes:
-    """What the making of an object adds; kept by content, since replicas differ in names only."""
+    """The fields that the making of an object adds; kept by content, since replicas differ in names only."""
     mine = _ownable(new)
     key = (schema, orjson.dumps(mine))
     found = _CREATED.get(key)
@@ -228,7 +228,7 @@ def _ownable(tree: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def ownable_set(tree: Mapping[str, Any], schema: Node) -> FieldSet:
-    """What a manager that applies ``tree`` owns. Raises FieldSetError."""
+    """The fields that a manager which applies ``tree`` owns. Raises FieldSetError."""
     return compute(_ownable(tree), schema)
 
 

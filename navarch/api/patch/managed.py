@@ -21,7 +21,7 @@ MAX_NAME = 128
 
 
 class Manager(NamedTuple):
-    """What tells entries apart. An applier is the same in all versions: its ``api_version`` is ""."""
+    """The key that tells entries apart. An applier is the same in all versions: its ``api_version`` is ""."""
 
     name: str
     operation: str

@@ -199,7 +199,7 @@ def _scalars(*lists: list[Any]) -> bool:
 
 
 def _identity(value: Any, by: str) -> Hashable:
-    """What tells an element from the others: its merge key, or itself if it is a scalar."""
+    """The key that tells an element from the others: its merge key, or itself if it is a scalar."""
     if not by:
         return (type(value).__name__, value) if not isinstance(value, dict | list) else repr(value)
     if not isinstance(value, dict) or by not in value:

@@ -1,4 +1,4 @@
-"""What makes a tree unfit to be applied: lists in which elements do not have an identity each.
+"""Finds what makes a tree unfit to be applied: lists in which elements do not have an identity each.
 
 Other writes may store such lists; an apply could not tell what belongs to whom.
 """

@@ -38,7 +38,7 @@ class Stream:
         self.replied = asyncio.Event()
 
     async def read(self) -> bytes:
-        """What has come, b"" once no more will. Raises StreamReset when it broke off before its end."""
+        """Reads what has come, b"" once no more will. Raises StreamReset when it broke off before its end."""
         while not self._waiting and not self._ended:
             self._news.clear()
             await self._news.wait()
@@ -73,7 +73,7 @@ class Stream:
         self._connection.forget(self)
 
     def discard(self) -> None:
-        """What comes from now on is thrown away."""
+        """Throws away what comes from now on."""
         self._discarding = True
         self._drop()
 
@@ -176,7 +176,7 @@ class Connection:
                 await self.send(frames.goaway(self._last))
 
     def forget(self, stream: Stream) -> None:
-        """Nobody reads the stream any more; what still comes for it is dropped."""
+        """Forgets a stream that nobody reads any more; what still comes for it is dropped."""
         stream.discard()
         self._streams.pop(stream.number, None)
 

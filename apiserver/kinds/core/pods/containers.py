@@ -1,4 +1,4 @@
-"""What may be wrong with the containers of a pod spec."""
+"""Checks of the containers of a pod spec."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _SUBSCRIPT = re.compile(r"(metadata\.(?:labels|annotations))\['(.*)'\]")
 
 
 class Scope:
-    """What the containers of one pod share: its volumes, its names and ports taken so far."""
+    """The state that the containers of one pod share: its volumes, its names and ports taken so far."""
 
     def __init__(self, spec: Tree, volumes: Mapping[str, Tree]) -> None:
         self.volumes = volumes

@@ -12,7 +12,7 @@ CONTAINER_LISTS = ("initContainers", "containers", "ephemeralContainers")
 
 
 def default_pod(spec: Tree) -> None:
-    """What only a pod gets, not a template: requests from limits, service links, host ports."""
+    """Sets the defaults that only a pod gets, not a template: requests from limits, service links, host ports."""
     default_pod_spec(spec)
     fill(spec, enableServiceLinks=True)
     for container in each_container(spec, ephemeral=False):
@@ -122,7 +122,7 @@ LEGACY_SOURCES: dict[str, Tree] = {
 
 
 def default_volume_source(source: Tree) -> None:
-    """What volumes of pods and PersistentVolumes share."""
+    """Sets the defaults that volumes of pods and PersistentVolumes share."""
     for field, defaults in LEGACY_SOURCES.items():
         if source.get(field) is not None:
             fill(source[field], **defaults)

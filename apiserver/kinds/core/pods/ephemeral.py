@@ -13,7 +13,7 @@ PATH = "spec.ephemeralContainers"
 
 
 def only_ephemeral(obj: Tree, old: Tree) -> Tree:
-    """What is left of a write through the subresource: the old pod with the new ephemeral containers."""
+    """Reduces a write through the subresource: the old pod with the new ephemeral containers."""
     spec = {k: v for k, v in old["spec"].items() if k != FIELD}
     if wanted := (obj.get("spec") or {}).get(FIELD):
         spec[FIELD] = wanted

@@ -1,4 +1,4 @@
-"""What may be wrong with the fields that say where a pod may run: tolerations, affinity, spread, gates."""
+"""Checks of the fields that say where a pod may run: tolerations, affinity, spread, gates."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ _SIDES = (("limits", "limits"), ("requests", "requests"))
 
 
 def only_resources(obj: Tree, old: Tree) -> Tree:
-    """What is left of a write through the subresource: the new spec on the old pod; :func:`validate_resize` looks at it."""
+    """Reduces a write through the subresource: the new spec on the old pod; :func:`validate_resize` looks at it."""
     return {**old, "spec": obj.get("spec") or {}}
 
 

@@ -1,4 +1,4 @@
-"""What may be wrong with resource requests and limits."""
+"""Checks of resource requests and limits."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def validate_resources(resources: Tree | None, path: str) -> list[Cause]:
 
 
 def validate_resize_policy(policies: Sequence[Tree], at: str, restart_policy: str) -> list[Cause]:
-    """What happens to a container when its resources change: named resources, each once."""
+    """Validates what happens to a container when its resources change: named resources, each once."""
     out: list[Cause] = []
     seen: list[str] = []
     for one in policies:

@@ -1,4 +1,4 @@
-"""What may be wrong with security contexts."""
+"""Checks of security contexts."""
 
 from __future__ import annotations
 

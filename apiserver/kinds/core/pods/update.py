@@ -1,4 +1,4 @@
-"""What may change in a pod once it exists: next to nothing, since a node may be running it already."""
+"""Checks of changes to an existing pod: next to nothing may change, since a node may be running it already."""
 
 from __future__ import annotations
 

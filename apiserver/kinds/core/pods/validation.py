@@ -1,4 +1,4 @@
-"""What may be wrong with a pod, or with a pod template: all of it, not the first thing found."""
+"""Checks of a pod, or of a pod template: they find all that is wrong, not the first thing."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def validate_pod_spec(spec: Tree, path: str) -> list[Cause]:
 
 
 def _form(spec: Tree) -> bytes:
-    """What equal pods have in common: the spec, without the random name of the volume with the token. The NUL that stands
+    """The part equal pods share: the spec, without the random name of the volume with the token. The NUL that stands
     for it cannot come from anywhere else, and a spec that is right stays so if that label is replaced by another."""
     data = orjson.dumps(spec)
     for volume in spec.get("volumes") or ():

@@ -1,4 +1,4 @@
-"""What may be wrong with the volumes of a pod spec."""
+"""Checks of the volumes of a pod spec."""
 
 from __future__ import annotations
 

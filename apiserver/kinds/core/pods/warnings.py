@@ -11,7 +11,7 @@ NO_SELECTOR = "a null labelSelector results in matching no pod"
 
 
 def pod_warnings(spec: Tree, path: str) -> list[str]:
-    """What to tell whoever writes a pod, or a template of pods, with this spec."""
+    """Warnings for whoever writes a pod, or a template of pods, with this spec."""
     out: list[str] = []
     if (spec.get("terminationGracePeriodSeconds") or 0) < 0:
         text = "must be >= 0; negative values are invalid and will be treated as 1"
