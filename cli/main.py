@@ -130,6 +130,7 @@ GROUPS = {
     "Changes": "apply create replace edit diff patch delete run expose autoscale scale set label annotate rollout wait",
     "Pods": "logs exec cp port-forward",
     "Nodes": "cordon uncordon drain taint",
+    "Experiments": "experiment",
     "Other": "auth version api-resources api-versions cluster-info completion",
 }
 HELP = "A Kubernetes-compatible cluster on one machine: real containers, real nodes, in seconds."
