@@ -134,7 +134,7 @@ def test_list_and_watch_agree(steps: list[tuple[str, Any]]) -> None:
                     assert ("reload", None) in steps
                     continue
                 # Something that all see would end the batch; nothing may be there, so look without waiting.
-                for event in list(follower.watcher._buffer):
+                for event in follower.watcher.take():
                     follower.take(event)
                 assert follower.known == contents(cache, **follower.selection)
         await store.close()
