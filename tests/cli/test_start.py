@@ -16,7 +16,7 @@ except SystemExit:
 """
 # Each costs a tenth of a second or more.
 DEAR = {
-    "aiohttp", "click", "cryptography", "fastapi", "grpc", "httpx", "inspect", "lab", "numpy", "pydantic", "pyroute2", "rich",
+    "aiohttp", "click", "cryptography", "fastapi", "grpc", "httpx", "lab", "numpy", "pydantic", "pyroute2", "rich",
     "typer", "uvloop",
 }  # fmt: skip
 
