@@ -36,7 +36,8 @@ def test_scaled_adopting_releasing_and_deleted_with_its_pods() -> None:
         assert not released.metadata.owner_references
         await controllers.patch("rc", "default", {"spec": {"replicas": 1}})
         await cluster.until(lambda: ready(1))
-        await controllers.delete("rc", "default")
+        # Without a policy a replication controller orphans its pods, as the first version of the API did.
+        await controllers.delete("rc", "default", propagation_policy="Background")
 
         async def alone() -> bool:
             return [p.metadata.name for p in await cluster.pods()] == ["orphan"]
