@@ -311,7 +311,10 @@ def test_sub_paths_while_a_neighbour_swaps_them_for_links(image_root: Path, tmp_
             exchange(folder / "x", folder / "y")
         await cluster.until("p", running, timeout=60)
         for n in range(3):
-            assert await cluster.log("p", f"c{n}") == "in\n"
+            async with asyncio.timeout(20):
+                while not (text := await cluster.log("p", f"c{n}")):
+                    await asyncio.sleep(0.05)
+            assert text == "in\n"
         deep = "cd /e; i=0; while [ $i -lt 100 ]; do mkdir d && cd d; i=$((i+1)); done; echo $i"
         assert (await cluster.exec("p", "sh", "-c", deep))[0] == "100\n"
         await cluster.pods.delete("p", "default")
