@@ -81,6 +81,11 @@ def path_of(volume: Volume) -> str:
     return spec.local.path if spec.local is not None else spec.host_path.path if spec.host_path is not None else ""
 
 
+def is_made_here(root: Path, path: Path, name: str) -> bool:
+    """The path is one that this provisioner gives a volume: ROOT/FOLDER/NAME, with no way up in it."""
+    return path.parent.parent == root and path.name == name and name.startswith("pvc-") and ".." not in path.parts
+
+
 def make_folder(path: str) -> None:
     """Anyone in a pod may write: which user that is the claim does not say. Raises OSError."""
     os.makedirs(path, 0o755, exist_ok=True)
@@ -126,7 +131,9 @@ class LocalPathProvisioner(Controller):
 
     async def _make(self, claim: Claim) -> None:
         found = self.classes.get_key(volumes.class_of(claim))
-        if claim.spec.volume_name or found is None or self.volumes.get_key(f"pvc-{claim.metadata.uid}") is not None:
+        if found is None or found.provisioner not in (LOCAL, SHARED):
+            return  # anyone may write the annotation; the class decides who makes volumes
+        if claim.spec.volume_name or self.volumes.get_key(f"pvc-{claim.metadata.uid}") is not None:
             return
         try:
             volume = wanted_volume(claim, found, self.root, self._host(claim, found))
@@ -178,7 +185,7 @@ class LocalPathProvisioner(Controller):
         if not _is_ours(volume) or volume.status.phase != "Released" or spec.persistent_volume_reclaim_policy != "Delete":
             return
         path = Path(path_of(volume))
-        if path.parent.parent == self.root and path.name == volume.metadata.name:
+        if is_made_here(self.root, path, volume.metadata.name or ""):
             try:
                 await self.world.blocking(remove_folder, str(path))
             except (OSError, subprocess.SubprocessError) as error:

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from controllers.persistentvolume.localpath import LOCAL, SHARED, Refused, remove_folder, wanted_volume
+from controllers.persistentvolume.localpath import LOCAL, SHARED, Refused, is_made_here, remove_folder, wanted_volume
 from navarch.api.errors import NotFound
 from navarch.api.kinds import BY_GVK
 from navarch.api.types import core_v1, meta_v1, storage_v1
@@ -265,6 +265,22 @@ def test_a_provisioned_volume_belongs_to_its_node_and_claim() -> None:
 def test_what_the_provisioner_refuses(spec: Tree, host: str, text: str) -> None:
     with pytest.raises(Refused, match=text):
         wanted_volume(made_claim(**spec), CLASS, Path("/r"), host)
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "made_here"),
+    [
+        ("/r/n1/pvc-1", "pvc-1", True),
+        ("/r/../pvc-1", "pvc-1", False),
+        ("/r/../pki", "pki", False),
+        ("/r/n1/pvc-1", "pvc-2", False),
+        ("/r/n1/data", "data", False),
+        ("/r/n1/x/pvc-1", "pvc-1", False),
+        ("/etc/n1/pvc-1", "pvc-1", False),
+    ],
+)
+def test_only_folders_of_its_own_are_removed(path: str, name: str, made_here: bool) -> None:
+    assert is_made_here(Path("/r"), Path(path), name) is made_here
 
 
 def test_removing_a_folder_follows_no_link(tmp_path: Path) -> None:
