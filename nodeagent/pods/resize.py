@@ -137,8 +137,9 @@ class Resizer:
         return with_resources(pod, self.granted)
 
     def made(self, container_id: str, name: str) -> None:
-        """A container was made with what is granted at present."""
-        self._has[container_id] = self.granted.get(name, NOTHING)
+        """A container was made with what is granted at present. An init container that ends is never resized."""
+        if name in self.granted:
+            self._has[container_id] = self.granted[name]
 
     async def step(self, pod: core_v1.Pod, containers: Iterable[Container], sandbox: Sandbox | None) -> None:
         """Grants what the spec asks for, if there is room, and changes what runs."""

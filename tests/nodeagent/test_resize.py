@@ -104,6 +104,19 @@ def test_growing_and_shrinking() -> None:
     assert node.runtime.calls == [("s", 40000, 128), ("a-id", 5000, 32), ("s", 15000, 96)]
 
 
+def test_init_containers_are_not_resized() -> None:
+    """An init container is made and seen to run before the next step: its status shows no resources, and is no error."""
+    first = pod(container("a", "100m"))
+    first.spec.init_containers = [container("i", "50m")]
+    node = Node(first)
+    node.resizer.made("i-id", "i")
+    state = core_v1.ContainerState(running=core_v1.ContainerStateRunning())
+    status = core_v1.ContainerStatus(
+        name="i", image="i", image_id="", ready=False, restart_count=0, container_id="navarch://i-id", state=state
+    )
+    assert node.resizer.shown(core_v1.PodStatus(init_container_statuses=[status]), 1, 0.0).init_container_statuses == [status]
+
+
 def test_not_on_this_node() -> None:
     first = pod(container("a", "100m"))
     node = Node(first)

@@ -69,22 +69,24 @@ def unblocked(*steps: Steps) -> None:
 
 def test_the_watchdog_sees_what_computes_and_not_what_waits() -> None:
     def burn() -> None:
-        until = time.thread_time() + 0.1
-        while time.thread_time() < until:
-            pass
+        began = time.thread_time()
+        while (used := time.thread_time() - began) < 0.1 or (watched and not watchdog._stack and used < 10):
+            pass  # on a busy machine the thread that looks gets its turn late
 
     async def main() -> None:
         time.sleep(0.1)  # blocks, too, but a busy machine may look like that
         await asyncio.sleep(0)
         await asyncio.to_thread(burn)
         assert not watchdog.slow, watchdog.report()
+        nonlocal watched
+        watched = True
         burn()
         await asyncio.sleep(0)
 
-    watchdog = Watchdog(0.05)
+    watchdog, watched = Watchdog(0.05), False
     watchdog.run(main)
     (slow,) = watchdog.slow
-    assert 0.1 <= slow.seconds < 1 and "in burn" in slow.stack and "main" in slow.stack
+    assert slow.seconds >= 0.1 and "in burn" in slow.stack and "main" in slow.stack
 
 
 MERGES = b"".join(b"m%d: {<<: *a}\n" % i for i in range(20))
