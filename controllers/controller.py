@@ -151,32 +151,32 @@ class Controller:
 
     async def _work(self) -> None:
         while True:
-            found = await self.queue.get()
+            object_key = await self.queue.get()
             began = self.world.monotonic()
             try:
-                again = None if self._is_undecodable(found) else await self.reconcile(found)
+                again = None if self._is_undecodable(object_key) else await self.reconcile(object_key)
             except Exception as error:
-                self._failed(found, error)
+                self._failed(object_key, error)
             else:
-                self.queue.forget(found)
-                self.queue.again(found, again)
+                self.queue.forget(object_key)
+                self.queue.again(object_key, again)
             finally:
-                self.queue.done(found)
+                self.queue.done(object_key)
                 self.context.metrics.worked(self.name, self.world.monotonic() - began)
 
-    def _failed(self, found: str, error: Exception) -> None:
+    def _failed(self, object_key: str, error: Exception) -> None:
         self.context.metrics.failed(self.name, error)
         if isinstance(error, Conflict | NotFound):  # the cache was behind; it catches up by itself
-            self.log.debug("%s: %s", found, error)
+            self.log.debug("%s: %s", object_key, error)
         elif isinstance(error, StatusError | TransportError):
-            self.log.warning("%s: %s", found, error)
+            self.log.warning("%s: %s", object_key, error)
         else:
             if isinstance(error, UndecodableDependent):
-                self.log.warning("%s: %s", found, error)
+                self.log.warning("%s: %s", object_key, error)
             else:
-                self.log.error("%s: a mistake in the controller", found, exc_info=error)
-            self._tell_failure(found, error)
-        self.queue.add_rate_limited(found)
+                self.log.error("%s: a mistake in the controller", object_key, exc_info=error)
+            self._tell_failure(object_key, error)
+        self.queue.add_rate_limited(object_key)
 
     def _tell_failure(self, key: str, error: Exception) -> None:
         """An event on the object; the recorder keeps it from being told too often."""

@@ -83,8 +83,8 @@ def superfluous(cronjob: CronJob, jobs: Sequence[Job]) -> list[Job]:
     spec = cronjob.spec
     for type_, limit in (("Complete", spec.successful_jobs_history_limit), ("Failed", spec.failed_jobs_history_limit)):
         if limit is not None:
-            found = sorted((j for j in jobs if ended(j) == type_), key=_age)
-            out += found[: max(0, len(found) - limit)]
+            jobs_of_type = sorted((j for j in jobs if ended(j) == type_), key=_age)
+            out += jobs_of_type[: max(0, len(jobs_of_type) - limit)]
     return out
 
 
@@ -106,9 +106,9 @@ class CronJobController(Controller):
     def _job_changed(self, kind: str, old: Job | None, new: Job) -> None:
         ref = controller_of(new.metadata)
         if ref is not None and ref.kind == "CronJob":
-            found = self.cronjobs.get(new.metadata.namespace, ref.name)
-            if found is not None and found.metadata.uid == ref.uid:
-                self.queue.add(key_of_object(found))
+            cronjob = self.cronjobs.get(new.metadata.namespace, ref.name)
+            if cronjob is not None and cronjob.metadata.uid == ref.uid:
+                self.queue.add(key_of_object(cronjob))
 
     async def reconcile(self, key: str) -> float | None:
         cronjob = self.cronjobs.get_key(key)
@@ -151,9 +151,9 @@ class CronJobController(Controller):
                     successful = max(successful or "", job.status.completion_time or "") or None
             else:
                 active.append(ref)
-        known = [ref.uid for ref in active]
+        active_uids = [ref.uid for ref in active]
         for job in sorted(jobs, key=_age):
-            if not ended(job) and job.metadata.uid not in known and job.metadata.deletion_timestamp is None:
+            if not ended(job) and job.metadata.uid not in active_uids and job.metadata.deletion_timestamp is None:
                 active.append(_reference(job))
         for job in superfluous(cronjob, jobs):
             if job.metadata.deletion_timestamp is None:
@@ -169,17 +169,17 @@ class CronJobController(Controller):
         deadline = cronjob.spec.starting_deadline_seconds
         if deadline is not None:
             since = max(since, now - deadline)
-        found = due(schedule, zone, since, now)
-        again = found.next - now + LATE if found.next is not None else None
-        if found.missed > MANY:
+        schedule_times = due(schedule, zone, since, now)
+        again = schedule_times.next - now + LATE if schedule_times.next is not None else None
+        if schedule_times.missed > MANY:
             text = "too many missed start times. Set or decrease .spec.startingDeadlineSeconds or check clock skew"
             self.events.event(cronjob, WARNING, "TooManyMissedTimes", text)
-        if found.at is None:
+        if schedule_times.at is None:
             return status, again
         active = list(status.active or ())
-        job = new_job(cronjob, found.at)
+        job = new_job(cronjob, schedule_times.at)
         if any(ref.name == job.metadata.name for ref in active):
-            return msgspec.structs.replace(status, last_schedule_time=format_time(found.at)), again
+            return msgspec.structs.replace(status, last_schedule_time=format_time(schedule_times.at)), again
         if cronjob.spec.concurrency_policy == "Forbid" and active:
             text = "Not starting job because prior execution is running and concurrency policy is Forbid"
             self.events.event(cronjob, NORMAL, "JobAlreadyActive", text)
@@ -191,17 +191,17 @@ class CronJobController(Controller):
                     await self._delete(cronjob, old)
             active = []
         try:
-            made = await self.client[Job].create(job)
+            running = await self.client[Job].create(job)
         except AlreadyExists:
             # Ours, from before a crash, or somebody else's: only ours is active.
-            made = await self.client[Job].get(job.metadata.name or "", cronjob.metadata.namespace)
-            ref_ = controller_of(made.metadata)
-            if ref_ is None or ref_.uid != cronjob.metadata.uid or ended(made):
-                return msgspec.structs.replace(status, last_schedule_time=format_time(found.at)), again
+            running = await self.client[Job].get(job.metadata.name or "", cronjob.metadata.namespace)
+            ref_ = controller_of(running.metadata)
+            if ref_ is None or ref_.uid != cronjob.metadata.uid or ended(running):
+                return msgspec.structs.replace(status, last_schedule_time=format_time(schedule_times.at)), again
         else:
-            self.events.event(cronjob, NORMAL, "SuccessfulCreate", f"Created job {made.metadata.name}")
-        active.append(_reference(made))
-        return msgspec.structs.replace(status, active=active, last_schedule_time=format_time(found.at)), again
+            self.events.event(cronjob, NORMAL, "SuccessfulCreate", f"Created job {running.metadata.name}")
+        active.append(_reference(running))
+        return msgspec.structs.replace(status, active=active, last_schedule_time=format_time(schedule_times.at)), again
 
     async def _delete(self, cronjob: CronJob, job: Job) -> None:
         try:

@@ -45,7 +45,7 @@ def disrupted(
     status: policy_v1.PodDisruptionBudgetStatus, pods: Sequence[Pod], now: float
 ) -> tuple[dict[str, str], float | None]:
     """The evictions that are still to be seen, and the seconds until the first of them is given up."""
-    left: dict[str, str] = {}
+    pending: dict[str, str] = {}
     again: float | None = None
     by_name = {pod.metadata.name: pod for pod in pods}
     for name, at in (status.disrupted_pods or {}).items():
@@ -53,9 +53,9 @@ def disrupted(
         remains = parse_time(at) + DELETION_TIMEOUT - now
         if pod is None or pod.metadata.deletion_timestamp is not None or remains <= 0:
             continue
-        left[name] = at
+        pending[name] = at
         again = min(remains, again if again is not None else remains)
-    return left, again
+    return pending, again
 
 
 def report(budget: Budget, pods: Sequence[Pod], scale: Scale, evicting: Mapping[str, str], now: float) -> Any:
@@ -142,14 +142,14 @@ class DisruptionController(Controller):
             if owner is not None and owner.kind == "Deployment":
                 deployment = self.deployments.get(namespace, owner.name)
                 if deployment is not None and deployment.metadata.uid == owner.uid:
-                    total[owner.uid] = _wanted(deployment.spec.replicas)
+                    total[owner.uid] = _desired_replicas(deployment.spec.replicas)
             elif replica_set is not None and replica_set.metadata.uid == ref.uid:
-                total[ref.uid] = _wanted(replica_set.spec.replicas)
+                total[ref.uid] = _desired_replicas(replica_set.spec.replicas)
             else:
-                total[ref.uid] = await self._asked(namespace, ref)
+                total[ref.uid] = await self._replicas_of(namespace, ref)
         return sum(total.values())
 
-    async def _asked(self, namespace: str, ref: meta_v1.OwnerReference) -> int:
+    async def _replicas_of(self, namespace: str, ref: meta_v1.OwnerReference) -> int:
         """The replicas of another scalable kind."""
         group, version = group_version(ref.api_version)
         kind = BY_GVK.get((group, version, ref.kind))
@@ -162,5 +162,5 @@ class DisruptionController(Controller):
         return int((scale.get("spec") or {}).get("replicas") or 0)
 
 
-def _wanted(replicas: int | None) -> int:
+def _desired_replicas(replicas: int | None) -> int:
     return 1 if replicas is None else replicas

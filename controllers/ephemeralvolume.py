@@ -57,16 +57,16 @@ class EphemeralVolumeController(Controller):
         for volume in pod.spec.volumes or ():
             if volume.ephemeral is None or volume.ephemeral.volume_claim_template is None:
                 continue
-            wanted = claim_for(pod, volume)
-            found = self.claims.get(pod.metadata.namespace, wanted.metadata.name or "")
-            if found is None:
+            desired = claim_for(pod, volume)
+            claim = self.claims.get(pod.metadata.namespace, desired.metadata.name or "")
+            if claim is None:
                 try:
-                    await self.client[Claim].create(wanted)
+                    await self.client[Claim].create(desired)
                     continue
                 except AlreadyExists:
-                    found = await self.client[Claim].get(wanted.metadata.name or "", pod.metadata.namespace)
-            if not any(ref.controller and ref.uid == pod.metadata.uid for ref in found.metadata.owner_references or ()):
+                    claim = await self.client[Claim].get(desired.metadata.name or "", pod.metadata.namespace)
+            if not any(ref.controller and ref.uid == pod.metadata.uid for ref in claim.metadata.owner_references or ()):
                 # Somebody else's data: a pod must not get it by a name.
-                text = f"PVC {found.metadata.namespace}/{found.metadata.name} was not created for pod {key} (pod is not owner)"
+                text = f"PVC {claim.metadata.namespace}/{claim.metadata.name} was not created for pod {key} (pod is not owner)"
                 self.events.event(pod, WARNING, "FailedBinding", text)
         return None

@@ -39,14 +39,14 @@ async def current(
 ) -> tuple[Revision, list[Revision]]:
     """The revision of the owner's template, made or renumbered if need be, and the others, oldest first."""
     data = data_of(owner.spec.template)
-    known = oldest_first(informer.by_index(BY_CONTROLLER, owner.metadata.uid or ""))
-    last = known[-1].revision if known else 0
-    same = [r for r in known if r.data == data]
+    revisions = oldest_first(informer.by_index(BY_CONTROLLER, owner.metadata.uid or ""))
+    last = revisions[-1].revision if revisions else 0
+    same = [r for r in revisions if r.data == data]
     if same:
-        found = same[-1]
-        if found.revision < last:
-            found = await client[Revision].update(msgspec.structs.replace(found, revision=last + 1))
-        return found, [r for r in known if r.metadata.uid != found.metadata.uid]
+        revision = same[-1]
+        if revision.revision < last:
+            revision = await client[Revision].update(msgspec.structs.replace(revision, revision=last + 1))
+        return revision, [r for r in revisions if r.metadata.uid != revision.metadata.uid]
     collision = owner.status.collision_count
     digest = content_hash([data, collision] if collision else data)
     name = f"{owner.metadata.name}-{digest}"
@@ -56,10 +56,10 @@ async def current(
         annotations=owner.metadata.annotations,
     )  # fmt: skip
     try:
-        made = await client[Revision].create(Revision(metadata=meta, data=data, revision=last + 1))
+        new_revision = await client[Revision].create(Revision(metadata=meta, data=data, revision=last + 1))
     except AlreadyExists:  # the cache is behind
-        made = await client[Revision].get(name, owner.metadata.namespace)
-    return made, known
+        new_revision = await client[Revision].get(name, owner.metadata.namespace)
+    return new_revision, revisions
 
 
 async def truncate(client: Client, old: list[Revision], live: set[str], limit: int) -> None:

@@ -63,8 +63,8 @@ async def _run(arguments: argparse.Namespace, config: Config, cluster: kubeconfi
     manager = Manager(client, world, config, root_ca=_root_ca(config, cluster), identity=arguments.identity)
     unknown = sorted(config.named - set(manager.factories()))
     if unknown:
-        known = ", ".join(manager.factories())
-        log.error("controllers: %s: not in the list of known controllers: %s", ", ".join(unknown), known)
+        names = ", ".join(manager.factories())
+        log.error("controllers: %s: not in the list of known controllers: %s", ", ".join(unknown), names)
         await client.close()
         return 2
     stop = asyncio.Event()

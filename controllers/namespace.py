@@ -46,8 +46,8 @@ def conditions(content: Content) -> list[core_v1.NamespaceCondition]:
             type=type_, status="True" if bad else "False", reason=reason, message=message
         )
 
-    left = ", ".join(f"{name} has {count} resource instances" for name, count in sorted(content.remaining.items()))
-    held = ", ".join(f"{name} in {count} resource instances" for name, count in sorted(content.finalizers.items()))
+    resources = ", ".join(f"{name} has {count} resource instances" for name, count in sorted(content.remaining.items()))
+    finalizers = ", ".join(f"{name} in {count} resource instances" for name, count in sorted(content.finalizers.items()))
     failed = ", ".join(sorted(content.failures))
     return [
         make(
@@ -75,14 +75,14 @@ def conditions(content: Content) -> list[core_v1.NamespaceCondition]:
             "NamespaceContentRemaining",
             bool(content.remaining),
             "SomeResourcesRemain",
-            f"Some resources are remaining: {left}",
+            f"Some resources are remaining: {resources}",
             ("ContentRemoved", "All content successfully removed"),
         ),
         make(
             "NamespaceFinalizersRemaining",
             bool(content.finalizers),
             "SomeFinalizersRemain",
-            f"Some content in the namespace has finalizers remaining: {held}",
+            f"Some content in the namespace has finalizers remaining: {finalizers}",
             ("ContentHasNoFinalizers", "All content-preserving finalizers finished"),
         ),
     ]
@@ -135,8 +135,8 @@ class NamespaceController(Controller):
         return await self.client[Namespace].update_status(msgspec.structs.replace(namespace, status=status))
 
     async def _finalize(self, namespace: Namespace) -> None:
-        left = [f for f in namespace.spec.finalizers or () if f != FINALIZER]
-        spec = msgspec.structs.replace(namespace.spec, finalizers=left or None)
+        finalizers = [f for f in namespace.spec.finalizers or () if f != FINALIZER]
+        spec = msgspec.structs.replace(namespace.spec, finalizers=finalizers or None)
         try:
             await self.client[Namespace].sub(
                 namespace.metadata.name or "",
@@ -165,21 +165,21 @@ class NamespaceController(Controller):
     async def _clear_all(self, name: str, resources: Sequence[Resource], content: Content) -> None:
         for resource in resources:
             try:
-                left = await self._clear_one(name, resource)
+                remaining = await self._clear_one(name, resource)
             except (StatusError, TransportError) as error:
                 content.failures.append(str(error))
                 continue
-            if left:
-                content.remaining[f"{resource.kind.resource}.{resource.kind.group}"] = len(left)
-            for obj in left:
+            if remaining:
+                content.remaining[f"{resource.kind.resource}.{resource.kind.group}"] = len(remaining)
+            for obj in remaining:
                 for finalizer in obj.metadata.finalizers or ():
                     content.finalizers[finalizer] = content.finalizers.get(finalizer, 0) + 1
 
     async def _clear_one(self, name: str, resource: Resource) -> list[PartialObject]:
         """Deletes the objects of one resource and returns those that are left."""
         client = self.client.resource(resource.kind, PartialObject)
-        found = (await client.list(name)).items
-        if not found:
+        objects = (await client.list(name)).items
+        if not objects:
             return []
         deleted = False
         if resource.can("deletecollection"):
@@ -189,7 +189,7 @@ class NamespaceController(Controller):
             except (MethodNotAllowed, NotFound):
                 pass
         if not deleted:
-            for obj in found:
+            for obj in objects:
                 try:
                     await client.delete(obj.metadata.name or "", name, propagation_policy="Background")
                 except NotFound:

@@ -91,6 +91,6 @@ def adoption_patch(obj: HasMetadata, ref: meta_v1.OwnerReference, finalizers: Se
 def release_patch(obj: HasMetadata, owner_uid: str, finalizers: Sequence[str] = ()) -> JSON:
     """Merge patch that takes away the reference to ``owner_uid``, and the controller's ``finalizers``, which nobody else
     would ever remove."""
-    left = [f for f in obj.metadata.finalizers or () if f not in finalizers]
+    remaining = [f for f in obj.metadata.finalizers or () if f not in finalizers]
     references = [r for r in obj.metadata.owner_references or () if r.uid != owner_uid]
-    return owners_patch(obj, references, left if finalizers else None)
+    return owners_patch(obj, references, remaining if finalizers else None)

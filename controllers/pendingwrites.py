@@ -29,7 +29,7 @@ class Overlay(Generic[T]):
         self._informer, self._world = informer, world
         self._written: dict[str, tuple[T, float]] = {}  # by key
         self._deleted: dict[str, float] = {}  # by uid
-        informer.add_handler(self._seen)
+        informer.add_handler(self._forget_written)
 
     def wrote(self, obj: T) -> None:
         """The server answered a create or update with ``obj``."""
@@ -49,13 +49,13 @@ class Overlay(Generic[T]):
             del self._written[written_key]
         for uid in [u for u, at in self._deleted.items() if now - at > KEPT]:
             del self._deleted[uid]
-        found = {key(obj): obj for obj in cached}
+        by_key = {key(obj): obj for obj in cached}
         for written_key, (obj, _) in self._written.items():
-            if written_key in found or belongs(obj):
-                found[written_key] = obj
-        return [obj for obj in found.values() if _uid(obj) not in self._deleted]
+            if written_key in by_key or belongs(obj):
+                by_key[written_key] = obj
+        return [obj for obj in by_key.values() if _uid(obj) not in self._deleted]
 
-    def _seen(self, kind: str, old: T | None, new: T) -> None:
+    def _forget_written(self, kind: str, old: T | None, new: T) -> None:
         if kind == "DELETED":
             self._deleted.pop(_uid(new), None)
         written = self._written.get(key(new))

@@ -86,9 +86,9 @@ class PodOwner(Controller):
             return
         changed = old is None or before is not None or old.metadata.labels != new.metadata.labels
         if kind != "DELETED" and changed and new.metadata.deletion_timestamp is None:
-            for found in self.owners.list(new.metadata.namespace):  # an orphan: who would adopt it?
-                if self._may_adopt(found, new):
-                    self.enqueue(found)
+            for candidate in self.owners.list(new.metadata.namespace):  # an orphan: who would adopt it?
+                if self._may_adopt(candidate, new):
+                    self.enqueue(candidate)
 
     def _undecodable_pod(self, kind: str, bad: Undecodable) -> None:
         """Its owner must not replace it; and may go on once it can be read, or is gone."""
@@ -99,8 +99,8 @@ class PodOwner(Controller):
     def _owner(self, pod: Pod, ref: meta_v1.OwnerReference) -> Any:
         if ref.kind != self.kind:
             return None
-        found = self.owners.get(pod.metadata.namespace, ref.name)
-        return found if found is not None and found.metadata.uid == ref.uid else None
+        owner = self.owners.get(pod.metadata.namespace, ref.name)
+        return owner if owner is not None and owner.metadata.uid == ref.uid else None
 
     # Work
 
@@ -163,7 +163,7 @@ class PodOwner(Controller):
 
     async def _create(self, key: str, owner: Any, pod: Pod) -> None:
         try:
-            made = await self.client[Pod].create(pod)
+            created = await self.client[Pod].create(pod)
         except TransportError:
             self.expectations.doubted(key)
             raise
@@ -173,7 +173,7 @@ class PodOwner(Controller):
                 return
             self.events.event(owner, WARNING, "FailedCreate", f"Error creating: {error}")
             raise
-        self.events.event(owner, NORMAL, "SuccessfulCreate", f"Created pod: {made.metadata.name}")
+        self.events.event(owner, NORMAL, "SuccessfulCreate", f"Created pod: {created.metadata.name}")
 
     async def delete_pods(self, key: str, owner: Any, pods: Sequence[Pod]) -> Exception | None:
         self.expectations.expect_deletions(key, [pod.metadata.uid or "" for pod in pods])

@@ -33,18 +33,18 @@ class ResourceQuotaController(Controller):
         self.quotas = self.informer(core_v1.ResourceQuota)
         self.quotas.add_handler(self._changed)
         self.keys_are_of(self.quotas)
-        self.seen: dict[str, str] = {}  # key -> the version at which we began to wait
+        self.version_at_wait: dict[str, str] = {}  # key -> the version at which we began to wait
 
     def _changed(self, kind: str, old: core_v1.ResourceQuota | None, new: core_v1.ResourceQuota) -> None:
         if kind == "ADDED" or old is None or old.spec != new.spec or kind == "DELETED":
             self.enqueue(new)
 
     async def reconcile(self, key: str) -> float | None:
-        found = self.quotas.get_key(key)
-        if found is None:
-            self.seen.pop(key, None)
+        cached = self.quotas.get_key(key)
+        if cached is None:
+            self.version_at_wait.pop(key, None)
             return None
-        name, namespace = found.metadata.name or "", found.metadata.namespace or ""
+        name, namespace = cached.metadata.name or "", cached.metadata.namespace or ""
         quotas = self.client.tree(BY_RESOURCE["", "v1", "resourcequotas"])
         try:
             tree: Tree = await quotas.get(name, namespace)
@@ -53,8 +53,8 @@ class ResourceQuotaController(Controller):
         hard, status = (tree.get("spec") or {}).get("hard") or {}, tree.get("status") or {}
         version = tree["metadata"]["resourceVersion"]
         unknown = [n for n in hard if n not in (status.get("used") or {})]
-        if hard == (status.get("hard") or {}) and not unknown and self.seen.get(key) != version:
-            self.seen[key] = version
+        if hard == (status.get("hard") or {}) and not unknown and self.version_at_wait.get(key) != version:
+            self.version_at_wait[key] = version
             return QUIET
         used = await self._count(tree, namespace, list(hard))
         if not unknown and hard != status.get("hard"):
@@ -63,9 +63,9 @@ class ResourceQuotaController(Controller):
         written = quota.written(used, hard)
         if (status.get("hard") or {}) != hard or quota.amounts_of(status.get("used")) != used:
             tree["status"] = {"hard": hard, "used": written}
-            made: Tree = await quotas.update_status(tree)
-            version = made["metadata"]["resourceVersion"]
-        self.seen[key] = version
+            updated: Tree = await quotas.update_status(tree)
+            version = updated["metadata"]["resourceVersion"]
+        self.version_at_wait[key] = version
         return RESYNC
 
     async def _count(self, tree: Tree, namespace: str, names: list[str]) -> dict[str, int]:

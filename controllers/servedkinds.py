@@ -53,13 +53,13 @@ class Resource:
 
 async def served(client: Client) -> list[Resource]:
     """All resources (no subresources), sorted by group and name. Raises StatusError, TransportError."""
-    found: dict[tuple[str, str], Resource] = {}
+    resources: dict[tuple[str, str], Resource] = {}
     for path in ("/api", "/apis"):
         tree = await client.get_json(path, accept=ACCEPT)
         listed = _aggregated(tree) if tree.get("kind") == "APIGroupDiscoveryList" else await _legacy(client, path, tree)
         for resource in listed:
-            found.setdefault(resource.name, resource)
-    return [found[name] for name in sorted(found)]
+            resources.setdefault(resource.name, resource)
+    return [resources[name] for name in sorted(resources)]
 
 
 def _aggregated(tree: Mapping[str, Any]) -> Iterable[Resource]:
@@ -70,8 +70,8 @@ def _aggregated(tree: Mapping[str, Any]) -> Iterable[Resource]:
                 kind = (entry.get("responseKind") or {}).get("kind")
                 if not kind:
                     continue
-                made = Kind(name, version["version"], kind, entry["resource"], entry.get("scope") == "Namespaced")
-                yield Resource(made, frozenset(entry.get("verbs") or ()))
+                entry_kind = Kind(name, version["version"], kind, entry["resource"], entry.get("scope") == "Namespaced")
+                yield Resource(entry_kind, frozenset(entry.get("verbs") or ()))
 
 
 async def _legacy(client: Client, path: str, tree: Mapping[str, Any]) -> list[Resource]:

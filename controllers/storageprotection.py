@@ -62,12 +62,12 @@ class Protection(Controller):
         obj = self.protected.get_key(key)
         if obj is None:
             return None
-        found = obj.metadata.finalizers or []
+        finalizers = obj.metadata.finalizers or []
         if obj.metadata.deletion_timestamp is None:
-            if self.finalizer not in found:
-                await self._set(obj, [*found, self.finalizer])
-        elif self.finalizer in found and not await self.in_use(obj):
-            await self._set(obj, [f for f in found if f != self.finalizer])
+            if self.finalizer not in finalizers:
+                await self._set(obj, [*finalizers, self.finalizer])
+        elif self.finalizer in finalizers and not await self.in_use(obj):
+            await self._set(obj, [f for f in finalizers if f != self.finalizer])
         return None
 
     async def _set(self, obj: Any, finalizers: list[str]) -> None:
@@ -100,8 +100,8 @@ class ClaimProtection(Protection):
         if kind == "DELETED" or new.spec.node_name or (old is not None and old.metadata.uid != new.metadata.uid):
             for pod in (old, new) if old is not None else (new,):
                 for claim in claims_of(pod):
-                    found = self.protected.get_key(claim)
-                    if found is not None and found.metadata.deletion_timestamp is not None:
+                    protected = self.protected.get_key(claim)
+                    if protected is not None and protected.metadata.deletion_timestamp is not None:
                         self.queue.add(claim)
 
     async def in_use(self, obj: Claim) -> bool:
@@ -109,8 +109,8 @@ class ClaimProtection(Protection):
         if _mounted(self.pods.by_index(BY_CLAIM, claim)):
             return True
         # The cache may be behind, and a volume that goes under a running pod is lost: ask once more.
-        found = await self.client[Pod].list(obj.metadata.namespace)
-        return _mounted(pod for pod in found.items if claim in claims_of(pod))
+        pods = await self.client[Pod].list(obj.metadata.namespace)
+        return _mounted(pod for pod in pods.items if claim in claims_of(pod))
 
 
 def _mounted(pods: Iterable[Pod]) -> bool:
@@ -144,10 +144,10 @@ class AttributesClassProtection(Protection):
         self.claims = self.informer(Claim, {BY_ATTRIBUTES: attributes_of_claim})
         self.volumes = self.informer(Volume, {BY_ATTRIBUTES: attributes_of_volume})
         self.enqueues(self.protected, _needs_look(self.finalizer))
-        self.claims.add_handler(lambda kind, old, new: self._left(attributes_of_claim, kind, old, new))
-        self.volumes.add_handler(lambda kind, old, new: self._left(attributes_of_volume, kind, old, new))
+        self.claims.add_handler(lambda kind, old, new: self._queue_dropped(attributes_of_claim, kind, old, new))
+        self.volumes.add_handler(lambda kind, old, new: self._queue_dropped(attributes_of_volume, kind, old, new))
 
-    def _left(self, names: Any, kind: str, old: Any, new: Any) -> None:
+    def _queue_dropped(self, names: Any, kind: str, old: Any, new: Any) -> None:
         before = names(old) if old is not None else []
         after = [] if kind == "DELETED" else names(new)
         for name in [*before, *(names(new) if kind == "DELETED" else ())]:

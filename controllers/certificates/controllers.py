@@ -60,10 +60,10 @@ class Approver(_Requests):
     name = "certificatesigningrequest-approving-controller"
 
     async def reconcile(self, key: str) -> float | None:
-        found = self.requests.get_key(key)
-        if found is None or found.status.certificate or not self.undecided(found):
+        request = self.requests.get_key(key)
+        if request is None or request.status.certificate or not self.undecided(request):
             return None
-        spec = found.spec
+        spec = request.spec
         if spec.signer_name != KUBELET_CLIENT:
             return None
         try:
@@ -86,13 +86,13 @@ class Approver(_Requests):
         return 60.0  # the right may come later
 
     async def _may(self, spec: certificates_v1.CertificateSigningRequestSpec, subresource: str) -> bool:
-        asked = authorization_v1.ResourceAttributes(
+        attributes = authorization_v1.ResourceAttributes(
             group="certificates.k8s.io", version="*", resource="certificatesigningrequests", verb="create",
             subresource=subresource,
         )  # fmt: skip
         review = authorization_v1.SubjectAccessReview(
             spec=authorization_v1.SubjectAccessReviewSpec(
-                user=spec.username, uid=spec.uid, groups=spec.groups, extra=spec.extra, resource_attributes=asked
+                user=spec.username, uid=spec.uid, groups=spec.groups, extra=spec.extra, resource_attributes=attributes
             ),
             status=authorization_v1.SubjectAccessReviewStatus(allowed=False),
         )
@@ -142,9 +142,9 @@ class Cleaner(_Requests):
         request = self.requests.get_key(key)
         if request is None:
             return None
-        left = due(request) - self.world.now()
-        if left > 0:
-            return left
+        remaining = due(request) - self.world.now()
+        if remaining > 0:
+            return remaining
         try:
             await self.client[Request].delete(key, uid=request.metadata.uid)
         except NotFound:

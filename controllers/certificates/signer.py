@@ -88,8 +88,8 @@ def check(signer: str, request: x509.CertificateSigningRequest, usages: Sequence
         raise Unfit("URI subjectAltNames are not allowed")
     if not common_name(request).startswith(NODE):
         raise Unfit("subject common name does not begin with system:node:")
-    wanted = "client auth" if signer == KUBELET_CLIENT else "server auth"
-    _usages(usages, wanted, needed=(wanted, "digital signature"))
+    purpose = "client auth" if signer == KUBELET_CLIENT else "server auth"
+    _usages(usages, purpose, needed=(purpose, "digital signature"))
 
 
 def fits(signer: str, request: x509.CertificateSigningRequest, usages: Sequence[str]) -> bool:
@@ -113,11 +113,11 @@ def alternatives(request: x509.CertificateSigningRequest) -> list[x509.GeneralNa
 
 
 def sign(
-    authority: Authority, request: x509.CertificateSigningRequest, usages: Sequence[str], asked: float | None, now: float,
+    authority: Authority, request: x509.CertificateSigningRequest, usages: Sequence[str], expiration: float | None, now: float,
     serial: int,
 ) -> bytes:  # fmt: skip
-    """The certificate as PEM. ``asked``: spec.expirationSeconds."""
-    seconds = min(authority.seconds, asked) if asked else authority.seconds
+    """The certificate as PEM. ``expiration``: spec.expirationSeconds."""
+    seconds = min(authority.seconds, expiration) if expiration else authority.seconds
     begins = now - BACKDATE
     ends = (now if seconds < SHORT else begins) + seconds  # a short life is not made shorter by the backdating
     ends = min(ends, authority.certificate.not_valid_after_utc.timestamp())

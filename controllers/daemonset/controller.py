@@ -38,8 +38,8 @@ class DaemonSetController(PodOwner):
             and old.spec.taints == new.spec.taints
         ):
             return
-        for found in self.owners.list():
-            self.enqueue(found)
+        for daemon_set in self.owners.list():
+            self.enqueue(daemon_set)
 
     async def reconcile(self, key: str) -> float | None:
         ds: DaemonSet | None = self.owners.get_key(key)
@@ -71,8 +71,8 @@ class DaemonSetController(PodOwner):
             if delete:
                 error = await self.delete_pods(key, ds, delete)
             elif todo.create:
-                made = [planning.new_pod(ds, owner, node, digest) for node in todo.create]
-                error = await self.create_pods(key, ds, made)
+                new_pods = [planning.new_pod(ds, owner, node, digest) for node in todo.create]
+                error = await self.create_pods(key, ds, new_pods)
         status, due = planning.report(ds, nodes, pods, digest, now)
         if status != ds.status:
             await self.client[DaemonSet].update_status(msgspec.structs.replace(ds, status=status))

@@ -37,10 +37,10 @@ class Plan(NamedTuple):
 def tolerations(spec: core_v1.PodSpec) -> list[core_v1.Toleration]:
     """The template's, and those that keep daemons where other pods would have to go."""
     out = list(spec.tolerations or ())
-    wanted = list(TOLERATED)
+    taints = list(TOLERATED)
     if spec.host_network:
-        wanted.append((_T + "network-unavailable", "NoSchedule"))
-    for key, effect in wanted:
+        taints.append((_T + "network-unavailable", "NoSchedule"))
+    for key, effect in taints:
         new = core_v1.Toleration(key=key, operator="Exists", effect=effect)
         if new not in out:
             out.append(new)
@@ -87,25 +87,25 @@ def is_new(pod: Pod, digest: str) -> bool:
 
 def plan(ds: DaemonSet, nodes: Mapping[str, Node], pods: Sequence[Pod], digest: str, now: float) -> Plan:
     """Places first; where every place is filled, replaces old pods."""
-    found, out = by_node(pods), Plan([], [], [])
-    wanted: list[str] = []
+    pods_by_node, out = by_node(pods), Plan([], [], [])
+    eligible: list[str] = []
     surge = _rolling(ds).max_surge if ds.spec.update_strategy and ds.spec.update_strategy.type == "RollingUpdate" else 0
     for name, node in nodes.items():
-        here = found.get(name, [])
+        here = pods_by_node.get(name, [])
         run, stay = belongs(ds, node)
         if run:
-            wanted.append(name)
+            eligible.append(name)
         if run and not here:
             out.create.append(name)
         elif stay and here:
             _prune(here, digest, bool(scaled_value(surge, 1, up=True)), out)
         elif not stay:
             out.delete.extend(p for p in here if p.metadata.deletion_timestamp is None)
-    for name in sorted(found):
+    for name in sorted(pods_by_node):
         if name and name not in nodes:  # the node is gone
-            out.delete.extend(p for p in found[name] if p.metadata.deletion_timestamp is None)
+            out.delete.extend(p for p in pods_by_node[name] if p.metadata.deletion_timestamp is None)
     if ds.spec.update_strategy is not None and ds.spec.update_strategy.type == "RollingUpdate":
-        _update(ds, [(n, found.get(n, [])) for n in wanted], digest, now, out)
+        _update(ds, [(n, pods_by_node.get(n, [])) for n in eligible], digest, now, out)
     return Plan(out.create[:BURST], out.delete[:BURST], out.failed)
 
 
@@ -122,8 +122,8 @@ def _prune(here: Sequence[Pod], digest: str, surging: bool, out: Plan) -> None:
 
 
 def _rolling(ds: DaemonSet) -> apps_v1.RollingUpdateDaemonSet:
-    found = ds.spec.update_strategy.rolling_update if ds.spec.update_strategy is not None else None
-    return found or apps_v1.RollingUpdateDaemonSet(max_unavailable=1)
+    rolling_update = ds.spec.update_strategy.rolling_update if ds.spec.update_strategy is not None else None
+    return rolling_update or apps_v1.RollingUpdateDaemonSet(max_unavailable=1)
 
 
 def _update(ds: DaemonSet, places: Sequence[tuple[str, list[Pod]]], digest: str, now: float, out: Plan) -> None:
@@ -131,12 +131,12 @@ def _update(ds: DaemonSet, places: Sequence[tuple[str, list[Pod]]], digest: str,
     rolling, grace = _rolling(ds), ds.spec.min_ready_seconds or 0
     surge = scaled_value(rolling.max_surge, len(places), up=True)
     most = scaled_value(rolling.max_unavailable, len(places), up=True)
-    gone = {p.metadata.uid for p in out.delete}
+    deleted_uids = {p.metadata.uid for p in out.delete}
     used = 0
     first: list[tuple[str, Pod]] = []  # old pods that serve nobody
     later: list[tuple[str, Pod]] = []
     for name, pods in places:
-        live = [p for p in pods if p.metadata.deletion_timestamp is None and p.metadata.uid not in gone]
+        live = [p for p in pods if p.metadata.deletion_timestamp is None and p.metadata.uid not in deleted_uids]
         new = next((p for p in live if is_new(p, digest)), None)
         old = next((p for p in live if not is_new(p, digest)), None)
         if surge and old is not None and new is not None:
@@ -150,8 +150,8 @@ def _update(ds: DaemonSet, places: Sequence[tuple[str, list[Pod]]], digest: str,
             (later if available else first).append((name, old))
         elif not surge and (new is None or not podrules.is_available(new, grace, now)):
             used += 1
-    left = max(0, (surge or most) - used)
-    chosen = first + later[:left]
+    budget = max(0, (surge or most) - used)
+    chosen = first + later[:budget]
     if surge:
         out.create.extend(name for name, _ in chosen)
     else:
@@ -184,12 +184,12 @@ def report(
     ds: DaemonSet, nodes: Mapping[str, Node], pods: Sequence[Pod], digest: str, now: float
 ) -> tuple[apps_v1.DaemonSetStatus, float | None]:
     """The status, and the seconds until a ready pod becomes available by waiting alone."""
-    found, grace = by_node(pods), ds.spec.min_ready_seconds or 0
+    pods_by_node, grace = by_node(pods), ds.spec.min_ready_seconds or 0
     desired = current = wrong = ready = updated = available = 0
     waits: list[float] = []
     for name, node in nodes.items():
         run, _ = belongs(ds, node)
-        here = found.get(name, [])
+        here = pods_by_node.get(name, [])
         if not run:
             wrong += bool(here)
             continue

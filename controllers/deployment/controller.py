@@ -51,9 +51,9 @@ class DeploymentController(Controller):
         if owner is not None:
             self.enqueue(owner)
         elif kind != "DELETED" and controller_of(new.metadata) is None:
-            for found in self.deployments.list(new.metadata.namespace):
-                if _selects(found, new):
-                    self.enqueue(found)
+            for deployment in self.deployments.list(new.metadata.namespace):
+                if _selects(deployment, new):
+                    self.enqueue(deployment)
 
     def _pod_changed(self, kind: str, old: Pod | None, new: Pod) -> None:
         """Recreate waits for old pods to go; nothing else about a pod concerns a deployment directly."""
@@ -71,8 +71,8 @@ class DeploymentController(Controller):
         ref = controller_of(replica_set.metadata)
         if ref is None or ref.kind != "Deployment":
             return None
-        found = self.deployments.get(replica_set.metadata.namespace, ref.name)
-        return found if found is not None and found.metadata.uid == ref.uid else None
+        deployment = self.deployments.get(replica_set.metadata.namespace, ref.name)
+        return deployment if deployment is not None and deployment.metadata.uid == ref.uid else None
 
     # Work
 
@@ -85,15 +85,15 @@ class DeploymentController(Controller):
             text = "This deployment is selecting all pods. A non-empty selector is required."
             self.events.event(deployment, WARNING, "SelectingAll", text)
             if (deployment.status.observed_generation or 0) < (deployment.metadata.generation or 0):
-                seen = deployment.metadata.generation
+                generation = deployment.metadata.generation
                 await self._write_status(
-                    deployment, msgspec.structs.replace(deployment.status, observed_generation=seen)
+                    deployment, msgspec.structs.replace(deployment.status, observed_generation=generation)
                 )
             return None
         replica_sets = await self._claim(deployment, selector)
         old_pods_run = not sizes.is_rolling(deployment) and self._old_pods_run(deployment, replica_sets)
-        made = plan(deployment, replica_sets, self.world.now(), old_pods_run=old_pods_run)
-        return await self._do(deployment, made)
+        rollout = plan(deployment, replica_sets, self.world.now(), old_pods_run=old_pods_run)
+        return await self._do(deployment, rollout)
 
     async def _claim(self, deployment: Deployment, selector: selectors.LabelSelector) -> list[ReplicaSet]:
         """The deployment's replica sets, after adopting and releasing."""
@@ -131,9 +131,9 @@ class DeploymentController(Controller):
             for pod in self.pods.by_index(BY_CONTROLLER, rs.metadata.uid or "")
         )
 
-    async def _do(self, deployment: Deployment, made: Plan) -> float | None:
+    async def _do(self, deployment: Deployment, rollout: Plan) -> float | None:
         sets = self.client[ReplicaSet]
-        for action in made.actions:
+        for action in rollout.actions:
             match action:
                 case Create(replica_set):
                     if not await self._create(deployment, replica_set):
@@ -150,13 +150,13 @@ class DeploymentController(Controller):
                         pass
             for text in () if isinstance(action, Delete) else action.events:
                 self.events.event(deployment, NORMAL, "ScalingReplicaSet", text)
-        if made.revision is not None:
-            patch = {"metadata": {"annotations": {sizes.REVISION: made.revision}}}
+        if rollout.revision is not None:
+            patch = {"metadata": {"annotations": {sizes.REVISION: rollout.revision}}}
             meta = deployment.metadata
             deployment = await self.client[Deployment].patch(meta.name or "", meta.namespace, patch)
-        if made.status != deployment.status:
-            await self._write_status(deployment, made.status)
-        return made.again
+        if rollout.status != deployment.status:
+            await self._write_status(deployment, rollout.status)
+        return rollout.again
 
     async def _create(self, deployment: Deployment, replica_set: ReplicaSet) -> bool:
         """True if the set was made; False if there is nothing more to do in this reconcile."""

@@ -156,14 +156,14 @@ def _number_new(draft: _Draft, now: float, *, create: bool) -> str | None:
         return annotations.get(sizes.REVISION)
     if not create:
         return None
-    made = new_replica_set(deployment)
-    name = made.metadata.name or ""
-    made.spec.replicas = sizes.new_size(deployment, [*draft.all, made], made)
-    made.metadata.annotations = rev.new_set_annotations(deployment, made, number, exists=False)
-    draft.sets[name] = made
+    replica_set = new_replica_set(deployment)
+    name = replica_set.metadata.name or ""
+    replica_set.spec.replicas = sizes.new_size(deployment, [*draft.all, replica_set], replica_set)
+    replica_set.metadata.annotations = rev.new_set_annotations(deployment, replica_set, number, exists=False)
+    draft.sets[name] = replica_set
     draft.created = name
-    if made.spec.replicas:
-        draft.events[name] = [f"Scaled up replica set {name} from 0 to {made.spec.replicas}"]
+    if replica_set.spec.replicas:
+        draft.events[name] = [f"Scaled up replica set {name} from 0 to {replica_set.spec.replicas}"]
     if status.has_deadline(deployment):
         _note(draft, status.CREATED, f'Created new replica set "{name}"', now)
     return str(number)

@@ -70,10 +70,10 @@ def find_old(replica_sets: Iterable[ReplicaSet], new: ReplicaSet | None) -> list
 
 def active_or_latest(new: ReplicaSet | None, old: Sequence[ReplicaSet]) -> ReplicaSet | None:
     """The only active set; the newest if none is active; None if several are."""
-    found = active([*old, new] if new is not None else old)
-    if not found:
+    active_sets = active([*old, new] if new is not None else old)
+    if not active_sets:
         return new or next(iter(newest_first(old)), None)
-    return found[0] if len(found) == 1 else None
+    return active_sets[0] if len(active_sets) == 1 else None
 
 
 def revision(replica_set: ReplicaSet) -> int:

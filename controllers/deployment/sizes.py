@@ -143,8 +143,8 @@ def proportional(deployment: Deployment, replica_sets: Sequence[ReplicaSet]) -> 
     for rs in ordered:
         part = 0
         if change and done != change:
-            left = change - done
-            part = min(_fraction(deployment, rs), left) if change > 0 else max(_fraction(deployment, rs), left)
+            remaining = change - done
+            part = min(_fraction(deployment, rs), remaining) if change > 0 else max(_fraction(deployment, rs), remaining)
             done += part
         out[rs.metadata.name or ""] = size(rs) + part
     if ordered and change:
@@ -155,15 +155,15 @@ def proportional(deployment: Deployment, replica_sets: Sequence[ReplicaSet]) -> 
 
 def clean_unhealthy(deployment: Deployment, old: Sequence[ReplicaSet], limit: int) -> dict[str, int]:
     """New sizes by name that take away up to ``limit`` pods of old sets which are not available anyway."""
-    taken, out = 0, {}
+    removals, out = 0, {}
     for rs in oldest_first(old):
         dead = size(rs) - available(rs)
-        if taken >= limit:
+        if removals >= limit:
             break
         if size(rs) == 0 or dead == 0:
             continue
-        part = min(limit - taken, dead)
-        taken += part
+        part = min(limit - removals, dead)
+        removals += part
         out[rs.metadata.name or ""] = size(rs) - part
     return out
 
@@ -171,13 +171,13 @@ def clean_unhealthy(deployment: Deployment, old: Sequence[ReplicaSet], limit: in
 def shrink_old(deployment: Deployment, every: Sequence[ReplicaSet], old: Sequence[ReplicaSet]) -> dict[str, int]:
     """New sizes by name of old sets, oldest first, that keep (desired - maxUnavailable) pods available."""
     spare = total_available(every) - (desired(deployment) - max_unavailable(deployment))
-    taken, out = 0, {}
+    removals, out = 0, {}
     for rs in oldest_first(old):
-        if taken >= spare:
+        if removals >= spare:
             break
-        part = min(size(rs), spare - taken)
+        part = min(size(rs), spare - removals)
         if part <= 0:
             continue
-        taken += part
+        removals += part
         out[rs.metadata.name or ""] = size(rs) - part
     return out

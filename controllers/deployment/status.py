@@ -136,15 +136,15 @@ def _has_timed_out(deployment: Deployment, status: Status, now: float) -> bool:
 def _failure(replica_sets: Iterable[ReplicaSet], new: ReplicaSet | None) -> Condition | None:
     """The first ReplicaFailure of the new set, else of any."""
     for rs in [*((new,) if new is not None else ()), *replica_sets]:
-        found = get_condition(rs.status.conditions, REPLICA_FAILURE)
-        if found is not None:
+        failure = get_condition(rs.status.conditions, REPLICA_FAILURE)
+        if failure is not None:
             return Condition(
                 type=REPLICA_FAILURE,
-                status=found.status,
-                reason=found.reason,
-                message=found.message,
-                last_transition_time=found.last_transition_time,
-                last_update_time=found.last_transition_time,
+                status=failure.status,
+                reason=failure.reason,
+                message=failure.message,
+                last_transition_time=failure.last_transition_time,
+                last_update_time=failure.last_transition_time,
             )
     return None
 

@@ -36,14 +36,14 @@ class EndpointsController(SelectingController):
         if not service.spec.selector or service.metadata.deletion_timestamp is not None:
             return None
         pods = self.pods_of(service)
-        wanted = subsets.plan(service, pods, current, self.times.trigger(key, service, pods))
-        if wanted is None:
+        desired = subsets.plan(service, pods, current, self.times.trigger(key, service, pods))
+        if desired is None:
             return None
         if current is not None:
-            await client.update(wanted)
+            await client.update(desired)
             return None
         try:
-            await client.create(wanted)
+            await client.create(desired)
         except AlreadyExists:
             pass  # the cache is behind; its event brings the key back
         return None

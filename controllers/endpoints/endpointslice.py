@@ -80,16 +80,16 @@ class EndpointSliceController(SelectingController):
 async def write(client: Client, overlay: Overlay[EndpointSlice], plan: slices.Plan) -> None:
     """Does what a plan says, and notes it in the overlay."""
     resource = client[EndpointSlice]
-    for made in plan.create:
-        overlay.wrote(await resource.create(made))
+    for new_slice in plan.create:
+        overlay.wrote(await resource.create(new_slice))
     for changed in plan.update:
         overlay.wrote(await resource.update(changed))
-    for gone in plan.delete:
+    for old_slice in plan.delete:
         try:
-            await resource.delete(gone.metadata.name or "", gone.metadata.namespace, uid=gone.metadata.uid)
+            await resource.delete(old_slice.metadata.name or "", old_slice.metadata.namespace, uid=old_slice.metadata.uid)
         except NotFound:
             pass
-        overlay.deleted(gone)
+        overlay.deleted(old_slice)
 
 
 def _zone(node: Node) -> str | None:

@@ -81,9 +81,9 @@ def target_port(pod: Pod, port: core_v1.ServicePort) -> int | None:
         return target
     sidecars = [c for c in pod.spec.init_containers or () if is_sidecar(c)]
     for container in [*pod.spec.containers, *sidecars]:
-        for found in container.ports or ():
-            if found.name == target and (found.protocol or "TCP") == (port.protocol or "TCP"):
-                return found.container_port
+        for container_port in container.ports or ():
+            if container_port.name == target and (container_port.protocol or "TCP") == (port.protocol or "TCP"):
+                return container_port.container_port
     return None
 
 
@@ -139,22 +139,22 @@ class ChangeTimes:
     """
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[float, dict[str, float]]] = {}
+        self._times: dict[str, tuple[float, dict[str, float]]] = {}
 
     def trigger(self, key: str, service: Service, pods: list[Pod]) -> str | None:
-        made = service.metadata.creation_timestamp
-        made_at = parse_time(made) if made else 0.0
-        known = self._known.get(key)
+        created = service.metadata.creation_timestamp
+        made_at = parse_time(created) if created else 0.0
+        last_times = self._times.get(key)
         times = {pod.metadata.name or "": _changed(pod) for pod in pods}
-        self._known[key] = made_at, times
-        last_made, last = known if known is not None else (0.0, {})
+        self._times[key] = made_at, times
+        last_made, last = last_times if last_times is not None else (0.0, {})
         new = [at for name, at in times.items() if at > last.get(name, 0.0)]
         if made_at > last_made:
             new.append(made_at)
         return format_time(min(new)) if new else None
 
     def forget(self, key: str) -> None:
-        self._known.pop(key, None)
+        self._times.pop(key, None)
 
 
 def _changed(pod: Pod) -> float:

@@ -56,11 +56,11 @@ class MirroringController(Controller):
 
     async def reconcile(self, key: str) -> float | None:
         endpoints, service = self.endpoints.get_key(key), self.services.get_key(key)
-        wanted = endpoints
+        source = endpoints
         if service is None or service.spec.selector or endpoints is None or not is_mirrored(endpoints):
-            wanted = None
+            source = None
         existing = self.overlay.over(self.slices.by_index(BY_ENDPOINTS, key), lambda s: key in _mirror_of(s))
         existing = [s for s in existing if s.metadata.deletion_timestamp is None]
         limits = {"most": self.config.max_endpoints_per_slice, "most_each": self.config.mirroring_max_endpoints_per_subset}
-        await write(self.client, self.overlay, slices.mirror(wanted, existing, **limits))
+        await write(self.client, self.overlay, slices.mirror(source, existing, **limits))
         return None

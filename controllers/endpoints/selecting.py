@@ -76,8 +76,8 @@ class SelectingController(Controller):
         for pair in _all_pairs(pod):
             for service in self.services.by_index(BY_SELECTOR, pair):
                 if selects(service, pod):
-                    found = key(service)
-                    self.queue.add_after(found, patience(self._sizes.get(found, 0)))
+                    service_key = key(service)
+                    self.queue.add_after(service_key, patience(self._sizes.get(service_key, 0)))
 
     def pods_of(self, service: Service) -> list[Pod]:
         """The pods that the service selects, by name."""
@@ -85,9 +85,9 @@ class SelectingController(Controller):
         if not selector:
             return []
         near = [self.pods.by_index(BY_LABEL, _pair(service.metadata.namespace, k, v)) for k, v in selector.items()]
-        found = sorted((p for p in min(near, key=len) if selects(service, p)), key=lambda p: p.metadata.name or "")
-        self._sizes[key(service)] = len(found)
-        return found
+        pods = sorted((p for p in min(near, key=len) if selects(service, p)), key=lambda p: p.metadata.name or "")
+        self._sizes[key(service)] = len(pods)
+        return pods
 
 
 def _essence(service: Service) -> tuple[Any, ...]:

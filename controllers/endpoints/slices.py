@@ -54,7 +54,7 @@ def plan(
     for family in wanted_families:
         existing = [s for s in slices if s.address_type == family]
         make = _maker(service, "Service", labels, family, trigger)
-        pack(out, _wanted(service, pods, zones, family), existing, labels, make, most, trigger, keep_one=True)
+        pack(out, endpoints_by_ports(service, pods, zones, family), existing, labels, make, most, trigger, keep_one=True)
     for family in sorted(present - set(wanted_families)):
         out.delete += [s for s in slices if s.address_type == family]
     return out
@@ -83,8 +83,8 @@ def mirror(
             both = [(a, True) for a in subset.addresses or ()] + [(a, False) for a in subset.not_ready_addresses or ()]
             for address, ready in both[:most_each]:
                 if (":" in address.ip) == (family == "IPv6"):
-                    made = _mirrored(address, ready)
-                    groups.setdefault(ports, {})[_identity(made)] = made
+                    endpoint = _mirrored(address, ready)
+                    groups.setdefault(ports, {})[_identity(endpoint)] = endpoint
         existing = [s for s in slices if s.address_type == family]
         make = _maker(endpoints, "Endpoints", labels, family, None)
         pack(out, groups, existing, labels, make, most, None, keep_one=False)
@@ -101,7 +101,7 @@ def _mirrored(address: core_v1.EndpointAddress, ready: bool) -> Endpoint:
     )
 
 
-def _wanted(
+def endpoints_by_ports(
     service: core_v1.Service, pods: Sequence[core_v1.Pod], zones: Mapping[str, str | None], family: str
 ) -> dict[Ports, dict[str, Endpoint]]:
     """Endpoints by identity, grouped by the ports they serve."""
@@ -114,8 +114,8 @@ def _wanted(
         node = pod.spec.node_name or ""
         if node not in zones and not publish:
             continue
-        made = members.endpoint(service, pod, ip, zones.get(node))
-        out.setdefault(members.ports(service, pod), {})[_identity(made)] = made
+        endpoint = members.endpoint(service, pod, ip, zones.get(node))
+        out.setdefault(members.ports(service, pod), {})[_identity(endpoint)] = endpoint
     return out
 
 
@@ -129,8 +129,8 @@ def ports_of(slice_: EndpointSlice) -> Ports:
 
 
 def _sorted_ports(ports: Sequence[discovery_v1.EndpointPort | core_v1.EndpointPort] | None) -> Ports:
-    found = [Port(p.name or "", p.protocol or "TCP", p.port or 0, p.app_protocol) for p in ports or ()]
-    return tuple(sorted(found, key=lambda p: (p.name, p.protocol, p.port)))
+    sorted_ports = [Port(p.name or "", p.protocol or "TCP", p.port or 0, p.app_protocol) for p in ports or ()]
+    return tuple(sorted(sorted_ports, key=lambda p: (p.name, p.protocol, p.port)))
 
 
 def _labels(service: core_v1.Service) -> dict[str, str]:
@@ -147,7 +147,7 @@ Maker = Callable[[Ports, list[Endpoint]], EndpointSlice]
 
 def pack(
     out: Plan,
-    wanted: dict[Ports, dict[str, Endpoint]],
+    desired: dict[Ports, dict[str, Endpoint]],
     existing: Sequence[EndpointSlice],
     labels: dict[str, str],
     make: Maker,
@@ -156,19 +156,19 @@ def pack(
     *,
     keep_one: bool,
 ) -> None:
-    """Adds to ``out`` what turns ``existing`` slices of one address type into ``wanted``.
+    """Adds to ``out`` what turns ``existing`` slices of one address type into ``desired``.
 
     With ``keep_one`` a slice stays even if there is nothing to hold.
     """
     existing = sorted(existing, key=lambda s: s.metadata.name or "")
-    groups: dict[Ports, list[EndpointSlice]] = {ports: [] for ports in wanted}
+    groups: dict[Ports, list[EndpointSlice]] = {ports: [] for ports in desired}
     for slice_ in existing:
         groups.setdefault(ports_of(slice_), []).append(slice_)
     written: list[tuple[EndpointSlice, Ports, list[Endpoint]]] = []
     emptied: list[EndpointSlice] = []
     fresh: list[tuple[Ports, list[Endpoint]]] = []
     for ports, slices in groups.items():
-        packed = _pack(slices, wanted.get(ports, {}), labels, most)
+        packed = _pack(slices, desired.get(ports, {}), labels, most)
         for slice_, endpoints in packed.update:
             if endpoints:
                 written.append((slice_, ports, endpoints))
@@ -196,31 +196,31 @@ class _Packing:
 
 
 def _pack(
-    slices: Sequence[EndpointSlice], wanted: Mapping[str, Endpoint], labels: Mapping[str, str], most: int
+    slices: Sequence[EndpointSlice], desired: Mapping[str, Endpoint], labels: Mapping[str, str], most: int
 ) -> _Packing:
-    """Distributes ``wanted`` over slices of the same ports."""
-    left = dict(wanted)
+    """Distributes ``desired`` over slices of the same ports."""
+    unplaced = dict(desired)
     touched: list[tuple[EndpointSlice, list[Endpoint]]] = []
     untouched: list[tuple[EndpointSlice, list[Endpoint]]] = []
     for slice_ in slices:
-        kept: list[Endpoint] = []
+        endpoints: list[Endpoint] = []
         for old in slice_.endpoints or ():
-            new = left.pop(_identity(old), None)
-            if new is not None and len(kept) < most:
-                kept.append(new)
+            new = unplaced.pop(_identity(old), None)
+            if new is not None and len(endpoints) < most:
+                endpoints.append(new)
             elif new is not None:
-                left[_identity(new)] = new
-        same = kept == list(slice_.endpoints or ()) and kept and slice_.metadata.labels == labels
-        (untouched if same else touched).append((slice_, kept))
-    rest = list(left.values())
-    for _, kept in sorted(touched, key=lambda t: -len(t[1])):
-        while rest and len(kept) < most:
-            kept.append(rest.pop(0))
+                unplaced[_identity(new)] = new
+        same = endpoints == list(slice_.endpoints or ()) and endpoints and slice_.metadata.labels == labels
+        (untouched if same else touched).append((slice_, endpoints))
+    rest = list(unplaced.values())
+    for _, endpoints in sorted(touched, key=lambda t: -len(t[1])):
+        while rest and len(endpoints) < most:
+            endpoints.append(rest.pop(0))
     if rest:
         roomy = [t for t in untouched if len(t[1]) + len(rest) <= most]
         if roomy and len(rest) < most:
-            slice_, kept = max(roomy, key=lambda t: len(t[1]))
-            touched.append((slice_, kept + rest))
+            slice_, endpoints = max(roomy, key=lambda t: len(t[1]))
+            touched.append((slice_, endpoints + rest))
             rest = []
     return _Packing(touched, [rest[i : i + most] for i in range(0, len(rest), most)])
 

@@ -63,14 +63,14 @@ def _subsets(service: core_v1.Service, pods: Sequence[core_v1.Pod]) -> list[core
         ports = members.ports(service, pod)
         if not ports and (service.spec.ports or not members.is_headless(service)):
             continue
-        made = Address(
+        address = Address(
             ip=ip,
             node_name=pod.spec.node_name,
             target_ref=members.reference(pod),
             hostname=members.hostname(service, pod),
         )
         ready, unready = groups.setdefault(ports, ([], []))
-        (ready if publish or is_ready(pod) else unready).append(made)
+        (ready if publish or is_ready(pod) else unready).append(address)
     return [_subset(ports, *groups[ports]) for ports in sorted(groups, key=lambda g: [(p.name, p.port) for p in g])]
 
 
@@ -95,13 +95,13 @@ def _truncate(subsets: list[core_v1.EndpointSubset]) -> tuple[list[core_v1.Endpo
     if total <= MAX_ADDRESSES:
         return subsets, False
     room = MAX_ADDRESSES
-    kept: list[tuple[core_v1.EndpointSubset, list[Address]]] = []
+    parts: list[tuple[core_v1.EndpointSubset, list[Address]]] = []
     for subset in subsets:
         part = (subset.addresses or [])[:room]
         room -= len(part)
-        kept.append((subset, part))
+        parts.append((subset, part))
     out = []
-    for subset, part in kept:
+    for subset, part in parts:
         rest = (subset.not_ready_addresses or [])[:room]
         room -= len(rest)
         if part or rest:

@@ -89,16 +89,16 @@ class GarbageCollector(Controller):
 
     async def _watch(self, resources: Sequence[Resource], group: TaskGroup) -> None:
         """Follows exactly these resources from now on."""
-        wanted = {r.name: r for r in resources}
+        by_name = {r.name: r for r in resources}
         self._kinds = {(r.kind.group, r.kind.kind): r.kind for r in resources if r.can("get")}
-        for name in [n for n in self._watched if n not in wanted]:
+        for name in [n for n in self._watched if n not in by_name]:
             kind, task = self._watched.pop(name)
             if task is not None:
                 task.cancel()
             for uid in [u for u, v in self.graph.vertices.items() if _is_of(v, kind)]:
                 self._add(self.graph.forget(uid))
         new: list[Informer[Any]] = []
-        for name, resource in wanted.items():
+        for name, resource in by_name.items():
             if name in self._watched or name in IGNORED or not resource.can("list", "watch", "delete"):
                 continue
             informer = self._informer(resource.kind)
@@ -225,8 +225,8 @@ class GarbageCollector(Controller):
                 live = await self._patch(vertex.identity, live, {"ownerReferences": _plain(loose)})
             policy = "Foreground"
         else:
-            held = live.metadata.finalizers or ()
-            policy = "Orphan" if ORPHAN in held else "Foreground" if FOREGROUND in held else "Background"
+            finalizers = live.metadata.finalizers or ()
+            policy = "Orphan" if ORPHAN in finalizers else "Foreground" if FOREGROUND in finalizers else "Background"
         self.log.debug("deleting %s: its owners are gone (%s)", vertex.identity, policy)
         try:
             await self._resource(vertex.identity).delete(
@@ -284,10 +284,10 @@ class GarbageCollector(Controller):
             live = await self._live(dependent.identity)
             if live is None:
                 continue
-            left = [r for r in live.metadata.owner_references or () if r.uid != uid]
-            if len(left) != len(live.metadata.owner_references or ()):
+            references = [r for r in live.metadata.owner_references or () if r.uid != uid]
+            if len(references) != len(live.metadata.owner_references or ()):
                 try:
-                    await self._patch(dependent.identity, live, {"ownerReferences": _plain(left)})
+                    await self._patch(dependent.identity, live, {"ownerReferences": _plain(references)})
                 except NotFound:
                     pass
         owner = await self._live(vertex.identity)
@@ -311,10 +311,10 @@ class GarbageCollector(Controller):
         if kind.namespaced and not identity.namespace:
             return None
         try:
-            found = await self._resource(identity).get(identity.name, identity.namespace or None)
+            live = await self._resource(identity).get(identity.name, identity.namespace or None)
         except NotFound:
             return None
-        return found if found.metadata.uid == identity.uid else None
+        return live if live.metadata.uid == identity.uid else None
 
     async def _patch(self, identity: Identity, live: PartialObject, metadata: dict[str, Any]) -> PartialObject:
         body = {
@@ -323,11 +323,11 @@ class GarbageCollector(Controller):
         return await self._resource(identity).patch(identity.name, identity.namespace or None, body)
 
     async def _remove_finalizer(self, identity: Identity, live: PartialObject, finalizer: str) -> None:
-        held = live.metadata.finalizers or []
-        if finalizer not in held:
+        finalizers = live.metadata.finalizers or []
+        if finalizer not in finalizers:
             return
         try:
-            await self._patch(identity, live, {"finalizers": [f for f in held if f != finalizer] or None})
+            await self._patch(identity, live, {"finalizers": [f for f in finalizers if f != finalizer] or None})
         except NotFound:
             pass
 

@@ -96,13 +96,13 @@ class Graph:
         elif vertex.virtual:
             self._becomes_real(vertex, identity, work)
         self._set_owners(vertex, tuple(owners or ()), work)
-        held = tuple(finalizers or ())
+        finalizer_names = tuple(finalizers or ())
         vertex.deleting = deleting
-        orphaning = deleting and ORPHAN in held
+        orphaning = deleting and ORPHAN in finalizer_names
         if orphaning and not vertex.orphans_dependents:
             work[Work(ORPHAN_WORK, identity.uid)] = None
         vertex.orphans_dependents = orphaning
-        waiting = deleting and FOREGROUND in held
+        waiting = deleting and FOREGROUND in finalizer_names
         if waiting and not vertex.waits_for_dependents:
             for uid in vertex.dependents:
                 work[Work(DELETE_WORK, uid)] = None

@@ -76,12 +76,12 @@ class JobController(PodOwner):
             self._tell(job, status)
         # Only what is written down as counted may go.
         counted = [*tracked.new_succeeded, *tracked.new_failed, *ignored]
-        held = [] if end is not None else indexes.held(job, pods, [*tracked.indexes, *given_up])
+        replaceable = [] if end is not None else indexes.uids_to_hold(job, pods, [*tracked.indexes, *given_up])
         done = [
             p
             for p in pods
             if is_tracked(p)
-            and p.metadata.uid not in held
+            and p.metadata.uid not in replaceable
             and (p.metadata.uid in counted or p.status.phase == "Succeeded")
         ]
         await self._untrack(done)
@@ -92,8 +92,8 @@ class JobController(PodOwner):
     async def _orphaned(self, key: str) -> None:
         """A Job that is gone counts no more: its pods may go too."""
         namespace = key.partition("/")[0]
-        left = [pod for pod in self.pods.list(namespace) if is_tracked(pod)]
-        refs = [(pod, ref) for pod in left if (ref := controller_of(pod.metadata)) is not None]
+        pods = [pod for pod in self.pods.list(namespace) if is_tracked(pod)]
+        refs = [(pod, ref) for pod in pods if (ref := controller_of(pod.metadata)) is not None]
         await self._untrack([pod for pod, ref in refs if ref.kind == "Job" and f"{namespace}/{ref.name}" == key])
 
     async def _let_go(self, key: str) -> None:
@@ -109,8 +109,8 @@ class JobController(PodOwner):
 
     async def _untrack(self, pods: list[Pod]) -> None:
         async def one(pod: Pod) -> None:
-            left = [f for f in pod.metadata.finalizers or () if f != FINALIZER]
-            patch = {"metadata": {"resourceVersion": pod.metadata.resource_version, "finalizers": left or None}}
+            finalizers = [f for f in pod.metadata.finalizers or () if f != FINALIZER]
+            patch = {"metadata": {"resourceVersion": pod.metadata.resource_version, "finalizers": finalizers or None}}
             try:
                 await self.client[Pod].patch(pod.metadata.name or "", pod.metadata.namespace, patch)
             except NotFound:
@@ -155,9 +155,9 @@ class TTLAfterFinishedController(Controller):
         ]
         if seconds is None or not ended:
             return None
-        left = min(ended) + seconds - self.world.now()
-        if left > 0:
-            return left
+        remaining = min(ended) + seconds - self.world.now()
+        if remaining > 0:
+            return remaining
         try:
             await self.client[Job].delete(
                 job.metadata.name or "", job.metadata.namespace, propagation_policy="Foreground", uid=job.metadata.uid,

@@ -72,7 +72,7 @@ def failed_indexes(job: Job, pods: Sequence[Pod], done: Iterable[int], action: C
     return sorted(i for i in dict.fromkeys(failed) if i not in succeeded)
 
 
-def held(job: Job, pods: Sequence[Pod], over: Iterable[int]) -> list[str]:
+def uids_to_hold(job: Job, pods: Sequence[Pod], over: Iterable[int]) -> list[str]:
     """Uids of pods whose finalizer has to stay: nobody has taken on their count. ``over``: indexes that are decided."""
     if not per_index(job):
         return []

@@ -63,17 +63,17 @@ def policy_action(job: Job, pod: Pod) -> tuple[str, str]:
     name = f"{pod.metadata.namespace}/{pod.metadata.name}"
     for number, rule in enumerate(policy.rules):
         if rule.on_exit_codes is not None:
-            wanted = rule.on_exit_codes
+            exit_codes = rule.on_exit_codes
             for status in [*(pod.status.init_container_statuses or ()), *(pod.status.container_statuses or ())]:
                 ended = status.state.terminated if status.state is not None else None
-                if wanted.container_name not in (None, status.name) or ended is None or ended.exit_code == 0:
+                if exit_codes.container_name not in (None, status.name) or ended is None or ended.exit_code == 0:
                     continue
-                if (ended.exit_code in wanted.values) == (wanted.operator == "In"):
+                if (ended.exit_code in exit_codes.values) == (exit_codes.operator == "In"):
                     text = f"Container {status.name} for pod {name} failed with exit code {ended.exit_code}"
                     return rule.action, f"{text} matching {rule.action} rule at index {number}"
         for pattern in rule.on_pod_conditions or ():
-            found = get_condition(pod.status.conditions, pattern.type)
-            if found is not None and found.status == pattern.status:
+            condition = get_condition(pod.status.conditions, pattern.type)
+            if condition is not None and condition.status == pattern.status:
                 text = f"Pod {name} has condition {pattern.type} matching {rule.action} rule at index {number}"
                 return rule.action, text
     return "", ""
@@ -83,9 +83,9 @@ def verdict(job: Job, pods: Sequence[Pod], tracked: Tracked, now: float) -> Verd
     """How the Job ends, None while it goes on."""
     spec, status = job.spec, job.status
     for type_, failed in (("FailureTarget", True), ("SuccessCriteriaMet", False)):
-        found = get_condition(status.conditions, type_)
-        if found is not None and found.status == "True":
-            return Verdict(failed, found.reason or "", found.message or "")
+        condition = get_condition(status.conditions, type_)
+        if condition is not None and condition.status == "True":
+            return Verdict(failed, condition.reason or "", condition.message or "")
     for pod in pods:
         action, message = policy_action(job, pod)
         if action == "FailJob":
@@ -93,8 +93,8 @@ def verdict(job: Job, pods: Sequence[Pod], tracked: Tracked, now: float) -> Verd
     limit = 6 if spec.backoff_limit is None else spec.backoff_limit
     if tracked.all_failed > limit or _restarted(job, pods, limit):
         return Verdict(True, *BACKOFF)
-    left = _deadline(job, now)
-    if left is not None and left <= 0:
+    remaining = _deadline(job, now)
+    if remaining is not None and remaining <= 0:
         return Verdict(True, *DEADLINE)
     given_up = len(tracked.failed_indexes)
     if given_up and spec.max_failed_indexes is not None and given_up > spec.max_failed_indexes:
@@ -133,18 +133,18 @@ def plan(job: Job, pods: Sequence[Pod], tracked: Tracked, ends: bool, now: float
     again = _deadline(job, now)
     parallelism = 1 if spec.parallelism is None else spec.parallelism
     if spec.completions is None:
-        wanted = len(active) if tracked.all_succeeded else parallelism
+        desired = len(active) if tracked.all_succeeded else parallelism
     else:
-        left = spec.completions - tracked.all_succeeded - len(tracked.failed_indexes)
-        wanted = max(0, min(parallelism, left))
-    extra = len(active) - wanted
+        to_complete = spec.completions - tracked.all_succeeded - len(tracked.failed_indexes)
+        desired = max(0, min(parallelism, to_complete))
+    extra = len(active) - desired
     if extra > 0:
         return Plan([], sorted(active, key=lambda p: podrules.deletion_rank(p, 0, now))[:extra], again)
     # Where only failed pods are replaced, those that still end take their place.
     leaving = 0
     if spec.pod_replacement_policy == "Failed":
         leaving = sum(p.metadata.deletion_timestamp is not None and not podrules.is_terminal(p) for p in pods)
-    missing = min(wanted - len(active) - leaving, BURST)
+    missing = min(desired - len(active) - leaving, BURST)
     if missing <= 0:
         return Plan([], [], again)
     if indexes.per_index(job):
@@ -160,8 +160,8 @@ def plan(job: Job, pods: Sequence[Pod], tracked: Tracked, ends: bool, now: float
 def _free(job: Job, active: Sequence[Pod], tracked: Tracked) -> list[int]:
     """The indexes that nobody works on, has done or has given up."""
     busy = [i for p in active if (i := completion_index(p)) is not None]
-    taken = dict.fromkeys([*tracked.indexes, *tracked.failed_indexes, *busy])
-    return [i for i in range(job.spec.completions or 0) if i not in taken]
+    unavailable = dict.fromkeys([*tracked.indexes, *tracked.failed_indexes, *busy])
+    return [i for i in range(job.spec.completions or 0) if i not in unavailable]
 
 
 def _plan_indexes(

@@ -65,21 +65,21 @@ def track(job: batch_v1.Job, pods: Sequence[Pod], ignored: Iterable[str] = ()) -
     """``ignored``: uids of failed pods that do not count (podFailurePolicy)."""
     status = job.status
     before = status.uncounted_terminated_pods or batch_v1.UncountedTerminatedPods()
-    held = {pod.metadata.uid or "": pod for pod in pods if is_tracked(pod)}
+    tracked_pods = {pod.metadata.uid or "": pod for pod in pods if is_tracked(pod)}
     indexed = job.spec.completion_mode == "Indexed"
     indexes = parse_indexes(status.completed_indexes or "")
     succeeded, failed = status.succeeded or 0, status.failed or 0
     new: tuple[list[str], list[str]] = ([], [])
     for number, listed in enumerate((before.succeeded or [], before.failed or [])):
         for uid in listed:
-            if uid in held:
+            if uid in tracked_pods:
                 new[number].append(uid)
             elif number == 0:
                 succeeded += 1
             else:
                 failed += 1
     skip = list(ignored)
-    for uid, pod in held.items():
+    for uid, pod in tracked_pods.items():
         if pod.status.phase == "Succeeded":
             if uid not in new[0]:
                 new[0].append(uid)

@@ -65,10 +65,10 @@ class TaintEvictionController(Controller):
         name = new.metadata.name or ""
         before = no_execute(old) if old is not None else []
         after = no_execute(new) if kind != "DELETED" else []
-        known = self._first_seen.pop(name, {})
+        earlier = self._first_seen.pop(name, {})
         if after:
             now = self.world.now()
-            self._first_seen[name] = {t.key: known.get(t.key, now) for t in after}
+            self._first_seen[name] = {t.key: earlier.get(t.key, now) for t in after}
         if before != after:
             for pod in self.pods.by_index(BY_NODE, name):
                 self.enqueue(pod)
@@ -87,9 +87,9 @@ class TaintEvictionController(Controller):
         if pod is None or node is None or pod.metadata.deletion_timestamp is not None:
             self._doomed.pop(key, None)
             return None
-        seen = self._first_seen.get(node.metadata.name or "", {})
+        first_seen = self._first_seen.get(node.metadata.name or "", {})
         now = self.world.now()
-        at = due(pod, no_execute(node), min(seen.values(), default=now))
+        at = due(pod, no_execute(node), min(first_seen.values(), default=now))
         if at is None:
             if key in self._doomed:
                 del self._doomed[key]

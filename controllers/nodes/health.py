@@ -98,8 +98,8 @@ def schedule_taints(node: Node) -> list[str]:
         case ready if ready.status == "Unknown":
             out.append(UNREACHABLE)
     for type_, key in PRESSURE_TAINTS.items():
-        found = get_condition(node.status.conditions, type_)
-        if found is not None and found.status == "True":
+        condition = get_condition(node.status.conditions, type_)
+        if condition is not None and condition.status == "True":
             out.append(key)
     if node.spec.unschedulable:
         out.append(UNSCHEDULABLE)
@@ -119,18 +119,18 @@ def has_execute_taint(node: Node) -> bool:
 
 def with_taints(node: Node, schedule: Sequence[str], execute: str | None, now: float) -> list[Taint] | None:
     """The node's taints with ours as given and everybody else's as they are; None if that changes nothing."""
-    wanted = [(key, "NoSchedule") for key in schedule]
+    desired = [(key, "NoSchedule") for key in schedule]
     if execute is not None:
-        wanted.append((execute, "NoExecute"))
+        desired.append((execute, "NoExecute"))
     old = list(node.spec.taints or ())
-    kept = [t for t in old if (t.key, t.effect) in wanted or not _ours(t)]
-    have = [(t.key, t.effect) for t in kept]
+    unchanged = [t for t in old if (t.key, t.effect) in desired or not _ours(t)]
+    have = [(t.key, t.effect) for t in unchanged]
     added = [
         Taint(key=key, effect=effect, time_added=format_time(now))
-        for key, effect in wanted
+        for key, effect in desired
         if (key, effect) not in have
     ]
-    return kept + added if added or len(kept) != len(old) else None
+    return unchanged + added if added or len(unchanged) != len(old) else None
 
 
 def _ours(taint: Taint) -> bool:

@@ -112,14 +112,14 @@ class NodeIPAMController(Controller):
         self.pools = pools(self.config)
         self.nodes = self.informer(Node)
         self.keys_are_of(self.nodes)
-        self._given: dict[str, list[str]] = {}  # by node: what it has, or what we are about to write
+        self._cidrs: dict[str, list[str]] = {}  # by node: what it has, or what we are about to write
         self._without: dict[str, None] = {}  # nodes for which nothing was left
         self.nodes.add_handler(self._node_changed)
 
     def _node_changed(self, kind: str, old: Node | None, new: Node) -> None:
         name = new.metadata.name or ""
         if kind == "DELETED":
-            for cidr in self._given.pop(name, ()):
+            for cidr in self._cidrs.pop(name, ()):
                 for pool in self.pools:
                     if pool.holds(cidr):
                         pool.release(cidr, name)
@@ -128,17 +128,17 @@ class NodeIPAMController(Controller):
                 self.queue.add(waiting)
             return
         written = cidrs_of(new)
-        if written and self._given.get(name) != written:
+        if written and self._cidrs.get(name) != written:
             self._occupy(new, name, written)
         if not written:
             self.queue.add(name)
 
     def _occupy(self, node: Node, name: str, written: list[str]) -> None:
-        for cidr in self._given.pop(name, ()):  # we meant to give another one
+        for cidr in self._cidrs.pop(name, ()):  # we meant to give another one
             for pool in self.pools:
                 if pool.holds(cidr):
                     pool.release(cidr, name)
-        self._given[name] = written
+        self._cidrs[name] = written
         for cidr in written:
             for pool in self.pools:
                 if pool.holds(cidr) and (other := pool.occupy(cidr, name)):
@@ -150,14 +150,14 @@ class NodeIPAMController(Controller):
         node = self.nodes.get(None, key)
         if node is None or cidrs_of(node):
             return None
-        given = self._given.get(key)
-        if given is None:
-            given = []
+        cidrs = self._cidrs.get(key)
+        if cidrs is None:
+            cidrs = []
             try:
                 for pool in self.pools:
-                    given.append(pool.allocate(key))
+                    cidrs.append(pool.allocate(key))
             except RangeFull:
-                for pool, cidr in zip(self.pools, given, strict=False):
+                for pool, cidr in zip(self.pools, cidrs, strict=False):
                     pool.release(cidr, key)
                 text = f"Node {key} status is now: CIDRNotAvailable"
                 self.events.event(node, NORMAL, "CIDRNotAvailable", text)
@@ -166,10 +166,10 @@ class NodeIPAMController(Controller):
                 return None
             self._without.pop(key, None)
             # Kept until the node goes: should the write's answer be lost, the next attempt writes the same.
-            self._given[key] = given
+            self._cidrs[key] = cidrs
         patch = {
             "metadata": {"uid": node.metadata.uid},
-            "spec": {"podCIDR": given[0], "podCIDRs": given},
+            "spec": {"podCIDR": cidrs[0], "podCIDRs": cidrs},
         }
         await self.client[Node].patch(key, None, patch)
         return None

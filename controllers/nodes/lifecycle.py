@@ -119,8 +119,8 @@ class NodeLifecycleController(Controller):
             heard = max(heard, self.context.heartbeats.last(key))
         lease = self.leases.get(LEASES, key)
         grace = health.grace(node, lease, self.config.node_monitor_grace_period, self.config.node_startup_grace_period)
-        left = heard + grace - self.world.monotonic()
-        if left <= 0:
+        remaining = heard + grace - self.world.monotonic()
+        if remaining <= 0:
             node = await self._silent(node)
         readiness = health.readiness(node)
         if health.has_reported(node) and self.zones.observe(
@@ -130,8 +130,8 @@ class NodeLifecycleController(Controller):
         waits = [await self._taint(node)]
         if readiness != "True" and health.has_reported(node):
             await self._mark_pods(node)
-        if 0 < left < math.inf:
-            waits.append(left + 0.001)
+        if 0 < remaining < math.inf:
+            waits.append(remaining + 0.001)
         return min((w for w in waits if w is not None), default=None)
 
     async def _silent(self, node: Node) -> Node:

@@ -88,9 +88,9 @@ class PodGCController(Controller):
                 await self._delete(pod, None)
             return None
         since = self._gone_since.setdefault(name, self.world.monotonic())
-        left = since + self.config.pod_gc_quarantine - self.world.monotonic()
-        if left > 0:
-            return left + 0.001
+        remaining = since + self.config.pod_gc_quarantine - self.world.monotonic()
+        if remaining > 0:
+            return remaining + 0.001
         try:
             await self.client[Node].get(name)
         except NotFound:

@@ -82,14 +82,14 @@ class Zones:
         if self._zone_of.get(name, zone) != zone:
             self._take_out(name)
         self._zone_of[name] = zone
-        found = self._zones.get(zone)
-        if found is None:
-            found = self._zones[zone] = Zone(Bucket(self.config.node_eviction_rate))
-        before = found.ready.get(name)
+        record = self._zones.get(zone)
+        if record is None:
+            record = self._zones[zone] = Zone(Bucket(self.config.node_eviction_rate))
+        before = record.ready.get(name)
         if before is ready:
             return False
-        found.ready[name] = ready
-        found.unready += (not ready) - (before is False)
+        record.ready[name] = ready
+        record.unready += (not ready) - (before is False)
         return self._update(now)
 
     def forget(self, name: str, now: float) -> bool:
@@ -105,21 +105,21 @@ class Zones:
             zone.unready -= 1
 
     def state(self, zone: str) -> State:
-        found = self._zones[zone]
-        return state(len(found.ready) - found.unready, found.unready, self.config.unhealthy_zone_threshold)
+        record = self._zones[zone]
+        return state(len(record.ready) - record.unready, record.unready, self.config.unhealthy_zone_threshold)
 
     def _update(self, now: float) -> bool:
         """Sets every zone's rate. True if ``all_down`` changed."""
         states = {name: self.state(name) for name, zone in self._zones.items() if zone.ready}
         was = self.all_down
         self.all_down = bool(states) and all(s is State.FULL for s in states.values())
-        for name, found in states.items():
-            self._zones[name].bucket.set_rate(0.0 if self.all_down else self._rate(name, found), now)
+        for name, zone_state in states.items():
+            self._zones[name].bucket.set_rate(0.0 if self.all_down else self._rate(name, zone_state), now)
         return was != self.all_down
 
-    def _rate(self, name: str, found: State) -> float:
+    def _rate(self, name: str, zone_state: State) -> float:
         config = self.config
-        if found is not State.PARTIAL:
+        if zone_state is not State.PARTIAL:
             return config.node_eviction_rate
         large = len(self._zones[name].ready) > config.large_cluster_size_threshold
         return config.secondary_node_eviction_rate if large else 0.0
@@ -144,5 +144,5 @@ class Zones:
             zone.waiting.pop(name, None)
 
     def waiting(self, zone: str) -> list[str]:
-        found = self._zones.get(zone)
-        return list(found.waiting) if found is not None else []
+        record = self._zones.get(zone)
+        return list(record.waiting) if record is not None else []

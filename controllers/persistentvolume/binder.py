@@ -142,9 +142,9 @@ class PersistentVolumeBinder(Controller):
         return ""
 
     async def _unbound(self, claim: Claim) -> None:
-        found = self.classes.get_key(class_of(claim)) if class_of(claim) else None
+        storage_class = self.classes.get_key(class_of(claim)) if class_of(claim) else None
         selected = (claim.metadata.annotations or {}).get(volumes.SELECTED_NODE)
-        late = found is not None and found.volume_binding_mode == "WaitForFirstConsumer" and not selected
+        late = storage_class is not None and storage_class.volume_binding_mode == "WaitForFirstConsumer" and not selected
         selector = selectors.from_struct(claim.spec.selector) if claim.spec.selector is not None else None
         near = self.volumes.by_index(BY_CLASS, class_of(claim)) if not late else []
         near += self.volumes.by_index(BY_CLAIM, self.claims.key(claim))
@@ -155,27 +155,27 @@ class PersistentVolumeBinder(Controller):
         if late:
             self._tell(claim, NORMAL, "WaitForFirstConsumer", WAIT)
         elif class_of(claim):
-            await self._provision(claim, found)
+            await self._provision(claim, storage_class)
         else:
             text = "no persistent volumes available for this claim and no storage class is set"
             self._tell(claim, NORMAL, "FailedBinding", text)
         await self._pending(self.claims.get_key(self.claims.key(claim)) or claim)
 
-    async def _provision(self, claim: Claim, found: storage_v1.StorageClass | None) -> None:
+    async def _provision(self, claim: Claim, storage_class: storage_v1.StorageClass | None) -> None:
         """Asks the class's provisioner: by an annotation, as external provisioners expect it."""
-        if found is None:
+        if storage_class is None:
             text = f'storageclass.storage.k8s.io "{class_of(claim)}" not found'
             self._tell(claim, WARNING, "ProvisioningFailed", text)
             return
-        if found.provisioner == volumes.NO_PROVISIONER:
+        if storage_class.provisioner == volumes.NO_PROVISIONER:
             text = f"no volume plugin matched name: {volumes.NO_PROVISIONER}"
             self._tell(claim, WARNING, "ProvisioningFailed", text)
             return
         annotations = claim.metadata.annotations or {}
-        if annotations.get(volumes.STORAGE_PROVISIONER) != found.provisioner:
+        if annotations.get(volumes.STORAGE_PROVISIONER) != storage_class.provisioner:
             names = (volumes.STORAGE_PROVISIONER, volumes.OLD_STORAGE_PROVISIONER)
-            await self._patch(claim, {"metadata": {"annotations": dict.fromkeys(names, found.provisioner)}})
-        self._tell(claim, NORMAL, "ExternalProvisioning", EXTERNAL.format(found.provisioner))
+            await self._patch(claim, {"metadata": {"annotations": dict.fromkeys(names, storage_class.provisioner)}})
+        self._tell(claim, NORMAL, "ExternalProvisioning", EXTERNAL.format(storage_class.provisioner))
 
     async def _pending(self, claim: Claim) -> None:
         if claim.status.phase != "Pending":
@@ -192,11 +192,11 @@ class PersistentVolumeBinder(Controller):
         """Makes what is missing of a binding."""
         ref = volume.spec.claim_ref
         if ref is None or ref.uid != claim.metadata.uid:
-            wanted: dict[str, Any] = {
+            claim_ref: dict[str, Any] = {
                 "apiVersion": "v1", "kind": "PersistentVolumeClaim", "namespace": claim.metadata.namespace,
                 "name": claim.metadata.name, "uid": claim.metadata.uid, "resourceVersion": claim.metadata.resource_version,
             }  # fmt: skip
-            change: dict[str, Any] = {"spec": {"claimRef": wanted}}
+            change: dict[str, Any] = {"spec": {"claimRef": claim_ref}}
             if ref is None:
                 change["metadata"] = {"annotations": {volumes.BOUND_BY_CONTROLLER: "yes"}}
             volume = await self._patch(volume, change)

@@ -32,7 +32,7 @@ class Refused(Exception):
     """A claim that this provisioner cannot serve; the message is for the claim's event."""
 
 
-def wanted_volume(claim: Claim, found: storage_v1.StorageClass, root: Path, host: str) -> Volume:
+def new_volume(claim: Claim, storage_class: storage_v1.StorageClass, root: Path, host: str) -> Volume:
     """The volume for a claim. ``host``: the label kubernetes.io/hostname of its node, "" for a shared one.
 
     Raises Refused."""
@@ -40,7 +40,7 @@ def wanted_volume(claim: Claim, found: storage_v1.StorageClass, root: Path, host
         raise Refused("block volumes are not supported: use volumeMode Filesystem")
     if claim.spec.selector is not None:
         raise Refused("claim.Spec.Selector is not supported")
-    shared = found.provisioner == SHARED
+    shared = storage_class.provisioner == SHARED
     modes = claim.spec.access_modes or []
     if not shared and not set(modes) <= SINGLE:
         raise Refused("only ReadWriteOnce and ReadWriteOncePod are supported: use the class lab-shared for the others")
@@ -55,7 +55,7 @@ def wanted_volume(claim: Claim, found: storage_v1.StorageClass, root: Path, host
     affinity = core_v1.VolumeNodeAffinity(required=core_v1.NodeSelector(node_selector_terms=[term]))
     size = ((claim.spec.resources.requests if claim.spec.resources else None) or {}).get("storage", "0")
     return Volume(
-        metadata=meta_v1.ObjectMeta(name=f"pvc-{uid}", annotations={volumes.PROVISIONED_BY: found.provisioner}),
+        metadata=meta_v1.ObjectMeta(name=f"pvc-{uid}", annotations={volumes.PROVISIONED_BY: storage_class.provisioner}),
         spec=core_v1.PersistentVolumeSpec(
             access_modes=modes,
             capacity={"storage": size},
@@ -66,9 +66,9 @@ def wanted_volume(claim: Claim, found: storage_v1.StorageClass, root: Path, host
             local=core_v1.LocalVolumeSource(path=path) if not shared else None,
             host_path=core_v1.HostPathVolumeSource(path=path, type="DirectoryOrCreate") if shared else None,
             node_affinity=None if shared else affinity,
-            mount_options=found.mount_options,
-            persistent_volume_reclaim_policy=found.reclaim_policy or "Delete",
-            storage_class_name=found.metadata.name,
+            mount_options=storage_class.mount_options,
+            persistent_volume_reclaim_policy=storage_class.reclaim_policy or "Delete",
+            storage_class_name=storage_class.metadata.name,
             volume_attributes_class_name=claim.spec.volume_attributes_class_name,
             volume_mode="Filesystem",
         ),
@@ -130,16 +130,16 @@ class LocalPathProvisioner(Controller):
         return None
 
     async def _make(self, claim: Claim) -> None:
-        found = self.classes.get_key(volumes.class_of(claim))
-        if found is None or found.provisioner not in (LOCAL, SHARED):
+        storage_class = self.classes.get_key(volumes.class_of(claim))
+        if storage_class is None or storage_class.provisioner not in (LOCAL, SHARED):
             return  # anyone may write the annotation; the class decides who makes volumes
         if claim.spec.volume_name or self.volumes.get_key(f"pvc-{claim.metadata.uid}") is not None:
             return
         try:
-            volume = wanted_volume(claim, found, self.root, self._host(claim, found))
+            volume = new_volume(claim, storage_class, self.root, self._host(claim, storage_class))
             await self.world.blocking(make_folder, path_of(volume))
         except (Refused, OSError) as error:
-            text = f'failed to provision volume with StorageClass "{found.metadata.name}": {error}'
+            text = f'failed to provision volume with StorageClass "{storage_class.metadata.name}": {error}'
             self.events.event(claim, WARNING, "ProvisioningFailed", text)
             if isinstance(error, Refused):
                 return  # a change of the claim or its class brings the key back
@@ -151,9 +151,9 @@ class LocalPathProvisioner(Controller):
         text = f"Successfully provisioned volume {volume.metadata.name}"
         self.events.event(claim, NORMAL, "ProvisioningSucceeded", text)
 
-    def _host(self, claim: Claim, found: storage_v1.StorageClass) -> str:
+    def _host(self, claim: Claim, storage_class: storage_v1.StorageClass) -> str:
         """The host name of the claim's node: the one that the scheduler selected, else the first by name."""
-        if found.provisioner == SHARED:
+        if storage_class.provisioner == SHARED:
             return ""
         selected = (claim.metadata.annotations or {}).get(volumes.SELECTED_NODE)
         nodes = sorted(n.metadata.name or "" for n in self.nodes.list())
@@ -168,14 +168,14 @@ class LocalPathProvisioner(Controller):
     async def _grow(self, claim: Claim) -> None:
         """A folder has no size of its own: a claim that asks for more has it at once."""
         volume = self.volumes.get_key(claim.spec.volume_name or "")
-        wanted = volumes.size_of(claim)
+        requested = volumes.size_of(claim)
         if volume is None or not _is_ours(volume) or claim.status.phase != "Bound":
             return
         size = ((claim.spec.resources.requests if claim.spec.resources else None) or {}).get("storage", "0")
-        if wanted > volumes.capacity_of(volume):
+        if requested > volumes.capacity_of(volume):
             change: dict[str, Any] = {"spec": {"capacity": {"storage": size}}}
             await self.client[Volume].patch(volume.metadata.name or "", None, change)
-        if (claim.status.capacity or {}).get("storage") != size and wanted >= volumes.capacity_of(volume):
+        if (claim.status.capacity or {}).get("storage") != size and requested >= volumes.capacity_of(volume):
             status = {"status": {"capacity": {"storage": size}}}
             await self.client[Claim].patch_status(claim.metadata.name or "", claim.metadata.namespace, status)
             self.events.event(claim, NORMAL, "FileSystemResizeSuccessful", "MountVolume.NodeExpandVolume succeeded for volume")

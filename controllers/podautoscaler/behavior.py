@@ -103,8 +103,8 @@ def _stabilized(behavior: Behavior, history: History, current: int, desired: int
     down_window = window if down is None else down
     lowest = min([desired, *(c.replicas for c in _recent(history.recommendations, up_window, now))])
     highest = max([desired, *(c.replicas for c in _recent(history.recommendations, down_window, now))])
-    kept = _recent(history.recommendations, max(up_window, down_window), now)
-    history.recommendations = [*kept, Change(now, desired)]
+    recent = _recent(history.recommendations, max(up_window, down_window), now)
+    history.recommendations = [*recent, Change(now, desired)]
     return min(max(current, lowest), highest)
 
 

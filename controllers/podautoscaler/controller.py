@@ -106,8 +106,8 @@ class HorizontalPodAutoscalerController(Controller):
     async def kind_of(self, api_version: str, name: str) -> Kind:
         """A kind as the API serves it. Raises LookupError with Kubernetes' words."""
         group, version = group_version(api_version)
-        if (known := BY_GVK.get((group, version, name))) is not None:
-            return known
+        if (kind := BY_GVK.get((group, version, name))) is not None:
+            return kind
         now = self.world.monotonic()
         if self._served[0] <= now:
             self._served = now + DISCOVERY_PERIOD, await served(self.client)
@@ -171,9 +171,9 @@ class _Round:
 
     async def _by_metrics(self, scale: Scale, low: int) -> None:
         spec, config = self.autoscaler.spec, self.controller.config
-        found = await self._evaluated(scale)
-        desired = max(found.replicas, 0)
-        reason = f"{found.name} above target" if desired > scale.spec else "All metrics below target"
+        largest = await self._evaluated(scale)
+        desired = max(largest.replicas, 0)
+        reason = f"{largest.name} above target" if desired > scale.spec else "All metrics below target"
         step = next_step(
             spec.behavior, self.memory.history, scale.spec, desired, low, spec.max_replicas,
             config.horizontal_pod_autoscaler_downscale_stabilization, self.now,
@@ -248,15 +248,15 @@ class _Round:
         metrics = self.autoscaler.spec.metrics or []
         for metric in metrics:
             try:
-                found = await evaluate(self.controller.metrics, self.controller.kind_of, metric, target)
+                evaluated = await evaluate(self.controller.metrics, self.controller.kind_of, metric, target)
             except Failed as failure:
                 failures.append(failure)
                 measured.append(autoscaling_v2.MetricStatus(type=""))  # keeps the positions of the others
                 self.event(WARNING, failure.reason, failure.cause)
                 continue
-            measured.append(found.status)
-            if best is None or found.replicas > best.replicas:
-                best = found
+            measured.append(evaluated.status)
+            if best is None or evaluated.replicas > best.replicas:
+                best = evaluated
         if best is None or (failures and best.replicas < scale.spec):
             # Without a failure there is a count, as a spec has one metric at least: the server fills in CPU.
             reason = failures[0].reason if failures else "InvalidMetricSourceType"

@@ -109,10 +109,10 @@ async def _guarded(reason: str, head: str, work: Awaitable[Evaluated]) -> Evalua
         raise Failed(reason, str(error), f"{head}: {error}") from None
 
 
-async def _resource(metrics: MetricsClient, name: str, container: str, wanted: v2.MetricTarget, target: Target) -> Evaluated:
+async def _resource(metrics: MetricsClient, name: str, container: str, goal: v2.MetricTarget, target: Target) -> Evaluated:
     word = f"{name} container resource" if container else f"{name} resource"
-    average = wanted.average_value is not None
-    if not average and wanted.average_utilization is None:
+    average = goal.average_value is not None
+    if not average and goal.average_utilization is None:
         source = "container resource" if container else "resource"
         text = "neither an average utilization target nor an average value (usage) target was set"
         raise MetricError(f"invalid {source} metric source: {text}")
@@ -122,15 +122,15 @@ async def _resource(metrics: MetricsClient, name: str, container: str, wanted: v
         what = "usage" if average else "utilization"
         raise MetricError(f"failed to get {name} {what}: unable to get metrics for resource {name}: {error}") from None
     try:
-        if wanted.average_value is not None:
+        if goal.average_value is not None:
             proposal = by_average(
-                target.spec_replicas, quantity.milli(wanted.average_value), name, target.pods, samples,
+                target.spec_replicas, quantity.milli(goal.average_value), name, target.pods, samples,
                 target.tolerance, target.patience, target.now,
             )  # fmt: skip
             current, label = v2.MetricValueStatus(average_value=quantity.from_milli(proposal.average)), word
         else:
             proposal = by_utilization(
-                target.spec_replicas, wanted.average_utilization or 1, name, container, target.pods, samples,
+                target.spec_replicas, goal.average_utilization or 1, name, container, target.pods, samples,
                 target.tolerance, target.patience, target.now,
             )  # fmt: skip
             current = v2.MetricValueStatus(
@@ -188,11 +188,11 @@ async def _external(metrics: MetricsClient, source: v2.ExternalMetricSource, tar
     return Evaluated(proposal.replicas, f"external metric {name}({shown})", v2.MetricStatus(type="External", external=status))
 
 
-def _of_one_number(wanted: v2.MetricTarget, value: int, target: Target) -> tuple[Proposal, v2.MetricValueStatus]:
-    if wanted.average_value is not None:
-        proposal = by_share(target.status_replicas, value, quantity.milli(wanted.average_value), target.tolerance)
+def _of_one_number(metric_target: v2.MetricTarget, value: int, target: Target) -> tuple[Proposal, v2.MetricValueStatus]:
+    if metric_target.average_value is not None:
+        proposal = by_share(target.status_replicas, value, quantity.milli(metric_target.average_value), target.tolerance)
         return proposal, v2.MetricValueStatus(average_value=quantity.from_milli(proposal.average))
-    goal = quantity.milli(wanted.value or 0)
+    goal = quantity.milli(metric_target.value or 0)
     replicas = by_value(target.spec_replicas, value, goal, target.pods, target.tolerance)
     return Proposal(replicas), v2.MetricValueStatus(value=quantity.from_milli(value))
 

@@ -130,13 +130,13 @@ class _Use(NamedTuple):
 
 def _utilization(samples: Mapping[str, Sample], requests: Mapping[str, int], target: int) -> _Use:
     """Use in per cent of requests against ``target`` per cent. Raises MetricError."""
-    known = [name for name in samples if name in requests]
-    asked = sum(requests[name] for name in known)
-    if asked == 0:
+    names = [name for name in samples if name in requests]
+    total_request = sum(requests[name] for name in names)
+    if total_request == 0:
         raise MetricError("no metrics returned matched known pods")
-    used = sum(samples[name].value for name in known)
-    per_cent = used * 100 // asked
-    return _Use(per_cent / target, per_cent, used // len(known))
+    used = sum(samples[name].value for name in names)
+    per_cent = used * 100 // total_request
+    return _Use(per_cent / target, per_cent, used // len(names))
 
 
 def _usage(samples: Mapping[str, Sample], target: int) -> _Use:

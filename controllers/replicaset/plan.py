@@ -36,13 +36,13 @@ class Report(NamedTuple):
     again: float | None
 
 
-def wanted(replica_set: ReplicaSet) -> int:
+def desired_replicas(replica_set: ReplicaSet) -> int:
     return 1 if replica_set.spec.replicas is None else replica_set.spec.replicas
 
 
 def plan(replica_set: ReplicaSet, pods: Sequence[Pod], related: Iterable[Pod], now: float) -> Plan:
     """``pods`` are the active pods of the set, ``related`` those of all sets with the same owner (this one's too)."""
-    excess = len(pods) - wanted(replica_set)
+    excess = len(pods) - desired_replicas(replica_set)
     if excess <= 0:
         return Plan(min(-excess, BURST), [])
     return Plan(0, victims(pods, related, min(excess, BURST), now))
@@ -118,7 +118,7 @@ def _conditions(replica_set: ReplicaSet, count: int, error: Exception | None, no
     new = condition(
         type=REPLICA_FAILURE,
         status="True",
-        reason="FailedDelete" if count > wanted(replica_set) else "FailedCreate",
+        reason="FailedDelete" if count > desired_replicas(replica_set) else "FailedCreate",
         message=str(error),
         last_transition_time=format_time(now),
     )

@@ -31,39 +31,39 @@ class StatefulSetController(PodOwner):
         self.claims = self.informer(claiming.Claim)
 
     async def reconcile(self, key: str) -> float | None:
-        found: StatefulSet | None = self.owners.get_key(key)
-        if found is None:
+        stateful_set: StatefulSet | None = self.owners.get_key(key)
+        if stateful_set is None:
             self.expectations.forget(key)
             return None
-        if found.metadata.deletion_timestamp is not None:
+        if stateful_set.metadata.deletion_timestamp is not None:
             return None
         settled = self.expectations.satisfied(key)
-        owner = self.reference(found)
-        newest, old = await history.current(self.client, self.revisions, found, owner)
+        owner = self.reference(stateful_set)
+        newest, old = await history.current(self.client, self.revisions, stateful_set, owner)
         update = newest.metadata.name or ""
         by_name = {r.metadata.name or "": r for r in [*old, newest]}
-        current = found.status.current_revision or update
+        current = stateful_set.status.current_revision or update
         if current not in by_name:
             current = update
-        pods = await self.claim(found, keep=lambda pod: planning.ordinal(found, pod) >= 0)
+        pods = await self.claim(stateful_set, keep=lambda pod: planning.ordinal(stateful_set, pod) >= 0)
         now = self.world.now()
         error: Exception | None = None
-        await self._keep_claims(found, pods)
+        await self._keep_claims(stateful_set, pods)
         if settled:
-            todo = planning.plan(found, pods, current, update, now)
+            todo = planning.plan(stateful_set, pods, current, update, now)
             if todo.delete:
-                error = await self.delete_pods(key, found, todo.delete)
+                error = await self.delete_pods(key, stateful_set, todo.delete)
             elif todo.create:
                 new: list[Pod] = []
                 for number, revision in todo.create:
-                    await self._claims(found, number)
+                    await self._claims(stateful_set, number)
                     template = msgspec.convert(by_name[revision].data["spec"]["template"], core_v1.PodTemplateSpec)  # type: ignore[index]
-                    new.append(planning.new_pod(found, template, owner, number, revision))
-                error = await self.create_pods(key, found, new)
-        status, again = planning.report(found, pods, current, update, now)
-        if status != found.status:
-            await self.client[StatefulSet].update_status(msgspec.structs.replace(found, status=status))
-        limit = 10 if found.spec.revision_history_limit is None else found.spec.revision_history_limit
+                    new.append(planning.new_pod(stateful_set, template, owner, number, revision))
+                error = await self.create_pods(key, stateful_set, new)
+        status, again = planning.report(stateful_set, pods, current, update, now)
+        if status != stateful_set.status:
+            await self.client[StatefulSet].update_status(msgspec.structs.replace(stateful_set, status=status))
+        limit = 10 if stateful_set.spec.revision_history_limit is None else stateful_set.spec.revision_history_limit
         live = {planning.revision_of(p) for p in pods} | {current, update}
         hashes = {(by_name[n].metadata.labels or {}).get(history.HASH, "") for n in sorted(live) if n in by_name}
         await history.truncate(self.client, old, hashes, limit)
@@ -71,26 +71,26 @@ class StatefulSetController(PodOwner):
             raise error
         return again if settled else min(again or UNSETTLED, UNSETTLED)
 
-    async def _claims(self, found: StatefulSet, number: int) -> None:
+    async def _claims(self, stateful_set: StatefulSet, number: int) -> None:
         """Makes the claims of a pod that are not there yet."""
-        for claim in claiming.claims(found, number):
+        for claim in claiming.claims(stateful_set, number):
             try:
                 await self.client[claiming.Claim].create(claim)
             except AlreadyExists:
                 continue
-            text = f"create Claim {claim.metadata.name} Pod {found.metadata.name}-{number} in StatefulSet "
-            self.events.event(found, NORMAL, "SuccessfulCreate", f"{text}{found.metadata.name} success")
+            text = f"create Claim {claim.metadata.name} Pod {stateful_set.metadata.name}-{number} in StatefulSet "
+            self.events.event(stateful_set, NORMAL, "SuccessfulCreate", f"{text}{stateful_set.metadata.name} success")
 
-    async def _keep_claims(self, found: StatefulSet, pods: Sequence[Pod]) -> None:
+    async def _keep_claims(self, stateful_set: StatefulSet, pods: Sequence[Pod]) -> None:
         """Brings the owners of the pods' claims in line with the set's retention policy, before any pod is deleted."""
         for pod in pods:
-            number = planning.ordinal(found, pod)
-            condemned = not planning.is_wanted(found, number)
-            for template in found.spec.volume_claim_templates or ():
-                claim = self.claims.get(found.metadata.namespace, claiming.claim_name(found, template, number))
+            number = planning.ordinal(stateful_set, pod)
+            condemned = not planning.has_ordinal(stateful_set, number)
+            for template in stateful_set.spec.volume_claim_templates or ():
+                claim = self.claims.get(stateful_set.metadata.namespace, claiming.claim_name(stateful_set, template, number))
                 if claim is None or claim.metadata.deletion_timestamp is not None:
                     continue
-                owners = claiming.owners(found, claim, pod, condemned=condemned)
+                owners = claiming.owners(stateful_set, claim, pod, condemned=condemned)
                 if owners is not None:
                     patch = owners_patch(claim, owners)
                     try:

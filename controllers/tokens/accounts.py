@@ -56,13 +56,13 @@ class AccountTokenController(Controller):
             except NotFound:
                 pass
             return None
-        wanted = {"namespace": _packed(namespace)}
+        desired = {"namespace": _packed(namespace)}
         if self.root_ca:
-            wanted["ca.crt"] = _packed(self.root_ca)
+            desired["ca.crt"] = _packed(self.root_ca)
         data = secret.data or {}
         if not data.get("token"):
-            wanted["token"] = _packed(self._token(namespace, name, account))
-        filled = data | wanted
+            desired["token"] = _packed(self._token(namespace, name, account))
+        filled = data | desired
         if filled == data and annotations.get(UID):
             return None
         metadata = msgspec.structs.replace(
@@ -72,9 +72,9 @@ class AccountTokenController(Controller):
         return None
 
     async def _of(self, namespace: str, name: str) -> ServiceAccount | None:
-        found = self.accounts.get(namespace, name)
-        if found is not None:
-            return found
+        account = self.accounts.get(namespace, name)
+        if account is not None:
+            return account
         try:  # the cache may be behind, and what follows cannot be taken back
             return await self.client[ServiceAccount].get(name, namespace)
         except NotFound:

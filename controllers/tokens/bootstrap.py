@@ -42,9 +42,9 @@ class TokenCleaner(_Tokens):
         secret = self.secrets.get_key(key)
         if secret is None:
             return None
-        left = lifetime(secret, self.world.now())
-        if left is None or left > 0:
-            return left
+        remaining = lifetime(secret, self.world.now())
+        if remaining is None or remaining > 0:
+            return remaining
         try:
             await self.client[Secret].delete(secret.metadata.name or "", NAMESPACE, uid=secret.metadata.uid)
         except NotFound:
@@ -72,18 +72,18 @@ class BootstrapSigner(_Tokens):
             return None
         signatures, again = {}, None
         for secret in sorted(self.secrets.list(), key=lambda s: s.metadata.name or ""):
-            left = lifetime(secret, self.world.now())
-            if text(secret, "usage-bootstrap-signing") != "true" or (left is not None and left <= 0):
+            remaining = lifetime(secret, self.world.now())
+            if text(secret, "usage-bootstrap-signing") != "true" or (remaining is not None and remaining <= 0):
                 continue
             id, word = text(secret, "token-id"), text(secret, "token-secret")
             if not id or not word or secret.metadata.name != PREFIX + id:
                 continue
             signatures[SIGNATURE + id] = signature(content, id, word)
-            again = left if again is None else min(again, left or again)
-        kept = {k: v for k, v in (info.data or {}).items() if not k.startswith(SIGNATURE)}
-        wanted = kept | signatures
-        if wanted != info.data:
-            patch = {k: wanted.get(k) for k in {**(info.data or {}), **wanted}}
+            again = remaining if again is None else min(again, remaining or again)
+        other_data = {k: v for k, v in (info.data or {}).items() if not k.startswith(SIGNATURE)}
+        desired = other_data | signatures
+        if desired != info.data:
+            patch = {k: desired.get(k) for k in {**(info.data or {}), **desired}}
             await self.client[ConfigMap].patch(INFO, INFO_NAMESPACE, {"data": patch})
         return again
 

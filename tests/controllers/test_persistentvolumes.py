@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from controllers.persistentvolume.localpath import LOCAL, SHARED, Refused, is_made_here, remove_folder, wanted_volume
+from controllers.persistentvolume.localpath import LOCAL, SHARED, Refused, is_made_here, new_volume, remove_folder
 from navarch.api.errors import NotFound
 from navarch.api.kinds import BY_GVK
 from navarch.api.types import core_v1, meta_v1, storage_v1
@@ -240,7 +240,7 @@ def made_claim(**spec: Any) -> Claim:
 
 
 def test_a_provisioned_volume_belongs_to_its_node_and_claim() -> None:
-    made = wanted_volume(made_claim(), CLASS, Path("/r"), "n1")
+    made = new_volume(made_claim(), CLASS, Path("/r"), "n1")
     assert made.metadata.name == "pvc-1234" and made.spec.capacity == {"storage": "3Gi"}
     assert made.spec.local is not None and made.spec.local.path == "/r/n1/pvc-1234"
     assert made.spec.claim_ref is not None and made.spec.claim_ref.uid == "1234"
@@ -249,7 +249,7 @@ def test_a_provisioned_volume_belongs_to_its_node_and_claim() -> None:
     assert affinity is not None and affinity.required is not None
     assert affinity.required.node_selector_terms[0].match_expressions[0].values == ["n1"]
     shared = msgspec.structs.replace(CLASS, provisioner=SHARED)
-    everywhere = wanted_volume(made_claim(accessModes=["ReadWriteMany"]), shared, Path("/r"), "")
+    everywhere = new_volume(made_claim(accessModes=["ReadWriteMany"]), shared, Path("/r"), "")
     assert everywhere.spec.node_affinity is None and everywhere.spec.host_path is not None
 
 
@@ -264,7 +264,7 @@ def test_a_provisioned_volume_belongs_to_its_node_and_claim() -> None:
 )
 def test_what_the_provisioner_refuses(spec: Tree, host: str, text: str) -> None:
     with pytest.raises(Refused, match=text):
-        wanted_volume(made_claim(**spec), CLASS, Path("/r"), host)
+        new_volume(made_claim(**spec), CLASS, Path("/r"), host)
 
 
 @pytest.mark.parametrize(
