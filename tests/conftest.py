@@ -1,10 +1,16 @@
-"""Marks of whole folders and files, so that `deploy/test --fast` stays under three minutes."""
+"""Tests that are coroutines, and marks of whole folders and files, so that `deploy/test --fast` stays under three minutes."""
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from navarch.virtual import SimulatedWorld
+from navarch.world import RealWorld
+from tests.within import Within
 
 TESTS = Path(__file__).parent
 
@@ -38,3 +44,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         path = item.path.relative_to(TESTS).as_posix()
         if any(path == entry or path.startswith(entry + "/") for entry in SLOW):
             item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture
+def world() -> SimulatedWorld:
+    """Virtual time. A test that is a coroutine and takes it runs on it; other coroutines run in real time."""
+    return SimulatedWorld()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Runs ``async def test_...`` on the test's ``world``, or by the fixture that is a :class:`Within`."""
+    test = pyfuncitem.obj
+    if not inspect.iscoroutinefunction(test):
+        return None
+    arguments: dict[str, Any] = {name: pyfuncitem.funcargs[name] for name in inspect.signature(test).parameters}
+    for name, value in arguments.items():
+        if isinstance(value, Within):
+            value.run(lambda given: test(**arguments | {name: given}))  # noqa: B023  # it ends before the loop goes on
+            return True
+    arguments.get("world", RealWorld()).run(lambda: test(**arguments))
+    return True

@@ -18,77 +18,71 @@ from tests.client.test_informer import until
 EVENTS = "/api/v1/namespaces/default/events/"
 
 
-def test_events() -> None:
+async def test_events() -> None:
     world = RealWorld()
 
-    async def main() -> None:
-        server = Double()
-        client = Client(InProcessTransport(server, None), world)
-        recorder = EventRecorder(client, world, "tester", "host")
-        about = core_v1.Pod(
-            metadata=meta_v1.ObjectMeta(name="p", namespace="default", uid="u1"), spec=core_v1.PodSpec(containers=[])
-        )
-        async with world.task_group() as group:
-            group.start(recorder.run())
-            for _ in range(3):
-                recorder.event(about, NORMAL, "Pulled", "have it")
-            await until(lambda: any(tree.get("count") == 3 for tree in server.objects.values()))
-            (event,) = server.objects.values()
-            assert event["involvedObject"] == {
-                "apiVersion": "v1", "kind": "Pod", "name": "p", "namespace": "default", "uid": "u1",
-            }  # fmt: skip
-            assert event["source"] == {"component": "tester", "host": "host"}
-            server.objects.clear()  # the stored one expired: made anew
+    server = Double()
+    client = Client(InProcessTransport(server, None), world)
+    recorder = EventRecorder(client, world, "tester", "host")
+    about = core_v1.Pod(
+        metadata=meta_v1.ObjectMeta(name="p", namespace="default", uid="u1"), spec=core_v1.PodSpec(containers=[])
+    )
+    async with world.task_group() as group:
+        group.start(recorder.run())
+        for _ in range(3):
             recorder.event(about, NORMAL, "Pulled", "have it")
-            await until(lambda: len(server.objects) == 1)
-            for n in range(100):
-                recorder.event(about, WARNING, "Failed", f"reason {n}")
-            node = core_v1.Node(metadata=meta_v1.ObjectMeta(name="n"))
-            recorder.event(node, NORMAL, "Ready", "last")
-            await until(lambda: any(tree["reason"] == "Ready" for tree in server.objects.values()))
-            failed = [tree for tree in server.objects.values() if tree["reason"] == "Failed"]
-            assert len(failed) == MAX_SIMILAR + 1
-            assert sum(tree["count"] for tree in failed) == SPAM_BURST - 4
-            assert failed[-1]["message"].startswith("(combined from similar events): ")
-            group.cancel()
+        await until(lambda: any(tree.get("count") == 3 for tree in server.objects.values()))
+        (event,) = server.objects.values()
+        assert event["involvedObject"] == {
+            "apiVersion": "v1", "kind": "Pod", "name": "p", "namespace": "default", "uid": "u1",
+        }  # fmt: skip
+        assert event["source"] == {"component": "tester", "host": "host"}
+        server.objects.clear()  # the stored one expired: made anew
+        recorder.event(about, NORMAL, "Pulled", "have it")
+        await until(lambda: len(server.objects) == 1)
+        for n in range(100):
+            recorder.event(about, WARNING, "Failed", f"reason {n}")
+        node = core_v1.Node(metadata=meta_v1.ObjectMeta(name="n"))
+        recorder.event(node, NORMAL, "Ready", "last")
+        await until(lambda: any(tree["reason"] == "Ready" for tree in server.objects.values()))
+        failed = [tree for tree in server.objects.values() if tree["reason"] == "Failed"]
+        assert len(failed) == MAX_SIMILAR + 1
+        assert sum(tree["count"] for tree in failed) == SPAM_BURST - 4
+        assert failed[-1]["message"].startswith("(combined from similar events): ")
+        group.cancel()
 
-    world.run(main)
 
-
-def test_leaders() -> None:
+async def test_leaders() -> None:
     world = RealWorld()
 
-    async def main() -> None:
-        server = Double()
-        client = Client(InProcessTransport(server, None), world)
-        times = {"lease_duration": 0.6, "renew_deadline": 0.4, "retry_period": 0.02}
-        order: list[str] = []
+    server = Double()
+    client = Client(InProcessTransport(server, None), world)
+    times = {"lease_duration": 0.6, "renew_deadline": 0.4, "retry_period": 0.02}
+    order: list[str] = []
 
-        async def lead(name: str) -> None:
-            async def work() -> None:
-                order.append(name)
-                await asyncio.get_running_loop().create_future()
+    async def lead(name: str) -> None:
+        async def work() -> None:
+            order.append(name)
+            await asyncio.get_running_loop().create_future()
 
-            await LeaderElector(client, world, "kube-system", "it", name, **times).run(work)
+        await LeaderElector(client, world, "kube-system", "it", name, **times).run(work)
 
-        async with world.task_group() as group:
-            first = group.start(lead("a"))
-            await until(lambda: order == ["a"])
-            group.start(lead("b"))
-            await asyncio.sleep(0.1)
-            assert order == ["a"]
-            first.cancel()  # gives the lease back
-            await until(lambda: order == ["a", "b"])
-            group.cancel()
+    async with world.task_group() as group:
+        first = group.start(lead("a"))
+        await until(lambda: order == ["a"])
+        group.start(lead("b"))
+        await asyncio.sleep(0.1)
+        assert order == ["a"]
+        first.cancel()  # gives the lease back
+        await until(lambda: order == ["a", "b"])
+        group.cancel()
 
-        async def stolen() -> None:
-            with pytest.raises(LeadershipLost):
-                await lead("c")
+    async def stolen() -> None:
+        with pytest.raises(LeadershipLost):
+            await lead("c")
 
-        async with world.task_group() as group:
-            group.start(stolen())
-            await until(lambda: order[-1] == "c")
-            ((path, tree),) = server.objects.items()
-            server.put(path, {**tree, "spec": {**tree["spec"], "holderIdentity": "z"}})
-
-    world.run(main)
+    async with world.task_group() as group:
+        group.start(stolen())
+        await until(lambda: order[-1] == "c")
+        ((path, tree),) = server.objects.items()
+        server.put(path, {**tree, "spec": {**tree["spec"], "holderIdentity": "z"}})

@@ -7,7 +7,7 @@ import asyncio
 from navarch.client.health import health_pages, serving, text_page
 
 
-def test_pages_on_a_loopback_port():
+async def test_pages_on_a_loopback_port():
     missing = ["caches"]
     pages = health_pages(lambda: "".join(missing), lambda: b"metric 1\n") | {"/echo": lambda query: text_page(query)}
 
@@ -18,16 +18,13 @@ def test_pages_on_a_loopback_port():
         writer.close()
         return int(head.split(" ")[1]), body
 
-    async def main() -> None:
-        async with serving(pages, ("127.0.0.1", 0)) as address:
-            assert await ask(address, "GET /healthz") == (200, "ok")
-            assert await ask(address, "GET /readyz?verbose") == (500, "caches")
-            missing.clear()
-            assert await ask(address, "GET /readyz") == (200, "ok")
-            assert await ask(address, "GET /metrics") == (200, "metric 1\n")
-            assert await ask(address, "GET /echo?a=b") == (200, "a=b")
-            assert (await ask(address, "GET /nope"))[0] == 404
-            assert (await ask(address, "POST /healthz"))[0] == 405
-            assert (await ask(address, "nonsense"))[0] in (400, 404)
-
-    asyncio.run(main())
+    async with serving(pages, ("127.0.0.1", 0)) as address:
+        assert await ask(address, "GET /healthz") == (200, "ok")
+        assert await ask(address, "GET /readyz?verbose") == (500, "caches")
+        missing.clear()
+        assert await ask(address, "GET /readyz") == (200, "ok")
+        assert await ask(address, "GET /metrics") == (200, "metric 1\n")
+        assert await ask(address, "GET /echo?a=b") == (200, "a=b")
+        assert (await ask(address, "GET /nope"))[0] == 404
+        assert (await ask(address, "POST /healthz"))[0] == 405
+        assert (await ask(address, "nonsense"))[0] in (400, 404)

@@ -15,58 +15,49 @@ from navarch.virtual import SimulatedWorld
 from navarch.world import RealWorld
 
 
-def test_each_key_once_and_again_after_done() -> None:
-    async def main() -> None:
-        queue: WorkQueue[str] = WorkQueue(RealWorld())
-        for key in "aba":
-            queue.add(key)
-        assert len(queue) == 2
-        assert await queue.get() == "a"
-        queue.add("a")
-        queue.add("a")
-        assert await queue.get() == "b" and len(queue) == 0
-        queue.done("b")
-        queue.done("a")
-        assert await queue.get() == "a"
-        queue.done("a")
-        assert queue.idle
-        queue.shut_down()
-        with pytest.raises(QueueShutDown):
-            await queue.get()
-
-    asyncio.run(main())
+async def test_each_key_once_and_again_after_done() -> None:
+    queue: WorkQueue[str] = WorkQueue(RealWorld())
+    for key in "aba":
+        queue.add(key)
+    assert len(queue) == 2
+    assert await queue.get() == "a"
+    queue.add("a")
+    queue.add("a")
+    assert await queue.get() == "b" and len(queue) == 0
+    queue.done("b")
+    queue.done("a")
+    assert await queue.get() == "a"
+    queue.done("a")
+    assert queue.idle
+    queue.shut_down()
+    with pytest.raises(QueueShutDown):
+        await queue.get()
 
 
-def test_delays_shortest_counts_and_retries_grow() -> None:
-    async def main() -> None:
-        queue: WorkQueue[str] = WorkQueue(RealWorld(), first_delay=0.001)
-        queue.add_after("late", 3600)
-        queue.add_after("b", 0.02)
-        queue.add_after("a", 3600)
-        queue.add_after("a", 0.01)
-        queue.add_rate_limited("r")
-        order = []
-        for _ in range(3):
-            order.append(await queue.get())
-            queue.done(order[-1])
-        assert order == ["r", "a", "b"] and queue.retries("r") == 1
-        queue.forget("r")
-        assert queue.retries("r") == 0
-
-    asyncio.run(main())
+async def test_delays_shortest_counts_and_retries_grow() -> None:
+    queue: WorkQueue[str] = WorkQueue(RealWorld(), first_delay=0.001)
+    queue.add_after("late", 3600)
+    queue.add_after("b", 0.02)
+    queue.add_after("a", 3600)
+    queue.add_after("a", 0.01)
+    queue.add_rate_limited("r")
+    order = []
+    for _ in range(3):
+        order.append(await queue.get())
+        queue.done(order[-1])
+    assert order == ["r", "a", "b"] and queue.retries("r") == 1
+    queue.forget("r")
+    assert queue.retries("r") == 0
 
 
-def test_a_cancelled_getter_passes_its_wake_up_on() -> None:
-    async def main() -> None:
-        queue: WorkQueue[str] = WorkQueue(RealWorld())
-        first, second = asyncio.ensure_future(queue.get()), asyncio.ensure_future(queue.get())
-        await asyncio.sleep(0)
-        queue.add("a")
-        first.cancel()
-        async with asyncio.timeout(5):
-            assert await second == "a"
-
-    asyncio.run(main())
+async def test_a_cancelled_getter_passes_its_wake_up_on() -> None:
+    queue: WorkQueue[str] = WorkQueue(RealWorld())
+    first, second = asyncio.ensure_future(queue.get()), asyncio.ensure_future(queue.get())
+    await asyncio.sleep(0)
+    queue.add("a")
+    first.cancel()
+    async with asyncio.timeout(5):
+        assert await second == "a"
 
 
 @settings(deadline=None, max_examples=60)

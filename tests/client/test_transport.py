@@ -107,20 +107,17 @@ async def exercise(client: Client, server: Double) -> None:
     assert failed.value.http_code == 500 and not server.fail
 
 
-def test_in_process() -> None:
+async def test_in_process() -> None:
     world = RealWorld()
 
-    async def main() -> None:
-        server = Double()
-        client = Client(InProcessTransport(server, "alice"), world, "tester/1")
-        await exercise(client, server)
-        who = await client.get_json("/whoami")
-        assert who["user"] == "alice" and "tester/1" in who["headers"]
-
-    world.run(main)
+    server = Double()
+    client = Client(InProcessTransport(server, "alice"), world, "tester/1")
+    await exercise(client, server)
+    who = await client.get_json("/whoami")
+    assert who["user"] == "alice" and "tester/1" in who["headers"]
 
 
-def test_in_process_failures_are_transport_errors() -> None:
+async def test_in_process_failures_are_transport_errors() -> None:
     world = RealWorld()
 
     async def breaks(scope: Any, receive: Any, send: Any) -> None:
@@ -132,85 +129,76 @@ def test_in_process_failures_are_transport_errors() -> None:
         await receive()
         await receive()
 
-    async def main() -> None:
-        with pytest.raises(TransportError):
-            await anext(Client(InProcessTransport(breaks, None), world)[core_v1.Pod].watch())
-        with pytest.raises(TransportError):
-            await Client(InProcessTransport(hangs, None), world).request("GET", "/", timeout=0.01)
-
-    world.run(main)
+    with pytest.raises(TransportError):
+        await anext(Client(InProcessTransport(breaks, None), world)[core_v1.Pod].watch())
+    with pytest.raises(TransportError):
+        await Client(InProcessTransport(hangs, None), world).request("GET", "/", timeout=0.01)
 
 
-def test_https(tmp_path: Any) -> None:
+async def test_https(tmp_path: Any) -> None:
     world = RealWorld()
     pem, key = certificate()
     (tmp_path / "cert.pem").write_bytes(pem)
     (tmp_path / "key.pem").write_bytes(key)
     (tmp_path / "token").write_text("secret\n")
 
-    async def main() -> None:
-        server = Double()
-        options = {
-            "ssl_certfile": str(tmp_path / "cert.pem"),
-            "ssl_keyfile": str(tmp_path / "key.pem"),
-            "ssl_ca_certs": str(tmp_path / "cert.pem"),
-            "ssl_cert_reqs": ssl.CERT_REQUIRED,
-        }
-        async with served(server, **options) as port:
-            url = f"https://127.0.0.1:{port}"
-            config = Config(url, pem, pem, key, token_file=str(tmp_path / "token"))
-            client = Client(HTTPSTransport(config), world, "tester/1")
-            await exercise(client, server)
-            assert "Bearer secret" in (await client.get_json("/whoami"))["headers"]
-            await client.close()
-            for bad in (Config(url, pem), Config(url, b"", pem, key)):
-                client = Client(HTTPSTransport(bad), world)
-                with pytest.raises(TransportError):
-                    await client.get_json("/whoami")
-                await client.close()
-        client = Client(HTTPSTransport(Config(f"http://127.0.0.1:{port}")), world)
-        with pytest.raises(TransportError):
-            await client.get_json("/whoami")
+    server = Double()
+    options = {
+        "ssl_certfile": str(tmp_path / "cert.pem"),
+        "ssl_keyfile": str(tmp_path / "key.pem"),
+        "ssl_ca_certs": str(tmp_path / "cert.pem"),
+        "ssl_cert_reqs": ssl.CERT_REQUIRED,
+    }
+    async with served(server, **options) as port:
+        url = f"https://127.0.0.1:{port}"
+        config = Config(url, pem, pem, key, token_file=str(tmp_path / "token"))
+        client = Client(HTTPSTransport(config), world, "tester/1")
+        await exercise(client, server)
+        assert "Bearer secret" in (await client.get_json("/whoami"))["headers"]
         await client.close()
-
-    world.run(main)
-
-
-def test_many_requests_share_few_connections_and_streams_do_not_count() -> None:
-    async def main() -> None:
-        clients: set[Any] = set()
-        waiting, most, go_on = 0, 0, asyncio.Event()
-
-        async def app(scope: Any, receive: Any, send: Any) -> None:
-            nonlocal waiting, most
-            streams = scope["path"] == "/stream"
-            await send({"type": "http.response.start", "status": 200, "headers": []})
-            await send({"type": "http.response.body", "body": b"x", "more_body": True})
-            if streams:
-                await go_on.wait()
-            else:
-                clients.add(scope["client"])
-                waiting += 1
-                most = max(most, waiting)
-                await asyncio.sleep(0)
-                waiting -= 1
-            await send({"type": "http.response.body", "body": b""})
-
-        async with served(app) as port:
-            transport = HTTPSTransport(Config(server=f"http://127.0.0.1:{port}"))
-            async with contextlib.AsyncExitStack() as open_streams:
-                for _ in range(AT_ONCE + 1):
-                    await open_streams.enter_async_context(transport.stream("GET", "/stream"))
-                answers = await asyncio.gather(*(transport.request("GET", "/") for _ in range(10 * AT_ONCE)))
-                assert {a.body for a in answers} == {b"x"}
-                assert most <= AT_ONCE and len(clients) <= AT_ONCE
-                go_on.set()
-            await transport.close()
-
-    RealWorld().run(main)
+        for bad in (Config(url, pem), Config(url, b"", pem, key)):
+            client = Client(HTTPSTransport(bad), world)
+            with pytest.raises(TransportError):
+                await client.get_json("/whoami")
+            await client.close()
+    client = Client(HTTPSTransport(Config(f"http://127.0.0.1:{port}")), world)
+    with pytest.raises(TransportError):
+        await client.get_json("/whoami")
+    await client.close()
 
 
-def test_websocket() -> None:
+async def test_many_requests_share_few_connections_and_streams_do_not_count() -> None:
+    clients: set[Any] = set()
+    waiting, most, go_on = 0, 0, asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal waiting, most
+        streams = scope["path"] == "/stream"
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"x", "more_body": True})
+        if streams:
+            await go_on.wait()
+        else:
+            clients.add(scope["client"])
+            waiting += 1
+            most = max(most, waiting)
+            await asyncio.sleep(0)
+            waiting -= 1
+        await send({"type": "http.response.body", "body": b""})
+
+    async with served(app) as port:
+        transport = HTTPSTransport(Config(server=f"http://127.0.0.1:{port}"))
+        async with contextlib.AsyncExitStack() as open_streams:
+            for _ in range(AT_ONCE + 1):
+                await open_streams.enter_async_context(transport.stream("GET", "/stream"))
+            answers = await asyncio.gather(*(transport.request("GET", "/") for _ in range(10 * AT_ONCE)))
+            assert {a.body for a in answers} == {b"x"}
+            assert most <= AT_ONCE and len(clients) <= AT_ONCE
+            go_on.set()
+        await transport.close()
+
+
+async def test_websocket() -> None:
     world = RealWorld()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -228,20 +216,17 @@ def test_websocket() -> None:
         await send({"type": "websocket.send", "bytes": data[::-1]})
         await send({"type": "websocket.close"})
 
-    async def main() -> None:
-        async with served(app) as port:
-            client = Client(HTTPSTransport(Config(f"http://127.0.0.1:{port}")), world)
-            async with client.websocket("/exec", query=[("command", "a")], protocols=["v5.channel.k8s.io"]) as socket:
-                assert socket.protocol == "v5.channel.k8s.io"
-                await socket.send(b"abc")
-                assert await socket.receive() == b"cba"
-                assert await socket.receive() is None
-            with pytest.raises(errors.Forbidden, match="no"):
-                async with client.websocket("/refused"):
-                    pass
-            await client.close()
-
-    asyncio.run(main())
+    async with served(app) as port:
+        client = Client(HTTPSTransport(Config(f"http://127.0.0.1:{port}")), world)
+        async with client.websocket("/exec", query=[("command", "a")], protocols=["v5.channel.k8s.io"]) as socket:
+            assert socket.protocol == "v5.channel.k8s.io"
+            await socket.send(b"abc")
+            assert await socket.receive() == b"cba"
+            assert await socket.receive() is None
+        with pytest.raises(errors.Forbidden, match="no"):
+            async with client.websocket("/refused"):
+                pass
+        await client.close()
 
 
 def test_kubeconfig_round_trip_and_errors(tmp_path: Any, monkeypatch: Any) -> None:

@@ -182,38 +182,32 @@ class Garbage(Double):
         b'{"metadata": 5}',
     ],
 )
-def test_answers_that_are_no_list_and_no_event_are_waited_out(odd: bytes) -> None:
+async def test_answers_that_are_no_list_and_no_event_are_waited_out(odd: bytes) -> None:
     world = RealWorld()
 
-    async def main() -> None:
-        server = Garbage([odd], [odd + b"\n", b'{"type": 5}\n', b'{"type": "ADDED", "object": 5}\n'])
-        server.put(*pod("a", "one"))
-        informer = Informer(Client(InProcessTransport(server, None), world)[Pod])
-        async with world.task_group() as group:
-            task = group.start(informer.run())
-            await informer.wait_synced()
-            server.put(*pod("a", "two"))
-            await until(lambda: len(informer) == 2)
-            assert not task.done()
-            group.cancel()
-
-    asyncio.run(main())
+    server = Garbage([odd], [odd + b"\n", b'{"type": 5}\n', b'{"type": "ADDED", "object": 5}\n'])
+    server.put(*pod("a", "one"))
+    informer = Informer(Client(InProcessTransport(server, None), world)[Pod])
+    async with world.task_group() as group:
+        task = group.start(informer.run())
+        await informer.wait_synced()
+        server.put(*pod("a", "two"))
+        await until(lambda: len(informer) == 2)
+        assert not task.done()
+        group.cancel()
 
 
-def test_verbs_raise_an_error_that_callers_expect_already() -> None:
+async def test_verbs_raise_an_error_that_callers_expect_already() -> None:
     world = RealWorld()
 
-    async def main() -> None:
-        server = Double()
-        server.put(*bad("two"))
-        client = Client(InProcessTransport(server, None), world)
-        for call in (client[Pod].get("two", "a"), client[Pod].list("a"), client[Pod].patch("two", "a", {"spec": {}})):
-            with pytest.raises(UndecodableAnswer, match="hostNetwork"):
-                await call
-        tolerant = await client[Pod].list("a", tolerant=True)
-        assert tolerant.items == [] and [b.key for b in tolerant.undecodable] == ["a/two"]
-        async with client[Pod].watch("a", resource_version="1") as events:
-            with pytest.raises(UndecodableAnswer):
-                await anext(events)
-
-    asyncio.run(main())
+    server = Double()
+    server.put(*bad("two"))
+    client = Client(InProcessTransport(server, None), world)
+    for call in (client[Pod].get("two", "a"), client[Pod].list("a"), client[Pod].patch("two", "a", {"spec": {}})):
+        with pytest.raises(UndecodableAnswer, match="hostNetwork"):
+            await call
+    tolerant = await client[Pod].list("a", tolerant=True)
+    assert tolerant.items == [] and [b.key for b in tolerant.undecodable] == ["a/two"]
+    async with client[Pod].watch("a", resource_version="1") as events:
+        with pytest.raises(UndecodableAnswer):
+            await anext(events)

@@ -150,27 +150,22 @@ def test_one_seed_one_history() -> None:
     assert run(8, "1") != first
 
 
-def test_queue_delays_are_exact() -> None:
-    world = SimulatedWorld()
-
-    async def main() -> None:
-        queue: WorkQueue[str] = WorkQueue(world)
-        queue.add_after("b", 90)
-        queue.add_after("a", 30)
-        queue.add_after("b", 60)
-        got = []
-        for _ in range(2):
-            key = await queue.get()
-            got.append((key, world.monotonic()))
-            queue.done(key)
-        assert got == [("a", 30), ("b", 60)]
-        for _ in range(20):
-            queue.add_rate_limited("x")
-            await queue.get()
-            queue.done("x")
-        assert world.monotonic() == pytest.approx(60 + 0.005 * (2**14 - 1) + 6 * 60)
-
-    world.run(main)
+async def test_queue_delays_are_exact(world: SimulatedWorld) -> None:
+    queue: WorkQueue[str] = WorkQueue(world)
+    queue.add_after("b", 90)
+    queue.add_after("a", 30)
+    queue.add_after("b", 60)
+    got = []
+    for _ in range(2):
+        key = await queue.get()
+        got.append((key, world.monotonic()))
+        queue.done(key)
+    assert got == [("a", 30), ("b", 60)]
+    for _ in range(20):
+        queue.add_rate_limited("x")
+        await queue.get()
+        queue.done("x")
+    assert world.monotonic() == pytest.approx(60 + 0.005 * (2**14 - 1) + 6 * 60)
 
 
 def test_blocking_work_is_awaited_even_when_its_caller_is_cancelled() -> None:

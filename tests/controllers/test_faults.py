@@ -153,39 +153,33 @@ def test_garbage() -> None:
     run_cluster(test)
 
 
-def test_foreground_waits_for_those_who_block() -> None:
-    async def test(cluster: Cluster) -> None:
-        maps = cluster.client[ConfigMap]
-        owner = await maps.create(config_map("owner"))
-        blocking = config_map("blocking", ref_to(owner, block=True))
-        blocking.metadata.finalizers = ["example.com/slow"]
-        await maps.create(blocking)
-        await maps.create(config_map("free", ref_to(owner)))
-        await cluster.world.sleep(1)
-        await maps.delete("owner", "default", propagation_policy="Foreground")
-        await cluster.until(lambda: gone(cluster, ConfigMap, "free"))
-        await cluster.world.sleep(120)
-        assert (await maps.get("blocking", "default")).metadata.deletion_timestamp is not None
-        assert (await maps.get("owner", "default")).metadata.finalizers == ["foregroundDeletion"]
-        await maps.patch("blocking", "default", {"metadata": {"finalizers": None}})
-        await cluster.until(lambda: gone(cluster, ConfigMap, "owner"))
-
-    run_cluster(test)
+async def test_foreground_waits_for_those_who_block(cluster: Cluster) -> None:
+    maps = cluster.client[ConfigMap]
+    owner = await maps.create(config_map("owner"))
+    blocking = config_map("blocking", ref_to(owner, block=True))
+    blocking.metadata.finalizers = ["example.com/slow"]
+    await maps.create(blocking)
+    await maps.create(config_map("free", ref_to(owner)))
+    await cluster.world.sleep(1)
+    await maps.delete("owner", "default", propagation_policy="Foreground")
+    await cluster.until(lambda: gone(cluster, ConfigMap, "free"))
+    await cluster.world.sleep(120)
+    assert (await maps.get("blocking", "default")).metadata.deletion_timestamp is not None
+    assert (await maps.get("owner", "default")).metadata.finalizers == ["foregroundDeletion"]
+    await maps.patch("blocking", "default", {"metadata": {"finalizers": None}})
+    await cluster.until(lambda: gone(cluster, ConfigMap, "owner"))
 
 
-def test_owners_in_a_circle() -> None:
-    async def test(cluster: Cluster) -> None:
-        maps = cluster.client[ConfigMap]
-        a = await maps.create(config_map("a"))
-        b = await maps.create(config_map("b", ref_to(a, block=True)))
-        refs = [{"apiVersion": "v1", "kind": "ConfigMap", "name": "b", "uid": b.metadata.uid, "blockOwnerDeletion": True}]
-        await maps.patch("a", "default", {"metadata": {"ownerReferences": refs}})
-        await cluster.world.sleep(1)
-        await maps.delete("a", "default", propagation_policy="Foreground")
-        await cluster.until(lambda: gone(cluster, ConfigMap, "a"))
-        await cluster.until(lambda: gone(cluster, ConfigMap, "b"))
-
-    run_cluster(test)
+async def test_owners_in_a_circle(cluster: Cluster) -> None:
+    maps = cluster.client[ConfigMap]
+    a = await maps.create(config_map("a"))
+    b = await maps.create(config_map("b", ref_to(a, block=True)))
+    refs = [{"apiVersion": "v1", "kind": "ConfigMap", "name": "b", "uid": b.metadata.uid, "blockOwnerDeletion": True}]
+    await maps.patch("a", "default", {"metadata": {"ownerReferences": refs}})
+    await cluster.world.sleep(1)
+    await maps.delete("a", "default", propagation_policy="Foreground")
+    await cluster.until(lambda: gone(cluster, ConfigMap, "a"))
+    await cluster.until(lambda: gone(cluster, ConfigMap, "b"))
 
 
 def test_a_namespace_that_cannot_go_says_why() -> None:

@@ -41,62 +41,56 @@ async def gone(cluster: Cluster, struct: Any, name: str, namespace: str | None =
     return False
 
 
-def test_a_deployment_rolls_and_goes_back() -> None:
-    async def test(cluster: Cluster) -> None:
-        deployments = cluster.client[Deployment]
-        await deployments.create(fresh(5))
-        first = await cluster.until(lambda: rolled_out(cluster))
-        assert (first.metadata.annotations or {})[REVISION] == "1"
-        progressing = get_condition(first.status.conditions, "Progressing")
-        assert progressing is not None and progressing.reason == "NewReplicaSetAvailable"
-        old_template = first.spec.template
+async def test_a_deployment_rolls_and_goes_back(cluster: Cluster) -> None:
+    deployments = cluster.client[Deployment]
+    await deployments.create(fresh(5))
+    first = await cluster.until(lambda: rolled_out(cluster))
+    assert (first.metadata.annotations or {})[REVISION] == "1"
+    progressing = get_condition(first.status.conditions, "Progressing")
+    assert progressing is not None and progressing.reason == "NewReplicaSetAvailable"
+    old_template = first.spec.template
 
-        await deployments.patch("web", "default", {"spec": {"template": {"metadata": {"annotations": {"x": "1"}}}}})
-        await cluster.until(lambda: rolled_out(cluster))
-        assert len((await cluster.client[ReplicaSet].list("default")).items) == 2
+    await deployments.patch("web", "default", {"spec": {"template": {"metadata": {"annotations": {"x": "1"}}}}})
+    await cluster.until(lambda: rolled_out(cluster))
+    assert len((await cluster.client[ReplicaSet].list("default")).items) == 2
+    pods = await cluster.pods()
+    assert len([p for p in pods if (p.metadata.annotations or {}).get("x") == "1"]) == 5 == len(pods)
+
+    # kubectl rollout undo replaces the template by a JSON patch
+    import msgspec
+
+    patch = [{"op": "replace", "path": "/spec/template", "value": msgspec.to_builtins(old_template)}]
+    await deployments.patch("web", "default", patch, "json")
+    back = await cluster.until(lambda: rolled_out(cluster))
+    assert (back.metadata.annotations or {})[REVISION] == "3"
+    sets = (await cluster.client[ReplicaSet].list("default")).items
+    assert sorted((s.metadata.annotations or {})[REVISION] for s in sets) == ["2", "3"]
+    messages = await cluster.events("ScalingReplicaSet")
+    assert any(m.startswith("Scaled up replica set web-") and m.endswith("from 0 to 5") for m in messages)
+    assert any(m.startswith("Scaled down replica set web-") for m in messages)
+    assert len(await cluster.events("SuccessfulCreate")) >= 5
+
+    await deployments.patch("web", "default", {"spec": {"replicas": 2}})
+    await cluster.until(lambda: rolled_out(cluster))
+    assert len(await cluster.pods()) == 2
+
+
+async def test_availability_never_falls_in_a_rollout(cluster: Cluster) -> None:
+    await cluster.client[Deployment].create(fresh(8, surge=2, unavailable=1))
+    await cluster.until(lambda: rolled_out(cluster))
+    new = template("v2")
+    await cluster.client[Deployment].patch(
+        "web", "default", {"spec": {"template": {"spec": {"containers": [{"name": "c", "image": "v2"}]}}}}
+    )
+    assert new is not None
+    lowest, highest = 100, 0
+    while not await rolled_out(cluster):
         pods = await cluster.pods()
-        assert len([p for p in pods if (p.metadata.annotations or {}).get("x") == "1"]) == 5 == len(pods)
-
-        # kubectl rollout undo replaces the template by a JSON patch
-        import msgspec
-
-        patch = [{"op": "replace", "path": "/spec/template", "value": msgspec.to_builtins(old_template)}]
-        await deployments.patch("web", "default", patch, "json")
-        back = await cluster.until(lambda: rolled_out(cluster))
-        assert (back.metadata.annotations or {})[REVISION] == "3"
-        sets = (await cluster.client[ReplicaSet].list("default")).items
-        assert sorted((s.metadata.annotations or {})[REVISION] for s in sets) == ["2", "3"]
-        messages = await cluster.events("ScalingReplicaSet")
-        assert any(m.startswith("Scaled up replica set web-") and m.endswith("from 0 to 5") for m in messages)
-        assert any(m.startswith("Scaled down replica set web-") for m in messages)
-        assert len(await cluster.events("SuccessfulCreate")) >= 5
-
-        await deployments.patch("web", "default", {"spec": {"replicas": 2}})
-        await cluster.until(lambda: rolled_out(cluster))
-        assert len(await cluster.pods()) == 2
-
-    run_cluster(test)
-
-
-def test_availability_never_falls_in_a_rollout() -> None:
-    async def test(cluster: Cluster) -> None:
-        await cluster.client[Deployment].create(fresh(8, surge=2, unavailable=1))
-        await cluster.until(lambda: rolled_out(cluster))
-        new = template("v2")
-        await cluster.client[Deployment].patch(
-            "web", "default", {"spec": {"template": {"spec": {"containers": [{"name": "c", "image": "v2"}]}}}}
-        )
-        assert new is not None
-        lowest, highest = 100, 0
-        while not await rolled_out(cluster):
-            pods = await cluster.pods()
-            ready = [p for p in pods if is_ready(p) and p.metadata.deletion_timestamp is None]
-            lowest, highest = min(lowest, len(ready)), max(highest, len(pods))
-            await cluster.world.sleep(0.1)
-            assert cluster.world.monotonic() < 900, await cluster.dump()
-        assert lowest >= 7 and highest <= 10
-
-    run_cluster(test)
+        ready = [p for p in pods if is_ready(p) and p.metadata.deletion_timestamp is None]
+        lowest, highest = min(lowest, len(ready)), max(highest, len(pods))
+        await cluster.world.sleep(0.1)
+        assert cluster.world.monotonic() < 900, await cluster.dump()
+    assert lowest >= 7 and highest <= 10
 
 
 def test_a_replica_set_adopts_and_releases() -> None:
@@ -344,17 +338,14 @@ def test_pods_of_a_removed_node_are_cleared_away() -> None:
     run_cluster(test)
 
 
-def test_a_recreate_deployment_never_mixes() -> None:
-    async def test(cluster: Cluster) -> None:
-        deployments = cluster.client[Deployment]
-        await deployments.create(fresh(3, strategy="Recreate"))
-        await cluster.until(lambda: rolled_out(cluster))
-        change = {"spec": {"template": {"spec": {"containers": [{"name": "c", "image": "v2"}]}}}}
-        await deployments.patch("web", "default", change)
-        while not await rolled_out(cluster):
-            images = {p.spec.containers[0].image for p in await cluster.pods()}
-            assert len(images) <= 1
-            await cluster.world.sleep(0.05)
-            assert cluster.world.monotonic() < 900, await cluster.dump()
-
-    run_cluster(test)
+async def test_a_recreate_deployment_never_mixes(cluster: Cluster) -> None:
+    deployments = cluster.client[Deployment]
+    await deployments.create(fresh(3, strategy="Recreate"))
+    await cluster.until(lambda: rolled_out(cluster))
+    change = {"spec": {"template": {"spec": {"containers": [{"name": "c", "image": "v2"}]}}}}
+    await deployments.patch("web", "default", change)
+    while not await rolled_out(cluster):
+        images = {p.spec.containers[0].image for p in await cluster.pods()}
+        assert len(images) <= 1
+        await cluster.world.sleep(0.05)
+        assert cluster.world.monotonic() < 900, await cluster.dump()

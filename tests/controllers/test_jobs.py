@@ -64,61 +64,52 @@ async def finished(cluster: Cluster, type_: str) -> Job:
     return await cluster.until(found)
 
 
-def test_a_job_completes() -> None:
-    async def test(cluster: Cluster) -> None:
-        await cluster.client[Job].create(make(completions=3, parallelism=2, ttl_seconds_after_finished=60))
-        pods = await active(cluster, 2)
-        assert all(FINALIZER in (p.metadata.finalizers or ()) for p in pods)
-        await end(cluster, pods[0], "Succeeded")
-        for pod in await active(cluster, 2):
-            await end(cluster, pod, "Succeeded")
-        job = await finished(cluster, "Complete")
-        assert (job.status.succeeded, job.status.active, job.status.failed) == (3, None, None)
-        assert job.status.completion_time and is_true(job.status.conditions, "SuccessCriteriaMet")
-        assert not any(FINALIZER in (p.metadata.finalizers or ()) for p in await cluster.pods())
-        await cluster.until(lambda: gone(cluster, Job, "j"))  # its time to live is over
-
-    run_cluster(test)
+async def test_a_job_completes(cluster: Cluster) -> None:
+    await cluster.client[Job].create(make(completions=3, parallelism=2, ttl_seconds_after_finished=60))
+    pods = await active(cluster, 2)
+    assert all(FINALIZER in (p.metadata.finalizers or ()) for p in pods)
+    await end(cluster, pods[0], "Succeeded")
+    for pod in await active(cluster, 2):
+        await end(cluster, pod, "Succeeded")
+    job = await finished(cluster, "Complete")
+    assert (job.status.succeeded, job.status.active, job.status.failed) == (3, None, None)
+    assert job.status.completion_time and is_true(job.status.conditions, "SuccessCriteriaMet")
+    assert not any(FINALIZER in (p.metadata.finalizers or ()) for p in await cluster.pods())
+    await cluster.until(lambda: gone(cluster, Job, "j"))  # its time to live is over
 
 
-def test_a_job_gives_up() -> None:
-    async def test(cluster: Cluster) -> None:
-        await cluster.client[Job].create(make(backoff_limit=1, parallelism=2, completions=2))
-        for pod in await active(cluster, 2):
-            await end(cluster, pod, "Failed", 1)
-        job = await finished(cluster, "Failed")
-        condition = get_condition(job.status.conditions, "Failed")
-        assert condition is not None and condition.reason == "BackoffLimitExceeded" and job.status.failed == 2
-        assert "Job has reached the specified backoff limit" in await cluster.events("BackoffLimitExceeded")
-
-    run_cluster(test)
+async def test_a_job_gives_up(cluster: Cluster) -> None:
+    await cluster.client[Job].create(make(backoff_limit=1, parallelism=2, completions=2))
+    for pod in await active(cluster, 2):
+        await end(cluster, pod, "Failed", 1)
+    job = await finished(cluster, "Failed")
+    condition = get_condition(job.status.conditions, "Failed")
+    assert condition is not None and condition.reason == "BackoffLimitExceeded" and job.status.failed == 2
+    assert "Job has reached the specified backoff limit" in await cluster.events("BackoffLimitExceeded")
 
 
-def test_each_index_completes_once_and_failures_are_tried_again_later() -> None:
-    async def test(cluster: Cluster) -> None:
-        rules = [batch_v1.PodFailurePolicyRule(
-            action="FailJob", on_exit_codes=batch_v1.PodFailurePolicyOnExitCodesRequirement(operator="In", values=[42])
-        )]  # fmt: skip
-        policy = batch_v1.PodFailurePolicy(rules=rules)
-        await cluster.client[Job].create(
-            make(completions=3, parallelism=3, completion_mode="Indexed", pod_failure_policy=policy)
-        )
-        first, second, third = sorted(await active(cluster, 3), key=lambda p: p.metadata.name or "")
-        assert first.spec.hostname == "j-0" and first.spec.containers[0].env[0].name == "JOB_COMPLETION_INDEX"  # type: ignore[index]
-        await end(cluster, first, "Succeeded")
-        await end(cluster, third, "Succeeded")
-        await end(cluster, second, "Failed", 1)
-        before = cluster.world.monotonic()
-        (again,) = await active(cluster, 1)
-        assert (again.metadata.labels or {})["batch.kubernetes.io/job-completion-index"] == "1"
-        assert cluster.world.monotonic() - before >= 5
-        assert (await cluster.client[Job].get("j", "default")).status.completed_indexes == "0,2"
-        await end(cluster, again, "Failed", 42)
-        job = await finished(cluster, "Failed")
-        condition = get_condition(job.status.conditions, "Failed")
-        assert condition is not None and condition.reason == "PodFailurePolicy"
-
-    run_cluster(test)
+async def test_each_index_completes_once_and_failures_are_tried_again_later(cluster: Cluster) -> None:
+    rules = [batch_v1.PodFailurePolicyRule(
+        action="FailJob", on_exit_codes=batch_v1.PodFailurePolicyOnExitCodesRequirement(operator="In", values=[42])
+    )]  # fmt: skip
+    policy = batch_v1.PodFailurePolicy(rules=rules)
+    await cluster.client[Job].create(
+        make(completions=3, parallelism=3, completion_mode="Indexed", pod_failure_policy=policy)
+    )
+    first, second, third = sorted(await active(cluster, 3), key=lambda p: p.metadata.name or "")
+    assert first.spec.hostname == "j-0" and first.spec.containers[0].env[0].name == "JOB_COMPLETION_INDEX"  # type: ignore[index]
+    await end(cluster, first, "Succeeded")
+    await end(cluster, third, "Succeeded")
+    await end(cluster, second, "Failed", 1)
+    before = cluster.world.monotonic()
+    (again,) = await active(cluster, 1)
+    assert (again.metadata.labels or {})["batch.kubernetes.io/job-completion-index"] == "1"
+    assert cluster.world.monotonic() - before >= 5
+    assert (await cluster.client[Job].get("j", "default")).status.completed_indexes == "0,2"
+    await end(cluster, again, "Failed", 42)
+    job = await finished(cluster, "Failed")
+    condition = get_condition(job.status.conditions, "Failed")
+    assert condition is not None and condition.reason == "PodFailurePolicy"
 
 
 def test_suspended_and_resumed_and_out_of_time() -> None:
@@ -149,29 +140,26 @@ def by_index(pods: list[Pod]) -> dict[str, Pod]:
     return {(p.metadata.labels or {})["batch.kubernetes.io/job-completion-index"]: p for p in pods}
 
 
-def test_each_index_fails_by_itself() -> None:
-    async def test(cluster: Cluster) -> None:
-        spec: dict[str, Any] = {"completions": 3, "parallelism": 3, "completion_mode": "Indexed"}
-        made = await cluster.client[Job].create(make(backoff_limit_per_index=1, **spec))
-        assert made.spec.backoff_limit == 2**31 - 1
-        pods = by_index(await active(cluster, 3))
-        assert (pods["1"].metadata.annotations or {})["batch.kubernetes.io/job-index-failure-count"] == "0"
-        await end(cluster, pods["0"], "Succeeded")
-        await end(cluster, pods["1"], "Failed", 1)
-        before = cluster.world.monotonic()
-        pods = by_index(await active(cluster, 2))
-        assert cluster.world.monotonic() - before >= 9  # ten seconds after the failure, to the second
-        assert (pods["1"].metadata.annotations or {})["batch.kubernetes.io/job-index-failure-count"] == "1"
-        await end(cluster, pods["1"], "Failed", 1)
-        await end(cluster, pods["2"], "Succeeded")
-        job = await finished(cluster, "Failed")
-        condition = get_condition(job.status.conditions, "Failed")
-        assert condition is not None and condition.reason == "FailedIndexes"
-        assert (job.status.completed_indexes, job.status.failed_indexes) == ("0,2", "1")
-        assert (job.status.succeeded, job.status.failed, job.status.active) == (2, 2, None)
-        assert not any(FINALIZER in (p.metadata.finalizers or ()) for p in await cluster.pods())
-
-    run_cluster(test)
+async def test_each_index_fails_by_itself(cluster: Cluster) -> None:
+    spec: dict[str, Any] = {"completions": 3, "parallelism": 3, "completion_mode": "Indexed"}
+    made = await cluster.client[Job].create(make(backoff_limit_per_index=1, **spec))
+    assert made.spec.backoff_limit == 2**31 - 1
+    pods = by_index(await active(cluster, 3))
+    assert (pods["1"].metadata.annotations or {})["batch.kubernetes.io/job-index-failure-count"] == "0"
+    await end(cluster, pods["0"], "Succeeded")
+    await end(cluster, pods["1"], "Failed", 1)
+    before = cluster.world.monotonic()
+    pods = by_index(await active(cluster, 2))
+    assert cluster.world.monotonic() - before >= 9  # ten seconds after the failure, to the second
+    assert (pods["1"].metadata.annotations or {})["batch.kubernetes.io/job-index-failure-count"] == "1"
+    await end(cluster, pods["1"], "Failed", 1)
+    await end(cluster, pods["2"], "Succeeded")
+    job = await finished(cluster, "Failed")
+    condition = get_condition(job.status.conditions, "Failed")
+    assert condition is not None and condition.reason == "FailedIndexes"
+    assert (job.status.completed_indexes, job.status.failed_indexes) == ("0,2", "1")
+    assert (job.status.succeeded, job.status.failed, job.status.active) == (2, 2, None)
+    assert not any(FINALIZER in (p.metadata.finalizers or ()) for p in await cluster.pods())
 
 
 def test_the_count_of_an_index_outlives_its_pods() -> None:
@@ -220,26 +208,23 @@ def test_too_many_indexes_fail_and_a_rule_fails_one_at_once() -> None:
     run_cluster(test)
 
 
-def test_a_job_succeeds_early() -> None:
-    async def test(cluster: Cluster) -> None:
-        rules = [
-            batch_v1.SuccessPolicyRule(succeeded_indexes="0", succeeded_count=1),
-            batch_v1.SuccessPolicyRule(succeeded_count=3),
-        ]
-        spec: dict[str, Any] = {"completions": 4, "parallelism": 4, "completion_mode": "Indexed"}
-        await cluster.client[Job].create(make(success_policy=batch_v1.SuccessPolicy(rules=rules), **spec))
-        pods = by_index(await active(cluster, 4))
-        await end(cluster, pods["3"], "Succeeded")
-        await end(cluster, pods["0"], "Succeeded")
-        job = await finished(cluster, "Complete")
-        condition = get_condition(job.status.conditions, "Complete")
-        assert condition is not None and (condition.reason, condition.message) == (
-            "SuccessPolicy",
-            "Matched rules at index 0",
-        )
-        assert job.status.completed_indexes == "0,3" and job.status.succeeded == 2
-
-    run_cluster(test)
+async def test_a_job_succeeds_early(cluster: Cluster) -> None:
+    rules = [
+        batch_v1.SuccessPolicyRule(succeeded_indexes="0", succeeded_count=1),
+        batch_v1.SuccessPolicyRule(succeeded_count=3),
+    ]
+    spec: dict[str, Any] = {"completions": 4, "parallelism": 4, "completion_mode": "Indexed"}
+    await cluster.client[Job].create(make(success_policy=batch_v1.SuccessPolicy(rules=rules), **spec))
+    pods = by_index(await active(cluster, 4))
+    await end(cluster, pods["3"], "Succeeded")
+    await end(cluster, pods["0"], "Succeeded")
+    job = await finished(cluster, "Complete")
+    condition = get_condition(job.status.conditions, "Complete")
+    assert condition is not None and (condition.reason, condition.message) == (
+        "SuccessPolicy",
+        "Matched rules at index 0",
+    )
+    assert job.status.completed_indexes == "0,3" and job.status.succeeded == 2
 
 
 done = st.lists(st.integers(0, 9), unique=True).map(sorted)

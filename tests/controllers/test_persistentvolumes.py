@@ -82,71 +82,59 @@ async def event(cluster: Cluster, reason: str, text: str) -> None:
     await cluster.until(check)
 
 
-def test_the_smallest_volume_that_fits_is_bound() -> None:
-    async def scenario(cluster: Cluster) -> None:
-        await make(
-            cluster, volume_tree("large", "9Gi"), volume_tree("fits", "2Gi"), volume_tree("small", "500Mi"),
-            volume_tree("shared", "2Gi", ("ReadWriteMany",)), volume_tree("classy", "2Gi", storageClassName="x"),
-            claim_tree("data", "1Gi"),
-        )  # fmt: skip
-        found = await bound(cluster, "data", "fits")
-        assert found.status.capacity == {"storage": "2Gi"} and found.status.access_modes == ["ReadWriteOnce"]
-        assert found.metadata.annotations == {
-            "pv.kubernetes.io/bind-completed": "yes", "pv.kubernetes.io/bound-by-controller": "yes",
-        }  # fmt: skip
-        for other in ("large", "small", "shared", "classy"):
-            assert (await volume(cluster, other)).status.phase == "Available"
-
-    run_cluster(scenario)
+async def test_the_smallest_volume_that_fits_is_bound(cluster: Cluster) -> None:
+    await make(
+        cluster, volume_tree("large", "9Gi"), volume_tree("fits", "2Gi"), volume_tree("small", "500Mi"),
+        volume_tree("shared", "2Gi", ("ReadWriteMany",)), volume_tree("classy", "2Gi", storageClassName="x"),
+        claim_tree("data", "1Gi"),
+    )  # fmt: skip
+    found = await bound(cluster, "data", "fits")
+    assert found.status.capacity == {"storage": "2Gi"} and found.status.access_modes == ["ReadWriteOnce"]
+    assert found.metadata.annotations == {
+        "pv.kubernetes.io/bind-completed": "yes", "pv.kubernetes.io/bound-by-controller": "yes",
+    }  # fmt: skip
+    for other in ("large", "small", "shared", "classy"):
+        assert (await volume(cluster, other)).status.phase == "Available"
 
 
-def test_a_claim_waits_for_a_volume_and_takes_it_when_it_comes() -> None:
-    async def scenario(cluster: Cluster) -> None:
-        await make(cluster, claim_tree("data"))
-        await event(cluster, "FailedBinding", "no persistent volumes available for this claim and no storage class is set")
-        assert (await claim(cluster, "data")).status.phase == "Pending"
-        await make(cluster, volume_tree("late"))
-        await bound(cluster, "data", "late")
-
-    run_cluster(scenario)
+async def test_a_claim_waits_for_a_volume_and_takes_it_when_it_comes(cluster: Cluster) -> None:
+    await make(cluster, claim_tree("data"))
+    await event(cluster, "FailedBinding", "no persistent volumes available for this claim and no storage class is set")
+    assert (await claim(cluster, "data")).status.phase == "Pending"
+    await make(cluster, volume_tree("late"))
+    await bound(cluster, "data", "late")
 
 
-def test_selectors_and_prebound_volumes() -> None:
-    async def scenario(cluster: Cluster) -> None:
-        reserved = {"claimRef": {"kind": "PersistentVolumeClaim", "namespace": "default", "name": "mine"}}
-        await make(
-            cluster, volume_tree("a"), volume_tree("b", "5Gi"), volume_tree("c", "8Gi", **reserved),
-            claim_tree("picky", selector={"matchLabels": {"name": "b"}}), claim_tree("mine"),
-        )  # fmt: skip
-        await bound(cluster, "picky", "b")
-        await bound(cluster, "mine", "c")
-        await make(cluster, claim_tree("named", volumeName="a"))
-        await bound(cluster, "named", "a")
-        await make(cluster, claim_tree("second", volumeName="a"))
-        await event(cluster, "FailedBinding", 'volume "a" already bound to a different claim.')
-        await make(cluster, volume_tree("tiny", "1Mi"), claim_tree("much", volumeName="tiny"))
-        await event(cluster, "VolumeMismatch", 'Cannot bind to requested volume "tiny": requested PV is too small')
-
-    run_cluster(scenario)
+async def test_selectors_and_prebound_volumes(cluster: Cluster) -> None:
+    reserved = {"claimRef": {"kind": "PersistentVolumeClaim", "namespace": "default", "name": "mine"}}
+    await make(
+        cluster, volume_tree("a"), volume_tree("b", "5Gi"), volume_tree("c", "8Gi", **reserved),
+        claim_tree("picky", selector={"matchLabels": {"name": "b"}}), claim_tree("mine"),
+    )  # fmt: skip
+    await bound(cluster, "picky", "b")
+    await bound(cluster, "mine", "c")
+    await make(cluster, claim_tree("named", volumeName="a"))
+    await bound(cluster, "named", "a")
+    await make(cluster, claim_tree("second", volumeName="a"))
+    await event(cluster, "FailedBinding", 'volume "a" already bound to a different claim.')
+    await make(cluster, volume_tree("tiny", "1Mi"), claim_tree("much", volumeName="tiny"))
+    await event(cluster, "VolumeMismatch", 'Cannot bind to requested volume "tiny": requested PV is too small')
 
 
-def test_a_lost_volume_loses_the_claim_and_a_deleted_claim_releases_the_volume() -> None:
-    async def scenario(cluster: Cluster) -> None:
-        await make(cluster, volume_tree("a"), claim_tree("data"))
-        await bound(cluster, "data", "a")
-        await cluster.client[Claim].delete("data", "default")
-        await phase(cluster, lambda: volume(cluster, "a"), "Released")
-        await make(cluster, claim_tree("again"))  # Retain: nobody gets it
-        await event(cluster, "FailedBinding", "no persistent volumes available")
-        await make(cluster, volume_tree("b"))
-        await bound(cluster, "again", "b")
-        gone = {"metadata": {"finalizers": None}}
-        await cluster.client[Volume].delete("b")
-        await cluster.client[Volume].patch("b", None, gone)
-        await phase(cluster, lambda: claim(cluster, "again"), "Lost")
-        await event(cluster, "ClaimLost", "Bound claim has lost its PersistentVolume. Data on the volume is lost!")
-
-    run_cluster(scenario)
+async def test_a_lost_volume_loses_the_claim_and_a_deleted_claim_releases_the_volume(cluster: Cluster) -> None:
+    await make(cluster, volume_tree("a"), claim_tree("data"))
+    await bound(cluster, "data", "a")
+    await cluster.client[Claim].delete("data", "default")
+    await phase(cluster, lambda: volume(cluster, "a"), "Released")
+    await make(cluster, claim_tree("again"))  # Retain: nobody gets it
+    await event(cluster, "FailedBinding", "no persistent volumes available")
+    await make(cluster, volume_tree("b"))
+    await bound(cluster, "again", "b")
+    gone = {"metadata": {"finalizers": None}}
+    await cluster.client[Volume].delete("b")
+    await cluster.client[Volume].patch("b", None, gone)
+    await phase(cluster, lambda: claim(cluster, "again"), "Lost")
+    await event(cluster, "ClaimLost", "Bound claim has lost its PersistentVolume. Data on the volume is lost!")
 
 
 @pytest.mark.parametrize(
@@ -156,44 +144,35 @@ def test_a_lost_volume_loses_the_claim_and_a_deleted_claim_releases_the_volume()
         ("Delete", "VolumeFailedDelete", "no deletable volume plugin matched"),
     ],
 )
-def test_who_cannot_be_reclaimed_is_failed(policy: str, reason: str, text: str) -> None:
-    async def scenario(cluster: Cluster) -> None:
-        await make(cluster, volume_tree("a", persistentVolumeReclaimPolicy=policy), claim_tree("data"))
-        await bound(cluster, "data", "a")
-        await cluster.client[Claim].delete("data", "default")
-        await phase(cluster, lambda: volume(cluster, "a"), "Failed")
-        await event(cluster, reason, text)
-
-    run_cluster(scenario)
+async def test_who_cannot_be_reclaimed_is_failed(cluster: Cluster, policy: str, reason: str, text: str) -> None:
+    await make(cluster, volume_tree("a", persistentVolumeReclaimPolicy=policy), claim_tree("data"))
+    await bound(cluster, "data", "a")
+    await cluster.client[Claim].delete("data", "default")
+    await phase(cluster, lambda: volume(cluster, "a"), "Failed")
+    await event(cluster, reason, text)
 
 
-def test_a_class_that_waits_binds_nothing_but_what_is_prebound() -> None:
-    async def scenario(cluster: Cluster) -> None:
-        wait = class_tree("wait", "kubernetes.io/no-provisioner", "WaitForFirstConsumer")
-        await make(cluster, wait, volume_tree("a", storageClassName="wait"), claim_tree("data", storageClassName="wait"))
-        await event(cluster, "WaitForFirstConsumer", "waiting for first consumer to be created before binding")
-        assert (await volume(cluster, "a")).status.phase == "Available"
-        ref = {"kind": "PersistentVolumeClaim", "namespace": "default", "name": "data"}
-        await cluster.client[Volume].patch("a", None, {"spec": {"claimRef": ref}})  # as the scheduler does
-        await bound(cluster, "data", "a")
-
-    run_cluster(scenario)
+async def test_a_class_that_waits_binds_nothing_but_what_is_prebound(cluster: Cluster) -> None:
+    wait = class_tree("wait", "kubernetes.io/no-provisioner", "WaitForFirstConsumer")
+    await make(cluster, wait, volume_tree("a", storageClassName="wait"), claim_tree("data", storageClassName="wait"))
+    await event(cluster, "WaitForFirstConsumer", "waiting for first consumer to be created before binding")
+    assert (await volume(cluster, "a")).status.phase == "Available"
+    ref = {"kind": "PersistentVolumeClaim", "namespace": "default", "name": "data"}
+    await cluster.client[Volume].patch("a", None, {"spec": {"claimRef": ref}})  # as the scheduler does
+    await bound(cluster, "data", "a")
 
 
-def test_a_class_without_a_provisioner_or_without_being_there_says_so() -> None:
-    async def scenario(cluster: Cluster) -> None:
-        await make(
-            cluster, class_tree("manual", "kubernetes.io/no-provisioner"), class_tree("other", "example.com/disk"),
-            claim_tree("a", storageClassName="manual"), claim_tree("b", storageClassName="gone"),
-            claim_tree("c", storageClassName="other"),
-        )  # fmt: skip
-        await event(cluster, "ProvisioningFailed", "no volume plugin matched name: kubernetes.io/no-provisioner")
-        await event(cluster, "ProvisioningFailed", 'storageclass.storage.k8s.io "gone" not found')
-        await event(cluster, "ExternalProvisioning", "external provisioner 'example.com/disk'")
-        notes = (await claim(cluster, "c")).metadata.annotations or {}
-        assert notes["volume.kubernetes.io/storage-provisioner"] == "example.com/disk"
-
-    run_cluster(scenario)
+async def test_a_class_without_a_provisioner_or_without_being_there_says_so(cluster: Cluster) -> None:
+    await make(
+        cluster, class_tree("manual", "kubernetes.io/no-provisioner"), class_tree("other", "example.com/disk"),
+        claim_tree("a", storageClassName="manual"), claim_tree("b", storageClassName="gone"),
+        claim_tree("c", storageClassName="other"),
+    )  # fmt: skip
+    await event(cluster, "ProvisioningFailed", "no volume plugin matched name: kubernetes.io/no-provisioner")
+    await event(cluster, "ProvisioningFailed", 'storageclass.storage.k8s.io "gone" not found')
+    await event(cluster, "ExternalProvisioning", "external provisioner 'example.com/disk'")
+    notes = (await claim(cluster, "c")).metadata.annotations or {}
+    assert notes["volume.kubernetes.io/storage-provisioner"] == "example.com/disk"
 
 
 def test_ephemeral_volumes_get_claims_that_go_with_their_pod() -> None:

@@ -85,13 +85,10 @@ def test_in_order_up_and_down_and_renewed() -> None:
     run_cluster(test)
 
 
-def test_all_at_once() -> None:
-    async def test(cluster: Cluster) -> None:
-        await cluster.client[StatefulSet].create(make(4, pod_management_policy="Parallel"))
-        pods = await rolled_out(cluster, "v1", 4)
-        assert len({p.metadata.creation_timestamp for p in pods}) == 1
-
-    run_cluster(test)
+async def test_all_at_once(cluster: Cluster) -> None:
+    await cluster.client[StatefulSet].create(make(4, pod_management_policy="Parallel"))
+    pods = await rolled_out(cluster, "v1", 4)
+    assert len({p.metadata.creation_timestamp for p in pods}) == 1
 
 
 async def claim_names(cluster: Cluster) -> list[str]:
@@ -133,15 +130,12 @@ def test_claims_go_where_the_set_says_so() -> None:
     run_cluster(test)
 
 
-def test_max_unavailable_is_not_kept() -> None:
+async def test_max_unavailable_is_not_kept(cluster: Cluster) -> None:
     """An alpha field at this API level: dropped, as Kubernetes does while its feature gate is off."""
 
-    async def test(cluster: Cluster) -> None:
-        rolling = apps_v1.RollingUpdateStatefulSetStrategy(max_unavailable=2)
-        made = await cluster.client[StatefulSet].create(
-            make(1, update_strategy=apps_v1.StatefulSetUpdateStrategy(type="RollingUpdate", rolling_update=rolling))
-        )
-        assert made.spec.update_strategy is not None and made.spec.update_strategy.rolling_update is not None
-        assert made.spec.update_strategy.rolling_update.max_unavailable is None
-
-    run_cluster(test)
+    rolling = apps_v1.RollingUpdateStatefulSetStrategy(max_unavailable=2)
+    made = await cluster.client[StatefulSet].create(
+        make(1, update_strategy=apps_v1.StatefulSetUpdateStrategy(type="RollingUpdate", rolling_update=rolling))
+    )
+    assert made.spec.update_strategy is not None and made.spec.update_strategy.rolling_update is not None
+    assert made.spec.update_strategy.rolling_update.max_unavailable is None

@@ -46,15 +46,12 @@ async def send(ask: Fuzzed, sent: Sent) -> Answer:
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_malformed_requests(seed: int) -> None:
-    async def run() -> None:
-        malformed = Malformed(Random(seed))
-        async with fuzzed() as ask:
-            for i in range(ROUNDS or 1000):
-                if i % REPAIR == 0:
-                    await make(ask)
-                sent = malformed.request()
-                check(await send(ask, sent), sent)
-            assert await ask.undecodable() == []
-
-    asyncio.run(run())
+async def test_malformed_requests(seed: int) -> None:
+    malformed = Malformed(Random(seed))
+    async with fuzzed() as ask:
+        for i in range(ROUNDS or 1000):
+            if i % REPAIR == 0:
+                await make(ask)
+            sent = malformed.request()
+            check(await send(ask, sent), sent)
+        assert await ask.undecodable() == []

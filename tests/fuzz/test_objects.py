@@ -5,7 +5,6 @@ NAVARCH_FUZZ=100000 python -m pytest tests/fuzz/test_objects.py     # by hand, a
 
 from __future__ import annotations
 
-import asyncio
 import copy
 from collections import Counter
 from collections.abc import Iterator
@@ -73,14 +72,11 @@ TABLE = b"application/json;as=Table;v=v1;g=meta.k8s.io"
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_random_objects(seed: int) -> None:
-    async def run() -> None:
-        async with fuzzed() as ask:
-            codes = await lives(ask, Objects(Random(seed), namespaces=("default", "a", "b")), ROUNDS or 600)
-            assert await ask.undecodable() == []
-        assert codes[201] > 0.25 * codes.total(), codes
-
-    asyncio.run(run())
+async def test_random_objects(seed: int) -> None:
+    async with fuzzed() as ask:
+        codes = await lives(ask, Objects(Random(seed), namespaces=("default", "a", "b")), ROUNDS or 600)
+        assert await ask.undecodable() == []
+    assert codes[201] > 0.25 * codes.total(), codes
 
 
 def scramble(objects: Objects, request: Tree) -> list[Tree] | bytes:
@@ -111,13 +107,10 @@ def places(value: Any, at: str = "") -> Iterator[str]:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_random_objects_and_a_webhook_that_mutates_at_random(seed: int) -> None:
-    async def run() -> None:
-        async with fuzzed() as ask:
-            objects = Objects(Random(seed), namespaces=("default", "a", "b"))
-            await ask.mutate_with(lambda request: scramble(objects, request))
-            codes = await lives(ask, objects, ROUNDS or 600, webhook=True)
-            assert await ask.undecodable() == []
-        assert codes[201] > 0.1 * codes.total() and codes[500], codes
-
-    asyncio.run(run())
+async def test_random_objects_and_a_webhook_that_mutates_at_random(seed: int) -> None:
+    async with fuzzed() as ask:
+        objects = Objects(Random(seed), namespaces=("default", "a", "b"))
+        await ask.mutate_with(lambda request: scramble(objects, request))
+        codes = await lives(ask, objects, ROUNDS or 600, webhook=True)
+        assert await ask.undecodable() == []
+    assert codes[201] > 0.1 * codes.total() and codes[500], codes

@@ -224,27 +224,22 @@ def test_deleted_while_its_image_is_pulled(tmp_path: Path) -> None:
     run(tmp_path, body)
 
 
-def test_agent_restart_touches_no_container(tmp_path: Path) -> None:
-    world = SimulatedWorld()
-
-    async def main() -> None:
-        api, runtime = Api(world), HollowRuntime(world)
-        async with agent(world, api, runtime, config(tmp_path)):
-            path = api.pod("p", {"containers": [{"name": "a", "readinessProbe": {"exec": {"command": ["true"]}}}]})
-            lost = api.pod("q", {"containers": [{"name": "b"}]})
-            await api.until(lambda: api.ready(path) and api.ready(lost))
-            before = api.objects[path]
-        assert sorted(alive(runtime)) == ["a", "b"]
-        api.remove(lost)
-        async with agent(world, api, runtime, config(tmp_path)):
-            await world.sleep(60)
-            assert api.objects[path]["status"] == before["status"]
-            assert alive(runtime) == ["a"]
-            api.delete(path, 1)
-            await api.until(lambda: path not in api.objects)
-        assert not alive(runtime)
-
-    world.run(main)
+async def test_agent_restart_touches_no_container(world: SimulatedWorld, tmp_path: Path) -> None:
+    api, runtime = Api(world), HollowRuntime(world)
+    async with agent(world, api, runtime, config(tmp_path)):
+        path = api.pod("p", {"containers": [{"name": "a", "readinessProbe": {"exec": {"command": ["true"]}}}]})
+        lost = api.pod("q", {"containers": [{"name": "b"}]})
+        await api.until(lambda: api.ready(path) and api.ready(lost))
+        before = api.objects[path]
+    assert sorted(alive(runtime)) == ["a", "b"]
+    api.remove(lost)
+    async with agent(world, api, runtime, config(tmp_path)):
+        await world.sleep(60)
+        assert api.objects[path]["status"] == before["status"]
+        assert alive(runtime) == ["a"]
+        api.delete(path, 1)
+        await api.until(lambda: path not in api.objects)
+    assert not alive(runtime)
 
 
 def test_too_many_pods(tmp_path: Path) -> None:

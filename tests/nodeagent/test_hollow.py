@@ -181,34 +181,30 @@ def test_what_was_under_way_goes_on() -> None:
     restarted([pod("slow", "hollow-1", start="30s"), pod("gone", "hollow-2")], between, after)
 
 
-def test_a_fleet_is_brought_to_what_the_roster_says() -> None:
-    world = SimulatedWorld()
+async def test_a_fleet_is_brought_to_what_the_roster_says(world: SimulatedWorld) -> None:
     roster = Roster()
     roster.add(Group(1, 3))
 
-    async def main() -> None:
-        server = Double()
-        fleet = HollowFleet(Client(InProcessTransport(server, None), world), world)
+    server = Double()
+    fleet = HollowFleet(Client(InProcessTransport(server, None), world), world)
+    bring_to(fleet, roster)
+    async with world.task_group() as group:
+        group.start(fleet.run())
+        await world.sleep(0.5)
+        server.put(*pod("p", "hollow-1"))
+        await world.sleep(5)
+        roster.stop("hollow-1")
+        roster.remove("hollow-2")
+        roster.add(Group(4, 1, cpu="1"))
         bring_to(fleet, roster)
-        async with world.task_group() as group:
-            group.start(fleet.run())
-            await world.sleep(0.5)
-            server.put(*pod("p", "hollow-1"))
-            await world.sleep(5)
-            roster.stop("hollow-1")
-            roster.remove("hollow-2")
-            roster.add(Group(4, 1, cpu="1"))
-            bring_to(fleet, roster)
-            assert fleet.names == ["hollow-1", "hollow-3", "hollow-4"] and fleet.running("hollow-1") == []
-            silent = server.objects[LEASE + "hollow-1"]
-            await world.sleep(30)
-            assert server.objects[LEASE + "hollow-1"] == silent
-            assert server.objects["/api/v1/nodes/hollow-4"]["status"]["capacity"]["cpu"] == "1"
-            del roster.off["hollow-1"]
-            bring_to(fleet, roster)
-            await world.sleep(10)
-            assert server.objects[LEASE + "hollow-1"] != silent
-            assert server.objects[POD + "p"]["status"]["containerStatuses"][0]["restartCount"] == 1
-            group.cancel()
-
-    world.run(main)
+        assert fleet.names == ["hollow-1", "hollow-3", "hollow-4"] and fleet.running("hollow-1") == []
+        silent = server.objects[LEASE + "hollow-1"]
+        await world.sleep(30)
+        assert server.objects[LEASE + "hollow-1"] == silent
+        assert server.objects["/api/v1/nodes/hollow-4"]["status"]["capacity"]["cpu"] == "1"
+        del roster.off["hollow-1"]
+        bring_to(fleet, roster)
+        await world.sleep(10)
+        assert server.objects[LEASE + "hollow-1"] != silent
+        assert server.objects[POD + "p"]["status"]["containerStatuses"][0]["restartCount"] == 1
+        group.cancel()

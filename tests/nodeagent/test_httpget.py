@@ -151,37 +151,31 @@ def test_headers() -> None:
     run(body)
 
 
-def test_a_server_that_never_answers() -> None:
-    async def main() -> None:
-        async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await reader.read()
-            writer.close()
+async def test_a_server_that_never_answers() -> None:
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
 
-        async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
-            port = server.sockets[0].getsockname()[1]
-            for scheme in ("HTTP", "HTTPS"):
-                action = core_v1.HTTPGetAction(port=port, scheme=scheme)
-                with pytest.raises(Outcome, match="deadline exceeded"):
-                    await httpget.probe(action, CONTAINER, "127.0.0.1", 0.2, "x")
-
-    RealWorld().run(main)
+    async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        for scheme in ("HTTP", "HTTPS"):
+            action = core_v1.HTTPGetAction(port=port, scheme=scheme)
+            with pytest.raises(Outcome, match="deadline exceeded"):
+                await httpget.probe(action, CONTAINER, "127.0.0.1", 0.2, "x")
 
 
-def test_certificates_are_not_asked_for_names(tmp_path: Path) -> None:
+async def test_certificates_are_not_asked_for_names(tmp_path: Path) -> None:
     from lab.certificates import Authority
 
     Authority(tmp_path, "test").issue("server", "somebody-else", (), ())
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(tmp_path / "server.crt", tmp_path / "server.key")
 
-    async def main() -> None:
-        app = web.Application()
-        app.router.add_get("/", lambda request: web.Response(text="tls"))
-        runner = web.AppRunner(app, access_log=None)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
-        action = core_v1.HTTPGetAction(port=runner.addresses[0][1], scheme="HTTPS")
-        assert await httpget.probe(action, CONTAINER, "127.0.0.1", 5, "x") == "tls"
-        await runner.cleanup()
-
-    RealWorld().run(main)
+    app = web.Application()
+    app.router.add_get("/", lambda request: web.Response(text="tls"))
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+    action = core_v1.HTTPGetAction(port=runner.addresses[0][1], scheme="HTTPS")
+    assert await httpget.probe(action, CONTAINER, "127.0.0.1", 5, "x") == "tls"
+    await runner.cleanup()

@@ -52,29 +52,26 @@ def test_reading_logs(tmp_path: Path) -> None:
     assert logs.tail(str(path), 2, 100) == "three\n" and logs.tail(str(path), 80, 3) == "ee\n"
 
 
-def test_time_stamps_begin_lines(tmp_path: Path) -> None:
+async def test_time_stamps_begin_lines(tmp_path: Path) -> None:
     """A line of a container's that is longer than one of the file has one stamp, whatever is beside it."""
     path = tmp_path / "0.log"
     parts = ["P " + "a" * 8192, "P " + "b" * 8192, "F c", "F d", "P e", "F "]
     path.write_text("".join(f"2026-01-01T00:00:0{n}Z stdout {part}\n" for n, part in enumerate(parts)))
 
-    async def main() -> None:
-        text = await whole(path, Options(timestamps=True))
-        lines = text.splitlines()
-        assert [line[:21] for line in lines] == [f"2026-01-01T00:00:0{n}Z " for n in (0, 3, 4)]
-        assert lines[0][21:] == "a" * 8192 + "b" * 8192 + "c" and lines[1:] == [lines[1][:21] + "d", lines[2][:21] + "e"]
-        assert (await whole(path, Options(timestamps=True, tail=4))).splitlines()[0] == "2026-01-01T00:00:02Z c"
-        with path.open("a") as file:
-            file.write("2026-01-01T00:00:06Z stdout P x\n2026-01-01T00:00:07Z stderr F y\n2026-01-01T00:00:08Z stdout F z\n")
-        out = await whole(path, Options(timestamps=True, stream="stdout", tail=3))
-        assert out == "2026-01-01T00:00:06Z xz\n"
-        since = await whole(path, Options(timestamps=True, since=1767225603.0))
-        assert since.startswith("2026-01-01T00:00:03Z d\n2026-01-01T00:00:04Z e\n")
-
-    RealWorld().run(main)
+    text = await whole(path, Options(timestamps=True))
+    lines = text.splitlines()
+    assert [line[:21] for line in lines] == [f"2026-01-01T00:00:0{n}Z " for n in (0, 3, 4)]
+    assert lines[0][21:] == "a" * 8192 + "b" * 8192 + "c" and lines[1:] == [lines[1][:21] + "d", lines[2][:21] + "e"]
+    assert (await whole(path, Options(timestamps=True, tail=4))).splitlines()[0] == "2026-01-01T00:00:02Z c"
+    with path.open("a") as file:
+        file.write("2026-01-01T00:00:06Z stdout P x\n2026-01-01T00:00:07Z stderr F y\n2026-01-01T00:00:08Z stdout F z\n")
+    out = await whole(path, Options(timestamps=True, stream="stdout", tail=3))
+    assert out == "2026-01-01T00:00:06Z xz\n"
+    since = await whole(path, Options(timestamps=True, since=1767225603.0))
+    assert since.startswith("2026-01-01T00:00:03Z d\n2026-01-01T00:00:04Z e\n")
 
 
-def test_logs_are_files_of_the_log_folder(tmp_path: Path) -> None:
+async def test_logs_are_files_of_the_log_folder(tmp_path: Path) -> None:
     """A pod that has the folder mounted puts links there: they lead nowhere."""
     folder = tmp_path / "logs/ns_pod_uid/a"
     folder.mkdir(parents=True)
@@ -83,14 +80,11 @@ def test_logs_are_files_of_the_log_folder(tmp_path: Path) -> None:
     (folder.parent / "b").symlink_to(tmp_path)
     os.mkfifo(folder / "1.log")
 
-    async def main() -> None:
-        for path in (folder / "0.log", folder.parent / "b/secret"):
-            with pytest.raises(OSError, match="openat2"):
-                await whole(path, Options())
-            assert logs.tail(str(path), 5, 100) == ""
-        assert await whole(folder / "1.log", Options()) == ""  # and nobody waits for a writer
-
-    RealWorld().run(main)
+    for path in (folder / "0.log", folder.parent / "b/secret"):
+        with pytest.raises(OSError, match="openat2"):
+            await whole(path, Options())
+        assert logs.tail(str(path), 5, 100) == ""
+    assert await whole(folder / "1.log", Options()) == ""  # and nobody waits for a writer
 
 
 def test_logs_of_the_node(tmp_path: Path) -> None:
@@ -138,39 +132,36 @@ def test_tail_is_the_last_lines(tmp_path_factory: pytest.TempPathFactory, lines:
     assert kept == "".join(text.splitlines(keepends=True)[-n:] if n else [])
 
 
-def test_following_over_a_rotation(tmp_path: Path) -> None:
+async def test_following_over_a_rotation(tmp_path: Path) -> None:
     path = tmp_path / "0.log"
     path.write_text(LINES[0] + "\n")
 
-    async def main() -> None:
-        ended = asyncio.Event()
-        seen: list[bytes] = []
-        more = asyncio.Event()
+    ended = asyncio.Event()
+    seen: list[bytes] = []
+    more = asyncio.Event()
 
-        async def follow() -> None:
-            async for piece in logs.read(RealWorld(), str(path), Options(follow=True), ended):
-                seen.append(piece)
-                more.set()
+    async def follow() -> None:
+        async for piece in logs.read(RealWorld(), str(path), Options(follow=True), ended):
+            seen.append(piece)
+            more.set()
 
-        task = asyncio.ensure_future(follow())
+    task = asyncio.ensure_future(follow())
 
-        async def until(text: bytes) -> None:
-            async with asyncio.timeout(5):
-                while b"".join(seen) != text:
-                    more.clear()
-                    await more.wait()
+    async def until(text: bytes) -> None:
+        async with asyncio.timeout(5):
+            while b"".join(seen) != text:
+                more.clear()
+                await more.wait()
 
-        await until(b"one\n")
-        with path.open("a") as file:
-            file.write(LINES[1] + "\n")
-        await until(b"one\ntwo\n")
-        path.rename(tmp_path / "0.log.1")
-        path.write_text(LINES[2] + "\n" + LINES[3] + "\n")
-        await until(b"one\ntwo\nthree\n")
-        ended.set()
-        await asyncio.wait_for(task, 5)
-
-    RealWorld().run(main)
+    await until(b"one\n")
+    with path.open("a") as file:
+        file.write(LINES[1] + "\n")
+    await until(b"one\ntwo\n")
+    path.rename(tmp_path / "0.log.1")
+    path.write_text(LINES[2] + "\n" + LINES[3] + "\n")
+    await until(b"one\ntwo\nthree\n")
+    ended.set()
+    await asyncio.wait_for(task, 5)
 
 
 def test_log_options() -> None:

@@ -34,29 +34,25 @@ def rate(readings: Readings) -> int | None:
     return readings.nano_cores(before, now)
 
 
-def test_sampler() -> None:
-    world = SimulatedWorld()
+async def test_sampler(world: SimulatedWorld) -> None:
     counters = Counters(world)
     sampler = Sampler(world, counters.read)
 
-    async def main() -> None:
-        first = await sampler.readings()  # takes a second: there is nothing yet to compare with
-        assert (first.window, rate(first), counters.reads, world.monotonic()) == (1.0, 500_000_000, 2, 1.0)
-        await world.sleep(0.5)
-        assert await sampler.readings() is first
-        await world.sleep(14.5)
-        later = await sampler.readings()  # at once: compared with the last time
-        assert (later.window, rate(later), counters.reads, world.monotonic()) == (15.0, 500_000_000, 3, 16.0)
-        await world.sleep(3600)
-        assert counters.reads == 3  # nobody asked, nobody looked
-        late = await sampler.readings()
-        assert (late.window, rate(late), counters.reads) == (1.0, 500_000_000, 5)
-        await world.sleep(5)
-        async with world.task_group() as group:
-            asked = [group.start(sampler.readings()) for _ in range(9)]
-        assert counters.reads == 6 and len({id(task.result()) for task in asked}) == 1
-
-    world.run(main)
+    first = await sampler.readings()  # takes a second: there is nothing yet to compare with
+    assert (first.window, rate(first), counters.reads, world.monotonic()) == (1.0, 500_000_000, 2, 1.0)
+    await world.sleep(0.5)
+    assert await sampler.readings() is first
+    await world.sleep(14.5)
+    later = await sampler.readings()  # at once: compared with the last time
+    assert (later.window, rate(later), counters.reads, world.monotonic()) == (15.0, 500_000_000, 3, 16.0)
+    await world.sleep(3600)
+    assert counters.reads == 3  # nobody asked, nobody looked
+    late = await sampler.readings()
+    assert (late.window, rate(late), counters.reads) == (1.0, 500_000_000, 5)
+    await world.sleep(5)
+    async with world.task_group() as group:
+        asked = [group.start(sampler.readings()) for _ in range(9)]
+    assert counters.reads == 6 and len({id(task.result()) for task in asked}) == 1
 
 
 def readings(before: NodeUsage, now: NodeUsage) -> Readings:

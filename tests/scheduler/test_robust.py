@@ -221,14 +221,9 @@ class NoStart(Plugin):
         raise RuntimeError("no licence\nserver")
 
 
-def test_a_plugin_that_cannot_start_is_named() -> None:
-    world = SimulatedWorld()
-
-    async def run() -> None:
-        with pytest.raises(PluginError, match='starting plugin "NoStart": RuntimeError: no licence server'):
-            Scheduler(Client(cast(Any, None), world), world, SchedulerConfig.load("", [NoStart]))
-
-    world.run(run)
+async def test_a_plugin_that_cannot_start_is_named(world: SimulatedWorld) -> None:
+    with pytest.raises(PluginError, match='starting plugin "NoStart": RuntimeError: no licence server'):
+        Scheduler(Client(cast(Any, None), world), world, SchedulerConfig.load("", [NoStart]))
 
 
 @pytest.mark.parametrize(

@@ -26,58 +26,52 @@ async def limited(server: Server, *limits: Tree, name: str = "l") -> None:
     await server.server.cache.current()
 
 
-def test_defaults() -> None:
-    async def test(server: Server) -> None:
-        await namespace(server, "n", {})
-        default = {"type": "Container", "default": {"cpu": "1", "memory": "1Gi"}, "defaultRequest": {"cpu": "500m"}}
-        await limited(server, default)
-        made = await server.ok("POST", PODS, pod("p", container("a"), initContainers=[container("i", {"cpu": "1"})]))
-        assert made["metadata"]["annotations"]["kubernetes.io/limit-ranger"] == (
-            "LimitRanger plugin set: cpu, memory request for container a; cpu, memory limit for container a; "
-            "memory request for init container i; cpu, memory limit for init container i"
-        )
-        assert made["spec"]["containers"][0]["resources"] == {
-            "requests": {"cpu": "500m", "memory": "1Gi"}, "limits": {"cpu": "1", "memory": "1Gi"},
-        }  # fmt: skip
-
-    running(test)
+async def test_defaults(server: Server) -> None:
+    await namespace(server, "n", {})
+    default = {"type": "Container", "default": {"cpu": "1", "memory": "1Gi"}, "defaultRequest": {"cpu": "500m"}}
+    await limited(server, default)
+    made = await server.ok("POST", PODS, pod("p", container("a"), initContainers=[container("i", {"cpu": "1"})]))
+    assert made["metadata"]["annotations"]["kubernetes.io/limit-ranger"] == (
+        "LimitRanger plugin set: cpu, memory request for container a; cpu, memory limit for container a; "
+        "memory request for init container i; cpu, memory limit for init container i"
+    )
+    assert made["spec"]["containers"][0]["resources"] == {
+        "requests": {"cpu": "500m", "memory": "1Gi"}, "limits": {"cpu": "1", "memory": "1Gi"},
+    }  # fmt: skip
 
 
-def test_bounds() -> None:
-    async def test(server: Server) -> None:
-        await namespace(server, "n", {})
-        await limited(
-            server,
-            {"type": "Container", "min": {"cpu": "100m"}, "max": {"cpu": "2"}, "maxLimitRequestRatio": {"cpu": "4"}},
-            {"type": "Pod", "max": {"memory": "1Gi"}},
-        )
-        memory = {"memory": "1Gi"}
-        for bad, expected in (
-            (pod("p", container("a", {"cpu": "50m"}, {"cpu": "100m"} | memory)),
-             "minimum cpu usage per Container is 100m, but request is 50m"),
-            (pod("p", container("a", {"cpu": "2"}, {"cpu": "3"} | memory)),
-             "maximum cpu usage per Container is 2, but limit is 3"),
-            (pod("p", container("a", {"cpu": "200m"}, {"cpu": "1"} | memory)),
-             "cpu max limit to request ratio per Container is 4, but provided ratio is 5.000000"),
-            (pod("p", container("a", {"cpu": "1"}, {"cpu": "1"})),
-             "maximum memory usage per Pod is 1Gi.  No limit is specified"),
-            (pod("p", container("a", {"cpu": "1"}, {"cpu": "1"} | memory),
-                 initContainers=[container("s", {"cpu": "1"}, {"cpu": "1", "memory": "1Mi"}, restartPolicy="Always")]),
-             "maximum memory usage per Pod is 1Gi, but limit is 1025Mi"),
-        ):  # fmt: skip
-            refused = await server("POST", PODS, bad)
-            assert (refused.code, refused.message) == (403, f'pods "p" is forbidden: {expected}')
-        # The same text is said once, whoever is at fault.
-        wrong = container("a", {"cpu": "1m"}, {"cpu": "1m", "memory": "1Mi"})
-        refused = await server("POST", PODS, pod("p", wrong, wrong | {"name": "b"}))
-        assert refused.message.endswith("is forbidden: minimum cpu usage per Container is 100m, but request is 1m")
-        # An init container that ends before the others is no sum with them.
-        init = container("i", {"cpu": "1"}, {"cpu": "1"} | memory)
-        await server.ok(
-            "POST", PODS, pod("p", container("a", {"cpu": "1"}, {"cpu": "1"} | memory), initContainers=[init])
-        )
-
-    running(test)
+async def test_bounds(server: Server) -> None:
+    await namespace(server, "n", {})
+    await limited(
+        server,
+        {"type": "Container", "min": {"cpu": "100m"}, "max": {"cpu": "2"}, "maxLimitRequestRatio": {"cpu": "4"}},
+        {"type": "Pod", "max": {"memory": "1Gi"}},
+    )
+    memory = {"memory": "1Gi"}
+    for bad, expected in (
+        (pod("p", container("a", {"cpu": "50m"}, {"cpu": "100m"} | memory)),
+         "minimum cpu usage per Container is 100m, but request is 50m"),
+        (pod("p", container("a", {"cpu": "2"}, {"cpu": "3"} | memory)),
+         "maximum cpu usage per Container is 2, but limit is 3"),
+        (pod("p", container("a", {"cpu": "200m"}, {"cpu": "1"} | memory)),
+         "cpu max limit to request ratio per Container is 4, but provided ratio is 5.000000"),
+        (pod("p", container("a", {"cpu": "1"}, {"cpu": "1"})),
+         "maximum memory usage per Pod is 1Gi.  No limit is specified"),
+        (pod("p", container("a", {"cpu": "1"}, {"cpu": "1"} | memory),
+             initContainers=[container("s", {"cpu": "1"}, {"cpu": "1", "memory": "1Mi"}, restartPolicy="Always")]),
+         "maximum memory usage per Pod is 1Gi, but limit is 1025Mi"),
+    ):  # fmt: skip
+        refused = await server("POST", PODS, bad)
+        assert (refused.code, refused.message) == (403, f'pods "p" is forbidden: {expected}')
+    # The same text is said once, whoever is at fault.
+    wrong = container("a", {"cpu": "1m"}, {"cpu": "1m", "memory": "1Mi"})
+    refused = await server("POST", PODS, pod("p", wrong, wrong | {"name": "b"}))
+    assert refused.message.endswith("is forbidden: minimum cpu usage per Container is 100m, but request is 1m")
+    # An init container that ends before the others is no sum with them.
+    init = container("i", {"cpu": "1"}, {"cpu": "1"} | memory)
+    await server.ok(
+        "POST", PODS, pod("p", container("a", {"cpu": "1"}, {"cpu": "1"} | memory), initContainers=[init])
+    )
 
 
 def test_claims() -> None:

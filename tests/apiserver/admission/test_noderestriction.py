@@ -16,6 +16,7 @@ from cryptography.x509.oid import NameOID
 
 from apiserver.request import LOOPBACK, User
 from tests.fuzz.support import Fuzzed, fuzzed
+from tests.within import Within
 
 Tree = dict[str, Any]
 MERGE, STRATEGIC = "application/merge-patch+json", "application/strategic-merge-patch+json"
@@ -268,82 +269,72 @@ def run(body: Callable[[Fuzzed], Any]) -> None:
     asyncio.run(main())
 
 
-def test_mirror_pods() -> None:
-    async def scenario(ask: Fuzzed) -> None:
-        for what, pod, text in MIRRORS:
-            answer = await ask("POST", PODS, filled(copy.deepcopy(pod)), user=NODE)
-            assert answer.code == (403 if text else 201), (what, answer.text)
-            assert filled(text) in (answer.tree.get("message") or ""), (what, answer.text)
-            await ask("DELETE", f"{PODS}/m", {"gracePeriodSeconds": 0})
-            assert (await ask("GET", f"{PODS}/m")).code == 404, what
+@pytest.fixture
+def ask() -> Within:
+    return Within(run)
 
-    run(scenario)
+
+async def test_mirror_pods(ask: Fuzzed) -> None:
+    for what, pod, text in MIRRORS:
+        answer = await ask("POST", PODS, filled(copy.deepcopy(pod)), user=NODE)
+        assert answer.code == (403 if text else 201), (what, answer.text)
+        assert filled(text) in (answer.tree.get("message") or ""), (what, answer.text)
+        await ask("DELETE", f"{PODS}/m", {"gracePeriodSeconds": 0})
+        assert (await ask("GET", f"{PODS}/m")).code == 404, what
 
 
 @pytest.mark.parametrize("first", range(4))
-def test_rules(first: int) -> None:
+async def test_rules(ask: Fuzzed, first: int) -> None:
     """The rows in four parts, each in another order of servers: no row needs another one."""
 
-    async def scenario(ask: Fuzzed) -> None:
-        for what, method, path, body, code, text in ROWS[first::4]:
-            kind, way = (method, "PATCH") if method in (MERGE, STRATEGIC) else ("application/json", method)
-            data = filled(copy.deepcopy(body)) or b""
-            answer = await ask(way, path, data, content_type=kind, user=NODE)
-            assert answer.code == code and text in (answer.tree.get("message") or ""), (what, answer.text)
-            if method == "DELETE" or path.endswith("eviction"):
-                await ask("DELETE", f"{PODS}/mine", {"gracePeriodSeconds": 0})
-                await prepare(ask)
-            others = await ask(
-                way, path, b"" if method == "DELETE" else data,
-                content_type=kind, query="dryRun=All", user=LOOPBACK,
-            )  # fmt: skip
-            assert others.code != 403, (what, others.text)  # nobody but a node is restricted
-
-    run(scenario)
+    for what, method, path, body, code, text in ROWS[first::4]:
+        kind, way = (method, "PATCH") if method in (MERGE, STRATEGIC) else ("application/json", method)
+        data = filled(copy.deepcopy(body)) or b""
+        answer = await ask(way, path, data, content_type=kind, user=NODE)
+        assert answer.code == code and text in (answer.tree.get("message") or ""), (what, answer.text)
+        if method == "DELETE" or path.endswith("eviction"):
+            await ask("DELETE", f"{PODS}/mine", {"gracePeriodSeconds": 0})
+            await prepare(ask)
+        others = await ask(
+            way, path, b"" if method == "DELETE" else data,
+            content_type=kind, query="dryRun=All", user=LOOPBACK,
+        )  # fmt: skip
+        assert others.code != 403, (what, others.text)  # nobody but a node is restricted
 
 
-def test_a_node_without_a_name_may_write_nothing() -> None:
-    async def scenario(ask: Fuzzed) -> None:
-        answer = await ask("PATCH", f"{NODES}/n1", label("a"), content_type=MERGE, user=NAMELESS)
-        assert answer.code == 403 and 'could not determine node from user "system:node:"' in answer.tree["message"]
-
-    run(scenario)
+async def test_a_node_without_a_name_may_write_nothing(ask: Fuzzed) -> None:
+    answer = await ask("PATCH", f"{NODES}/n1", label("a"), content_type=MERGE, user=NAMELESS)
+    assert answer.code == 403 and 'could not determine node from user "system:node:"' in answer.tree["message"]
 
 
-def test_rbac_may_allow_an_audience() -> None:
-    async def scenario(ask: Fuzzed) -> None:
-        at = "/apis/rbac.authorization.k8s.io/v1"
-        await ask("DELETE", f"{at}/clusterrolebindings/all")
-        rule = {"apiGroups": [""], "resources": ["bank"], "verbs": ["request-serviceaccounts-token-audience"],
-                "resourceNames": ["default"]}  # fmt: skip
-        await ask("POST", f"{at}/clusterroles", {"metadata": {"name": "bank"}, "rules": [rule]})
-        body = filled(token(**bound(), audiences=["bank"]))
-        await ask.server.cache.current()
-        refused = await ask("POST", TOKEN, body, user=NODE)
-        assert refused.code == 403 and 'audience "bank" not found in pod spec volume' in refused.tree["message"]
-        await ask("POST", f"{at}/clusterrolebindings", {
-            "metadata": {"name": "bank"}, "subjects": [{"kind": "User", "name": NODE.name}],
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "bank"}})  # fmt: skip
-        await ask.server.cache.current()
-        assert (await ask("POST", TOKEN, body, user=NODE)).code == 201
-
-    run(scenario)
+async def test_rbac_may_allow_an_audience(ask: Fuzzed) -> None:
+    at = "/apis/rbac.authorization.k8s.io/v1"
+    await ask("DELETE", f"{at}/clusterrolebindings/all")
+    rule = {"apiGroups": [""], "resources": ["bank"], "verbs": ["request-serviceaccounts-token-audience"],
+            "resourceNames": ["default"]}  # fmt: skip
+    await ask("POST", f"{at}/clusterroles", {"metadata": {"name": "bank"}, "rules": [rule]})
+    body = filled(token(**bound(), audiences=["bank"]))
+    await ask.server.cache.current()
+    refused = await ask("POST", TOKEN, body, user=NODE)
+    assert refused.code == 403 and 'audience "bank" not found in pod spec volume' in refused.tree["message"]
+    await ask("POST", f"{at}/clusterrolebindings", {
+        "metadata": {"name": "bank"}, "subjects": [{"kind": "User", "name": NODE.name}],
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "bank"}})  # fmt: skip
+    await ask.server.cache.current()
+    assert (await ask("POST", TOKEN, body, user=NODE)).code == 201
 
 
-def test_a_node_registers_itself() -> None:
-    async def scenario(ask: Fuzzed) -> None:
-        own = User("system:node:n5", NODE.groups)
-        for key in ("node-restriction.kubernetes.io/a", "node-role.kubernetes.io/control-plane"):
-            tree = {"metadata": {"name": "n5", "labels": {key: ""}}}
-            answer = await ask("POST", NODES, tree, user=own)
-            assert answer.code == 403 and f"is not allowed to set the following labels: {key}" in answer.tree["message"]
-        source = {"metadata": {"name": "n5"}, "spec": {"configSource": {"configMap": {"name": "c", "namespace": "a"}}}}
-        assert "non-nil configSource" in (await ask("POST", NODES, source, user=own)).tree["message"]
-        tainted = {"metadata": {"name": "n5", "labels": {"kubernetes.io/os": "linux"}},
-                   "spec": {"taints": [{"key": "a", "effect": "NoSchedule"}]}}  # fmt: skip
-        assert (await ask("POST", NODES, tainted, user=own)).code == 201
-
-    run(scenario)
+async def test_a_node_registers_itself(ask: Fuzzed) -> None:
+    own = User("system:node:n5", NODE.groups)
+    for key in ("node-restriction.kubernetes.io/a", "node-role.kubernetes.io/control-plane"):
+        tree = {"metadata": {"name": "n5", "labels": {key: ""}}}
+        answer = await ask("POST", NODES, tree, user=own)
+        assert answer.code == 403 and f"is not allowed to set the following labels: {key}" in answer.tree["message"]
+    source = {"metadata": {"name": "n5"}, "spec": {"configSource": {"configMap": {"name": "c", "namespace": "a"}}}}
+    assert "non-nil configSource" in (await ask("POST", NODES, source, user=own)).tree["message"]
+    tainted = {"metadata": {"name": "n5", "labels": {"kubernetes.io/os": "linux"}},
+               "spec": {"taints": [{"key": "a", "effect": "NoSchedule"}]}}  # fmt: skip
+    assert (await ask("POST", NODES, tainted, user=own)).code == 201
 
 
 # ServiceAccount
@@ -363,38 +354,32 @@ MOUNTS: list[tuple[str, Tree, str]] = [
 ]  # fmt: skip
 
 
-def test_mountable_secrets() -> None:
-    async def scenario(ask: Fuzzed) -> None:
-        await ask("POST", "/api/v1/namespaces/default/serviceaccounts", STRICT)
-        for what, spec, text in MOUNTS:
-            tree = {"metadata": {"name": "q"}, "spec": SPEC | {"serviceAccountName": "strict"} | spec}
-            answer = await ask("POST", PODS, tree)
-            assert answer.code == (403 if text else 201) and text in (answer.tree.get("message") or ""), (
-                what,
-                answer.text,
-            )
-            tree["spec"]["serviceAccountName"] = "default"
-            await ask("DELETE", f"{PODS}/q", {"gracePeriodSeconds": 0})
-            assert (await ask("POST", PODS, tree)).code == 201, what
-            await ask("DELETE", f"{PODS}/q", {"gracePeriodSeconds": 0})
-        await ask("POST", PODS, {"metadata": {"name": "q"}, "spec": SPEC | {"serviceAccountName": "strict"}})
-        debug = {"name": "e", "image": "i", "envFrom": [{"secretRef": {"name": "s"}}]}
-        answer = await ask(
-            "PATCH", f"{PODS}/q/ephemeralcontainers", {"spec": {"ephemeralContainers": [debug]}}, content_type=MERGE
+async def test_mountable_secrets(ask: Fuzzed) -> None:
+    await ask("POST", "/api/v1/namespaces/default/serviceaccounts", STRICT)
+    for what, spec, text in MOUNTS:
+        tree = {"metadata": {"name": "q"}, "spec": SPEC | {"serviceAccountName": "strict"} | spec}
+        answer = await ask("POST", PODS, tree)
+        assert answer.code == (403 if text else 201) and text in (answer.tree.get("message") or ""), (
+            what,
+            answer.text,
         )
-        assert answer.code == 403 and "ephemeral container e with envFrom" in answer.tree["message"]
+        tree["spec"]["serviceAccountName"] = "default"
+        await ask("DELETE", f"{PODS}/q", {"gracePeriodSeconds": 0})
+        assert (await ask("POST", PODS, tree)).code == 201, what
+        await ask("DELETE", f"{PODS}/q", {"gracePeriodSeconds": 0})
+    await ask("POST", PODS, {"metadata": {"name": "q"}, "spec": SPEC | {"serviceAccountName": "strict"}})
+    debug = {"name": "e", "image": "i", "envFrom": [{"secretRef": {"name": "s"}}]}
+    answer = await ask(
+        "PATCH", f"{PODS}/q/ephemeralcontainers", {"spec": {"ephemeralContainers": [debug]}}, content_type=MERGE
+    )
+    assert answer.code == 403 and "ephemeral container e with envFrom" in answer.tree["message"]
 
-    run(scenario)
 
-
-def test_a_webhook_does_not_smuggle_an_account_or_a_secret() -> None:
-    async def scenario(ask: Fuzzed) -> None:
-        smuggled = [{"op": "add", "path": "/spec/volumes", "value": [{"name": "v", "secret": {"secretName": "s"}}]}]
-        await ask.mutate_with(lambda request: smuggled if request["kind"]["kind"] == "Pod" else [])
-        answer = await ask("POST", PODS, filled(mirror()), user=NODE)
-        assert answer.code == 403 and "reference secrets" in answer.tree["message"]
-        smuggled[0] = {"op": "add", "path": "/spec/serviceAccountName", "value": "none"}
-        answer = await ask("POST", PODS, {"metadata": {"name": "q"}, "spec": SPEC})
-        assert answer.code == 403 and 'serviceaccount "none" not found' in answer.tree["message"]
-
-    run(scenario)
+async def test_a_webhook_does_not_smuggle_an_account_or_a_secret(ask: Fuzzed) -> None:
+    smuggled = [{"op": "add", "path": "/spec/volumes", "value": [{"name": "v", "secret": {"secretName": "s"}}]}]
+    await ask.mutate_with(lambda request: smuggled if request["kind"]["kind"] == "Pod" else [])
+    answer = await ask("POST", PODS, filled(mirror()), user=NODE)
+    assert answer.code == 403 and "reference secrets" in answer.tree["message"]
+    smuggled[0] = {"op": "add", "path": "/spec/serviceAccountName", "value": "none"}
+    answer = await ask("POST", PODS, {"metadata": {"name": "q"}, "spec": SPEC})
+    assert answer.code == 403 and 'serviceaccount "none" not found' in answer.tree["message"]

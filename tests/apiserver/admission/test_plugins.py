@@ -23,46 +23,43 @@ def pod(name: str = "p", **spec: Any) -> Tree:
     return {"metadata": {"name": name}, "spec": {"containers": [CONTAINER]} | spec}
 
 
-def test_runtime_class() -> None:
-    async def test(server: Server) -> None:
-        await namespace(server, "n", {})
-        toleration = {"key": "vm", "operator": "Exists", "effect": "NoSchedule"}
-        vm = {
-            "metadata": {"name": "vm"},
-            "handler": "kata",
-            "overhead": {"podFixed": {"cpu": "250m", "memory": "120Mi"}},
-            "scheduling": {"nodeSelector": {"runtime": "vm"}, "tolerations": [toleration]},
-        }
-        await server.ok("POST", CLASSES, vm)
-        await server.ok("POST", CLASSES, {"metadata": {"name": "plain"}, "handler": "runc"})
-        await server.server.cache.current()
-        made = await server.ok("POST", PODS, pod(runtimeClassName="vm", nodeSelector={"disk": "ssd"}))
-        assert made["spec"]["overhead"] == {"cpu": "250m", "memory": "120Mi"}
-        assert made["spec"]["nodeSelector"] == {"disk": "ssd", "runtime": "vm"}
-        assert toleration in made["spec"]["tolerations"]
-        for spec, why in (
-            ({"runtimeClassName": "gone"}, 'pod rejected: RuntimeClass "gone" not found'),
-            (
-                {"runtimeClassName": "vm", "nodeSelector": {"runtime": "runc"}},
-                "conflict: runtimeClass.scheduling.nodeSelector[runtime] = vm; pod.spec.nodeSelector[runtime] = runc",
-            ),
-            (
-                {"runtimeClassName": "vm", "overhead": {"cpu": "1"}},
-                "pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead",
-            ),
-            (
-                {"overhead": {"cpu": "1"}},
-                "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead",
-            ),
-            (
-                {"runtimeClassName": "plain", "overhead": {"cpu": "1"}},
-                "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead",
-            ),
-        ):
-            refused = await server("POST", PODS, pod("q", **spec))
-            assert (refused.code, refused.message) == (403, f'pods "q" is forbidden: {why}')
-
-    running(test)
+async def test_runtime_class(server: Server) -> None:
+    await namespace(server, "n", {})
+    toleration = {"key": "vm", "operator": "Exists", "effect": "NoSchedule"}
+    vm = {
+        "metadata": {"name": "vm"},
+        "handler": "kata",
+        "overhead": {"podFixed": {"cpu": "250m", "memory": "120Mi"}},
+        "scheduling": {"nodeSelector": {"runtime": "vm"}, "tolerations": [toleration]},
+    }
+    await server.ok("POST", CLASSES, vm)
+    await server.ok("POST", CLASSES, {"metadata": {"name": "plain"}, "handler": "runc"})
+    await server.server.cache.current()
+    made = await server.ok("POST", PODS, pod(runtimeClassName="vm", nodeSelector={"disk": "ssd"}))
+    assert made["spec"]["overhead"] == {"cpu": "250m", "memory": "120Mi"}
+    assert made["spec"]["nodeSelector"] == {"disk": "ssd", "runtime": "vm"}
+    assert toleration in made["spec"]["tolerations"]
+    for spec, why in (
+        ({"runtimeClassName": "gone"}, 'pod rejected: RuntimeClass "gone" not found'),
+        (
+            {"runtimeClassName": "vm", "nodeSelector": {"runtime": "runc"}},
+            "conflict: runtimeClass.scheduling.nodeSelector[runtime] = vm; pod.spec.nodeSelector[runtime] = runc",
+        ),
+        (
+            {"runtimeClassName": "vm", "overhead": {"cpu": "1"}},
+            "pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead",
+        ),
+        (
+            {"overhead": {"cpu": "1"}},
+            "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead",
+        ),
+        (
+            {"runtimeClassName": "plain", "overhead": {"cpu": "1"}},
+            "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead",
+        ),
+    ):
+        refused = await server("POST", PODS, pod("q", **spec))
+        assert (refused.code, refused.message) == (403, f'pods "q" is forbidden: {why}')
 
 
 TOLERATIONS = st.fixed_dictionaries(
@@ -84,31 +81,28 @@ def test_merging_tolerations_loses_nothing(first: list[Tree], second: list[Tree]
     assert all(one in first or one in second for one in out)
 
 
-def test_storage_objects() -> None:
-    async def test(server: Server) -> None:
-        await namespace(server, "n", {})
-        claims = "/api/v1/namespaces/n/persistentvolumeclaims"
-        spec = {
-            "accessModes": ["ReadWriteOnce"],
-            "resources": {"requests": {"storage": "1Gi"}},
-            "storageClassName": "s",
-        }
-        made = await server.ok("POST", claims, {"metadata": {"name": "c"}, "spec": spec})
-        assert made["metadata"]["finalizers"] == ["kubernetes.io/pvc-protection"]
-        bigger = {"spec": {"resources": {"requests": {"storage": "2Gi"}}}}
-        refused = await server("PATCH", f"{claims}/c", bigger)
-        assert refused.code in (403, 422)
-        await server.ok("PATCH", f"{claims}/c/status", {"status": {"phase": "Bound"}})
-        await server.ok(
-            "POST", "/apis/storage.k8s.io/v1/storageclasses", {"metadata": {"name": "s"}, "provisioner": "p"}
-        )
-        refused = await server("PATCH", f"{claims}/c", bigger)
-        assert refused.code == 403 and "the storageclass that provisions the pvc must support resize" in refused.message
-        await server.ok("PATCH", "/apis/storage.k8s.io/v1/storageclasses/s", {"allowVolumeExpansion": True})
-        await server.server.cache.current()
-        await server.ok("PATCH", f"{claims}/c", bigger)
-
-    running(test)
+async def test_storage_objects(server: Server) -> None:
+    await namespace(server, "n", {})
+    claims = "/api/v1/namespaces/n/persistentvolumeclaims"
+    spec = {
+        "accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": "1Gi"}},
+        "storageClassName": "s",
+    }
+    made = await server.ok("POST", claims, {"metadata": {"name": "c"}, "spec": spec})
+    assert made["metadata"]["finalizers"] == ["kubernetes.io/pvc-protection"]
+    bigger = {"spec": {"resources": {"requests": {"storage": "2Gi"}}}}
+    refused = await server("PATCH", f"{claims}/c", bigger)
+    assert refused.code in (403, 422)
+    await server.ok("PATCH", f"{claims}/c/status", {"status": {"phase": "Bound"}})
+    await server.ok(
+        "POST", "/apis/storage.k8s.io/v1/storageclasses", {"metadata": {"name": "s"}, "provisioner": "p"}
+    )
+    refused = await server("PATCH", f"{claims}/c", bigger)
+    assert refused.code == 403 and "the storageclass that provisions the pvc must support resize" in refused.message
+    await server.ok("PATCH", "/apis/storage.k8s.io/v1/storageclasses/s", {"allowVolumeExpansion": True})
+    await server.server.cache.current()
+    await server.ok("PATCH", f"{claims}/c", bigger)
 
 
 def test_owner_references() -> None:
@@ -179,18 +173,15 @@ def test_namespaces_made_on_the_way() -> None:
     running(test, enable_admission_plugins=("NamespaceAutoProvision",))
 
 
-def test_order() -> None:
-    async def test(server: Server) -> None:
-        names = [p.name for p in server.server.admission.plugins]
-        assert names == [
-            "RBACEscalation", "NamespaceLifecycle", "LimitRanger", "ServiceAccount", "NodeRestriction",
-            "TaintNodesByCondition", "PodSecurity", "Priority", "DefaultTolerationSeconds", "DefaultStorageClass",
-            "StorageObjectInUseProtection", "PersistentVolumeClaimResize", "RuntimeClass", "CertificateApproval",
-            "CertificateSigning", "CertificateSubjectRestriction", "DefaultIngressClass", "MutatingAdmissionWebhook",
-            "ValidatingAdmissionPolicy", "ValidatingAdmissionWebhook", "ResourceQuota",
-        ]  # fmt: skip
-
-    running(test)
+async def test_order(server: Server) -> None:
+    names = [p.name for p in server.server.admission.plugins]
+    assert names == [
+        "RBACEscalation", "NamespaceLifecycle", "LimitRanger", "ServiceAccount", "NodeRestriction",
+        "TaintNodesByCondition", "PodSecurity", "Priority", "DefaultTolerationSeconds", "DefaultStorageClass",
+        "StorageObjectInUseProtection", "PersistentVolumeClaimResize", "RuntimeClass", "CertificateApproval",
+        "CertificateSigning", "CertificateSubjectRestriction", "DefaultIngressClass", "MutatingAdmissionWebhook",
+        "ValidatingAdmissionPolicy", "ValidatingAdmissionWebhook", "ResourceQuota",
+    ]  # fmt: skip
 
 
 def test_choice() -> None:

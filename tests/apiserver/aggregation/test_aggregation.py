@@ -17,6 +17,12 @@ from lab.certificates import Authority
 from navarch.world import RealWorld
 from tests.apiserver.aggregation.jokes import AGGREGATED, BASE, GROUP, VERSION, Jokes, serving_jokes
 from tests.apiserver.crd.support import MERGE, Caller, crontabs, serving
+from tests.within import Within
+
+
+@pytest.fixture
+def call() -> Within:
+    return Within(serving)
 
 Tree = dict[str, Any]
 SERVICES = "/apis/apiregistration.k8s.io/v1/apiservices"
@@ -198,47 +204,41 @@ def test_strange_authorities_are_refused(tmp_path: Path) -> None:
     behind(tmp_path, test)
 
 
-def test_local_services() -> None:
-    async def test(call: Caller) -> None:
-        found = {s["metadata"]["name"]: s for s in (await call.ok("GET", SERVICES))["items"]}
-        assert "v1.apiregistration.k8s.io" not in found
-        core = found["v1."]
-        assert core["spec"] == {"version": "v1", "groupPriorityMinimum": 18000, "versionPriority": 1}
-        assert core["metadata"]["labels"] == {"kube-aggregator.kubernetes.io/automanaged": "onstart"}
-        assert [(c["status"], c["reason"]) for c in core["status"]["conditions"]] == [("True", "Local")]
-        # One for every group and version that is served.
-        for group in (await call.ok("GET", "/apis"))["groups"]:
-            if group["name"] != "apiregistration.k8s.io":
-                assert {f"{v['version']}.{group['name']}" for v in group["versions"]} <= set(found)
-        await call.define(crontabs())
-        path = f"{SERVICES}/v1.stable.example.com"
-        while (made := await call("GET", path)).code == 404:
-            await asyncio.sleep(0.005)
-        assert made.tree["spec"]["groupPriorityMinimum"] == 1000 and made.tree["spec"]["versionPriority"] == 100
-        assert made.tree["metadata"]["labels"] == {"kube-aggregator.kubernetes.io/automanaged": "true"}
-        # Taken away by hand, it comes back; with its definition, it goes.
-        uid = made.tree["metadata"]["uid"]
-        await call.ok("DELETE", path)
-        while (made := await call("GET", path)).code == 404 or made.tree["metadata"]["uid"] == uid:
-            await asyncio.sleep(0.005)
-        await call.ok("DELETE", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/crontabs.stable.example.com")
-        await call.gone(path)
-
-    serving(test)
+async def test_local_services(call: Caller) -> None:
+    found = {s["metadata"]["name"]: s for s in (await call.ok("GET", SERVICES))["items"]}
+    assert "v1.apiregistration.k8s.io" not in found
+    core = found["v1."]
+    assert core["spec"] == {"version": "v1", "groupPriorityMinimum": 18000, "versionPriority": 1}
+    assert core["metadata"]["labels"] == {"kube-aggregator.kubernetes.io/automanaged": "onstart"}
+    assert [(c["status"], c["reason"]) for c in core["status"]["conditions"]] == [("True", "Local")]
+    # One for every group and version that is served.
+    for group in (await call.ok("GET", "/apis"))["groups"]:
+        if group["name"] != "apiregistration.k8s.io":
+            assert {f"{v['version']}.{group['name']}" for v in group["versions"]} <= set(found)
+    await call.define(crontabs())
+    path = f"{SERVICES}/v1.stable.example.com"
+    while (made := await call("GET", path)).code == 404:
+        await asyncio.sleep(0.005)
+    assert made.tree["spec"]["groupPriorityMinimum"] == 1000 and made.tree["spec"]["versionPriority"] == 100
+    assert made.tree["metadata"]["labels"] == {"kube-aggregator.kubernetes.io/automanaged": "true"}
+    # Taken away by hand, it comes back; with its definition, it goes.
+    uid = made.tree["metadata"]["uid"]
+    await call.ok("DELETE", path)
+    while (made := await call("GET", path)).code == 404 or made.tree["metadata"]["uid"] == uid:
+        await asyncio.sleep(0.005)
+    await call.ok("DELETE", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/crontabs.stable.example.com")
+    await call.gone(path)
 
 
-def test_priorities_order_discovery() -> None:
-    async def test(call: Caller) -> None:
-        names = [g["name"] for g in (await call.ok("GET", "/apis"))["groups"]]
-        assert names[:4] == ["apiregistration.k8s.io", "apps", "events.k8s.io", "authentication.k8s.io"]
-        versions = (await call.ok("GET", "/apis/autoscaling"))["versions"]
-        assert [v["version"] for v in versions] == ["v2", "v1"]
-        change = {"spec": {"versionPriority": 99}}
-        await call.ok("PATCH", f"{SERVICES}/v1.autoscaling", change, MERGE)
-        while [v["version"] for v in (await call.ok("GET", "/apis/autoscaling"))["versions"]] != ["v1", "v2"]:
-            await asyncio.sleep(0.005)
-
-    serving(test)
+async def test_priorities_order_discovery(call: Caller) -> None:
+    names = [g["name"] for g in (await call.ok("GET", "/apis"))["groups"]]
+    assert names[:4] == ["apiregistration.k8s.io", "apps", "events.k8s.io", "authentication.k8s.io"]
+    versions = (await call.ok("GET", "/apis/autoscaling"))["versions"]
+    assert [v["version"] for v in versions] == ["v2", "v1"]
+    change = {"spec": {"versionPriority": 99}}
+    await call.ok("PATCH", f"{SERVICES}/v1.autoscaling", change, MERGE)
+    while [v["version"] for v in (await call.ok("GET", "/apis/autoscaling"))["versions"]] != ["v1", "v2"]:
+        await asyncio.sleep(0.005)
 
 
 def test_authentication_is_published(tmp_path: Path) -> None:
@@ -270,9 +270,6 @@ def test_authentication_is_published(tmp_path: Path) -> None:
         ({"service": None}, 'spec.caBundle: Invalid value: "3 bytes": local APIServices may not have a caBundle'),
     ],
 )  # fmt: skip
-def test_rules(change: Tree, cause: str) -> None:
-    async def test(call: Caller) -> None:
-        refused = await call("POST", SERVICES, api_service("YWJj", **change))
-        assert refused.code == 422 and cause in refused.message, refused.message
-
-    serving(test)
+async def test_rules(call: Caller, change: Tree, cause: str) -> None:
+    refused = await call("POST", SERVICES, api_service("YWJj", **change))
+    assert refused.code == 422 and cause in refused.message, refused.message

@@ -14,7 +14,6 @@ from apiserver.authn.accounts import AccountTokens
 from apiserver.authn.authenticator import Authenticator
 from apiserver.authn.tokens import WARN_SECONDS, InvalidToken, Reference, TokenIssuer, new_key
 from navarch.api.errors import Unauthorized
-from navarch.world import RealWorld
 from tests.apiserver.auth.support import World, cluster
 
 SA, POD = Reference("sa", "uid-sa"), Reference("p", "uid-p")
@@ -39,41 +38,38 @@ def bearer(token: str) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("make_key", [new_key, rsa_key])
-def test_tokens(make_key: object) -> None:
+async def test_tokens(make_key: object) -> None:
     issuer = TokenIssuer(World(), [make_key()])  # type: ignore[operator]
 
-    async def main() -> None:
-        async with cluster() as made:
-            issuer.world = made.world
-            accounts = AccountTokens(made.world, made.cache, issuer)
-            authenticator = Authenticator(made.world, issuer.audiences, [accounts])
-            await made.put(OBJECTS)
-            token = issuer.issue("ns", SA, seconds=600, pod=POD)
-            user = await authenticator.authenticate(bearer(token))
-            assert user is not None and user.name == "system:serviceaccount:ns:sa" and user.uid == "uid-sa"
-            assert user.groups == ("system:serviceaccounts", "system:serviceaccounts:ns", "system:authenticated")
-            assert user.extra["authentication.kubernetes.io/pod-name"] == ["p"]
-            elsewhere = issuer.issue("ns", SA, seconds=600, audiences=["vault"])
-            foreign = TokenIssuer(made.world, [new_key()]).issue("ns", SA, seconds=600)
-            for bad in (token[:-4] + "AAAA", "no.such.token", elsewhere, foreign):
-                with pytest.raises(Unauthorized):
-                    await authenticator.authenticate(bearer(bad))
-            assert accounts.verify(elsewhere, ("vault",))[1].audiences == ("vault",)
-            # A pod's own token dies with the pod, the account's with the account, each with time.
-            await made.drop("pods/ns/p")
-            with pytest.raises(InvalidToken, match="pod p has been deleted"):
-                accounts.verify(token)
-            unbound = issuer.issue("ns", SA, seconds=600)
+    async with cluster() as made:
+        issuer.world = made.world
+        accounts = AccountTokens(made.world, made.cache, issuer)
+        authenticator = Authenticator(made.world, issuer.audiences, [accounts])
+        await made.put(OBJECTS)
+        token = issuer.issue("ns", SA, seconds=600, pod=POD)
+        user = await authenticator.authenticate(bearer(token))
+        assert user is not None and user.name == "system:serviceaccount:ns:sa" and user.uid == "uid-sa"
+        assert user.groups == ("system:serviceaccounts", "system:serviceaccounts:ns", "system:authenticated")
+        assert user.extra["authentication.kubernetes.io/pod-name"] == ["p"]
+        elsewhere = issuer.issue("ns", SA, seconds=600, audiences=["vault"])
+        foreign = TokenIssuer(made.world, [new_key()]).issue("ns", SA, seconds=600)
+        for bad in (token[:-4] + "AAAA", "no.such.token", elsewhere, foreign):
+            with pytest.raises(Unauthorized):
+                await authenticator.authenticate(bearer(bad))
+        assert accounts.verify(elsewhere, ("vault",))[1].audiences == ("vault",)
+        # A pod's own token dies with the pod, the account's with the account, each with time.
+        await made.drop("pods/ns/p")
+        with pytest.raises(InvalidToken, match="pod p has been deleted"):
+            accounts.verify(token)
+        unbound = issuer.issue("ns", SA, seconds=600)
+        accounts.verify(unbound)
+        made.world.ahead = 601
+        with pytest.raises(InvalidToken, match="expired"):
             accounts.verify(unbound)
-            made.world.ahead = 601
-            with pytest.raises(InvalidToken, match="expired"):
-                accounts.verify(unbound)
-            fresh = issuer.issue("ns", SA, seconds=600)
-            await made.put(OBJECTS.replace("name: sa", "uid: another, name: sa"))
-            with pytest.raises(InvalidToken, match="UID"):
-                accounts.verify(fresh)
-
-    RealWorld().run(main)
+        fresh = issuer.issue("ns", SA, seconds=600)
+        await made.put(OBJECTS.replace("name: sa", "uid: another, name: sa"))
+        with pytest.raises(InvalidToken, match="UID"):
+            accounts.verify(fresh)
 
 
 def test_published_keys_verify_tokens() -> None:
@@ -98,18 +94,15 @@ def certificate(name: str, groups: list[str], days: int) -> bytes:
     return made.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
 
 
-def test_client_certificates() -> None:
-    async def main() -> None:
-        async with cluster() as made:
-            authenticator = Authenticator(made.world, ("api",), [])
-            scope = {"navarch.peer_certificate": certificate("jane", ["dev", "ops"], 9)}
-            for _ in range(2):  # the second time from memory
-                user = await authenticator.authenticate(scope)
-                assert user is not None
-                assert (user.name, user.groups) == ("jane", ("dev", "ops", "system:authenticated"))
-            made.world.ahead = 10 * 86400
-            with pytest.raises(Unauthorized):
-                await authenticator.authenticate(scope)
-            assert await authenticator.authenticate({"headers": []}) is None
-
-    RealWorld().run(main)
+async def test_client_certificates() -> None:
+    async with cluster() as made:
+        authenticator = Authenticator(made.world, ("api",), [])
+        scope = {"navarch.peer_certificate": certificate("jane", ["dev", "ops"], 9)}
+        for _ in range(2):  # the second time from memory
+            user = await authenticator.authenticate(scope)
+            assert user is not None
+            assert (user.name, user.groups) == ("jane", ("dev", "ops", "system:authenticated"))
+        made.world.ahead = 10 * 86400
+        with pytest.raises(Unauthorized):
+            await authenticator.authenticate(scope)
+        assert await authenticator.authenticate({"headers": []}) is None

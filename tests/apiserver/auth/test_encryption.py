@@ -61,7 +61,7 @@ def test_what_is_sealed_opens(value: bytes, make: Any) -> None:
             provider.decrypt(sealed, b"/registry/secrets/a/another")
 
 
-def test_known_answer() -> None:
+async def test_known_answer() -> None:
     """A value in kube-apiserver's form: prefix, nonce, ciphertext with tag, bound to the key of the store."""
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -70,33 +70,30 @@ def test_known_answer() -> None:
     rules, problems = parse(configuration(keys("aesgcm", "b", "a")), NOISE)
     assert not problems
 
-    async def main() -> None:
-        inner = MemoryStore()
-        store = EncryptedStore(inner, rules)
-        store.serves({"/registry/secrets/": ("", "secrets")})
-        await inner.txn([], [Put(place.decode(), raw)])
-        found, _ = await store.get(place.decode())
-        assert found is not None and found.value == WORDS and store.needs_rewrite(place.decode())
-        await store.txn([], [Put(place.decode(), WORDS)])
-        (stored,) = (await inner.list("/registry/secrets/")).items
-        assert stored.value.startswith(b"k8s:enc:aesgcm:v1:key-b:")
-        page = await store.list("/registry/secrets/")
-        assert page.items[0].value == WORDS
-        assert (await store.get(place.decode()))[0] is not None and not store.needs_rewrite(place.decode())
-        # Other resources are left alone; where nothing reads what is there, it is said how to go on.
-        await store.txn([], [Put("/registry/configmaps/a/b", b"{}"), Put("/ranges/x", b"1")])
-        assert [kv.value for kv in (await inner.list("/registry/configmaps/")).items] == [b"{}"]
-        await inner.txn([], [Put(place.decode(), b"{}")])
-        with pytest.raises(Unreadable, match=r"add 'identity: \{\}' as the last provider"):
-            await store.get(place.decode())
-        await inner.txn([], [Put(place.decode(), raw.replace(b"key-a", b"key-z"))])
-        with pytest.raises(Unreadable, match="aesgcm, key 'key-z', which is not among the providers"):
-            await store.get(place.decode())
-        await inner.txn([], [Put(place.decode(), raw.replace(b"key-a", b"key-b"))])
-        with pytest.raises(Unreadable, match="that key does not open it"):
-            await store.get(place.decode())
-
-    RealWorld().run(main)
+    inner = MemoryStore()
+    store = EncryptedStore(inner, rules)
+    store.serves({"/registry/secrets/": ("", "secrets")})
+    await inner.txn([], [Put(place.decode(), raw)])
+    found, _ = await store.get(place.decode())
+    assert found is not None and found.value == WORDS and store.needs_rewrite(place.decode())
+    await store.txn([], [Put(place.decode(), WORDS)])
+    (stored,) = (await inner.list("/registry/secrets/")).items
+    assert stored.value.startswith(b"k8s:enc:aesgcm:v1:key-b:")
+    page = await store.list("/registry/secrets/")
+    assert page.items[0].value == WORDS
+    assert (await store.get(place.decode()))[0] is not None and not store.needs_rewrite(place.decode())
+    # Other resources are left alone; where nothing reads what is there, it is said how to go on.
+    await store.txn([], [Put("/registry/configmaps/a/b", b"{}"), Put("/ranges/x", b"1")])
+    assert [kv.value for kv in (await inner.list("/registry/configmaps/")).items] == [b"{}"]
+    await inner.txn([], [Put(place.decode(), b"{}")])
+    with pytest.raises(Unreadable, match=r"add 'identity: \{\}' as the last provider"):
+        await store.get(place.decode())
+    await inner.txn([], [Put(place.decode(), raw.replace(b"key-a", b"key-z"))])
+    with pytest.raises(Unreadable, match="aesgcm, key 'key-z', which is not among the providers"):
+        await store.get(place.decode())
+    await inner.txn([], [Put(place.decode(), raw.replace(b"key-a", b"key-b"))])
+    with pytest.raises(Unreadable, match="that key does not open it"):
+        await store.get(place.decode())
 
 
 def test_which_resources() -> None:
@@ -140,22 +137,19 @@ def test_the_configuration_is_checked(tree: dict[str, Any], text: str) -> None:
     assert key("x", 31) not in str(problems)
 
 
-def test_no_seed_gives_nonces_away(tmp_path: Path) -> None:
+async def test_no_seed_gives_nonces_away(tmp_path: Path) -> None:
     """Two servers whose ordinary random numbers are the same (forked, or seeded) must not share a nonce."""
     file = tmp_path / "encryption.yaml"
     file.write_text(yaml.safe_dump(configuration(keys("aesgcm", "a"))))
 
-    async def main() -> None:
-        values = []
-        for _ in range(2):
-            world, inner = RealWorld(), MemoryStore()
-            world.random.seed(1)
-            server = assemble(world, inner, Config(encryption_provider_config=str(file)))
-            await server.store.txn([], [Put("/registry/secrets/default/s", WORDS)])
-            values.append((await inner.list("/registry/secrets/")).items[0].value)
-        assert values[0] != values[1]
-
-    RealWorld().run(main)
+    values = []
+    for _ in range(2):
+        world, inner = RealWorld(), MemoryStore()
+        world.random.seed(1)
+        server = assemble(world, inner, Config(encryption_provider_config=str(file)))
+        await server.store.txn([], [Put("/registry/secrets/default/s", WORDS)])
+        values.append((await inner.list("/registry/secrets/")).items[0].value)
+    assert values[0] != values[1]
 
 
 def raw(folder: Path) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from apiserver.authz.authorizer import Authorizer
@@ -123,24 +122,21 @@ def info(verb: str, group: str, resource: str, namespace: str, name: str, **more
     return RequestInfo(verb, "", True, group, "v1", kind, part, namespace, name, **more)
 
 
-def test_rules() -> None:
-    async def run() -> None:
-        async with cluster() as made:
-            await made.put(OBJECTS)
-            authorizer = Authorizer(made.cache)
-            for *asked, why in ROWS:
-                allowed, reason = authorizer.authorize(NODE, info(*asked))
-                assert allowed == (not why), (asked, reason)
-                assert why in ("", "*") or why in reason, (asked, reason)
-                assert not authorizer.authorize(NO_GROUP, info(*asked))[0], asked
-                allowed, reason = authorizer.authorize(NO_NAME, info(*asked))
-                assert not allowed and 'unknown node for user "system:node:"' in reason, asked
-            for selector, good in (("spec.nodeName=n1", True), ("spec.nodeName=n1,status.phase=Running", True),
-                                   ("spec.nodeName=n2", False), ("spec.nodeName!=n1", False), ("status.phase=Running", False),
-                                   ("spec.nodeName==n1", True), ("x=", False)):  # fmt: skip
-                for verb in ("list", "watch"):
-                    found, _ = authorizer.authorize(NODE, info(verb, "", "pods", "", "", field_selector=selector))
-                    assert found == good, (verb, selector)
-            authorizer.close()
-
-    asyncio.run(run())
+async def test_rules() -> None:
+    async with cluster() as made:
+        await made.put(OBJECTS)
+        authorizer = Authorizer(made.cache)
+        for *asked, why in ROWS:
+            allowed, reason = authorizer.authorize(NODE, info(*asked))
+            assert allowed == (not why), (asked, reason)
+            assert why in ("", "*") or why in reason, (asked, reason)
+            assert not authorizer.authorize(NO_GROUP, info(*asked))[0], asked
+            allowed, reason = authorizer.authorize(NO_NAME, info(*asked))
+            assert not allowed and 'unknown node for user "system:node:"' in reason, asked
+        for selector, good in (("spec.nodeName=n1", True), ("spec.nodeName=n1,status.phase=Running", True),
+                               ("spec.nodeName=n2", False), ("spec.nodeName!=n1", False), ("status.phase=Running", False),
+                               ("spec.nodeName==n1", True), ("x=", False)):  # fmt: skip
+            for verb in ("list", "watch"):
+                found, _ = authorizer.authorize(NODE, info(verb, "", "pods", "", "", field_selector=selector))
+                assert found == good, (verb, selector)
+        authorizer.close()

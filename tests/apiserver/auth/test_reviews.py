@@ -17,6 +17,7 @@ from navarch.api.errors import BadRequest, Invalid
 from navarch.client.client import Client
 from navarch.client.transport import InProcessTransport
 from navarch.virtual import SimulatedWorld
+from tests.within import Within
 
 Tree = dict[str, Any]
 Ask = Callable[..., Awaitable[Tree]]
@@ -42,6 +43,11 @@ def serving(test: Callable[[Ask], Awaitable[None]], config: Config | None = None
             group.cancel()
 
     world.run(main)
+
+
+@pytest.fixture
+def ask() -> Within:
+    return Within(serving)
 
 
 ACCESS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
@@ -111,13 +117,10 @@ def test_token_requests() -> None:
     serving(test, Config(service_account_max_token_expiration="2h"))
 
 
-def test_rules_of_nodes_are_not_all() -> None:
-    async def test(ask: Ask) -> None:
-        path = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews"
-        body = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectRulesReview", "spec": {"namespace": "default"}}
-        node = User("system:node:n", ("system:nodes", "system:authenticated"))
-        assert (await ask(path, body, node))["status"]["incomplete"]
-        admin = (await ask(path, body))["status"]
-        assert not admin["incomplete"] and admin["resourceRules"][0]["verbs"] == ["*"]
-
-    serving(test)
+async def test_rules_of_nodes_are_not_all(ask: Ask) -> None:
+    path = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews"
+    body = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectRulesReview", "spec": {"namespace": "default"}}
+    node = User("system:node:n", ("system:nodes", "system:authenticated"))
+    assert (await ask(path, body, node))["status"]["incomplete"]
+    admin = (await ask(path, body))["status"]
+    assert not admin["incomplete"] and admin["resourceRules"][0]["verbs"] == ["*"]

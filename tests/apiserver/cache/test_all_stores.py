@@ -52,28 +52,25 @@ def test_64_writers_read_what_they_wrote(kind: str) -> None:
     run_with_store(kind, test)
 
 
-def test_etcd_is_killed_and_comes_back(tmp_path: Path) -> None:
+async def test_etcd_is_killed_and_comes_back(tmp_path: Path) -> None:
     world = RealWorld()
 
-    async def main() -> None:
-        with Etcd(tmp_path) as etcd:
-            store = EtcdStore(world, [etcd.endpoint])
-            async with asyncio.timeout(20), running(store) as cache:
-                first = await put(store, pod("a"))
-                watcher = cache.watch(PODS)
-                assert (await anext(watcher)).revision == first
-                etcd.stop()
-                with pytest.raises(StoreUnavailable):  # it may have been sent before the loss was noticed
-                    await put(store, pod("b"))
-                waiting = asyncio.ensure_future(put(store, pod("b")))
-                entry = cache.get(PODS, "default", "a")
-                assert entry is not None and entry.revision == first
-                etcd.start()
-                second = await waiting
-                event = await anext(watcher)
-                assert (event.type, event.revision) == ("ADDED", second)
-                await cache.current()
-                assert [e.name for e in cache.list(PODS).entries] == ["a", "b"]
-            await store.close()
-
-    world.run(main)
+    with Etcd(tmp_path) as etcd:
+        store = EtcdStore(world, [etcd.endpoint])
+        async with asyncio.timeout(20), running(store) as cache:
+            first = await put(store, pod("a"))
+            watcher = cache.watch(PODS)
+            assert (await anext(watcher)).revision == first
+            etcd.stop()
+            with pytest.raises(StoreUnavailable):  # it may have been sent before the loss was noticed
+                await put(store, pod("b"))
+            waiting = asyncio.ensure_future(put(store, pod("b")))
+            entry = cache.get(PODS, "default", "a")
+            assert entry is not None and entry.revision == first
+            etcd.start()
+            second = await waiting
+            event = await anext(watcher)
+            assert (event.type, event.revision) == ("ADDED", second)
+            await cache.current()
+            assert [e.name for e in cache.list(PODS).entries] == ["a", "b"]
+        await store.close()

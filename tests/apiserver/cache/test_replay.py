@@ -142,19 +142,16 @@ def test_list_and_watch_agree(steps: list[tuple[str, Any]]) -> None:
     RealWorld().run(main)
 
 
-def test_a_restarted_cache_knows_the_recent_past() -> None:
-    async def main() -> None:
-        store = MemoryStore()
-        for n in range(20):
-            await store.txn([], [Put(f"{PODS}a/p{n % 3}", encode(pod(f"p{n % 3}", "a", n=str(n))))])
-        await store.txn([], [], [f"{PODS}a/p0"])
-        async with running(store, replay=10) as cache:
-            assert cache.revision == 22
-            with cache.watch(PODS, from_revision=15) as watcher:
-                events = await watcher.batch()
-            assert [(e.type, e.revision) for e in events] == [("MODIFIED", r) for r in range(16, 22)] + [
-                ("DELETED", 22)
-            ]
-        await store.close()
-
-    RealWorld().run(main)
+async def test_a_restarted_cache_knows_the_recent_past() -> None:
+    store = MemoryStore()
+    for n in range(20):
+        await store.txn([], [Put(f"{PODS}a/p{n % 3}", encode(pod(f"p{n % 3}", "a", n=str(n))))])
+    await store.txn([], [], [f"{PODS}a/p0"])
+    async with running(store, replay=10) as cache:
+        assert cache.revision == 22
+        with cache.watch(PODS, from_revision=15) as watcher:
+            events = await watcher.batch()
+        assert [(e.type, e.revision) for e in events] == [("MODIFIED", r) for r in range(16, 22)] + [
+            ("DELETED", 22)
+        ]
+    await store.close()

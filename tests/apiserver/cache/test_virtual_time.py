@@ -63,22 +63,17 @@ def test_the_same_every_time() -> None:
     assert history(2) != first
 
 
-def test_a_list_survives_an_interval_of_compaction() -> None:
-    world = SimulatedWorld(1)
-
-    async def main() -> None:
-        store = MemoryStore()
-        compacting = asyncio.ensure_future(keep_compacted(world, store, interval=300))
-        await store.txn([], [Put("/a", b"1")])
-        revision = await store.current_revision()
-        await world.sleep(310)
-        await store.txn([], [Put("/a", b"2")])
-        await world.sleep(280)
-        assert (await store.list("/", revision=revision)).items[0].value == b"1"
-        await world.sleep(700)
-        assert (await store.list("/")).items[0].value == b"2" and len(store._keys["/a"]) == 1
-        compacting.cancel()
-        await asyncio.gather(compacting, return_exceptions=True)
-        await store.close()
-
-    world.run(main)
+async def test_a_list_survives_an_interval_of_compaction(world: SimulatedWorld) -> None:
+    store = MemoryStore()
+    compacting = asyncio.ensure_future(keep_compacted(world, store, interval=300))
+    await store.txn([], [Put("/a", b"1")])
+    revision = await store.current_revision()
+    await world.sleep(310)
+    await store.txn([], [Put("/a", b"2")])
+    await world.sleep(280)
+    assert (await store.list("/", revision=revision)).items[0].value == b"1"
+    await world.sleep(700)
+    assert (await store.list("/")).items[0].value == b"2" and len(store._keys["/a"]) == 1
+    compacting.cancel()
+    await asyncio.gather(compacting, return_exceptions=True)
+    await store.close()

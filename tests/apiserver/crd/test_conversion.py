@@ -267,36 +267,30 @@ def test_failures(tmp_path: Path, mend: Callable[[Tree], Tree], words: str) -> N
     converted(tmp_path, test)
 
 
-def test_nobody_answers(tmp_path: Path) -> None:
-    async def test(call: Caller) -> None:
-        await call.define(definition({"url": "https://127.0.0.1:1/convert"}))
-        await call.ok("POST", V1, place("a", "v1", address="h:1"))
-        refused = await call("GET", f"{V2}/a")
-        start = (
-            'conversion webhook for example.com/v1, Kind=Place failed: Post "https://127.0.0.1:1/convert?timeout=30s": '
+async def test_nobody_answers(call: Caller, tmp_path: Path) -> None:
+    await call.define(definition({"url": "https://127.0.0.1:1/convert"}))
+    await call.ok("POST", V1, place("a", "v1", address="h:1"))
+    refused = await call("GET", f"{V2}/a")
+    start = (
+        'conversion webhook for example.com/v1, Kind=Place failed: Post "https://127.0.0.1:1/convert?timeout=30s": '
+    )
+    assert refused.code == 500 and refused.message.startswith(start), refused.message
+
+
+async def test_authorities_must_be_good(call: Caller, tmp_path: Path) -> None:
+    async with backend(tmp_path) as hook:
+        bad = definition(hook.client | {"caBundle": base64.b64encode(b"nothing").decode()})
+        await call.ok("POST", CRDS, bad)
+        found = await call.established("places.example.com", "False")
+        assert found["status"]["conditions"][1]["reason"] == "Installing"
+        assert (await call("GET", V1)).code == 404
+        good = definition(hook.client)["spec"]
+        await call.ok("PATCH", f"{CRDS}/places.example.com", {"spec": {"conversion": good["conversion"]}}, MERGE)
+        await call.established("places.example.com")
+        refused = await call(
+            "PATCH", f"{CRDS}/places.example.com", {"spec": {"conversion": bad["spec"]["conversion"]}}, MERGE
         )
-        assert refused.code == 500 and refused.message.startswith(start), refused.message
-
-    serving(test)
-
-
-def test_authorities_must_be_good(tmp_path: Path) -> None:
-    async def test(call: Caller) -> None:
-        async with backend(tmp_path) as hook:
-            bad = definition(hook.client | {"caBundle": base64.b64encode(b"nothing").decode()})
-            await call.ok("POST", CRDS, bad)
-            found = await call.established("places.example.com", "False")
-            assert found["status"]["conditions"][1]["reason"] == "Installing"
-            assert (await call("GET", V1)).code == 404
-            good = definition(hook.client)["spec"]
-            await call.ok("PATCH", f"{CRDS}/places.example.com", {"spec": {"conversion": good["conversion"]}}, MERGE)
-            await call.established("places.example.com")
-            refused = await call(
-                "PATCH", f"{CRDS}/places.example.com", {"spec": {"conversion": bad["spec"]["conversion"]}}, MERGE
-            )
-            assert refused.code == 422 and "unable to load root certificates" in refused.message
-
-    serving(test)
+        assert refused.code == 422 and "unable to load root certificates" in refused.message
 
 
 OLD: Tree = {

@@ -11,7 +11,7 @@ from apiserver.crd.checks import check_spec
 from apiserver.crd.definition import CustomResourceDefinitionStrategy
 from apiserver.crd.structural import check_schema
 from navarch.world import RealWorld
-from tests.apiserver.crd.support import CRDS, MERGE, Caller, crontabs, serving, spec_schema
+from tests.apiserver.crd.support import CRDS, MERGE, Caller, crontabs, spec_schema
 
 Tree = dict[str, Any]
 STRATEGY = CustomResourceDefinitionStrategy(RealWorld())
@@ -207,25 +207,22 @@ def test_structural_ones() -> None:
     assert "must not specify anything other than name and generateName" in check_schema(named, "s")[0].text()
 
 
-def test_updates() -> None:
-    async def test(call: Caller) -> None:
-        await call.define(crontabs())
-        path = f"{CRDS}/crontabs.stable.example.com"
-        for patch, cause in (
-            ({"spec": {"scope": "Cluster"}}, 'spec.scope: Invalid value: "Cluster": field is immutable'),
-            ({"spec": {"names": {"kind": "Other"}}}, 'spec.names.kind: Invalid value: "Other": field is immutable'),
-        ):
-            answer = await call("PATCH", path, patch, MERGE)
-            assert answer.code == 422 and cause in answer.message, answer.tree
-        strict = crontabs()
-        strict["metadata"]["name"] = "a.stable.example.com"
-        strict["spec"]["frobnicate"] = True
-        answer = await call("POST", CRDS, strict, fieldValidation="Strict")
-        assert answer.code == 400 and 'unknown field "spec.frobnicate"' in answer.message
-        # Annotations of a definition that is there do not count as a change of its schema.
-        changed = await call.ok("PATCH", path, {"metadata": {"labels": {"a": "b"}}}, MERGE)
-        assert changed["metadata"]["generation"] == 1
-        spec_schema(changed)["properties"]["new"] = {"type": "string"}
-        assert (await call.ok("PUT", path, changed))["metadata"]["generation"] == 2
-
-    serving(test)
+async def test_updates(call: Caller) -> None:
+    await call.define(crontabs())
+    path = f"{CRDS}/crontabs.stable.example.com"
+    for patch, cause in (
+        ({"spec": {"scope": "Cluster"}}, 'spec.scope: Invalid value: "Cluster": field is immutable'),
+        ({"spec": {"names": {"kind": "Other"}}}, 'spec.names.kind: Invalid value: "Other": field is immutable'),
+    ):
+        answer = await call("PATCH", path, patch, MERGE)
+        assert answer.code == 422 and cause in answer.message, answer.tree
+    strict = crontabs()
+    strict["metadata"]["name"] = "a.stable.example.com"
+    strict["spec"]["frobnicate"] = True
+    answer = await call("POST", CRDS, strict, fieldValidation="Strict")
+    assert answer.code == 400 and 'unknown field "spec.frobnicate"' in answer.message
+    # Annotations of a definition that is there do not count as a change of its schema.
+    changed = await call.ok("PATCH", path, {"metadata": {"labels": {"a": "b"}}}, MERGE)
+    assert changed["metadata"]["generation"] == 1
+    spec_schema(changed)["properties"]["new"] = {"type": "string"}
+    assert (await call.ok("PUT", path, changed))["metadata"]["generation"] == 2

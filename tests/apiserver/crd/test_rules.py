@@ -8,7 +8,7 @@ import pytest
 
 from apiserver.crd.rules import check_rules, compile_rules
 from apiserver.crd.values import ABSENT
-from tests.apiserver.crd.support import MERGE, PATH, Caller, crontab, serving, simple
+from tests.apiserver.crd.support import MERGE, PATH, Caller, crontab, simple
 
 Tree = dict[str, Any]
 FIELDS: Tree = {
@@ -187,35 +187,32 @@ def test_definitions(rule: Tree, words: str) -> None:
     assert len(found) == 1 and words in found[0].text(), found
 
 
-def test_served() -> None:
-    async def test(call: Caller) -> None:
-        spec = {
-            "type": "object",
-            "properties": {
-                "cronSpec": {"type": "string"},
-                "n": {"type": "integer"},
-                "fixed": {
-                    "type": "string",
-                    "x-kubernetes-validations": [{"rule": "self == oldSelf", "message": "cannot change"}],
-                },
+async def test_served(call: Caller) -> None:
+    spec = {
+        "type": "object",
+        "properties": {
+            "cronSpec": {"type": "string"},
+            "n": {"type": "integer"},
+            "fixed": {
+                "type": "string",
+                "x-kubernetes-validations": [{"rule": "self == oldSelf", "message": "cannot change"}],
             },
-            "x-kubernetes-validations": [
-                {"rule": "!has(self.n) || self.n < 5", "message": "n must be small", "fieldPath": ".n"}
-            ],
-        }
-        definition = simple(spec)
-        bad = simple(spec | {"x-kubernetes-validations": [{"rule": "self."}]})
-        (cause,) = await call.refused(bad)
-        assert "x-kubernetes-validations[0].rule: Invalid value: apiextensions.ValidationRule{" in cause
-        await call.define(definition)
-        await call.ok("POST", PATH, crontab("a", n=1, fixed="f"))
-        refused = await call("POST", PATH, crontab("b", n=7))
-        assert refused.code == 422 and refused.message.endswith("is invalid: spec.n: Invalid value: n must be small")
-        refused = await call("PATCH", f"{PATH}/a", {"spec": {"fixed": "g"}}, MERGE)
-        assert refused.code == 422 and 'spec.fixed: Invalid value: "g": cannot change' in refused.message
-        refused = await call("POST", PATH, crontab("b", n="x"))
-        assert refused.tree["details"]["causes"][1]["message"].endswith(
-            "correct the existing errors to complete validation"
-        )
-
-    serving(test)
+        },
+        "x-kubernetes-validations": [
+            {"rule": "!has(self.n) || self.n < 5", "message": "n must be small", "fieldPath": ".n"}
+        ],
+    }
+    definition = simple(spec)
+    bad = simple(spec | {"x-kubernetes-validations": [{"rule": "self."}]})
+    (cause,) = await call.refused(bad)
+    assert "x-kubernetes-validations[0].rule: Invalid value: apiextensions.ValidationRule{" in cause
+    await call.define(definition)
+    await call.ok("POST", PATH, crontab("a", n=1, fixed="f"))
+    refused = await call("POST", PATH, crontab("b", n=7))
+    assert refused.code == 422 and refused.message.endswith("is invalid: spec.n: Invalid value: n must be small")
+    refused = await call("PATCH", f"{PATH}/a", {"spec": {"fixed": "g"}}, MERGE)
+    assert refused.code == 422 and 'spec.fixed: Invalid value: "g": cannot change' in refused.message
+    refused = await call("POST", PATH, crontab("b", n="x"))
+    assert refused.tree["details"]["causes"][1]["message"].endswith(
+        "correct the existing errors to complete validation"
+    )

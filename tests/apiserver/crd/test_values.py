@@ -10,7 +10,7 @@ from apiserver.crd.formats import FORMATS
 from apiserver.crd.parts import compile_parts
 from apiserver.crd.paths import PathError, compile_path
 from apiserver.crd.values import Check
-from tests.apiserver.crd.support import MERGE, PATH, Caller, crontab, crontabs, serving
+from tests.apiserver.crd.support import MERGE, PATH, Caller, crontab, crontabs
 
 Tree = dict[str, Any]
 
@@ -189,48 +189,45 @@ def test_paths() -> None:
             compile_path(bad)
 
 
-def test_defaults_pruning_and_nulls() -> None:
-    async def test(call: Caller) -> None:
-        await call.define(crontabs())
-        spec = {
-            "replicas": None,
-            "image": None,
-            "nope": 1,
-            "free": {"any": {"thing": None, "n": 1}},
-            "labels": {"a": "b", "c": None},
-            "port": 80,
-            "parts": [{"name": "p", "nope": 1}],
-            "template": {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "n", "nope": 1}, "spec": {"x": 1}},
-        }
-        answer = await call("POST", PATH, crontab("a", **spec))
-        assert answer.code == 201, answer.tree
-        assert answer.tree["spec"] == {
-            "cronSpec": "* * 5",
-            "replicas": 1,
-            "free": {"any": {"thing": None, "n": 1}},
-            "labels": {"a": "b"},
-            "port": 80,
-            "parts": [{"name": "p", "size": 7}],
-            "template": {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "n"}, "spec": {"x": 1}},
-        }
-        assert "unknown field" in answer.headers["warning"]
-        strict = await call("POST", PATH, crontab("b", nope=1), fieldValidation="Strict")
-        assert strict.code == 400 and 'strict decoding error: unknown field "spec.nope"' in strict.message
-        many = await call("POST", PATH, crontab("b", cronSpec="x", replicas="many", color="blue", tags=["a", "a"]))
-        assert many.code == 422
-        assert {c["field"] for c in many.tree["details"]["causes"]} == {
-            "spec.cronSpec",
-            "spec.replicas",
-            "spec.color",
-            "spec.tags[1]",
-        }
-        assert many.message.startswith('CronTab.stable.example.com "b" is invalid: [')
-        merged = await call("PATCH", f"{PATH}/a", {"spec": {"replicas": 11}}, MERGE)
-        assert merged.message == (
-            'CronTab.stable.example.com "a" is invalid: spec.replicas: Invalid value: 11: '
-            "spec.replicas in body should be less than or equal to 10"
-        )
-        wrong = crontab("c") | {"metadata": {"name": "c", "labels": {"a": 1}}}
-        assert (await call("POST", PATH, wrong)).code == 400
-
-    serving(test)
+async def test_defaults_pruning_and_nulls(call: Caller) -> None:
+    await call.define(crontabs())
+    spec = {
+        "replicas": None,
+        "image": None,
+        "nope": 1,
+        "free": {"any": {"thing": None, "n": 1}},
+        "labels": {"a": "b", "c": None},
+        "port": 80,
+        "parts": [{"name": "p", "nope": 1}],
+        "template": {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "n", "nope": 1}, "spec": {"x": 1}},
+    }
+    answer = await call("POST", PATH, crontab("a", **spec))
+    assert answer.code == 201, answer.tree
+    assert answer.tree["spec"] == {
+        "cronSpec": "* * 5",
+        "replicas": 1,
+        "free": {"any": {"thing": None, "n": 1}},
+        "labels": {"a": "b"},
+        "port": 80,
+        "parts": [{"name": "p", "size": 7}],
+        "template": {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "n"}, "spec": {"x": 1}},
+    }
+    assert "unknown field" in answer.headers["warning"]
+    strict = await call("POST", PATH, crontab("b", nope=1), fieldValidation="Strict")
+    assert strict.code == 400 and 'strict decoding error: unknown field "spec.nope"' in strict.message
+    many = await call("POST", PATH, crontab("b", cronSpec="x", replicas="many", color="blue", tags=["a", "a"]))
+    assert many.code == 422
+    assert {c["field"] for c in many.tree["details"]["causes"]} == {
+        "spec.cronSpec",
+        "spec.replicas",
+        "spec.color",
+        "spec.tags[1]",
+    }
+    assert many.message.startswith('CronTab.stable.example.com "b" is invalid: [')
+    merged = await call("PATCH", f"{PATH}/a", {"spec": {"replicas": 11}}, MERGE)
+    assert merged.message == (
+        'CronTab.stable.example.com "a" is invalid: spec.replicas: Invalid value: 11: '
+        "spec.replicas in body should be less than or equal to 10"
+    )
+    wrong = crontab("c") | {"metadata": {"name": "c", "labels": {"a": 1}}}
+    assert (await call("POST", PATH, wrong)).code == 400

@@ -184,83 +184,68 @@ def flows(seats: int, queues: int = 16, length: int = 1000) -> Flows:
     return made
 
 
-def test_the_flood_of_one_user_does_not_hold_up_another() -> None:
-    world = SimulatedWorld(1)
+async def test_the_flood_of_one_user_does_not_hold_up_another(world: SimulatedWorld) -> None:
+    found = flows(5)
+    found.world = world
+    done: list[str] = []
 
-    async def main() -> None:
-        found = flows(5)
-        found.world = world
-        done: list[str] = []
+    async def request(name: str) -> None:
+        ticket = found.enter(found.flow_of(User(name, ()), PODS), world.monotonic())
+        if ticket.turn is not None:
+            await found.wait(ticket)
+        await world.sleep(0.01)
+        found.leave(ticket, world.monotonic())
+        done.append(name)
 
-        async def request(name: str) -> None:
-            ticket = found.enter(found.flow_of(User(name, ()), PODS), world.monotonic())
-            if ticket.turn is not None:
-                await found.wait(ticket)
-            await world.sleep(0.01)
-            found.leave(ticket, world.monotonic())
-            done.append(name)
-
-        async with world.task_group() as group:
-            for _ in range(1000):
-                group.start(request("elephant"))
-            await world.sleep(0.001)
-            for _ in range(3):
-                group.start(request("mouse"))
-        mice = [at for at, name in enumerate(done) if name == "mouse"]
-        assert len(done) == 1003 and mice[-1] < 25
-        assert found.levels["own"].fair.running == found.levels["own"].demand.now == 0  # type: ignore[union-attr]
-        assert (
-            found.schemas["all"].dispatched == 1003
-            and found.schemas["all"].running == found.schemas["all"].waiting == 0
-        )
-
-    world.run(main)
+    async with world.task_group() as group:
+        for _ in range(1000):
+            group.start(request("elephant"))
+        await world.sleep(0.001)
+        for _ in range(3):
+            group.start(request("mouse"))
+    mice = [at for at, name in enumerate(done) if name == "mouse"]
+    assert len(done) == 1003 and mice[-1] < 25
+    assert found.levels["own"].fair.running == found.levels["own"].demand.now == 0  # type: ignore[union-attr]
+    assert (
+        found.schemas["all"].dispatched == 1003
+        and found.schemas["all"].running == found.schemas["all"].waiting == 0
+    )
 
 
-def test_who_waits_too_long_or_goes_away_leaves_no_trace() -> None:
-    world = SimulatedWorld(2)
-
-    async def main() -> None:
-        found = flows(1, queues=1, length=2)
-        found.world = world
-        flow = found.flow_of(BOB, PODS)
-        first = found.enter(flow, world.monotonic())
-        second, third = (found.enter(flow, world.monotonic()) for _ in range(2))
-        with pytest.raises(TooManyRequests):
-            found.enter(flow, world.monotonic())
-        async with world.task_group() as group:
-            task = group.start(found.wait(third))
-            await world.sleep(0.1)
-            task.cancel()
-        with pytest.raises(TooManyRequests):
-            await found.wait(second)
-        assert found.schemas["all"].rejected == {"queue-full": 1, "time-out": 1}
-        found.leave(first, world.monotonic())
-        state = found.levels["own"]
-        assert state.fair is not None and (state.fair.running, state.fair.waiting, state.demand.now) == (0, 0, 0)
-        assert found.enter(flow, world.monotonic()).turn is None
-
-    world.run(main)
-
-
-def test_who_waits_goes_on_when_the_queues_change() -> None:
-    world = SimulatedWorld(3)
-
-    async def main() -> None:
-        found = flows(1)
-        found.world = world
-        flow = found.flow_of(BOB, PODS)
-        first, second = (found.enter(flow, world.monotonic()) for _ in range(2))
-        queuing = {"queues": 3, "handSize": 1, "queueLengthLimit": 10}
-        found.configure({"own": level("own", 1000, type="Queue", queuing=queuing)}, {"all": found.schemas["all"].obj})
-        found.levels["own"].set_seats(1, 0.0)
-        assert second.turn is not None and not second.turn.done()
-        found.leave(first, world.monotonic())
+async def test_who_waits_too_long_or_goes_away_leaves_no_trace(world: SimulatedWorld) -> None:
+    found = flows(1, queues=1, length=2)
+    found.world = world
+    flow = found.flow_of(BOB, PODS)
+    first = found.enter(flow, world.monotonic())
+    second, third = (found.enter(flow, world.monotonic()) for _ in range(2))
+    with pytest.raises(TooManyRequests):
+        found.enter(flow, world.monotonic())
+    async with world.task_group() as group:
+        task = group.start(found.wait(third))
+        await world.sleep(0.1)
+        task.cancel()
+    with pytest.raises(TooManyRequests):
         await found.wait(second)
-        found.leave(second, world.monotonic())
-        assert found.levels["own"].fair.running == 0  # type: ignore[union-attr]
+    assert found.schemas["all"].rejected == {"queue-full": 1, "time-out": 1}
+    found.leave(first, world.monotonic())
+    state = found.levels["own"]
+    assert state.fair is not None and (state.fair.running, state.fair.waiting, state.demand.now) == (0, 0, 0)
+    assert found.enter(flow, world.monotonic()).turn is None
 
-    world.run(main)
+
+async def test_who_waits_goes_on_when_the_queues_change(world: SimulatedWorld) -> None:
+    found = flows(1)
+    found.world = world
+    flow = found.flow_of(BOB, PODS)
+    first, second = (found.enter(flow, world.monotonic()) for _ in range(2))
+    queuing = {"queues": 3, "handSize": 1, "queueLengthLimit": 10}
+    found.configure({"own": level("own", 1000, type="Queue", queuing=queuing)}, {"all": found.schemas["all"].obj})
+    found.levels["own"].set_seats(1, 0.0)
+    assert second.turn is not None and not second.turn.done()
+    found.leave(first, world.monotonic())
+    await found.wait(second)
+    found.leave(second, world.monotonic())
+    assert found.levels["own"].fair.running == 0  # type: ignore[union-attr]
 
 
 def test_large_lists_are_wide() -> None:

@@ -85,27 +85,24 @@ async def ask_row(ask: Fuzzed, row: Row) -> Any:
     return await ask(method, path, body, query=query)
 
 
-def test_bad_input() -> None:
-    async def run() -> None:
-        async with fuzzed() as ask:
-            await define(ask)
-            assert CRD
-            spec = {"selector": {"matchLabels": {"a": "b"}}, "template": TEMPLATE}
-            await ask("POST", DEPLOYMENTS, {"metadata": {"name": "d"}, "spec": spec})
-            await ask("POST", MAPS, {"metadata": {"name": "c"}})
-            wrong: list[tuple[Any, ...]] = []
-            for row in ROWS:
-                answer = await ask_row(ask, row)
-                try:
-                    check(answer, row[:4])
-                except AssertionError as error:
-                    wrong.append((str(error)[:900],))
-                if answer.code != row[4] or (row[5] and row[5] not in answer.tree["message"]):
-                    wrong.append((row[:2], str(row[2])[:60], row[3], answer.code, answer.text[:300]))
-            assert not wrong, "\n".join(map(str, wrong))
-            assert (await ask("GET", f"{MAPS}/c")).tree["data"] == {"a": "\ufffd"}
-
-    asyncio.run(run())
+async def test_bad_input() -> None:
+    async with fuzzed() as ask:
+        await define(ask)
+        assert CRD
+        spec = {"selector": {"matchLabels": {"a": "b"}}, "template": TEMPLATE}
+        await ask("POST", DEPLOYMENTS, {"metadata": {"name": "d"}, "spec": spec})
+        await ask("POST", MAPS, {"metadata": {"name": "c"}})
+        wrong: list[tuple[Any, ...]] = []
+        for row in ROWS:
+            answer = await ask_row(ask, row)
+            try:
+                check(answer, row[:4])
+            except AssertionError as error:
+                wrong.append((str(error)[:900],))
+            if answer.code != row[4] or (row[5] and row[5] not in answer.tree["message"]):
+                wrong.append((row[:2], str(row[2])[:60], row[3], answer.code, answer.text[:300]))
+        assert not wrong, "\n".join(map(str, wrong))
+        assert (await ask("GET", f"{MAPS}/c")).tree["data"] == {"a": "\ufffd"}
 
 
 FIELDS: list[Any] = [
@@ -121,40 +118,34 @@ FIELDS: list[Any] = [
 ]  # fmt: skip
 
 
-def test_managed_fields_that_nobody_can_decode() -> None:
+async def test_managed_fields_that_nobody_can_decode() -> None:
     """Upstream (structured-merge-diff's manager) goes on from the stored entries; what is no list of entries is a 400."""
 
-    async def run() -> None:
-        async with fuzzed() as ask:
-            for i, fields in enumerate(FIELDS):
-                tree: Tree = {"metadata": {"name": f"c{i}", "managedFields": fields}, "data": {"a": "b"}}
-                bad = not isinstance(fields, list) or fields == [5]
-                made = await ask("POST", MAPS, tree, query="fieldManager=me")
-                assert made.code == (400 if bad else 201), (fields, made.text)
-                if bad:
-                    continue
-                if fields != [{}]:  # which asks for no entries
-                    assert [e["manager"] for e in made.tree["metadata"]["managedFields"]] == ["me"], fields
-                changed = await ask("PUT", f"{MAPS}/c{i}", tree | {"data": {"a": "c"}}, query="fieldManager=you")
-                assert changed.code == 200, (fields, changed.text)
-                applied = await ask(
-                    "PATCH", f"{MAPS}/c{i}", {"apiVersion": "v1", "kind": "ConfigMap", "data": {"z": "1"}},
-                    query="fieldManager=it", content_type=APPLY,
-                )  # fmt: skip
-                assert applied.code == 200, (fields, applied.text)
-            assert await ask.undecodable() == []
-
-    asyncio.run(run())
+    async with fuzzed() as ask:
+        for i, fields in enumerate(FIELDS):
+            tree: Tree = {"metadata": {"name": f"c{i}", "managedFields": fields}, "data": {"a": "b"}}
+            bad = not isinstance(fields, list) or fields == [5]
+            made = await ask("POST", MAPS, tree, query="fieldManager=me")
+            assert made.code == (400 if bad else 201), (fields, made.text)
+            if bad:
+                continue
+            if fields != [{}]:  # which asks for no entries
+                assert [e["manager"] for e in made.tree["metadata"]["managedFields"]] == ["me"], fields
+            changed = await ask("PUT", f"{MAPS}/c{i}", tree | {"data": {"a": "c"}}, query="fieldManager=you")
+            assert changed.code == 200, (fields, changed.text)
+            applied = await ask(
+                "PATCH", f"{MAPS}/c{i}", {"apiVersion": "v1", "kind": "ConfigMap", "data": {"z": "1"}},
+                query="fieldManager=it", content_type=APPLY,
+            )  # fmt: skip
+            assert applied.code == 200, (fields, applied.text)
+        assert await ask.undecodable() == []
 
 
-def test_a_get_with_watch_is_a_get() -> None:
-    async def run() -> None:
-        async with fuzzed() as ask:
-            await ask("POST", MAPS, {"metadata": {"name": "c"}})
-            for query in ("watch=1", "watch=true", "watch"):
-                async with asyncio.timeout(10):
-                    answer = await ask("GET", f"{MAPS}/c", query=query)
-                assert answer.tree["kind"] == "ConfigMap"
-            assert (await ask("GET", f"{MAPS}/none", query="watch=1")).code == 404
-
-    asyncio.run(run())
+async def test_a_get_with_watch_is_a_get() -> None:
+    async with fuzzed() as ask:
+        await ask("POST", MAPS, {"metadata": {"name": "c"}})
+        for query in ("watch=1", "watch=true", "watch"):
+            async with asyncio.timeout(10):
+                answer = await ask("GET", f"{MAPS}/c", query=query)
+            assert answer.tree["kind"] == "ConfigMap"
+        assert (await ask("GET", f"{MAPS}/none", query="watch=1")).code == 404

@@ -22,7 +22,7 @@ from apiserver.storage.memory import MemoryStore
 from navarch.api.durations import parse_duration
 from navarch.client.transport import HTTPSTransport
 from navarch.virtual import SimulatedWorld
-from tests.apiserver.http.test_pages import ADMIN, serving
+from tests.apiserver.http.test_pages import ADMIN
 from tests.apiserver.http.test_server import serving as serving_https
 from tests.apiserver.registry.widget import Caller
 
@@ -47,83 +47,69 @@ def test_what_is_no_duration(text: str) -> None:
         parse_duration(text)
 
 
-def test_a_request_ends_after_a_minute_or_when_the_client_says() -> None:
-    world = SimulatedWorld(0)
-
-    async def main() -> None:
-        server = assemble(world, MemoryStore(), Config())
-        async with world.task_group() as group:
-            group.start(server.run(listen=False))
-            while not server.ready:
-                await world.sleep(0.01)
-            call = Caller(server, ADMIN)
-            ready = (await call("GET", "/version", timeout="10s")).code
-            server.app.pages.handle = for_ever  # type: ignore[method-assign]
-            took = []
-            for query in ({}, {"timeout": "5s"}, {"timeout": "10h"}):
-                began = world.monotonic()
-                answer = await call("GET", "/version", **query)
-                took.append(round(world.monotonic() - began))
-                assert (answer.code, answer.tree["reason"]) == (504, "Timeout")
-                assert answer.tree["message"] == "Timeout: request did not complete within the allotted timeout"
-            assert ready == 200 and took == [60, 5, 60]
-            bad = await call("GET", "/version", timeout="soon")
-            assert bad.code == 400 and bad.tree["message"].startswith("invalid timeout specified in the request URL")
-            server.stop()
-
-    world.run(main)
+async def test_a_request_ends_after_a_minute_or_when_the_client_says(world: SimulatedWorld) -> None:
+    server = assemble(world, MemoryStore(), Config())
+    async with world.task_group() as group:
+        group.start(server.run(listen=False))
+        while not server.ready:
+            await world.sleep(0.01)
+        call = Caller(server, ADMIN)
+        ready = (await call("GET", "/version", timeout="10s")).code
+        server.app.pages.handle = for_ever  # type: ignore[method-assign]
+        took = []
+        for query in ({}, {"timeout": "5s"}, {"timeout": "10h"}):
+            began = world.monotonic()
+            answer = await call("GET", "/version", **query)
+            took.append(round(world.monotonic() - began))
+            assert (answer.code, answer.tree["reason"]) == (504, "Timeout")
+            assert answer.tree["message"] == "Timeout: request did not complete within the allotted timeout"
+        assert ready == 200 and took == [60, 5, 60]
+        bad = await call("GET", "/version", timeout="soon")
+        assert bad.code == 400 and bad.tree["message"].startswith("invalid timeout specified in the request URL")
+        server.stop()
 
 
-def test_what_is_too_large() -> None:
-    async def test(call: Caller) -> None:
-        huge = await call("POST", MAPS, {"metadata": {"name": "huge"}, "data": {"a": "x" * (3 << 20)}})
-        assert (huge.code, huge.tree["reason"]) == (413, "RequestEntityTooLarge")
-        assert huge.tree["message"] == "Request entity too large: limit is 3145728"
-        secret = {"metadata": {"name": "big"}, "spec": {"x": 1}}
-        large = await call("POST", "/api/v1/namespaces/default/podtemplates", secret | {
-            "template": {"metadata": {"annotations": {f"a{i}": "x" * 200_000 for i in range(1)}},
-                         "spec": {"containers": [{"name": "c", "image": "i", "env": [
-                             {"name": f"e{i}", "value": "x" * 200_000} for i in range(10)]}]}},
-        })  # fmt: skip
-        assert (large.code, large.tree["message"]) == (500, "etcdserver: request is too large")
-        assert (await call("POST", MAPS, {"metadata": {"name": "a"}})).code == 201
-        operations = [{"op": "add", "path": "/data", "value": {}}] * 10_001
-        many = await call("PATCH", MAPS + "/a", operations, JSON_PATCH)
-        assert (many.code, many.tree["reason"]) == (413, "RequestEntityTooLarge")
-
-    serving(test)
+async def test_what_is_too_large(call: Caller) -> None:
+    huge = await call("POST", MAPS, {"metadata": {"name": "huge"}, "data": {"a": "x" * (3 << 20)}})
+    assert (huge.code, huge.tree["reason"]) == (413, "RequestEntityTooLarge")
+    assert huge.tree["message"] == "Request entity too large: limit is 3145728"
+    secret = {"metadata": {"name": "big"}, "spec": {"x": 1}}
+    large = await call("POST", "/api/v1/namespaces/default/podtemplates", secret | {
+        "template": {"metadata": {"annotations": {f"a{i}": "x" * 200_000 for i in range(1)}},
+                     "spec": {"containers": [{"name": "c", "image": "i", "env": [
+                         {"name": f"e{i}", "value": "x" * 200_000} for i in range(10)]}]}},
+    })  # fmt: skip
+    assert (large.code, large.tree["message"]) == (500, "etcdserver: request is too large")
+    assert (await call("POST", MAPS, {"metadata": {"name": "a"}})).code == 201
+    operations = [{"op": "add", "path": "/data", "value": {}}] * 10_001
+    many = await call("PATCH", MAPS + "/a", operations, JSON_PATCH)
+    assert (many.code, many.tree["reason"]) == (413, "RequestEntityTooLarge")
 
 
-def test_indented_for_people() -> None:
-    async def test(call: Caller) -> None:
-        for agent, query, indented in (
-            ("kubectl/v1.34.0", {}, False), ("kubectl/v1.34.0", {"pretty": "true"}, True), ("curl/8", {}, True),
-            ("Mozilla/5.0 (X11)", {}, True), ("curl/8", {"pretty": "false"}, False),
-        ):  # fmt: skip
-            answer = await call.transport.request(
-                "GET", "/api/v1/namespaces/default", query=list(query.items()), headers={"user-agent": agent}
-            )
-            assert (b'\n  "metadata": {\n' in answer.body) is indented
-            assert json.loads(answer.body)["kind"] == "Namespace"
+async def test_indented_for_people(call: Caller) -> None:
+    for agent, query, indented in (
+        ("kubectl/v1.34.0", {}, False), ("kubectl/v1.34.0", {"pretty": "true"}, True), ("curl/8", {}, True),
+        ("Mozilla/5.0 (X11)", {}, True), ("curl/8", {"pretty": "false"}, False),
+    ):  # fmt: skip
         answer = await call.transport.request(
-            "GET", "/openapi/v3", headers={"user-agent": "curl/8", "accept-encoding": "gzip"}
+            "GET", "/api/v1/namespaces/default", query=list(query.items()), headers={"user-agent": agent}
         )
-        assert answer.status == 200 and answer.headers["content-encoding"] == "gzip"
+        assert (b'\n  "metadata": {\n' in answer.body) is indented
+        assert json.loads(answer.body)["kind"] == "Namespace"
+    answer = await call.transport.request(
+        "GET", "/openapi/v3", headers={"user-agent": "curl/8", "accept-encoding": "gzip"}
+    )
+    assert answer.status == 200 and answer.headers["content-encoding"] == "gzip"
 
-    serving(test)
 
-
-def test_new_requests_are_sent_elsewhere_before_the_end() -> None:
-    async def test(call: Caller) -> None:
-        call.server.app.turning_away = True
-        answer = await call("GET", "/api/v1/namespaces")
-        assert (answer.code, answer.headers["retry-after"], answer.headers["connection"]) == (429, "5", "close")
-        call.server.lifecycle.stopping.set()
-        ready = await call("GET", "/readyz")
-        assert ready.code == 500 and "[-]shutdown failed" in ready.tree
-        assert (await call("GET", "/livez")).code == 200
-
-    serving(test)
+async def test_new_requests_are_sent_elsewhere_before_the_end(call: Caller) -> None:
+    call.server.app.turning_away = True
+    answer = await call("GET", "/api/v1/namespaces")
+    assert (answer.code, answer.headers["retry-after"], answer.headers["connection"]) == (429, "5", "close")
+    call.server.lifecycle.stopping.set()
+    ready = await call("GET", "/readyz")
+    assert ready.code == 500 and "[-]shutdown failed" in ready.tree
+    assert (await call("GET", "/livez")).code == 200
 
 
 def test_a_request_that_runs_is_finished_when_the_server_stops(tmp_path: Path) -> None:
@@ -199,69 +185,62 @@ def test_a_watcher_that_does_not_read_is_dropped_and_cut_off(tmp_path: Path, mon
     serving_https(tmp_path, test)
 
 
-def test_bytes_that_wait_for_a_watcher_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_bytes_that_wait_for_a_watcher_are_bounded(call: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
     from apiserver.cache import watchers
 
     monkeypatch.setattr(watchers, "MAX_BYTES", 300_000)
 
-    async def test(call: Caller) -> None:
-        watcher = call.server.cache.watch("/registry/configmaps/")
-        body = {"metadata": {"name": "a"}, "data": {"a": "x" * 1000}}
-        assert (await call("POST", MAPS, body)).code == 201
-        for number in range(400):
-            await call("PATCH", MAPS + "/a", {"data": {"b": str(number)}}, "application/merge-patch+json")
-            await call.server.cache.current()
-        assert watcher.overflowed and not watcher.take()
-
-    serving(test)
+    watcher = call.server.cache.watch("/registry/configmaps/")
+    body = {"metadata": {"name": "a"}, "data": {"a": "x" * 1000}}
+    assert (await call("POST", MAPS, body)).code == 201
+    for number in range(400):
+        await call("PATCH", MAPS + "/a", {"data": {"b": str(number)}}, "application/merge-patch+json")
+        await call.server.cache.current()
+    assert watcher.overflowed and not watcher.take()
 
 
-def test_what_waits_for_many_watchers_counts_once_and_is_bounded_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_waits_for_many_watchers_counts_once_and_is_bounded_in_all(
+    call: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from apiserver.cache import watchers
 
     monkeypatch.setattr(watchers, "MAX_TOTAL", 500_000)
 
-    async def test(call: Caller) -> None:
-        cache = call.server.cache
-        both = [cache.watch("/registry/configmaps/", "default") for _ in range(10)]
-        quick = cache.watch("/registry/configmaps/", "default", "a0")
-        assert (await call("POST", MAPS, {"metadata": {"name": "a0"}, "data": {"a": "x" * 50_000}})).code == 201
-        await cache.current()
-        assert 50_000 < cache.backlog.bytes < 60_000 and cache.backlog.watchers == 11
-        (event,) = await both[0].batch(1)
-        assert event.type == "ADDED" and cache.backlog.watchers == 10 and cache.backlog.bytes > 50_000
-        assert len(quick.take()) == 1
-        for number in range(1, 12):
-            body = {"metadata": {"name": f"a{number}"}, "data": {"a": "x" * 50_000}}
-            assert (await call("POST", MAPS, body)).code == 201
-        await cache.current()
-        assert all(watcher.overflowed for watcher in both) and not quick.overflowed
-        assert cache.backlog.bytes == 0 and cache.backlog.watchers == 0, "what nobody waits for is given back"
-        quick.close()
-
-    serving(test)
+    cache = call.server.cache
+    both = [cache.watch("/registry/configmaps/", "default") for _ in range(10)]
+    quick = cache.watch("/registry/configmaps/", "default", "a0")
+    assert (await call("POST", MAPS, {"metadata": {"name": "a0"}, "data": {"a": "x" * 50_000}})).code == 201
+    await cache.current()
+    assert 50_000 < cache.backlog.bytes < 60_000 and cache.backlog.watchers == 11
+    (event,) = await both[0].batch(1)
+    assert event.type == "ADDED" and cache.backlog.watchers == 10 and cache.backlog.bytes > 50_000
+    assert len(quick.take()) == 1
+    for number in range(1, 12):
+        body = {"metadata": {"name": f"a{number}"}, "data": {"a": "x" * 50_000}}
+        assert (await call("POST", MAPS, body)).code == 201
+    await cache.current()
+    assert all(watcher.overflowed for watcher in both) and not quick.overflowed
+    assert cache.backlog.bytes == 0 and cache.backlog.watchers == 0, "what nobody waits for is given back"
+    quick.close()
 
 
-def test_a_batch_has_a_size() -> None:
-    async def test(call: Caller) -> None:
-        cache = call.server.cache
-        for number in range(5):
-            assert (await call("POST", MAPS, {"metadata": {"name": f"a{number}"}, "data": {"a": "x" * 1000}})).code == 201
-        await cache.current()
-        watcher = cache.watch("/registry/configmaps/", "default")
-        for number in range(5, 10):
-            assert (await call("POST", MAPS, {"metadata": {"name": f"a{number}"}, "data": {"a": "x" * 1000}})).code == 201
-        await cache.current()
-        sizes, names = [], []
-        while len(names) < 10:
-            events = await watcher.batch(3000)
-            sizes.append(len(events))
-            names += [event.entry.name for event in events if event.entry is not None]
-        assert sizes == [2, 2, 1, 2, 2, 1] and names == [f"a{n}" for n in range(10)]
-        watcher.close()
-        assert await watcher.batch(3000) == [] and cache.backlog.bytes == 0
-
-    serving(test)
+async def test_a_batch_has_a_size(call: Caller) -> None:
+    cache = call.server.cache
+    for number in range(5):
+        assert (await call("POST", MAPS, {"metadata": {"name": f"a{number}"}, "data": {"a": "x" * 1000}})).code == 201
+    await cache.current()
+    watcher = cache.watch("/registry/configmaps/", "default")
+    for number in range(5, 10):
+        assert (await call("POST", MAPS, {"metadata": {"name": f"a{number}"}, "data": {"a": "x" * 1000}})).code == 201
+    await cache.current()
+    sizes, names = [], []
+    while len(names) < 10:
+        events = await watcher.batch(3000)
+        sizes.append(len(events))
+        names += [event.entry.name for event in events if event.entry is not None]
+    assert sizes == [2, 2, 1, 2, 2, 1] and names == [f"a{n}" for n in range(10)]
+    watcher.close()
+    assert await watcher.batch(3000) == [] and cache.backlog.bytes == 0
 
 
 def test_slow_watchers_share_what_waits_for_them(tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ from apiserver.http.openapi.definitions import to_v2
 from apiserver.http.openapi.operations import group_word
 from apiserver.http.openapi.serving import V2_OLD_PROTOBUF, V2_PROTOBUF
 from tests.apiserver.crd.support import CRDS, crontabs
-from tests.apiserver.http.test_pages import serving
 from tests.apiserver.registry.widget import Caller
 
 METHODS = ("get", "put", "post", "patch", "delete", "head", "options")
@@ -38,110 +37,95 @@ async def document(call: Caller, path: str = "/openapi/v2") -> Any:
     return json.loads(answer.body)
 
 
-def test_v3_is_valid_and_links_lead_somewhere() -> None:
-    async def test(call: Caller) -> None:
-        index = (await document(call, "/openapi/v3"))["paths"]
-        assert {"api", "apis", "apis/apps", "version", "apis/apps/v1", "api/v1"} <= set(index)
-        for name in index:
-            whole = await document(call, f"/openapi/v3/{name}")
-            operations(whole)
-            text = json.dumps(whole)
-            links = {part.split('"')[0] for part in text.split('"#/components/schemas/')[1:]}
-            assert links <= set(whole["components"]["schemas"])
-            assert '"null"' not in text and "$defs" not in text
-            assert not list(OpenAPIV30SpecValidator(whole).iter_errors()), name
-
-    serving(test)
+async def test_v3_is_valid_and_links_lead_somewhere(call: Caller) -> None:
+    index = (await document(call, "/openapi/v3"))["paths"]
+    assert {"api", "apis", "apis/apps", "version", "apis/apps/v1", "api/v1"} <= set(index)
+    for name in index:
+        whole = await document(call, f"/openapi/v3/{name}")
+        operations(whole)
+        text = json.dumps(whole)
+        links = {part.split('"')[0] for part in text.split('"#/components/schemas/')[1:]}
+        assert links <= set(whole["components"]["schemas"])
+        assert '"null"' not in text and "$defs" not in text
+        assert not list(OpenAPIV30SpecValidator(whole).iter_errors()), name
 
 
-def test_v3_has_what_kubectl_looks_for() -> None:
-    async def test(call: Caller) -> None:
-        index = (await document(call, "/openapi/v3"))["paths"]
-        url, _, digest = index["apis/apps/v1"]["serverRelativeURL"].partition("?hash=")
-        answer = await call("GET", url, hash=digest)
-        assert answer.headers["etag"] == f'"{digest}"' and "immutable" in answer.headers["cache-control"]
-        patch = answer.tree["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"]["patch"]
-        assert patch["x-kubernetes-group-version-kind"] == {"group": "apps", "version": "v1", "kind": "Deployment"}
-        assert "application/strategic-merge-patch+json" in patch["requestBody"]["content"]
-        assert "fieldValidation" in {p["name"] for p in patch["parameters"]}
-        schemas = answer.tree["components"]["schemas"]
-        assert schemas["io.k8s.api.core.v1.ContainerPort"]["properties"]["protocol"]["default"] == "TCP"
-        containers = schemas["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"]
-        assert containers["x-kubernetes-patch-merge-key"] == "name" and containers["type"] == "array"
-        assert containers["description"]
-        core = operations(await document(call, "/openapi/v3/api/v1"))
-        assert {
-            "listCoreV1NamespacedPod", "listCoreV1PodForAllNamespaces", "createCoreV1NamespacedPodBinding",
-            "readCoreV1NamespacedPodLog", "connectCoreV1GetNamespacedPodExec", "connectCoreV1GetNodeProxyWithPath",
-            "replaceCoreV1NamespaceFinalize", "deleteCoreV1CollectionNamespacedConfigMap", "patchCoreV1NodeStatus",
-            "watchCoreV1NamespacedPodList", "createCoreV1NamespacedServiceAccountToken", "getCoreV1APIResources",
-        } <= set(core)  # fmt: skip
-
-    serving(test)
+async def test_v3_has_what_kubectl_looks_for(call: Caller) -> None:
+    index = (await document(call, "/openapi/v3"))["paths"]
+    url, _, digest = index["apis/apps/v1"]["serverRelativeURL"].partition("?hash=")
+    answer = await call("GET", url, hash=digest)
+    assert answer.headers["etag"] == f'"{digest}"' and "immutable" in answer.headers["cache-control"]
+    patch = answer.tree["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"]["patch"]
+    assert patch["x-kubernetes-group-version-kind"] == {"group": "apps", "version": "v1", "kind": "Deployment"}
+    assert "application/strategic-merge-patch+json" in patch["requestBody"]["content"]
+    assert "fieldValidation" in {p["name"] for p in patch["parameters"]}
+    schemas = answer.tree["components"]["schemas"]
+    assert schemas["io.k8s.api.core.v1.ContainerPort"]["properties"]["protocol"]["default"] == "TCP"
+    containers = schemas["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"]
+    assert containers["x-kubernetes-patch-merge-key"] == "name" and containers["type"] == "array"
+    assert containers["description"]
+    core = operations(await document(call, "/openapi/v3/api/v1"))
+    assert {
+        "listCoreV1NamespacedPod", "listCoreV1PodForAllNamespaces", "createCoreV1NamespacedPodBinding",
+        "readCoreV1NamespacedPodLog", "connectCoreV1GetNamespacedPodExec", "connectCoreV1GetNodeProxyWithPath",
+        "replaceCoreV1NamespaceFinalize", "deleteCoreV1CollectionNamespacedConfigMap", "patchCoreV1NodeStatus",
+        "watchCoreV1NamespacedPodList", "createCoreV1NamespacedServiceAccountToken", "getCoreV1APIResources",
+    } <= set(core)  # fmt: skip
 
 
-def test_every_resource_of_discovery_has_its_paths() -> None:
-    async def test(call: Caller) -> None:
-        whole = await document(call)
-        actions = {"get": "get", "list": "get", "create": "post", "update": "put", "patch": "patch", "delete": "delete"}
-        checked = 0
-        for group in ["", *(g["name"] for g in (await call("GET", "/apis")).tree["groups"])]:
-            for version in call.server.apis.discovery.groups[group]:
-                prefix = f"/apis/{group}/{version}" if group else f"/api/{version}"
-                for one in (await call("GET", prefix)).tree["resources"]:
-                    name, _, sub = one["name"].partition("/")
-                    where = f"{prefix}/namespaces/{{namespace}}/{name}" if one["namespaced"] else f"{prefix}/{name}"
-                    for verb, method in actions.items():
-                        if verb in one["verbs"]:
-                            inner = "/{name}" if sub or verb not in ("list", "create") else ""
-                            assert method in whole["paths"][f"{where}{inner}{f'/{sub}' if sub else ''}"], (where, verb)
-                            checked += 1
-        assert checked > 300
-
-    serving(test)
+async def test_every_resource_of_discovery_has_its_paths(call: Caller) -> None:
+    whole = await document(call)
+    actions = {"get": "get", "list": "get", "create": "post", "update": "put", "patch": "patch", "delete": "delete"}
+    checked = 0
+    for group in ["", *(g["name"] for g in (await call("GET", "/apis")).tree["groups"])]:
+        for version in call.server.apis.discovery.groups[group]:
+            prefix = f"/apis/{group}/{version}" if group else f"/api/{version}"
+            for one in (await call("GET", prefix)).tree["resources"]:
+                name, _, sub = one["name"].partition("/")
+                where = f"{prefix}/namespaces/{{namespace}}/{name}" if one["namespaced"] else f"{prefix}/{name}"
+                for verb, method in actions.items():
+                    if verb in one["verbs"]:
+                        inner = "/{name}" if sub or verb not in ("list", "create") else ""
+                        assert method in whole["paths"][f"{where}{inner}{f'/{sub}' if sub else ''}"], (where, verb)
+                        checked += 1
+    assert checked > 300
 
 
-def test_v2_is_valid_and_follows_the_definitions() -> None:
-    async def test(call: Caller) -> None:
-        first = await fetch(call, "/openapi/v2")
-        before = json.loads(first.body)
-        operations(before)
-        assert not list(OpenAPIV2SpecValidator(before).iter_errors())
-        pod = before["definitions"]["io.k8s.api.core.v1.PodSpec"]["properties"]
-        assert pod["containers"]["x-kubernetes-patch-strategy"] == "merge"
-        assert pod["affinity"] == {"$ref": "#/definitions/io.k8s.api.core.v1.Affinity"} | {
-            "description": pod["affinity"]["description"]
-        }
-        port = before["definitions"]["io.k8s.apimachinery.pkg.util.intstr.IntOrString"]
-        assert (port["type"], port["format"]) == ("string", "int-or-string")
-        assert (await call("POST", CRDS, crontabs())).code == 201
-        while ("stable.example.com", "v1", "crontabs") not in call.server.resources.served:
-            await call.server.world.sleep(0.005)
-        second = await fetch(call, "/openapi/v2", **{"if-none-match": first.headers["etag"]})
-        assert second.status == 200 and second.headers["etag"] != first.headers["etag"]
-        after = json.loads(second.body)
-        assert "description" in after["definitions"]["com.example.stable.v1.CronTab"]["properties"]["metadata"]
-        assert "listStableExampleComV1NamespacedCronTab" in operations(after)
-
-    serving(test)
+async def test_v2_is_valid_and_follows_the_definitions(call: Caller) -> None:
+    first = await fetch(call, "/openapi/v2")
+    before = json.loads(first.body)
+    operations(before)
+    assert not list(OpenAPIV2SpecValidator(before).iter_errors())
+    pod = before["definitions"]["io.k8s.api.core.v1.PodSpec"]["properties"]
+    assert pod["containers"]["x-kubernetes-patch-strategy"] == "merge"
+    assert pod["affinity"] == {"$ref": "#/definitions/io.k8s.api.core.v1.Affinity"} | {
+        "description": pod["affinity"]["description"]
+    }
+    port = before["definitions"]["io.k8s.apimachinery.pkg.util.intstr.IntOrString"]
+    assert (port["type"], port["format"]) == ("string", "int-or-string")
+    assert (await call("POST", CRDS, crontabs())).code == 201
+    while ("stable.example.com", "v1", "crontabs") not in call.server.resources.served:
+        await call.server.world.sleep(0.005)
+    second = await fetch(call, "/openapi/v2", **{"if-none-match": first.headers["etag"]})
+    assert second.status == 200 and second.headers["etag"] != first.headers["etag"]
+    after = json.loads(second.body)
+    assert "description" in after["definitions"]["com.example.stable.v1.CronTab"]["properties"]["metadata"]
+    assert "listStableExampleComV1NamespacedCronTab" in operations(after)
 
 
-def test_documents_are_asked_for_again_for_nothing() -> None:
-    async def test(call: Caller) -> None:
-        for path in ("/openapi/v2", "/openapi/v3", "/openapi/v3/api/v1"):
-            plain = await fetch(call, path)
-            packed = await fetch(call, path, **{"accept-encoding": "gzip"})
-            assert packed.headers["content-encoding"] == "gzip" and len(packed.body) < len(plain.body) / 2
-            etag = plain.headers["etag"]
-            for tags in (etag, f'"other", W/{etag}'):
-                again = await fetch(call, path, **{"if-none-match": tags})
-                assert (again.status, again.body) == (304, b"")
-        assert (await fetch(call, "/openapi/v2", accept="image/png")).status == 406
-        assert (await fetch(call, "/openapi/v3", accept="image/png")).status == 406
-        assert (await call("POST", "/openapi/v2")).code == 405
-        assert (await call("GET", "/openapi/v3/apis/none/v1")).code == 404
-
-    serving(test)
+async def test_documents_are_asked_for_again_for_nothing(call: Caller) -> None:
+    for path in ("/openapi/v2", "/openapi/v3", "/openapi/v3/api/v1"):
+        plain = await fetch(call, path)
+        packed = await fetch(call, path, **{"accept-encoding": "gzip"})
+        assert packed.headers["content-encoding"] == "gzip" and len(packed.body) < len(plain.body) / 2
+        etag = plain.headers["etag"]
+        for tags in (etag, f'"other", W/{etag}'):
+            again = await fetch(call, path, **{"if-none-match": tags})
+            assert (again.status, again.body) == (304, b"")
+    assert (await fetch(call, "/openapi/v2", accept="image/png")).status == 406
+    assert (await fetch(call, "/openapi/v3", accept="image/png")).status == 406
+    assert (await call("POST", "/openapi/v2")).code == 405
+    assert (await call("GET", "/openapi/v3/apis/none/v1")).code == 404
 
 
 # --- protobuf ---------------------------------------------------------------------------------------------------------
@@ -225,31 +209,28 @@ def schema_of(message: Any) -> Any:
     return out | {e.name: json.loads(e.value.yaml) for e in message.vendor_extension}
 
 
-def test_protobuf_tells_the_same_as_json() -> None:
-    async def test(call: Caller) -> None:
-        whole = await document(call)
-        for media_type in (V2_OLD_PROTOBUF, V2_PROTOBUF):
-            answer = await fetch(call, "/openapi/v2", accept=f"{media_type}, application/json;q=0.5")
-            assert answer.headers["content-type"] == V2_PROTOBUF
-        read = reader().FromString(answer.body)
-        assert (read.swagger, read.info.title) == ("2.0", "Kubernetes")
-        schemas = {s.name: schema_of(s.value) for s in read.definitions.additional_properties}
-        assert schemas == whole["definitions"]
-        paths = {p.name: p.value for p in read.paths.path}
-        assert set(paths) == set(whole["paths"])
-        for name, path in whole["paths"].items():
-            for method in METHODS:
-                assert paths[name].HasField(method) == (method in path)
-        patch = paths["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"].patch
-        extensions = {e.name: json.loads(e.value.yaml) for e in patch.vendor_extension}
-        assert extensions["x-kubernetes-group-version-kind"]["kind"] == "Deployment"
-        body, dry_run = (p.parameter for p in patch.parameters[:2])
-        assert body.body_parameter.schema._ref.endswith("v1.Patch") and body.body_parameter.required
-        assert dry_run.non_body_parameter.query_parameter_sub_schema.name == "dryRun"
-        assert [r.name for r in patch.responses.response_code] == ["200", "201", "401"]
-        assert "application/strategic-merge-patch+json" in patch.consumes
-
-    serving(test)
+async def test_protobuf_tells_the_same_as_json(call: Caller) -> None:
+    whole = await document(call)
+    for media_type in (V2_OLD_PROTOBUF, V2_PROTOBUF):
+        answer = await fetch(call, "/openapi/v2", accept=f"{media_type}, application/json;q=0.5")
+        assert answer.headers["content-type"] == V2_PROTOBUF
+    read = reader().FromString(answer.body)
+    assert (read.swagger, read.info.title) == ("2.0", "Kubernetes")
+    schemas = {s.name: schema_of(s.value) for s in read.definitions.additional_properties}
+    assert schemas == whole["definitions"]
+    paths = {p.name: p.value for p in read.paths.path}
+    assert set(paths) == set(whole["paths"])
+    for name, path in whole["paths"].items():
+        for method in METHODS:
+            assert paths[name].HasField(method) == (method in path)
+    patch = paths["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"].patch
+    extensions = {e.name: json.loads(e.value.yaml) for e in patch.vendor_extension}
+    assert extensions["x-kubernetes-group-version-kind"]["kind"] == "Deployment"
+    body, dry_run = (p.parameter for p in patch.parameters[:2])
+    assert body.body_parameter.schema._ref.endswith("v1.Patch") and body.body_parameter.required
+    assert dry_run.non_body_parameter.query_parameter_sub_schema.name == "dryRun"
+    assert [r.name for r in patch.responses.response_code] == ["200", "201", "401"]
+    assert "application/strategic-merge-patch+json" in patch.consumes
 
 
 def test_what_has_no_place_in_protobuf_is_an_error() -> None:

@@ -78,28 +78,25 @@ def test_accept() -> None:
         accept("application/vnd.kubernetes.protobuf")
 
 
-def test_discovery() -> None:
-    async def test(call: Caller) -> None:
-        wanted = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json"
-        for path in ("/api", "/apis"):
-            answer = await call("GET", path, accept=wanted)
-            assert answer.headers["content-type"] == "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
-            assert answer.tree["kind"] == "APIGroupDiscoveryList"
-        assert (await call("GET", "/api")).tree["versions"] == ["v1"]
-        listed = (await call("GET", "/api/v1")).tree
-        found = {r["name"]: r for r in listed["resources"]}
-        assert found["pods"]["shortNames"] == ["po"] and found["pods"]["categories"] == ["all"]
-        assert {"pods/log", "pods/exec", "pods/binding", "pods/status", "serviceaccounts/token"} <= set(found)
-        assert "componentstatuses" not in found
-        groups = {g["name"] for g in (await call("GET", "/apis")).tree["groups"]}
-        assert {"apps", "rbac.authorization.k8s.io", "authorization.k8s.io"} <= groups and "extensions" not in groups
-        assert (await call("GET", "/apis/apps")).tree["preferredVersion"]["version"] == "v1"
-        scale = {r["name"]: r for r in (await call("GET", "/apis/apps/v1")).tree["resources"]}["deployments/scale"]
-        assert (scale["group"], scale["kind"]) == ("autoscaling", "Scale")
-        for path in ("/apis/extensions", "/apis/extensions/v1/jobs", "/api/v2", "/nothing"):
-            assert (await call("GET", path)).code == 404
-
-    serving(test)
+async def test_discovery(call: Caller) -> None:
+    wanted = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json"
+    for path in ("/api", "/apis"):
+        answer = await call("GET", path, accept=wanted)
+        assert answer.headers["content-type"] == "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+        assert answer.tree["kind"] == "APIGroupDiscoveryList"
+    assert (await call("GET", "/api")).tree["versions"] == ["v1"]
+    listed = (await call("GET", "/api/v1")).tree
+    found = {r["name"]: r for r in listed["resources"]}
+    assert found["pods"]["shortNames"] == ["po"] and found["pods"]["categories"] == ["all"]
+    assert {"pods/log", "pods/exec", "pods/binding", "pods/status", "serviceaccounts/token"} <= set(found)
+    assert "componentstatuses" not in found
+    groups = {g["name"] for g in (await call("GET", "/apis")).tree["groups"]}
+    assert {"apps", "rbac.authorization.k8s.io", "authorization.k8s.io"} <= groups and "extensions" not in groups
+    assert (await call("GET", "/apis/apps")).tree["preferredVersion"]["version"] == "v1"
+    scale = {r["name"]: r for r in (await call("GET", "/apis/apps/v1")).tree["resources"]}["deployments/scale"]
+    assert (scale["group"], scale["kind"]) == ("autoscaling", "Scale")
+    for path in ("/apis/extensions", "/apis/extensions/v1/jobs", "/api/v2", "/nothing"):
+        assert (await call("GET", path)).code == 404
 
 
 def test_storage_version_hashes() -> None:
@@ -120,36 +117,33 @@ def test_storage_version_hashes() -> None:
     serving(test)
 
 
-def test_health_version_and_metrics() -> None:
-    async def test(call: Caller) -> None:
-        version = (await call("GET", "/version")).tree
-        assert version["minor"] == "34" and re.fullmatch("[0-9a-f]{40}", version["gitCommit"])
-        for path in ("/healthz", "/livez", "/readyz", "/readyz/etcd"):
-            assert (await call("GET", path)).tree == "ok"
-        assert "[+]etcd ok" in (await call("GET", "/readyz", verbose="")).tree
-        assert (await call("GET", "/readyz/nonsense")).code == 404
-        # What upstream's conformance suite looks for, by the names of 1.34.
-        for name in (
-            "ping", "log", "etcd", "poststarthook/generic-apiserver-start-informers",
-            "poststarthook/start-apiextensions-informers", "poststarthook/start-apiextensions-controllers",
-            "poststarthook/crd-informer-synced", "poststarthook/bootstrap-controller",
-            "poststarthook/scheduling/bootstrap-system-priority-classes", "poststarthook/rbac/bootstrap-roles",
-            "poststarthook/start-cluster-authentication-info-controller", "poststarthook/start-kube-aggregator-informers",
-            "poststarthook/apiservice-registration-controller", "poststarthook/kube-apiserver-autoregistration",
-            "autoregister-completion", "poststarthook/apiservice-openapi-controller",
-        ):  # fmt: skip
-            for path in ("/healthz", "/livez", "/readyz"):
-                text = (await call("GET", path, verbose="")).tree
-                assert f"[+]{name} ok\n" in text and text.endswith(f"{path[1:]} check passed\n")
-                assert (await call("GET", f"{path}/{name}")).tree == "ok"
-        assert "[+]shutdown ok" in (await call("GET", "/readyz", verbose="")).tree
-        text = (await call("GET", "/readyz", verbose="", exclude="none")).tree
-        assert 'warn: some health checks cannot be excluded: no matches for "none"' in text
-        await call("GET", "/api/v1/nodes/none")
-        assert 'resource="nodes",subresource="",code="404"' in (await call("GET", "/metrics")).tree
-        assert (await call("POST", "/version")).code == 405
-
-    serving(test)
+async def test_health_version_and_metrics(call: Caller) -> None:
+    version = (await call("GET", "/version")).tree
+    assert version["minor"] == "34" and re.fullmatch("[0-9a-f]{40}", version["gitCommit"])
+    for path in ("/healthz", "/livez", "/readyz", "/readyz/etcd"):
+        assert (await call("GET", path)).tree == "ok"
+    assert "[+]etcd ok" in (await call("GET", "/readyz", verbose="")).tree
+    assert (await call("GET", "/readyz/nonsense")).code == 404
+    # What upstream's conformance suite looks for, by the names of 1.34.
+    for name in (
+        "ping", "log", "etcd", "poststarthook/generic-apiserver-start-informers",
+        "poststarthook/start-apiextensions-informers", "poststarthook/start-apiextensions-controllers",
+        "poststarthook/crd-informer-synced", "poststarthook/bootstrap-controller",
+        "poststarthook/scheduling/bootstrap-system-priority-classes", "poststarthook/rbac/bootstrap-roles",
+        "poststarthook/start-cluster-authentication-info-controller", "poststarthook/start-kube-aggregator-informers",
+        "poststarthook/apiservice-registration-controller", "poststarthook/kube-apiserver-autoregistration",
+        "autoregister-completion", "poststarthook/apiservice-openapi-controller",
+    ):  # fmt: skip
+        for path in ("/healthz", "/livez", "/readyz"):
+            text = (await call("GET", path, verbose="")).tree
+            assert f"[+]{name} ok\n" in text and text.endswith(f"{path[1:]} check passed\n")
+            assert (await call("GET", f"{path}/{name}")).tree == "ok"
+    assert "[+]shutdown ok" in (await call("GET", "/readyz", verbose="")).tree
+    text = (await call("GET", "/readyz", verbose="", exclude="none")).tree
+    assert 'warn: some health checks cannot be excluded: no matches for "none"' in text
+    await call("GET", "/api/v1/nodes/none")
+    assert 'resource="nodes",subresource="",code="404"' in (await call("GET", "/metrics")).tree
+    assert (await call("POST", "/version")).code == 405
 
 
 def test_access() -> None:
@@ -165,17 +159,14 @@ def test_access() -> None:
     serving(test, User("bob", ("system:authenticated",)))
 
 
-def test_gzip_for_clients_far_away() -> None:
-    async def test(call: Caller) -> None:
-        for host, packed in (("192.0.43.10", True), ("10.1.2.3", False)):
-            sent: list[Any] = []
+async def test_gzip_for_clients_far_away(call: Caller) -> None:
+    for host, packed in (("192.0.43.10", True), ("10.1.2.3", False)):
+        sent: list[Any] = []
 
-            async def send(message: Any, sent: list[Any] = sent) -> None:
-                sent.append(message)
+        async def send(message: Any, sent: list[Any] = sent) -> None:
+            sent.append(message)
 
-            scope = {"path": "/", "method": "GET", "headers": [(b"accept-encoding", b"gzip")], "client": (host, 1)}
-            await Request(Offload(RealWorld()), scope, None, send).reply(200, b"x" * 200_000)  # type: ignore[arg-type]
-            assert (b"content-encoding", b"gzip") in sent[0]["headers"] or not packed
-            assert (len(sent[1]["body"]) < 10_000) == packed
-
-    serving(test)
+        scope = {"path": "/", "method": "GET", "headers": [(b"accept-encoding", b"gzip")], "client": (host, 1)}
+        await Request(Offload(RealWorld()), scope, None, send).reply(200, b"x" * 200_000)  # type: ignore[arg-type]
+        assert (b"content-encoding", b"gzip") in sent[0]["headers"] or not packed
+        assert (len(sent[1]["body"]) < 10_000) == packed

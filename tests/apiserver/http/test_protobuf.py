@@ -9,7 +9,6 @@ from navarch.api.errors import BadRequest
 from navarch.api.kinds import BY_GVK
 from navarch.api.schema import schema_of
 from tests.apiserver.crd.support import CRDS, PATH, crontabs
-from tests.apiserver.http.test_pages import serving
 from tests.apiserver.registry.widget import Caller
 
 
@@ -90,28 +89,25 @@ def test_nonsense(data: bytes) -> None:
 BODIES = "application/json, application/yaml, application/vnd.kubernetes.protobuf"
 
 
-def test_what_is_not_spoken_is_refused_cleanly() -> None:
-    async def test(call: Caller) -> None:
-        assert (await call("POST", CRDS, crontabs())).code == 201
-        while ("stable.example.com", "v1", "crontabs") not in call.server.resources.served:
-            await call.server.world.sleep(0.005)
-        maps = "/api/v1/namespaces/default/configmaps"
-        data = envelope("v1", "ConfigMap", field(1, field(1, "a")))
-        assert (await call("POST", maps, data, protobuf.MEDIA_TYPE)).code == 201
-        for method, path, kind, accepted in (
-            ("POST", PATH, protobuf.MEDIA_TYPE, "application/json, application/yaml"),
-            ("POST", maps, "application/cbor", BODIES), ("DELETE", maps + "/a", "application/cbor", BODIES),
-            ("PATCH", maps + "/a", "application/apply-patch+cbor", "application/json-patch+json, application/merge-patch+json, "
-             "application/strategic-merge-patch+json, application/apply-patch+yaml"),
-        ):  # fmt: skip
-            answer = await call(method, path, data, kind)
-            assert (answer.code, answer.tree["reason"]) == (415, "UnsupportedMediaType"), (path, answer.tree)
-            assert answer.tree["message"].endswith(f"accepted media types include: {accepted}")
-        for accept in (protobuf.MEDIA_TYPE, "application/cbor", f"{protobuf.MEDIA_TYPE};stream=watch"):
-            answer = await call("GET", maps, accept=accept)
-            assert (answer.code, answer.tree["reason"]) == (406, "NotAcceptable")
-            assert answer.headers["content-type"] == "application/json"
-        answer = await call("GET", maps, accept=f"{protobuf.MEDIA_TYPE}, application/json")
-        assert answer.code == 200 and answer.headers["content-type"] == "application/json"
-
-    serving(test)
+async def test_what_is_not_spoken_is_refused_cleanly(call: Caller) -> None:
+    assert (await call("POST", CRDS, crontabs())).code == 201
+    while ("stable.example.com", "v1", "crontabs") not in call.server.resources.served:
+        await call.server.world.sleep(0.005)
+    maps = "/api/v1/namespaces/default/configmaps"
+    data = envelope("v1", "ConfigMap", field(1, field(1, "a")))
+    assert (await call("POST", maps, data, protobuf.MEDIA_TYPE)).code == 201
+    for method, path, kind, accepted in (
+        ("POST", PATH, protobuf.MEDIA_TYPE, "application/json, application/yaml"),
+        ("POST", maps, "application/cbor", BODIES), ("DELETE", maps + "/a", "application/cbor", BODIES),
+        ("PATCH", maps + "/a", "application/apply-patch+cbor", "application/json-patch+json, application/merge-patch+json, "
+         "application/strategic-merge-patch+json, application/apply-patch+yaml"),
+    ):  # fmt: skip
+        answer = await call(method, path, data, kind)
+        assert (answer.code, answer.tree["reason"]) == (415, "UnsupportedMediaType"), (path, answer.tree)
+        assert answer.tree["message"].endswith(f"accepted media types include: {accepted}")
+    for accept in (protobuf.MEDIA_TYPE, "application/cbor", f"{protobuf.MEDIA_TYPE};stream=watch"):
+        answer = await call("GET", maps, accept=accept)
+        assert (answer.code, answer.tree["reason"]) == (406, "NotAcceptable")
+        assert answer.headers["content-type"] == "application/json"
+    answer = await call("GET", maps, accept=f"{protobuf.MEDIA_TYPE}, application/json")
+    assert answer.code == 200 and answer.headers["content-type"] == "application/json"

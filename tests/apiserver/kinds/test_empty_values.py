@@ -15,7 +15,7 @@ from navarch.api import pruning
 from navarch.api.schema import BOOL, LIST, MAP, NUMBER, OBJECT, STRING, Node
 from tests.apiserver.kinds.served import Asker
 from tests.apiserver.kinds.support import CATALOG
-from tests.apiserver.kinds.test_served import NS, create, on_server
+from tests.apiserver.kinds.test_served import NS, create
 
 Tree = dict[str, Any]
 APPLY = "application/apply-patch+yaml"
@@ -239,30 +239,27 @@ data: {}
 """
 
 
-def test_served() -> None:
+async def test_served(ask: Asker) -> None:
     """The same through the API: POST, PUT and apply of objects with empty fields; who applies one owns it."""
 
-    async def body(ask: Asker) -> None:
-        await create(ask, "{apiVersion: v1, kind: ServiceAccount, metadata: {name: default}}")
-        for obj in yaml.safe_load_all(CASES):
-            path = f"{NS}/{obj['kind'].lower()}s"
-            for number, way in enumerate(("POST", "APPLY")):
-                name = obj["metadata"]["name"] + str(number)
-                mine = {**obj, "metadata": {**obj["metadata"], "name": name}}
-                if way == "POST":
-                    made = await ask("POST", path, mine)
-                else:
-                    made = await ask("PATCH", f"{path}/{name}", mine, query="fieldManager=me", type=APPLY, code=201)
-                before = {k: v for k, v in (mine.get("spec") or {}).items() if v == ""}
-                for field in before:
-                    assert made["spec"].get(field) != "" or field == "storageClassName", (obj["kind"], field)
-                assert "data" not in made
-                again = await ask("PUT", f"{path}/{name}", made)
-                assert again["metadata"]["resourceVersion"] == made["metadata"]["resourceVersion"]
-                if way == "APPLY":
-                    owned = made["metadata"]["managedFields"][0]["fieldsV1"]
-                    assert {f"f:{field}" for field in before} <= set(owned.get("f:spec", {}))
-        [pod] = [p for p in (await ask("GET", f"{NS}/pods"))["items"] if p["metadata"]["name"] == "b0"]
-        assert pod["spec"]["containers"][0]["ports"] == [{"containerPort": 80, "protocol": "TCP"}]
-
-    on_server(body)
+    await create(ask, "{apiVersion: v1, kind: ServiceAccount, metadata: {name: default}}")
+    for obj in yaml.safe_load_all(CASES):
+        path = f"{NS}/{obj['kind'].lower()}s"
+        for number, way in enumerate(("POST", "APPLY")):
+            name = obj["metadata"]["name"] + str(number)
+            mine = {**obj, "metadata": {**obj["metadata"], "name": name}}
+            if way == "POST":
+                made = await ask("POST", path, mine)
+            else:
+                made = await ask("PATCH", f"{path}/{name}", mine, query="fieldManager=me", type=APPLY, code=201)
+            before = {k: v for k, v in (mine.get("spec") or {}).items() if v == ""}
+            for field in before:
+                assert made["spec"].get(field) != "" or field == "storageClassName", (obj["kind"], field)
+            assert "data" not in made
+            again = await ask("PUT", f"{path}/{name}", made)
+            assert again["metadata"]["resourceVersion"] == made["metadata"]["resourceVersion"]
+            if way == "APPLY":
+                owned = made["metadata"]["managedFields"][0]["fieldsV1"]
+                assert {f"f:{field}" for field in before} <= set(owned.get("f:spec", {}))
+    [pod] = [p for p in (await ask("GET", f"{NS}/pods"))["items"] if p["metadata"]["name"] == "b0"]
+    assert pod["spec"]["containers"][0]["ports"] == [{"containerPort": 80, "protocol": "TCP"}]

@@ -11,44 +11,41 @@ from tests.apiserver.kinds.test_served import NS, POD, account, create, on_serve
 VIEWER = User("vera", ("system:authenticated",))
 
 
-def test_ephemeral_containers_come_and_stay() -> None:
-    async def body(ask: Asker) -> None:
-        await account(ask)
-        pod = await ask("POST", NS + "/pods", POD)
-        part = NS + "/pods/p/ephemeralcontainers"
-        debug = {"name": "debug", "image": "busybox", "targetContainerName": "a", "stdin": True, "tty": True}
-        # Anything else in the body is left alone.
-        wanted = {"spec": {"ephemeralContainers": [debug], "nodeName": "n"}, "metadata": {"labels": {"x": "y"}}}
-        changed = await ask("PATCH", part, wanted)
-        (container,) = changed["spec"]["ephemeralContainers"]
-        assert container["imagePullPolicy"] == "Always" and container["targetContainerName"] == "a"
-        assert "nodeName" not in changed["spec"] and "labels" not in changed["metadata"]
-        assert changed["metadata"]["generation"] == pod["metadata"]["generation"] + 1
-        assert changed["metadata"]["managedFields"][-1]["subresource"] == "ephemeralcontainers"
-        assert (await ask("GET", part))["spec"]["ephemeralContainers"] == [container]
-        for containers, said in (
-            ([], 'existing ephemeral containers "debug" may not be removed'),
-            ([container | {"image": "other"}], 'existing ephemeral containers "debug" may not be changed'),
-            ([container, {"name": "a", "image": "i"}], 'spec.ephemeralContainers[1].name: Duplicate value: "a"'),
-            (
-                [container, {"name": "b", "image": "i", "targetContainerName": "z"}],
-                'spec.ephemeralContainers[1].targetContainerName: Not found: "z"',
-            ),
-            (
-                [container, {"name": "b", "image": "i", "ports": [{"containerPort": 1}]}],
-                "spec.ephemeralContainers[1].ports: Forbidden: cannot be set for an Ephemeral Container",
-            ),
-        ):
-            refused = await ask("PATCH", part, {"spec": {"ephemeralContainers": containers}}, code=422)
-            assert said in refused["message"], refused["message"]
-        # The pod itself may not be given any.
-        spec = {"ephemeralContainers": [container, {"name": "b", "image": "i"}]}
-        assert "may not change fields" in (await ask("PATCH", NS + "/pods/p", {"spec": spec}, code=422))["message"]
-        found = await ask("GET", "/api/v1")
-        (about,) = [r for r in found["resources"] if r["name"] == "pods/ephemeralcontainers"]
-        assert about["kind"] == "Pod" and about["verbs"] == ["get", "patch", "update"]
-
-    on_server(body)
+async def test_ephemeral_containers_come_and_stay(ask: Asker) -> None:
+    await account(ask)
+    pod = await ask("POST", NS + "/pods", POD)
+    part = NS + "/pods/p/ephemeralcontainers"
+    debug = {"name": "debug", "image": "busybox", "targetContainerName": "a", "stdin": True, "tty": True}
+    # Anything else in the body is left alone.
+    wanted = {"spec": {"ephemeralContainers": [debug], "nodeName": "n"}, "metadata": {"labels": {"x": "y"}}}
+    changed = await ask("PATCH", part, wanted)
+    (container,) = changed["spec"]["ephemeralContainers"]
+    assert container["imagePullPolicy"] == "Always" and container["targetContainerName"] == "a"
+    assert "nodeName" not in changed["spec"] and "labels" not in changed["metadata"]
+    assert changed["metadata"]["generation"] == pod["metadata"]["generation"] + 1
+    assert changed["metadata"]["managedFields"][-1]["subresource"] == "ephemeralcontainers"
+    assert (await ask("GET", part))["spec"]["ephemeralContainers"] == [container]
+    for containers, said in (
+        ([], 'existing ephemeral containers "debug" may not be removed'),
+        ([container | {"image": "other"}], 'existing ephemeral containers "debug" may not be changed'),
+        ([container, {"name": "a", "image": "i"}], 'spec.ephemeralContainers[1].name: Duplicate value: "a"'),
+        (
+            [container, {"name": "b", "image": "i", "targetContainerName": "z"}],
+            'spec.ephemeralContainers[1].targetContainerName: Not found: "z"',
+        ),
+        (
+            [container, {"name": "b", "image": "i", "ports": [{"containerPort": 1}]}],
+            "spec.ephemeralContainers[1].ports: Forbidden: cannot be set for an Ephemeral Container",
+        ),
+    ):
+        refused = await ask("PATCH", part, {"spec": {"ephemeralContainers": containers}}, code=422)
+        assert said in refused["message"], refused["message"]
+    # The pod itself may not be given any.
+    spec = {"ephemeralContainers": [container, {"name": "b", "image": "i"}]}
+    assert "may not change fields" in (await ask("PATCH", NS + "/pods/p", {"spec": spec}, code=422))["message"]
+    found = await ask("GET", "/api/v1")
+    (about,) = [r for r in found["resources"] if r["name"] == "pods/ephemeralcontainers"]
+    assert about["kind"] == "Pod" and about["verbs"] == ["get", "patch", "update"]
 
 
 def test_each_stream_needs_its_own_right() -> None:

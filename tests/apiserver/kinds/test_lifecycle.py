@@ -9,7 +9,6 @@ from typing import Any
 from apiserver.registry.strategy import Strategy
 from apiserver.request import LOOPBACK
 from navarch.client.transport import InProcessTransport
-from navarch.world import RealWorld
 from tests.apiserver.kinds.served import Asker, served
 from tests.apiserver.kinds.support import CATALOG, Tree, tree
 from tests.apiserver.kinds.test_kinds import MINIMAL
@@ -134,16 +133,13 @@ async def live(ask: Asker, rules: Strategy, obj: Tree) -> None:
     assert (await ask("DELETE", path, code=404))["details"]["name"] == name
 
 
-def test_every_kind_lives_and_goes() -> None:
-    async def main() -> None:
-        async with served() as ask:
-            await ask("POST", "/api/v1/namespaces/default/serviceaccounts", ACCOUNT)
-            for key, rules in CATALOG.items():
-                try:
-                    async with asyncio.timeout(20):
-                        await live(ask, rules, body_of(key))
-                except Exception as error:
-                    error.add_note(f"{key}")
-                    raise
-
-    RealWorld().run(main)
+async def test_every_kind_lives_and_goes() -> None:
+    async with served() as ask:
+        await ask("POST", "/api/v1/namespaces/default/serviceaccounts", ACCOUNT)
+        for key, rules in CATALOG.items():
+            try:
+                async with asyncio.timeout(20):
+                    await live(ask, rules, body_of(key))
+            except Exception as error:
+                error.add_note(f"{key}")
+                raise

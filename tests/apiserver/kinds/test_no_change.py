@@ -101,7 +101,7 @@ async def served_definition(ask: Asker) -> None:
         await RealWorld().sleep(0.01)
 
 
-def test_apply_refuses_duplicates() -> None:
+async def test_apply_refuses_duplicates() -> None:
     """Two ports of one key: a POST may store them, with a warning; an apply cannot, also if it creates."""
     sample = copy_tree(next(s for s in SAMPLES if s["kind"] == "Deployment"))
     ports = [{"name": "one", "containerPort": 7001}, {"name": "two", "containerPort": 7001}]
@@ -109,14 +109,11 @@ def test_apply_refuses_duplicates() -> None:
     path = place(sample)
     world = RealWorld()
 
-    async def main() -> None:
-        async with served(world) as ask:
-            told = 'containers[name="c"].ports: duplicate entries for key [containerPort=7001,protocol="TCP"]'
-            for first in (True, False):
-                refused = await ask("PATCH", f"{path}/sample", sample, query="fieldManager=me", type=APPLY, code=400)
-                assert told in refused["message"]
-                if first:
-                    await ask("GET", f"{path}/sample", code=404)
-                    await ask("POST", path, sample)
-
-    world.run(main)
+    async with served(world) as ask:
+        told = 'containers[name="c"].ports: duplicate entries for key [containerPort=7001,protocol="TCP"]'
+        for first in (True, False):
+            refused = await ask("PATCH", f"{path}/sample", sample, query="fieldManager=me", type=APPLY, code=400)
+            assert told in refused["message"]
+            if first:
+                await ask("GET", f"{path}/sample", code=404)
+                await ask("POST", path, sample)

@@ -10,7 +10,7 @@ from apiserver.kinds.core.pods.validation import TOKEN_VOLUME, validate_pod_spec
 from navarch.api import resources
 from navarch.api.types import core_v1
 from tests.apiserver.kinds.served import Asker
-from tests.apiserver.kinds.test_served import NS, account, on_server
+from tests.apiserver.kinds.test_served import NS, account
 
 
 def spec(volume: str, mount: str) -> dict[str, Any]:
@@ -43,21 +43,18 @@ def test_a_spec_that_looks_like_a_right_one_is_refused(volume: str, mount: str) 
         assert validate_pod_spec(spec(volume, mount), "spec")
 
 
-def test_a_patch_that_only_looks_like_no_change_is_checked() -> None:
+async def test_a_patch_that_only_looks_like_no_change_is_checked(ask: Asker) -> None:
     """In Python true equals 1; on the wire it is another type."""
 
-    async def body(ask: Asker) -> None:
-        await account(ask)
-        pod = {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}], "priority": 0,
-               "terminationGracePeriodSeconds": 1}}  # fmt: skip
-        await ask("POST", f"{NS}/pods", pod)
-        await ask("GET", f"{NS}/pods/p")
-        await ask("PATCH", f"{NS}/pods/p", {"spec": {"terminationGracePeriodSeconds": True}}, code=422)
-        done = await ask("PATCH", f"{NS}/pods/p", {"metadata": {"labels": {"a": "b"}}, "what": 1, "status": None})
-        assert "what" not in done and done["status"]["phase"] == "Pending"
-        assert done["spec"]["terminationGracePeriodSeconds"] == 1
-
-    on_server(body)
+    await account(ask)
+    pod = {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}], "priority": 0,
+           "terminationGracePeriodSeconds": 1}}  # fmt: skip
+    await ask("POST", f"{NS}/pods", pod)
+    await ask("GET", f"{NS}/pods/p")
+    await ask("PATCH", f"{NS}/pods/p", {"spec": {"terminationGracePeriodSeconds": True}}, code=422)
+    done = await ask("PATCH", f"{NS}/pods/p", {"metadata": {"labels": {"a": "b"}}, "what": 1, "status": None})
+    assert "what" not in done and done["status"]["phase"] == "Pending"
+    assert done["spec"]["terminationGracePeriodSeconds"] == 1
 
 
 @pytest.mark.parametrize(

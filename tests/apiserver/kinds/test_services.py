@@ -51,108 +51,93 @@ def run(body: Any) -> None:
     RealWorld().run(body)
 
 
-def test_no_address_twice() -> None:
-    async def body() -> None:
-        case = Case("10.96.0.0/26")
-        # A second server on the same store, which knows nothing of the first.
-        other = Case("10.96.0.0/26")
-        other.addresses.store = other.ports.store = case.store
-        objs = await asyncio.gather(*[(case if i % 2 else other).create(f"s{i}") for i in range(62)])
-        ips = [o["spec"]["clusterIP"] for o in objs]
-        assert len(set(ips)) == 62 and all(o["spec"]["clusterIPs"] == [o["spec"]["clusterIP"]] for o in objs)
-        with pytest.raises(RangeFull):
-            await case.addresses.choose("default/more")
-        await case.rules.after_delete(objs[0])
-        assert await case.addresses.choose("default/more") == ips[0]
-
-    run(body)
+async def test_no_address_twice() -> None:
+    case = Case("10.96.0.0/26")
+    # A second server on the same store, which knows nothing of the first.
+    other = Case("10.96.0.0/26")
+    other.addresses.store = other.ports.store = case.store
+    objs = await asyncio.gather(*[(case if i % 2 else other).create(f"s{i}") for i in range(62)])
+    ips = [o["spec"]["clusterIP"] for o in objs]
+    assert len(set(ips)) == 62 and all(o["spec"]["clusterIPs"] == [o["spec"]["clusterIP"]] for o in objs)
+    with pytest.raises(RangeFull):
+        await case.addresses.choose("default/more")
+    await case.rules.after_delete(objs[0])
+    assert await case.addresses.choose("default/more") == ips[0]
 
 
-def test_asked_for() -> None:
-    async def body() -> None:
-        case = Case()
-        await case.create("a", clusterIP="10.96.0.5")
-        for address, text in (
-            ("10.96.0.5", "provided IP is already allocated"),
-            ("10.97.0.5", "the provided IP (10.97.0.5) is not in the valid range. The range of valid IPs is 10.96.0.0/24"),
-        ):
-            with pytest.raises(Invalid) as error:
-                await case.create("b", clusterIP=address)
-            assert error.value.message == (
-                f'Service "b" is invalid: spec.clusterIPs: Invalid value: ["{address}"]: '
-                f"failed to allocate IP {address}: {text}"
-            )
-        before = await case.reserved()
+async def test_asked_for() -> None:
+    case = Case()
+    await case.create("a", clusterIP="10.96.0.5")
+    for address, text in (
+        ("10.96.0.5", "provided IP is already allocated"),
+        ("10.97.0.5", "the provided IP (10.97.0.5) is not in the valid range. The range of valid IPs is 10.96.0.0/24"),
+    ):
         with pytest.raises(Invalid) as error:
-            await case.create("c", type="NodePort", ports=[{"port": 1, "nodePort": 29999}])
-        assert "provided port is not in the valid range. The range of valid ports is 30000-30009" in error.value.message
-        assert await case.reserved() == before  # its cluster IP was given back
-        for spec in ({"clusterIP": "None"}, {"type": "ExternalName", "externalName": "e.com", "ports": []}):
-            await case.create("d", **spec)
-        assert await case.reserved() == before
-        with pytest.raises(OutOfRange):
-            await case.addresses.reserve("10.96.0.255", "x")
-
-    run(body)
-
-
-def test_node_ports_and_updates() -> None:
-    async def body() -> None:
-        case = Case()
-        ports = [{"port": 53, "name": "a", "protocol": "UDP"}, {"port": 53, "name": "b", "protocol": "TCP"}]
-        old = await case.create("a", type="NodePort", ports=ports)
-        node_ports = {p["nodePort"] for p in old["spec"]["ports"]}
-        assert len(node_ports) == 1 and len(await case.reserved()) == 2
-        # A client that sends the manifest again keeps what was allocated.
-        new = tree("{metadata: {name: a, namespace: default}, spec: {type: NodePort, ports: []}}")
-        new["spec"]["ports"] = [dict(p) for p in ports]
-        case.rules.default(new)
-        case.rules.prepare_update(CONTEXT, new, old)
-        assert new["spec"]["clusterIP"] == old["spec"]["clusterIP"]
-        assert case.rules.validate_update(new, old) == []
-        end = await case.rules.begin_update(CONTEXT, new, old, False)
-        assert end is not None
-        await end(True)
-        assert {p["nodePort"] for p in new["spec"]["ports"]} == node_ports and len(await case.reserved()) == 2
-        # Back to ClusterIP: the port goes back.
-        inner = tree("{metadata: {name: a, namespace: default}, spec: {type: ClusterIP}}")
-        inner["spec"]["ports"] = [dict(p) for p in new["spec"]["ports"]]
-        case.rules.default(inner)
-        case.rules.prepare_update(CONTEXT, inner, new)
-        assert case.rules.validate_update(inner, new) == []
-        end = await case.rules.begin_update(CONTEXT, inner, new, False)
-        assert end is not None
-        await end(True)
-        assert await case.reserved() == {inner["spec"]["clusterIP"]}
-        moved = dict(inner, spec=inner["spec"] | {"clusterIP": "10.96.0.9", "clusterIPs": ["10.96.0.9"]})
-        assert [c.text() for c in case.rules.validate_update(moved, inner)] == [
-            'spec.clusterIPs[0]: Invalid value: ["10.96.0.9"]: may not change once set'
-        ]
-
-    run(body)
+            await case.create("b", clusterIP=address)
+        assert error.value.message == (
+            f'Service "b" is invalid: spec.clusterIPs: Invalid value: ["{address}"]: '
+            f"failed to allocate IP {address}: {text}"
+        )
+    before = await case.reserved()
+    with pytest.raises(Invalid) as error:
+        await case.create("c", type="NodePort", ports=[{"port": 1, "nodePort": 29999}])
+    assert "provided port is not in the valid range. The range of valid ports is 30000-30009" in error.value.message
+    assert await case.reserved() == before  # its cluster IP was given back
+    for spec in ({"clusterIP": "None"}, {"type": "ExternalName", "externalName": "e.com", "ports": []}):
+        await case.create("d", **spec)
+    assert await case.reserved() == before
+    with pytest.raises(OutOfRange):
+        await case.addresses.reserve("10.96.0.255", "x")
 
 
-def test_crash_leaves_nothing_for_ever() -> None:
-    async def body() -> None:
-        case = Case()
-        obj = await case.create("a", type="NodePort")
-        address, port = obj["spec"]["clusterIP"], str(obj["spec"]["ports"][0]["nodePort"])
-        await case.addresses.reserve("10.96.0.77", "default/lost")  # crashed before the Service was written
-        addresses = case.rules.addresses
-        assert await addresses.repair([obj]) == []  # it might still be on its way
-        case.world.ahead = GRACE + 1
-        assert await addresses.repair([obj]) == ["10.96.0.77"]
-        assert await case.reserved() == {address, port}
-        with pytest.raises(Taken):
-            await case.addresses.reserve(address, "default/b")
+async def test_node_ports_and_updates() -> None:
+    case = Case()
+    ports = [{"port": 53, "name": "a", "protocol": "UDP"}, {"port": 53, "name": "b", "protocol": "TCP"}]
+    old = await case.create("a", type="NodePort", ports=ports)
+    node_ports = {p["nodePort"] for p in old["spec"]["ports"]}
+    assert len(node_ports) == 1 and len(await case.reserved()) == 2
+    # A client that sends the manifest again keeps what was allocated.
+    new = tree("{metadata: {name: a, namespace: default}, spec: {type: NodePort, ports: []}}")
+    new["spec"]["ports"] = [dict(p) for p in ports]
+    case.rules.default(new)
+    case.rules.prepare_update(CONTEXT, new, old)
+    assert new["spec"]["clusterIP"] == old["spec"]["clusterIP"]
+    assert case.rules.validate_update(new, old) == []
+    end = await case.rules.begin_update(CONTEXT, new, old, False)
+    assert end is not None
+    await end(True)
+    assert {p["nodePort"] for p in new["spec"]["ports"]} == node_ports and len(await case.reserved()) == 2
+    # Back to ClusterIP: the port goes back.
+    inner = tree("{metadata: {name: a, namespace: default}, spec: {type: ClusterIP}}")
+    inner["spec"]["ports"] = [dict(p) for p in new["spec"]["ports"]]
+    case.rules.default(inner)
+    case.rules.prepare_update(CONTEXT, inner, new)
+    assert case.rules.validate_update(inner, new) == []
+    end = await case.rules.begin_update(CONTEXT, inner, new, False)
+    assert end is not None
+    await end(True)
+    assert await case.reserved() == {inner["spec"]["clusterIP"]}
+    moved = dict(inner, spec=inner["spec"] | {"clusterIP": "10.96.0.9", "clusterIPs": ["10.96.0.9"]})
+    assert [c.text() for c in case.rules.validate_update(moved, inner)] == [
+        'spec.clusterIPs[0]: Invalid value: ["10.96.0.9"]: may not change once set'
+    ]
 
-    run(body)
+
+async def test_crash_leaves_nothing_for_ever() -> None:
+    case = Case()
+    obj = await case.create("a", type="NodePort")
+    address, port = obj["spec"]["clusterIP"], str(obj["spec"]["ports"][0]["nodePort"])
+    await case.addresses.reserve("10.96.0.77", "default/lost")  # crashed before the Service was written
+    addresses = case.rules.addresses
+    assert await addresses.repair([obj]) == []  # it might still be on its way
+    case.world.ahead = GRACE + 1
+    assert await addresses.repair([obj]) == ["10.96.0.77"]
+    assert await case.reserved() == {address, port}
+    with pytest.raises(Taken):
+        await case.addresses.reserve(address, "default/b")
 
 
-def test_dry_run_takes_nothing() -> None:
-    async def body() -> None:
-        case = Case()
-        obj = await case.create("a", dry_run=True, type="NodePort")
-        assert obj["spec"]["clusterIP"] and obj["spec"]["ports"][0]["nodePort"] and not await case.reserved()
-
-    run(body)
+async def test_dry_run_takes_nothing() -> None:
+    case = Case()
+    obj = await case.create("a", dry_run=True, type="NodePort")
+    assert obj["spec"]["clusterIP"] and obj["spec"]["ports"][0]["nodePort"] and not await case.reserved()

@@ -13,7 +13,7 @@ from tests.apiserver.kinds.samples import SAMPLES
 from tests.apiserver.kinds.served import Asker
 from tests.apiserver.kinds.support import CATALOG, CONTEXT, pod, problems, strategy
 from tests.apiserver.kinds.test_no_change import place
-from tests.apiserver.kinds.test_served import NS, create, on_server
+from tests.apiserver.kinds.test_served import NS, create
 
 
 def ports(*found: dict[str, Any]) -> dict[str, Any]:
@@ -48,57 +48,51 @@ def test_pods(spec: dict[str, Any], expected: list[str]) -> None:
     assert pod_warnings(spec, "spec") == expected
 
 
-def test_negative_grace_is_accepted() -> None:
+async def test_negative_grace_is_accepted(ask: Asker) -> None:
     assert not problems(strategy("pods"), pod(terminationGracePeriodSeconds=-1))
 
-    async def body(ask: Asker) -> None:
-        await create(ask, "{apiVersion: v1, kind: ServiceAccount, metadata: {name: default}}")
-        made = await ask("POST", f"{NS}/pods", pod(terminationGracePeriodSeconds=-1))
-        assert made["spec"]["terminationGracePeriodSeconds"] == -1 and len(ask.warnings) == 1
-        for kind, path in (("Deployment", "spec.template"), ("CronJob", "spec.jobTemplate.spec.template"),
-                           ("Job", "spec.template"), ("DaemonSet", "spec.template")):  # fmt: skip
-            sample = copy_tree(next(s for s in SAMPLES if s["kind"] == kind))
-            holder = sample
-            for step in path.split("."):
-                holder = holder[step]
-            holder["spec"]["terminationGracePeriodSeconds"] = -5
-            made = await ask("POST", place(sample), sample)
-            assert [w for w in ask.warnings if f"{path}.spec.terminationGracePeriodSeconds" in w], ask.warnings
-            # A change elsewhere does not say it again.
-            await ask("PATCH", f"{place(sample)}/sample", {"metadata": {"labels": {"x": "y"}}})
-            assert not ask.warnings
-
-    on_server(body)
+    await create(ask, "{apiVersion: v1, kind: ServiceAccount, metadata: {name: default}}")
+    made = await ask("POST", f"{NS}/pods", pod(terminationGracePeriodSeconds=-1))
+    assert made["spec"]["terminationGracePeriodSeconds"] == -1 and len(ask.warnings) == 1
+    for kind, path in (("Deployment", "spec.template"), ("CronJob", "spec.jobTemplate.spec.template"),
+                       ("Job", "spec.template"), ("DaemonSet", "spec.template")):  # fmt: skip
+        sample = copy_tree(next(s for s in SAMPLES if s["kind"] == kind))
+        holder = sample
+        for step in path.split("."):
+            holder = holder[step]
+        holder["spec"]["terminationGracePeriodSeconds"] = -5
+        made = await ask("POST", place(sample), sample)
+        assert [w for w in ask.warnings if f"{path}.spec.terminationGracePeriodSeconds" in w], ask.warnings
+        # A change elsewhere does not say it again.
+        await ask("PATCH", f"{place(sample)}/sample", {"metadata": {"labels": {"x": "y"}}})
+        assert not ask.warnings
 
 
-def test_what_nobody_acts_on() -> None:
+async def test_what_nobody_acts_on(ask: Asker) -> None:
     """The table names kinds that are served; each of them, and no other sample, warns on create and not on change."""
     assert NOT_YET.keys() <= {(s.kind.group, s.kind.kind) for s in CATALOG.values()}
 
-    async def body(ask: Asker) -> None:
-        told = set()
-        for sample in SAMPLES:
-            if sample["kind"] in ("Sample", "ServiceAccount", "Pod"):
-                continue
-            group = sample["apiVersion"].rpartition("/")[0]
-            made = await ask("POST", place(sample), sample)
-            if mine := NOT_YET.get((group, sample["kind"])):
-                assert f'299 - "{mine}"' in ask.warnings
-                told.add((group, sample["kind"]))
-                await ask("PUT", f"{place(sample)}/{made['metadata']['name']}", made)
-            else:
-                assert not [w for w in ask.warnings if "yet" in w]
-        assert told == NOT_YET.keys()
-        balancer = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "lb"}, "spec": {
-            "type": "LoadBalancer", "ports": [{"port": 80}]}}  # fmt: skip
-        await ask("POST", f"{NS}/services", balancer)
-        assert ask.warnings == [f'299 - "{LOAD_BALANCER}"']
-        balancer["metadata"] = {"name": "inner"}
-        balancer["spec"] = {"ports": [{"port": 80}]}
-        await ask("POST", f"{NS}/services", balancer)
-        assert not ask.warnings
-
-    on_server(body)
+    told = set()
+    for sample in SAMPLES:
+        if sample["kind"] in ("Sample", "ServiceAccount", "Pod"):
+            continue
+        group = sample["apiVersion"].rpartition("/")[0]
+        made = await ask("POST", place(sample), sample)
+        if mine := NOT_YET.get((group, sample["kind"])):
+            assert f'299 - "{mine}"' in ask.warnings
+            told.add((group, sample["kind"]))
+            await ask("PUT", f"{place(sample)}/{made['metadata']['name']}", made)
+        else:
+            assert not [w for w in ask.warnings if "yet" in w]
+    assert told == NOT_YET.keys()
+    balancer = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "lb"}, "spec": {
+        "type": "LoadBalancer", "ports": [{"port": 80}]}}  # fmt: skip
+    await ask("POST", f"{NS}/services", balancer)
+    assert ask.warnings == [f'299 - "{LOAD_BALANCER}"']
+    balancer["metadata"] = {"name": "inner"}
+    balancer["spec"] = {"ports": [{"port": 80}]}
+    await ask("POST", f"{NS}/services", balancer)
+    assert not ask.warnings
 
 
 @pytest.mark.parametrize(

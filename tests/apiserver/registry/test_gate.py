@@ -13,6 +13,7 @@ from apiserver.request import User
 from tests.apiserver.kinds.support import CATALOG
 from tests.apiserver.kinds.test_kinds import MINIMAL
 from tests.fuzz.support import Answer, Fuzzed, fuzzed
+from tests.within import Within
 
 Tree = dict[str, Any]
 Ask = Callable[[Fuzzed], Awaitable[None]]
@@ -56,6 +57,11 @@ def run(body: Ask) -> None:
             await body(ask)
 
     asyncio.run(main())
+
+
+@pytest.fixture
+def ask() -> Within:
+    return Within(run)
 
 
 async def define(ask: Fuzzed) -> None:
@@ -111,47 +117,43 @@ async def _make(ask: Fuzzed, method: str, path: str, body: Tree) -> Answer:
 @pytest.mark.parametrize(
     "group, resource, verb, method, path, body", CREATIONS, ids=[f"{c[3]} {c[1]}" for c in CREATIONS]
 )
-def test_who_creates_may_create(group: str, resource: str, verb: str, method: str, path: str, body: Tree) -> None:
-    async def scenario(ask: Fuzzed) -> None:
-        await define(ask)
-        await grant(ask, (group, resource, verb))
-        namespace = "" if resource == "namespaces" else "default"
-        wanted = {"group": group, "resource": resource, "verb": "create", "namespace": namespace}
-        can = await ask("POST", SELF, {"spec": {"resourceAttributes": wanted}}, user=EVE)
-        assert can.tree["status"]["allowed"] is False
-        answer = await _make(ask, method, path, body)
-        name = path.rsplit("/", 1)[1]
-        shown = f"{resource}.{group}" if group else resource
-        assert (answer.code, answer.tree["reason"]) == (403, "Forbidden")
-        assert answer.tree["message"].startswith(
-            f'{shown} "{name}" is forbidden: User "eve" cannot create resource "{resource}" in API group "{group}"'
-        )
-        assert (await ask("GET", path)).code == 404
-        await grant(ask, (group, resource, f"{verb} create"))
-        can = await ask("POST", SELF, {"spec": {"resourceAttributes": wanted}}, user=EVE)
-        assert can.tree["status"]["allowed"] is True
-        assert (await _make(ask, method, path, body)).code == 201
-        await grant(ask, (group, resource, verb))
-        version = (await ask("GET", path)).tree["metadata"]["resourceVersion"] if method == "PUT" else None
-        again = body | {"metadata": body["metadata"] | ({"resourceVersion": version} if version else {})}
-        assert (await _make(ask, method, path, again)).code == 200  # it is there: no right to create is asked for
+async def test_who_creates_may_create(
+    ask: Fuzzed, group: str, resource: str, verb: str, method: str, path: str, body: Tree
+) -> None:
+    await define(ask)
+    await grant(ask, (group, resource, verb))
+    namespace = "" if resource == "namespaces" else "default"
+    wanted = {"group": group, "resource": resource, "verb": "create", "namespace": namespace}
+    can = await ask("POST", SELF, {"spec": {"resourceAttributes": wanted}}, user=EVE)
+    assert can.tree["status"]["allowed"] is False
+    answer = await _make(ask, method, path, body)
+    name = path.rsplit("/", 1)[1]
+    shown = f"{resource}.{group}" if group else resource
+    assert (answer.code, answer.tree["reason"]) == (403, "Forbidden")
+    assert answer.tree["message"].startswith(
+        f'{shown} "{name}" is forbidden: User "eve" cannot create resource "{resource}" in API group "{group}"'
+    )
+    assert (await ask("GET", path)).code == 404
+    await grant(ask, (group, resource, f"{verb} create"))
+    can = await ask("POST", SELF, {"spec": {"resourceAttributes": wanted}}, user=EVE)
+    assert can.tree["status"]["allowed"] is True
+    assert (await _make(ask, method, path, body)).code == 201
+    await grant(ask, (group, resource, verb))
+    version = (await ask("GET", path)).tree["metadata"]["resourceVersion"] if method == "PUT" else None
+    again = body | {"metadata": body["metadata"] | ({"resourceVersion": version} if version else {})}
+    assert (await _make(ask, method, path, again)).code == 200  # it is there: no right to create is asked for
 
-    run(scenario)
 
-
-def test_dry_run_asks_too_and_a_patch_of_nothing_creates_nothing() -> None:
-    async def scenario(ask: Fuzzed) -> None:
-        await grant(ask, ("", "pods", "patch update"))
-        path = "/api/v1/namespaces/default/pods/p"
-        dry = await ask("PATCH", path, POD, query="fieldManager=e&dryRun=All", content_type=APPLY, user=EVE)
-        assert dry.code == 403
-        for kind in (MERGE, STRATEGIC):
-            assert (
-                await ask("PATCH", path, {"metadata": {"labels": {"a": "b"}}}, content_type=kind, user=EVE)
-            ).code == 404
-        assert (await ask("PUT", path, POD, user=EVE)).code == 404  # pods are not created by PUT
-
-    run(scenario)
+async def test_dry_run_asks_too_and_a_patch_of_nothing_creates_nothing(ask: Fuzzed) -> None:
+    await grant(ask, ("", "pods", "patch update"))
+    path = "/api/v1/namespaces/default/pods/p"
+    dry = await ask("PATCH", path, POD, query="fieldManager=e&dryRun=All", content_type=APPLY, user=EVE)
+    assert dry.code == 403
+    for kind in (MERGE, STRATEGIC):
+        assert (
+            await ask("PATCH", path, {"metadata": {"labels": {"a": "b"}}}, content_type=kind, user=EVE)
+        ).code == 404
+    assert (await ask("PUT", path, POD, user=EVE)).code == 404  # pods are not created by PUT
 
 
 BY_PUT = {"services", "endpoints", "events", "leases", "limitranges", "runtimeclasses", "roles", "rolebindings",
@@ -159,20 +161,17 @@ BY_PUT = {"services", "endpoints", "events", "leases", "limitranges", "runtimecl
 """What upstream's strategies allow (AllowCreateOnUpdate)."""
 
 
-def test_which_kinds_put_creates() -> None:
-    async def scenario(ask: Fuzzed) -> None:
-        for key, strategy in CATALOG.items():
-            kind = strategy.kind
-            text = MINIMAL[key][0] if key in MINIMAL else "{spec: {containers: [{name: c, image: i}]}}"
-            tree = yaml.safe_load(text)
-            name = tree.setdefault("metadata", {}).setdefault("name", "p")
-            tree["metadata"].pop("namespace", None)
-            space = tree.get("involvedObject", tree.get("regarding", {})).get("namespace") or "default"
-            answer = await ask("PUT", kind.path(space, name), tree)
-            assert answer.code == (201 if kind.resource in BY_PUT else 404), (key, answer.text)
-            await ask("DELETE", kind.path(space, name))
-
-    run(scenario)
+async def test_which_kinds_put_creates(ask: Fuzzed) -> None:
+    for key, strategy in CATALOG.items():
+        kind = strategy.kind
+        text = MINIMAL[key][0] if key in MINIMAL else "{spec: {containers: [{name: c, image: i}]}}"
+        tree = yaml.safe_load(text)
+        name = tree.setdefault("metadata", {}).setdefault("name", "p")
+        tree["metadata"].pop("namespace", None)
+        space = tree.get("involvedObject", tree.get("regarding", {})).get("namespace") or "default"
+        answer = await ask("PUT", kind.path(space, name), tree)
+        assert answer.code == (201 if kind.resource in BY_PUT else 404), (key, answer.text)
+        await ask("DELETE", kind.path(space, name))
 
 
 # Webhooks: (name of the case, operations, HTTP code, in the message)
@@ -201,46 +200,40 @@ OPERATIONS: list[tuple[str, list[Tree], int, str]] = [
 
 
 @pytest.mark.parametrize("way", ["POST", APPLY])
-def test_a_webhook_cannot_break_what_it_is_shown(way: str) -> None:
-    async def scenario(ask: Fuzzed) -> None:
-        operations: list[Tree] = []
-        await ask.mutate_with(lambda request: operations if request["kind"]["kind"] == "Pod" else [])
-        path = "/api/v1/namespaces/default/pods"
-        for case, wanted, code, text in OPERATIONS:
-            operations[:] = wanted
-            if way == "POST":
-                answer = await ask("POST", path, POD)
-            else:
-                answer = await ask("PATCH", f"{path}/p", POD, query="fieldManager=m", content_type=APPLY)
-            assert (answer.code, text in answer.tree["message"]) == (code, True), (case, answer.text)
-            assert answer.tree["reason"] == {500: "InternalError", 400: "BadRequest", 422: "Invalid"}[code]
-            assert (await ask("GET", "/api/v1/pods")).tree["items"] == [], case
-
-    run(scenario)
+async def test_a_webhook_cannot_break_what_it_is_shown(ask: Fuzzed, way: str) -> None:
+    operations: list[Tree] = []
+    await ask.mutate_with(lambda request: operations if request["kind"]["kind"] == "Pod" else [])
+    path = "/api/v1/namespaces/default/pods"
+    for case, wanted, code, text in OPERATIONS:
+        operations[:] = wanted
+        if way == "POST":
+            answer = await ask("POST", path, POD)
+        else:
+            answer = await ask("PATCH", f"{path}/p", POD, query="fieldManager=m", content_type=APPLY)
+        assert (answer.code, text in answer.tree["message"]) == (code, True), (case, answer.text)
+        assert answer.tree["reason"] == {500: "InternalError", 400: "BadRequest", 422: "Invalid"}[code]
+        assert (await ask("GET", "/api/v1/pods")).tree["items"] == [], case
 
 
 @pytest.mark.parametrize("way", ["PUT", MERGE, "/status"])
-def test_nor_what_is_stored(way: str) -> None:
-    async def scenario(ask: Fuzzed) -> None:
-        operations: list[Tree] = []
-        path = "/api/v1/namespaces/default/pods/p"
-        made = (await ask("POST", "/api/v1/namespaces/default/pods", POD)).tree
-        await ask.mutate_with(lambda request: operations if request["kind"]["kind"] == "Pod" else [])
-        for case, wanted, code, _ in OPERATIONS:
-            operations[:] = wanted
-            if way == "PUT":
-                answer = await ask("PUT", path, made)
-            else:
-                part = way if way.startswith("/s") else ""
-                change: Tree = {"status": {"phase": "Running"}} if part else {"metadata": {"labels": {"a": "b"}}}
-                answer = await ask("PATCH", path + part, change, content_type=MERGE)
-            if code == 422 and way == "/status":
-                assert answer.code == 200 and answer.tree["spec"] == made["spec"]  # a status cannot change the spec
-                continue
-            assert answer.code == code, (case, answer.text)
-            assert (await ask("GET", path)).tree == made, case
-
-    run(scenario)
+async def test_nor_what_is_stored(ask: Fuzzed, way: str) -> None:
+    operations: list[Tree] = []
+    path = "/api/v1/namespaces/default/pods/p"
+    made = (await ask("POST", "/api/v1/namespaces/default/pods", POD)).tree
+    await ask.mutate_with(lambda request: operations if request["kind"]["kind"] == "Pod" else [])
+    for case, wanted, code, _ in OPERATIONS:
+        operations[:] = wanted
+        if way == "PUT":
+            answer = await ask("PUT", path, made)
+        else:
+            part = way if way.startswith("/s") else ""
+            change: Tree = {"status": {"phase": "Running"}} if part else {"metadata": {"labels": {"a": "b"}}}
+            answer = await ask("PATCH", path + part, change, content_type=MERGE)
+        if code == 422 and way == "/status":
+            assert answer.code == 200 and answer.tree["spec"] == made["spec"]  # a status cannot change the spec
+            continue
+        assert answer.code == code, (case, answer.text)
+        assert (await ask("GET", path)).tree == made, case
 
 
 OWN: list[tuple[str, Any]] = [
@@ -249,66 +242,54 @@ OWN: list[tuple[str, Any]] = [
 ]  # fmt: skip
 
 
-def test_a_webhook_has_no_say_in_the_life_of_an_object() -> None:
-    async def scenario(ask: Fuzzed) -> None:
-        operations: list[Tree] = []
-        await ask.mutate_with(lambda request: operations if request["kind"]["kind"] == "ConfigMap" else [])
-        path = "/api/v1/namespaces/default/configmaps"
-        for field, value in OWN:
-            operations = [{"op": "add", "path": f"/metadata/{field}", "value": value},
-                          {"op": "add", "path": "/metadata/labels", "value": {"seen": "yes"}}]  # fmt: skip
-            made = await ask("POST", path, {"metadata": {"name": "c"}})
-            assert made.code == 201 and made.tree["metadata"].get(field) != value, field
-            assert made.tree["metadata"]["labels"] == {"seen": "yes"}
-            changed = await ask("PATCH", f"{path}/c", {"data": {"a": "b"}}, content_type=MERGE)
-            assert changed.code == 200 and changed.tree["metadata"].get(field) != value, changed.text
-            assert changed.tree["metadata"]["uid"] == made.tree["metadata"]["uid"]
-            await ask("DELETE", f"{path}/c")
-            assert (await ask("GET", f"{path}/c")).code == 404, field
-
-    run(scenario)
+async def test_a_webhook_has_no_say_in_the_life_of_an_object(ask: Fuzzed) -> None:
+    operations: list[Tree] = []
+    await ask.mutate_with(lambda request: operations if request["kind"]["kind"] == "ConfigMap" else [])
+    path = "/api/v1/namespaces/default/configmaps"
+    for field, value in OWN:
+        operations = [{"op": "add", "path": f"/metadata/{field}", "value": value},
+                      {"op": "add", "path": "/metadata/labels", "value": {"seen": "yes"}}]  # fmt: skip
+        made = await ask("POST", path, {"metadata": {"name": "c"}})
+        assert made.code == 201 and made.tree["metadata"].get(field) != value, field
+        assert made.tree["metadata"]["labels"] == {"seen": "yes"}
+        changed = await ask("PATCH", f"{path}/c", {"data": {"a": "b"}}, content_type=MERGE)
+        assert changed.code == 200 and changed.tree["metadata"].get(field) != value, changed.text
+        assert changed.tree["metadata"]["uid"] == made.tree["metadata"]["uid"]
+        await ask("DELETE", f"{path}/c")
+        assert (await ask("GET", f"{path}/c")).code == 404, field
 
 
-def test_a_webhook_writes_no_status_and_no_spec_where_the_request_cannot() -> None:
-    async def scenario(ask: Fuzzed) -> None:
-        both = [{"op": "add", "path": "/status", "value": {"phase": "Succeeded"}},
-                {"op": "add", "path": "/metadata/labels", "value": {"a": "b"}}]  # fmt: skip
-        await ask.mutate_with(lambda request: both if request["kind"]["kind"] == "Pod" else [])
-        made = await ask("POST", "/api/v1/namespaces/default/pods", POD)
-        assert made.code == 201 and made.tree["status"]["phase"] == "Pending"
-        path = "/api/v1/namespaces/default/pods/p"
-        changed = await ask("PATCH", path, {"metadata": {"annotations": {"a": "b"}}}, content_type=MERGE)
-        assert changed.code == 200 and changed.tree["status"]["phase"] == "Pending"
-
-    run(scenario)
+async def test_a_webhook_writes_no_status_and_no_spec_where_the_request_cannot(ask: Fuzzed) -> None:
+    both = [{"op": "add", "path": "/status", "value": {"phase": "Succeeded"}},
+            {"op": "add", "path": "/metadata/labels", "value": {"a": "b"}}]  # fmt: skip
+    await ask.mutate_with(lambda request: both if request["kind"]["kind"] == "Pod" else [])
+    made = await ask("POST", "/api/v1/namespaces/default/pods", POD)
+    assert made.code == 201 and made.tree["status"]["phase"] == "Pending"
+    path = "/api/v1/namespaces/default/pods/p"
+    changed = await ask("PATCH", path, {"metadata": {"annotations": {"a": "b"}}}, content_type=MERGE)
+    assert changed.code == 200 and changed.tree["status"]["phase"] == "Pending"
 
 
-def test_a_name_that_is_generated_may_come_from_a_webhook() -> None:
-    async def scenario(ask: Fuzzed) -> None:
-        name = [{"op": "add", "path": "/metadata/name", "value": "mine"}]
-        await ask.mutate_with(lambda request: name if request["kind"]["kind"] == "ConfigMap" else [])
-        made = await ask("POST", "/api/v1/namespaces/default/configmaps", {"metadata": {"generateName": "x-"}})
-        assert (made.code, made.tree["metadata"]["name"]) == (201, "mine")
-        again = await ask("POST", "/api/v1/namespaces/default/configmaps", {"metadata": {"generateName": "x-"}})
-        assert again.code == 409
-
-    run(scenario)
+async def test_a_name_that_is_generated_may_come_from_a_webhook(ask: Fuzzed) -> None:
+    name = [{"op": "add", "path": "/metadata/name", "value": "mine"}]
+    await ask.mutate_with(lambda request: name if request["kind"]["kind"] == "ConfigMap" else [])
+    made = await ask("POST", "/api/v1/namespaces/default/configmaps", {"metadata": {"generateName": "x-"}})
+    assert (made.code, made.tree["metadata"]["name"]) == (201, "mine")
+    again = await ask("POST", "/api/v1/namespaces/default/configmaps", {"metadata": {"generateName": "x-"}})
+    assert again.code == 409
 
 
-def test_generation_is_counted_though_a_webhook_rewrites_the_object() -> None:
-    async def scenario(ask: Fuzzed) -> None:
-        base = {
-            "selector": {"matchLabels": {"a": "b"}},
-            "template": {"metadata": {"labels": {"a": "b"}}, "spec": POD["spec"]},
-        }
-        path = "/apis/apps/v1/namespaces/default/deployments"
-        await ask("POST", path, {"metadata": {"name": "d"}, "spec": base})
-        label = [{"op": "add", "path": "/metadata/labels", "value": {"x": "y"}}]
-        await ask.mutate_with(lambda request: label if request["kind"]["kind"] == "Deployment" else [])
-        changed = await ask("PATCH", f"{path}/d", {"spec": {"replicas": 3}}, content_type=MERGE)
-        assert changed.tree["metadata"]["generation"] == 2
-
-    run(scenario)
+async def test_generation_is_counted_though_a_webhook_rewrites_the_object(ask: Fuzzed) -> None:
+    base = {
+        "selector": {"matchLabels": {"a": "b"}},
+        "template": {"metadata": {"labels": {"a": "b"}}, "spec": POD["spec"]},
+    }
+    path = "/apis/apps/v1/namespaces/default/deployments"
+    await ask("POST", path, {"metadata": {"name": "d"}, "spec": base})
+    label = [{"op": "add", "path": "/metadata/labels", "value": {"x": "y"}}]
+    await ask.mutate_with(lambda request: label if request["kind"]["kind"] == "Deployment" else [])
+    changed = await ask("PATCH", f"{path}/d", {"spec": {"replicas": 3}}, content_type=MERGE)
+    assert changed.tree["metadata"]["generation"] == 2
 
 
 SUBRESOURCES: list[tuple[str, Tree, list[Tree]]] = [
@@ -324,17 +305,14 @@ SUBRESOURCES: list[tuple[str, Tree, list[Tree]]] = [
 
 
 @pytest.mark.parametrize("path, body, operations", SUBRESOURCES)
-def test_what_is_sent_to_subresources_stays_whole(path: str, body: Tree, operations: list[Tree]) -> None:
-    async def scenario(ask: Fuzzed) -> None:
-        await ask("POST", "/api/v1/namespaces/default/pods", POD)
-        await ask.mutate_with(lambda request: operations if request.get("subResource") else [])
-        answer = await ask("POST", path, body)
-        assert answer.code == 500 and answer.tree["message"].startswith("Internal error occurred: json: cannot"), (
-            answer.text
-        )
-        assert (await ask("GET", "/api/v1/namespaces/default/pods/p")).tree["spec"].get("nodeName") is None
-
-    run(scenario)
+async def test_what_is_sent_to_subresources_stays_whole(ask: Fuzzed, path: str, body: Tree, operations: list[Tree]) -> None:
+    await ask("POST", "/api/v1/namespaces/default/pods", POD)
+    await ask.mutate_with(lambda request: operations if request.get("subResource") else [])
+    answer = await ask("POST", path, body)
+    assert answer.code == 500 and answer.tree["message"].startswith("Internal error occurred: json: cannot"), (
+        answer.text
+    )
+    assert (await ask("GET", "/api/v1/namespaces/default/pods/p")).tree["spec"].get("nodeName") is None
 
 
 @pytest.mark.parametrize("operation", [
@@ -343,16 +321,13 @@ def test_what_is_sent_to_subresources_stays_whole(path: str, body: Tree, operati
     {"op": "replace", "path": "/spec/replicas", "value": True},
     {"op": "replace", "path": "/kind", "value": "Deployment"},
 ])  # fmt: skip
-def test_scale(operation: Tree) -> None:
-    async def scenario(ask: Fuzzed) -> None:
-        await define(ask)
-        await ask("POST", WIDGETS, WIDGET | {"spec": {"replicas": 1}})
-        await ask.mutate_with(lambda request: [operation] if request.get("subResource") == "scale" else [])
-        answer = await ask("PATCH", f"{WIDGETS}/w/scale", {"spec": {"replicas": 2}}, content_type=MERGE)
-        assert (answer.code, answer.tree["reason"]) == (500, "InternalError"), answer.text
-        assert (await ask("GET", f"{WIDGETS}/w")).tree["spec"] == {"replicas": 1}
-
-    run(scenario)
+async def test_scale(ask: Fuzzed, operation: Tree) -> None:
+    await define(ask)
+    await ask("POST", WIDGETS, WIDGET | {"spec": {"replicas": 1}})
+    await ask.mutate_with(lambda request: [operation] if request.get("subResource") == "scale" else [])
+    answer = await ask("PATCH", f"{WIDGETS}/w/scale", {"spec": {"replicas": 2}}, content_type=MERGE)
+    assert (answer.code, answer.tree["reason"]) == (500, "InternalError"), answer.text
+    assert (await ask("GET", f"{WIDGETS}/w")).tree["spec"] == {"replicas": 1}
 
 
 # Bodies
@@ -362,42 +337,36 @@ def test_scale(operation: Tree) -> None:
     "field, value", [("deletionTimestamp", "2001-01-01T00:00:00Z"), ("deletionGracePeriodSeconds", 5)]
 )
 @pytest.mark.parametrize("way", ["PUT", MERGE])
-def test_nobody_dies_by_an_update(field: str, value: Any, way: str) -> None:
-    async def scenario(ask: Fuzzed) -> None:
-        path = "/api/v1/namespaces/default/configmaps"
-        made = (await ask("POST", path, {"metadata": {"name": "c", field: value}})).tree
-        assert field not in made["metadata"]
-        if way == "PUT":
-            made["metadata"][field] = value
-            answer = await ask("PUT", f"{path}/c", made)
-        else:
-            answer = await ask("PATCH", f"{path}/c", {"metadata": {field: value}}, content_type=MERGE)
-        assert answer.code == 422 and answer.tree["details"]["causes"][0]["field"] == f"metadata.{field}"
-        assert "field is immutable" in answer.tree["message"]
-        assert field not in (await ask("GET", f"{path}/c")).tree["metadata"]
-
-    run(scenario)
+async def test_nobody_dies_by_an_update(ask: Fuzzed, field: str, value: Any, way: str) -> None:
+    path = "/api/v1/namespaces/default/configmaps"
+    made = (await ask("POST", path, {"metadata": {"name": "c", field: value}})).tree
+    assert field not in made["metadata"]
+    if way == "PUT":
+        made["metadata"][field] = value
+        answer = await ask("PUT", f"{path}/c", made)
+    else:
+        answer = await ask("PATCH", f"{path}/c", {"metadata": {field: value}}, content_type=MERGE)
+    assert answer.code == 422 and answer.tree["details"]["causes"][0]["field"] == f"metadata.{field}"
+    assert "field is immutable" in answer.tree["message"]
+    assert field not in (await ask("GET", f"{path}/c")).tree["metadata"]
 
 
-def test_what_go_has_no_absent_for_is_zero() -> None:
-    async def scenario(ask: Fuzzed) -> None:
-        for path, tree, field in (
-            (
-                "/apis/apps/v1/namespaces/default/controllerrevisions",
-                {"metadata": {"name": "a"}, "data": {}},
-                "revision",
-            ),
-            ("/apis/scheduling.k8s.io/v1/priorityclasses", {"metadata": {"name": "a"}}, "value"),
-        ):
-            made = await ask("POST", path, tree)
-            assert (made.code, made.tree[field]) == (201, 0)
-            again = await ask("PUT", f"{path}/a", tree)
-            assert again.tree["metadata"]["resourceVersion"] == made.tree["metadata"]["resourceVersion"]
-        node = {"metadata": {"name": "n"}, "status": {"nodeInfo": {"kernelVersion": "6"}}}
-        assert (await ask("POST", "/api/v1/nodes", node)).tree["status"]["nodeInfo"]["architecture"] == ""
-        assert await ask.undecodable() == []
-
-    run(scenario)
+async def test_what_go_has_no_absent_for_is_zero(ask: Fuzzed) -> None:
+    for path, tree, field in (
+        (
+            "/apis/apps/v1/namespaces/default/controllerrevisions",
+            {"metadata": {"name": "a"}, "data": {}},
+            "revision",
+        ),
+        ("/apis/scheduling.k8s.io/v1/priorityclasses", {"metadata": {"name": "a"}}, "value"),
+    ):
+        made = await ask("POST", path, tree)
+        assert (made.code, made.tree[field]) == (201, 0)
+        again = await ask("PUT", f"{path}/a", tree)
+        assert again.tree["metadata"]["resourceVersion"] == made.tree["metadata"]["resourceVersion"]
+    node = {"metadata": {"name": "n"}, "status": {"nodeInfo": {"kernelVersion": "6"}}}
+    assert (await ask("POST", "/api/v1/nodes", node)).tree["status"]["nodeInfo"]["architecture"] == ""
+    assert await ask.undecodable() == []
 
 
 # JSON is JSON: what Python takes for equal is not
@@ -469,14 +438,11 @@ def test_types_and_enums_of_custom_resources() -> None:
     run(scenario)
 
 
-def test_a_change_inside_a_map_list_is_seen() -> None:
-    async def scenario(ask: Fuzzed) -> None:
-        await define(ask)
-        await ask("POST", WIDGETS, WIDGET | {"spec": {"map": [{"k": "a", "v": True}]}})
-        new = WIDGET | {"spec": {"map": [{"k": "a", "v": 1}]}}
-        answer = await ask("PATCH", f"{WIDGETS}/w", new, query="fieldManager=m", content_type=APPLY)
-        assert answer.code == 409 and "conflict" in answer.tree["message"]
-        forced = await ask("PATCH", f"{WIDGETS}/w", new, query="fieldManager=m&force=true", content_type=APPLY)
-        assert repr(forced.tree["spec"]["map"]) == repr(new["spec"]["map"])
-
-    run(scenario)
+async def test_a_change_inside_a_map_list_is_seen(ask: Fuzzed) -> None:
+    await define(ask)
+    await ask("POST", WIDGETS, WIDGET | {"spec": {"map": [{"k": "a", "v": True}]}})
+    new = WIDGET | {"spec": {"map": [{"k": "a", "v": 1}]}}
+    answer = await ask("PATCH", f"{WIDGETS}/w", new, query="fieldManager=m", content_type=APPLY)
+    assert answer.code == 409 and "conflict" in answer.tree["message"]
+    forced = await ask("PATCH", f"{WIDGETS}/w", new, query="fieldManager=m&force=true", content_type=APPLY)
+    assert repr(forced.tree["spec"]["map"]) == repr(new["spec"]["map"])

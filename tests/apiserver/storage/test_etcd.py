@@ -225,26 +225,23 @@ def test_cancelled_calls_leave_the_connection_usable(tmp_path: Path) -> None:
     run(tmp_path, test)
 
 
-def test_mutual_tls_and_failover(tmp_path: Path) -> None:
-    async def main() -> None:
-        tls = make_certificates(tmp_path)
-        with Etcd(tmp_path, tls) as etcd:
-            # The first endpoint answers nobody.
-            store = EtcdStore(world, ["localhost:1", etcd.endpoint], tls)
-            async with asyncio.timeout(20):
-                while True:
-                    try:
-                        made = await store.txn([], [Put("/a", b"1")])
-                        break
-                    except StoreUnavailable:
-                        await asyncio.sleep(0.02)
-                found, _ = await store.get("/a")
-                assert found is not None and found.revision == made.revision
-                async for batch in store.watch("/a", made.revision):
-                    assert batch.revision == made.revision
+async def test_mutual_tls_and_failover(tmp_path: Path) -> None:
+    tls = make_certificates(tmp_path)
+    with Etcd(tmp_path, tls) as etcd:
+        # The first endpoint answers nobody.
+        store = EtcdStore(world, ["localhost:1", etcd.endpoint], tls)
+        async with asyncio.timeout(20):
+            while True:
+                try:
+                    made = await store.txn([], [Put("/a", b"1")])
                     break
-            await store.close()
-        with pytest.raises(ValueError, match="mutual TLS"):
-            EtcdStore(world, ["localhost:1"])
-
-    world.run(main)
+                except StoreUnavailable:
+                    await asyncio.sleep(0.02)
+            found, _ = await store.get("/a")
+            assert found is not None and found.revision == made.revision
+            async for batch in store.watch("/a", made.revision):
+                assert batch.revision == made.revision
+                break
+        await store.close()
+    with pytest.raises(ValueError, match="mutual TLS"):
+        EtcdStore(world, ["localhost:1"])

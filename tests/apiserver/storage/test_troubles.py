@@ -252,78 +252,66 @@ def fill(folder: Path, piece: int) -> Path:
     return filler
 
 
-def test_sqlite_on_a_full_disk() -> None:
-    async def test() -> None:
-        with small_disk(24) as folder:
-            store = SqliteStore(RealWorld(), folder / "store.db")
-            async with served(store=store) as asker:
-                assert (await ask(asker, "POST", MAPS, config_map("before")))[0] == 201
-                filler = fill(folder, 1 << 16)
-                status, number = 201, 0
-                while status == 201 and number < 50:
-                    status, text = await ask(asker, "POST", MAPS, config_map(f"m{number}", 500_000))
-                    number += 1
-                tree = orjson.loads(text)
-                assert status == 500 and tree["message"] == "the store has no room: database or disk is full", tree
-                text = await until(asker, False, NOTICE + SLACK)
-                assert b"[-]etcd failed: the store has no room: database or disk is full" in text
-                assert (await ask(asker, "GET", f"{MAPS}/before"))[0] == 200
-                assert (await ask(asker, "GET", f"{MAPS}/m{number - 1}"))[0] == 404, "it was refused"
-                filler.unlink()
-                await until(asker, True, 5)
-                assert (await ask(asker, "POST", MAPS, config_map("after", 500_000)))[0] == 201
-            await store.close()
-
-    RealWorld().run(test)
-
-
-def test_a_full_disk_is_told_before_anybody_writes() -> None:
-    async def test() -> None:
-        with small_disk(4) as folder:
-            store = SqliteStore(RealWorld(), folder / "store.db")
-            await store.txn([], [Put("/a", b"v")])
-            await store.check()
-            filler = fill(folder, 4096)
-            with pytest.raises(StoreFull):
-                await store.check()
+async def test_sqlite_on_a_full_disk() -> None:
+    with small_disk(24) as folder:
+        store = SqliteStore(RealWorld(), folder / "store.db")
+        async with served(store=store) as asker:
+            assert (await ask(asker, "POST", MAPS, config_map("before")))[0] == 201
+            filler = fill(folder, 1 << 16)
+            status, number = 201, 0
+            while status == 201 and number < 50:
+                status, text = await ask(asker, "POST", MAPS, config_map(f"m{number}", 500_000))
+                number += 1
+            tree = orjson.loads(text)
+            assert status == 500 and tree["message"] == "the store has no room: database or disk is full", tree
+            text = await until(asker, False, NOTICE + SLACK)
+            assert b"[-]etcd failed: the store has no room: database or disk is full" in text
+            assert (await ask(asker, "GET", f"{MAPS}/before"))[0] == 200
+            assert (await ask(asker, "GET", f"{MAPS}/m{number - 1}"))[0] == 404, "it was refused"
             filler.unlink()
-            await store.check()
-            assert (await store.txn([], [Put("/b", b"v")])).succeeded
-            await store.close()
-
-    RealWorld().run(test)
-
-
-def test_a_compaction_that_fails_is_no_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import sqlite3
-
-    async def test() -> None:
-        store = SqliteStore(RealWorld(), tmp_path / "store.db")
-        await store.txn([], [Put("/a", b"v")])
-
-        def fails(*_: Any) -> None:
-            raise sqlite3.OperationalError("disk I/O error")
-
-        monkeypatch.setattr(store._writer, "_commit", fails)
-        with pytest.raises(StoreUnavailable, match="the compaction failed: disk I/O error"):
-            await store.compact(await store.current_revision())
+            await until(asker, True, 5)
+            assert (await ask(asker, "POST", MAPS, config_map("after", 500_000)))[0] == 201
         await store.close()
 
-    RealWorld().run(test)
+
+async def test_a_full_disk_is_told_before_anybody_writes() -> None:
+    with small_disk(4) as folder:
+        store = SqliteStore(RealWorld(), folder / "store.db")
+        await store.txn([], [Put("/a", b"v")])
+        await store.check()
+        filler = fill(folder, 4096)
+        with pytest.raises(StoreFull):
+            await store.check()
+        filler.unlink()
+        await store.check()
+        assert (await store.txn([], [Put("/b", b"v")])).succeeded
+        await store.close()
+
+
+async def test_a_compaction_that_fails_is_no_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sqlite3
+
+    store = SqliteStore(RealWorld(), tmp_path / "store.db")
+    await store.txn([], [Put("/a", b"v")])
+
+    def fails(*_: Any) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(store._writer, "_commit", fails)
+    with pytest.raises(StoreUnavailable, match="the compaction failed: disk I/O error"):
+        await store.compact(await store.current_revision())
+    await store.close()
 
 
 @pytest.mark.parametrize("way", ["removed", "replaced"])
-def test_the_file_is_taken_away(way: str, tmp_path: Path) -> None:
-    async def test() -> None:
-        store = SqliteStore(RealWorld(), tmp_path / "store.db")
+async def test_the_file_is_taken_away(way: str, tmp_path: Path) -> None:
+    store = SqliteStore(RealWorld(), tmp_path / "store.db")
+    await store.check()
+    (tmp_path / "store.db").rename(tmp_path / "old.db")
+    if way == "replaced":
+        (tmp_path / "store.db").touch()
+    with pytest.raises(StoreUnavailable, match="was removed or replaced"):
         await store.check()
-        (tmp_path / "store.db").rename(tmp_path / "old.db")
-        if way == "replaced":
-            (tmp_path / "store.db").touch()
-        with pytest.raises(StoreUnavailable, match="was removed or replaced"):
-            await store.check()
-        (tmp_path / "old.db").rename(tmp_path / "store.db")
-        await store.check()
-        await store.close()
-
-    RealWorld().run(test)
+    (tmp_path / "old.db").rename(tmp_path / "store.db")
+    await store.check()
+    await store.close()

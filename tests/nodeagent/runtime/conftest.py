@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from navarch.world import RealWorld
 from nodeagent.images.store import ImageStore
 from tests.nodeagent.images.busybox import busybox_image
 from tests.nodeagent.node import left_overs, throwaway_node
@@ -22,7 +23,10 @@ def pytest_pyfunc_call(pyfuncitem: Any) -> bool | None:
     names = inspect.signature(pyfuncitem.obj).parameters
     arguments = {name: pyfuncitem.funcargs[name] for name in names}
     with throwaway_node(**marker.kwargs) as node:
-        node.run(lambda: pyfuncitem.obj(**arguments))
+        if inspect.iscoroutinefunction(pyfuncitem.obj):
+            node.run(lambda: RealWorld().run(lambda: pyfuncitem.obj(**arguments)))
+        else:
+            node.run(lambda: pyfuncitem.obj(**arguments))
     return True
 
 
