@@ -25,21 +25,21 @@ SETTINGS = Settings("scheduler", {
 def load(settings: Sequence[str], config: str = "", plugins: Sequence[str] = ()) -> SchedulerConfig:
     """The configuration. ``--set config=FILE`` and ``--set plugin=MODULE:CLASS,...`` are the flags of that name: what
     `navarch up` can hand on. Raises ValueError."""
-    told = SETTINGS.read_all(settings)
-    file = told.pop("config", config)
-    plugins = [*plugins, *told.pop("plugin", ())]
+    values = SETTINGS.read_all(settings)
+    file = values.pop("config", config)
+    plugins = [*plugins, *values.pop("plugin", ())]
     try:
         text = Path(file).read_text() if file else ""
     except (OSError, UnicodeDecodeError) as error:
         raise SettingError(f"{file}: {getattr(error, 'strerror', None) or error}") from None
     classes = [plugin_class(p) for p in plugins]
     try:
-        made = SchedulerConfig.load(text, classes)
+        loaded = SchedulerConfig.load(text, classes)
     except ValueError as error:
         raise SettingError(f"{file}: {error}" if file else str(error)) from None
-    for name, value in told.items():
-        setattr(made, name.replace("-", "_"), value)
-    return made
+    for name, value in values.items():
+        setattr(loaded, name.replace("-", "_"), value)
+    return loaded
 
 
 def check(settings: Sequence[str]) -> None:

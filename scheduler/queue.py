@@ -323,14 +323,14 @@ class SchedulingQueue:
             assert (mark in active) == (waiting.place == "active"), f"{waiting.pod.key} is {waiting.place}"
             assert (uid in self._flying) == (waiting.place == "flight"), f"{waiting.pod.key} is {waiting.place}"
             assert mark in timed or waiting.place not in ("backoff", "unschedulable"), f"nothing wakes {waiting.pod.key}"
-            kept = waiting.refused_by if waiting.place in ("unschedulable", "gated") else ()
+            refusers = waiting.refused_by if waiting.place in ("unschedulable", "gated") else ()
             for (profile, plugin), parked in self._parked.items():
-                expected = profile == waiting.pod.profile and plugin in kept
+                expected = profile == waiting.pod.profile and plugin in refusers
                 assert (uid in parked) == expected, f"{waiting.pod.key} with {plugin}"
             lone = waiting.place in ("unschedulable", "gated") and not waiting.refused_by
             assert (uid in self._unexplained) == lone, f"{waiting.pod.key} is {waiting.place}"
-        known: list[Iterable[str]] = [self._flying, self._unexplained, *self._parked.values()]
-        assert all(uid in self.pods for part in known for uid in part), "a pod that is gone is still waited for"
+        parts: list[Iterable[str]] = [self._flying, self._unexplained, *self._parked.values()]
+        assert all(uid in self.pods for part in parts for uid in part), "a pod that is gone is still waited for"
         assert not self._timers or self._timer is not None, "nobody will ring"
         assert self._wake.is_set() or all(w.place != "active" for w in self.pods.values()), "nobody is woken"
 

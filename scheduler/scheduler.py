@@ -199,8 +199,8 @@ class Scheduler:
             if pod.uid not in self.queue.pods:
                 return  # deleted meanwhile
         if self.fence:
-            known = self.pods.get(pod.namespace, pod.pod.metadata.name or "")
-            decision.version = (known and known.metadata.resource_version) or ""
+            cached = self.pods.get(pod.namespace, pod.pod.metadata.name or "")
+            decision.version = (cached and cached.metadata.resource_version) or ""
         if not decision.node or not self.reserve(decision, profile):
             plan = None
             if self.extenders and not decision.node_was:
@@ -322,50 +322,50 @@ class Scheduler:
             self.queue.remove(uid)
             self.assumed.pop(uid, None)
             self.free_nominated(uid)
-            if (held := self.waiting.get(uid)) is not None:
-                held.reject("", "deleted")
-            known = self.table.pods.get(uid)
+            if (waiting := self.waiting.get(uid)) is not None:
+                waiting.reject("", "deleted")
+            counted = self.table.pods.get(uid)
             if self.table.remove_pod(uid):
-                self.queue.happened(Event(POD_GONE, pod=known and known[0]))
+                self.queue.happened(Event(POD_GONE, pod=counted and counted[0]))
         elif pod.spec.node_name:
             self.queue.remove(uid)
             assumed = self.assumed.pop(uid, None)
             self.nominated.remove(uid)
-            known = self.table.pods.get(uid)
-            if (held := self.waiting.get(uid)) is not None:
-                held.reject("", "bound by another")
-            same = known is not None and known[1] == pod.spec.node_name and not self.differs(known[0], pod)
-            if known is not None and same:
+            counted = self.table.pods.get(uid)
+            if (waiting := self.waiting.get(uid)) is not None:
+                waiting.reject("", "bound by another")
+            same = counted is not None and counted[1] == pod.spec.node_name and not self.differs(counted[0], pod)
+            if counted is not None and same:
                 self.table.refresh(uid, pod)
-            if assumed and known is not None and same:
-                self.queue.happened(Event(POD_ADDED, pod=known[0]))  # as it was assumed
+            if assumed and counted is not None and same:
+                self.queue.happened(Event(POD_ADDED, pod=counted[0]))  # as it was assumed
             elif not same:
                 info = PodInfo(pod)
                 self.table.add_pod(info, pod.spec.node_name)
-                if known is None or assumed:
+                if counted is None or assumed:
                     self.queue.happened(Event(POD_ADDED, pod=info))
                 else:
-                    self.queue.happened(Event(POD_CHANGED, pod=info, old=known[0]))
+                    self.queue.happened(Event(POD_CHANGED, pod=info, old=counted[0]))
         elif pod.metadata.deletion_timestamp:
             self.queue.remove(uid)
             self.free_nominated(uid)
-            if (held := self.waiting.get(uid)) is not None:
-                held.reject("", "deleted")
+            if (waiting := self.waiting.get(uid)) is not None:
+                waiting.reject("", "deleted")
         elif uid not in self.assumed and pod.spec.scheduler_name in self.profiles:
             self.want(pod, uid)
 
-    def differs(self, known: PodInfo, pod: core_v1.Pod) -> bool:
+    def differs(self, counted: PodInfo, pod: core_v1.Pod) -> bool:
         """Whether a pod on a node changed in a way that scheduling, or a plugin, looks at."""
-        return _differs(known, pod) or self.facts.placed_differs(known.pod, pod)
+        return _differs(counted, pod) or self.facts.placed_differs(counted.pod, pod)
 
-    def wants_otherwise(self, known: core_v1.Pod, pod: core_v1.Pod) -> bool:
+    def wants_otherwise(self, earlier: core_v1.Pod, pod: core_v1.Pod) -> bool:
         """Whether a pod without a node changed in a way that scheduling, or a plugin, looks at."""
-        return _wants_otherwise(known, pod) or self.facts.of_pod(known) != self.facts.of_pod(pod)
+        return _wants_otherwise(earlier, pod) or self.facts.of_pod(earlier) != self.facts.of_pod(pod)
 
     def free_nominated(self, uid: str) -> None:
         """A pod that preempted wants no room any more: others may have what was kept for it."""
-        if (found := self.nominated.remove(uid)) is not None:
-            self.queue.happened(Event(POD_GONE, pod=found))
+        if (nominee := self.nominated.remove(uid)) is not None:
+            self.queue.happened(Event(POD_GONE, pod=nominee))
 
     def want(self, pod: core_v1.Pod, uid: str) -> None:
         """A pod without a node, new or changed."""
@@ -606,9 +606,9 @@ class Scheduler:
                 self.queue.happened(Event(POD_GONE, pod=other))  # it, and others, may find another place by now
         self.nominated.add(pod, plan.node)
         for victim in plan.victims:
-            held = self.waiting.get(victim.uid)
-            if held is not None:  # not bound yet: it need not be deleted
-                held.reject("", "preempted")
+            waiting = self.waiting.get(victim.uid)
+            if waiting is not None:  # not bound yet: it need not be deleted
+                waiting.reject("", "preempted")
 
     async def make_room(self, decision: Decision, node: str, victims: Sequence[PodInfo]) -> None:
         """Deletes the victims. The pod is in flight until then, so that it does not look for others meanwhile."""
@@ -626,21 +626,21 @@ class Scheduler:
             self.queue.happened(Event(POD_GONE, pod=victim))  # so that who waits for its going looks again, after a while
 
 
-def _wants_otherwise(known: core_v1.Pod, pod: core_v1.Pod) -> bool:
+def _wants_otherwise(earlier: core_v1.Pod, pod: core_v1.Pod) -> bool:
     """Whether a pod without a node changed in a way that any rule may look at: its spec, labels or annotations."""
-    old, new = known.metadata, pod.metadata
-    return known.spec != pod.spec or any((a or {}) != (b or {}) for a, b in (
+    old, new = earlier.metadata, pod.metadata
+    return earlier.spec != pod.spec or any((a or {}) != (b or {}) for a, b in (
         (old.labels, new.labels), (old.annotations, new.annotations)
     ))  # fmt: skip
 
 
-def _differs(known: PodInfo, pod: core_v1.Pod) -> bool:
+def _differs(counted: PodInfo, pod: core_v1.Pod) -> bool:
     """Whether a pod on a node changed in a way that scheduling looks at: what of its spec can change, and its labels."""
-    old, new = known.pod.spec, pod.spec
+    old, new = counted.pod.spec, pod.spec
     return (
         old.containers != new.containers
         or old.init_containers != new.init_containers
         or old.resources != new.resources
-        or known.terminating != (pod.metadata.deletion_timestamp is not None)
-        or known.labels != (pod.metadata.labels or {})
+        or counted.terminating != (pod.metadata.deletion_timestamp is not None)
+        or counted.labels != (pod.metadata.labels or {})
     )

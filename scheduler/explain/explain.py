@@ -21,7 +21,7 @@ MAX_KEPT = 2000
 SHOWN = 10
 
 
-class Kept(NamedTuple):
+class Record(NamedTuple):
     decision: Decision
     when: float  # Unix time
     message: str
@@ -40,7 +40,7 @@ class Recent:
     """The decisions about the pods seen last, as many as fit; and what went wrong since."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[str, Kept] = OrderedDict()
+        self._records: OrderedDict[str, Record] = OrderedDict()
         self._rankings: dict[int, list[int]] = {}  # id of a ranking -> how many decisions keep it, its bytes
         self._bytes = 0
         self._failures: OrderedDict[str, Failure] = OrderedDict()
@@ -59,37 +59,37 @@ class Recent:
     def add(self, decision: Decision, when: float, message: str = "", plan: Plan | None = None) -> None:
         key = decision.pod.key
         self._failures.pop(key, None)
-        if key in self._kept:
+        if key in self._records:
             self._drop(key)
         decision.ranking.keep()
-        self._kept[key] = Kept(decision, when, message, plan or Plan())
+        self._records[key] = Record(decision, when, message, plan or Plan())
         entry = self._rankings.setdefault(id(decision.ranking), [0, 0])
         if not entry[0]:
             entry[1] = decision.ranking.nbytes
             self._bytes += entry[1]
         entry[0] += 1
-        while self._bytes > MAX_BYTES or len(self._kept) > MAX_KEPT:
-            self._drop(next(iter(self._kept)))
+        while self._bytes > MAX_BYTES or len(self._records) > MAX_KEPT:
+            self._drop(next(iter(self._records)))
 
     def _drop(self, key: str) -> None:
-        ranking = id(self._kept.pop(key).decision.ranking)
+        ranking = id(self._records.pop(key).decision.ranking)
         entry = self._rankings[ranking]
         entry[0] -= 1
         if not entry[0]:
             self._bytes -= entry[1]
             del self._rankings[ranking]
 
-    def get(self, key: str) -> Kept | None:
+    def get(self, key: str) -> Record | None:
         """By ``namespace/name``."""
-        return self._kept.get(key)
+        return self._records.get(key)
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._records)
 
 
-def explain(kept: Kept, node: str = "", top: int = SHOWN) -> dict[str, Any]:
+def explain(record: Record, node: str = "", top: int = SHOWN) -> dict[str, Any]:
     """A JSON tree: what was decided, what refused how many nodes, how the best nodes scored; of ``node`` all there is."""
-    decision = kept.decision
+    decision = record.decision
     ranking, pod = decision.ranking, decision.pod
     refused, parts = ranking.as_of(decision.notes)
     scorers = ranking.profile.scorers
@@ -133,22 +133,22 @@ def explain(kept: Kept, node: str = "", top: int = SHOWN) -> dict[str, Any]:
         "namespace": pod.namespace,
         "uid": pod.uid,
         "scheduler": ranking.profile.name,
-        "time": kept.when,
+        "time": record.when,
         "node": decision.node,
         "nodes": ranking.nodes,
         "feasible": len(feasible),
         "refused": reasons,
         "best": [row_tree(int(row)) for row in order[:top]],
     }
-    if kept.message:
-        out["message"] = kept.message
+    if record.message:
+        out["message"] = record.message
     if decision.node and len(order) > 1:
         runner = int(order[1])
         out["runnerUp"] = ranking.names[runner]
         out["margin"] = float(total[decision.row] - total[runner])
         out["ties"] = int(np.count_nonzero(total[feasible] == total[decision.row]))
-    if kept.plan.node:
-        out["preemption"] = {"node": kept.plan.node, "victims": [v.key for v in kept.plan.victims]}
+    if record.plan.node:
+        out["preemption"] = {"node": record.plan.node, "victims": [v.key for v in record.plan.victims]}
     if node:
         row = ranking.names.index(node) if node in ranking.names else -1
         out["asked"] = row_tree(row) if row >= 0 else {"node": node, "unknown": True}

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from scheduler.explain.explain import Kept, explain
+from scheduler.explain.explain import Record, explain
 from scheduler.framework.cycle import Decision
 from scheduler.framework.outcomes import Rejected
 from scheduler.framework.plugin import Attempt, Plan, Profile
@@ -24,9 +24,9 @@ def ask(pod: PodInfo, table: NodeTable, profile: Profile, now: float, node: str 
 
     A pod that is on a node is looked at as if it were not. Among the best nodes the first is told, not drawn.
     """
-    known = table.pods.get(pod.uid)
+    counted = table.pods.get(pod.uid)
     table.trying += 1
-    if known is not None:
+    if counted is not None:
         table.remove_pod(pod.uid)
     try:
         ranking = Ranking(pod, table, profile)
@@ -37,14 +37,14 @@ def ask(pod: PodInfo, table: NodeTable, profile: Profile, now: float, node: str 
         else:
             plan = _preemption(pod, table, ranking, profile)
         message = "" if decision.node else decision.message()
-        out = explain(Kept(decision, now, message, plan), node)
+        out = explain(Record(decision, now, message, plan), node)
         if not decision.node:
             out["changes"] = changes(pod, table, profile)
         out["live"] = True
         return out
     finally:
-        if known is not None:
-            table.add_pod(*known)
+        if counted is not None:
+            table.add_pod(*counted)
         table.tried()
 
 
@@ -75,33 +75,35 @@ def changes(pod: PodInfo, table: NodeTable, profile: Profile) -> list[dict[str, 
             {"pre_filter": [p for p in profile.pre_filters if p.name != name],
              "filter": [p for p in profile.filters if p.name != name]},
         )  # fmt: skip
-        left = Ranking(pod, table, others)
-        if not left.feasible:
+        ranking = Ranking(pod, table, others)
+        if not ranking.feasible:
             continue
-        found: dict[str, Any] = {"plugin": name, "nodes": left.feasible}
-        rows = np.flatnonzero(left.total > -np.inf)
+        entry: dict[str, Any] = {"plugin": name, "nodes": ranking.feasible}
+        rows = np.flatnonzero(ranking.total > -np.inf)
         plugin = next(p for p in profile.plugins if p.name == name)
         if isinstance(plugin, NodeResourcesFit):
-            found["change"] = _smaller(pod, table, rows)
+            entry["change"] = _smaller(pod, table, rows)
         else:
-            told = {whole.rejection} if whole.rejection else set[str]()
-            why = sorted(told or {text for row in rows.tolist() for text in plugin.refuses(left.state, pod, table, row)})[:3]
-            found["change"] = (
-                f"without {name} ({'; '.join(why) or 'see its rules'}) it would fit on {left.feasible} nodes"
+            refusals = {whole.rejection} if whole.rejection else set[str]()
+            for row in () if whole.rejection else rows.tolist():
+                refusals |= set(plugin.refuses(ranking.state, pod, table, row))
+            why = sorted(refusals)[:3]
+            entry["change"] = (
+                f"without {name} ({'; '.join(why) or 'see its rules'}) it would fit on {ranking.feasible} nodes"
             )
-        out.append(found)
+        out.append(entry)
     return out
 
 
 def _smaller(pod: PodInfo, table: NodeTable, rows: np.ndarray) -> str:
     """Requests that would fit on the node that lacks least."""
-    asked = {r: n for r, n in pod.requests.items() if n > 0}
+    requests = {r: n for r, n in pod.requests.items() if n > 0}
     lacks = np.zeros(len(rows))
-    for resource, amount in asked.items():
+    for resource, amount in requests.items():
         lacks += np.maximum(0, amount - table.free_of(resource)[rows]) / amount
     row = int(rows[int(np.argmin(lacks))])
     parts = []
-    for resource, amount in asked.items():
+    for resource, amount in requests.items():
         free = max(0, table.free_at(resource, row))
         if free < amount:
             if resource == "pods":

@@ -123,12 +123,12 @@ class NodeResourcesBalancedAllocationArgs(PluginArgs):
 
     def check(self, path: str) -> list[Cause]:
         out: list[Cause] = []
-        seen = set()
+        names = set()
         for n, resource in enumerate(self.resources):
             where = f"{path}.resources[{n}]"
-            if resource.name in seen:
+            if resource.name in names:
                 out.append(duplicate(f"{where}.name", resource.name))
-            seen.add(resource.name)
+            names.add(resource.name)
             if resource.weight != 1:
                 out.append(invalid(f"{where}.weight", resource.weight, "must be 1"))
         return out

@@ -131,15 +131,15 @@ class SchedulerConfig:
         document = decoded(tree, Document, "")
         causes = _check(document)
         ignored = [r.name for e in document.extenders for r in e.managed_resources if r.ignored_by_scheduler]
-        made = profiles(document.profiles if document.profiles is not None else [ProfileConfig()], user, causes)
-        for plugin in (p for profile in made for p in profile.plugins if isinstance(p, NodeResourcesFit)):
+        profiles_ = profiles(document.profiles if document.profiles is not None else [ProfileConfig()], user, causes)
+        for plugin in (p for profile in profiles_ for p in profile.plugins if isinstance(p, NodeResourcesFit)):
             plugin.ignored += tuple(ignored)  # an extender counts these
         if causes:
             texts = [c.text() for c in causes]
             raise ValueError(texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]")
         return cls(
             document.pod_initial_backoff_seconds, document.pod_max_backoff_seconds, document.leader_election,
-            document.client_connection.kubeconfig, made, document.extenders, _without_meaning(tree),
+            document.client_connection.kubeconfig, profiles_, document.extenders, _without_meaning(tree),
         )  # fmt: skip
 
 

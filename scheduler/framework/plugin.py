@@ -339,11 +339,11 @@ class NodePlugin(Plugin):
     def filter(self, state: CycleState, pod: PodInfo, table: NodeTable) -> Sequence[Refusal]:
         if type(self).filter_node is NodePlugin.filter_node:
             return ()
-        found: dict[str, Mask] = {}
+        masks: dict[str, Mask] = {}
         for row in table.rows.values():
             if reason := self.filter_node(pod, view_of(table, row)):
-                found.setdefault(reason, np.zeros(table.size, bool))[row] = True
-        return [Refusal(reason, mask) for reason, mask in found.items()]
+                masks.setdefault(reason, np.zeros(table.size, bool))[row] = True
+        return [Refusal(reason, mask) for reason, mask in masks.items()]
 
     def refuses(self, state: CycleState, pod: PodInfo, table: NodeTable, row: int) -> Sequence[str]:
         if type(self).filter_node is NodePlugin.filter_node:
@@ -367,8 +367,8 @@ class NodePlugin(Plugin):
 
     def normalize(self, scores: Scores, feasible: Mask) -> Scores:
         """Between the lowest and the highest score of the nodes that are left."""
-        left = scores[feasible]
-        low, high = float(left.min(initial=np.inf)), float(left.max(initial=-np.inf))
+        of_feasible = scores[feasible]
+        low, high = float(of_feasible.min(initial=np.inf)), float(of_feasible.max(initial=-np.inf))
         if not high > low:
             return np.zeros_like(scores)
         return np.clip(np.floor((scores - low) * MAX_SCORE / (high - low)), 0, MAX_SCORE)
@@ -452,9 +452,9 @@ class Profile:
 
     def reach(self, plugin: Plugin, pod: PodInfo, table: NodeTable) -> Reach:
         """How far other pods change what the plugin says of the pod, as far as that can be relied on."""
-        known = self._reaches.get(plugin.name)
-        if known is not None:
-            return known
+        cached = self._reaches.get(plugin.name)
+        if cached is not None:
+            return cached
         said = plugin.reach(pod, table)
         return Reach.EVERYWHERE if said == Reach.ITS_NODE and plugin.name in self._scaled else said
 

@@ -160,22 +160,22 @@ def _module_of(file: str) -> Any:
     """The module that a file is. It may import the files beside it, which hide nothing that is installed."""
     path = Path(file).resolve()
     name = path.stem if path.stem not in sys.modules and path.stem not in sys.stdlib_module_names else f"_{path.stem}"
-    known = sys.modules.get(path.stem) or sys.modules.get(name)
-    if known is not None and getattr(known, "__file__", None) == str(path):
-        return known
+    loaded = sys.modules.get(path.stem) or sys.modules.get(name)
+    if loaded is not None and getattr(loaded, "__file__", None) == str(path):
+        return loaded
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ImportError(f"cannot load {file}")
     if str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))
-    made = importlib.util.module_from_spec(spec)
-    sys.modules[name] = made
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
     try:
-        spec.loader.exec_module(made)
+        spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
         raise
-    return made
+    return module
 
 
 def load_plugin(text: str) -> type[Plugin]:
@@ -183,19 +183,19 @@ def load_plugin(text: str) -> type[Plugin]:
     ``navarch.scheduler``, or a plugin that comes with navarch and is off by default. Raises ValueError, ImportError."""
     module, colon, name = text.partition(":")
     if colon and module.endswith(".py"):
-        found = getattr(_module_of(module), name, None)
+        class_ = getattr(_module_of(module), name, None)
     elif colon:
-        found = getattr(importlib.import_module(module), name, None)
+        class_ = getattr(importlib.import_module(module), name, None)
     elif text in OPTIONAL:
         return type(OPTIONAL[text].make(OPTIONAL[text].args()))
     else:
         entry = next(iter(metadata.entry_points(group=ENTRY_POINTS, name=text)), None)
-        found = entry.load() if entry else None
-    if not (isinstance(found, type) and issubclass(found, Plugin)):
+        class_ = entry.load() if entry else None
+    if not (isinstance(class_, type) and issubclass(class_, Plugin)):
         raise ValueError(
             f'"{text}" is no scheduler plugin: give module:Class with a subclass of scheduler.framework.plugin.Plugin'
         )
-    return found
+    return class_
 
 
 def profiles(configs: Sequence[ProfileConfig], user: Sequence[type[Plugin]], causes: list[Cause]) -> list[Profile]:
@@ -211,9 +211,9 @@ def profiles(configs: Sequence[ProfileConfig], user: Sequence[type[Plugin]], cau
         elif config.scheduler_name in names:
             causes.append(duplicate(f"{path}.schedulerName", config.scheduler_name))
         names.add(config.scheduler_name)
-        made = _Maker(config, user, path, causes).profile()
-        out.append(made)
-        sorters.append(made.sorter.name if made.sorter else PRIORITY_SORT)
+        profile = _Maker(config, user, path, causes).profile()
+        out.append(profile)
+        sorters.append(profile.sorter.name if profile.sorter else PRIORITY_SORT)
         if sorters[-1] != sorters[0]:
             text = "has to match for all profiles"
             causes.append(invalid(f"{path}.plugins.queueSort", sorters[-1], text))
@@ -243,14 +243,14 @@ class _Maker:
         everywhere = self.names("multiPoint", usual)
         at = {point: self.names(point, everywhere) for point in POINTS}
         used = list(dict.fromkeys([*everywhere, *(n for names in at.values() for n in names)]))
-        made = self.make(used)
-        self.check_needed(at, made)
-        scorers = [n for n in self.scorers(at["score"]) if n in made and type(made[n]).score is not Plugin.score]
+        plugins = self.make(used)
+        self.check_needed(at, plugins)
+        scorers = [n for n in self.scorers(at["score"]) if n in plugins and type(plugins[n]).score is not Plugin.score]
         return Profile(
             self.config.scheduler_name,
-            list(made.values()),
-            [Weighted(made[n], self.weights[n]) for n in scorers],
-            {method: [made[n] for n in at[point] if n in made] for point, method in POINTS.items()},
+            list(plugins.values()),
+            [Weighted(plugins[n], self.weights[n]) for n in scorers],
+            {method: [plugins[n] for n in at[point] if n in plugins] for point, method in POINTS.items()},
         )
 
     def scorers(self, names: Sequence[str]) -> Sequence[str]:
@@ -259,8 +259,8 @@ class _Maker:
         if not alone:
             return names
         sets = [self.config.plugins.get(point) or PluginSet() for point in ("score", "multiPoint")]
-        wanted = {e.name for one in sets for e in one.enabled} | {n for n in self.users if n not in OPTIONAL}
-        return [n for n in names if n in alone or n in wanted]
+        scoring = {e.name for one in sets for e in one.enabled} | {n for n in self.users if n not in OPTIONAL}
+        return [n for n in names if n in alone or n in scoring]
 
     def names(self, point: str, names: list[str]) -> list[str]:
         """A list of names with ``disabled`` taken out and ``enabled`` put in; sets weights. What is enabled here although
@@ -268,7 +268,7 @@ class _Maker:
         change = self.config.plugins.get(point) or PluginSet()
         off = {e.name for e in change.disabled}
         # What this scheduler cannot do is refused even where all plugins are switched off, and gates are part of the API.
-        left = [n for n in names if n not in off and ("*" not in off or n in ("Unsupported", "SchedulingGates"))]
+        others = [n for n in names if n not in off and ("*" not in off or n in ("Unsupported", "SchedulingGates"))]
         here: list[str] = []
         for n, entry in enumerate(change.enabled):
             path = f"{self.path}.plugins.{point}.enabled[{n}]"
@@ -283,8 +283,8 @@ class _Maker:
             if entry.weight:
                 self.weights[entry.name] = float(entry.weight)
             here.append(entry.name)
-        again = [n for n in here if n in left]
-        return [*again, *(n for n in left if n not in again), *(n for n in here if n not in again)]
+        again = [n for n in here if n in others]
+        return [*again, *(n for n in others if n not in again), *(n for n in here if n not in again)]
 
     def make(self, used: Sequence[str]) -> dict[str, Plugin]:
         """The plugins with their arguments."""
@@ -300,30 +300,30 @@ class _Maker:
             args.setdefault(entry.name, (n, entry.args))
         out: dict[str, Plugin] = {}
         for name in used:
-            made = self.registry[name]
-            n, given = args.get(name, (0, {}))
+            plugin_class = self.registry[name]
+            n, written_args = args.get(name, (0, {}))
             path = f"{self.path}.pluginConfig[{n}].args"
             try:
                 if name in self.users and name not in OPTIONAL:
-                    out[name] = made.make(**given) if given else made.make()  # type: ignore[call-arg]
+                    out[name] = plugin_class.make(**written_args) if written_args else plugin_class.make()  # type: ignore[call-arg]
                     continue
-                decoded_args = decoded(given, made.args, path)
+                decoded_args = decoded(written_args, plugin_class.args, path)
                 wrong = decoded_args.check(path)
                 self.causes += wrong
                 if not wrong:
-                    out[name] = made.make(decoded_args)
+                    out[name] = plugin_class.make(decoded_args)
             except Exception as error:
                 text = str(error) if isinstance(error, ValueError | TypeError) else describe(error)
                 where = "" if text.startswith(("strict decoding error", path)) else path
                 self.causes.append(Cause("FieldValueInvalid", text, where))
         return out
 
-    def check_needed(self, at: Mapping[str, Sequence[str]], made: Mapping[str, Plugin]) -> None:
+    def check_needed(self, at: Mapping[str, Sequence[str]], plugins: Mapping[str, Plugin]) -> None:
         """Every scheduler needs an order for its queue, and somebody who binds."""
         for point, default, what in (("queueSort", PRIORITY_SORT, "queue sort"), ("bind", "DefaultBinder", "bind")):
             change = self.config.plugins.get(point) or PluginSet()
             off = {e.name for e in change.disabled} & {"*", default}
             on = any(e.name == default for e in change.enabled)
-            own = overriding([made[n] for n in at[point] if n in made], POINTS[point])
+            own = overriding([plugins[n] for n in at[point] if n in plugins], POINTS[point])
             if off and not on and not own:
                 self.causes.append(required(f"{self.path}.plugins.{point}", f"at least one {what} plugin is needed"))

@@ -72,14 +72,14 @@ def declared(plugin: Any) -> Reads | None:
     """The plugin's declaration; None if there is none, or it was made by a class whose answers it overrides."""
     if not answers(plugin):
         return NOTHING_ELSE
-    found: Reads | None
+    declaration: Reads | None
     if "reads" in vars(plugin):
-        found = vars(plugin)["reads"]
-        return found
+        declaration = vars(plugin)["reads"]
+        return declaration
     for one in type(plugin).__mro__:
         if "reads" in vars(one):
-            found = vars(one)["reads"]
-            return found
+            declaration = vars(one)["reads"]
+            return declaration
         if any(name in vars(one) for name in ANSWERS):
             return None  # it answers otherwise than the class that declared something
     return None

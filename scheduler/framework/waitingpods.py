@@ -70,6 +70,6 @@ class WaitingPods:
         self._pods[pod.pod.uid] = pod
 
     def remove(self, uid: str) -> None:
-        found = self._pods.pop(uid, None)
-        if found is not None:
-            found.cancel()
+        waiting = self._pods.pop(uid, None)
+        if waiting is not None:
+            waiting.cancel()

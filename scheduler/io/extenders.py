@@ -35,9 +35,9 @@ Victims = Mapping[str, tuple[Sequence[PodInfo], int]]
 
 @dataclass
 class Answers:
-    """The extenders' answers on the nodes ``asked``: who refused which node and why, and the points of the others."""
+    """The extenders' answers on the nodes ``names``: who refused which node and why, and the points of the others."""
 
-    asked: frozenset[str] = frozenset()
+    names: frozenset[str] = frozenset()
     failed: dict[str, tuple[str, str, bool]] = field(default_factory=dict)  # node -> extender, reason, resolvable
     points: dict[str, float] = field(default_factory=dict)
 
@@ -46,10 +46,10 @@ class Answers:
         for name, row in table.rows.items():
             if ranking.refused[row]:
                 continue
-            found = self.failed.get(name)
-            if found is not None:
-                ranking.refuse(row, *found)
-            elif name not in self.asked:
+            refusal = self.failed.get(name)
+            if refusal is not None:
+                ranking.refuse(row, *refusal)
+            elif name not in self.names:
                 ranking.refuse(row, "extenders", "node(s) changed while extenders were asked", False)
         ranking.favour({table.rows[name]: points for name, points in self.points.items() if name in table.rows})
 
@@ -105,17 +105,17 @@ class Extender:
         else:
             items = (tree.get("nodes") or {}).get("items") or ()
             said = [(i.get("metadata") or {}).get("name") for i in items]
-        left = [n for n in said if isinstance(n, str)]
-        strange = [n for n in left if n not in set(names)]
+        feasible = [n for n in said if isinstance(n, str)]
+        strange = [n for n in feasible if n not in set(names)]
         if strange:
             raise Failed(
                 f'extender {self.name} claims a filtered node "{strange[0]}" which is not found in the input node list'
             )
         failed = {n: (str(w), True) for n, w in (tree.get("failedNodes") or {}).items()}
         failed |= {n: (str(w), False) for n, w in (tree.get("failedAndUnresolvableNodes") or {}).items()}
-        for name in set(names) - set(left) - set(failed):
+        for name in set(names) - set(feasible) - set(failed):
             failed[name] = (f"node(s) didn't pass extender {self.name}", True)
-        return left, failed
+        return feasible, failed
 
     async def prioritize(self, pod: PodInfo, names: Sequence[str], table: NodeTable) -> dict[str, float]:
         """Points for nodes, on the scale of a plugin's weighted score."""
@@ -128,12 +128,12 @@ class Extender:
     async def preempt(self, pod: PodInfo, victims: Victims, table: NodeTable) -> dict[str, tuple[list[PodInfo], int]]:
         """Those of the nodes on which the extender would have preemption, with its victims, of those that it was told."""
         cached = self.config.node_cache_capable
-        told = {
+        candidates = {
             node: {"pods": [{"uid": p.uid} if cached else p.pod for p in pods], "numPDBViolations": broken}
             for node, (pods, broken) in victims.items()
         }
         key = "nodeNameToMetaVictims" if cached else "nodeNameToVictims"
-        tree = await self._post(self.config.preempt_verb, {"pod": pod.pod, key: told})
+        tree = await self._post(self.config.preempt_verb, {"pod": pod.pod, key: candidates})
         out: dict[str, tuple[list[PodInfo], int]] = {}
         for name, entry in ((tree or {}).get("nodeNameToMetaVictims") or {}).items():
             here = table.by_node.get(name, {})
@@ -173,23 +173,23 @@ class Extenders:
         """Filters one after another, then ranks what is left with all at once. Raises Failed, but not for an extender
         that is ignorable."""
         answers = Answers(frozenset(names))
-        left = list(names)
+        feasible = list(names)
         extenders = self.interested(pod)
         for extender in extenders:
-            if not extender.config.filter_verb or not left:
+            if not extender.config.filter_verb or not feasible:
                 continue
             try:
-                left, failed = await extender.filter(pod, left, table)
+                feasible, failed = await extender.filter(pod, feasible, table)
             except Failed:
                 if extender.config.ignorable:
                     continue
                 raise
             answers.failed |= {n: (extender.name, *why) for n, why in failed.items()}
         rankers = [e for e in extenders if e.config.prioritize_verb]
-        if len(left) > 1 and rankers:
+        if len(feasible) > 1 and rankers:
             # As upstream does: a ranking that fails costs the order of nodes, not the decision.
-            told = await asyncio.gather(*(e.prioritize(pod, left, table) for e in rankers), return_exceptions=True)
-            for points in told:
+            results = await asyncio.gather(*(e.prioritize(pod, feasible, table) for e in rankers), return_exceptions=True)
+            for points in results:
                 for name, score in points.items() if isinstance(points, dict) else ():
                     answers.points[name] = answers.points.get(name, 0.0) + score
         return answers

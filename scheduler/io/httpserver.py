@@ -80,27 +80,27 @@ def _ask(scheduler: Scheduler, pod: PodInfo, profile: Profile, args: Mapping[str
 
 def _explain(scheduler: Scheduler, namespace: str, name: str, args: Mapping[str, str]) -> dict[str, Any]:
     pod = scheduler.pods.get(namespace, name)
-    kept = scheduler.recent.get(f"{namespace}/{name}")
-    if pod is None and kept is None:  # (what failed is known as long as its pod is)
+    record = scheduler.recent.get(f"{namespace}/{name}")
+    if pod is None and record is None:  # (what failed is known as long as its pod is)
         return {"error": f'the scheduler knows no pod "{name}" in namespace "{namespace}"'}
-    if kept is not None and pod is not None and kept.decision.pod.uid != pod.metadata.uid:
-        kept = None  # another pod of that name
+    if record is not None and pod is not None and record.decision.pod.uid != pod.metadata.uid:
+        record = None  # another pod of that name
     failure = scheduler.recent.failure(f"{namespace}/{name}")
     if failure is not None and pod is not None and failure.pod.uid != pod.metadata.uid:
         failure = None
     profile = scheduler.profiles.get(pod.spec.scheduler_name or "") if pod else None
     if failure is not None and not args.get("live"):
         out = explain_failure(failure)
-    elif kept is None or args.get("live"):
+    elif record is None or args.get("live"):
         if pod is None or profile is None:
             return {"error": f'pod "{name}" belongs to another scheduler: {pod and pod.spec.scheduler_name}'}
         out = _ask(scheduler, PodInfo(pod), profile, args)
     else:
-        out = explain(kept, args.get("node", ""))
+        out = explain(record, args.get("node", ""))
     if pod is not None:
-        held = scheduler.waiting.get(pod.metadata.uid or "")
-        if held is not None:
-            out["waitsFor"] = {"node": held.node, "plugins": held.pending}
+        permit = scheduler.waiting.get(pod.metadata.uid or "")
+        if permit is not None:
+            out["waitsFor"] = {"node": permit.node, "plugins": permit.pending}
         out["boundTo"] = pod.spec.node_name or ""
         waiting = scheduler.queue.pods.get(pod.metadata.uid or "")
         if waiting is not None:

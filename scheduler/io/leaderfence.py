@@ -87,11 +87,11 @@ class Fence:
                     log.warning("fencing %s: %s", key, error)
                     await self._world.sleep(backoff.next())
             version = int(new.metadata.resource_version or 0)
-            known = pods.get_key(key)
-            if known is not None and int(known.metadata.resource_version or 0) < version:
-                seen = asyncio.Event()
-                self._expected[key] = version, seen
-                await seen.wait()
+            cached = pods.get_key(key)
+            if cached is not None and int(cached.metadata.resource_version or 0) < version:
+                is_current = asyncio.Event()
+                self._expected[key] = version, is_current
+                await is_current.wait()
         finally:
             room.release()
 
@@ -99,7 +99,7 @@ class Fence:
         if not self._expected:
             return
         key = key_of(pod.metadata.namespace, pod.metadata.name or "")
-        found = self._expected.get(key)
-        if found is not None and (kind == "DELETED" or int(pod.metadata.resource_version or 0) >= found[0]):
+        expected = self._expected.get(key)
+        if expected is not None and (kind == "DELETED" or int(pod.metadata.resource_version or 0) >= expected[0]):
             del self._expected[key]
-            found[1].set()
+            expected[1].set()

@@ -118,9 +118,9 @@ class Coscheduling(Plugin):
 
     def _least(self, pod: PodInfo, group: str) -> int:
         """How many members must go at once. Raises Rejected."""
-        found = self._groups.get(group)
-        if found is not None:
-            return found.spec.min_member
+        pod_group = self._groups.get(group)
+        if pod_group is not None:
+            return pod_group.spec.min_member
         text = (pod.pod.metadata.annotations or {}).get(MIN_MEMBER)
         if text is None:
             raise Rejected(f"pod group {group} is not known: there is no such PodGroup, and no annotation {MIN_MEMBER}")
@@ -144,8 +144,8 @@ class Coscheduling(Plugin):
                     waiting.allow(self.name)
             return 0.0
         handle.activate([uid for uid in members if uid not in placed])
-        found = self._groups.get(group)
-        return float((found and found.spec.schedule_timeout_seconds) or self.wait)
+        pod_group = self._groups.get(group)
+        return float((pod_group and pod_group.spec.schedule_timeout_seconds) or self.wait)
 
     def post_filter(self, pod: PodInfo, table: NodeTable, ranking: Ranked, attempt: Attempt) -> Plan:
         """A member fits nowhere: those that wait for it give their room to others."""

@@ -25,11 +25,11 @@ class ImageLocality(Plugin):
         return not any(image in table.images for image in pod.images)  # else the number of nodes counts
 
     def score(self, state: CycleState, pod: PodInfo, table: NodeTable) -> Scores | None:
-        held = [rows for image in pod.images if (rows := table.images.get(image))]
-        if not held:
+        rows_by_image = [rows for image in pod.images if (rows := table.images.get(image))]
+        if not rows_by_image:
             return None  # nothing on any node: 0 for all
         total = np.zeros(table.size, np.int64)
-        for rows in held:
+        for rows in rows_by_image:
             part = len(rows) / len(table)
             for row, size in rows.items():
                 total[row] += int(size * part)

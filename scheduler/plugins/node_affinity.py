@@ -54,7 +54,7 @@ class NodeAffinity(Plugin):
         spec = pod.pod.spec
         affinity = spec.affinity.node_affinity if spec.affinity else None
         own = spec.node_selector or (affinity and affinity.required_during_scheduling_ignored_during_execution)
-        found = []
+        refusals = []
         if self.added:
             added = self.added
 
@@ -62,9 +62,9 @@ class NodeAffinity(Plugin):
                 return not pod_matches_node(added, node.metadata.name or "", node.metadata.labels or {})
 
             out: Mask = table.static(f"{self.name}/added/{id(self)}", b"", enforced, np.bool_)
-            found.append(Refusal("node(s) didn't match scheduler-enforced node affinity", out, resolvable=False))
+            refusals.append(Refusal("node(s) didn't match scheduler-enforced node affinity", out, resolvable=False))
         if not own:
-            return found
+            return refusals
 
         def refused(node: core_v1.Node) -> bool:
             return not pod_matches_node(spec, node.metadata.name or "", node.metadata.labels or {})
@@ -78,9 +78,9 @@ class NodeAffinity(Plugin):
             for row in (table.rows[n] for n in names if n in table.rows):
                 node = table.nodes[row]
                 mask[row] = node is None or refused(node)
-        if found:
-            mask = mask & ~found[0].nodes
-        return [*found, Refusal("node(s) didn't match Pod's node affinity/selector", mask, resolvable=False)]
+        if refusals:
+            mask = mask & ~refusals[0].nodes
+        return [*refusals, Refusal("node(s) didn't match Pod's node affinity/selector", mask, resolvable=False)]
 
     def refuses(self, state: CycleState, pod: PodInfo, table: NodeTable, row: int) -> Sequence[str]:
         if self.added or chosen_by_name(pod.pod.spec) is None:

@@ -27,10 +27,10 @@ class NodeName(Plugin):
         return event.node is None or event.node.metadata.name == pod.pod.spec.node_name
 
     def filter(self, state: CycleState, pod: PodInfo, table: NodeTable) -> Sequence[Refusal]:
-        wanted = pod.pod.spec.node_name
-        if not wanted:
+        node_name = pod.pod.spec.node_name
+        if not node_name:
             return ()
         others = np.ones(table.size, bool)
-        if wanted in table.rows:
-            others[table.rows[wanted]] = False
+        if node_name in table.rows:
+            others[table.rows[node_name]] = False
         return [Refusal("node(s) didn't match the requested node name", others, resolvable=False)]

@@ -34,9 +34,9 @@ class NodePorts(Plugin):
     def filter(self, state: CycleState, pod: PodInfo, table: NodeTable) -> Sequence[Refusal]:
         if not pod.host_ports:
             return ()
-        taken = np.zeros(table.size, bool)
+        conflicts = np.zeros(table.size, bool)
         for protocol, port, address in pod.host_ports:
             for row, addresses in table.ports.get((protocol, port), {}).items():
                 if address == ANY or ANY in addresses or address in addresses:
-                    taken[row] = True
-        return [Refusal("node(s) didn't have free ports for the requested pod ports", taken)]
+                    conflicts[row] = True
+        return [Refusal("node(s) didn't have free ports for the requested pod ports", conflicts)]

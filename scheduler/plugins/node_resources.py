@@ -73,17 +73,17 @@ class NodeResourcesFit(Plugin):
         row = table.rows.get(event.node.metadata.name or "") if event.node else None
         return row is None or not self.refuses(CycleState(), pod, table, row)
 
-    def asked(self, pod: PodInfo) -> list[tuple[str, int]]:
+    def requests(self, pod: PodInfo) -> list[tuple[str, int]]:
         return [(r, n) for r, n in pod.requests.items() if n > 0 and not (self.ignored and self._ignores(r))]
 
     def _ignores(self, resource: str) -> bool:
         return any(resource == i or (i.endswith("/") and resource.startswith(i)) for i in self.ignored)
 
     def filter(self, state: CycleState, pod: PodInfo, table: NodeTable) -> Sequence[Refusal]:
-        return [Refusal(_short(r), table.free_of(r) < amount) for r, amount in self.asked(pod)]
+        return [Refusal(_short(r), table.free_of(r) < amount) for r, amount in self.requests(pod)]
 
     def refuses(self, state: CycleState, pod: PodInfo, table: NodeTable, row: int) -> Sequence[str]:
-        return [_short(r) for r, amount in self.asked(pod) if table.free_at(r, row) < amount]
+        return [_short(r) for r, amount in self.requests(pod) if table.free_at(r, row) < amount]
 
     def score(self, state: CycleState, pod: PodInfo, table: NodeTable) -> Scores | None:
         return self.score_rows(state, pod, table, ALL_ROWS)
@@ -203,26 +203,26 @@ def _capacity_and_use(
 ) -> tuple[Column, Column]:
     """Each row's capacity of a resource, and its use with the pod there. ``nonzero``: containers that ask for no cpu or
     memory count with a default."""
-    found = table.allocatable.get(resource)
-    if found is None:
+    allocatable = table.allocatable.get(resource)
+    if allocatable is None:
         return (none := np.zeros(table.size, np.int64)[rows]), none
     if nonzero and resource == "cpu":
-        return found[rows], table.nonzero_cpu[rows] + pod.nonzero[0]
+        return allocatable[rows], table.nonzero_cpu[rows] + pod.nonzero[0]
     if nonzero and resource == "memory":
-        return found[rows], table.nonzero_memory[rows] + pod.nonzero[1]
+        return allocatable[rows], table.nonzero_memory[rows] + pod.nonzero[1]
     used = table.requested.get(resource)
-    asked = pod.requests.get(resource, 0)
-    return found[rows], np.full(table.size, asked)[rows] if used is None else used[rows] + asked
+    request = pod.requests.get(resource, 0)
+    return allocatable[rows], np.full(table.size, request)[rows] if used is None else used[rows] + request
 
 
 def _capacity_and_use_at(table: NodeTable, pod: PodInfo, resource: str, row: int, nonzero: bool) -> tuple[int, int]:
     """As :func:`_capacity_and_use`, for one row."""
-    found = table.allocatable.get(resource)
-    if found is None:
+    allocatable = table.allocatable.get(resource)
+    if allocatable is None:
         return 0, 0
     if nonzero and resource == "cpu":
-        return found.item(row), table.nonzero_cpu.item(row) + pod.nonzero[0]
+        return allocatable.item(row), table.nonzero_cpu.item(row) + pod.nonzero[0]
     if nonzero and resource == "memory":
-        return found.item(row), table.nonzero_memory.item(row) + pod.nonzero[1]
+        return allocatable.item(row), table.nonzero_memory.item(row) + pod.nonzero[1]
     used = table.requested.get(resource)
-    return found.item(row), (0 if used is None else used.item(row)) + pod.requests.get(resource, 0)
+    return allocatable.item(row), (0 if used is None else used.item(row)) + pod.requests.get(resource, 0)

@@ -54,7 +54,7 @@ class InterPodAffinity(Plugin):
         return Reach.EVERYWHERE if any(pod.terms) else Reach.NOWHERE
 
     def apart(self, pod: PodInfo, table: NodeTable) -> bool:
-        return not table.topology.held_against(pod)  # else the domains of their nodes count
+        return not table.topology.terms_against(pod)  # else the domains of their nodes count
 
     def helps(self, event: Event, pod: PodInfo, table: NodeTable) -> bool:
         """A pod helps that comes where it is wanted, or goes where it is not (a changed pod may do both); a node, if its
@@ -74,7 +74,7 @@ class InterPodAffinity(Plugin):
         )
 
     def refuses(self, state: CycleState, pod: PodInfo, table: NodeTable, row: int) -> Sequence[str]:
-        if not any(pod.terms) and not table.topology.held_against(pod):
+        if not any(pod.terms) and not table.topology.terms_against(pod):
             return ()
         return super().refuses(state, pod, table, row)
 
@@ -97,9 +97,9 @@ class InterPodAffinity(Plugin):
                 bad |= sums.values > 0
             refuse(ANTI_AFFINITY, bad, True)
         bad = np.zeros(table.size, bool)
-        for held, column in table.topology.held_against(pod):
-            if held.sort == "anti-affinity":
-                bad |= table.domain_sums(held.term.topology_key, column).values > 0
+        for pod_term, column in table.topology.terms_against(pod):
+            if pod_term.sort == "anti-affinity":
+                bad |= table.domain_sums(pod_term.term.topology_key, column).values > 0
         if bad.any():
             refuse(EXISTING, bad, True)
         return out
@@ -127,11 +127,11 @@ class InterPodAffinity(Plugin):
         for weight, term in pod.terms.preferred:
             weights.append((term.topology_key, table.topology.matching(Matching((term.pods,))), weight))
         wishes = bool(pod.terms.preferred)
-        for held, column in table.topology.held_against(pod):
-            if held.sort == "preferred" and (wishes or not self.ignore_preferred):
-                weights.append((held.term.topology_key, column, held.weight))
-            elif held.sort == "affinity" and self.hard_weight:
-                weights.append((held.term.topology_key, column, self.hard_weight))
+        for pod_term, column in table.topology.terms_against(pod):
+            if pod_term.sort == "preferred" and (wishes or not self.ignore_preferred):
+                weights.append((pod_term.term.topology_key, column, pod_term.weight))
+            elif pod_term.sort == "affinity" and self.hard_weight:
+                weights.append((pod_term.term.topology_key, column, self.hard_weight))
         if not weights:
             return None
         total = np.zeros(table.size)
@@ -140,8 +140,8 @@ class InterPodAffinity(Plugin):
         return total
 
     def normalize(self, scores: Scores, feasible: Mask) -> Scores:
-        left = scores[feasible]
-        low, high = float(left.min(initial=np.inf)), float(left.max(initial=-np.inf))
+        of_feasible = scores[feasible]
+        low, high = float(of_feasible.min(initial=np.inf)), float(of_feasible.max(initial=-np.inf))
         if not high > low:
             return np.zeros_like(scores)
         return np.clip(np.floor(MAX_SCORE * ((scores - low) / (high - low))), 0, MAX_SCORE)

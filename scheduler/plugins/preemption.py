@@ -70,8 +70,8 @@ class Memory:
                 rows, states, with_victims = rows[:end], states[:end], with_victims[:end]
             unknown = np.flatnonzero(states == UNKNOWN)[:most]
             if not len(unknown):
-                found: Rows = rows[with_victims]
-                return found
+                first_rows: Rows = rows[with_victims]
+                return first_rows
             for row in rows[unknown].tolist():
                 self.note(row, search(row))
 
@@ -93,7 +93,7 @@ class DefaultPreemption(Plugin):
 
     def __init__(self, percentage: int = 10, absolute: int = 100) -> None:
         self.percentage, self.absolute = percentage, absolute
-        self._known: Memory | None = None
+        self._memory: Memory | None = None
         self._of: tuple[object, ...] = ()  # what this is known of: the table, its versions, the sort of pod, its ranking
         self._position = self._started = self._nominations = 0
         self._own = ""  # the node for which the pod was nominated that asked last
@@ -108,20 +108,20 @@ class DefaultPreemption(Plugin):
         """The findings for the last sort of pod, but for the rows that changed since."""
         ranking, others = ranking.origin or ranking, attempt.others or Nominated()
         of = table, table.version, table.topology.version, ranking.profile.alike(pod), ranking, attempt.others
-        known = self._known if of == self._of and ranking.follows else None
+        memory = self._memory if of == self._of and ranking.follows else None
         changed = table.changes.since(self._position)
         started = table.starts.since(self._started)
         nodes = others.changes.since(self._nominations)
-        if known is None or changed is None or started is None or nodes is None:
-            known = self._known = Memory(pod, table, ranking)
+        if memory is None or changed is None or started is None or nodes is None:
+            memory = self._memory = Memory(pod, table, ranking)
         else:
             nodes += [self._own, attempt.nominated]  # where one pod of the sort has one less beside it than the others
             nominated = [row for node in nodes if (row := table.rows.get(node)) is not None]
             for row in dict.fromkeys(changed + started + nominated):
-                known.again(row, pod, table, ranking)
+                memory.again(row, pod, table, ranking)
         self._of, self._position, self._started = of, table.changes.end, table.starts.end
         self._nominations, self._own = others.changes.end, attempt.nominated
-        return known
+        return memory
 
     def post_filter(self, pod: PodInfo, table: NodeTable, ranking: Ranked, attempt: Attempt) -> Plan:
         if ranking.rejection:
@@ -231,7 +231,7 @@ def _fit_alone(pod: PodInfo, table: NodeTable, ranking: Ranked) -> NodeResources
             fit = plugin
         elif reach != Reach.NOWHERE:
             return None
-    return None if table.topology.held_against(pod) else fit
+    return None if table.topology.terms_against(pod) else fit
 
 
 def _lower(pod: PodInfo, table: NodeTable, node: str) -> tuple[list[PodInfo], int]:
@@ -252,20 +252,20 @@ def _victims_by_room(
 ) -> Victims | None:
     """As :func:`_victims`, where only room matters. ``others`` will be there, too."""
     (lower, protected), row = _lower(pod, table, node), table.rows[node]
-    spare = {r: table.free_at(r, row) - n + sum(p.requests.get(r, 0) for p in lower) for r, n in fit.asked(pod)}
+    spare = {r: table.free_at(r, row) - n + sum(p.requests.get(r, 0) for p in lower) for r, n in fit.requests(pod)}
     for other in others:
         for r in spare:
             spare[r] -= other.requests.get(r, 0)
     if any(n < 0 for n in spare.values()):
         return None
-    gone = []
+    victims = []
     for candidate in lower:
         if all(candidate.requests.get(r, 0) <= n for r, n in spare.items()):
             for r in spare:
                 spare[r] -= candidate.requests.get(r, 0)
         else:
-            gone.append(candidate)
-    return gone, _broken(gone, lower, protected)
+            victims.append(candidate)
+    return victims, _broken(victims, lower, protected)
 
 
 def _victims(pod: PodInfo, table: NodeTable, ranking: Ranked, row: int) -> Victims | None:
@@ -279,19 +279,19 @@ def _victims(pod: PodInfo, table: NodeTable, ranking: Ranked, row: int) -> Victi
     table.trying += 1
     for victim in lower:
         table.remove_pod(victim.uid)
-    gone = list(lower)
+    victims = list(lower)
     try:
         if not fits():
             return None
         for candidate in lower:
             table.add_pod(candidate, node)
-            gone.remove(candidate)
+            victims.remove(candidate)
             if not fits():
                 table.remove_pod(candidate.uid)
-                gone.append(candidate)
-        return list(gone), _broken(gone, lower, protected)
+                victims.append(candidate)
+        return list(victims), _broken(victims, lower, protected)
     finally:
-        for victim in gone:
+        for victim in victims:
             table.add_pod(victim, node)
         table.tried()
 
@@ -300,8 +300,8 @@ def _broken(victims: list[PodInfo], lower: list[PodInfo], protected: int) -> int
     """How many of the victims are among the first so many of ``lower``."""
     if not protected:
         return 0
-    kept = {p.uid for p in lower[:protected]}
-    return sum(v.uid in kept for v in victims)
+    protected_uids = {p.uid for p in lower[:protected]}
+    return sum(v.uid in protected_uids for v in victims)
 
 
 def _cost(victims: list[PodInfo], broken: int) -> tuple[float, ...]:

@@ -143,8 +143,8 @@ def _met(table: NodeTable, key: str, operator: str, value: str, counts: Column) 
         def matches(node: core_v1.Node) -> bool:
             return pattern.fullmatch((node.metadata.labels or {}).get(key, "")) is not None
 
-        found: Mask = table.static(f"marathon/{operator}/{key}", value.encode(), matches, np.bool_)
-        return ~found if operator == "UNLIKE" else found
+        matching: Mask = table.static(f"marathon/{operator}/{key}", value.encode(), matches, np.bool_)
+        return ~matching if operator == "UNLIKE" else matching
     domains, number = table.domains(key)
     has = (domains >= 0) & table.valid
     sums = np.bincount(domains[has], weights=counts[has], minlength=max(number, 1))

@@ -70,8 +70,8 @@ class TaintToleration(Plugin):
             soft = [t for t in node.spec.taints or () if t.effect == "PreferNoSchedule"]
             return sum(not tolerated(tolerations, t) for t in soft)
 
-        found: Scores = table.static(self.name + "/score", pod.tolerance, unwelcome, np.float64)
-        return found
+        points: Scores = table.static(self.name + "/score", pod.tolerance, unwelcome, np.float64)
+        return points
 
     def normalize(self, scores: Scores, feasible: Mask) -> Scores:
         return scale(scores, feasible, reverse=True)

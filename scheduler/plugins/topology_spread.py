@@ -177,14 +177,14 @@ class PodTopologySpread(Plugin):
 
     def score(self, state: CycleState, pod: PodInfo, table: NodeTable) -> Scores | None:
         """Lower counts are better: turned round here, where it is known which nodes take part."""
-        found = state.data[self.name]
-        if found is None:
+        counts = state.data[self.name]
+        if counts is None:
             return None
-        total, scored = found
-        left = total[scored]
-        if not len(left):
+        total, scored = counts
+        of_scored = total[scored]
+        if not len(of_scored):
             return np.zeros(table.size)
-        low, high = float(left.min()), float(left.max())
+        low, high = float(of_scored.min()), float(of_scored.max())
         if high == 0:
             return np.where(scored, MAX_SCORE, 0.0)
         return np.where(scored, np.floor(MAX_SCORE * (high + low - total) / high), 0.0)

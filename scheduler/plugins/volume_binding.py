@@ -68,13 +68,13 @@ NOT_THERE = "node(s) unavailable due to one or more pvc(s) bound to non-existent
 _encode = msgspec.json.Encoder(order="sorted").encode
 
 
-class Wanted(NamedTuple):
-    """The needs of a pod's claims in this cycle, and the findings: for each late claim the number (in ``found``) of the
+class Needs(NamedTuple):
+    """The needs of a pod's claims in this cycle, and the findings: for each late claim the number (in ``volumes``) of the
     volume that was chosen on each row, -1 where one must be made."""
 
     bound: tuple[Claim, ...]
     late: tuple[Claim, ...]
-    found: list[Volume]
+    volumes: list[Volume]
     chosen: dict[str, Numbers]
 
 
@@ -120,8 +120,8 @@ class VolumeBinding(Plugin):
             return any(c.key == f"{meta.namespace}/{meta.name}" for c in pod.claims)
         if event.kind in (CLASS_CHANGED, CAPACITY_CHANGED):
             name = event.object.metadata.name if event.kind == CLASS_CHANGED else event.object.storage_class_name
-            found = [volumes.claims.get(c.key) for c in pod.claims]
-            return any(claim is None or class_of(claim) == name for claim in found)
+            claims = [volumes.claims.get(c.key) for c in pod.claims]
+            return any(claim is None or class_of(claim) == name for claim in claims)
         if event.kind == NODE_CHANGED:
             return event.old is None or event.node is None or event.old.metadata.labels != event.node.metadata.labels
         return event.kind != POD_CHANGED
@@ -137,7 +137,7 @@ class VolumeBinding(Plugin):
         late = tuple(c for c in claims if not fully_bound(c) and volumes.binds_late(c) and not c.spec.volume_name)
         if len(bound) + len(late) < len(claims):
             raise Rejected(IMMEDIATE)
-        state.data[self.name] = Wanted(bound, late, [], {})
+        state.data[self.name] = Needs(bound, late, [], {})
         return None
 
     def _claim(self, pod: PodInfo, key: str, ephemeral: bool, volumes: Volumes) -> Claim:
@@ -160,11 +160,11 @@ class VolumeBinding(Plugin):
         return claim
 
     def filter(self, state: CycleState, pod: PodInfo, table: NodeTable) -> Sequence[Refusal]:
-        wanted: Wanted | None = state.data.get(self.name)
-        if wanted is None:
+        needs: Needs | None = state.data.get(self.name)
+        if needs is None:
             return ()
-        conflict, absent = self._bound(wanted.bound, table)
-        nothing, full = self._late(wanted, table)
+        conflict, absent = self._bound(needs.bound, table)
+        nothing, full = self._late(needs, table)
         reasons = ((NODE_CONFLICT, conflict), (NOT_THERE, absent), (NO_VOLUME, nothing), (NO_SPACE, full))
         return [Refusal(text, mask, resolvable=False) for text, mask in reasons]
 
@@ -181,47 +181,47 @@ class VolumeBinding(Plugin):
                 conflict |= away & ~absent
         return conflict, absent
 
-    def _late(self, wanted: Wanted, table: NodeTable) -> tuple[Mask, Mask]:
+    def _late(self, needs: Needs, table: NodeTable) -> tuple[Mask, Mask]:
         """Rows without a volume for a late claim and nobody who could make one, and rows without the space."""
         nothing, full = np.zeros(table.size, bool), np.zeros(table.size, bool)
-        if not wanted.late:
+        if not needs.late:
             return nothing, full
-        pinned = [c for c in wanted.late if table.volumes.selected_node(c)]
+        pinned = [c for c in needs.late if table.volumes.selected_node(c)]
         for claim in pinned:
             elsewhere = np.ones(table.size, bool)
             row = table.rows.get(table.volumes.selected_node(claim))
             if row is not None:
                 elsewhere[row] = False
             nothing |= elsewhere
-        free = sorted((c for c in wanted.late if c not in pinned), key=size_of)
+        free = sorted((c for c in needs.late if c not in pinned), key=size_of)
         for claim in free:
-            wanted.chosen[_key(claim)] = self._choose(claim, wanted, table)
+            needs.chosen[_key(claim)] = self._choose(claim, needs, table)
         for claim in [*pinned, *free]:
             open_ = ~(nothing | full)
-            chosen = wanted.chosen.get(_key(claim))
+            chosen = needs.chosen.get(_key(claim))
             must = open_ if chosen is None else open_ & (chosen < 0)
             if must.any():
-                made, room = self._provisioned(claim, table)
-                nothing |= must & ~made
-                full |= must & made & ~room
+                provisionable, room = self._provisioned(claim, table)
+                nothing |= must & ~provisionable
+                full |= must & provisionable & ~room
         return nothing, full
 
-    def _choose(self, claim: Claim, wanted: Wanted, table: NodeTable) -> Numbers:
+    def _choose(self, claim: Claim, needs: Needs, table: NodeTable) -> Numbers:
         """The smallest volume that satisfies the claim, on each row."""
         chosen = np.full(table.size, -1, np.int32)
-        left = len(table)
+        unserved = len(table)
         for volume in candidates(claim, table.volumes):
-            number = len(wanted.found)
-            wanted.found.append(volume)
+            number = len(needs.volumes)
+            needs.volumes.append(volume)
             rows = self.rows_of(volume, table)
             here = np.flatnonzero(table.valid) if rows is None else rows
             here = here[chosen[here] < 0]
-            for other in wanted.chosen.values():  # not for two claims of one pod
-                taken = [n for n, v in enumerate(wanted.found[:-1]) if v.metadata.name == volume.metadata.name]
-                here = here[~np.isin(other[here], taken)]
+            for other in needs.chosen.values():  # not for two claims of one pod
+                same_volume = [n for n, v in enumerate(needs.volumes[:-1]) if v.metadata.name == volume.metadata.name]
+                here = here[~np.isin(other[here], same_volume)]
             chosen[here] = number
-            left -= len(here)
-            if left <= 0:
+            unserved -= len(here)
+            if unserved <= 0:
                 break
         return chosen
 
@@ -229,17 +229,17 @@ class VolumeBinding(Plugin):
         """Rows for which the claim's class can have a volume made, and those with the space for it."""
         volumes = table.volumes
         name = class_of(claim)
-        found = volumes.classes.get(name)
+        storage_class = volumes.classes.get(name)
         none = np.zeros(table.size, bool)
-        if found is None or not found.provisioner or found.provisioner == NO_PROVISIONER:
+        if storage_class is None or not storage_class.provisioner or storage_class.provisioner == NO_PROVISIONER:
             return none, none
-        terms = found.allowed_topologies or ()
-        made = table.valid
+        terms = storage_class.allowed_topologies or ()
+        within_topology = table.valid
         if terms:
-            made = table.static("allowed-topologies", _encode(terms), lambda n: topology_matches(terms, n), np.bool_)
-        driver = volumes.drivers.get(found.provisioner)
+            within_topology = table.static("allowed-topologies", _encode(terms), lambda n: topology_matches(terms, n), np.bool_)
+        driver = volumes.drivers.get(storage_class.provisioner)
         if driver is None or not driver.spec.storage_capacity:
-            return made, table.valid
+            return within_topology, table.valid
         room = none
         for capacity in volumes.capacities.values():
             most = capacity.maximum_volume_size or capacity.capacity
@@ -249,7 +249,7 @@ class VolumeBinding(Plugin):
             if quantity.value(most) >= size_of(claim):
                 selector = selectors.from_struct(reachable)
                 room = room | table.static("capacity", _encode(reachable), _matcher(selector), np.bool_)
-        return made, room
+        return within_topology, room
 
     def rows_of(self, volume: Volume, table: NodeTable) -> Rows | None:
         """The rows from which a volume can be reached; None for all. Kept until nodes or its affinity change."""
@@ -257,30 +257,30 @@ class VolumeBinding(Plugin):
         if required is None:
             return None
         name, key = volume.metadata.name or "", _encode(required)
-        known = self._rows.get(name)
-        if known is None or known[:2] != (table.version, key):
+        cached = self._rows.get(name)
+        if cached is None or cached[:2] != (table.version, key):
             rows = [r for r in _likely(required, table) if _matches(required, table.nodes[r])]
-            known = self._rows[name] = table.version, key, np.array(rows, np.intp)
-        return known[2]
+            cached = self._rows[name] = table.version, key, np.array(rows, np.intp)
+        return cached[2]
 
     # Doing
 
     def reserve(self, state: CycleState, pod: PodInfo, node: str) -> None:
-        wanted: Wanted | None = state.data.get(self.name)
-        if wanted is None or self._handle is None:
+        needs: Needs | None = state.data.get(self.name)
+        if needs is None or self._handle is None:
             return
         table = self._handle.table
         row, volumes = table.rows[node], table.volumes
         bind: list[tuple[Volume, Claim]] = []
         provision: list[Claim] = []
-        for claim in wanted.late:
-            chosen = wanted.chosen.get(_key(claim))
+        for claim in needs.late:
+            chosen = needs.chosen.get(_key(claim))
             number = -1 if chosen is None else int(chosen[row])
             if number < 0:
                 provision.append(claim)
                 volumes.assumed_nodes[_key(claim)] = node
             else:
-                volume = wanted.found[number]
+                volume = needs.volumes[number]
                 bind.append((volume, claim))
                 volumes.assumed_claims[volume.metadata.name or ""] = _key(claim)
         state.data[self.name + "/steps"] = Steps(tuple(bind), tuple(provision))
@@ -366,10 +366,10 @@ class VolumeBinding(Plugin):
                 continue
             if (bound.metadata.annotations or {}).get(SELECTED_NODE) != node:
                 raise Failed(f'binding volumes: provisioning failed for PVC "{claim.metadata.name}"')
-            made = volumes.volumes.get(bound.spec.volume_name or "")
-            required = made.spec.node_affinity.required if made is not None and made.spec.node_affinity else None
-            if made is not None and required is not None and not _matches(required, here):
-                text = f'pv "{made.metadata.name}" node affinity doesn\'t match node "{node}"'
+            pv = volumes.volumes.get(bound.spec.volume_name or "")
+            required = pv.spec.node_affinity.required if pv is not None and pv.spec.node_affinity else None
+            if pv is not None and required is not None and not _matches(required, here):
+                text = f'pv "{pv.metadata.name}" node affinity doesn\'t match node "{node}"'
                 raise Failed(f"binding volumes: {text}")
             done = done and fully_bound(bound)
         return done

@@ -33,35 +33,35 @@ class NodeVolumeLimits(Plugin):
 
     def helps(self, event: Event, pod: PodInfo, table: NodeTable) -> bool:
         if event.kind == ATTACHMENT_CHANGED:  # one that goes, or changes, makes room
-            return event.old is not None and event.old.spec.attacher in self._wanted(pod, table)
+            return event.old is not None and event.old.spec.attacher in self._handles(pod, table)
         return event.kind != POD_GONE or (event.pod is not None and bool(event.pod.claims))
 
     def filter(self, state: CycleState, pod: PodInfo, table: NodeTable) -> Sequence[Refusal]:
-        wanted = self._wanted(pod, table)
-        if not wanted:
+        handles_by_driver = self._handles(pod, table)
+        if not handles_by_driver:
             return ()
         full = np.zeros(table.size, bool)
         for name, row in table.rows.items():
-            if name in table.volumes.csi_nodes and self._full(wanted, table, row, name):
+            if name in table.volumes.csi_nodes and self._full(handles_by_driver, table, row, name):
                 full[row] = True
         return [Refusal(TOO_MANY, full)]
 
     def refuses(self, state: CycleState, pod: PodInfo, table: NodeTable, row: int) -> Sequence[str]:
         node = table.nodes[row]
         name = (node.metadata.name or "") if node else ""
-        wanted = self._wanted(pod, table)
-        return [TOO_MANY] if wanted and self._full(wanted, table, row, name) else []
+        handles_by_driver = self._handles(pod, table)
+        return [TOO_MANY] if handles_by_driver and self._full(handles_by_driver, table, row, name) else []
 
-    def _wanted(self, pod: PodInfo, table: NodeTable) -> dict[str, set[str]]:
+    def _handles(self, pod: PodInfo, table: NodeTable) -> dict[str, set[str]]:
         return attached((c.key for c in pod.claims), table.volumes)
 
-    def _full(self, wanted: dict[str, set[str]], table: NodeTable, row: int, name: str) -> bool:
+    def _full(self, handles_by_driver: dict[str, set[str]], table: NodeTable, row: int, name: str) -> bool:
         volumes = table.volumes
         csi_node = volumes.csi_nodes.get(name)
         here, attachments = volumes.usage.on.get(row, {}), volumes.attached_to.get(name, {})
         for driver in csi_node.spec.drivers if csi_node else ():
             most = driver.allocatable.count if driver.allocatable else None
-            mine = wanted.get(driver.name)
+            mine = handles_by_driver.get(driver.name)
             if most is None or not mine or len(here) + len(attachments) + len(mine) <= most:
                 continue  # not even if all were this driver's
             others = attached(here, volumes).get(driver.name, set()) | handles(attachments.values(), driver.name, volumes)
@@ -74,8 +74,8 @@ class NodeVolumeLimits(Plugin):
 def handles(attachments: Iterable[storage_v1.VolumeAttachment], driver: str, volumes: Volumes) -> set[str]:
     """The volumes that a driver has attached, as these attachments say."""
     mine = [a.spec.source.persistent_volume_name or "" for a in attachments if a.spec.attacher == driver]
-    found = [volumes.volumes[name].spec.csi for name in mine if name in volumes.volumes]
-    return {csi.volume_handle for csi in found if csi is not None}
+    sources = [volumes.volumes[name].spec.csi for name in mine if name in volumes.volumes]
+    return {csi.volume_handle for csi in sources if csi is not None}
 
 
 def attached(claims: Iterable[str], volumes: Volumes) -> dict[str, set[str]]:
@@ -88,7 +88,7 @@ def attached(claims: Iterable[str], volumes: Volumes) -> dict[str, set[str]]:
             if volume.spec.csi is not None:
                 out.setdefault(volume.spec.csi.driver, set()).add(volume.spec.csi.volume_handle)
         elif claim is not None:
-            found = volumes.classes.get(class_of(claim))
-            if found is not None and found.provisioner:
-                out.setdefault(found.provisioner, set()).add("claim/" + key)
+            storage_class = volumes.classes.get(class_of(claim))
+            if storage_class is not None and storage_class.provisioner:
+                out.setdefault(storage_class.provisioner, set()).add("claim/" + key)
     return out

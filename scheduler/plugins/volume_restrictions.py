@@ -51,17 +51,17 @@ class VolumeRestrictions(Plugin):
             return ()
         out: list[Refusal] = []
         usage = table.volumes.usage
-        taken = np.zeros(table.size, bool)
+        conflicts = np.zeros(table.size, bool)
         for disk in pod.disks:
             for row, others in usage.disks.get((disk.kind, disk.id), {}).items():
-                taken[row] |= any(conflict(disk, other) for other in others)
-        if taken.any():
-            out.append(Refusal(DISK, taken))
+                conflicts[row] |= any(conflict(disk, other) for other in others)
+        if conflicts.any():
+            out.append(Refusal(DISK, conflicts))
         for claim in pod.claims:
-            found = table.volumes.claims.get(claim.key)
-            alone = found is not None and "ReadWriteOncePod" in (found.spec.access_modes or ())
+            claim_object = table.volumes.claims.get(claim.key)
+            alone = claim_object is not None and "ReadWriteOncePod" in (claim_object.spec.access_modes or ())
             if alone and usage.claims.get(claim.key):
-                out.append(Refusal(IN_USE, table.valid & ~taken))  # wherever it is used
+                out.append(Refusal(IN_USE, table.valid & ~conflicts))  # wherever it is used
                 break
         return out
 

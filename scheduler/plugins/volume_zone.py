@@ -41,20 +41,20 @@ class VolumeZone(Plugin):
     def filter(self, state: CycleState, pod: PodInfo, table: NodeTable) -> Sequence[Refusal]:
         if not pod.claims:
             return ()
-        wanted: list[tuple[str, tuple[str, ...]]] = []
+        zones: list[tuple[str, tuple[str, ...]]] = []
         for one in pod.claims:
             claim = table.volumes.claims.get(one.key)
             volume = table.volumes.volumes.get(claim.spec.volume_name or "") if claim else None
             labels = (volume.metadata.labels or {}) if volume else {}
-            wanted += [(k, tuple(sorted(labels[k].split("__")))) for k in KEYS if k in labels]
-        if not wanted:
+            zones += [(k, tuple(sorted(labels[k].split("__")))) for k in KEYS if k in labels]
+        if not zones:
             return ()
 
         def elsewhere(node: core_v1.Node) -> bool:
             labels = node.metadata.labels or {}
             if not any(k in labels for k in KEYS):
                 return False  # a node without zones takes volumes of any
-            return any((labels.get(k) or labels.get(OLD.get(k, ""), "")) not in values for k, values in wanted)
+            return any((labels.get(k) or labels.get(OLD.get(k, ""), "")) not in values for k, values in zones)
 
-        away: Mask = table.static(self.name, repr(wanted).encode(), elsewhere, np.bool_)
+        away: Mask = table.static(self.name, repr(zones).encode(), elsewhere, np.bool_)
         return [Refusal(OTHER_ZONE, away, resolvable=False)]

@@ -21,21 +21,21 @@ class Crowd:
         """The ranking without the nodes where the pod would not fit beside nominated ones; itself, if there are none."""
         self._forget(table, nominated)
         own = table.rows.get(nominated.node_of(pod.uid), -1)
-        gone: dict[int, list[Refused]] = {}
+        crowded: dict[int, list[Refused]] = {}
         for node in nominated.by_node:
             row = table.rows.get(node, -1)
             if row < 0 or ranking.total_of(row) == -np.inf:
                 continue
             if row == own:  # where all others like it have one more beside them
-                found = self._look(pod, table, nominated, ranking, row)
-            elif (known := self._refused.get(row)) is not None:
-                found = known
+                refusals = self._look(pod, table, nominated, ranking, row)
+            elif (cached := self._refused.get(row)) is not None:
+                refusals = cached
             else:
-                found = self._refused[row] = self._look(pod, table, nominated, ranking, row)
-            if found:
-                gone[row] = found
+                refusals = self._refused[row] = self._look(pod, table, nominated, ranking, row)
+            if refusals:
+                crowded[row] = refusals
         self._position = table.changes.end  # what was tried left no trace
-        return ranking.without(gone) if gone else ranking
+        return ranking.without(crowded) if crowded else ranking
 
     def _forget(self, table: NodeTable, nominated: Nominated) -> None:
         rows = table.changes.since(self._position)

@@ -64,8 +64,8 @@ class Near:
         self, pod: PodInfo, table: NodeTable, state: CycleState, filters: Sequence[Plugin], scorers: Sequence[Plugin]
     ) -> None:
         """Follows the table, for plugins that reach their node only now. None of the scorers normalises."""
-        known = [p.name for p in filters] == list(self.filters) and [p.name for p in scorers] == list(self.scorers)
-        if not known or not self._follow(pod, table, state, filters, scorers):
+        is_same = [p.name for p in filters] == list(self.filters) and [p.name for p in scorers] == list(self.scorers)
+        if not is_same or not self._follow(pod, table, state, filters, scorers):
             self.filters = {p.name: Filtered(p.filter(state, pod, table)) for p in filters}
             self.scorers = {p.name: Scored(p.score(state, pod, table)) for p in scorers}
         self._version, self._size, self._position = _version(pod, table), table.size, table.changes.end

@@ -36,8 +36,8 @@ def pinned(pod: PodInfo, table: NodeTable, profile: Profile) -> Pinned | None:
                         return None
                 except Rejected:
                     return None
-        made = Pinned(pod, table, profile, plugin.name, state, [table.rows[n] for n in names if n in table.rows])
-        return made if made.feasible <= 1 else None
+        candidate = Pinned(pod, table, profile, plugin.name, state, [table.rows[n] for n in names if n in table.rows])
+        return candidate if candidate.feasible <= 1 else None
     return None
 
 
@@ -77,10 +77,10 @@ class Pinned(ranking.Ranking):
             if not texts:
                 continue
             if self.profile.reach(plugin, pod, table) == Reach.ITS_NODE:
-                found = [(text, True) for text in texts]
+                refusals = [(text, True) for text in texts]
             else:
-                found = [(r.reason, r.resolvable) for r in plugin.filter(state, pod, table) if r.nodes[row]]
-            for text, resolvable in found:
+                refusals = [(r.reason, r.resolvable) for r in plugin.filter(state, pod, table) if r.nodes[row]]
+            for text, resolvable in refusals:
                 bits |= 1 << self._number(plugin.name, text, resolvable)
         return bits
 
@@ -138,8 +138,8 @@ class Pinned(ranking.Ranking):
     def refused_by(self) -> list[str]:
         if self._wide:
             return super().refused_by()
-        found = {r.plugin for r in self.reasons}  # each is there because it refused a node
-        return [p.name for p in self.profile.plugins if p.name in found]
+        refusers = {r.plugin for r in self.reasons}  # each is there because it refused a node
+        return [p.name for p in self.profile.plugins if p.name in refusers]
 
     def resolvable(self) -> Mask:
         if self._wide:

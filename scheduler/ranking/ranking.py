@@ -125,7 +125,7 @@ class Ranking:
             self._near.bring(pod, table, state, self.near_filters, scorers)
             kept_filters, kept_scorers = self._near.filters, self._near.scorers
         for plugin in profile.filters:
-            gone: Mask | None = None
+            refused_nodes: Mask | None = None
             rows = [row for row in rows if feasible[row]]  # the first plugin that refuses a row is the last one asked
             if rows and self.reaches[plugin.name] == Reach.ITS_NODE:
                 for row in rows:
@@ -133,14 +133,14 @@ class Ranking:
                         self.refused[row] |= np.uint32(1 << self._number(plugin.name, text, True))
                     feasible[row] &= self.refused[row] == 0
                 continue
-            kept = kept_filters.get(plugin.name)
-            for refusal in kept.refusals if kept else ask("Filter", plugin, plugin.filter, state, pod, table):
+            filtered = kept_filters.get(plugin.name)
+            for refusal in filtered.refusals if filtered else ask("Filter", plugin, plugin.filter, state, pod, table):
                 self._refuse(plugin.name, refusal.reason, refusal.nodes, refusal.resolvable, feasible)
-                gone = refusal.nodes if gone is None else gone | refusal.nodes
-            if gone is not None:
-                feasible &= ~gone
+                refused_nodes = refusal.nodes if refused_nodes is None else refused_nodes | refusal.nodes
+            if refused_nodes is not None:
+                feasible &= ~refused_nodes
                 if self.reaches[plugin.name] == Reach.NOWHERE:
-                    self.never |= gone
+                    self.never |= refused_nodes
         self.feasible = int(np.count_nonzero(feasible))
         if not self.feasible:
             return
@@ -209,17 +209,17 @@ class Ranking:
         self.feasible -= 1
         self.follows, self.base = False, (self.refused, self.parts)
 
-    def without(self, gone: Mapping[int, Sequence[Refused]]) -> Ranking:
+    def without(self, refusals: Mapping[int, Sequence[Refused]]) -> Ranking:
         """A copy in which these feasible rows are refused, too. It is not followed; ``origin`` is what it was made of."""
-        made = self._copy()
-        made.origin, made.excluded = self, list(gone)
-        for row, found in gone.items():
-            for plugin, text in found:
-                made.refused[row] |= np.uint32(1 << made._number(plugin, text, True))
-            made.total[row] = -np.inf
-        made.feasible -= len(gone)
-        made.follows, made.base = False, (made.refused, made.parts)
-        return made
+        ranking = self._copy()
+        ranking.origin, ranking.excluded = self, list(refusals)
+        for row, row_refusals in refusals.items():
+            for plugin, text in row_refusals:
+                ranking.refused[row] |= np.uint32(1 << ranking._number(plugin, text, True))
+            ranking.total[row] = -np.inf
+        ranking.feasible -= len(refusals)
+        ranking.follows, ranking.base = False, (ranking.refused, ranking.parts)
+        return ranking
 
     def favour(self, points: Mapping[int, float]) -> None:
         """Adds to the totals of rows what somebody who is no plugin gives them."""
@@ -263,29 +263,29 @@ class Ranking:
         reaches = self.reaches
         if any(profile.reach(p, pod, table) != reaches[p.name] or not profile.apart(p, pod, table) for p in profile.plugins):
             return None
-        made = self._copy()
-        made.nodes, made.names, made.state = len(table), table.names(), CycleState()
-        made._fixed, made.never = self._fixed.copy(), self.never.copy()
+        heir = self._copy()
+        heir.nodes, heir.names, heir.state = len(table), table.names(), CycleState()
+        heir._fixed, heir.never = self._fixed.copy(), self.never.copy()
         try:
-            if any(profile.ask("PreFilter", p, p.pre_filter, made.state, pod, table) is not None for p in profile.pre_filters):
+            if any(profile.ask("PreFilter", p, p.pre_filter, heir.state, pod, table) is not None for p in profile.pre_filters):
                 return None
         except Rejected:
             return None
-        if not all(made._whole_row(table, row) for row in rows):
+        if not all(heir._whole_row(table, row) for row in rows):
             return None
-        if not all(made._again(table, row) for row in changed if row not in rows) or not made.feasible:
+        if not all(heir._again(table, row) for row in changed if row not in rows) or not heir.feasible:
             return None
-        made._versions = table.version, table.topology.version
-        made._position, made._node_position = table.changes.end, table.node_changes.end
-        made.base, made.notes = (made.refused.copy(), made.parts.copy()), []
-        return made
+        heir._versions = table.version, table.topology.version
+        heir._position, heir._node_position = table.changes.end, table.node_changes.end
+        heir.base, heir.notes = (heir.refused.copy(), heir.parts.copy()), []
+        return heir
 
     def _copy(self) -> Ranking:
         """One that can refuse other rows than this one."""
-        made = copy.copy(self)
-        made.reasons, made._numbers, made.notes, made._best = self.reasons.copy(), self._numbers.copy(), [], None
-        made.refused, made.parts, made.total = self.refused.copy(), self.parts.copy(), self.total.copy()
-        return made
+        twin = copy.copy(self)
+        twin.reasons, twin._numbers, twin.notes, twin._best = self.reasons.copy(), self._numbers.copy(), [], None
+        twin.refused, twin.parts, twin.total = self.refused.copy(), self.parts.copy(), self.total.copy()
+        return twin
 
     def _whole_row(self, table: NodeTable, row: int) -> bool:
         """Asks all plugins about the node that a row has now, if any. False if that is not enough."""
@@ -296,12 +296,12 @@ class Ranking:
         bits = 0
         for plugin in self.profile.filters if table.valid[row] else ():
             if self.reaches[plugin.name] == Reach.ITS_NODE:
-                found = [(text, True) for text in plugin.refuses(state, pod, table, row)] if not bits else []
+                refusals = [(text, True) for text in plugin.refuses(state, pod, table, row)] if not bits else []
             else:
-                found = [(r.reason, r.resolvable) for r in plugin.filter(state, pod, table) if r.nodes[row]]
-                self.never[row] |= bool(found)
+                refusals = [(r.reason, r.resolvable) for r in plugin.filter(state, pod, table) if r.nodes[row]]
+                self.never[row] |= bool(refusals)
             if not bits:
-                for text, resolvable in found:
+                for text, resolvable in refusals:
                     bits |= 1 << self._number(plugin.name, text, resolvable)
         if bits:
             self.refused[row] = bits
@@ -440,8 +440,8 @@ class Ranking:
         if self.rejection:
             return [self.rejected_by]
         every = int(np.bitwise_or.reduce(self.refused)) if len(self.refused) else 0
-        found = {r.plugin for n, r in enumerate(self.reasons) if every >> n & 1}
-        return [p.name for p in self.profile.plugins if p.name in found]
+        refusers = {r.plugin for n, r in enumerate(self.reasons) if every >> n & 1}
+        return [p.name for p in self.profile.plugins if p.name in refusers]
 
     def resolvable(self) -> Mask:
         """Rows that are refused only for reasons that taking pods away may remove."""

@@ -20,35 +20,35 @@ class Rankings:
 
     def __init__(self, most: int = 16) -> None:
         self.most = most
-        self._kept: OrderedDict[bytes, Ranking] = OrderedDict()
+        self._rankings: OrderedDict[bytes, Ranking] = OrderedDict()
         self._near: OrderedDict[bytes, Near] = OrderedDict()  # of those that must be made anew
         self._crowds: OrderedDict[bytes, Crowd] = OrderedDict()
 
     def get(self, pod: PodInfo, table: NodeTable, profile: Profile) -> Ranking:
         """The ranking for this pod as the table is now."""
         alike = profile.alike(pod)
-        found = self._kept.get(alike)
-        if found is not None:
-            if found.follow(table):
-                self._kept.move_to_end(alike)
-                return found
-            heir = found.heir(table)
-            self._kept.pop(alike).retire()
+        cached = self._rankings.get(alike)
+        if cached is not None:
+            if cached.follow(table):
+                self._rankings.move_to_end(alike)
+                return cached
+            heir = cached.heir(table)
+            self._rankings.pop(alike).retire()
             if heir is not None:
-                self._kept[alike] = heir
+                self._rankings[alike] = heir
                 return heir
         near = self._near.get(alike) or Near()
-        made = Ranking(pod, table, profile, near)
-        if made.follows:
-            self._kept[alike] = made
-            if len(self._kept) > self.most:
-                self._kept.popitem(last=False)[1].retire()
+        ranking = Ranking(pod, table, profile, near)
+        if ranking.follows:
+            self._rankings[alike] = ranking
+            if len(self._rankings) > self.most:
+                self._rankings.popitem(last=False)[1].retire()
         elif near.filters:
             self._near[alike] = near
             self._near.move_to_end(alike)
             if len(self._near) > self.most:
                 self._near.popitem(last=False)
-        return made
+        return ranking
 
     def beside(self, pod: PodInfo, table: NodeTable, ranking: Ranking, nominated: Nominated) -> Ranking:
         """A followed ranking, without the nodes on which room is kept for others that leave none for this pod."""
@@ -61,16 +61,16 @@ class Rankings:
 
     def check(self, table: NodeTable, profile: Profile) -> None:
         """Raises AssertionError unless each ranking that follows the table is what it would be if it were made now."""
-        for alike, found in list(self._kept.items()):
-            assert profile.alike(found.pod) == alike, f"the ranking of {found.pod.key} is kept for other pods"
-            if not found.follow(table):
+        for alike, cached in list(self._rankings.items()):
+            assert profile.alike(cached.pod) == alike, f"the ranking of {cached.pod.key} is kept for other pods"
+            if not cached.follow(table):
                 continue  # it is made anew before it is used
-            fresh = Ranking(found.pod, table, profile)
-            name = f"the ranking of {found.pod.key}"
-            assert found.feasible == fresh.feasible, f"{name}: {found.feasible} feasible nodes, should be {fresh.feasible}"
-            assert np.array_equal(found.total, fresh.total), f"{name}: totals"
+            fresh = Ranking(cached.pod, table, profile)
+            name = f"the ranking of {cached.pod.key}"
+            assert cached.feasible == fresh.feasible, f"{name}: {cached.feasible} feasible nodes, should be {fresh.feasible}"
+            assert np.array_equal(cached.total, fresh.total), f"{name}: totals"
             for row in table.rows.values():
-                assert _why(found, row) == _why(fresh, row), f"{name}: {_why(found, row)}, should be {_why(fresh, row)}"
+                assert _why(cached, row) == _why(fresh, row), f"{name}: {_why(cached, row)}, should be {_why(fresh, row)}"
 
 
 def _why(ranking: Ranking, row: int) -> set[tuple[str, str]]:

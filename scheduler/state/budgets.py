@@ -36,15 +36,15 @@ class Budgets:
             for budget in self._budgets.list(namespace):
                 selector = selectors.from_struct(budget.spec.selector)
                 if not selector.nothing and not selector.empty:
-                    known = budget.status.disrupted_pods or {}
+                    disrupted = budget.status.disrupted_pods or {}
                     allowed = budget.status.disruptions_allowed or 0
-                    budgets.setdefault(namespace, []).append([selector, allowed, known])
+                    budgets.setdefault(namespace, []).append([selector, allowed, disrupted])
         out = []
         for pod in pods:
             broken = False
             for entry in budgets.get(pod.namespace, ()):
-                selector, _, known = entry
-                if selector.matches(pod.labels) and pod.pod.metadata.name not in known:
+                selector, _, disrupted = entry
+                if selector.matches(pod.labels) and pod.pod.metadata.name not in disrupted:
                     entry[1] -= 1
                     broken = broken or entry[1] < 0
             out.append(broken)

@@ -255,10 +255,10 @@ class NodeTable:
 
     def remove_pod(self, uid: str) -> bool:
         """Forgets a pod; False if it was not counted."""
-        found = self.pods.pop(uid, None)
-        if found is None:
+        entry = self.pods.pop(uid, None)
+        if entry is None:
             return False
-        pod, node = found
+        pod, node = entry
         here = self.by_node[node]
         del here[uid]
         if not here:
@@ -404,11 +404,11 @@ class NodeTable:
         """:meth:`each`, cached by plugin and what it looks at; only rows whose node changed are asked again. Do not change
         the result."""
         where = (plugin, key)
-        found = self._cache.get(where)
-        if found is not None:
-            rows = self.node_changes.since(found[1])
+        cached = self._cache.get(where)
+        if cached is not None:
+            rows = self.node_changes.since(cached[1])
             if rows is not None:
-                column = found[0]
+                column = cached[0]
                 for row in rows:
                     node = self.nodes[row]
                     column[row] = function(node) if node else 0
@@ -443,13 +443,13 @@ class NodeTable:
         """The sums of a column of the topology over the domains of a label, followed from one question to the next. Do not
         change them."""
         where = (key, id(column))
-        found = self._sums.pop(where, None)
-        if found is None or not found.follow(self, column):
-            found = DomainSums(self, key, column)
+        sums = self._sums.pop(where, None)
+        if sums is None or not sums.follow(self, column):
+            sums = DomainSums(self, key, column)
             if len(self._sums) >= CACHED_SUMS:
                 self._sums.pop(next(iter(self._sums)))
-        self._sums[where] = found
-        return found
+        self._sums[where] = sums
+        return sums
 
     def domains(self, key: str) -> tuple[Column, int]:
         """Which topology domain each row is in: a number for each value of the label, -1 without; and how many numbers."""
@@ -470,10 +470,10 @@ class DomainSums:
         self._column, self._version = column, table.version
         self._domains, number = table.domains(key)
         self._has = (self._domains >= 0) & table.valid
-        self._seen = np.where(self._has, column, 0)
+        self._counts = np.where(self._has, column, 0)
         domains = self._domains[self._has]
         self._single = bool(np.bincount(domains, minlength=max(number, 1)).max() <= 1)
-        self.sums: Column = np.bincount(domains, weights=self._seen[self._has], minlength=max(number, 1)).astype(np.int64)
+        self.sums: Column = np.bincount(domains, weights=self._counts[self._has], minlength=max(number, 1)).astype(np.int64)
         self.values: Column = np.where(self._has, self.sums[self._domains], 0)
         self._position = table.changes.end
 
@@ -491,9 +491,9 @@ class DomainSums:
             return False
         changed = False
         for row in rows:
-            if not self._has[row] or not (more := column.item(row) - self._seen.item(row)):
+            if not self._has[row] or not (more := column.item(row) - self._counts.item(row)):
                 continue
-            self._seen[row] += more
+            self._counts[row] += more
             self.sums[self._domains[row]] += more
             if self._single:
                 self.values[row] += more

@@ -30,8 +30,8 @@ class Nominated:
 
     def node_of(self, uid: str) -> str:
         """Where a pod waits; "" if nowhere."""
-        found = self._where.get(uid)
-        return found[1] if found else ""
+        entry = self._where.get(uid)
+        return entry[1] if entry else ""
 
     def add(self, pod: PodInfo, node: str) -> None:
         """Also moves a pod, and takes its newest state."""
@@ -44,19 +44,19 @@ class Nominated:
 
     def remove(self, uid: str) -> PodInfo | None:
         """Forgets a pod; it, if it was nominated."""
-        found = self._where.pop(uid, None)
-        if found is None:
+        entry = self._where.pop(uid, None)
+        if entry is None:
             return None
-        self._leave(uid, found[1])
-        return found[0]
+        self._leave(uid, entry[1])
+        return entry[0]
 
     def assumed(self, uid: str, yes: bool) -> None:
         """A pod is counted on the node where it will be bound, or no longer: its nomination does not count meanwhile."""
-        found = self._where.get(uid)
-        if found is not None and yes:
-            self._leave(uid, found[1])
-        elif found is not None:
-            self.add(*found)
+        entry = self._where.get(uid)
+        if entry is not None and yes:
+            self._leave(uid, entry[1])
+        elif entry is not None:
+            self.add(*entry)
 
     def _leave(self, uid: str, node: str) -> None:
         here = self.by_node.get(node, {})

@@ -29,7 +29,7 @@ class Owners:
 
     def __init__(self, informers: SharedInformers, changed: Callable[[], None]) -> None:
         self._changed = changed
-        self._known: dict[tuple[Any, ...], LabelSelector | None] = {}
+        self._selectors: dict[tuple[Any, ...], LabelSelector | None] = {}
         self.services = informers.informer(core_v1.Service)
         self.services.add_handler(self._on_change)
         self.controllers: dict[str, Informer[Any]] = {}
@@ -40,18 +40,18 @@ class Owners:
 
     def _on_change(self, kind: str, old: Any, new: Any) -> None:
         if old is None or kind == "DELETED" or old.spec.selector != new.spec.selector:
-            self._known.clear()
+            self._selectors.clear()
             self._changed()
 
     def selector(self, pod: PodInfo) -> LabelSelector | None:
         """The pods that the same Services and the same controller choose; None if there is neither."""
         owner = controller_of(pod.pod.metadata)
         key = (pod.namespace, tuple(pod.labels.items()), owner and (owner.kind, owner.name))
-        if key not in self._known:
-            if len(self._known) >= MAX_KEPT:
-                self._known.clear()
-            self._known[key] = self._find(pod, (owner and owner.kind) or "", (owner and owner.name) or "")
-        return self._known[key]
+        if key not in self._selectors:
+            if len(self._selectors) >= MAX_KEPT:
+                self._selectors.clear()
+            self._selectors[key] = self._find(pod, (owner and owner.kind) or "", (owner and owner.name) or "")
+        return self._selectors[key]
 
     def _find(self, pod: PodInfo, owner_kind: str, owner: str) -> LabelSelector | None:
         chosen: dict[Requirement, None] = {}
@@ -59,11 +59,11 @@ class Owners:
             if service.spec.selector and selectors.from_labels(service.spec.selector).matches(pod.labels):
                 chosen |= dict.fromkeys(selectors.from_labels(service.spec.selector).requirements)
         controllers = self.controllers.get(owner_kind)
-        found = controllers.get(pod.namespace, owner) if controllers else None
-        if found is not None and found.spec.selector:
+        controller = controllers.get(pod.namespace, owner) if controllers else None
+        if controller is not None and controller.spec.selector:
             plain = owner_kind == "ReplicationController"
             make: Any = selectors.from_labels if plain else selectors.from_struct
-            chosen |= dict.fromkeys(make(found.spec.selector).requirements)
+            chosen |= dict.fromkeys(make(controller.spec.selector).requirements)
         if not chosen:
             return None
         return LabelSelector(tuple(sorted(chosen, key=lambda r: (r.key, r.operator, r.values))))

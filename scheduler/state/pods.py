@@ -104,11 +104,11 @@ class Shape:
 
     def naming(self, pod: core_v1.Pod, likeness: bytes) -> Shape:
         """The shape of a pod that differs from those of this shape in the nodes that it names only."""
-        made = Shape.__new__(Shape)
-        made.spec, made.likeness = pod.spec, likeness
-        made.requests, made.nonzero, made.host_ports = self.requests, self.nonzero, self.host_ports
-        made.terms, made.claims, made.disks = self.terms, self.claims, self.disks
-        return made
+        shape = Shape.__new__(Shape)
+        shape.spec, shape.likeness = pod.spec, likeness
+        shape.requests, shape.nonzero, shape.host_ports = self.requests, self.nonzero, self.host_ports
+        shape.terms, shape.claims, shape.disks = self.terms, self.claims, self.disks
+        return shape
 
     @cached_property
     def images(self) -> tuple[str, ...]:
@@ -161,14 +161,14 @@ def shape_of(pod: core_v1.Pod) -> Shape:
             spec.topology_spread_constraints, spec.node_name, spec.priority, spec.resource_claims,
         )
     )  # fmt: skip
-    found = _shapes.get(key)
-    if found is None:
+    shape = _shapes.get(key)
+    if shape is None:
         if len(_shapes) >= MAX_SHAPES:
             _shapes.clear()
-        found = _shapes[key] = Shape(pod, key)
+        shape = _shapes[key] = Shape(pod, key)
     if affinity and names_nodes:
-        return found.naming(pod, key + _encode_as_is(affinity.node_affinity))
-    return found
+        return shape.naming(pod, key + _encode_as_is(affinity.node_affinity))
+    return shape
 
 
 class PodInfo:
@@ -287,12 +287,12 @@ def narrowed(
     other: Sequence[str] | None = None,
 ) -> LabelSelector:
     """A selector with matchLabelKeys and mismatchLabelKeys put in, for a pod of these labels (KEPs 3243 and 3633)."""
-    made = selectors.from_struct(selector)
+    narrowed_selector = selectors.from_struct(selector)
     more = [Requirement(k, "in", (labels[k],)) for k in same or () if k in labels]
     more += [Requirement(k, "notin", (labels[k],)) for k in other or () if k in labels]
-    if not more or made.nothing:
-        return made
-    return LabelSelector(tuple(sorted({*made.requirements, *more}, key=lambda r: (r.key, r.operator, r.values))))
+    if not more or narrowed_selector.nothing:
+        return narrowed_selector
+    return LabelSelector(tuple(sorted({*narrowed_selector.requirements, *more}, key=lambda r: (r.key, r.operator, r.values))))
 
 
 def terms(pod: core_v1.Pod) -> Terms:

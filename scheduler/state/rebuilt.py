@@ -25,9 +25,9 @@ def check_table(table: NodeTable) -> None:
     fresh = NodeTable()
     fresh.topology.namespaces = table.topology.namespaces
     for name, row in rows.items():
-        made = table.nodes[row]
-        assert made is not None, name
-        fresh.set_node(made)
+        current = table.nodes[row]
+        assert current is not None, name
+        fresh.set_node(current)
     for pod, where in table.pods.values():
         fresh.add_pod(pod, where)
     _compare(table, fresh)
@@ -39,9 +39,9 @@ def _compare(table: NodeTable, fresh: NodeTable) -> None:
     back = dict(zip(there, here, strict=True))
 
     def same(what: str, mine: Any, new: Any) -> None:
-        kept = mine[here] if mine is not None else 0
-        made = new[there] if new is not None else 0
-        assert np.array_equal(np.broadcast_to(kept, len(here)), np.broadcast_to(made, len(here))), what
+        old_values = mine[here] if mine is not None else 0
+        new_values = new[there] if new is not None else 0
+        assert np.array_equal(np.broadcast_to(old_values, len(here)), np.broadcast_to(new_values, len(here))), what
 
     for resource in {**table.allocatable, **fresh.allocatable}:
         same(f"allocatable {resource}", table.allocatable.get(resource), fresh.allocatable.get(resource))
@@ -62,7 +62,7 @@ def _compare(table: NodeTable, fresh: NodeTable) -> None:
     assert table.volumes.usage.claims == claims, "claims"
     for key, column in table.topology._matching.columns.items():
         same(f"pods that match {key}", column, fresh.topology.matching(key))
-    mine_held, new_held = table.topology._held.columns, fresh.topology._held.columns
-    assert mine_held.keys() == new_held.keys(), "terms that pods have"
-    for held, column in mine_held.items():
-        same(f"pods that have {held}", column, new_held[held])
+    own_terms, fresh_terms = table.topology._terms.columns, fresh.topology._terms.columns
+    assert own_terms.keys() == fresh_terms.keys(), "terms that pods have"
+    for pod_term, column in own_terms.items():
+        same(f"pods that have {pod_term}", column, fresh_terms[pod_term])

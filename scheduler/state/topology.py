@@ -43,7 +43,7 @@ class Matching(NamedTuple):
 Sort = Literal["affinity", "anti-affinity", "preferred"]
 
 
-class Held(NamedTuple):
+class PodTerm(NamedTuple):
     """A term that pods on nodes have."""
 
     sort: Sort
@@ -95,11 +95,11 @@ class Topology:
         self.version = 0  # of the terms that pods hold, and of the labels of namespaces
         self._pods = pods
         self._matching: ByLabel[Matching] = ByLabel(lambda key: key.selectors[0])
-        self._held: ByLabel[Held] = ByLabel(lambda key: key.term.pods)
+        self._terms: ByLabel[PodTerm] = ByLabel(lambda key: key.term.pods)
 
     def grow(self, size: int) -> None:
         self._matching.grow(size)
-        self._held.grow(size)
+        self._terms.grow(size)
         self.size = size
 
     def set_namespace(self, name: str, labels: Labels | None) -> None:
@@ -124,14 +124,14 @@ class Topology:
 
     def _hold(self, pod: PodInfo, row: int, sign: int) -> None:
         self.version += 1
-        for key in held(pod):
-            column = self._held.columns.get(key)
+        for key in terms_of(pod):
+            column = self._terms.columns.get(key)
             if column is None:
                 column = np.zeros(self.size, np.int64)
-                self._held.add(key, column)
+                self._terms.add(key, column)
             column[row] += sign
             if sign < 0 and not column.any():
-                self._held.remove(key)
+                self._terms.remove(key)
 
     def matching(self, key: Matching) -> Column:
         """How many pods of each row match. Do not change the result."""
@@ -146,20 +146,20 @@ class Topology:
             self._matching.add(key, column)
         return column
 
-    def held_against(self, pod: PodInfo) -> list[tuple[Held, Column]]:
+    def terms_against(self, pod: PodInfo) -> list[tuple[PodTerm, Column]]:
         """The terms of pods on nodes that mean this pod, and how many pods of each row have them."""
         namespaces = self.namespaces
         return [
-            (key, self._held.columns[key])
-            for key in self._held.candidates(pod.labels)
+            (key, self._terms.columns[key])
+            for key in self._terms.candidates(pod.labels)
             if key.term.pods.matches(pod.namespace, pod.labels, namespaces)
         ]
 
 
-def held(pod: PodInfo) -> Iterator[Held]:
+def terms_of(pod: PodInfo) -> Iterator[PodTerm]:
     for term in pod.terms.affinity:
-        yield Held("affinity", 0, term)
+        yield PodTerm("affinity", 0, term)
     for term in pod.terms.anti_affinity:
-        yield Held("anti-affinity", 0, term)
+        yield PodTerm("anti-affinity", 0, term)
     for weight, term in pod.terms.preferred:
-        yield Held("preferred", weight, term)
+        yield PodTerm("preferred", weight, term)

@@ -96,23 +96,23 @@ class Volumes:
         """An object that is new or changed."""
         change = KINDS[type(obj)]
         key = _key(obj, change)
-        kept = getattr(self, change.where)
+        objects = getattr(self, change.where)
         if isinstance(obj, core_v1.PersistentVolume):
-            self._unlist(kept.get(key))
+            self._unlist(objects.get(key))
             self.by_class.setdefault(class_of(obj), {})[key] = obj
         if isinstance(obj, storage_v1.VolumeAttachment):
-            self._detach(kept.get(key))
+            self._detach(objects.get(key))
             self.attached_to.setdefault(obj.spec.node_name, {})[key] = obj
-        kept[key] = obj
+        objects[key] = obj
         self._tell()
 
     def drop(self, obj: Any) -> None:
         change = KINDS[type(obj)]
-        gone = getattr(self, change.where).pop(_key(obj, change), None)
-        if isinstance(gone, core_v1.PersistentVolume):
-            self._unlist(gone)
-        elif isinstance(gone, storage_v1.VolumeAttachment):
-            self._detach(gone)
+        old = getattr(self, change.where).pop(_key(obj, change), None)
+        if isinstance(old, core_v1.PersistentVolume):
+            self._unlist(old)
+        elif isinstance(old, storage_v1.VolumeAttachment):
+            self._detach(old)
         self._tell()
 
     def _detach(self, attachment: storage_v1.VolumeAttachment | None) -> None:
@@ -168,8 +168,8 @@ class Volumes:
 
     def binds_late(self, claim: core_v1.PersistentVolumeClaim) -> bool:
         """Whether the claim's class waits for the first pod."""
-        found = self.classes.get(class_of(claim))
-        return found is not None and found.volume_binding_mode == "WaitForFirstConsumer"
+        storage_class = self.classes.get(class_of(claim))
+        return storage_class is not None and storage_class.volume_binding_mode == "WaitForFirstConsumer"
 
 
 def _key(obj: Any, change: Change) -> str:

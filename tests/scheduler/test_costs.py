@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from navarch.api.types import core_v1, meta_v1
-from scheduler.explain.explain import Kept, explain
+from scheduler.explain.explain import Record, explain
 from scheduler.framework.cycle import schedule
 from scheduler.framework.plugin import Plan
 from scheduler.framework.profiles import default_profile
@@ -75,7 +75,7 @@ def test_a_pod_that_names_its_node_makes_no_columns_until_they_are_read(name):
     assert decision.node == ("" if name == "unknown" else name)
     assert decision.reasons == {"node(s) didn't satisfy plugin(s) [NodeAffinity]": others}
     assert not {"refused", "total", "parts"} & set(vars(decision.ranking))
-    told = explain(Kept(decision, 0.0, "", Plan()))
+    told = explain(Record(decision, 0.0, "", Plan()))
     assert told["feasible"] == 30 - others and told["refused"][0]["nodes"] == others
     assert not {"refused", "total", "parts"} & set(vars(decision.ranking))
 

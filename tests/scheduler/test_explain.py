@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from cli.verbs.why import lines
-from scheduler.explain.explain import Kept, Recent, explain
+from scheduler.explain.explain import Recent, Record, explain
 from scheduler.explain.whatif import ask
 from scheduler.framework.cycle import schedule
 from scheduler.framework.plugin import Plan
@@ -64,4 +64,4 @@ def test_what_is_kept_is_bounded():
         assert 5 <= len(recent) <= 20
     finally:
         module.MAX_BYTES = most
-    assert isinstance(Kept(one, 0.0, "", Plan()), Kept)
+    assert isinstance(Record(one, 0.0, "", Plan()), Record)

@@ -309,7 +309,7 @@ def test_amounts_of_any_size_are_counted() -> None:
         await cluster.sleep(30)
         check(cluster)
         assert not cluster.scheduler.informers.faults.handlers
-        for ranking in cluster.scheduler.rankings["default-scheduler"]._kept.values():
+        for ranking in cluster.scheduler.rankings["default-scheduler"]._rankings.values():
             assert isinstance(ranking, Ranking)
 
     Simulation(3, nodes=[NodeSpec("node-1", pods=1000)]).run(scenario)

@@ -110,7 +110,7 @@ def chosen(t: NodeTable, p: PodInfo) -> dict[str, dict[str, str]]:
     for name, row in t.rows.items():
         if ranking.refused[row] == 0:
             numbers = {c: int(n[row]) for c, n in wanted.chosen.items()}
-            out[name] = {c: wanted.found[n].metadata.name if n >= 0 else "" for c, n in numbers.items()}
+            out[name] = {c: wanted.volumes[n].metadata.name if n >= 0 else "" for c, n in numbers.items()}
     return out
 
 
