@@ -35,11 +35,11 @@ def answering() -> Iterator[None]:
 
     def answer(connection: socket.socket) -> None:
         try:
-            asked = connection.recv(MAX_QUESTIONS)
-            if not asked:
+            questions = connection.recv(MAX_QUESTIONS)
+            if not questions:
                 drop(connection)
             else:
-                connection.send(b"." * len(asked))
+                connection.send(b"." * len(questions))
         except BlockingIOError:
             pass  # whoever does not read our answers gets no more
         except OSError:

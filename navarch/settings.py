@@ -133,5 +133,5 @@ class Settings:
 
     def _unknown(self, name: str) -> str:
         near = difflib.get_close_matches(name, self.kinds, 1)
-        known = f'did you mean "{near[0]}"?' if near else "it has: " + ", ".join(sorted(self.kinds))
-        return f'{self.component} has no setting "{name}"; {known}'
+        hint = f'did you mean "{near[0]}"?' if near else "it has: " + ", ".join(sorted(self.kinds))
+        return f'{self.component} has no setting "{name}"; {hint}'

@@ -99,9 +99,9 @@ class SimulatedWorld:
         async def body() -> T:
             result = await main()
             mine = asyncio.current_task()
-            left = sorted(str(task.get_name()) for task in asyncio.all_tasks() if task is not mine and not task.done())
-            if left:
-                raise LeakedTasks(f"main returned, but these still run: {', '.join(left[:SHOWN_TASKS])}")
+            leaks = sorted(str(task.get_name()) for task in asyncio.all_tasks() if task is not mine and not task.done())
+            if leaks:
+                raise LeakedTasks(f"main returned, but these still run: {', '.join(leaks[:SHOWN_TASKS])}")
             return result
 
         with asyncio.Runner(loop_factory=lambda: VirtualLoop(self._clock, self._most_turns)) as runner:

@@ -88,10 +88,10 @@ def is_dialable(text: str) -> bool:
     """Whether a server may connect to an address that a user names: not if any form of it leads to the server's own
     machine or its link, or is no single host's; False for what is no address."""
     try:
-        found = forms(parse_address(text))
+        all_forms = forms(parse_address(text))
     except ValueError:
         return False
-    return all(kind_of(form) is AddressKind.GLOBAL_UNICAST and form not in _THIS_NETWORK for form in found)
+    return all(kind_of(form) is AddressKind.GLOBAL_UNICAST and form not in _THIS_NETWORK for form in all_forms)
 
 
 def is_address(text: str) -> bool:
@@ -104,8 +104,8 @@ def is_address(text: str) -> bool:
 
 def in_networks(text: str, networks: Iterable[str]) -> bool:
     """Whether any form of the address lies in one of the networks. Raises ValueError."""
-    found = forms(parse_address(text))
-    return any(form in ipaddress.ip_network(network, strict=False) for network in networks for form in found)
+    all_forms = forms(parse_address(text))
+    return any(form in ipaddress.ip_network(network, strict=False) for network in networks for form in all_forms)
 
 
 def special_address(text: str) -> list[str]:

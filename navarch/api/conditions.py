@@ -29,8 +29,8 @@ def get_condition(conditions: Sequence[C] | None, type_: str) -> C | None:
 
 
 def is_true(conditions: Sequence[Condition] | None, type_: str) -> bool:
-    found = get_condition(conditions, type_)
-    return found is not None and found.status == "True"
+    condition = get_condition(conditions, type_)
+    return condition is not None and condition.status == "True"
 
 
 def set_condition(conditions: Sequence[C] | None, new: C, now: str) -> tuple[list[C], bool]:

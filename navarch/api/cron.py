@@ -55,9 +55,9 @@ class Schedule:
         day = datetime.fromtimestamp(begin, zone).replace(hour=0, minute=0, second=0, microsecond=0)
         for _ in range(366 * YEARS):
             if self._on(day):
-                found = self._within(day, begin, zone)
-                if found is not None:
-                    return float(found)
+                moment = self._within(day, begin, zone)
+                if moment is not None:
+                    return float(moment)
             day = (day.replace(tzinfo=None) + timedelta(days=1)).replace(tzinfo=zone)
         return None
 

@@ -214,9 +214,9 @@ def resource_exists(resource: str, group: str, name: str) -> AlreadyExists:
 MODIFIED = "the object has been modified; please apply your changes to the latest version and try again"
 
 
-def precondition(field: str, asked: str, has: str | None) -> str:
+def precondition(field: str, expected: str, has: str | None) -> str:
     """Why a write on a condition (UID or ResourceVersion) is a conflict, in Kubernetes' words."""
-    return f"Precondition failed: {field} in precondition: {asked}, {field} in object meta: {has or ''}"
+    return f"Precondition failed: {field} in precondition: {expected}, {field} in object meta: {has or ''}"
 
 
 def resource_conflict(resource: str, group: str, name: str, why: str = MODIFIED) -> Conflict:
@@ -228,9 +228,9 @@ def resource_invalid(kind: str, group: str, name: str, causes: Sequence[Cause]) 
     """422 with every cause; the message lists them as Kubernetes does."""
     listed = [c.text() for c in causes]
     text = listed[0] if len(listed) == 1 else "[" + ", ".join(listed) + "]"
-    found = [{"reason": c.reason, "message": c.message, "field": c.field} for c in causes]
+    cause_trees = [{"reason": c.reason, "message": c.message, "field": c.field} for c in causes]
     return Invalid(
-        f'{resource_name(kind, group)} "{name}" is invalid: {text}', details(kind, group, name, causes=found)
+        f'{resource_name(kind, group)} "{name}" is invalid: {text}', details(kind, group, name, causes=cause_trees)
     )
 
 

@@ -69,8 +69,8 @@ class Kind:
 @functools.cache
 def struct_of(group: str, version: str, kind: str) -> type[Struct]:
     module, cls = INDEX[group, version, kind].split(".")
-    found: type[Struct] = getattr(importlib.import_module(f"navarch.api.types.{module}"), cls)
-    return found
+    struct: type[Struct] = getattr(importlib.import_module(f"navarch.api.types.{module}"), cls)
+    return struct
 
 
 def _kinds() -> tuple[Kind, ...]:
@@ -165,10 +165,10 @@ _VERSION = re.compile(r"v(\d+)(?:(alpha|beta)(\d+))?").fullmatch
 
 def version_order(name: str) -> tuple[int, int, int, str]:
     """A sort key of API versions as discovery lists them: v2, v1, v2beta1, v1alpha1, then all others by name."""
-    found = _VERSION(name)
-    if found is None:
+    match = _VERSION(name)
+    if match is None:
         return (3, 0, 0, name)
-    major, stage, minor = found.groups()
+    major, stage, minor = match.groups()
     return ({None: 0, "beta": 1, "alpha": 2}[stage], -int(major), -int(minor or 0), "")
 
 

@@ -72,8 +72,8 @@ def container(pod: core_v1.Pod, name: str) -> core_v1.Container | None:
 def container_status(pod: core_v1.Pod, name: str) -> core_v1.ContainerStatus | None:
     """The status of a container of any sort by name."""
     status = pod.status
-    for found in (status.container_statuses, status.init_container_statuses, status.ephemeral_container_statuses):
-        for one in found or ():
+    for statuses in (status.container_statuses, status.init_container_statuses, status.ephemeral_container_statuses):
+        for one in statuses or ():
             if one.name == name:
                 return one
     return None
@@ -106,7 +106,7 @@ def deletion_rank(pod: core_v1.Pod, beside: int, now: float) -> tuple[float, ...
     Kubernetes does, so that small differences do not decide.
     """
     since = ready_since(pod)
-    made = pod.metadata.creation_timestamp
+    creation = pod.metadata.creation_timestamp
     return (
         1 if is_bound(pod) else 0,
         {"Pending": 0, "Unknown": 1, "Running": 2}.get(pod.status.phase or "Pending", 0),
@@ -115,7 +115,7 @@ def deletion_rank(pod: core_v1.Pod, beside: int, now: float) -> tuple[float, ...
         -beside,
         _magnitude(now - since) if since else 0,
         -restarts(pod),
-        _magnitude(now - parse_time(made)) if made else 0,
+        _magnitude(now - parse_time(creation)) if creation else 0,
     )
 
 

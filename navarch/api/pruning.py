@@ -76,18 +76,18 @@ class TypeProblem(NamedTuple):
 
     def conversion(self) -> str:
         """As upstream's converter from trees to structs tells it, through which strategic merge patches go."""
-        kind, found = self.node.kind, _CONVERTED[type(self.value)]
+        kind, actual = self.node.kind, _CONVERTED[type(self.value)]
         if self.text or kind in (QUANTITY, INT_OR_STRING, TIME, MICRO_TIME):
             return self.message()
         if kind in (LIST, BYTES):
-            return f"cannot restore slice from {found}"
+            return f"cannot restore slice from {actual}"
         if kind in (MAP, ANY_OBJECT):
-            return f"cannot restore map from {found}"
+            return f"cannot restore map from {actual}"
         if kind == OBJECT:
-            return f"cannot restore struct from: {found}"
+            return f"cannot restore struct from: {actual}"
         # What Go converts at all it refuses by name: numbers to each other, and an integer to a string.
-        if (found == "int64" and kind != BOOL) or (found == "float64" and kind not in (BOOL, STRING)):
-            return f"cannot convert {found} to {self.node.go}"
+        if (actual == "int64" and kind != BOOL) or (actual == "float64" and kind not in (BOOL, STRING)):
+            return f"cannot convert {actual} to {self.node.go}"
         return f"unrecognized type: {kind}"
 
     def cause(self) -> Cause:
@@ -95,10 +95,10 @@ class TypeProblem(NamedTuple):
         kind = {OBJECT: "object", MAP: "object", ANY_OBJECT: "object", LIST: "array", BOOL: "boolean"}.get(
             self.node.kind, "integer" if self.node.kind in (INT32, INT64, INTEGER) else self.node.kind
         )
-        found = {"array": "array", "object": "object", "bool": "boolean", "string": "string"}.get(
+        actual = {"array": "array", "object": "object", "bool": "boolean", "string": "string"}.get(
             go_type(self.value), "integer" if isinstance(self.value, int) else "number"
         )
-        return type_invalid(self.path, found, f'{self.path} in body must be of type {kind}: "{found}"')
+        return type_invalid(self.path, actual, f'{self.path} in body must be of type {kind}: "{actual}"')
 
 
 MAX_STRICT_ERRORS = 100
@@ -142,9 +142,9 @@ def prepare(tree: dict[str, Any], schema: Node, *, keep_empty: bool = False) -> 
 
     ``keep_empty`` leaves empty values where they are: whoever applies one owns the field.
     """
-    found = _object(tree, schema, keep_empty)
+    all_problems = _object(tree, schema, keep_empty)
     out = Problems()
-    for path, what in found or ():
+    for path, what in all_problems or ():
         shown = path[1:].replace("\0", "")
         if what is None:
             out.unknown.append(shown)
@@ -160,16 +160,16 @@ _no_fields = re.compile(r"\.\0[^\0]*\0|\[\d+\]")
 # A finding is (path so far, None) for an unknown field, (path so far, wrong) for a type. Paths grow from the inside out.
 _Wrong = tuple[Any, Node, str, str]
 _Finding = tuple[str, _Wrong | None]
-_Found = list[_Finding]
+_Problems = list[_Finding]
 
 
 class _BadValue(Exception):
     """A leaf's text does not parse; the message is the whole problem."""
 
 
-def _object(tree: dict[str, Any], node: Node, keep: bool) -> _Found | None:
+def _object(tree: dict[str, Any], node: Node, keep: bool) -> _Problems | None:
     looks = node.looks.get
-    found: _Found | None = None
+    problems: _Problems | None = None
     drop: list[str] = []
     for key, value in tree.items():
         look = looks(key)
@@ -180,8 +180,8 @@ def _object(tree: dict[str, Any], node: Node, keep: bool) -> _Found | None:
         if look is None:
             if node.open:
                 continue
-            found = found or []
-            found.append((f".{key}", None))
+            problems = problems or []
+            problems.append((f".{key}", None))
             drop.append(key)
             continue
         if type(look) is type:
@@ -194,9 +194,9 @@ def _object(tree: dict[str, Any], node: Node, keep: bool) -> _Found | None:
                 elif deep is not None:
                     inner = deep(value, child, keep)
                     if inner is not None:
-                        found = found or []
+                        problems = problems or []
                         # Elements of lists and maps do not know which struct's field they are in.
-                        found += [
+                        problems += [
                             (
                                 f".{key}{path}",
                                 what if what is None or what[2] else (what[0], what[1], node.name, what[3]),
@@ -207,8 +207,8 @@ def _object(tree: dict[str, Any], node: Node, keep: bool) -> _Found | None:
                     try:
                         new = leaf(value)
                     except _BadValue as error:
-                        found = found or []
-                        found.append((f".{key}", (value, child, node.name, str(error))))
+                        problems = problems or []
+                        problems.append((f".{key}", (value, child, node.name, str(error))))
                     else:
                         if new is not value:
                             tree[key] = new
@@ -220,55 +220,55 @@ def _object(tree: dict[str, Any], node: Node, keep: bool) -> _Found | None:
             try:
                 tree[key] = _convert(value, child)
             except _BadValue as error:
-                found = found or []
-                found.append((f".{key}", (value, child, node.name, str(error))))
+                problems = problems or []
+                problems.append((f".{key}", (value, child, node.name, str(error))))
     for key in drop:
         del tree[key]
-    return found
+    return problems
 
 
-def _list(items: list[Any], node: Node, keep: bool) -> _Found | None:
+def _list(items: list[Any], node: Node, keep: bool) -> _Problems | None:
     element = node.element
     kind, deep, leaf = element.type, element.deep, element.leaf
-    found: _Found | None = None
+    problems: _Problems | None = None
     for i, value in enumerate(items):
         if type(value) is kind:
             if deep is not None:
                 inner = deep(value, element, keep)
                 if inner is not None:
-                    found = found or []
-                    found += [(f"[{i}]{path}", what) for path, what in inner]
+                    problems = problems or []
+                    problems += [(f"[{i}]{path}", what) for path, what in inner]
                 continue
             if leaf is None:
                 continue
         try:
             items[i] = _element(value, element)
         except _BadValue as error:
-            found = found or []
-            found.append((f"[{i}]", (value, element, "", str(error))))
-    return found
+            problems = problems or []
+            problems.append((f"[{i}]", (value, element, "", str(error))))
+    return problems
 
 
-def _map(tree: dict[str, Any], node: Node, keep: bool) -> _Found | None:
+def _map(tree: dict[str, Any], node: Node, keep: bool) -> _Problems | None:
     element = node.element
     kind, deep, leaf = element.type, element.deep, element.leaf
-    found: _Found | None = None
+    problems: _Problems | None = None
     for key, value in tree.items():
         if type(value) is kind:
             if deep is not None:
                 inner = deep(value, element, keep)
                 if inner is not None:
-                    found = found or []
-                    found += [(f".\0{key}\0{path}", what) for path, what in inner]
+                    problems = problems or []
+                    problems += [(f".\0{key}\0{path}", what) for path, what in inner]
                 continue
             if leaf is None:
                 continue
         try:
             tree[key] = _element(value, element)
         except _BadValue as error:
-            found = found or []
-            found.append((f".\0{key}\0", (value, element, "", str(error))))
-    return found
+            problems = problems or []
+            problems.append((f".\0{key}\0", (value, element, "", str(error))))
+    return problems
 
 
 _ZERO: dict[str, Callable[[], Any]] = {

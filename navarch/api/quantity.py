@@ -41,10 +41,10 @@ def _away(numerator: int, denominator: int) -> int:
 
 @functools.lru_cache(maxsize=8192)
 def _parse(text: str) -> tuple[int, Format]:
-    found = _split(text)
-    if not found:
+    match = _split(text)
+    if not match:
         raise QuantityError(FORMAT_WRONG)
-    sign, number, suffix = found.groups()
+    sign, number, suffix = match.groups()
     whole, _, part = number.partition(".")
     if "." in part or not (whole or part):
         raise QuantityError(NUMBER_WRONG)
@@ -55,9 +55,9 @@ def _parse(text: str) -> tuple[int, Format]:
         power, family = power + _DECIMAL[suffix], "DecimalSI"
     elif suffix in _BINARY:
         base2, family = _BINARY[suffix], "BinarySI"
-    elif found := _exponent(suffix):
+    elif match := _exponent(suffix):
         # An exponent far outside the range cannot matter: cut it, so that nobody makes us compute 10 ** 10 ** 9.
-        power, family = power + max(-400, min(400, int(found[1]))), "DecimalExponent"
+        power, family = power + max(-400, min(400, int(match[1]))), "DecimalExponent"
     else:
         raise QuantityError(SUFFIX_WRONG)
     power += 9

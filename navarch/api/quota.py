@@ -58,8 +58,8 @@ def _pod(obj: Tree) -> Amounts:
         return {}
     spec = _typed(obj)
     out: Amounts = {"pods": quantity.NANO}
-    for prefix, found in (("requests.", resources.pod_requests(spec)), ("limits.", resources.pod_limits(spec))):
-        for name, amount in found.items():
+    for prefix, amounts in (("requests.", resources.pod_requests(spec)), ("limits.", resources.pod_limits(spec))):
+        for name, amount in amounts.items():
             nanos = amount * (10**6 if name == "cpu" else quantity.NANO)
             if prefix == "requests." and (name in BOTH or name.startswith("hugepages-")):
                 out[name] = nanos
@@ -76,15 +76,15 @@ def _service(obj: Tree) -> Amounts:
             return {"services.nodeports": len(ports) * quantity.NANO}
         case "LoadBalancer":
             allocated = spec.get("allocateLoadBalancerNodePorts") is not False
-            taken = len(ports) if allocated else sum(bool(p.get("nodePort")) for p in ports)
-            return {"services.nodeports": taken * quantity.NANO, "services.loadbalancers": quantity.NANO}
+            node_ports = len(ports) if allocated else sum(bool(p.get("nodePort")) for p in ports)
+            return {"services.nodeports": node_ports * quantity.NANO, "services.loadbalancers": quantity.NANO}
     return {}
 
 
 def _claim(obj: Tree) -> Amounts:
     spec = obj.get("spec") or {}
-    asked = ((spec.get("resources") or {}).get("requests") or {}).get("storage")
-    size = quantity.nanos(asked) if asked is not None else 0
+    request = ((spec.get("resources") or {}).get("requests") or {}).get("storage")
+    size = quantity.nanos(request) if request is not None else 0
     out = {"requests.storage": size}
     annotations = (obj.get("metadata") or {}).get("annotations") or {}
     name = annotations.get(CLASS_ANNOTATION) or spec.get("storageClassName") or ""
@@ -127,8 +127,8 @@ def selectors_of(quota_spec: Tree) -> list[Tree]:
 
 def applies(quota_spec: Tree, group: str, resource: str, obj: Tree) -> bool:
     """Whether the object is within the scopes of the quota. Scopes other than a volume class speak of pods alone."""
-    wanted = selectors_of(quota_spec)
-    return len(within(wanted, group, resource, obj)) == len(wanted)
+    selectors = selectors_of(quota_spec)
+    return len(within(selectors, group, resource, obj)) == len(selectors)
 
 
 def within(selectors: Iterable[Tree], group: str, resource: str, obj: Tree) -> list[Tree]:
@@ -180,9 +180,9 @@ def _holds(one: Tree, value: str) -> bool:
 def _crosses(affinity: Tree) -> bool:
     """Whether a pod affinity looks at pods of other namespaces."""
     for kind in ("podAffinity", "podAntiAffinity"):
-        found = affinity.get(kind) or {}
-        terms = list(found.get("requiredDuringSchedulingIgnoredDuringExecution") or ())
-        for weighted in found.get("preferredDuringSchedulingIgnoredDuringExecution") or ():
+        terms_by_strength = affinity.get(kind) or {}
+        terms = list(terms_by_strength.get("requiredDuringSchedulingIgnoredDuringExecution") or ())
+        for weighted in terms_by_strength.get("preferredDuringSchedulingIgnoredDuringExecution") or ():
             terms.append(weighted.get("podAffinityTerm") or {})
         if any(t.get("namespaces") or t.get("namespaceSelector") is not None for t in terms):
             return True

@@ -53,8 +53,8 @@ def highest(total: Amounts, other: Mapping[str, int]) -> None:
 def _of(container: core_v1.Container, side: Side, missing: Mapping[str, int]) -> Amounts:
     if container.resources is None:
         return dict(missing)
-    found = amounts(container.resources.requests if side == "requests" else container.resources.limits)
-    return {**missing, **found} if missing else found
+    own = amounts(container.resources.requests if side == "requests" else container.resources.limits)
+    return {**missing, **own} if missing else own
 
 
 def containers_sum(spec: core_v1.PodSpec, side: Side, missing: Mapping[str, int] = MappingProxyType({})) -> Amounts:

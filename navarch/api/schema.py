@@ -165,10 +165,10 @@ class Node:
 
     def key_default(self, key: str) -> Any:
         """The value that an element's absent key field stands for (of list items), None if for none."""
-        found = KEY_DEFAULTS.get((self.name, key))
-        if found is None and self.kind == OBJECT and (field := self.fields.get(key)) is not None:
-            found = field.default
-        return found
+        default = KEY_DEFAULTS.get((self.name, key))
+        if default is None and self.kind == OBJECT and (field := self.fields.get(key)) is not None:
+            default = field.default
+        return default
 
 
 # --- from typed structs -----------------------------------------------------------------------------------------------
@@ -217,10 +217,10 @@ def _of_type(annotation: Any, tag: Tag) -> Node:
         return _of_type(next(a for a in typing.get_args(annotation) if a is not type(None)), tag)
     if origin is Annotated:
         meta = annotation.__metadata__[0]
-        found = _FORMATS.get((meta.extra or {}).get("format", ""))
-        if found is None and meta.ge is not None:
-            found = (INT32, "int32") if meta.ge == -(2**31) else (INT64, "int64")
-        return Node(*found, tag=tag) if found else _of_type(typing.get_args(annotation)[0], tag)
+        number_kind = _FORMATS.get((meta.extra or {}).get("format", ""))
+        if number_kind is None and meta.ge is not None:
+            number_kind = (INT32, "int32") if meta.ge == -(2**31) else (INT64, "int64")
+        return Node(*number_kind, tag=tag) if number_kind else _of_type(typing.get_args(annotation)[0], tag)
     if origin is list:
         element = _of_type(typing.get_args(annotation)[0], _NO_TAG)
         node = Node(LIST, "[]" + element.go, tag=tag)

@@ -106,16 +106,16 @@ _token = re.compile(r"\s*(?:(==|!=|[=!<>(),])|([^\s=!<>(),]+)|$)").match
 def _tokens(text: str) -> list[str]:
     out, at = [], 0
     while at < len(text):
-        found = _token(text, at)
-        if found is None:  # cannot be: every character starts a token
+        token = _token(text, at)
+        if token is None:  # cannot be: every character starts a token
             raise SelectorError(f"unable to parse requirement: {text!r}")
-        out.append(found[1] or found[2] or "")
-        at = found.end()
+        out.append(token[1] or token[2] or "")
+        at = token.end()
     return [t for t in out if t]
 
 
-def _fail(found: str, expected: str) -> SelectorError:
-    return SelectorError(f"unable to parse requirement: found '{found}', expected: {expected}")
+def _fail(token: str, expected: str) -> SelectorError:
+    return SelectorError(f"unable to parse requirement: found '{token}', expected: {expected}")
 
 
 _SYMBOLS = {"=", "==", "!=", "!", "<", ">", "(", ")", ","}
@@ -317,9 +317,9 @@ def parse_field_selector(text: str | None) -> FieldSelector:
     """A selector as ``--field-selector`` takes it. Raises SelectorError (a ValueError)."""
     out = []
     for part in re.findall(r"(?:\\.|[^,\\]|\\$)+", text or "", re.DOTALL):
-        found = _term(part)
-        if not found or not found[1]:
+        term = _term(part)
+        if not term or not term[1]:
             raise SelectorError(f"invalid selector: '{text}'; can't understand '{part}'")
-        operator = "!=" if found[2] == "!=" else "="
-        out.append(Requirement(found[1], operator, (_unescape(found[3], text or ""),)))
+        operator = "!=" if term[2] == "!=" else "="
+        out.append(Requirement(term[1], operator, (_unescape(term[3], text or ""),)))
     return FieldSelector(tuple(out)) if out else ALL_FIELDS

@@ -90,9 +90,9 @@ def decode_object(data: bytes | str) -> Tree:
     except DecodeError as error:
         raise BadRequest(f"couldn't get version/kind; json parse error: {error}") from error
     if not isinstance(tree, dict):
-        found = "array" if isinstance(tree, list) else go_type(tree)
+        json_type = "array" if isinstance(tree, list) else go_type(tree)
         raise BadRequest(
-            f"couldn't get version/kind; json parse error: json: cannot unmarshal {found} into Go value of type "
+            f"couldn't get version/kind; json parse error: json: cannot unmarshal {json_type} into Go value of type "
             'struct { APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }'
         )
     return tree
@@ -133,10 +133,10 @@ class _Pairs(dict[str, Any]):
 def _pairs(pairs: list[tuple[str, Any]]) -> _Pairs:
     out = _Pairs(pairs)
     if len(out) != len(pairs):
-        seen: dict[str, int] = {}
+        counts: dict[str, int] = {}
         for key, _ in pairs:
-            seen[key] = seen.get(key, 0) + 1
-        out.duplicates = tuple(key for key, n in seen.items() if n > 1)
+            counts[key] = counts.get(key, 0) + 1
+        out.duplicates = tuple(key for key, n in counts.items() if n > 1)
     return out
 
 
@@ -147,16 +147,16 @@ def json_duplicates(data: bytes, tree: Any) -> list[str]:
     """
     if orjson.dumps(tree) == data.rstrip():
         return []
-    found: list[str] = []
+    paths: list[str] = []
     todo: list[tuple[str, Any]] = [("", json.loads(data.decode("utf-8", "replace"), object_pairs_hook=_pairs))]
-    while todo and len(found) < MAX_DUPLICATES:
+    while todo and len(paths) < MAX_DUPLICATES:
         path, value = todo.pop()
         if isinstance(value, _Pairs):
-            found += [join(path, _HALVES.sub("\ufffd", key)) for key in value.duplicates]
+            paths += [join(path, _HALVES.sub("\ufffd", key)) for key in value.duplicates]
             todo += [(join(path, key), v) for key, v in reversed(value.items()) if isinstance(v, dict | list)]
         elif isinstance(value, list):
             todo += [(f"{path}[{i}]", v) for i, v in reversed(list(enumerate(value))) if isinstance(v, dict | list)]
-    return found[:MAX_DUPLICATES]
+    return paths[:MAX_DUPLICATES]
 
 
 def join(path: str, key: str) -> str:
@@ -220,7 +220,7 @@ class _Reader:
     def __init__(self) -> None:
         self.duplicates: list[str] = []
         self.open: list[yaml.Node] = []
-        self._seen: set[int] = set()  # ids of nodes, which live as long as their document
+        self._nodes: set[int] = set()  # ids of nodes, which live as long as their document
         self._values = self._repeated = 0
 
     def value(self, node: yaml.Node, path: str) -> Any:
@@ -242,8 +242,8 @@ class _Reader:
     def _count(self, node: yaml.Node) -> None:
         """A few lines of anchors can stand for billions of values; what Go's yaml refuses is refused here."""
         self._values += 1
-        if id(node) not in self._seen:
-            self._seen.add(id(node))
+        if id(node) not in self._nodes:
+            self._nodes.add(id(node))
             return
         self._repeated += 1
         if self._repeated > 100 and self._values > 1000:

@@ -19,11 +19,11 @@ PREFIX = "hollow.navarch.dev/"
 
 def declared(annotations: Mapping[str, str] | None, container: str) -> tuple[int, int]:
     """Nanocores and bytes that a container uses. What is no quantity counts as nothing."""
-    found = []
+    amounts = []
     for name in ("cpu", "memory"):
         text = (annotations or {}).get(f"{PREFIX}{container}.{name}") or (annotations or {}).get(PREFIX + name) or "0"
         try:
-            found.append(max(0, quantity.nanos(text) if name == "cpu" else quantity.value(text)))
+            amounts.append(max(0, quantity.nanos(text) if name == "cpu" else quantity.value(text)))
         except quantity.QuantityError:
-            found.append(0)
-    return found[0], found[1]
+            amounts.append(0)
+    return amounts[0], amounts[1]

@@ -54,9 +54,9 @@ def is_claimed_by(volume: Volume, claim: Claim) -> bool:
 
 def same_shape(volume: Volume, claim: Claim) -> bool:
     """Volume mode and attribute class agree. They must, even where somebody bound the two by hand."""
-    spec, wanted = volume.spec, claim.spec
-    modes = (spec.volume_mode or "Filesystem") == (wanted.volume_mode or "Filesystem")
-    return modes and (spec.volume_attributes_class_name or "") == (wanted.volume_attributes_class_name or "")
+    spec, claim_spec = volume.spec, claim.spec
+    modes = (spec.volume_mode or "Filesystem") == (claim_spec.volume_mode or "Filesystem")
+    return modes and (spec.volume_attributes_class_name or "") == (claim_spec.volume_attributes_class_name or "")
 
 
 def best_volume(
@@ -67,7 +67,7 @@ def best_volume(
     ``only_prebound``: the claim waits for its first pod, and the scheduler chooses.
     """
     best: Volume | None = None
-    wanted = set(claim.spec.access_modes or ())
+    modes = set(claim.spec.access_modes or ())
     for volume in sorted(volumes, key=lambda v: v.metadata.name or ""):
         if volume.metadata.deletion_timestamp or capacity_of(volume) < size_of(claim) or not same_shape(volume, claim):
             continue
@@ -75,7 +75,7 @@ def best_volume(
             return volume
         if only_prebound or volume.spec.claim_ref is not None or volume.status.phase != "Available":
             continue
-        if class_of(volume) != class_of(claim) or not wanted <= set(volume.spec.access_modes or ()):
+        if class_of(volume) != class_of(claim) or not modes <= set(volume.spec.access_modes or ()):
             continue
         if selector is not None and not selector.matches(volume.metadata.labels or {}):
             continue

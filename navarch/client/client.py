@@ -71,10 +71,10 @@ class Client:
 
     def __getitem__(self, struct: type[S]) -> ResourceClient[S]:
         """The verbs of a built-in kind, by its struct. Raises KeyError for a struct that is not a root kind."""
-        found = self._resources.get(struct)
-        if found is None:
-            found = self._resources[struct] = ResourceClient(self, kinds.kind_of(struct), StructCodec(struct))
-        return found
+        resource = self._resources.get(struct)
+        if resource is None:
+            resource = self._resources[struct] = ResourceClient(self, kinds.kind_of(struct), StructCodec(struct))
+        return resource
 
     def tree(self, kind: Kind) -> ResourceClient[Tree]:
         """The verbs of any kind on plain JSON trees."""

@@ -71,11 +71,11 @@ _raw_page_decoder = msgspec.json.Decoder(_RawPage)
 
 @functools.cache
 def _list_decoder(struct: type[Struct]) -> msgspec.json.Decoder[Any]:
-    made = msgspec.defstruct(
+    list_struct = msgspec.defstruct(
         struct.__name__ + "Page",
         [("items", list[struct] | None, None), ("metadata", meta_v1.ListMeta | None, None)],  # type: ignore[valid-type]
     )
-    return msgspec.json.Decoder(made)
+    return msgspec.json.Decoder(list_struct)
 
 
 class StructCodec(Generic[S]):

@@ -46,8 +46,8 @@ class Delegated:
     async def _ask(self, path: str, token: str) -> tuple[int, str]:
         try:
             spec = authentication_v1.TokenReviewSpec(token=token)
-            told = await self._client[authentication_v1.TokenReview].create(authentication_v1.TokenReview(spec=spec))
-            user = told.status.user if told.status and told.status.authenticated else None
+            token_review = await self._client[authentication_v1.TokenReview].create(authentication_v1.TokenReview(spec=spec))
+            user = token_review.status.user if token_review.status and token_review.status.authenticated else None
             if user is None:
                 return 401, "Unauthorized"
             review = authorization_v1.SubjectAccessReview(

@@ -221,10 +221,10 @@ class _Recent(Generic[K, V]):
         return self._items.get(key)
 
     def setdefault(self, key: K, value: V) -> V:
-        found = self.get(key)
-        if found is None:
-            self[key] = found = value
-        return found
+        present = self.get(key)
+        if present is None:
+            self[key] = present = value
+        return present
 
     def __setitem__(self, key: K, value: V) -> None:
         self._items[key] = value

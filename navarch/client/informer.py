@@ -107,8 +107,8 @@ class Informer(Generic[T]):
 
     def list(self, namespace: str | None = None) -> List[T]:
         """All objects, or those of one namespace, in the order in which they were first seen."""
-        found = self._objects if namespace is None else self._by_namespace.get(namespace, {})
-        return list(found.values())
+        objects = self._objects if namespace is None else self._by_namespace.get(namespace, {})
+        return list(objects.values())
 
     def keys(self) -> List[str]:
         return list(self._objects)
@@ -249,8 +249,8 @@ class Informer(Generic[T]):
 
     def _pass_over(self, bad: Undecodable) -> None:
         """Takes note of an object that cannot be decoded; what was known of it stays, unless that was another object."""
-        known = self.undecodable.get(bad.key)
-        if known is not None and (known.uid, known.resource_version) == (bad.uid, bad.resource_version):
+        earlier = self.undecodable.get(bad.key)
+        if earlier is not None and (earlier.uid, earlier.resource_version) == (bad.uid, bad.resource_version):
             return
         self.faults.undecodable[self._resource_name] += 1
         log.error(
@@ -262,7 +262,7 @@ class Informer(Generic[T]):
             self._remove(bad.key, old)
         self.undecodable[bad.key] = bad
         for handler in self._undecodable_handlers:
-            self._call_undecodable(handler, ADDED if known is None else MODIFIED, bad)
+            self._call_undecodable(handler, ADDED if earlier is None else MODIFIED, bad)
 
     def _readable(self, key: str) -> None:
         """The object is gone, or can be decoded again."""
@@ -309,10 +309,10 @@ class Informer(Generic[T]):
         for name in self._indexers:
             index = self._indexes[name]
             for value in self._values(name, obj):
-                found = index.get(value)
-                if found is not None:
-                    found.pop(key, None)
-                    if not found:
+                members = index.get(value)
+                if members is not None:
+                    members.pop(key, None)
+                    if not members:
                         del index[value]
 
     def _values(self, name: str, obj: T) -> List[str]:
@@ -388,17 +388,17 @@ class SharedInformers:
     ) -> Informer[S]:
         """The informer of a kind, made on first use; indexers are added to what it has."""
         key = (struct, namespace, label_selector, field_selector)
-        found = self._informers.get(key)
-        if found is None:
-            found = Informer(
+        informer = self._informers.get(key)
+        if informer is None:
+            informer = Informer(
                 self.client[struct], namespace, label_selector, field_selector, faults=self.faults
             )
-            self._informers[key] = found
-            self._waiting.append(found)
+            self._informers[key] = informer
+            self._waiting.append(informer)
             self._more.set()
         for name, function in (indexers or {}).items():
-            found.add_index(name, function)
-        return cast(Informer[S], found)
+            informer.add_index(name, function)
+        return cast(Informer[S], informer)
 
     @property
     def synced(self) -> bool:

@@ -188,7 +188,7 @@ def _decoded(path: Path, text: str) -> Any:
 def _merge(files: Sequence[Path]) -> dict[str, Any]:
     """All files as one: for every name, and for the current context, the first file that has it wins."""
     out: dict[str, Any] = {"clusters": {}, "users": {}, "contexts": {}, "current-context": ""}
-    found = False
+    any_file = False
     for path in files:
         try:
             text = path.read_text()
@@ -196,7 +196,7 @@ def _merge(files: Sequence[Path]) -> dict[str, Any]:
             continue
         except OSError as error:
             raise KubeconfigError(f"{path}: {error.strerror}") from error
-        found = True
+        any_file = True
         content = _decoded(path, text)
         if not isinstance(content, dict):
             raise KubeconfigError(f"{path}: not a kubeconfig")
@@ -206,17 +206,17 @@ def _merge(files: Sequence[Path]) -> dict[str, Any]:
                 value["_folder"] = path.parent
                 out[section].setdefault(entry.get("name", ""), value)
         out["current-context"] = out["current-context"] or content.get("current-context") or ""
-    if not found:
+    if not any_file:
         raise KubeconfigError(f"no kubeconfig at {', '.join(map(str, files))}")
     return out
 
 
 def _named(merged: Mapping[str, Any], section: str, what: str, name: str) -> Mapping[str, Any]:
     try:
-        found: Mapping[str, Any] = merged[section][name]
+        entry: Mapping[str, Any] = merged[section][name]
     except KeyError:
         raise KubeconfigError(f"{what} {name!r} does not exist") from None
-    return found
+    return entry
 
 
 def _folder(entry: Mapping[str, Any]) -> Path:

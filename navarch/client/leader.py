@@ -52,8 +52,8 @@ class LeaderElector:
         self._deadline = renew_deadline
         self._retry = retry_period
         self._on_new_leader = on_new_leader
-        self._seen: coordination_v1.Lease | None = None
-        self._seen_at = 0.0  # monotonic time at which the Lease last changed before our eyes
+        self._lease: coordination_v1.Lease | None = None
+        self._lease_at = 0.0  # monotonic time at which the Lease last changed before our eyes
         self.leader = ""  # who holds the Lease, as far as we know
         self._renewed = (0.0, 0.0)  # when the last renewal that worked was begun, monotonic and Unix
 
@@ -105,11 +105,11 @@ class LeaderElector:
         renewed = self._world.monotonic()
         while True:
             await self._world.sleep(self._retry)
-            left = renewed + self._deadline - self._world.monotonic()
-            if left <= 0:
+            remaining = renewed + self._deadline - self._world.monotonic()
+            if remaining <= 0:
                 return
             try:
-                async with asyncio.timeout(left):
+                async with asyncio.timeout(remaining):
                     if await self._try():
                         renewed = self._world.monotonic()
                     elif not self.leading:
@@ -131,11 +131,11 @@ class LeaderElector:
         spec = lease.spec if lease else None
         holder = (spec and spec.holder_identity) or ""
         if holder and holder != self.identity and spec is not None:
-            age = self._world.monotonic() - self._seen_at
+            age = self._world.monotonic() - self._lease_at
             if age < (spec.lease_duration_seconds or self._duration):
                 return False
         now = format_micro(self._world.now())
-        wanted = coordination_v1.LeaseSpec(
+        lease_spec = coordination_v1.LeaseSpec(
             holder_identity=self.identity,
             lease_duration_seconds=max(1, round(self._duration)),
             acquire_time=spec.acquire_time if spec and holder == self.identity else now,
@@ -145,9 +145,9 @@ class LeaderElector:
         try:
             if lease is None:
                 meta = meta_v1.ObjectMeta(name=self._name, namespace=self._namespace)
-                lease = await self._leases.create(coordination_v1.Lease(metadata=meta, spec=wanted))
+                lease = await self._leases.create(coordination_v1.Lease(metadata=meta, spec=lease_spec))
             else:
-                lease = await self._leases.update(coordination_v1.Lease(metadata=lease.metadata, spec=wanted))
+                lease = await self._leases.update(coordination_v1.Lease(metadata=lease.metadata, spec=lease_spec))
         except (AlreadyExists, Conflict):
             return False
         except (StatusError, TransportError) as error:
@@ -159,8 +159,8 @@ class LeaderElector:
 
     def _observe(self, lease: coordination_v1.Lease | None) -> None:
         version = lease.metadata.resource_version if lease else None
-        if self._seen is None or version != self._seen.metadata.resource_version:
-            self._seen, self._seen_at = lease, self._world.monotonic()
+        if self._lease is None or version != self._lease.metadata.resource_version:
+            self._lease, self._lease_at = lease, self._world.monotonic()
         holder = (lease.spec.holder_identity or "") if lease else ""
         if holder != self.leader:
             self.leader = holder
@@ -169,18 +169,18 @@ class LeaderElector:
 
     async def _release(self) -> None:
         """Gives the Lease back, so that the next leader need not wait; best effort."""
-        if not self.leading or self._seen is None:
+        if not self.leading or self._lease is None:
             return
         spec = coordination_v1.LeaseSpec(
             holder_identity="",
             lease_duration_seconds=1,
-            lease_transitions=self._seen.spec.lease_transitions,
+            lease_transitions=self._lease.spec.lease_transitions,
             renew_time=format_micro(self._world.now()),
-            acquire_time=self._seen.spec.acquire_time,
+            acquire_time=self._lease.spec.acquire_time,
         )
         self.leader = ""
         try:
             async with asyncio.timeout(self._retry):
-                await self._leases.update(coordination_v1.Lease(metadata=self._seen.metadata, spec=spec))
+                await self._leases.update(coordination_v1.Lease(metadata=self._lease.metadata, spec=spec))
         except (StatusError, TransportError, TimeoutError) as error:
             log.info("lease %s/%s not released: %s", self._namespace, self._name, error)

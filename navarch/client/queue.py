@@ -43,7 +43,7 @@ class WorkQueue(Generic[K]):
         self._first_delay = first_delay
         self._most_delay = most_delay
         self._ready: deque[K] = deque()
-        self._wanted: dict[K, None] = {}  # in _ready, or to be put there after done()
+        self._to_do: dict[K, None] = {}  # in _ready, or to be put there after done()
         self._working: dict[K, None] = {}  # handed out, not done yet
         self._failures: dict[K, int] = {}
         self._later: list[tuple[float, int, K]] = []  # heap of (monotonic time, sequence number, key)
@@ -69,13 +69,13 @@ class WorkQueue(Generic[K]):
 
     def add(self, key: K) -> None:
         """Asks for ``key`` to be looked at as soon as a worker is free."""
-        if self._shut_down or key in self._wanted:
+        if self._shut_down or key in self._to_do:
             return
         if self._turns.get(key, 0) >= MAX_TURNS and self._too_often(key):
             self.slowed += 1
             self._delay(key, self._window_began + WINDOW - self._world.monotonic())
             return
-        self._wanted[key] = None
+        self._to_do[key] = None
         if key not in self._working:
             self._ready.append(key)
             self._wake()
@@ -97,16 +97,16 @@ class WorkQueue(Generic[K]):
         if seconds is None or self._shut_down:
             return
         if not seconds >= MAX_AGAIN:
-            asked = self._soon.get(key, 0)
-            self._soon[key] = asked + 1
-            least = min(MAX_AGAIN, MIN_AGAIN * 2 ** min(asked, 10))
+            repeats = self._soon.get(key, 0)
+            self._soon[key] = repeats + 1
+            least = min(MAX_AGAIN, MIN_AGAIN * 2 ** min(repeats, 10))
             seconds = seconds if seconds > least else least
         self._delay(key, seconds)
 
     def _delay(self, key: K, seconds: float) -> None:
         at = self._world.monotonic() + seconds
-        known = self._due.get(key)
-        if at == math.inf or (known is not None and known <= at):
+        earlier = self._due.get(key)
+        if at == math.inf or (earlier is not None and earlier <= at):
             return
         self._due[key] = at
         self._sequence += 1
@@ -152,7 +152,7 @@ class WorkQueue(Generic[K]):
                     self._getters.remove(waiter)
                 raise
         key = self._ready.popleft()
-        del self._wanted[key]
+        del self._to_do[key]
         self._working[key] = None
         turns = self._turns.get(key, 0) + 1
         if turns == 1 and len(self._turns) >= MAX_TURNS:
@@ -165,7 +165,7 @@ class WorkQueue(Generic[K]):
         if key not in self._working:
             return
         del self._working[key]
-        if key in self._wanted:
+        if key in self._to_do:
             self._ready.append(key)
             self._wake()
 
@@ -214,7 +214,7 @@ class WorkQueue(Generic[K]):
         """Raises AssertionError unless each key is where it belongs, once."""
         ready = set(self._ready)
         assert len(ready) == len(self._ready), "a key is ready twice"
-        assert ready == {key for key in self._wanted if key not in self._working}, "ready is what is wanted and not in work"
+        assert ready == {key for key in self._to_do if key not in self._working}, "ready is what is to be done and not in work"
         timers = {(at, key) for at, _, key in self._later}
         assert all((at, key) in timers for key, at in self._due.items()), "a delayed key has no timer"
         assert not self._later or self._timer is not None, "nobody will ring"

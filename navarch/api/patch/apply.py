@@ -47,8 +47,8 @@ def apply(
     entries = managed.decode(old.get("metadata", {}).get("managedFields"))
     me = Manager(manager, "Apply", "", subresource)
     try:
-        wanted = fieldsets.ownable_set(config, schema)
-        if live is not None and not entries and wanted:
+        own_fields = fieldsets.ownable_set(config, schema)
+        if live is not None and not entries and own_fields:
             before = managed.update(
                 None, live, schema, manager=BEFORE, api_version=api_version, now=now, subresource=subresource
             )
@@ -57,7 +57,7 @@ def apply(
         last = entries[me].fields if me in entries else {}
         others = [e.fields for m, e in entries.items() if m != me]
         # The system's own fields have no owner; metadata must not go just because its last owned field does.
-        keep = _union([wanted, {"f:metadata": {"f:name": {}}}, *others])
+        keep = _union([own_fields, {"f:metadata": {"f:name": {}}}, *others])
         emptied: Emptied = []
         new = _prune(new, last, keep, schema, emptied)
         changes = fieldsets.compare(old, new, schema)
@@ -69,18 +69,18 @@ def apply(
     conflicts = {m: both for m, e in entries.items() if m != me and (both := fieldsets.intersection(e.fields, written))}
     if conflicts and not force:
         free = lastapplied.unchanged(old, schema, manager)
-        conflicts = {m: left for m, both in conflicts.items() if (left := fieldsets.difference(both, free))}
+        conflicts = {m: contested for m, both in conflicts.items() if (contested := fieldsets.difference(both, free))}
         if conflicts:
             raise conflict_error(conflicts)
     entries = managed.take(entries, changes, me)
     had = entries.get(me)
-    wanted = fieldsets.ordered(wanted)
-    if not wanted:
+    own_fields = fieldsets.ordered(own_fields)
+    if not own_fields:
         entries.pop(me, None)  # who owns nothing is not noted
-    elif had is None or changes or fieldsets.ordered(had.fields) != wanted or had.api_version != api_version:
-        entries[me] = Entry(wanted, now, api_version)
+    elif had is None or changes or fieldsets.ordered(had.fields) != own_fields or had.api_version != api_version:
+        entries[me] = Entry(own_fields, now, api_version)
     else:
-        entries[me] = replace(had, fields=wanted)
+        entries[me] = replace(had, fields=own_fields)
     new.setdefault("metadata", {})["managedFields"] = managed.encode(entries)
     lastapplied.follow(new, config, manager)
     return new
@@ -101,20 +101,20 @@ def _union(sets: list[FieldSet]) -> FieldSet:
 
 def conflict_error(conflicts: Mapping[Manager, FieldSet]) -> Conflict:
     """409 with a cause for each field of each manager."""
-    found: list[tuple[Manager, Path]] = [
+    owned_paths: list[tuple[Manager, Path]] = [
         (m, path) for m in sorted(conflicts, key=lambda m: (str(m), m)) for path in fieldsets.members(conflicts[m])
     ]
-    if len(found) == 1:
-        text = f"Apply failed with 1 conflict: conflict with {found[0][0]}: {fieldsets.show(found[0][1])}"
+    if len(owned_paths) == 1:
+        text = f"Apply failed with 1 conflict: conflict with {owned_paths[0][0]}: {fieldsets.show(owned_paths[0][1])}"
     else:
         lines: list[str] = []
-        for m in dict.fromkeys(m for m, _ in found):
+        for m in dict.fromkeys(m for m, _ in owned_paths):
             lines.append(f"conflicts with {m}:")
-            lines += [f"- {fieldsets.show(path)}" for other, path in found if other == m]
-        text = f"Apply failed with {len(found)} conflicts: " + "\n".join(lines)
+            lines += [f"- {fieldsets.show(path)}" for other, path in owned_paths if other == m]
+        text = f"Apply failed with {len(owned_paths)} conflicts: " + "\n".join(lines)
     causes = [
         {"reason": "FieldManagerConflict", "message": f"conflict with {m}", "field": fieldsets.show(path)}
-        for m, path in found
+        for m, path in owned_paths
     ]
     return Conflict(text, {"causes": causes})
 
@@ -136,15 +136,15 @@ def _merge_lists(old: list[Any], new: list[Any], node: Node) -> list[Any]:
     that only ``old`` has stays behind the common ones that it stood behind; one that only ``new`` has comes after those."""
     groups = fieldsets.grouped(old, node)
     # Of what an update wrote several times nothing is kept where the new list has it.
-    before = {key: found[0] for key, found in groups.items() if len(found) == 1}
+    before = {key: elements[0] for key, elements in groups.items() if len(elements) == 1}
     after = {fieldsets.element_key(e, node): e for e in new}
-    have, wanted = [fieldsets.element_key(e, node) for e in old], list(after)
+    have, new_keys = [fieldsets.element_key(e, node) for e in old], list(after)
     common = iter([key for key in after if key in groups])
     due = next(common, None)  # the next common element by the order of ``new``
     out: list[Any] = []
     placed: set[str] = set()
     i = j = 0
-    while i < len(have) or j < len(wanted):
+    while i < len(have) or j < len(new_keys):
         key = have[i] if i < len(have) else None
         if key is not None and key not in after:
             out.append(old[i])
@@ -154,8 +154,8 @@ def _merge_lists(old: list[Any], new: list[Any], node: Node) -> list[Any]:
         else:
             if key in placed:
                 i += 1
-            if j < len(wanted):
-                mine = wanted[j]
+            if j < len(new_keys):
+                mine = new_keys[j]
                 out.append(_merge(before[mine], after[mine], node.element) if mine in before else after[mine])
                 placed.add(mine)
                 j += 1
@@ -173,21 +173,21 @@ def _prune(value: Any, last: FieldSet, keep: FieldSet, node: Node | None, emptie
     """Removes what ``last`` claims and ``keep`` does not. A container that becomes empty by it is noted: it goes too, but
     only after the comparison, and whoever owns it goes on doing so; what holds it has not become empty."""
     if isinstance(value, dict) and value and fieldsets.granular(node):
-        for key, gone in last.items():
+        for key, last_child in last.items():
             name = key[2:]
             if not key.startswith("f:") or name not in value:
                 continue
             # A declared field belongs to whoever owns something in it; a key of a map does not.
             named = node is not None and name in (node.fields if node.kind == "object" else ())
             fixed = node is not None and fieldsets.always_there(name, node)
-            if _claimed(gone, named) and not _claimed(keep.get(key), named):
+            if _claimed(last_child, named) and not _claimed(keep.get(key), named):
                 if fixed and isinstance(value[name], dict):
                     value[name] = {}
                 else:
                     del value[name]
-            elif gone and value[name]:
+            elif last_child and value[name]:
                 child = node.child(name) if node is not None else None
-                value[name] = _prune(value[name], gone, keep.get(key) or {}, child, emptied)
+                value[name] = _prune(value[name], last_child, keep.get(key) or {}, child, emptied)
                 if value[name] == [] or (value[name] == {} and not fixed):
                     emptied.append((value, name))
         return value
@@ -195,11 +195,11 @@ def _prune(value: Any, last: FieldSet, keep: FieldSet, node: Node | None, emptie
         out = []
         for element in value:
             key = fieldsets.element_key(element, node)
-            gone, kept = last.get(key), keep.get(key)
-            if gone is not None:
-                if _claimed(gone, False) and not _claimed(kept, False):
+            last_child, keep_child = last.get(key), keep.get(key)
+            if last_child is not None:
+                if _claimed(last_child, False) and not _claimed(keep_child, False):
                     continue  # also if somebody owns a field of it: without its key it could not stay
-                element = _prune(element, gone, kept or {}, node.element, emptied)
+                element = _prune(element, last_child, keep_child or {}, node.element, emptied)
             out.append(element)
         return out
     return value

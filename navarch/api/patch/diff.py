@@ -112,19 +112,19 @@ def _list_diff(patch: Tree, key: str, original: list[Any], modified: list[Any], 
         if identity not in have:
             changes.append(copy_tree(value))
         elif by:
-            known = base.get(identity)
-            inner = _map_diff(known if known is not None else {}, value, have[identity], node.element)
+            before = base.get(identity)
+            inner = _map_diff(before if before is not None else {}, value, have[identity], node.element)
             _retain(inner, value, have[identity], node)
             if inner:
                 changes.append({by: value[by], **inner})
-    gone = [value for identity, value in base.items() if identity not in new]
+    removals = [value for identity, value in base.items() if identity not in new]
     if by:
-        changes += [{PATCH: "delete", by: value[by]} for value in gone]
-    elif gone:
-        patch[DELETE + key] = gone
+        changes += [{PATCH: "delete", by: value[by]} for value in removals]
+    elif removals:
+        patch[DELETE + key] = removals
     if changes:
         patch[key] = changes
     # An element that only the current list has keeps its place by the order of the others.
     moved = bool(current) and list(have) != list(new)
-    if modified and (gone or moved or (changes and current)):
+    if modified and (removals or moved or (changes and current)):
         patch[ORDER + key] = [{by: value[by]} for value in modified] if by else list(modified)

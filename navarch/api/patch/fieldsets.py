@@ -117,7 +117,7 @@ def _applied_children(value: Any, node: Node | None) -> FieldSet | None:
     return None
 
 
-def _made(key: str, parent: Node | None, fresh: bool) -> bool:
+def _is_new(key: str, parent: Node | None, fresh: bool) -> bool:
     """Whether a write that gives this field a value also makes the field. ``fresh``: it makes what holds it."""
     return fresh or parent is None or not always_there(key, parent)
 
@@ -128,25 +128,25 @@ def always_there(key: str, parent: Node) -> bool:
     return key in parent.always if parent.name else key == "metadata"
 
 
-def _contents(value: Any, node: Node | None, made: bool) -> FieldSet:
+def _contents(value: Any, node: Node | None, is_new: bool) -> FieldSet:
     """The fields owned by a write that makes the value: also the containers that it makes, where there was nothing."""
     if not value:
         return {}
     if isinstance(value, dict):
         if not granular(node):
             return {}
-        out: FieldSet = {".": {}} if made else {}
+        out: FieldSet = {".": {}} if is_new else {}
         for key in sorted(value):
             inner = value[key]
             if inner and isinstance(inner, dict | list):
                 child = node.child(key) if node is not None else None
-                out["f:" + key] = _contents(inner, child, _made(key, node, made))
+                out["f:" + key] = _contents(inner, child, _is_new(key, node, is_new))
             else:
                 out["f:" + key] = {}
         return out
     if isinstance(value, list) and keyed(node) and node is not None:
         items = grouped(value, node)
-        out = {".": {}} if made else {}
+        out = {".": {}} if is_new else {}
         for key in sorted(items):
             out[key] = _element(items[key][0], node.element) if len(items[key]) == 1 else {}
         return out
@@ -208,15 +208,15 @@ def created(new: Mapping[str, Any], schema: Node) -> Changes:
     """The fields that the making of an object adds; kept by content, since replicas differ in names only."""
     mine = _ownable(new)
     key = (schema, orjson.dumps(mine))
-    found = _CREATED.get(key)
-    if found is None:
-        found = Changes({}, {}, {})
-        _compare({}, mine, schema, found)
+    changes = _CREATED.get(key)
+    if changes is None:
+        changes = Changes({}, {}, {})
+        _compare({}, mine, schema, changes)
         if len(key[1]) <= _CREATED_BYTES:
             if len(_CREATED) >= _CREATED_LIMIT:
                 _CREATED.pop(next(iter(_CREATED)))
-            _CREATED[key] = found
-    return found
+            _CREATED[key] = changes
+    return changes
 
 
 def _ownable(tree: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -241,7 +241,7 @@ def _compare(old: Mapping[str, Any], new: Mapping[str, Any], node: Node | None, 
                 _compare_values(before, value, node.child(key) if node is not None else None, "f:" + key, out)
         else:
             child = node.child(key) if node is not None else None
-            out.added["f:" + key] = _contents(value, child, _made(key, node, False))
+            out.added["f:" + key] = _contents(value, child, _is_new(key, node, False))
     for key in old:
         if key not in new:
             out.removed["f:" + key] = {}

@@ -106,13 +106,13 @@ class _Document:
 
     def test(self, path: list[str], value: Any) -> None:
         try:
-            found = self.get(path)
+            current = self.get(path)
         except _Failed:
             # An absent value is as good as null.
             if value is None:
                 return
             raise
-        if not same(found, value):
+        if not same(current, value):
             raise _Failed(f"testing value {'/'.join(['', *path])} failed: test failed")
 
     def add(self, path: list[str], value: Any) -> None:

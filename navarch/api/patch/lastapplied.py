@@ -23,8 +23,8 @@ _HTML = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})  # as Go
 
 
 def _annotation(tree: Tree) -> str:
-    found: Any = (tree.get("metadata", {}).get("annotations") or {}).get(ANNOTATION)
-    return found if isinstance(found, str) else ""
+    annotation: Any = (tree.get("metadata", {}).get("annotations") or {}).get(ANNOTATION)
+    return annotation if isinstance(annotation, str) else ""
 
 
 def unchanged(live: Tree, schema: Node, manager: str) -> FieldSet:

@@ -183,10 +183,10 @@ def cap(entries: Entries) -> Entries:
             continue
         if first != ancient:
             # The first entry of a version becomes ancient only once there is a second to merge with.
-            kept = out.pop(first)
+            oldest = out.pop(first)
             have = out.get(ancient)
             out[ancient] = Entry(
-                fieldsets.union(kept.fields, have.fields) if have else kept.fields, kept.time, kept.api_version
+                fieldsets.union(oldest.fields, have.fields) if have else oldest.fields, oldest.time, oldest.api_version
             )
             buckets[manager.api_version] = ancient
         if manager == ancient:

@@ -157,7 +157,7 @@ def _merge_list(old: list[Any], patch: list[Any], node: Node | None) -> list[Any
     if not by:
         merged = list(dict.fromkeys([*old, *patch])) if _scalars(old, patch) else patch
         return arrange(merged, patch, old, by)
-    kept = old
+    remaining = old
     rest: list[Tree] = []
     replace = False
     for value in patch:
@@ -168,8 +168,8 @@ def _merge_list(old: list[Any], patch: list[Any], node: Node | None) -> list[Any
             _identity(value, by)
             rest.append(value)
         elif directive == "delete":
-            gone = _identity(value, by)
-            kept = [v for v in kept if _identity(v, by) != gone]
+            deletion = _identity(value, by)
+            remaining = [v for v in remaining if _identity(v, by) != deletion]
         elif directive == "replace":
             replace = True
         else:
@@ -177,7 +177,7 @@ def _merge_list(old: list[Any], patch: list[Any], node: Node | None) -> list[Any
     element = node.element
     if replace or not old:
         return [_clean_map(v, element) for v in rest]
-    merged = list(kept)
+    merged = list(remaining)
     places: dict[Hashable, int] = {}
     for i, value in enumerate(merged):
         places.setdefault(_identity(value, by), i)
@@ -204,8 +204,8 @@ def _identity(value: Any, by: str) -> Hashable:
         return (type(value).__name__, value) if not isinstance(value, dict | list) else repr(value)
     if not isinstance(value, dict) or by not in value:
         raise Invalid(f"map: {value} does not contain declared merge key: {by}")
-    found = value[by]
-    return found if not isinstance(found, dict | list) else repr(found)
+    key = value[by]
+    return key if not isinstance(key, dict | list) else repr(key)
 
 
 def arrange(merged: list[Any], order: Sequence[Any], before: Sequence[Any], by: str) -> list[Any]:
@@ -213,16 +213,16 @@ def arrange(merged: list[Any], order: Sequence[Any], before: Sequence[Any], by: 
 
     An element of the second sort goes before one of the first only if ``before`` had both, in that order.
     """
-    wanted: dict[Hashable, int] = {}
+    places: dict[Hashable, int] = {}
     for i, value in enumerate(order):
         if not (isinstance(value, dict) and PATCH in value):
-            wanted.setdefault(_identity(value, by), i)
+            places.setdefault(_identity(value, by), i)
     had: dict[Hashable, int] = {}
     for i, value in enumerate(before):
         had.setdefault(_identity(value, by), i)
-    named = sorted((v for v in merged if _identity(v, by) in wanted), key=lambda v: wanted[_identity(v, by)])
+    named = sorted((v for v in merged if _identity(v, by) in places), key=lambda v: places[_identity(v, by)])
     others = sorted(
-        (v for v in merged if _identity(v, by) not in wanted), key=lambda v: had.get(_identity(v, by), len(before))
+        (v for v in merged if _identity(v, by) not in places), key=lambda v: had.get(_identity(v, by), len(before))
     )
     out: list[Any] = []
     i = 0

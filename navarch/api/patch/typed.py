@@ -34,14 +34,14 @@ def _problems(value: Any, node: Node | None, path: str) -> Iterator[str]:
             for i, inner in enumerate(value):
                 yield from _problems(inner, node.element, f"{path}[{i}]")
             return
-        seen: set[str] = set()
+        keys: set[str] = set()
         for i, inner in enumerate(value):
             try:
                 key = fieldsets.element_key(inner, node)
             except fieldsets.FieldSetError as error:
                 yield f"{path}: element {i}: {error}"
                 continue
-            if key in seen:
+            if key in keys:
                 yield f"{path}: duplicate entries for key {fieldsets.show((key,))}"
-            seen.add(key)
+            keys.add(key)
             yield from _problems(inner, node.element, path + fieldsets.show((key,)))

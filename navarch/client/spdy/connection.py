@@ -78,7 +78,7 @@ class Stream:
         self._drop()
 
     def _drop(self) -> None:
-        self._connection.held -= self._size
+        self._connection.unread -= self._size
         self._waiting, self._size = [], 0
         self._connection.room.set()
 
@@ -100,11 +100,11 @@ class Stream:
         if data and not self._discarding and not self._ended:
             self._waiting.append(data)
             self._size += len(data)
-            connection.held += len(data)
+            connection.unread += len(data)
         if fin:
             self._ended = True
         self._news.set()
-        while self._waiting and not self.broken and (self._size > AHEAD or connection.held > AHEAD_IN_ALL):
+        while self._waiting and not self.broken and (self._size > AHEAD or connection.unread > AHEAD_IN_ALL):
             connection.room.clear()
             await connection.room.wait()
 
@@ -121,7 +121,7 @@ class Connection:
         self._streams: dict[int, Stream] = {}
         self._opened: asyncio.Queue[Stream | None] = asyncio.Queue()
         self._going = self.ended = False
-        self.held = 0  # bytes that wait for readers of our streams
+        self.unread = 0  # bytes that wait for readers of our streams
         self.room = asyncio.Event()  # set whenever they become fewer
 
     async def run(self) -> None:

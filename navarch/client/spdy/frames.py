@@ -146,7 +146,7 @@ class Decoder:
     def __init__(self) -> None:
         self._zlib = zlib.decompressobj(zdict=DICTIONARY)
         self._buffer = bytearray()
-        self._stream = self._left = 0  # of the data frame that is arriving
+        self._stream = self._remaining = 0  # of the data frame that is arriving
         self._fin = False
 
     def feed(self, received: bytes) -> list[Frame]:
@@ -154,11 +154,11 @@ class Decoder:
         buffer += received
         at, end = 0, len(buffer)
         while at < end:
-            if self._left:
-                piece = bytes(buffer[at : at + self._left])
+            if self._remaining:
+                piece = bytes(buffer[at : at + self._remaining])
                 at += len(piece)
-                self._left -= len(piece)
-                frames.append(Data(self._stream, piece, self._fin and not self._left))
+                self._remaining -= len(piece)
+                frames.append(Data(self._stream, piece, self._fin and not self._remaining))
                 continue
             if end - at < 8:
                 break
@@ -175,7 +175,7 @@ class Decoder:
                 at += 8 + length
                 continue
             at += 8
-            self._stream, self._left, self._fin = first, length, bool(flags & FIN)
+            self._stream, self._remaining, self._fin = first, length, bool(flags & FIN)
             if not length:
                 frames.append(Data(first, b"", self._fin))
         del buffer[:at]
