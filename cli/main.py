@@ -17,131 +17,128 @@ from cli.options import App, HelpAsked, completions
 COMPLETING = "_NAVARCH_COMPLETE"  # set by the shell when it wants completions, not a run
 KUBERNETES = "v1.34"  # the API that is served
 
-# Module -> its commands and the first line of their help, in the order in which --help shows them.
-COMMANDS: dict[str, dict[str, str]] = {
-    "cli.verbs.lab": {
-        "up": "Start a lab, or what of it does not run.",
-        "down": "Stop a lab and remove every trace of it from the machine; its data stays unless --purge.",
-        "status": "Show what a lab consists of, how its components are, and why one is not well.",
-        "kubeconfig": "Print the path of the lab's kubeconfig; with --server a whole one, for another machine.",
-        "node": "Add, remove, stop, start, partition and heal nodes of a lab.",
+# Part of --help -> its commands, in the order of --help -> (module in cli/verbs, first line of the command's own help).
+COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
+    "Labs": {
+        "up": ("lab", "Start a lab, or what of it does not run."),
+        "down": ("lab", "Stop a lab and remove every trace of it from the machine; its data stays unless --purge."),
+        "status": ("lab", "Show what a lab consists of, how its components are, and why one is not well."),
+        "labs": ("labcare", "List the labs of this home."),
+        "node": ("lab", "Add, remove, stop, start, partition and heal nodes of a lab."),
+        "kubeconfig": (
+            "lab",
+            "Print the path of the lab's kubeconfig; with --server a whole one, for another machine.",
+        ),
+        "export": (
+            "labcare",
+            "Write all that tells what happened in a lab into a folder: status, logs, events, objects; no secrets.",
+        ),
+        "image": ("image", "Build, import and list images; no registry is needed."),
+        "lab": ("labcare", "What a component of a lab writes and measures."),
     },
-    "cli.verbs.labcare": {
-        "labs": "List the labs of this home.",
-        "export": "Write all that tells what happened in a lab into a folder: status, logs, events, objects; no secrets.",
-        "lab": "What a component of a lab writes and measures.",
+    "Objects": {
+        "get": ("get", "Show objects: navarch get pods; get deploy/web -o yaml; get pods,svc -A; get nodes -w."),
+        "describe": (
+            "describe",
+            "Show an object in detail, with its events: navarch describe pod web-1; describe nodes.",
+        ),
+        "explain": (
+            "version_resources_explain",
+            "Show what fields a type of object has: navarch explain pods.spec.containers.",
+        ),
+        "events": ("events", "Show events: navarch events -A; events --for deploy/web; events --types=Warning -w."),
+        "top": ("top", "What nodes and pods use of CPU and memory."),
+        "why": ("why", "Why is a pod where it is, or nowhere: navarch why web-1; navarch why web-1 --node n2."),
+        "what-if": (
+            "why",
+            "Where would a pod go, whom would it displace, what would make it fit: navarch what-if -f pod.yaml.",
+        ),
     },
-    "cli.verbs.apply": {
-        "apply": "Make the cluster match the objects in files: creates, changes, and says what it did.",
-        "create": "Create the objects in files; those that exist are an error.",
+    "Changes": {
+        "apply": ("apply", "Make the cluster match the objects in files: creates, changes, and says what it did."),
+        "create": ("apply", "Create the objects in files; those that exist are an error."),
+        "replace": ("replace_edit_diff", "Replace objects by what is in files; they must exist (or use --force)."),
+        "edit": (
+            "replace_edit_diff",
+            "Change an object in your editor ($KUBE_EDITOR, $EDITOR or vi): navarch edit deploy/web.",
+        ),
+        "diff": (
+            "replace_edit_diff",
+            "Show what apply would change. Exit code 0: nothing, 1: something, more: an error.",
+        ),
+        "patch": ("patch", 'Change fields: navarch patch deploy web -p \'{"spec":{"replicas":2}}\'.'),
+        "delete": ("delete", "Delete objects: navarch delete pod web; delete deploy,svc -l app=web; delete -f FILE."),
+        "run": ("run_expose_autoscale", "Run an image in a pod: navarch run web --image=nginx --port=80 --expose."),
+        "expose": (
+            "run_expose_autoscale",
+            "Make a service for an object: navarch expose deploy/web --port=80 --target-port=8080.",
+        ),
+        "autoscale": (
+            "run_expose_autoscale",
+            "Scale by load: navarch autoscale deploy/web --min=2 --max=5 --cpu-percent=70.",
+        ),
+        "scale": ("scale", "Set the number of pods: navarch scale deploy/web --replicas=5."),
+        "set": ("set", "Set images, environment or resources of containers."),
+        "label": (
+            "label_annotate",
+            "Set labels, or remove them: navarch label pod web tier=front; label nodes --all old-.",
+        ),
+        "annotate": (
+            "label_annotate",
+            "Set annotations, or remove them: navarch annotate deploy/web note='by hand'; annotate deploy/web note-.",
+        ),
+        "rollout": ("rollout", "Follow, inspect, undo, restart, pause and resume a rollout."),
+        "wait": (
+            "wait",
+            "Wait for objects: navarch wait pod/web --for=condition=Ready; wait job/x --for=delete --timeout=60s.",
+        ),
     },
-    "cli.verbs.replace_edit_diff": {
-        "replace": "Replace objects by what is in files; they must exist (or use --force).",
-        "edit": "Change an object in your editor ($KUBE_EDITOR, $EDITOR or vi): navarch edit deploy/web.",
-        "diff": "Show what apply would change. Exit code 0: nothing, 1: something, more: an error.",
+    "Pods": {
+        "logs": (
+            "logs",
+            "Show a container's output: navarch logs web-1; logs -f deploy/web; logs -l app=web --prefix.",
+        ),
+        "exec": ("exec_", "Run a command in a container: navarch exec -it deploy/web -- sh."),
+        "cp": (
+            "cp",
+            "Copy files: navarch cp notes.txt web:/tmp/; navarch cp web:/var/log ./log. The container needs tar.",
+        ),
+        "port-forward": ("portforward", "Forward local ports to a pod: navarch port-forward svc/web 8080:80."),
     },
-    "cli.verbs.run_expose_autoscale": {
-        "run": "Run an image in a pod: navarch run web --image=nginx --port=80 --expose.",
-        "expose": "Make a service for an object: navarch expose deploy/web --port=80 --target-port=8080.",
-        "autoscale": "Scale by load: navarch autoscale deploy/web --min=2 --max=5 --cpu-percent=70.",
+    "Nodes": {
+        "cordon": ("cordon_drain_taint", "Let no new pods come to nodes."),
+        "uncordon": ("cordon_drain_taint", "Let new pods come to nodes again."),
+        "drain": ("cordon_drain_taint", "Cordon nodes and evict their pods: navarch drain node-2 --ignore-daemonsets."),
+        "taint": (
+            "cordon_drain_taint",
+            "Set taints on nodes, or remove them: navarch taint nodes n1 a=b:NoSchedule; taint nodes n1 a-.",
+        ),
     },
-    "cli.verbs.get": {
-        "get": "Show objects: navarch get pods; get deploy/web -o yaml; get pods,svc -A; get nodes -w.",
+    "Experiments": {
+        "experiment": ("experiment", "Run experiments on virtual time, and read what came of them."),
     },
-    "cli.verbs.describe": {
-        "describe": "Show an object in detail, with its events: navarch describe pod web-1; describe nodes.",
+    "Other": {
+        "auth": ("auth", "Who am I, and what may I do?"),
+        "version": ("version_resources_explain", "Show the versions of this program and of the server."),
+        "api-resources": (
+            "version_resources_explain",
+            "List the types of objects that the server serves, with their short names.",
+        ),
+        "api-versions": (
+            "version_resources_explain",
+            "List the API versions that the server serves, as group/version.",
+        ),
+        "cluster-info": ("version_resources_explain", "Show where the cluster's services are."),
+        "completion": ("completion", "Print the script for a shell: source <(navarch completion bash)."),
     },
-    "cli.verbs.events": {
-        "events": "Show events: navarch events -A; events --for deploy/web; events --types=Warning -w.",
-    },
-    "cli.verbs.top": {
-        "top": "What nodes and pods use of CPU and memory.",
-    },
-    "cli.verbs.why": {
-        "why": "Why is a pod where it is, or nowhere: navarch why web-1; navarch why web-1 --node n2.",
-        "what-if": "Where would a pod go, whom would it displace, what would make it fit: navarch what-if -f pod.yaml.",
-    },
-    "cli.verbs.label_annotate": {
-        "label": "Set labels, or remove them: navarch label pod web tier=front; label nodes --all old-.",
-        "annotate": "Set annotations, or remove them: navarch annotate deploy/web note='by hand'; annotate deploy/web note-.",
-    },
-    "cli.verbs.set": {
-        "set": "Set images, environment or resources of containers.",
-    },
-    "cli.verbs.patch": {
-        "patch": 'Change fields: navarch patch deploy web -p \'{"spec":{"replicas":2}}\'.',
-    },
-    "cli.verbs.delete": {
-        "delete": "Delete objects: navarch delete pod web; delete deploy,svc -l app=web; delete -f FILE.",
-    },
-    "cli.verbs.logs": {
-        "logs": "Show a container's output: navarch logs web-1; logs -f deploy/web; logs -l app=web --prefix.",
-    },
-    "cli.verbs.scale": {
-        "scale": "Set the number of pods: navarch scale deploy/web --replicas=5.",
-    },
-    "cli.verbs.rollout": {
-        "rollout": "Follow, inspect, undo, restart, pause and resume a rollout.",
-    },
-    "cli.verbs.wait": {
-        "wait": "Wait for objects: navarch wait pod/web --for=condition=Ready; wait job/x --for=delete --timeout=60s.",
-    },
-    "cli.verbs.exec_": {
-        "exec": "Run a command in a container: navarch exec -it deploy/web -- sh.",
-    },
-    "cli.verbs.cp": {
-        "cp": "Copy files: navarch cp notes.txt web:/tmp/; navarch cp web:/var/log ./log. The container needs tar.",
-    },
-    "cli.verbs.portforward": {
-        "port-forward": "Forward local ports to a pod: navarch port-forward svc/web 8080:80.",
-    },
-    "cli.verbs.cordon_drain_taint": {
-        "cordon": "Let no new pods come to nodes.",
-        "uncordon": "Let new pods come to nodes again.",
-        "drain": "Cordon nodes and evict their pods: navarch drain node-2 --ignore-daemonsets.",
-        "taint": "Set taints on nodes, or remove them: navarch taint nodes n1 a=b:NoSchedule; taint nodes n1 a-.",
-    },
-    "cli.verbs.auth": {
-        "auth": "Who am I, and what may I do?",
-    },
-    "cli.verbs.version_resources_explain": {
-        "version": "Show the versions of this program and of the server.",
-        "api-resources": "List the types of objects that the server serves, with their short names.",
-        "api-versions": "List the API versions that the server serves, as group/version.",
-        "cluster-info": "Show where the cluster's services are.",
-        "explain": "Show what fields a type of object has: navarch explain pods.spec.containers.",
-    },
-    "cli.verbs.completion": {
-        "completion": "Print the script for a shell: source <(navarch completion bash).",
-    },
-    "cli.verbs.experiment": {
-        "experiment": "Run experiments on virtual time, and read what came of them.",
-    },
-    "cli.verbs.image": {
-        "image": "Build, import and list images; no registry is needed.",
-    },
-}
-
-
-# Title of a part of --help -> its commands.
-GROUPS = {
-    "Labs": "up down status labs node kubeconfig export image lab",
-    "Objects": "get describe explain events top why what-if",
-    "Changes": "apply create replace edit diff patch delete run expose autoscale scale set label annotate rollout wait",
-    "Pods": "logs exec cp port-forward",
-    "Nodes": "cordon uncordon drain taint",
-    "Experiments": "experiment",
-    "Other": "auth version api-resources api-versions cluster-info completion",
 }
 HELP = "A Kubernetes-compatible cluster on one machine: real containers, real nodes, in seconds."
 
 
 def build(word: str) -> App:
     """The application, as far as the command ``word`` needs it. Raises KeyError for a word that is no command."""
-    module = next((module for module, commands in COMMANDS.items() if word in commands), None)
-    if module is None:
-        raise KeyError(word)
-    app: App = importlib.import_module(module).app
+    commands = {name: module for part in COMMANDS.values() for name, (module, _) in part.items()}
+    app: App = importlib.import_module(f"cli.verbs.{commands[word]}").app
     return app
 
 
@@ -167,8 +164,8 @@ def run(words: list[str]) -> None:
     if not words or words[0] in ("-h", "--help", "help"):
         from cli.helppages import program_page
 
-        texts = {name: text for commands in COMMANDS.values() for name, text in commands.items()}
-        print(program_page(HELP, {title: {n: texts[n] for n in names.split()} for title, names in GROUPS.items()}))
+        parts = {title: {name: text for name, (_, text) in commands.items()} for title, commands in COMMANDS.items()}
+        print(program_page(HELP, parts))
         return
     if words[0] == "--version":
         from importlib.metadata import version
