@@ -10,6 +10,7 @@ import pytest
 
 from navarch.virtual import SimulatedWorld
 from navarch.world import RealWorld
+from tests.propertyreports import pytest_runtest_setup  # noqa: F401  # a hook
 from tests.within import Within
 
 TESTS = Path(__file__).parent
