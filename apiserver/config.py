@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from navarch.settings import BOOLEAN, COUNT, FILE, LIST, SECONDS, TEXT, Kind, Settings
+from navarch.settings import BOOLEAN, COUNT, DURATION, FILE, LIST, SECONDS, TEXT, Kind, Settings
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ _HELP = {
 }
 
 
-_KINDS = {"int": COUNT, "float": SECONDS, "bool": BOOLEAN}
+_KINDS = {"int": COUNT, "float": DURATION, "bool": BOOLEAN}
 _FLAGS = {"proxy_denied_cidrs": "proxy-denied-cidr", "bind_addresses": "bind-address"}
 
 
@@ -146,7 +146,7 @@ def _kind(option: dataclasses.Field[Any]) -> Kind:
         return LIST
     if option.name.endswith(("_file", "_config")) or option.name == "encryption_provider_config":
         return FILE
-    return _KINDS.get(str(option.type), TEXT)
+    return SECONDS if option.name == "min_request_timeout" else _KINDS.get(str(option.type), TEXT)
 
 
 def _port_range(text: str) -> str:
@@ -167,7 +167,7 @@ def parser() -> argparse.ArgumentParser:
         optional: dict[str, Any] = {"nargs": "?", "const": True} if kind is BOOLEAN else {}
         out.add_argument(
             f"--{flag}", dest=option.name, action="append" if kind is LIST else "store", default=None, **optional,
-            type=kind.read if kind in (COUNT, SECONDS, BOOLEAN) else str,
+            type=kind.read if kind in (COUNT, DURATION, SECONDS, BOOLEAN) else str,
             help=_HELP.get(option.name, "").replace("%", "%%") or None,
         )  # fmt: skip
     out.add_argument("--set", action="append", default=[], metavar="FLAG=VALUE", help="any of the above, as FLAG=VALUE")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any
 
-from navarch.settings import BOOLEAN, COUNT, FILE, FRACTION, NUMBER, SECONDS, TEXT, Kind, Settings
+from navarch.settings import BOOLEAN, COUNT, DURATION, FILE, FRACTION, NUMBER, TEXT, Kind, Settings
 
 OFF_BY_DEFAULT = ("bootstrap-signer-controller", "token-cleaner-controller")
 """Controllers that run only if they are named, as in Kubernetes."""
@@ -90,7 +90,7 @@ class Config:
 
 def _kind(knob: Field[Any]) -> Kind:
     if knob.metadata.get("duration"):
-        return SECONDS
+        return DURATION
     if knob.name == "unhealthy_zone_threshold":
         return FRACTION
     if knob.name.endswith("_file"):

@@ -14,7 +14,7 @@ from navarch.settings import (
     COUNT,
     FILE,
     POSITIVE,
-    POSITIVE_SECONDS,
+    POSITIVE_DURATION,
     QUANTITY,
     TEXT,
     Kind,
@@ -166,8 +166,8 @@ SETTINGS = Settings("agent", {
     "ephemeral-storage": QUANTITY, "node-labels": Kind("KEY=VALUE,... of valid labels", _labels),
     "register-with-taints": Kind("KEY=VALUE:EFFECT,...", _taints), "register-node": BOOLEAN, "address": TEXT,
     "port": COUNT, "tls-cert-file": FILE, "tls-private-key-file": FILE, "client-ca-file": FILE,
-    "node-lease-duration-seconds": POSITIVE, "node-status-update-frequency": POSITIVE_SECONDS,
-    "node-status-report-frequency": POSITIVE_SECONDS, "container-log-max-size": POSITIVE,
+    "node-lease-duration-seconds": POSITIVE, "node-status-update-frequency": POSITIVE_DURATION,
+    "node-status-report-frequency": POSITIVE_DURATION, "container-log-max-size": POSITIVE,
     "container-log-max-files": POSITIVE, "v": COUNT, "max-pids": COUNT,
     "pod-max-pids": Kind("a whole number above 0, or -1 for no limit", _pids),
     "allowed-unsafe-sysctls": Kind("names or PREFIX*,... of sysctls that namespaces have of their own", _sysctls),
@@ -185,7 +185,7 @@ def _flag(pair: str) -> str:
     name, value = SETTINGS.read(pair)
     if SETTINGS.kinds[name] is BOOLEAN:
         return f"--{name}" if value else f"--no-{name}"
-    return f"--{name}={value}" if SETTINGS.kinds[name] is POSITIVE_SECONDS else f"--{pair}"
+    return f"--{name}={value}" if SETTINGS.kinds[name] is POSITIVE_DURATION else f"--{pair}"
 
 
 def parse(argv: Sequence[str]) -> tuple[Config, argparse.Namespace]:

@@ -6,12 +6,12 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from navarch.settings import COUNT, NUMBER, POSITIVE, POSITIVE_SECONDS, Kind, Settings
+from navarch.settings import COUNT, NUMBER, POSITIVE, POSITIVE_DURATION, Kind, Settings
 
 SETTINGS = Settings("hollow", {
     "node-lease-duration-seconds": POSITIVE,
     "lease-renewals-per-second": Kind("a number above 0", NUMBER.read),
-    "node-status-report-frequency": POSITIVE_SECONDS,
+    "node-status-report-frequency": POSITIVE_DURATION,
     "port": COUNT,
 })  # fmt: skip
 

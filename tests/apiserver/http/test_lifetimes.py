@@ -38,7 +38,7 @@ def virtual(settings: list[str], body: Callable[[SimulatedWorld, Client], Awaita
     world.run(main)
 
 
-@pytest.mark.parametrize(("settings", "seconds"), [([], 3600), (["event-ttl=2m"], 120), (["event-ttl=90"], 90)])
+@pytest.mark.parametrize(("settings", "seconds"), [([], 3600), (["event-ttl=2m"], 120), (["event-ttl=90s"], 90)])
 def test_events_are_kept_as_long_as_is_set(settings: list[str], seconds: int) -> None:
     async def body(world: SimulatedWorld, client: Client) -> None:
         await client.request("POST", EVENTS, body=json.dumps(EVENT).encode())
