@@ -1,84 +1,109 @@
 """Account of GPU devices, and what all policies share: a share lies on one device, whole devices are free ones.
 
-Amounts are thousandths of a device. What a policy says of a sort of pod is kept for each node, and worked out again for the
-nodes on which a pod came or went.
+Amounts are thousandths of a device. A policy gives points to nodes; the points of a sort of pod are kept, and worked out again
+for the nodes on which a pod came or went. On a node, a share goes to the fullest device that has room for it, unless the policy
+says otherwise.
 """
 
 import numpy as np
 
-from scheduler.framework.plugin import Plugin, Refusal
+from scheduler.framework.plugin import Plugin, Reach, Refusal
 from scheduler.framework.reads import NOTHING_ELSE
 from scheduler.state.nodes import Log
 
 MILLI, WHOLE, MOST = "openb/gpu-milli", 1000, 8
 REFUSED = -np.inf
+REASON = "node(s) had no device with enough room"
+
+
+def sort_of(pod):
+    """All that a policy looks at: thousandths of a GPU, millicores."""
+    return pod.requests.get(MILLI, 0), pod.requests.get("cpu", 0)
 
 
 class Devices(Plugin):
-    """A subclass overrides ``points``; the node with the most is taken, and on it the device with the most."""
+    """A subclass overrides ``points``: the node with the most is taken. It overrides ``device_points`` where the fullest device
+    is not the best one."""
 
     reads = NOTHING_ELSE
 
+    def reach(self, pod, table):
+        return Reach.ITS_NODE
+
+    # The account
+
     def follow(self, table):
-        self.table, self.log, self.known = table, Log(), {}
-        self.sorts = {}  # (requests) -> how many such pods each row has
+        self.table, self.log, self.kept = table, Log(), {}
+        self.sorts = {}  # thousandths that a pod asks for -> how many such pods each row has
 
     def placed(self, pod, row, before):
-        asks = pod.requests.get(MILLI, 0)
+        asks = sort_of(pod)[0]
         if before is None:
             before = self.choose(pod, row) if asks else []
-        self.table.own("devices", MOST)[row, before] += min(asks, WHOLE)
-        self.count(pod, row, 1)
+        self.count(pod, row, before, 1)
         return before
 
     def left(self, pod, row, share):
-        self.table.own("devices", MOST)[row, share] -= min(pod.requests.get(MILLI, 0), WHOLE)
-        self.count(pod, row, -1)
+        self.count(pod, row, share, -1)
 
-    def count(self, pod, row, more):
+    def count(self, pod, row, devices, sign):
+        asks = sort_of(pod)[0]
         self.log.add(row)
-        column = self.sorts.setdefault(pod.requests.get(MILLI, 0), np.zeros(self.table.size, int))
-        column[row] += more
+        self.table.own("devices", MOST)[row, devices] += sign * min(asks, WHOLE)
+        if asks not in self.sorts or len(self.sorts[asks]) != self.table.size:
+            self.sorts[asks] = np.resize(self.sorts.get(asks, np.zeros(1, int)), self.table.size)
+        self.sorts[asks][row] += sign
 
     def free(self, rows):
         """The free part of each device of these rows (rows x devices); 0 of devices that a node does not have."""
         has = np.arange(MOST) < self.table.allocatable[MILLI][rows, None] // WHOLE
         return np.where(has, WHOLE - self.table.own("devices", MOST)[rows], 0)
 
-    def fits(self, asks, free):
-        """On which devices the pod, or one of its whole devices, may lie; none if there are too few."""
-        able = free >= min(asks, WHOLE)
-        return able & (able.sum(axis=1, keepdims=True) >= max(1, asks // WHOLE))
-
     def choose(self, pod, row):
-        rows, asks = np.array([row]), pod.requests[MILLI]
-        free = self.free(rows)
-        points = np.where(self.fits(asks, free), self.points(pod, rows, free), REFUSED)[0]
-        return np.argsort(-points, kind="stable")[: max(1, asks // WHOLE)].tolist()
+        """Numbers of the devices for a pod that was counted on this row just now."""
+        (asks, cpu), free = sort_of(pod), self.free(np.array([row]))
+        if asks >= WHOLE:
+            return np.flatnonzero(free[0] == WHOLE)[: asks // WHOLE].tolist()
+        had = self.table.free_of("cpu")[[row]] + cpu
+        points = np.where(free >= asks, self.device_points(pod, had, free), REFUSED)
+        return [int(points[0].argmax())]
 
-    def points(self, pod, rows, free):
-        """Of each device of these rows (rows x devices), the higher the better; may be one column for all devices."""
-        return np.zeros((len(rows), 1))
+    # Decisions
+
+    def points(self, asks, cpu, rows, free, cores):
+        """Of each of these rows, the higher the better. ``free``: of each device, ``cores``: millicores left."""
+        return np.zeros(len(rows))
+
+    def device_points(self, pod, cores, free):
+        """Of each device of each row, for a share."""
+        return -free
 
     def best(self, pod):
-        """The points of each row's best device, -inf where the pod does not fit."""
-        key = tuple(sorted(pod.requests.items()))
-        column, position = self.known.get(key, (None, 0))
+        """The points of each row, -inf where the pod does not fit."""
+        asks, cpu = key = sort_of(pod)
+        column, position = self.kept.get(key, (None, 0))
         rows = self.log.since(position) if column is not None and len(column) == self.table.size else None
         if rows is None:
-            column, rows = np.full(self.table.size, REFUSED), np.arange(self.table.size)
+            column, rows = np.full(self.table.size, REFUSED), np.flatnonzero(self.table.valid)
         rows = np.asarray(rows, int)
         if len(rows):
-            free, asks = self.free(rows), pod.requests.get(MILLI, 0)
-            points = np.broadcast_to(self.points(pod, rows, free), free.shape)
-            column[rows] = np.where(self.fits(asks, free), points, REFUSED).max(axis=1) if asks else points[:, 0]
-        self.known[key] = column, self.log.end
+            free = self.free(rows)
+            if asks:
+                fits = (free >= min(asks, WHOLE)).sum(axis=1) >= max(1, asks // WHOLE)
+                column[rows[~fits]] = REFUSED
+                rows, free = rows[fits], free[fits]
+            column[rows] = self.points(asks, cpu, rows, free, self.table.free_of("cpu")[rows])
+        self.kept[key] = column, self.log.end
         return column
 
     def filter(self, state, pod, table):
-        if not pod.requests.get(MILLI):
-            return ()
-        return [Refusal("node(s) had no device with enough room", self.best(pod) == REFUSED)]
+        return [Refusal(REASON, self.best(pod) == REFUSED)] if sort_of(pod)[0] else ()
+
+    def refuses(self, state, pod, table, row):
+        return [REASON] if sort_of(pod)[0] and self.best(pod)[row] == REFUSED else []
 
     def score(self, state, pod, table):
-        return np.maximum(self.best(pod), -1e300)
+        return np.maximum(self.best(pod), 0)
+
+    def score_row(self, state, pod, table, row):
+        return max(0.0, float(self.best(pod)[row]))

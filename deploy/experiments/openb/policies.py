@@ -1,15 +1,27 @@
-"""The policies of "Beware of Fragmentation" (USENIX ATC 2023, sections 4 and 6), as the paper describes them."""
+"""The policies of "Beware of Fragmentation" (USENIX ATC 2023, sections 4 and 6).
+
+As in the paper's experiment, points are whole numbers from 0 to 100, so that many nodes are equal; then the first in an order
+is taken that the seed draws (``tie-break: shuffled``). With chance among equals FGD allocates 5 points less: nodes in use and
+free nodes are often equal, and only an order fills the former first.
+"""
+
+import collections
 
 import numpy as np
-from devices import MILLI, MOST, WHOLE, Devices
+from devices import MILLI, MOST, WHOLE, Devices, sort_of
 
-CPU, GPU = 128_000.0, float(MOST * WHOLE)  # what amounts are divided by
+from navarch.world import chance
+
+CPU, GPU = 128_000.0, float(MOST * WHOLE)  # the largest node: what amounts are divided by
 
 
 class Random(Devices):
-    """Chance among all nodes with room: run it with ``--ties random``."""
+    """Chance among all nodes with room (``tie-break: random``) and among the devices of a node."""
 
     name = "Random"
+
+    def device_points(self, pod, cores, free):
+        return np.array([[chance(pod.key + str(n)).random() for n in range(MOST)]])
 
 
 class DotProd(Devices):
@@ -17,77 +29,103 @@ class DotProd(Devices):
 
     name = "DotProd"
 
-    def points(self, pod, rows, free):
-        cpu, gpu = pod.requests.get("cpu", 0) / CPU, pod.requests.get(MILLI, 0) / GPU
-        left = self.table.free_of("cpu")[rows] / CPU * cpu + free.sum(axis=1) / GPU * gpu
-        return -left[:, None] - free / 1e9  # of the devices, the fullest
+    def points(self, asks, cpu, rows, free, cores):
+        product = cores / CPU * (cpu / CPU) + free.sum(axis=1) / GPU * (asks / GPU)
+        return np.floor(100 * (1 - product / 2))
 
 
 class BestFit(Devices):
-    """The least room left, summed over cpu and GPUs."""
+    """The least room left once the pod is there, half of it cpu and half GPUs."""
 
     name = "BestFit"
 
-    def points(self, pod, rows, free):
-        left = self.table.free_of("cpu")[rows] / CPU + free.sum(axis=1) / GPU
-        return -left[:, None] - free / 1e9
+    def points(self, asks, cpu, rows, free, cores):
+        left = (cores - cpu) / CPU + (free.sum(axis=1) - asks) / GPU
+        return np.floor((1 - left / 2) * 100)
 
 
 class GpuPacking(Devices):
-    """First devices that are in use, then free devices of nodes that are, then free nodes; of each, the fullest."""
+    """First devices that are in use (the fullest first), then free devices of nodes in use, then free nodes (the smallest)."""
 
     name = "GpuPacking"
 
-    def points(self, pod, rows, free):
-        whole = (free == WHOLE).sum(axis=1)
+    def points(self, asks, cpu, rows, free, cores):
+        if not asks:
+            return np.zeros(len(rows))
         has = self.table.allocatable[MILLI][rows] // WHOLE
-        used = (free > 0) & (free < WHOLE)
-        tier = np.where(used, 2.0, np.where((whole < has)[:, None], 1.0, 0.0))
-        return tier * 100 - whole[:, None] - free / 1e4
+        idle = (free == WHOLE).sum(axis=1)
+        tightest = np.where(free >= min(asks, WHOLE), free, WHOLE).min(axis=1)
+        in_use = np.where(tightest < WHOLE, 100 - tightest // 10 // 10, 50 - max(1, asks // WHOLE))
+        return np.where(idle == has, 33 - idle, in_use)
 
 
 class GpuClustering(Devices):
-    """Nodes whose pods ask for the same amount of GPU first; of those, the fullest."""
+    """Nodes whose pods are all of the pod's sort first (a share, one GPU, two, ...), then nodes that have such pods beside
+    others, then free nodes, then the rest; of each, the one with the fewest GPUs free."""
 
     name = "GpuClustering"
 
-    def points(self, pod, rows, free):
-        alike = self.sorts.get(pod.requests.get(MILLI, 0))
-        same = np.zeros(len(rows)) if alike is None else np.minimum(alike[rows], 1)
-        return same[:, None] * 100 - (free.sum(axis=1) / WHOLE)[:, None] - free / 1e6
+    def points(self, asks, cpu, rows, free, cores):
+        if not asks:
+            return np.zeros(len(rows))
+        kinds = collections.defaultdict(int)
+        for milli, counts in self.sorts.items():
+            if milli:
+                kinds[max(milli, WHOLE - 1)] += counts[rows] > 0
+        of_this = np.minimum(kinds.pop(max(asks, WHOLE - 1), np.zeros(len(rows), int)), 1)
+        others = sum(np.minimum(found, 1) for found in kinds.values()) + np.zeros(len(rows), int)
+        tier = np.where(of_this > 0, np.where(others == 0, 75, 50), np.where(others == 0, 25, 0))
+        return tier + (25 * (GPU - free.sum(axis=1))) // GPU
 
 
 class FGD(Devices):
-    """Fragmentation gradient descent: the device on which the pod makes the expected fragmentation grow least."""
+    """Fragmentation gradient descent: where the pod makes the expected fragmentation grow least."""
 
     name = "FGD"
-    typical = ()  # (milli of a device, number of devices, cpus in order, how common pods of at most the n first are)
+    popular = 0.95  # so large a part of the workload is looked at, the most common sorts of pods first
 
-    def fragments(self, cpu, free):
-        """How much free GPU pods of the typical workload could not use: cpu (...), free (..., devices)."""
-        total = free.sum(axis=-1)
-        out = np.zeros(total.shape)
-        for milli, number, cpus, common in self.typical:
-            useless = free < milli
-            enough = (~useless).sum(axis=-1) >= number
-            able = np.where(enough, common[np.searchsorted(cpus, cpu, side="right")], 0.0)
-            out += able * np.where(useless, free, 0).sum(axis=-1) + (common[-1] - able) * total
-        return out
+    def target(self, pods):
+        """The workload that is expected: (millicores, thousandths of a GPU) of each of its pods."""
+        common = sorted(collections.Counter(pods).items(), key=lambda one: (one[1], one[0]), reverse=True)
+        counts = np.cumsum([count for _, count in common])
+        typical = common[: int(np.searchsorted(counts, self.popular * counts[-1])) + 1]
+        weight = sum(count for _, count in typical)
+        sorts = sorted({gpu for (_, gpu), _ in typical if gpu})
+        self.milli = np.minimum(sorts, WHOLE)
+        self.number = np.maximum(1, np.array(sorts) // WHOLE)
+        self.cpus = np.array(sorted({cpu for (cpu, _), _ in typical}))
+        self.common = np.zeros((len(self.cpus) + 1, len(sorts)))  # of pods that ask for at most the n-th cpu, by sort
+        for (cpu, gpu), count in typical:
+            if gpu:
+                self.common[np.searchsorted(self.cpus, cpu) + 1 :, sorts.index(gpu)] += count / weight
+        return self
 
-    def points(self, pod, rows, free):
-        cpu = self.table.free_of("cpu")[rows]
-        asks, takes = pod.requests.get(MILLI, 0), pod.requests.get("cpu", 0)
-        if pod.uid in self.table.pods:  # it was counted just now: only its device is to be chosen
-            cpu = cpu + takes
-        before = self.fragments(cpu, free)
-        if asks < WHOLE:
-            after = free[:, None, :] - np.eye(MOST, dtype=int) * asks if asks else free[:, None, :]
-            grown = self.fragments((cpu - takes)[:, None], np.maximum(after, 0)) - before[:, None]
-        else:
-            order = np.cumsum(free == WHOLE, axis=1) * (free == WHOLE)
-            after = np.where((order > 0) & (order <= asks // WHOLE), 0, free)
-            grown = (self.fragments(cpu - takes, after) - before)[:, None]
-        return -np.round(grown, 6)
+    def fragments(self, cores, free):
+        """Free GPU that the next pod, drawn from the workload, could not use, in the mean: cores (n), free (n x devices)."""
+        usable = free[:, None, :] >= self.milli[:, None]
+        enough = usable.sum(axis=2) >= self.number
+        weights = self.common[np.searchsorted(self.cpus, cores, side="right")] * enough
+        return free.sum(axis=1) - np.einsum("ng,ngd,nd->n", weights, usable, free)
+
+    def falls(self, before, cores, free):
+        """Points for how much less fragmentation there would be."""
+        return np.floor(100 / (1 + np.exp((self.fragments(cores, free) - before) / 1000)))
+
+    def shares(self, asks, cpu, cores, free):
+        """Points of each device of each row."""
+        after = (free[:, None, :] - np.eye(MOST, dtype=int) * asks).reshape(-1, MOST)
+        before = np.repeat(self.fragments(cores, free), MOST)
+        return self.falls(before, np.repeat(cores - cpu, MOST), np.maximum(after, 0)).reshape(free.shape)
+
+    def points(self, asks, cpu, rows, free, cores):
+        if 0 < asks < WHOLE:
+            return np.where(free >= asks, self.shares(asks, cpu, cores, free), -1).max(axis=1)
+        idle = free == WHOLE
+        after = np.where(idle & (np.cumsum(idle, axis=1) <= asks // WHOLE), 0, free)
+        return self.falls(self.fragments(cores, free), cores - cpu, after)
+
+    def device_points(self, pod, cores, free):
+        return self.shares(*sort_of(pod), cores, free)
 
 
 POLICIES = {kind.name: kind for kind in (Random, DotProd, GpuClustering, GpuPacking, BestFit, FGD)}

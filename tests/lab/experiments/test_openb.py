@@ -16,6 +16,7 @@ from lab import Cycle, Simulation, only
 from navarch.api import kinds
 from navarch.api.types import core_v1
 from scheduler.framework.config import SchedulerConfig
+from scheduler.framework.plugin import Profile
 from scheduler.framework.ties import tie_break
 
 POD = kinds.kind_of(core_v1.Pod)
@@ -50,10 +51,16 @@ def test_curves_of_all_policies(openb: ModuleType, tmp_path: Path):
     assert {r["policy"] for r in rows} == set(openb.POLICIES) and (tmp_path / "curves.svg").exists()
 
 
-@pytest.mark.parametrize("policy", ["FGD", "GpuPacking"])
+@pytest.mark.parametrize("policy", ["FGD", "GpuClustering", "Random"])
 def test_the_cycle_alone_and_the_whole_system_agree_pod_by_pod(openb: ModuleType, policy: str):
     listed = openb.arrivals(openb.pods_of(PODS), 0, 5)[:90]
-    openb.POLICIES["FGD"].typical = openb.typical(openb.pods_of(PODS))
+
+    def profile() -> Profile:
+        made = openb.POLICIES[policy]()
+        if policy == "FGD":
+            made.target([(cpu, gpu) for cpu, _, gpu in openb.pods_of(PODS)])
+        return only(made)
+
     trees = []
     for n, (cpu, memory, gpu) in enumerate(listed):
         requests = {"cpu": f"{cpu}m", "memory": f"{memory}Mi", **({openb.MILLI: str(gpu)} if gpu else {})}
@@ -62,7 +69,7 @@ def test_the_cycle_alone_and_the_whole_system_agree_pod_by_pod(openb: ModuleType
         meta = {"name": f"p{n:03}", "namespace": "default"}
         trees.append({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": {"containers": [container]}})
     specs = openb.nodes_of(NODES)
-    cycle = Cycle(specs, only(openb.POLICIES[policy]()), ties="name")
+    cycle = Cycle(specs, profile(), ties="name")
     expected = {t["metadata"]["name"]: cycle.place(t).node for t in trees}
 
     async def scenario(cluster: Simulation) -> dict[str, str]:
@@ -71,8 +78,8 @@ def test_the_cycle_alone_and_the_whole_system_agree_pod_by_pod(openb: ModuleType
         await cluster.sleep(60)
         return {p.metadata.name or "": p.spec.node_name or "" for p in cluster.objects(core_v1.Pod)}
 
-    profile = only(openb.POLICIES[policy]())
-    profile.tie_break = tie_break("name")
-    config = SchedulerConfig(profiles=[profile])
+    whole = profile()
+    whole.tie_break = tie_break("name")
+    config = SchedulerConfig(profiles=[whole])
     found = Simulation(1, nodes=specs, scheduler=config, heartbeats=False, events=False, history=False).run(scenario)
     assert found == expected and len(set(expected.values())) > 5
