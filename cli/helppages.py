@@ -62,14 +62,14 @@ def command_page(command: Command, path: str) -> str:
 
 def group_page(app: App, path: str) -> str:
     """The help of a group of commands."""
-    rows = [(name, found.help.partition("\n")[0]) for name, found in app.commands.items()]
+    rows = [(name, command.help.partition("\n")[0]) for name, command in app.commands.items()]
     return "\n".join([f"{bold('Usage:')} {path} COMMAND ...", "", f"  {app.help}", "", bold("Commands:"), *listing(rows)])
 
 
-def page(asked: HelpAsked) -> str:
+def page(request: HelpAsked) -> str:
     """The help page that was asked for."""
-    about = asked.about
-    return group_page(about, asked.path) if isinstance(about, App) else command_page(about, asked.path)
+    about = request.about
+    return group_page(about, request.path) if isinstance(about, App) else command_page(about, request.path)
 
 
 def program_page(text: str, groups: Mapping[str, Mapping[str, str]]) -> str:

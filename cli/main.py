@@ -160,7 +160,7 @@ def main() -> None:
 
 def run(words: list[str]) -> None:
     """Does what a command line says. Most commands end in SystemExit."""
-    known = _known()
+    all_commands = _command_names()
     if not words or words[0] in ("-h", "--help", "help"):
         from cli.helppages import program_page
 
@@ -172,26 +172,26 @@ def run(words: list[str]) -> None:
 
         print(f"navarch {version('navarch')} (Kubernetes {KUBERNETES})")
         return
-    if words[0] not in known:
-        near = difflib.get_close_matches(words[0], known, 1)
+    if words[0] not in all_commands:
+        near = difflib.get_close_matches(words[0], all_commands, 1)
         print(f'error: unknown command "{words[0]}" for "navarch"', file=sys.stderr)
         print(f"Did you mean {near[0]}?" if near else "See navarch --help.", file=sys.stderr)
         raise SystemExit(1)
     try:
         build(words[0]).commands[words[0]].run(words[1:], f"navarch {words[0]}")
-    except HelpAsked as asked:
+    except HelpAsked as request:
         from cli.helppages import page
 
-        print(page(asked))
+        print(page(request))
 
 
 def _completions(words: list[str]) -> list[str]:
     if len(words) <= 1:
-        return [name for name in _known() if name.startswith(words[0] if words else "")]
-    return completions(build(words[0]), words) if words[0] in _known() else []
+        return [name for name in _command_names() if name.startswith(words[0] if words else "")]
+    return completions(build(words[0]), words) if words[0] in _command_names() else []
 
 
-def _known() -> list[str]:
+def _command_names() -> list[str]:
     return [command for commands in COMMANDS.values() for command in commands]
 
 

@@ -22,8 +22,8 @@ class Manifest(NamedTuple):
 
     @property
     def metadata(self) -> Tree:
-        found = self.tree.get("metadata")
-        return found if isinstance(found, dict) else {}
+        metadata = self.tree.get("metadata")
+        return metadata if isinstance(metadata, dict) else {}
 
     @property
     def name(self) -> str:
@@ -65,8 +65,8 @@ def _paths(name: str, recursive: bool) -> list[Path]:
         raise CommandError(f'the path "{name}" does not exist')
     if not path.is_dir():
         return [path]
-    found = path.rglob("*") if recursive else path.iterdir()
-    paths = sorted(p for p in found if p.suffix in SUFFIXES and p.is_file())
+    candidates = path.rglob("*") if recursive else path.iterdir()
+    paths = sorted(p for p in candidates if p.suffix in SUFFIXES and p.is_file())
     if not paths:
         raise CommandError(f"error reading [{name}]: recognized file extensions are [.json .yaml .yml]")
     return paths

@@ -8,7 +8,7 @@ from typing import Any
 from cli.errors import CommandError
 from cli.output import printing
 from cli.session import Resource, Session, Tree
-from cli.targets import Found, Query, find
+from cli.targets import LiveObject, Query, find
 
 DRY_RUN = {"": "", "client": " (dry run)", "server": " (server dry run)"}
 
@@ -36,16 +36,16 @@ class Change:
         self.dry_run = check_dry_run(self.dry_run)
 
     async def patch(
-        self, session: Session, found: Found, body: Any, kind: str = "merge", *, subresource: str = ""
+        self, session: Session, live: LiveObject, body: Any, kind: str = "merge", *, subresource: str = ""
     ) -> Tree:
         """The patched object; with a client-side dry run a merge patch is only tried here."""
         if self.dry_run == "client":
             from navarch.api.patch.merge import apply_merge
 
-            return dict(apply_merge(found.tree, body)) if kind == "merge" else found.tree
-        return await session.of(found.resource).patch(
-            found.name,
-            found.namespace,
+            return dict(apply_merge(live.tree, body)) if kind == "merge" else live.tree
+        return await session.of(live.resource).patch(
+            live.name,
+            live.namespace,
             body,
             kind,
             subresource=subresource or None,
@@ -74,7 +74,7 @@ class Change:
         printing.emit(printing.rendered(printing.bare(typed), self.output, [name]), self.output)
 
 
-async def chosen(session: Session, query: Query) -> list[Found]:
+async def chosen(session: Session, query: Query) -> list[LiveObject]:
     """The objects that a command line names; a type alone is not enough. Raises CommandError."""
     bare_type = query.arguments and not query.filenames and "/" not in query.arguments[0] and len(query.arguments) == 1
     if bare_type and not (query.selector or query.field_selector or query.every or query.default_type):

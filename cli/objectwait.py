@@ -59,7 +59,7 @@ async def _follow(
     return False, None
 
 
-async def gone(
+async def wait_for_deletion(
     session: Session, resource: Resource, name: str, namespace: str | None, uid: str, timeout: float = FOREVER
 ) -> None:
     """Returns once the object with this uid does not exist any more (another one of the same name may)."""

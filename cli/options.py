@@ -146,8 +146,8 @@ class Command:
                 annotation = eval(annotation, self.function.__globals__)
             if not hasattr(annotation, "__metadata__"):
                 continue  # it is not asked for, but put together from others (cli/verb.py)
-            given = position >= first
-            out.append(Parameter.of(name, annotation, defaults[position - first] if given else None, not given))
+            has_default = position >= first
+            out.append(Parameter.of(name, annotation, defaults[position - first] if has_default else None, not has_default))
         return out
 
     def parse(self, words: Sequence[str], strict: bool = True) -> dict[str, Any]:
@@ -210,12 +210,12 @@ class Command:
         for position, parameter in enumerate(places):
             if parameter.many:
                 after = len(places) - position - 1
-                taken = words[: len(words) - after] if after else words[:]
-                if parameter.required and not taken and strict:
+                own_words = words[: len(words) - after] if after else words[:]
+                if parameter.required and not own_words and strict:
                     raise UsageError(f"missing argument {parameter.metavar}")
-                if taken:
-                    values[parameter.name] = [parameter.convert(word, parameter.metavar) for word in taken]
-                del words[: len(taken)]
+                if own_words:
+                    values[parameter.name] = [parameter.convert(word, parameter.metavar) for word in own_words]
+                del words[: len(own_words)]
             elif words:
                 values[parameter.name] = parameter.convert(words.pop(0), parameter.metavar)
         if words and strict:
@@ -260,13 +260,13 @@ class App:
     def run(self, words: Sequence[str], path: str) -> None:
         if not words or words[0] in HELP:
             raise HelpAsked(self, path)
-        found = self.commands.get(words[0])
-        if found is None:
+        command = self.commands.get(words[0])
+        if command is None:
             import difflib
 
             near = difflib.get_close_matches(words[0], self.commands, 1)
             complain(f'unknown command "{words[0]}" for "{path}"' + (f"; did you mean {near[0]}?" if near else ""), path)
-        found.run(words[1:], f"{path} {words[0]}")
+        command.run(words[1:], f"{path} {words[0]}")
 
 
 class HelpAsked(Exception):
@@ -285,16 +285,16 @@ def complain(text: str, path: str) -> NoReturn:
 def completions(app: App, words: Sequence[str]) -> list[str]:
     """The texts that the last of the words may become."""
     *before, incomplete = words or [""]
-    found: App | Command = app
+    current: App | Command = app
     for position, word in enumerate(before):
-        if isinstance(found, Command):
-            return _of_command(found, before[position:], incomplete)
-        if word not in found.commands:
+        if isinstance(current, Command):
+            return _of_command(current, before[position:], incomplete)
+        if word not in current.commands:
             return []
-        found = found.commands[word]
-    if isinstance(found, Command):
-        return _of_command(found, [], incomplete)
-    return [name for name in found.commands if name.startswith(incomplete)]
+        current = current.commands[word]
+    if isinstance(current, Command):
+        return _of_command(current, [], incomplete)
+    return [name for name in current.commands if name.startswith(incomplete)]
 
 
 def _of_command(command: Command, before: Sequence[str], incomplete: str) -> list[str]:

@@ -23,12 +23,12 @@ async def journal_of(session: Session, name: str) -> Tree:
     if not node:
         raise CommandError(f"pod {name} is on no node yet", hint=f"navarch why {name}")
     try:
-        found: Tree = await session.client.get_json(
+        journal: Tree = await session.client.get_json(
             f"/api/v1/nodes/{node}/proxy/navarch/journal/{session.namespace}/{name}"
         )
     except NotFound as error:
         raise CommandError(f"the agent of {node} has no journal of this pod: {error}") from None
-    return found
+    return journal
 
 
 def journal_lines(journal: list[Tree]) -> list[str]:
@@ -43,34 +43,34 @@ def journal_lines(journal: list[Tree]) -> list[str]:
         if "now" not in entry:
             continue
         when = datetime.fromtimestamp(entry["now"], UTC).strftime("%H:%M:%S.%f")[:-3]
-        seen = _seen(entry["seen"])
-        for thing in [*seen, *(name for name in before if name not in seen)]:
-            if seen.get(thing) != before.get(thing):
-                out.append(f"{when:<12}  saw      {thing} {seen.get(thing, 'gone')}")
-        before = seen
+        states = _states(entry["seen"])
+        for thing in [*states, *(name for name in before if name not in states)]:
+            if states.get(thing) != before.get(thing):
+                out.append(f"{when:<12}  saw      {thing} {states.get(thing, 'gone')}")
+        before = states
         decided = entry.get("decided") or {}
         out += [f"{when:<12}  decided  {_action(action)}" for action in decided.get("actions") or ()]
     return out or ["nothing yet"]
 
 
-def _seen(seen: Tree) -> dict[str, str]:
+def _states(observation: Tree) -> dict[str, str]:
     """The things that were seen, by name, in a few words."""
     out: dict[str, str] = {}
-    for sandbox in seen.get("sandboxes") or ():
+    for sandbox in observation.get("sandboxes") or ():
         state = "ready" if sandbox["ready"] else "not ready"
         out[f"sandbox {sandbox['id'][:12]}"] = f"{state} {sandbox.get('ip') or ''}".rstrip()
-    for container in seen.get("containers") or ():
+    for container in observation.get("containers") or ():
         text = container["state"]
         if text == "exited":
             text += f" with code {container['exit_code']}" + (f" ({container['reason']})" if container["reason"] else "")
-        probe = (seen.get("probes") or {}).get(container["id"]) or {}
+        probe = (observation.get("probes") or {}).get(container["id"]) or {}
         for word in ("started", "ready"):
             if probe.get(word) is not None:
                 text += f", {'' if probe[word] else 'not '}{word}"
         if probe.get("failed"):
             text += f", {probe['failed'].lower()} probe failed"
         out[f"container {container['name']} #{container['attempt']}"] = text
-    if seen.get("gone"):
+    if observation.get("gone"):
         out["the pod"] = "deleted from the API"
     return out
 

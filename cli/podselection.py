@@ -8,7 +8,7 @@ from typing import Any
 
 from cli.errors import CommandError
 from cli.session import Session, Tree
-from cli.targets import Found
+from cli.targets import LiveObject
 from navarch.api import selectors, wellknown
 from navarch.api.kinds import KINDS
 from navarch.client.client import ResourceClient
@@ -21,36 +21,36 @@ def pods_client(session: Session) -> ResourceClient[Tree]:
     return session.client.tree(POD)
 
 
-def selector_of(found: Found) -> str:
+def selector_of(live: LiveObject) -> str:
     """The label selector of the pods that belong to an object. Raises CommandError if it has none."""
-    selector = (found.tree.get("spec") or {}).get("selector")
-    if found.resource.kind.kind == "Service":
+    selector = (live.tree.get("spec") or {}).get("selector")
+    if live.resource.kind.kind == "Service":
         if not selector:
-            raise CommandError(f"invalid service '{found.name}': Service is defined without a selector")
+            raise CommandError(f"invalid service '{live.name}': Service is defined without a selector")
         return str(selectors.from_labels(selector))
-    if found.resource.kind.kind == "ReplicationController":
+    if live.resource.kind.kind == "ReplicationController":
         return str(selectors.from_labels(selector))
     if isinstance(selector, dict):
         return str(selectors.from_tree(selector))
-    raise CommandError(f"cannot get the logs from {found.resource.kind.api_version}, Kind={found.resource.kind.kind}")
+    raise CommandError(f"cannot get the logs from {live.resource.kind.api_version}, Kind={live.resource.kind.kind}")
 
 
-async def all_pods(session: Session, found: Found) -> list[Tree]:
+async def all_pods(session: Session, live: LiveObject) -> list[Tree]:
     """The pods of an object; of a pod, itself."""
-    if found.resource.full == "pods":
-        return [found.tree]
-    page = await pods_client(session).list(found.namespace, label_selector=selector_of(found))
+    if live.resource.full == "pods":
+        return [live.tree]
+    page = await pods_client(session).list(live.namespace, label_selector=selector_of(live))
     return page.items
 
 
-async def one_pod(session: Session, found: Found, best: Callable[[Tree], tuple[Any, ...]], tell: bool = False) -> Tree:
+async def one_pod(session: Session, live: LiveObject, best: Callable[[Tree], tuple[Any, ...]], tell: bool = False) -> Tree:
     """The pod of an object that ``best`` orders first."""
-    pods = await all_pods(session, found)
+    pods = await all_pods(session, live)
     if not pods:
-        raise CommandError(f"no pods found for {found.typed_name}")
+        raise CommandError(f"no pods found for {live.typed_name}")
     pods.sort(key=best)
     if tell and len(pods) > 1:
-        print(f"Found {len(pods)} pods, using pod/{pods[0]['metadata']['name']}", file=sys.stderr)
+        print(f"LiveObject {len(pods)} pods, using pod/{pods[0]['metadata']['name']}", file=sys.stderr)
     return pods[0]
 
 
@@ -73,19 +73,19 @@ def container_names(pod: Tree, *fields: str) -> list[str]:
     ]
 
 
-def choose_container(pod: Tree, wanted: str, quiet: bool = False) -> str:
+def choose_container(pod: Tree, container: str, quiet: bool = False) -> str:
     """The container asked for, or the one that is meant if none was. Raises CommandError."""
-    known = container_names(pod)
+    names = container_names(pod)
     name = pod["metadata"]["name"]
-    if wanted:
-        if wanted not in known:
-            raise CommandError(f"container {wanted} is not valid for pod {name}")
-        return wanted
+    if container:
+        if container not in names:
+            raise CommandError(f"container {container} is not valid for pod {name}")
+        return container
     main = container_names(pod, "containers")
     chosen = (pod["metadata"].get("annotations") or {}).get(DEFAULT_CONTAINER)
-    if chosen and chosen in known:
+    if chosen and chosen in names:
         return str(chosen)
-    if len(known) > 1 and not quiet:
+    if len(names) > 1 and not quiet:
         listed = main + [f"{n} (init)" for n in container_names(pod, "initContainers")]
         listed += [f"{n} (ephem)" for n in container_names(pod, "ephemeralContainers")]
         print(f'Defaulted container "{main[0]}" out of: {", ".join(listed)}', file=sys.stderr)

@@ -9,7 +9,7 @@ from cli.describing.pod_template import template_lines as lines_of_template
 from cli.errors import CommandError
 from cli.output.tables import Columns
 from cli.session import Session, Tree
-from cli.targets import Found
+from cli.targets import LiveObject
 from navarch.api import selectors, wellknown
 
 REVISION = wellknown.REVISION
@@ -81,14 +81,14 @@ def _chosen(owned: dict[int, Tree], to_revision: int, name: str) -> Tree:
     return list(owned.values())[-2]
 
 
-async def undo(session: Session, found: Found, to_revision: int, dry_run: str) -> str:
+async def undo(session: Session, live: LiveObject, to_revision: int, dry_run: str) -> str:
     """Puts an earlier template back; gives what to say about it."""
-    deployment = found.tree
+    deployment = live.tree
     if deployment["spec"].get("paused"):
         raise CommandError(
             "you cannot rollback a paused deployment; resume it first with 'navarch rollout resume' and try again"
         )
-    chosen = _chosen(await replica_sets(session, deployment), to_revision, found.name)
+    chosen = _chosen(await replica_sets(session, deployment), to_revision, live.name)
     template = _template(chosen)
     if template == deployment["spec"]["template"]:
         return f"skipped rollback (current template already matches revision {revision_of(chosen)})"
@@ -96,15 +96,15 @@ async def undo(session: Session, found: Found, to_revision: int, dry_run: str) -
         from cli.describing.pod_template import template_lines
 
         return "\n".join(template_lines(template)) + " (dry run)"
-    kept = deployment["metadata"].get("annotations") or {}
-    annotations = {k: kept[k] for k in NOT_ROLLED_BACK if k in kept}
+    old_annotations = deployment["metadata"].get("annotations") or {}
+    annotations = {k: old_annotations[k] for k in NOT_ROLLED_BACK if k in old_annotations}
     restored = chosen["metadata"].get("annotations") or {}
     annotations |= {k: v for k, v in restored.items() if k not in NOT_ROLLED_BACK}
     patch: list[dict[str, Any]] = [
         {"op": "replace", "path": "/spec/template", "value": template},
-        {"op": "replace" if kept else "add", "path": "/metadata/annotations", "value": annotations},
+        {"op": "replace" if old_annotations else "add", "path": "/metadata/annotations", "value": annotations},
     ]
-    await session.of(found.resource).patch(
-        found.name, found.namespace, patch, "json", dry_run=dry_run == "server", field_manager="kubectl-rollout"
+    await session.of(live.resource).patch(
+        live.name, live.namespace, patch, "json", dry_run=dry_run == "server", field_manager="kubectl-rollout"
     )
     return "rolled back" + (" (server dry run)" if dry_run == "server" else "")

@@ -65,11 +65,11 @@ class Resources:
 
     def category(self, word: str) -> list[Resource]:
         """The resources of a category such as ``all``; empty if there is none of that name."""
-        seen: dict[str, Resource] = {}
+        by_name: dict[str, Resource] = {}
         for resource in self.listed:
             if word in resource.kind.categories:
-                seen.setdefault(resource.full, resource)
-        return list(seen.values())
+                by_name.setdefault(resource.full, resource)
+        return list(by_name.values())
 
     def of(self, api_version: str, kind: str) -> Resource | None:
         """The resource of an object that says what it is."""
@@ -86,7 +86,7 @@ def _names(kind: Kind) -> tuple[str, ...]:
 class PoliteClient(Client):
     """A client that shows people what the server warns of, once, and says in words that it does not listen."""
 
-    seen: frozenset[str] = frozenset()
+    shown_warnings: frozenset[str] = frozenset()
     server = ""
 
     async def request(self, *arguments: Any, **options: Any) -> Response:
@@ -96,8 +96,8 @@ class PoliteClient(Client):
             raise refused(error, self.server) or error from None
         for text in WARNING.findall(response.headers.get("warning", "")):
             shown = re.sub(r"\\(.)", r"\1", text)
-            if shown not in self.seen:
-                self.seen |= {shown}
+            if shown not in self.shown_warnings:
+                self.shown_warnings |= {shown}
                 warn(shown)
         return response
 
@@ -150,8 +150,8 @@ class Session:
 
     async def resource_of(self, api_version: str, kind: str) -> Resource | None:
         """The resource of an object's apiVersion and kind; asks the server again before it says None."""
-        found = (await self.resources()).of(api_version, kind)
-        return found or (await self.resources(again=True)).of(api_version, kind)
+        resource = (await self.resources()).of(api_version, kind)
+        return resource or (await self.resources(again=True)).of(api_version, kind)
 
     async def _legacy(self, document: Tree) -> list[Resource]:
         """Servers without aggregated discovery: one request a group and version."""
@@ -165,15 +165,15 @@ class Session:
         for group, version in versions:
             path = f"/apis/{group}/{version}" if group else f"/api/{version}"
             try:
-                found = await self.client.get_json(path)
+                discovery = await self.client.get_json(path)
             except StatusError:
                 continue  # an aggregated API whose server is away must not stop the rest
             subresources: dict[str, list[str]] = {}
-            for each in found.get("resources") or ():
+            for each in discovery.get("resources") or ():
                 name, slash, sub = each["name"].partition("/")
                 if slash:
                     subresources.setdefault(name, []).append(sub)
-            for each in found.get("resources") or ():
+            for each in discovery.get("resources") or ():
                 if "/" not in each["name"]:
                     out.append(_resource(group, version, each, tuple(subresources.get(each["name"], ()))))
         return out

@@ -32,7 +32,7 @@ class Target(NamedTuple):
     name: str | None
 
 
-class Found(NamedTuple):
+class LiveObject(NamedTuple):
     """One object that a command is about. ``source`` is the file that named it, if one did."""
 
     resource: Resource
@@ -45,8 +45,8 @@ class Found(NamedTuple):
 
     @property
     def namespace(self) -> str | None:
-        found: str | None = self.tree["metadata"].get("namespace")
-        return found
+        namespace: str | None = self.tree["metadata"].get("namespace")
+        return namespace
 
     @property
     def typed_name(self) -> str:
@@ -99,19 +99,19 @@ async def targets(session: Session, arguments: Sequence[str], default_type: str 
 
 
 async def _resources(session: Session, words: str) -> list[Resource]:
-    known = await session.resources()
+    discovered = await session.resources()
     out: list[Resource] = []
     for word in words.split(","):
-        out += known.category(word) or [known.find(word)]
+        out += discovered.category(word) or [discovered.find(word)]
     return out
 
 
-async def find(session: Session, query: Query) -> list[Found]:
+async def find(session: Session, query: Query) -> list[LiveObject]:
     """The objects themselves, as the server has them. What fails is collected in ``query.failures``."""
-    return [found async for found in _find(session, query)]
+    return [live async for live in _find(session, query)]
 
 
-async def _find(session: Session, query: Query) -> AsyncIterator[Found]:
+async def _find(session: Session, query: Query) -> AsyncIterator[LiveObject]:
     if query.filenames:
         if query.arguments:
             raise CommandError(FILES_AND_NAMES)
@@ -125,17 +125,17 @@ async def _find(session: Session, query: Query) -> AsyncIterator[Found]:
                     if error.http_code == 404 and query.ignore_not_found:
                         continue
                     raise with_source(error, query.verb, manifest.source) from None
-                yield Found(resource, tree, manifest.source)
+                yield LiveObject(resource, tree, manifest.source)
         return
-    wanted = await targets(session, query.arguments, query.default_type)
+    chosen = await targets(session, query.arguments, query.default_type)
     selecting = bool(query.selector or query.field_selector or query.every)
-    if not wanted:
+    if not chosen:
         raise CommandError(NOTHING_NAMED)
-    for target in wanted:
+    for target in chosen:
         with query.failures.collect():
             if target.name is None:
                 async for tree in items(session, target.resource, query):
-                    yield Found(target.resource, tree)
+                    yield LiveObject(target.resource, tree)
                 continue
             if selecting:
                 raise CommandError("name cannot be provided when a selector is specified")
@@ -145,7 +145,7 @@ async def _find(session: Session, query: Query) -> AsyncIterator[Found]:
                 if error.http_code == 404 and query.ignore_not_found:
                     continue
                 raise
-            yield Found(target.resource, tree)
+            yield LiveObject(target.resource, tree)
 
 
 async def items(session: Session, resource: Resource, query: Query) -> AsyncIterator[Tree]:
@@ -169,14 +169,14 @@ async def items(session: Session, resource: Resource, query: Query) -> AsyncIter
 async def resource_of(session: Session, manifest: manifests.Manifest) -> Resource:
     """The resource of an object in a file. Raises CommandError if the server has no such kind."""
     api_version, kind = str(manifest.tree["apiVersion"]), str(manifest.tree["kind"])
-    found = await session.resource_of(api_version, kind)
-    if found is None:
+    resource = await session.resource_of(api_version, kind)
+    if resource is None:
         raise CommandError(
             f'resource mapping not found for name: "{manifest.name}" namespace: "{manifest.metadata.get("namespace", "")}"'
             f' from "{manifest.source}": no matches for kind "{kind}" in version "{api_version}"\n'
             "ensure CRDs are installed first"
         )
-    return found
+    return resource
 
 
 def namespace_of(session: Session, resource: Resource, manifest: manifests.Manifest) -> str | None:

@@ -70,16 +70,16 @@ def three_way(resource: Resource, original: Tree | None, modified: Tree, current
     from ``modified`` are removed, fields that others added stay.
     """
     schema = schema_for(resource)
-    wanted = without_settled_nulls(modified, current)
+    desired = without_settled_nulls(modified, current)
     before = without_settled_nulls(original or {}, {})  # what was null was not set: nothing to remove
     if "status" in resource.subresources:
         # The server ignores status in such a patch, and generated manifests carry empty ones.
-        wanted, before = ({k: v for k, v in tree.items() if k != "status"} for tree in (wanted, before))
+        desired, before = ({k: v for k, v in tree.items() if k != "status"} for tree in (desired, before))
     if schema is not None:
-        patch = create_three_way_strategic_patch(before, wanted, current, schema)
+        patch = create_three_way_strategic_patch(before, desired, current, schema)
         kind = "strategic"
     else:
-        patch = create_three_way_merge_patch(before, wanted, current)
+        patch = create_three_way_merge_patch(before, desired, current)
         kind = "merge"
     return Patch(kind, patch) if patch else None
 

@@ -96,8 +96,8 @@ def verb(app: App, name: str | None = None) -> Callable[[Callable[..., None]], C
         command = VerbCommand(own, function, COMMON)
         plain = command.function
 
-        def call(**given: Any) -> None:
-            plain(Where(**{key: given.pop(key) for key in COMMON}), **given)
+        def call(**arguments: Any) -> None:
+            plain(Where(**{key: arguments.pop(key) for key in COMMON}), **arguments)
 
         command.call = call
         app.commands[own] = command
@@ -122,11 +122,11 @@ Filenames = Annotated[
 Recursive = Annotated[bool, Option("-R", "--recursive", help="Also the folders inside a folder given with -f.")]
 
 
-def complete(given: dict[str, Any], incomplete: str) -> list[str]:
+def complete(arguments: dict[str, Any], incomplete: str) -> list[str]:
     """Completes a TYPE or NAME that is being typed, from the server."""
     from cli.verbs.completion import resources
 
-    return resources(given, incomplete)
+    return resources(arguments, incomplete)
 
 
 Resources = Annotated[list[str] | None, Argument("TYPE[/NAME] [NAME...]", autocompletion=complete)]

@@ -81,8 +81,8 @@ async def anything(session: Session, tree: Tree, show_events: bool) -> str:
     meta = {k: v for k, v in tree["metadata"].items() if k not in SHOWN_ABOVE}
     _fields(writer, 0, tree | {"metadata": meta})
     if show_events:
-        found = await events.about(session, tree["kind"], tree)
-        events.describe(writer, found, session.world.now())
+        object_events = await events.about(session, tree["kind"], tree)
+        events.describe(writer, object_events, session.world.now())
     return writer.text()
 
 

@@ -43,14 +43,14 @@ async def describe(session: Session, node: Tree, show_events: bool) -> str:
         lease = (await client.tree(LEASE).get(name, "kube-node-lease")).get("spec")
     except NotFound:
         lease = None
-    found = await events.about(session, "Node", node) if show_events else []
+    node_events = await events.about(session, "Node", node) if show_events else []
     writer = Writer()
     _head(writer, node, lease)
     _state(writer, node)
     pods.sort(key=lambda p: (p["metadata"]["namespace"], p["metadata"]["name"]))
     _pods(writer, node, pods, session.world.now())
     if show_events:
-        events.describe(writer, found, session.world.now())
+        events.describe(writer, node_events, session.world.now())
     return writer.text()
 
 
@@ -150,13 +150,13 @@ def _pods(writer: Writer, node: Tree, pods: list[Tree], now: float) -> None:
     writer.line(1, "Namespace", "Name", "", "CPU Requests", "CPU Limits", "Memory Requests", "Memory Limits", "Age")
     writer.line(1, "---------", "----", "", "------------", "----------", "---------------", "-------------", "---")
     for pod in pods:
-        asked, limited = sums.of(pod)
-        resources.add(requests, asked)
+        requested, limited = sums.of(pod)
+        resources.add(requests, requested)
         resources.add(limits, limited)
         cells = [
             f"{sums.text(name, side.get(name, 0))} {_share(side.get(name, 0), allocatable.get(name, 0))}"
             for name in ("cpu", "memory")
-            for side in (asked, limited)
+            for side in (requested, limited)
         ]
         meta = pod["metadata"]
         writer.line(1, meta["namespace"], meta["name"], "", *cells, age(meta.get("creationTimestamp"), now))

@@ -215,9 +215,9 @@ def _environment(writer: Writer, container: Tree, pod: Tree | None) -> None:
 def _field_of(pod: Tree, container: Tree, path: str) -> str:
     """The value of a downward API field, as far as the API object tells; "" for the rest."""
     meta = pod["metadata"]
-    known = {"metadata.name": "name", "metadata.namespace": "namespace", "metadata.uid": "uid"}
-    if path in known:
-        return str(meta.get(known[path]) or "")
+    metadata_fields = {"metadata.name": "name", "metadata.namespace": "namespace", "metadata.uid": "uid"}
+    if path in metadata_fields:
+        return str(meta.get(metadata_fields[path]) or "")
     return ""
 
 

@@ -17,7 +17,7 @@ Tree = dict[str, Any]
 
 async def describe(session: Session, pod: Tree, show_events: bool) -> str:
     now = session.world.now()
-    found = await events.about(session, "Pod", pod) if show_events else []
+    pod_events = await events.about(session, "Pod", pod) if show_events else []
     writer = Writer()
     _head(writer, pod, now)
     spec, status = pod["spec"], pod.get("status") or {}
@@ -49,7 +49,7 @@ async def describe(session: Session, pod: Tree, show_events: bool) -> str:
             0, "Topology Spread Constraints:", f"{each.get('topologyKey')}:{each.get('whenUnsatisfiable')} {skew}"
         )
     if show_events:
-        events.describe(writer, found, now)
+        events.describe(writer, pod_events, now)
     return writer.text()
 
 

@@ -17,7 +17,7 @@ SHOWN_ENDPOINTS = 3
 
 async def describe(session: Session, service: Tree, show_events: bool) -> str:
     meta, spec, status = service["metadata"], service["spec"], service.get("status") or {}
-    found = await events.about(session, "Service", service) if show_events else []
+    service_events = await events.about(session, "Service", service) if show_events else []
     try:
         label = f"kubernetes.io/service-name={meta['name']}"
         slices = (await session.client.tree(SLICE).list(meta["namespace"], label_selector=label)).items
@@ -59,7 +59,7 @@ async def describe(session: Session, service: Tree, show_events: bool) -> str:
     if spec.get("loadBalancerSourceRanges"):
         writer.line(0, "LoadBalancer Source Ranges:", ",".join(spec["loadBalancerSourceRanges"]))
     if show_events:
-        events.describe(writer, found, session.world.now())
+        events.describe(writer, service_events, session.world.now())
     return writer.text()
 
 

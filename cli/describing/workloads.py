@@ -19,7 +19,7 @@ POD = BY_GVK["", "v1", "Pod"]
 async def deployment(session: Session, tree: Tree, show_events: bool) -> str:
     from cli.revisions import replica_sets, revision_of
 
-    found = await events.about(session, "Deployment", tree) if show_events else []
+    own_events = await events.about(session, "Deployment", tree) if show_events else []
     owned = await replica_sets(session, tree)
     meta, spec, status = tree["metadata"], tree["spec"], tree.get("status") or {}
     writer = Writer()
@@ -53,7 +53,7 @@ async def deployment(session: Session, tree: Tree, show_events: bool) -> str:
     writer.line(0, "OldReplicaSets:", _summary(old))
     writer.line(0, "NewReplicaSet:", _summary(new))
     if show_events:
-        events.describe(writer, found, session.world.now())
+        events.describe(writer, own_events, session.world.now())
     return writer.text()
 
 
@@ -67,7 +67,7 @@ def _summary(replica_sets: list[Tree]) -> str:
 
 
 async def replica_set(session: Session, tree: Tree, show_events: bool) -> str:
-    found = await events.about(session, "ReplicaSet", tree) if show_events else []
+    own_events = await events.about(session, "ReplicaSet", tree) if show_events else []
     meta, spec, status = tree["metadata"], tree["spec"], tree.get("status") or {}
     selector = str(selectors.from_tree(spec.get("selector")))
     pods = (await session.client.tree(POD).list(meta["namespace"], label_selector=selector)).items
@@ -98,5 +98,5 @@ async def replica_set(session: Session, tree: Tree, show_events: bool) -> str:
         for condition in status["conditions"]:
             writer.line(1, f"{condition['type']} ", condition["status"], condition.get("reason") or "")
     if show_events:
-        events.describe(writer, found, session.world.now())
+        events.describe(writer, own_events, session.world.now())
     return writer.text()

@@ -54,8 +54,8 @@ def _schema_of(schemas: dict[str, Tree], kind: Kind) -> Tree:
 
 def _reference(node: Tree) -> str:
     """The name of the schema that a node refers to, "" if it is one itself."""
-    found = node.get("$ref") or next((each["$ref"] for each in node.get("allOf") or () if "$ref" in each), "")
-    return str(found).rpartition("/")[2]
+    reference = node.get("$ref") or next((each["$ref"] for each in node.get("allOf") or () if "$ref" in each), "")
+    return str(reference).rpartition("/")[2]
 
 
 def _target(schemas: dict[str, Tree], node: Tree) -> Tree:

@@ -46,12 +46,12 @@ class Options:
 
 
 def _validation(value: str) -> str:
-    known = {"strict": "Strict", "true": "Strict", "warn": "Warn", "ignore": "Ignore", "false": "Ignore"}
-    if value.lower() not in known:
+    levels = {"strict": "Strict", "true": "Strict", "warn": "Warn", "ignore": "Ignore", "false": "Ignore"}
+    if value.lower() not in levels:
         raise CommandError(
             f"invalid - validate option '{value}'; must be one of: strict (or true), warn, ignore (or false)"
         )
-    return known[value.lower()]
+    return levels[value.lower()]
 
 
 @verb(app)
@@ -130,25 +130,25 @@ async def _each(
     if not filenames:
         raise CommandError("must specify one of -f and -k")
     chosen = selectors.parse_label_selector(selector)
-    found = [m for m in manifests.read(filenames, recursive) if chosen.matches(m.metadata.get("labels") or {})]
-    if not found:
+    selected = [m for m in manifests.read(filenames, recursive) if chosen.matches(m.metadata.get("labels") or {})]
+    if not selected:
         raise CommandError(f"no objects passed to {command}")
     failures, done = Failures(), []
-    for manifest in found:
+    for manifest in selected:
         with failures.collect():
             resource = await resource_of(session, manifest)
             namespace = namespace_of(session, resource, manifest)
             tree = dict(manifest.tree)
             tree["metadata"] = dict(manifest.metadata) | ({"namespace": namespace} if namespace else {})
-            made, outcome = await act(session, resource, Manifest(manifest.source, tree), namespace, options)
-            typed = {"apiVersion": resource.kind.api_version, "kind": resource.kind.kind} | made
+            tree_, outcome = await act(session, resource, Manifest(manifest.source, tree), namespace, options)
+            typed = {"apiVersion": resource.kind.api_version, "kind": resource.kind.kind} | tree_
             name = f"{resource.typed}/{typed['metadata'].get('name', '')}"
             if options.output:
                 done.append((name, printing.bare(typed)))
             else:
                 print(f"{name} {outcome}{options.suffix}", flush=True)
     if done:
-        tree = done[0][1] if len(found) == 1 else printing.as_list([tree for _, tree in done])
+        tree = done[0][1] if len(selected) == 1 else printing.as_list([tree for _, tree in done])
         printing.emit(printing.rendered(tree, options.output, [name for name, _ in done]), options.output)
     failures.raise_any()
 
@@ -160,7 +160,7 @@ async def _create(
     if options.dry_run == "client":
         return tree, "created"
     try:
-        made = await session.of(resource).create(
+        created = await session.of(resource).create(
             tree,
             namespace,
             dry_run=options.dry_run == "server",
@@ -169,7 +169,7 @@ async def _create(
         )
     except StatusError as error:
         raise with_source(error, "creating", manifest.source) from None
-    return made, "created"
+    return created, "created"
 
 
 async def _apply(
@@ -208,7 +208,7 @@ async def _apply(
         if options.dry_run == "client":
             return current, "configured"
         try:
-            made = await client.patch(
+            patched = await client.patch(
                 manifest.name,
                 namespace,
                 patch.tree,
@@ -217,7 +217,7 @@ async def _apply(
                 field_manager=options.manager or CLIENT_SIDE_MANAGER,
                 field_validation=options.validation,
             )
-            return made, "configured"
+            return patched, "configured"
         except Conflict as error:
             if attempt == CONFLICT_RETRIES:
                 raise _patch_error(error, resource, manifest, namespace, patch) from None
@@ -246,14 +246,14 @@ async def _replace(
     session: Session, resource: Resource, modified: Tree, manifest: Manifest, namespace: str | None, options: Options
 ) -> tuple[Tree, str]:
     """--force: the object again from nothing, once the old one is gone."""
-    from cli.objectwait import gone
+    from cli.objectwait import wait_for_deletion
 
     if not options.dry_run:
         deleted = await session.of(resource).delete(manifest.name, namespace, propagation_policy="Background")
         if deleted is not None:
-            await gone(session, resource, manifest.name, namespace, deleted["metadata"].get("uid", ""))
-    made, _ = await _create_annotated(session, resource, modified, manifest, namespace, options)
-    return made, "configured"
+            await wait_for_deletion(session, resource, manifest.name, namespace, deleted["metadata"].get("uid", ""))
+    created, _ = await _create_annotated(session, resource, modified, manifest, namespace, options)
+    return created, "configured"
 
 
 def _patch_error(
@@ -274,7 +274,7 @@ async def _apply_on_server(
     session: Session, resource: Resource, manifest: Manifest, namespace: str | None, options: Options
 ) -> tuple[Tree, str]:
     try:
-        made = await session.of(resource).patch(
+        patched = await session.of(resource).patch(
             manifest.name,
             namespace,
             json.dumps(manifest.tree).encode(),
@@ -288,7 +288,7 @@ async def _apply_on_server(
         raise CommandError(_conflict_text(error)) from None
     except StatusError as error:
         raise with_source(error, "patching", manifest.source) from None
-    return made, "serverside-applied"
+    return patched, "serverside-applied"
 
 
 def _conflict_text(error: StatusError) -> str:

@@ -58,8 +58,8 @@ async def _review(session: Session, kind: str, group_: str, spec: Tree | None = 
     path = f"/apis/{group_}/v1/{kind.lower()}s"
     body = json.dumps({"apiVersion": f"{group_}/v1", "kind": kind} | ({"spec": spec} if spec else {})).encode()
     response = await session.client.request("POST", path, body=body, content_type=JSON)
-    found: Tree = json.loads(response.body)
-    return found
+    review: Tree = json.loads(response.body)
+    return review
 
 
 @verb(group, "can-i")
@@ -75,15 +75,15 @@ def can_i(
     """May I? navarch auth can-i delete pods; auth can-i --list. Exit code 1: no."""
 
     async def main(session: Session) -> int:
-        given = words or []
+        arguments = words or []
         if list_:
-            if given:
+            if arguments:
                 raise CommandError("list option must be specified with no arguments")
             await _list(session, not no_headers)
             return 0
-        if len(given) not in (2, 3):
+        if len(arguments) not in (2, 3):
             raise CommandError(USAGE)
-        spec = await _attributes(session, given, subresource, "" if all_namespaces else session.namespace)
+        spec = await _attributes(session, arguments, subresource, "" if all_namespaces else session.namespace)
         status = (await _review(session, "SelfSubjectAccessReview", "authorization.k8s.io", spec)).get("status") or {}
         allowed = bool(status.get("allowed"))
         if not quiet:
@@ -109,9 +109,9 @@ async def _attributes(session: Session, words: list[str], subresource: str, name
     resource, group_, version = word, "", ""
     if word != "*":
         try:
-            found = await session.resource(word)
-            resource, group_ = found.kind.resource, found.kind.group
-            if not found.kind.namespaced and namespace:
+            resource_ = await session.resource(word)
+            resource, group_ = resource_.kind.resource, resource_.kind.group
+            if not resource_.kind.namespaced and namespace:
                 warn(
                     f"resource '{resource}' is not namespace scoped"
                     + (f" in group '{group_}'" if group_ else "")
@@ -166,12 +166,12 @@ def whoami(
 
     async def main(session: Session) -> None:
         printing.check_format(output)
-        found = await _review(session, "SelfSubjectReview", "authentication.k8s.io")
-        found.pop("spec", None)
+        review = await _review(session, "SelfSubjectReview", "authentication.k8s.io")
+        review.pop("spec", None)
         if output:
-            printing.emit(printing.rendered(found, output, [""]), output)
+            printing.emit(printing.rendered(review, output, [""]), output)
             return
-        user = (found.get("status") or {}).get("userInfo") or {}
+        user = (review.get("status") or {}).get("userInfo") or {}
         rows = [["ATTRIBUTE", "VALUE"], ["Username", user.get("username", "")]]
         if user.get("uid"):
             rows.append(["UID", user["uid"]])

@@ -48,12 +48,12 @@ def completion(shell: Annotated[str, Argument("|".join(SHELLS))]) -> None:
     print(SCRIPTS[shell])
 
 
-def resources(given: dict[str, Any], incomplete: str) -> list[str]:
-    """Types, or names of objects of the type that comes before; ``given`` are the command's parameters so far."""
+def resources(arguments: dict[str, Any], incomplete: str) -> list[str]:
+    """Types, or names of objects of the type that comes before; ``arguments`` are the command's parameters so far."""
     from navarch.world import RealWorld
 
-    where = Target(**{field.name: given.get(field.name) or "" for field in fields(Target)})
-    before = [word for word in given.get("resources") or given.get("words") or () if word]
+    where = Target(**{field.name: arguments.get(field.name) or "" for field in fields(Target)})
+    before = [word for word in arguments.get("resources") or arguments.get("words") or () if word]
     world = RealWorld(brief=True)
 
     async def body() -> list[str]:

@@ -9,10 +9,10 @@ from typing import Annotated, Any
 
 from cli.errors import CommandError, Failures, warn
 from cli.objectchanges import DRY_RUN, Change
-from cli.objectwait import FOREVER, gone, parse_duration
+from cli.objectwait import FOREVER, parse_duration, wait_for_deletion
 from cli.options import App, Argument, Option
 from cli.session import Resource, Session, Tree
-from cli.targets import Found, Query, find
+from cli.targets import LiveObject, Query, find
 from cli.verb import DryRun, FieldManager, Output, Selector, Where, verb
 from navarch.api import wellknown
 from navarch.api.errors import NotFound, TooManyRequests
@@ -27,13 +27,13 @@ MIRROR = wellknown.MIRROR_POD
 Nodes = Annotated[list[str] | None, Argument("NODE...")]
 
 
-async def _nodes(session: Session, verb_: str, named: list[str] | None, selector: str) -> list[Found]:
+async def _nodes(session: Session, verb_: str, named: list[str] | None, selector: str) -> list[LiveObject]:
     if not named and not selector:
         raise CommandError(f"USAGE: {verb_} NODE [flags]\nSee 'navarch {verb_} -h' for help and examples")
     query = Query(named or ["nodes"], selector=selector, default_type="nodes" if named else "")
-    found = await find(session, query)
+    nodes = await find(session, query)
     query.failures.raise_any()
-    return found
+    return nodes
 
 
 @verb(app)
@@ -50,17 +50,17 @@ def uncordon(where: Where, nodes: Nodes = None, selector: Selector = "", dry_run
 
 async def _cordon(session: Session, verb_: str, named: list[str] | None, selector: str, dry_run: str) -> None:
     change = Change("", dry_run)
-    for found in await _nodes(session, verb_, named, selector):
-        await _mark(session, found, verb_ == "cordon", change)
+    for node in await _nodes(session, verb_, named, selector):
+        await _mark(session, node, verb_ == "cordon", change)
 
 
-async def _mark(session: Session, found: Found, unschedulable: bool, change: Change) -> None:
+async def _mark(session: Session, node: LiveObject, unschedulable: bool, change: Change) -> None:
     word = "cordoned" if unschedulable else "uncordoned"
-    if bool((found.tree.get("spec") or {}).get("unschedulable")) == unschedulable:
-        change.say(found.resource, found.tree, f"already {word}")
+    if bool((node.tree.get("spec") or {}).get("unschedulable")) == unschedulable:
+        change.say(node.resource, node.tree, f"already {word}")
         return
     body = {"spec": {"unschedulable": True if unschedulable else None}}
-    change.say(found.resource, await change.patch(session, found, body), word)
+    change.say(node.resource, await change.patch(session, node, body), word)
 
 
 @dataclass
@@ -110,11 +110,11 @@ def drain(
             pod_selector,
             Change("", dry_run),
         )
-        found = await _nodes(session, "drain", nodes, selector)
-        for node in found:
+        live_nodes = await _nodes(session, "drain", nodes, selector)
+        for node in live_nodes:
             await _mark(session, node, True, options.change)
         pending: list[tuple[str, str]] = []
-        for node in found:
+        for node in live_nodes:
             try:
                 await _drain(session, node, options)
             except CommandError as error:
@@ -132,7 +132,7 @@ def drain(
     where.run(main)
 
 
-async def _drain(session: Session, node: Found, options: Draining) -> None:
+async def _drain(session: Session, node: LiveObject, options: Draining) -> None:
     """Evicts the node's pods and waits until they are gone. Raises CommandError if some must not go."""
     pods = await session.resource("pods")
     listed = await session.of(pods).list(
@@ -233,7 +233,7 @@ async def _leave(session: Session, resource: Resource, pod: Tree, options: Drain
     if dry:
         return
     with failures.collect():
-        await gone(session, resource, name, namespace, meta.get("uid", ""), options.timeout)
+        await wait_for_deletion(session, resource, name, namespace, meta.get("uid", ""), options.timeout)
         print(f"pod/{name} {done}", flush=True)
 
 
@@ -260,9 +260,9 @@ def taint(
 
     async def main(session: Session) -> None:
         change = Change(output, dry_run, field_manager)
-        given = words or []
-        first = next((i for i, w in enumerate(given) if ":" in w or w.endswith("-")), len(given))
-        named, specs = given[:first], given[first:]
+        arguments = words or []
+        first = next((i for i, w in enumerate(arguments) if ":" in w or w.endswith("-")), len(arguments))
+        named, specs = arguments[:first], arguments[first:]
         if not named:
             raise CommandError("one or more resources must be specified as <resource> <name>")
         added, removed = _parse(specs)
@@ -273,9 +273,9 @@ def taint(
         if len(named) == 1 and not selector and not all_:
             raise CommandError("at least one resource name must be specified since 'all' parameter is not set")
         query = Query(named, selector=selector, every=all_)
-        for found in await find(session, query):
+        for node in await find(session, query):
             with query.failures.collect():
-                await _taint(session, found, added, removed, overwrite, change)
+                await _taint(session, node, added, removed, overwrite, change)
         query.failures.raise_any()
 
     where.run(main)
@@ -302,9 +302,9 @@ def _parse(specs: list[str]) -> tuple[list[Tree], list[Tree]]:
 
 
 async def _taint(
-    session: Session, found: Found, added: list[Tree], removed: list[Tree], overwrite: bool, change: Change
+    session: Session, node: LiveObject, added: list[Tree], removed: list[Tree], overwrite: bool, change: Change
 ) -> None:
-    have: list[Tree] = list((found.tree.get("spec") or {}).get("taints") or ())
+    have: list[Tree] = list((node.tree.get("spec") or {}).get("taints") or ())
 
     def same(one: Tree, other: Tree) -> bool:
         return bool(one["key"] == other["key"] and other.get("effect") in (None, one.get("effect")))
@@ -312,14 +312,14 @@ async def _taint(
     clashes = [t["key"] for t in added if any(same(h, t) for h in have)]
     if clashes and not overwrite:
         raise CommandError(
-            f"node {found.name} already has {', '.join(clashes)} taint(s) with same effect(s) and --overwrite is false"
+            f"node {node.name} already has {', '.join(clashes)} taint(s) with same effect(s) and --overwrite is false"
         )
     for each in removed:
         if not any(same(h, each) for h in have):
             effect = f":{each['effect']}" if "effect" in each else ""
             raise CommandError(f'taint "{each["key"]}{effect}" not found')
-    kept = [h for h in have if not any(same(h, r) for r in [*removed, *added])]
-    body: Any = {"spec": {"taints": [*added, *kept] or None}}
-    body["metadata"] = {"resourceVersion": found.tree["metadata"].get("resourceVersion")}
+    others = [h for h in have if not any(same(h, r) for r in [*removed, *added])]
+    body: Any = {"spec": {"taints": [*added, *others] or None}}
+    body["metadata"] = {"resourceVersion": node.tree["metadata"].get("resourceVersion")}
     outcome = "modified" if (added and removed) or clashes else "tainted" if added else "untainted"
-    change.say(found.resource, await change.patch(session, found, body), outcome, dry=change.dry_run == "server")
+    change.say(node.resource, await change.patch(session, node, body), outcome, dry=change.dry_run == "server")

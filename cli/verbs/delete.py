@@ -9,7 +9,7 @@ from typing import Annotated
 from cli import manifests
 from cli.errors import CommandError, Failures, warn, with_source
 from cli.objectchanges import DRY_RUN, check_dry_run
-from cli.objectwait import FOREVER, gone, parse_duration
+from cli.objectwait import FOREVER, parse_duration, wait_for_deletion
 from cli.options import App, Option
 from cli.session import Resource, Session
 from cli.targets import FILES_AND_NAMES, Query, items, namespace_of, resource_of, targets
@@ -130,7 +130,7 @@ async def _delete_one(session: Session, each: Doomed, query: Query, options: Opt
         print(f"{shown}{outcome}")
         return False
     try:
-        left = await session.of(each.resource).delete(
+        remainder = await session.of(each.resource).delete(
             each.name,
             each.namespace,
             grace_period_seconds=options.grace,
@@ -144,9 +144,9 @@ async def _delete_one(session: Session, each: Doomed, query: Query, options: Opt
     except StatusError as error:
         raise (with_source(error, "deleting", each.source) if each.source else error) from None
     print(f"{shown}{outcome}", flush=True)
-    if left is not None:
-        each.uid = left["metadata"].get("uid", "")
-    return left is not None
+    if remainder is not None:
+        each.uid = remainder["metadata"].get("uid", "")
+    return remainder is not None
 
 
 async def _choose(session: Session, query: Query) -> list[Doomed]:
@@ -185,7 +185,7 @@ async def _wait(session: Session, waiting: list[Doomed], options: Options, failu
     async def one(each: Doomed) -> None:
         async with limit:
             with failures.collect():
-                await gone(session, each.resource, each.name, each.namespace, each.uid, options.timeout)
+                await wait_for_deletion(session, each.resource, each.name, each.namespace, each.uid, options.timeout)
 
     async with session.world.task_group() as group:
         for each in waiting:

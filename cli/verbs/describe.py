@@ -9,7 +9,7 @@ from cli.describing import generic, nodes, pods, services, workloads
 from cli.errors import CommandError
 from cli.options import App, Option
 from cli.session import Session, Tree
-from cli.targets import Found, Query, find, items, targets
+from cli.targets import LiveObject, Query, find, items, targets
 from cli.verb import AllNamespaces, Filenames, Recursive, Resources, Selector, Where, verb
 from navarch.api.errors import NotFound
 
@@ -48,13 +48,13 @@ def describe(
                 "Required resource not specified.\n"
                 'Use "navarch describe pods" or any other type; "navarch api-resources" lists all of them.'
             )
-        found, guessed = await _find(session, query)
-        for index, each in enumerate(found):
+        objects, guessed = await _find(session, query)
+        for index, each in enumerate(objects):
             with query.failures.collect():
                 describer = DESCRIBERS.get(each.resource.full, generic.anything)
                 text = await describer(session, each.tree, show_events)
                 print(f"{text}\n" if guessed else "\n\n" + text if index else text, flush=True)
-        if not found and not query.failures.errors:
+        if not objects and not query.failures.errors:
             place = "" if all_namespaces else f" in {session.namespace} namespace."
             raise CommandError(f"No resources found{place}", plain=True, code=0)
         query.failures.raise_any()
@@ -62,12 +62,12 @@ def describe(
     where.run(main)
 
 
-async def _find(session: Session, query: Query) -> tuple[list[Found], bool]:
+async def _find(session: Session, query: Query) -> tuple[list[LiveObject], bool]:
     """The objects; a name that is not there stands for all objects whose names begin with it (then True)."""
     try:
-        found = await find(session, query)
+        objects = await find(session, query)
         query.failures.raise_any()
-        return found, False
+        return objects, False
     except NotFound as error:
         out = []
         for target in await targets(session, query.arguments) if not query.filenames else []:
@@ -75,7 +75,7 @@ async def _find(session: Session, query: Query) -> tuple[list[Found], bool]:
                 continue
             async for tree in items(session, target.resource, Query(all_namespaces=query.all_namespaces)):
                 if tree["metadata"]["name"].startswith(target.name):
-                    out.append(Found(target.resource, tree))
+                    out.append(LiveObject(target.resource, tree))
         query.failures.errors.clear()
         if not out:
             raise error

@@ -30,26 +30,26 @@ def events(
 
     async def main(session: Session) -> None:
         printing.check_format(output)
-        wanted = {t.lower() for t in types.split(",") if t}
-        if wanted - {"normal", "warning"}:
+        event_types = {t.lower() for t in types.split(",") if t}
+        if event_types - {"normal", "warning"}:
             raise CommandError("valid --types are Normal or Warning")
         fields = await _about(session, for_) if for_ else None
         client = session.client.tree(EVENT)
         namespace = None if all_namespaces else session.namespace
         page = await client.list(namespace, field_selector=fields)
-        found = sorted((e for e in page.items if not wanted or e.get("type", "").lower() in wanted), key=when)
+        matching = sorted((e for e in page.items if not event_types or e.get("type", "").lower() in event_types), key=when)
         if output:
-            names = [f"event/{e['metadata']['name']}" for e in found]
-            printing.emit(printing.rendered(printing.as_list(found), output, names), output)
+            names = [f"event/{e['metadata']['name']}" for e in matching]
+            printing.emit(printing.rendered(printing.as_list(matching), output, names), output)
             return
-        if not found and not watch:
+        if not matching and not watch:
             place = "." if all_namespaces else f" in {session.namespace} namespace."
             print(f"No events found{place}", file=sys.stderr)
             return
         columns = Columns()
         head = ["LAST SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE"]
         rows = [] if no_headers else [["NAMESPACE", *head] if all_namespaces else head]
-        rows += [_row(e, all_namespaces, session.world.now()) for e in found]
+        rows += [_row(e, all_namespaces, session.world.now()) for e in matching]
         if rows:
             print("\n".join(columns.lines(rows)), flush=True)
         if watch:
@@ -58,7 +58,8 @@ def events(
             ) as changes:
                 async for change in changes:
                     event = change.object
-                    if change.type in ("ADDED", "MODIFIED") and (not wanted or event.get("type", "").lower() in wanted):
+                    is_meant = not event_types or event.get("type", "").lower() in event_types
+                    if is_meant and change.type in ("ADDED", "MODIFIED"):
                         print(columns.lines([_row(event, all_namespaces, session.world.now())])[0], flush=True)
 
     where.run(main)

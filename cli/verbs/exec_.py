@@ -35,9 +35,9 @@ def exec_(
         if not command:
             raise CommandError("you must specify at least one command for the container")
         query = Query(target, filename or (), default_type="" if filename else "pods")
-        found = await find(session, query)
+        objects = await find(session, query)
         query.failures.raise_any()
-        pod = await one_pod(session, found[0], liveliest)
+        pod = await one_pod(session, objects[0], liveliest)
         name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
         phase = (pod.get("status") or {}).get("phase")
         if phase in TERMINAL_PHASES:

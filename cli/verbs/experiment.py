@@ -120,10 +120,10 @@ def _tell(tree: dict[str, Any], listed: Sequence[Result]) -> None:
     good = [r for r in listed if not r.error]
     names = list(good[0].measures) if good else []
     table = Table("cell", "n", *names, box=None, header_style="bold")
-    for name, found in cells_of(good).items():
-        values = [[v for r in found if (v := r.measures[m]) == v] for m in names]
+    for name, of_cell in cells_of(good).items():
+        values = [[v for r in of_cell if (v := r.measures[m]) == v] for m in names]
         means = [interval(v) if v else None for v in values]
-        table.add_row(name, str(len(found)), *(f"{number(m[0])} ±{number((m[2] - m[1]) / 2)}" if m else "-" for m in means))
+        table.add_row(name, str(len(of_cell)), *(f"{number(m[0])} ±{number((m[2] - m[1]) / 2)}" if m else "-" for m in means))
     console = Console(highlight=False, soft_wrap=True)
     console.print(table)
     for warning in warnings(listed):
@@ -147,11 +147,11 @@ def check(file: File, sets: Sets = None) -> None:
     tree = _load(file, sets)
     from lab.experiments.file import cells, parse
 
-    found = cells(tree)
-    one = parse(found[0].tree)
+    all_cells = cells(tree)
+    one = parse(all_cells[0].tree)
     nodes = sum(g.count for g in one.cluster.nodes)
-    print(f"{one.metadata.name}: {len(found)} cells, {one.seeds} seeds, {len(found) * one.seeds} runs of {nodes} nodes")
-    for cell in found:
+    print(f"{one.metadata.name}: {len(all_cells)} cells, {one.seeds} seeds, {len(all_cells) * one.seeds} runs of {nodes} nodes")
+    for cell in all_cells:
         print(f"  {cell.name}")
 
 
@@ -161,8 +161,8 @@ def list_(folder: Folder = Path("results")) -> None:
     from lab.experiments.sweep import LOCK, results
 
     for lock in sorted([*folder.glob(LOCK), *folder.glob(f"*/{LOCK}")]):
-        found = results(lock.parent)
-        print(f"{lock.parent}  {len(found)} runs")
+        runs = results(lock.parent)
+        print(f"{lock.parent}  {len(runs)} runs")
 
 
 def _results(folder: Path) -> list[Result]:
@@ -205,8 +205,8 @@ def show(
 
     path = folder / "runs" / f"{name}.jsonl.gz"
     if not path.exists():
-        known = ", ".join(r.name for r in _results(folder)[:20])
-        stop(f"error: {folder} has no run {name}; it has {known}", WRONG)
+        names = ", ".join(r.name for r in _results(folder)[:20])
+        stop(f"error: {folder} has no run {name}; it has {names}", WRONG)
     recording = Recording.load(path)
     print("\n".join(telling.at(recording, telling.seconds(at)) if at else telling.story(recording)))
 

@@ -106,17 +106,17 @@ async def _get(session: Session, query: Query, options: Options) -> None:
             'Use "navarch get pods" or any other type; "navarch api-resources" lists all of them.'
         )
     if query.filenames:
-        found = await find(session, query)
-        wanted = [Target(f.resource, f.name) for f in found]
+        objects = await find(session, query)
+        chosen = [Target(f.resource, f.name) for f in objects]
     else:
-        wanted = await targets(session, query.arguments)
-    named = any(target.name for target in wanted)
+        chosen = await targets(session, query.arguments)
+    named = any(target.name for target in chosen)
     if named and query.all_namespaces:
         raise CommandError("a resource cannot be retrieved by name across all namespaces")
     if named and (query.selector or query.field_selector):
         raise CommandError("name cannot be provided when a selector is specified")
     groups: dict[str, tuple[Resource, list[str]]] = {}
-    for target in wanted:
+    for target in chosen:
         names = groups.setdefault(target.resource.full, (target.resource, []))[1]
         if target.name:
             names.append(target.name)
@@ -128,7 +128,7 @@ async def _get(session: Session, query: Query, options: Options) -> None:
     elif printing.is_table(options.output):
         await _tables(session, query, options, list(groups.values()), named)
     else:
-        await _objects(session, query, options, wanted, named)
+        await _objects(session, query, options, chosen, named)
     query.failures.raise_any()
 
 
@@ -235,7 +235,7 @@ def sort_key(tree: Tree, path: str) -> tuple[int, Any]:
 # --- whole objects ----------------------------------------------------------------------------------------------------
 
 
-async def _objects(session: Session, query: Query, options: Options, wanted: list[Target], named: bool) -> None:
+async def _objects(session: Session, query: Query, options: Options, chosen: list[Target], named: bool) -> None:
     failures, query.failures = query.failures, Failures()
     inner = Query(query.arguments, query.filenames, query.recursive, query.selector, query.field_selector)
     inner.all_namespaces, inner.ignore_not_found, inner.failures = (
@@ -243,17 +243,17 @@ async def _objects(session: Session, query: Query, options: Options, wanted: lis
         options.ignore_not_found,
         failures,
     )
-    found = await find(session, inner)
+    objects = await find(session, inner)
     query.failures = failures
     if options.sort_by:
-        found.sort(key=lambda each: sort_key(each.tree, options.sort_by))
-    trees = [each.tree if options.managed_fields else printing.bare(each.tree) for each in found]
-    names = [each.typed_name for each in found]
-    single = named and len(wanted) == 1
+        objects.sort(key=lambda each: sort_key(each.tree, options.sort_by))
+    trees = [each.tree if options.managed_fields else printing.bare(each.tree) for each in objects]
+    names = [each.typed_name for each in objects]
+    single = named and len(chosen) == 1
     if options.output == "name":
         if names:
             print("\n".join(names))
-    elif not single and not (named and not found):
+    elif not single and not (named and not objects):
         printing.emit(printing.rendered(printing.as_list(trees), options.output), options.output)
     elif trees:
         printing.emit(printing.rendered(trees[0], options.output), options.output)

@@ -84,11 +84,11 @@ def list_(
     if output not in ("", "name"):
         fail(f'-o {output}: only "name" is known here')
     with reported():
-        found = images.listed()
+        listed_images = images.listed()
     if output == "name":
-        print("\n".join(i.name for i in found))
+        print("\n".join(i.name for i in listed_images))
         return
-    table(["IMAGE", "ID", "SIZE"], [[i.name, i.id.removeprefix("sha256:")[:12], megabytes(i.size)] for i in found])
+    table(["IMAGE", "ID", "SIZE"], [[i.name, i.id.removeprefix("sha256:")[:12], megabytes(i.size)] for i in listed_images])
 
 
 @group.command("rm")

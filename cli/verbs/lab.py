@@ -112,20 +112,20 @@ def down(
     progress = Progress(quiet)
     with reported(progress):
         cluster = Cluster(lab, progress)
-        known = cluster.record is not None
+        recorded = cluster.record is not None
         was_running = cluster.down(purge)
         progress.finish()
         if not quiet:
-            if not (known or was_running):
+            if not (recorded or was_running):
                 print(f'there is no lab "{lab}": nothing to do')
                 return
             what = "is down" if was_running else "was not running"
-            kept = (
+            advice = (
                 "its data is deleted"
                 if purge
                 else f"its data is kept; start it again with: navarch up{cluster.lab_flag}"
             )
-            print(f'lab "{lab}" {what}; {kept}')
+            print(f'lab "{lab}" {what}; {advice}')
 
 
 @app.command()
@@ -149,23 +149,23 @@ def status(
                 + "; start one with: navarch up"
             )
             raise SystemExit(1)
-        found = cluster.status()
+        report = cluster.status()
     if output == "json":
-        print(json.dumps(found, indent=2))
+        print(json.dumps(report, indent=2))
         return
-    print(f"lab {found['lab']}: {'running' if found['running'] else 'down'}")
+    print(f"lab {report['lab']}: {'running' if report['running'] else 'down'}")
     for label, value in (
-        ("server", found["server"]),
-        ("store", found["store"]["kind"]),
-        ("kubeconfig", found["kubeconfig"]),
-        ("logs", found["logs"]),
-        *((("disk", found["disk"]),) if found["disk"] else ()),
+        ("server", report["server"]),
+        ("store", report["store"]["kind"]),
+        ("kubeconfig", report["kubeconfig"]),
+        ("logs", report["logs"]),
+        *((("disk", report["disk"]),) if report["disk"] else ()),
     ):
         print(f"{label:12}{value}")
     print()
-    nodes_table(found)
+    nodes_table(report)
     print()
-    components_table(found["processes"])
+    components_table(report["processes"])
 
 
 def components_table(processes: list[dict[str, Any]]) -> None:
@@ -182,25 +182,25 @@ def components_table(processes: list[dict[str, Any]]) -> None:
     table(["COMPONENT", "PID", "STATE", "SINCE", "RESTARTS", "WHY"], rows)
 
 
-def nodes_table(found: dict[str, Any]) -> None:
+def nodes_table(report: dict[str, Any]) -> None:
     """The lab's nodes: real ones each, simulated ones by the group."""
-    if found["nodes"] or not found["hollow"]["count"]:
+    if report["nodes"] or not report["hollow"]["count"]:
         table(["NODE", "POWER", "LINK", "ADDRESS", "PODS", "CPU", "MEMORY"], [
             [n["name"], n["power"], "partitioned" if n["partitioned"] else "up",
              n["address"], n["podCIDR"], n["cpu"], n["memory"]]
-            for n in found["nodes"]
+            for n in report["nodes"]
         ])  # fmt: skip
-    hollow = found["hollow"]
+    hollow = report["hollow"]
     if not hollow["count"]:
         return
-    if found["nodes"]:
+    if report["nodes"]:
         print()
     table(["HOLLOW NODES", "COUNT", "ZONES", "TAINTED", "CPU", "MEMORY", "MAX-PODS"], [
         [g["first"] if g["count"] == 1 else f"{g['first']}..{g['last']}", g["count"], g["zones"] or "-",
          "yes" if g["tainted"] else "no", g["cpu"], g["memory"], g["pods"]]
         for g in hollow["groups"]
     ])  # fmt: skip
-    if found["running"]:
+    if report["running"]:
         print(
             f"{hollow['ready']} of {hollow['count']} Ready, {hollow['pods']} pods, Leases of {hollow['leaseSeconds']} s"
         )
@@ -250,12 +250,12 @@ def _plugin(text: str) -> str:
 
     module, colon, name = text.partition(":")
     file = Path(module if module.endswith(".py") else module.replace(".", "/") + ".py")
-    found = f"{file.resolve()}:{name}" if colon and file.is_file() else text
+    plugin = f"{file.resolve()}:{name}" if colon and file.is_file() else text
     try:
-        plugin_class(found)
+        plugin_class(plugin)
     except SettingError as error:
         fail(str(error))
-    return found
+    return plugin
 
 
 def _hollow(count: int, cpu: str, memory: str, pods: int, zones: int, labels: str, taint: bool | None) -> Any:
@@ -268,14 +268,14 @@ def _hollow(count: int, cpu: str, memory: str, pods: int, zones: int, labels: st
             quantity.value(amount)
         except ValueError:
             fail(f"{flag} {amount}: this is no quantity such as 500m or 2Gi")
-    found = {}
+    label_map = {}
     for pair in filter(None, labels.split(",")):
         key, equals, value = pair.partition("=")
         wrong = [*names.qualified_name(key), *names.label_value(value)]
         if not equals or wrong:
             fail(f"--hollow-labels {pair}: " + ("; ".join(wrong) or "say KEY=VALUE"))
-        found[key] = value
-    return HollowNodes(count, cpu, memory, pods, zones, found, taint)
+        label_map[key] = value
+    return HollowNodes(count, cpu, memory, pods, zones, label_map, taint)
 
 
 @node.command("list")
@@ -305,7 +305,7 @@ def node_add(
         if hollow:
             if name:
                 fail(f"{name}: simulated nodes get their names by themselves")
-            wanted = _hollow(
+            new_nodes = _hollow(
                 hollow,
                 cpu or hollow_cpu,
                 memory or hollow_memory,
@@ -314,12 +314,12 @@ def node_add(
                 hollow_labels,
                 hollow_taint,
             )
-            first, last = _cluster(lab, progress).add_hollow(wanted)
+            first, last = _cluster(lab, progress).add_hollow(new_nodes)
             progress.finish()
             return print(f"node/{first} added" if hollow == 1 else f"nodes {first} to {last} added")
-        made = _cluster(lab, progress).add_node(name, cpu, memory)
+        node_name = _cluster(lab, progress).add_node(name, cpu, memory)
         progress.finish()
-        print(f"node/{made} added")
+        print(f"node/{node_name} added")
 
 
 @node.command("remove")

@@ -34,8 +34,8 @@ def labs(
         cluster = Cluster(name)
         ill = sum(c["state"] not in ("running", "starting") for c in cluster.health.listed())
         state = "down" if not cluster.running() else f"{ill} of its components not well" if ill else "running"
-        known = cluster.known
-        rows.append([name, state, len(known.nodes), len(cluster.hollow.roster), known.store, cluster.server])
+        record = cluster.known
+        rows.append([name, state, len(record.nodes), len(cluster.hollow.roster), record.store, cluster.server])
     header = ["NAME", "STATE", "NODES", "HOLLOW", "STORE", "SERVER"]
     if output == "json":
         print(json.dumps([dict(zip(map(str.lower, header), row, strict=True)) for row in rows], indent=2))
@@ -98,9 +98,9 @@ def _log_file(lab: str, component: str) -> Path:
     from lab.paths import LabError
 
     folder = Cluster(lab).paths.logs
-    known = sorted(path.stem for path in folder.glob("*.log")) if folder.exists() else []
+    components = sorted(path.stem for path in folder.glob("*.log")) if folder.exists() else []
     name = component.replace("/", "-")
-    if name not in known:
+    if name not in components:
         said = f"there is no log of {component}" if component else "say whose log"
-        raise LabError(f"{said}; there are: {', '.join(known) or 'none'}")
+        raise LabError(f"{said}; there are: {', '.join(components) or 'none'}")
     return folder / f"{name}.log"

@@ -8,7 +8,7 @@ from cli.errors import CommandError
 from cli.objectchanges import Change, chosen
 from cli.options import App, Argument, Option
 from cli.session import Session
-from cli.targets import Found, Query, find
+from cli.targets import LiveObject, Query, find
 from cli.verb import (
     AllNamespaces,
     DryRun,
@@ -102,22 +102,22 @@ def split_pairs(words: list[str], sort: Sort) -> tuple[list[str], dict[str, str]
     """Takes apart what names objects and what changes: (resources, set, removed). Raises CommandError."""
     first = next((i for i, w in enumerate(words) if "=" in w[1:] or w.endswith("-")), len(words))
     named, pairs = words[:first], words[first:]
-    wanted: dict[str, str] = {}
+    additions: dict[str, str] = {}
     removed: list[str] = []
     for word in pairs:
         key, equals, value = word.partition("=")
         if equals and key:
             if sort is LABELS and (why := "; ".join(names.label_value(value))):
                 raise CommandError(f'invalid label value: "{word}": {why}')
-            wanted[key] = value
+            additions[key] = value
         elif word.endswith("-") and not equals:
             removed.append(word[:-1])
         else:
             raise CommandError(f"unknown {sort.one} spec: {word}")
-    if set(wanted) & set(removed):
+    if set(additions) & set(removed):
         article = "a label" if sort is LABELS else "an annotation"
         raise CommandError(f"can not both modify and remove {article} in the same command")
-    return named, wanted, removed
+    return named, additions, removed
 
 
 async def _set(
@@ -131,55 +131,55 @@ async def _set(
     options: tuple[str, str, str],
 ) -> None:
     change = Change(*options)
-    query.arguments, wanted, removed = split_pairs(words, sort)
+    query.arguments, additions, removed = split_pairs(words, sort)
     if not query.arguments and not query.filenames:
         raise CommandError(UNNAMED)
     if listing:
-        if wanted or removed:
+        if additions or removed:
             raise CommandError(f"cannot change {sort.many} when listing")
         _list(await find(session, query), sort)
         query.failures.raise_any()
         return
-    if not wanted and not removed:
+    if not additions and not removed:
         raise CommandError(f"at least one {sort.one} update is required")
-    for found in await chosen(session, query):
+    for live in await chosen(session, query):
         with query.failures.collect():
-            await _one(session, found, sort, wanted, removed, overwrite, version, change)
+            await _one(session, live, sort, additions, removed, overwrite, version, change)
     query.failures.raise_any()
 
 
 async def _one(
     session: Session,
-    found: Found,
+    live: LiveObject,
     sort: Sort,
-    wanted: dict[str, str],
+    additions: dict[str, str],
     removed: list[str],
     overwrite: bool,
     version: str,
     change: Change,
 ) -> None:
-    have = found.tree["metadata"].get(sort.field) or {}
+    have = live.tree["metadata"].get(sort.field) or {}
     if not overwrite:
-        _refuse_changes(sort, wanted, have)
+        _refuse_changes(sort, additions, have)
     outcome = sort.done
     if sort is LABELS:
         for key in removed:
             if key not in have:
                 print(f'label "{key}" not found.', flush=True)
-        after = {k: v for k, v in (have | wanted).items() if k not in removed}
+        after = {k: v for k, v in (have | additions).items() if k not in removed}
         outcome = "not labeled" if after == have else "unlabeled" if len(after) < len(have) else "labeled"
-    body: dict[str, Any] = {"metadata": {sort.field: wanted | dict.fromkeys(removed)}}
+    body: dict[str, Any] = {"metadata": {sort.field: additions | dict.fromkeys(removed)}}
     if version:
         body["metadata"]["resourceVersion"] = version
-    made = found.tree if outcome.startswith("not") else await change.patch(session, found, body)
-    change.say(found.resource, made, outcome)
+    updated = live.tree if outcome.startswith("not") else await change.patch(session, live, body)
+    change.say(live.resource, updated, outcome)
 
 
-def _refuse_changes(sort: Sort, wanted: dict[str, str], have: dict[str, str]) -> None:
+def _refuse_changes(sort: Sort, additions: dict[str, str], have: dict[str, str]) -> None:
     """Raises CommandError for keys that have a value; the same value again is no change of a label."""
     clashes = [
         f"'{key}' already has a value ({have[key]})"
-        for key, value in wanted.items()
+        for key, value in additions.items()
         if key in have and (sort is ANNOTATIONS or have[key] != value)
     ]
     if clashes and sort is ANNOTATIONS:
@@ -190,10 +190,10 @@ def _refuse_changes(sort: Sort, wanted: dict[str, str], have: dict[str, str]) ->
         raise CommandError(texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]")
 
 
-def _list(found: list[Found], sort: Sort) -> None:
-    for each in found:
+def _list(objects: list[LiveObject], sort: Sort) -> None:
+    for each in objects:
         indent = ""
-        if len(found) > 1:
+        if len(objects) > 1:
             kind = each.resource.kind
             print(f"Listing {sort.many} for {kind.kind}.{kind.group}/{each.name}:")
             indent = " "

@@ -11,7 +11,7 @@ from cli.objectwait import parse_duration
 from cli.options import App, Argument, Option
 from cli.podselection import all_pods, choose_container, container_names, liveliest, one_pod, pods_client
 from cli.session import Session, Tree
-from cli.targets import Found, Query, find
+from cli.targets import LiveObject, Query, find
 from cli.verb import Selector, Where, verb
 from navarch.api.errors import BadRequest, NotFound
 
@@ -55,16 +55,16 @@ def logs(
     """Show a container's output: navarch logs web-1; logs -f deploy/web; logs -l app=web --prefix."""
 
     async def main(session: Session) -> None:
-        given = list(resource or ())
-        if len(given) > 2 or (len(given) == 2 and container):
+        arguments = list(resource or ())
+        if len(arguments) > 2 or (len(arguments) == 2 and container):
             raise CommandError(f"{USAGE}\nSee --help for help and examples")
-        if not given and not selector:
+        if not arguments and not selector:
             raise CommandError(f"{USAGE}\nPOD or TYPE/NAME is a required argument for the logs command")
-        if given and selector:
+        if arguments and selector:
             raise CommandError("only a selector (-l) or a POD name is allowed")
         if since and since_time:
             raise CommandError("at most one of `sinceTime` or `sinceSeconds` may be specified")
-        if all_containers and (container or len(given) == 2):
+        if all_containers and (container or len(arguments) == 2):
             raise CommandError("--all-containers=true should not be specified with container name")
         seconds = parse_duration(since, "since") if since else None
         lines = SELECTOR_TAIL if selector and tail < 0 else tail
@@ -78,34 +78,34 @@ def logs(
             "limitBytes": limit_bytes or None,
         }
         options = Options(
-            container or (given[1] if len(given) == 2 else ""),
+            container or (arguments[1] if len(arguments) == 2 else ""),
             all_containers,
             all_pods,
             prefix or all_pods,
             ignore_errors,
             max_log_requests,
         )
-        wanted = await _choose(session, given[:1], selector, options)
-        await _show(session, wanted, pairs, options, follow)
+        sources = await _choose(session, arguments[:1], selector, options)
+        await _show(session, sources, pairs, options, follow)
 
     where.run(main)
 
 
-async def _choose(session: Session, given: list[str], selector: str, options: Options) -> list[tuple[Tree, str]]:
+async def _choose(session: Session, arguments: list[str], selector: str, options: Options) -> list[tuple[Tree, str]]:
     """Pods and containers whose logs are meant."""
     if selector:
         pods = (await pods_client(session).list(session.namespace, label_selector=selector)).items
         if not pods:
             print(f"No resources found in {session.namespace} namespace.", file=sys.stderr)
     else:
-        query = Query(given, default_type="pods")
+        query = Query(arguments, default_type="pods")
         try:
-            found = await find(session, query)
+            objects = await find(session, query)
             query.failures.raise_any()
         except NotFound as error:
             place = f' in namespace "{session.namespace}"'
             raise CommandError(f"error from server (NotFound): {error.message}{place}") from None
-        pods = await _pods(session, found[0], options)
+        pods = await _pods(session, objects[0], options)
     out = []
     for pod in pods:
         if options.all_containers:
@@ -115,18 +115,18 @@ async def _choose(session: Session, given: list[str], selector: str, options: Op
     return out
 
 
-async def _pods(session: Session, found: Found, options: Options) -> list[Tree]:
+async def _pods(session: Session, live: LiveObject, options: Options) -> list[Tree]:
     if options.all_pods:
-        return await all_pods(session, found)
-    return [await one_pod(session, found, liveliest, tell=True)]
+        return await all_pods(session, live)
+    return [await one_pod(session, live, liveliest, tell=True)]
 
 
 async def _show(
-    session: Session, wanted: list[tuple[Tree, str]], pairs: dict[str, Any], options: Options, follow: bool
+    session: Session, sources: list[tuple[Tree, str]], pairs: dict[str, Any], options: Options, follow: bool
 ) -> None:
-    if follow and len(wanted) > options.most:
+    if follow and len(sources) > options.most:
         raise CommandError(
-            f"you are attempting to follow {len(wanted)} log streams, but maximum allowed concurrency is "
+            f"you are attempting to follow {len(sources)} log streams, but maximum allowed concurrency is "
             f"{options.most}, use --max-log-requests to increase the limit"
         )
     failures = Failures()
@@ -145,10 +145,10 @@ async def _show(
 
     if follow:
         async with session.world.task_group() as group:
-            for pod, container in wanted:
+            for pod, container in sources:
                 group.start(one(pod, container))
     else:
-        for pod, container in wanted:
+        for pod, container in sources:
             await one(pod, container)
     failures.raise_any()
 

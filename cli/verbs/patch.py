@@ -54,16 +54,16 @@ def patch(
             )
         body = _body(text, patch_file)
         change = Change(output, dry_run, field_manager)
-        for found in await chosen(session, query):
+        for live in await chosen(session, query):
             with query.failures.collect():
-                made = await change.patch(session, found, body, type_, subresource=subresource)
-                same = made.get("metadata", {}).get("resourceVersion") == found.tree["metadata"].get("resourceVersion")
+                patched = await change.patch(session, live, body, type_, subresource=subresource)
+                same = patched.get("metadata", {}).get("resourceVersion") == live.tree["metadata"].get("resourceVersion")
                 outcome = "patched" + (" (no change)" if same and not change.dry_run else "")
-                resource = found.resource
-                if made.get("kind") not in (None, resource.kind.kind):  # of a subresource such as scale
-                    group, _, version = made["apiVersion"].rpartition("/")
-                    resource = Resource(Kind(group, version, made["kind"], "", True))
-                change.say(resource, made, outcome, dry=False)
+                resource = live.resource
+                if patched.get("kind") not in (None, resource.kind.kind):  # of a subresource such as scale
+                    group, _, version = patched["apiVersion"].rpartition("/")
+                    resource = Resource(Kind(group, version, patched["kind"], "", True))
+                change.say(resource, patched, outcome, dry=False)
         query.failures.raise_any()
 
     where.run(main)

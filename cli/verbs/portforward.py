@@ -42,15 +42,15 @@ def port_forward(
 
     async def main(session: Session) -> None:
         query = Query([target], default_type="pods")
-        found = await find(session, query)
+        objects = await find(session, query)
         query.failures.raise_any()
-        pod = await one_pod(session, found[0], liveliest)
+        pod = await one_pod(session, objects[0], liveliest)
         phase = (pod.get("status") or {}).get("phase")
         if phase != "Running":
             raise CommandError(f"unable to forward port because pod is not running. Current status={phase}")
-        service = found[0].tree if found[0].resource.full == "services" else None
-        wanted = [parse(text, pod, service) for text in ports]
-        await _serve(session, pod, wanted, _addresses(address))
+        service = objects[0].tree if objects[0].resource.full == "services" else None
+        forwards = [parse(text, pod, service) for text in ports]
+        await _serve(session, pod, forwards, _addresses(address))
 
     where.run(main)
 
@@ -91,7 +91,7 @@ def _addresses(text: str) -> list[str]:
     return out
 
 
-async def _serve(session: Session, pod: Tree, wanted: list[Forward], addresses: list[str]) -> None:
+async def _serve(session: Session, pod: Tree, forwards: list[Forward], addresses: list[str]) -> None:
     """Listens until the connection to the pod is lost. Raises CommandError."""
     from navarch.client.https import HTTPSTransport
     from navarch.client.spdy.connection import Connection
@@ -107,7 +107,7 @@ async def _serve(session: Session, pod: Tree, wanted: list[Forward], addresses: 
         try:
             async with session.world.task_group() as group:
                 group.start(connection.run()).add_done_callback(lambda _: group.cancel())
-                for forward in wanted:
+                for forward in forwards:
                     servers += await _listen(session, connection, forward, addresses, numbers)
         finally:
             for server in servers:

@@ -18,7 +18,7 @@ from cli.objectchanges import Change, chosen
 from cli.options import App, Option
 from cli.output import printing
 from cli.session import Resource, Session, Tree
-from cli.targets import Found, Query, namespace_of, resource_of
+from cli.targets import LiveObject, Query, namespace_of, resource_of
 from cli.threewayapply import CLIENT_SIDE_MANAGER, annotated, last_applied, three_way, two_way
 from cli.verb import DryRun, FieldManager, Filenames, Output, Recursive, Resources, Selector, Where, verb
 from navarch.api import selectors
@@ -59,12 +59,12 @@ def replace(
                 tree = _placed(annotated(manifest.tree) if save_config else manifest.tree, namespace)
                 if force and not change.dry_run:
                     await _remove(session, resource, manifest.name, namespace, grace_period)
-                    made = await session.of(resource).create(tree, namespace, field_manager=field_manager)
+                    written = await session.of(resource).create(tree, namespace, field_manager=field_manager)
                 elif change.dry_run == "client":
-                    made = tree
+                    written = tree
                 else:
                     try:
-                        made = await session.of(resource).update(
+                        written = await session.of(resource).update(
                             tree,
                             subresource=subresource or None,
                             dry_run=bool(change.dry_run),
@@ -73,7 +73,7 @@ def replace(
                         )
                     except StatusError as error:
                         raise with_source(error, "replacing", manifest.source) from None
-                change.say(resource, made, "replaced")
+                change.say(resource, written, "replaced")
         query.failures.raise_any()
 
     where.run(main)
@@ -85,10 +85,10 @@ def _placed(tree: Tree, namespace: str | None) -> Tree:
 
 
 async def _remove(session: Session, resource: Resource, name: str, namespace: str | None, grace: int) -> None:
-    from cli.objectwait import gone
+    from cli.objectwait import wait_for_deletion
 
     try:
-        left = await session.of(resource).delete(
+        remainder = await session.of(resource).delete(
             name,
             namespace,
             grace_period_seconds=grace if grace >= 0 else None,
@@ -97,8 +97,8 @@ async def _remove(session: Session, resource: Resource, name: str, namespace: st
     except NotFound:
         return
     print(f'{resource.typed} "{name}" deleted', flush=True)
-    if left is not None:
-        await gone(session, resource, name, namespace, left["metadata"].get("uid", ""))
+    if remainder is not None:
+        await wait_for_deletion(session, resource, name, namespace, remainder["metadata"].get("uid", ""))
 
 
 EDIT_HEAD = """\
@@ -125,20 +125,20 @@ def edit(
     async def main(session: Session) -> int:
         query = Query(resources or (), filename or (), recursive, selector)
         code = 0
-        for found in await chosen(session, query):
+        for live in await chosen(session, query):
             with query.failures.collect():
-                code = max(code, await _edit(session, found, subresource, output, Change("", "", field_manager)))
+                code = max(code, await _edit(session, live, subresource, output, Change("", "", field_manager)))
         query.failures.raise_any()
         return code
 
     where.run(main)
 
 
-async def _edit(session: Session, found: Found, subresource: str, output: str, change: Change) -> int:
+async def _edit(session: Session, live: LiveObject, subresource: str, output: str, change: Change) -> int:
     """Opens the editor until the server takes what is saved, or nothing (or the same again) is saved."""
-    before = found.tree
+    before = live.tree
     if subresource:
-        before = await session.of(found.resource).get_sub(found.name, found.namespace, subresource)
+        before = await session.of(live.resource).get_sub(live.name, live.namespace, subresource)
     original = printing.rendered(printing.bare(before), output) + "\n"
     text, problems = original, ""
     suffix = f".{output}"
@@ -151,8 +151,8 @@ async def _edit(session: Session, found: Found, subresource: str, output: str, c
             return 0
         if body == text.strip():
             if problems:
-                kept = _kept(saved, suffix)
-                print(f'A copy of your changes has been stored to "{kept}"', file=sys.stderr)
+                copy = _store_copy(saved, suffix)
+                print(f'A copy of your changes has been stored to "{copy}"', file=sys.stderr)
                 raise CommandError("Edit cancelled, no valid changes were saved.")
             print("Edit cancelled, no changes made.", file=sys.stderr)
             return 0
@@ -162,28 +162,28 @@ async def _edit(session: Session, found: Found, subresource: str, output: str, c
             if len(documents) != 1 or not isinstance(documents[0], dict):
                 raise CommandError("what is saved must be one object")
             after = documents[0]
-            patch = two_way(found.resource, printing.bare(before), after)
+            patch = two_way(live.resource, printing.bare(before), after)
             if patch is None:
                 print("Edit cancelled, no changes made.", file=sys.stderr)
                 return 0
             kinds = {"apiVersion", "kind"} & set(patch.tree)
             if kinds or "name" in (patch.tree.get("metadata") or {}):
                 raise CommandError("At least one of apiVersion, kind and name was changed")
-            made = await change.patch(session, found, patch.tree, patch.type, subresource=subresource)
+            patched = await change.patch(session, live, patch.tree, patch.type, subresource=subresource)
         except (StatusError, CommandError, DecodeError) as error:
             problems = status_text(error) if isinstance(error, StatusError) else f"error: {error}"
             if isinstance(error, StatusError) and error.http_code in (404, 409):
-                print(f'A copy of your changes has been stored to "{_kept(saved, suffix)}"', file=sys.stderr)
+                print(f'A copy of your changes has been stored to "{_store_copy(saved, suffix)}"', file=sys.stderr)
                 raise
             continue
-        change.say(found.resource, found.tree | made if subresource else made, "edited")
+        change.say(live.resource, live.tree | patched if subresource else patched, "edited")
         return 0
 
 
 def _in_editor(text: str, suffix: str) -> str:
     """Opens the text in the user's editor and returns what is saved. Raises CommandError if the editor fails."""
     editor = os.environ.get("KUBE_EDITOR") or os.environ.get("EDITOR") or "vi"
-    path = Path(_kept(text, suffix))
+    path = Path(_store_copy(text, suffix))
     try:
         # The editor may be a command line, as kubectl takes it; so a shell splits it.
         command = ["/bin/sh", "-c", f"{editor} {shlex.quote(str(path))}"]
@@ -195,7 +195,7 @@ def _in_editor(text: str, suffix: str) -> str:
         path.unlink(missing_ok=True)
 
 
-def _kept(text: str, suffix: str) -> str:
+def _store_copy(text: str, suffix: str) -> str:
     handle, path = tempfile.mkstemp(prefix="navarch-edit-", suffix=suffix)
     with os.fdopen(handle, "w") as file:
         file.write(text)
@@ -225,14 +225,14 @@ def diff(
     async def _diff(session: Session) -> int:
         if not filename:
             raise CommandError(NO_FILES, code=2)
-        wanted = selectors.parse_label_selector(selector)
+        label_selector = selectors.parse_label_selector(selector)
         manager = field_manager or ("kubectl" if server_side else CLIENT_SIDE_MANAGER)
         with (
             tempfile.TemporaryDirectory(prefix="LIVE-") as live,
             tempfile.TemporaryDirectory(prefix="MERGED-") as merged,
         ):
             for manifest in manifests.read(filename, recursive):
-                if not wanted.matches(manifest.metadata.get("labels") or {}):
+                if not label_selector.matches(manifest.metadata.get("labels") or {}):
                     continue
                 resource = await resource_of(session, manifest)
                 namespace = namespace_of(session, resource, manifest)

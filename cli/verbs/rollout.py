@@ -9,7 +9,7 @@ from cli.errors import CommandError, hint
 from cli.objectwait import FOREVER, parse_duration, until
 from cli.options import App, Option
 from cli.session import Session, Tree
-from cli.targets import Found, Query, find
+from cli.targets import LiveObject, Query, find
 from cli.verb import DryRun, Filenames, Recursive, Resources, Selector, Where, verb
 from navarch.api.times import format_time
 from navarch.api.wellknown import RESTARTED_AT
@@ -25,17 +25,17 @@ ROLLED = ("deployments.apps", "daemonsets.apps", "statefulsets.apps")
 Revision = Annotated[int, Option("--revision", help="Only this revision; 0: the latest.")]
 
 
-async def _found(session: Session, query: Query) -> list[Found]:
-    found = await find(session, query)
-    if not found and not query.failures.errors:
+async def _find_all(session: Session, query: Query) -> list[LiveObject]:
+    objects = await find(session, query)
+    if not objects and not query.failures.errors:
         raise CommandError("required resource not specified" if not query.arguments else "no resources found")
-    return found
+    return objects
 
 
-def _only_deployments(found: Found, message: str) -> None:
+def _only_deployments(live: LiveObject, message: str) -> None:
     """Raises CommandError for kinds that have no revisions; ``message`` may use {kind} and {group}."""
-    if found.resource.full != "deployments.apps":
-        kind = found.resource.kind
+    if live.resource.full != "deployments.apps":
+        kind = live.resource.kind
         raise CommandError(message.format(kind=kind.kind, group=kind.group))
 
 
@@ -55,7 +55,7 @@ def status(
 
     async def main(session: Session) -> None:
         limit = parse_duration(timeout) or FOREVER
-        for each in await _found(session, query):
+        for each in await _find_all(session, query):
             _only_deployments(each, "no status viewer has been implemented for {kind}")
             with query.failures.collect():
                 await _status(session, each, revision, watch, limit)
@@ -64,7 +64,7 @@ def status(
     where.run(main)
 
 
-async def _status(session: Session, found: Found, revision: int, watch: bool, limit: float) -> None:
+async def _status(session: Session, live: LiveObject, revision: int, watch: bool, limit: float) -> None:
     failed: list[str] = []
 
     def test(tree: Tree | None) -> bool:
@@ -80,14 +80,14 @@ async def _status(session: Session, found: Found, revision: int, watch: bool, li
         return done or not watch
 
     try:
-        await until(session, found.resource, found.name, found.namespace, test, limit)
+        await until(session, live.resource, live.name, live.namespace, test, limit)
     except CommandError:
         raise CommandError(
             "timed out waiting for the condition",
-            hint=f"navarch describe {found.typed_name.replace('.apps', '')}{session.where.flags()}",
+            hint=f"navarch describe {live.typed_name.replace('.apps', '')}{session.where.flags()}",
         ) from None
     if failed:
-        name = found.typed_name.replace(".apps", "")
+        name = live.typed_name.replace(".apps", "")
         raise CommandError(failed[0], hint=f"navarch describe {name}{session.where.flags()}")
 
 
@@ -104,11 +104,11 @@ def progress(deployment: Tree, revision: int = 0) -> tuple[str, bool]:
     for condition in state.get("conditions") or ():
         if condition["type"] == "Progressing" and condition.get("reason") == "ProgressDeadlineExceeded":
             raise CommandError(f'deployment "{name}" exceeded its progress deadline')
-    wanted, total = spec.get("replicas", 1), state.get("replicas", 0)
+    desired, total = spec.get("replicas", 1), state.get("replicas", 0)
     updated, available = state.get("updatedReplicas", 0), state.get("availableReplicas", 0)
     start = f'Waiting for deployment "{name}" rollout to finish: '
-    if updated < wanted:
-        return f"{start}{updated} out of {wanted} new replicas have been updated...", False
+    if updated < desired:
+        return f"{start}{updated} out of {desired} new replicas have been updated...", False
     if total > updated:
         return f"{start}{total - updated} old replicas are pending termination...", False
     if available < updated:
@@ -129,7 +129,7 @@ def history(
     query = Query(resources or (), filename or (), recursive, selector)
 
     async def main(session: Session) -> None:
-        for each in await _found(session, query):
+        for each in await _find_all(session, query):
             _only_deployments(
                 each, 'error retrieving history for "{kind}", no visitor method exists for {{{group} {kind}}}'
             )
@@ -162,7 +162,7 @@ def undo(
     query = Query(resources or (), filename or (), recursive, selector)
 
     async def main(session: Session) -> None:
-        for each in await _found(session, query):
+        for each in await _find_all(session, query):
             _only_deployments(each, "no rollbacker has been implemented for {kind}")
             with query.failures.collect():
                 outcome = await revisions.undo(session, each, to_revision, dry_run)
@@ -173,8 +173,8 @@ def undo(
     where.run(main)
 
 
-def _follow(session: Session, found: Found) -> None:
-    hint(f"navarch rollout status {found.typed_name.replace('.apps', '')}{session.where.flags()}")
+def _follow(session: Session, live: LiveObject) -> None:
+    hint(f"navarch rollout status {live.typed_name.replace('.apps', '')}{session.where.flags()}")
 
 
 def _patching(name: str, help_: str) -> None:
@@ -190,7 +190,7 @@ def _patching(name: str, help_: str) -> None:
         query = Query(resources or (), filename or (), recursive, selector)
 
         async def main(session: Session) -> None:
-            for each in await _found(session, query):
+            for each in await _find_all(session, query):
                 with query.failures.collect():
                     patch = _patch(session, each, name)
                     client = session.of(each.resource)
@@ -206,17 +206,17 @@ def _patching(name: str, help_: str) -> None:
     verb(rollout, name)(command)
 
 
-def _patch(session: Session, found: Found, name: str) -> Tree:
-    paused = bool(found.tree["spec"].get("paused"))
-    shown = f'{found.resource.full} "{found.name}"'
+def _patch(session: Session, live: LiveObject, name: str) -> Tree:
+    paused = bool(live.tree["spec"].get("paused"))
+    shown = f'{live.resource.full} "{live.name}"'
     if name == "restart":
-        if found.resource.full not in ROLLED:
+        if live.resource.full not in ROLLED:
             raise CommandError(f"{shown} restarting is not supported")
         if paused:
             raise CommandError(f"{shown} can't restart paused deployment (run rollout resume first)")
         stamp = format_time(session.world.now())
         return {"spec": {"template": {"metadata": {"annotations": {RESTARTED_AT: stamp}}}}}
-    if found.resource.full != "deployments.apps":
+    if live.resource.full != "deployments.apps":
         raise CommandError(f"{shown} {'pausing' if name == 'pause' else 'resuming'} is not supported")
     if paused == (name == "pause"):
         raise CommandError(f"{shown} is {'already' if paused else 'not'} paused")

@@ -11,7 +11,7 @@ from cli.errors import CommandError
 from cli.objectchanges import Change, chosen
 from cli.options import App, Argument, Option
 from cli.session import Session, Tree
-from cli.targets import Found, Query
+from cli.targets import LiveObject, Query
 from cli.verb import DryRun, FieldManager, Filenames, Output, Recursive, Resources, Where, verb
 from navarch.api.patch.merge import apply_merge
 
@@ -163,13 +163,13 @@ def expose(
     async def main(session: Session) -> None:
         change = Change(output, dry_run, field_manager)
         service = await session.resource("services")
-        for found in await chosen(session, query):
+        for live in await chosen(session, query):
             with query.failures.collect():
-                wanted = pairs(selector) or _selector(found)
-                meta: Tree = {"name": name or found.name, "namespace": found.namespace}
-                if own := pairs(labels) or found.tree["metadata"].get("labels"):
+                pod_labels = pairs(selector) or _selector(live)
+                meta: Tree = {"name": name or live.name, "namespace": live.namespace}
+                if own := pairs(labels) or live.tree["metadata"].get("labels"):
                     meta["labels"] = own
-                spec: Tree = {"ports": _ports(found, port, target_port, protocol), "selector": wanted}
+                spec: Tree = {"ports": _ports(live, port, target_port, protocol), "selector": pod_labels}
                 extras = {"type": type_, "clusterIP": cluster_ip, "sessionAffinity": session_affinity}
                 extras["loadBalancerIP"] = load_balancer_ip
                 spec |= {key: value for key, value in extras.items() if value}
@@ -182,44 +182,44 @@ def expose(
     where.run(main)
 
 
-def _selector(found: Found) -> dict[str, str]:
+def _selector(live: LiveObject) -> dict[str, str]:
     """The labels that choose an object's pods. Raises CommandError."""
-    spec, kind = found.tree.get("spec") or {}, found.resource.kind.kind
-    if found.resource.full not in (
+    spec, kind = live.tree.get("spec") or {}, live.resource.kind.kind
+    if live.resource.full not in (
         "pods", "services", "replicationcontrollers", "deployments.apps", "replicasets.apps",
     ):  # fmt: skip
         raise CommandError(f"cannot expose a {kind}")
     if kind == "Pod":
-        labels = found.tree["metadata"].get("labels")
+        labels = live.tree["metadata"].get("labels")
         if not labels:
             raise CommandError("couldn't retrieve selectors via --selector flag or introspection: the pod has no labels "
                                "and cannot be exposed")  # fmt: skip
         return dict(labels)
-    wanted = spec.get("selector") or {}
+    own_selector = spec.get("selector") or {}
     if kind in ("Service", "ReplicationController"):
-        if not wanted:
+        if not own_selector:
             raise CommandError("couldn't retrieve selectors via --selector flag or introspection: invalid service")
-        return dict(wanted)
-    if wanted.get("matchExpressions"):
+        return dict(own_selector)
+    if own_selector.get("matchExpressions"):
         raise CommandError("couldn't retrieve selectors via --selector flag or introspection: couldn't convert "
                            "expressions to map-based selector format")  # fmt: skip
-    return dict(wanted.get("matchLabels") or {})
+    return dict(own_selector.get("matchLabels") or {})
 
 
-def _ports(found: Found, port: str, target: str, protocol: str) -> list[Tree]:
+def _ports(live: LiveObject, port: str, target: str, protocol: str) -> list[Tree]:
     """The ports asked for, else those of the containers (or of the service). Raises CommandError."""
-    spec = found.tree.get("spec") or {}
+    spec = live.tree.get("spec") or {}
     own: list[tuple[int, str]]
-    if found.resource.full == "services":
+    if live.resource.full == "services":
         own = [(p["port"], p.get("protocol") or "TCP") for p in spec.get("ports") or ()]
     else:
-        pod = spec if found.resource.full == "pods" else (spec.get("template") or {}).get("spec") or {}
+        pod = spec if live.resource.full == "pods" else (spec.get("template") or {}).get("spec") or {}
         own = [
             (p["containerPort"], p.get("protocol") or "TCP")
             for c in pod.get("containers") or ()
             for p in c.get("ports") or ()
         ]
-    known = dict(own)
+    protocols = dict(own)
     try:
         numbers = [int(text) for text in port.split(",") if text] or [number for number, _ in own]
     except ValueError:
@@ -229,7 +229,7 @@ def _ports(found: Found, port: str, target: str, protocol: str) -> list[Tree]:
     out: list[Tree] = []
     for index, number in enumerate(numbers):
         aim: Any = int(target) if target.isdigit() else target or number
-        each = {"port": number, "protocol": protocol or known.get(number, "TCP"), "targetPort": aim}
+        each = {"port": number, "protocol": protocol or protocols.get(number, "TCP"), "targetPort": aim}
         out.append(({"name": f"port-{index + 1}"} if len(numbers) > 1 else {}) | each)
     return out
 
@@ -260,21 +260,21 @@ def autoscale(
         if max_ < min_:
             raise CommandError(f"--max=MAXPODS must be larger or equal to --min=MINPODS, max: {max_}, min: {min_}")
         scaler = await session.resource("horizontalpodautoscalers.v1.autoscaling")
-        for found in await chosen(session, query):
+        for live in await chosen(session, query):
             with query.failures.collect():
-                kind = found.resource.kind
-                if "scale" not in found.resource.subresources:
+                kind = live.resource.kind
+                if "scale" not in live.resource.subresources:
                     raise CommandError(
                         f"cannot autoscale a {kind.kind}: could not find scale subresource for "
                         f"{kind.group}/{kind.version}, Resource={kind.resource} in discovery information"
                     )
-                target = {"apiVersion": kind.api_version, "kind": kind.kind, "name": found.name}
+                target = {"apiVersion": kind.api_version, "kind": kind.kind, "name": live.name}
                 spec: Tree = {"maxReplicas": max_, "scaleTargetRef": target}
                 if min_ > 0:
                     spec["minReplicas"] = min_
                 if cpu_percent >= 0:
                     spec["targetCPUUtilizationPercentage"] = cpu_percent
-                meta = {"name": name or found.name, "namespace": found.namespace}
+                meta = {"name": name or live.name, "namespace": live.namespace}
                 tree = {"apiVersion": scaler.kind.api_version, "kind": scaler.kind.kind, "metadata": meta, "spec": spec}
                 change.say(scaler, await change.create(session, scaler, tree), "autoscaled")
         query.failures.raise_any()

@@ -9,7 +9,7 @@ from cli.objectchanges import DRY_RUN, check_dry_run
 from cli.objectwait import parse_duration, until
 from cli.options import App, Option
 from cli.session import Session, Tree
-from cli.targets import Found, Query, find
+from cli.targets import LiveObject, Query, find
 from cli.verb import DryRun, Filenames, Recursive, Resources, Selector, Where, verb
 from navarch.api.errors import NotFound
 
@@ -40,42 +40,42 @@ def scale(
             raise CommandError("The --replicas=COUNT flag is required, and COUNT must be greater than or equal to 0")
         mode = check_dry_run(dry_run)
         seconds = parse_duration(timeout)
-        found = await find(session, query)
-        if not found and not query.failures.errors:
+        objects = await find(session, query)
+        if not objects and not query.failures.errors:
             raise CommandError("no objects passed to scale")
-        for each in found:
+        for each in objects:
             with query.failures.collect():
                 await _scale(session, each, replicas, current_replicas, resource_version, mode)
                 print(f"{each.typed_name} scaled{DRY_RUN[mode]}")
         if seconds and not mode:
-            for each in found:
+            for each in objects:
                 with query.failures.collect():
                     await until(session, each.resource, each.name, each.namespace, _reached(replicas), seconds)
-        elif found and not query.failures.errors and not mode:
-            hint(f"navarch rollout status {found[0].typed_name.replace('.apps', '')}{session.where.flags()}")
+        elif objects and not query.failures.errors and not mode:
+            hint(f"navarch rollout status {objects[0].typed_name.replace('.apps', '')}{session.where.flags()}")
         query.failures.raise_any()
 
     where.run(main)
 
 
-async def _scale(session: Session, found: Found, replicas: int, expected: int, version: str, dry_run: str) -> None:
-    if "scale" not in found.resource.subresources:
+async def _scale(session: Session, live: LiveObject, replicas: int, expected: int, version: str, dry_run: str) -> None:
+    if "scale" not in live.resource.subresources:
         raise NotFound("the server could not find the requested resource")
-    client = session.of(found.resource)
+    client = session.of(live.resource)
     body: Tree = {"spec": {"replicas": replicas}}
     if expected >= 0 or version:
         # What was seen is what the change is bound to: anybody's change in between is a conflict.
-        seen = await client.get_sub(found.name, found.namespace, "scale")
-        has = (seen.get("spec") or {}).get("replicas", 0)
+        current = await client.get_sub(live.name, live.namespace, "scale")
+        has = (current.get("spec") or {}).get("replicas", 0)
         if expected >= 0 and has != expected:
             raise CommandError(f"Expected replicas to be {expected}, was {has}")
-        if version and seen["metadata"].get("resourceVersion") != version:
+        if version and current["metadata"].get("resourceVersion") != version:
             raise CommandError(
-                f"Expected resource version to be {version}, was {seen['metadata'].get('resourceVersion')}"
+                f"Expected resource version to be {version}, was {current['metadata'].get('resourceVersion')}"
             )
-        body["metadata"] = {"resourceVersion": seen["metadata"].get("resourceVersion")}
+        body["metadata"] = {"resourceVersion": current["metadata"].get("resourceVersion")}
     if dry_run != "client":
-        await client.patch(found.name, found.namespace, body, "merge", subresource="scale", dry_run=dry_run == "server")
+        await client.patch(live.name, live.namespace, body, "merge", subresource="scale", dry_run=dry_run == "server")
 
 
 def _reached(replicas: int) -> Any:
@@ -83,7 +83,7 @@ def _reached(replicas: int) -> Any:
         if tree is None:
             return True
         status = tree.get("status") or {}
-        seen = status.get("observedGeneration", 0) >= tree["metadata"].get("generation", 0)
-        return bool(seen and status.get("replicas", 0) == replicas)
+        is_observed = status.get("observedGeneration", 0) >= tree["metadata"].get("generation", 0)
+        return bool(is_observed and status.get("replicas", 0) == replicas)
 
     return test

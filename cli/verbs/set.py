@@ -12,7 +12,7 @@ from cli.errors import CommandError, warn
 from cli.objectchanges import Change
 from cli.options import App, Argument, Option
 from cli.session import Session, Tree
-from cli.targets import Found, Query, find
+from cli.targets import LiveObject, Query, find
 from cli.threewayapply import two_way
 from cli.verb import DryRun, FieldManager, Filenames, Output, Recursive, Selector, Where, complete, verb
 from navarch.api import names, quantity
@@ -32,7 +32,7 @@ Named = Annotated[list[str] | None, Argument("TYPE/NAME ...", autocompletion=com
 All = Annotated[bool, Option("--all", help="All objects of the given types.")]
 Containers = Annotated[str, Option("-c", "--containers", metavar="NAME", help="Which containers; * is any.")]
 
-Edit = Callable[[Tree, Found], None]
+Edit = Callable[[Tree, LiveObject], None]
 """Changes a pod spec in place. Raises CommandError."""
 
 
@@ -52,14 +52,14 @@ def image(
     named, pairs = _apart(words or [])
     images = dict(pairs)
 
-    def edit(spec: Tree, found: Found) -> None:
-        for wanted, value in images.items():
+    def edit(spec: Tree, live: LiveObject) -> None:
+        for name, value in images.items():
             hit = False
             for container in _containers(spec, "*"):
-                if wanted in ("*", container["name"]):
+                if name in ("*", container["name"]):
                     container["image"], hit = value, True
             if not hit:
-                raise CommandError(f'unable to find container named "{wanted}"')
+                raise CommandError(f'unable to find container named "{name}"')
 
     async def main(session: Session) -> None:
         query = Query(named, filename or (), recursive, selector, every=all_)
@@ -106,15 +106,15 @@ def env(
         if list_:
             await _list_env(session, query, containers)
             return
-        wanted: list[Tree] = [{"name": n, "value": v} for n, v in pairs if v is not None]
+        variables: list[Tree] = [{"name": n, "value": v} for n, v in pairs if v is not None]
         if from_:
-            wanted += await _from(session, from_, [k for k in keys.split(",") if k], prefix)
+            variables += await _from(session, from_, [k for k in keys.split(",") if k], prefix)
         removed = {n for n, v in pairs if v is None}
 
-        def edit(spec: Tree, found: Found) -> None:
+        def edit(spec: Tree, live: LiveObject) -> None:
             for container in _containers(spec, containers):
                 have = [e for e in container.get("env") or () if e["name"] not in removed]
-                for each in wanted:
+                for each in variables:
                     old = next((i for i, e in enumerate(have) if e["name"] == each["name"]), None)
                     if old is None:
                         have.append(each)
@@ -152,16 +152,16 @@ def resources(
     async def main(session: Session) -> None:
         query = Query(words or (), filename or (), recursive, selector, every=all_)
         change = Change(output, dry_run, field_manager)
-        wanted = {"limits": _amounts(limits), "requests": _amounts(requests)}
-        if not any(wanted.values()):
+        changes = {"limits": _amounts(limits), "requests": _amounts(requests)}
+        if not any(changes.values()):
             raise CommandError("you must specify an update to requests or limits (in the form of --requests/--limits)")
 
-        def edit(spec: Tree, found: Found) -> None:
+        def edit(spec: Tree, live: LiveObject) -> None:
             chosen = list(_containers(spec, containers, init=False))
             if not chosen:
                 raise CommandError(f'unable to find container named "{containers}"')
             for container in chosen:
-                for side, amounts in wanted.items():
+                for side, amounts in changes.items():
                     if amounts:
                         container.setdefault("resources", {}).setdefault(side, {}).update(amounts)
 
@@ -199,10 +199,10 @@ def _containers(spec: Tree, pattern: str, init: bool = True) -> Iterator[Tree]:
                 yield container
 
 
-def _pod_spec(tree: Tree, found: Found) -> Tree:
+def _pod_spec(tree: Tree, live: LiveObject) -> Tree:
     """The pod spec inside an object. Raises CommandError if it has none."""
     spec: Any = tree.get("spec") or {}
-    if found.resource.full == "pods":
+    if live.resource.full == "pods":
         own: Tree = spec
         return own
     for inner in (spec, (spec.get("jobTemplate") or {}).get("spec") or {}):
@@ -210,36 +210,36 @@ def _pod_spec(tree: Tree, found: Found) -> Tree:
         if isinstance(template, dict) and isinstance(template.get("spec"), dict):
             pod: Tree = template["spec"]
             return pod
-    kind = found.resource.kind
+    kind = live.resource.kind
     raise CommandError(
-        f"{kind.resource}/{found.name} the object is not a pod or does not have a pod template: "
+        f"{kind.resource}/{live.name} the object is not a pod or does not have a pod template: "
         f"*{kind.version}.{kind.kind}"
     )
 
 
 async def _edit_each(session: Session, query: Query, change: Change, edit: Edit, outcome: str, failed: str) -> None:
-    for found in await find(session, query):
+    for live in await find(session, query):
         with query.failures.collect():
-            tree = copy.deepcopy(found.tree)
-            edit(_pod_spec(tree, found), found)
-            patch = two_way(found.resource, found.tree, tree)
+            tree = copy.deepcopy(live.tree)
+            edit(_pod_spec(tree, live), live)
+            patch = two_way(live.resource, live.tree, tree)
             if patch is None:
                 continue
             try:
                 dry = change.dry_run == "client"
-                made = tree if dry else await change.patch(session, found, patch.tree, patch.type)
+                updated = tree if dry else await change.patch(session, live, patch.tree, patch.type)
             except StatusError as error:
                 raise CommandError(f"{failed} {error.message}") from None
-            change.say(found.resource, made, outcome)
+            change.say(live.resource, updated, outcome)
     query.failures.raise_any()
 
 
 async def _list_env(session: Session, query: Query, pattern: str) -> None:
-    for found in await find(session, query):
+    for live in await find(session, query):
         with query.failures.collect():
-            kind, title = found.resource.kind.kind, found.name
+            kind, title = live.resource.kind.kind, live.name
             kind = kind if kind != "Pod" else "pods"
-            for container in _containers(_pod_spec(found.tree, found), pattern):
+            for container in _containers(_pod_spec(live.tree, live), pattern):
                 print(f"# {kind} {title}, container {container['name']}")
                 for each in container.get("env") or ():
                     print(_shown(each))
@@ -261,18 +261,18 @@ def _shown(variable: Tree) -> str:
 
 async def _from(session: Session, word: str, keys: list[str], prefix: str) -> list[Tree]:
     """A variable for every key of a config map or secret."""
-    found = (await find(session, Query([word])))[0]
-    field = {"configmaps": "configMapKeyRef", "secrets": "secretKeyRef"}.get(found.resource.full)
+    source = (await find(session, Query([word])))[0]
+    field = {"configmaps": "configMapKeyRef", "secrets": "secretKeyRef"}.get(source.resource.full)
     if field is None:
         raise CommandError(f"unsupported resource specified in --from: {word}")
     out = []
-    for key in sorted(found.tree.get("data") or {}):
+    for key in sorted(source.tree.get("data") or {}):
         if keys and key not in keys:
             continue
         name = re.sub("[^A-Za-z0-9_]", "_", key).upper()
         if name != key:
             warn(f"key {key} transferred to {name}")
-        out.append({"name": prefix + name, "valueFrom": {field: {"name": found.name, "key": key}}})
+        out.append({"name": prefix + name, "valueFrom": {field: {"name": source.name, "key": key}}})
     return out
 
 

@@ -27,7 +27,7 @@ Sum = Annotated[bool, Option("--sum", help="A last line with the sums.")]
 async def _metrics(session: Session, path: str, selector: str, fields: str = "") -> list[Tree]:
     query = [(key, value) for key, value in (("labelSelector", selector), ("fieldSelector", fields)) if value]
     try:
-        found: Tree = await session.client.get_json(f"/apis/metrics.k8s.io/v1beta1/{path}", query)
+        answer: Tree = await session.client.get_json(f"/apis/metrics.k8s.io/v1beta1/{path}", query)
     except ServiceUnavailable:
         raise CommandError("Metrics API not available", hint="is the metrics server running?") from None
     except NotFound:
@@ -35,7 +35,7 @@ async def _metrics(session: Session, path: str, selector: str, fields: str = "")
         if any(g["name"] == "metrics.k8s.io" for g in groups.get("groups") or ()):
             raise
         raise CommandError("Metrics API not available") from None
-    listed: list[Tree] = found.get("items", [found])
+    listed: list[Tree] = answer.get("items", [answer])
     return listed
 
 
@@ -61,12 +61,12 @@ def _mebi(amount: int) -> str:
 
 
 async def _nodes(session: Session, name: str, selector: str, sort_by: str, headers: bool) -> None:
-    found = await _metrics(session, f"nodes/{name}" if name else "nodes", selector)
+    node_metrics = await _metrics(session, f"nodes/{name}" if name else "nodes", selector)
     room = {
         n["metadata"]["name"]: (n.get("status") or {}).get("allocatable") or {}
         for n in (await session.client.tree(BY_GVK["", "v1", "Node"]).list(None)).items
     }
-    rows = [(m["metadata"]["name"], *_usage(m["usage"])) for m in found]
+    rows = [(m["metadata"]["name"], *_usage(m["usage"])) for m in node_metrics]
     _sorted(rows, sort_by)
     lines = [["NAME", "CPU(cores)", "CPU(%)", "MEMORY(bytes)", "MEMORY(%)"]] if headers else []
     for node, cpu, memory in rows:
@@ -97,14 +97,14 @@ async def _pods(
         raise CommandError("only one of NAME or --selector can be provided" if selector else "a resource cannot be "
                            "retrieved by name across all namespaces")  # fmt: skip
     path = "pods" if everywhere else f"namespaces/{session.namespace}/pods" + (f"/{name}" if name else "")
-    found = await _metrics(session, path, selector, fields)
-    if not found:
+    pod_metrics = await _metrics(session, path, selector, fields)
+    if not pod_metrics:
         where = "" if everywhere else f" in {session.namespace} namespace."
         print(f"No resources found{where}", file=sys.stderr)
         return
     lines = []
     rows: list[tuple[list[str], int, int]] = []
-    for pod in found:
+    for pod in pod_metrics:
         meta = pod["metadata"]
         place = [meta.get("namespace", "")] if everywhere else []
         usages = [(c["name"], *_usage(c["usage"])) for c in pod.get("containers") or ()]

@@ -49,13 +49,13 @@ def version(
     where.run(main)
 
 
-def _print_version(found: dict[str, Tree], output: str) -> None:
+def _print_version(versions: dict[str, Tree], output: str) -> None:
     if output:
-        print(json.dumps(found, indent=2) if output == "json" else printing.rendered(found, "yaml"))
+        print(json.dumps(versions, indent=2) if output == "json" else printing.rendered(versions, "yaml"))
         return
-    print(f"Client Version: {found['clientVersion']['gitVersion']}")
-    if "serverVersion" in found:
-        print(f"Server Version: {found['serverVersion']['gitVersion']}")
+    print(f"Client Version: {versions['clientVersion']['gitVersion']}")
+    if "serverVersion" in versions:
+        print(f"Server Version: {versions['serverVersion']['gitVersion']}")
 
 
 @verb(app, "api-resources")
@@ -74,7 +74,7 @@ def api_resources(
     async def main(session: Session) -> None:
         if output not in ("", "name", "wide"):
             raise CommandError(f"--output {output} is not available")
-        wanted = [v for v in verbs.split(",") if v]
+        required_verbs = [v for v in verbs.split(",") if v]
         # Of a type that is served in several versions the preferred one, which comes first.
         every = {(each.kind.group, each.kind.resource): each for each in reversed((await session.resources()).listed)}
         chosen = [
@@ -82,7 +82,7 @@ def api_resources(
             for each in every.values()
             if (not namespaced or each.kind.namespaced == (namespaced.lower() != "false"))
             and (api_group is None or each.kind.group == api_group)
-            and all(v in each.verbs for v in wanted)
+            and all(v in each.verbs for v in required_verbs)
         ]
         # Of several versions the one that the server prefers, which it lists first.
         chosen = list({each.full: each for each in reversed(chosen)}.values())
@@ -113,8 +113,8 @@ def api_versions(where: Where) -> None:
     async def main(session: Session) -> None:
         core = await session.client.get_json("/api")
         groups = (await session.client.get_json("/apis")).get("groups") or ()
-        found = {*core["versions"], *(v["groupVersion"] for g in groups for v in g["versions"])}
-        print("\n".join(sorted(found)))
+        versions = {*core["versions"], *(v["groupVersion"] for g in groups for v in g["versions"])}
+        print("\n".join(sorted(versions)))
 
     where.run(main)
 

@@ -6,7 +6,7 @@ import json
 from typing import Annotated, Any
 
 from cli.errors import CommandError
-from cli.objectwait import Test, gone, parse_duration, until
+from cli.objectwait import Test, parse_duration, until, wait_for_deletion
 from cli.options import App, Option
 from cli.output import jsonpath
 from cli.session import Session, Tree
@@ -50,11 +50,11 @@ def wait(
     where.run(main)
 
 
-async def _wait(session: Session, query: Query, wanted: str, deadline: float) -> None:
-    kind, _, rest = wanted.partition("=")
+async def _wait(session: Session, query: Query, condition: str, deadline: float) -> None:
+    kind, _, rest = condition.partition("=")
     kind = kind.lower()
     if kind not in ("delete", "create", "condition", "jsonpath") or (kind in ("condition", "jsonpath") and not rest):
-        raise CommandError(f'unrecognized condition: "{wanted}"')
+        raise CommandError(f'unrecognized condition: "{condition}"')
     test = {"condition": _condition, "jsonpath": _jsonpath}.get(kind, _present)(rest)
     by_name = [t for t in await targets(session, query.arguments) if t.name] if not query.filenames else []
     if kind in ("delete", "create") and by_name:
@@ -62,18 +62,18 @@ async def _wait(session: Session, query: Query, wanted: str, deadline: float) ->
         return
     if kind == "delete":
         query.ignore_not_found = True
-    found = await find(session, query)
+    objects = await find(session, query)
     query.failures.raise_any()
-    if not found and (kind != "delete" or not query.filenames):
+    if not objects and (kind != "delete" or not query.filenames):
         raise CommandError("no matching resources found")
-    for each in found:
+    for each in objects:
         with query.failures.collect():
-            left = max(deadline - session.world.monotonic(), 0.001)
+            remaining = max(deadline - session.world.monotonic(), 0.001)
             if kind == "delete":
                 uid = each.tree["metadata"].get("uid", "")
-                await gone(session, each.resource, each.name, each.namespace, uid, left)
+                await wait_for_deletion(session, each.resource, each.name, each.namespace, uid, remaining)
             else:
-                await _until(session, Target(each.resource, each.name), each.namespace, test, left)
+                await _until(session, Target(each.resource, each.name), each.namespace, test, remaining)
             print(f"{each.typed_name} condition met", flush=True)
     query.failures.raise_any()
 
@@ -83,28 +83,28 @@ async def _named(session: Session, named: list[Target], kind: str, deadline: flo
     for target in named:
         name, resource = target.name or "", target.resource
         namespace = session.scope(resource)
-        left = max(deadline - session.world.monotonic(), 0.001)
+        remaining = max(deadline - session.world.monotonic(), 0.001)
         if kind == "create":
-            await _until(session, target, namespace, _present(""), left)
+            await _until(session, target, namespace, _present(""), remaining)
         else:
             try:
                 tree = await session.of(resource).get(name, namespace)
             except NotFound:
                 continue  # gone already: nothing to say, as kubectl
-            await gone(session, resource, name, namespace, tree["metadata"].get("uid", ""), left)
+            await wait_for_deletion(session, resource, name, namespace, tree["metadata"].get("uid", ""), remaining)
         print(f"{resource.typed}/{name} condition met", flush=True)
 
 
 async def _until(session: Session, target: Target, namespace: str | None, test: Test, seconds: float) -> None:
     deleted = False
-    seen = False
+    existed = False
 
     def wrapped(tree: Tree | None) -> bool:
-        nonlocal deleted, seen
+        nonlocal deleted, existed
         if tree is None:
-            deleted = seen
+            deleted = existed
             return deleted
-        seen = True
+        existed = True
         return test(tree)
 
     await until(session, target.resource, target.name or "", namespace, wrapped, seconds)

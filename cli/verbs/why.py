@@ -53,8 +53,8 @@ def why(
     async def main(session: Session) -> None:
         name = pod.removeprefix("pod/").removeprefix("pods/")
         if container:
-            found = await journal_of(session, name)
-            print(printing.rendered(found, output) if output else "\n".join(journal_lines(found["journal"])))
+            journal = await journal_of(session, name)
+            print(printing.rendered(journal, output) if output else "\n".join(journal_lines(journal["journal"])))
             return
         query = {"namespace": session.namespace, "pod": name, "node": node}
         if now:
@@ -107,10 +107,10 @@ def read_pod(filename: str) -> Tree:
     raise CommandError(f"no Pod, and nothing that makes pods, in {filename}")
 
 
-def socket_of(where: Where, given: str) -> str:
+def socket_of(where: Where, address: str) -> str:
     """Where the scheduler listens: as given, else beside the kubeconfig that the command uses."""
-    if given or os.environ.get("NAVARCH_SCHEDULER"):
-        return given or os.environ["NAVARCH_SCHEDULER"]
+    if address or os.environ.get("NAVARCH_SCHEDULER"):
+        return address or os.environ["NAVARCH_SCHEDULER"]
     path = where.kubeconfig_path() or os.environ.get("KUBECONFIG", "").split(os.pathsep)[0]
     socket = Path(path).absolute().parent / "run" / "scheduler.sock" if path else None
     if socket is None or not socket.exists():
@@ -166,8 +166,8 @@ def lines(answer: Tree) -> list[str]:
         out.append(f"{name} could not be decided on: {answer['message']}")
     elif not gate:
         out.append(f"{name} {'fits nowhere' if live else 'fitted nowhere'}: none of {nodes} nodes can take it")
-    if held := answer.get("waitsFor"):
-        out.append(f"Its room on {held['node']} is kept; it is bound once {' and '.join(held['plugins'])} lets it go.")
+    if permit := answer.get("waitsFor"):
+        out.append(f"Its room on {permit['node']} is kept; it is bound once {' and '.join(permit['plugins'])} lets it go.")
     if others := answer.get("notAsked"):
         out.append(f"Extenders were not asked: {', '.join(others)}")
     if answer.get("boundTo") and answer["boundTo"] != answer["node"]:
@@ -198,9 +198,9 @@ def _scores(best: list[Tree]) -> list[str]:
     return ["  " + line for line in Columns().lines(rows)]
 
 
-def _node(asked: Tree) -> list[str]:
-    if asked.get("unknown"):
-        return [f"{asked['node']}: the scheduler did not know this node"]
-    if "refused" in asked:
-        return [f"{asked['node']} was refused:"] + [f"  {r['plugin']}: {r['reason']}" for r in asked["refused"]]
-    return [f"{asked['node']} could take it:", *_scores([asked])]
+def _node(verdict: Tree) -> list[str]:
+    if verdict.get("unknown"):
+        return [f"{verdict['node']}: the scheduler did not know this node"]
+    if "refused" in verdict:
+        return [f"{verdict['node']} was refused:"] + [f"  {r['plugin']}: {r['reason']}" for r in verdict["refused"]]
+    return [f"{verdict['node']} could take it:", *_scores([verdict])]
