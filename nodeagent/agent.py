@@ -51,7 +51,7 @@ class Agent:
         self._workers: dict[str, PodWorker] = {}  # by pod uid
         self._by_name: dict[tuple[str, str], str] = {}  # (namespace, name) -> uid of the newest pod of that name
         self._exits: dict[str, asyncio.Event] = {}
-        self._left: dict[str, tuple[list[Sandbox], list[Container]]] = {}  # what an earlier agent left, by pod uid
+        self._remains: dict[str, tuple[list[Sandbox], list[Container]]] = {}  # what an earlier agent left, by pod uid
         self._pods = Informer(client[core_v1.Pod], field_selector=f"spec.nodeName={config.node_name}")
         self._node = Informer(client[core_v1.Node], field_selector=f"metadata.name={config.node_name}")
         self._services = Informer(client[core_v1.Service])
@@ -221,14 +221,14 @@ class Agent:
 
     async def _find_what_was_left(self) -> None:
         for sandbox in await self.runtime.list_sandboxes():
-            self._left.setdefault(sandbox.config.pod_uid, ([], []))[0].append(sandbox)
+            self._remains.setdefault(sandbox.config.pod_uid, ([], []))[0].append(sandbox)
         for container in await self.runtime.list_containers():
             uid = container.labels.get(POD_UID, "")
-            self._left.setdefault(uid, ([], []))[1].append(container)
+            self._remains.setdefault(uid, ([], []))[1].append(container)
 
     def _end_what_is_orphaned(self) -> None:
         """Ends pods that the API server no longer has."""
-        for uid, (sandboxes, containers) in list(self._left.items()):
+        for uid, (sandboxes, containers) in list(self._remains.items()):
             names = {c.name: None for c in containers}
             config = sandboxes[0].config if sandboxes else None
             spec = core_v1.PodSpec(containers=[core_v1.Container(name=n) for n in names])
@@ -240,7 +240,7 @@ class Agent:
             log.info("pod %s/%s is gone from the API server: ending it", pod.metadata.namespace, pod.metadata.name)
             worker = self._add(pod)
             if worker is not None:
-                worker.gone()
+                worker.mark_gone()
 
     async def _remove_orphans(self) -> None:
         """Removes folders that belong to no pod of this node."""
@@ -251,10 +251,10 @@ class Agent:
 
         for folder in (config.pods_dir, config.secrets_dir, config.run_dir / "subpaths"):
             for uid, path in listed(folder, str).items():
-                if uid not in self._workers and uid not in self._left:
+                if uid not in self._workers and uid not in self._remains:
                     await self._remove_orphan(uid, path)
         for uid, path in listed(config.logs_dir, lambda name: name.rpartition("_")[2]).items():
-            if uid not in self._workers and uid not in self._left:
+            if uid not in self._workers and uid not in self._remains:
                 await self._remove_orphan("", path)
 
     async def _remove_orphan(self, uid: str, path: Path) -> None:
@@ -283,11 +283,11 @@ class Agent:
     def _add(self, pod: core_v1.Pod, backoff: Backoff | None = None) -> PodWorker | None:
         """Gives a pod its worker. None if not even that is possible: then again later, and the other pods go on."""
         uid = pod.metadata.uid or ""
-        sandboxes, containers = self._left.pop(uid, ([], []))
+        sandboxes, containers = self._remains.pop(uid, ([], []))
         try:
             worker = PodWorker(self.services, pod, sandboxes, containers, self._reject(pod, bool(sandboxes)))
         except Exception as error:
-            self._left[uid] = sandboxes, containers
+            self._remains[uid] = sandboxes, containers
             self._failed(pod, "take in pod", error)
             self._group.start(self._add_later(pod, backoff or self._backoff()), name=f"pod {uid}, again")
             return None
@@ -364,7 +364,7 @@ class Agent:
             self.keeper.node = None
             self.keeper.look_again()  # registers anew
         else:
-            self.keeper.seen(node)
+            self.keeper.observe(node)
         self._node_news.set()
 
     def reference(self) -> core_v1.ObjectReference:

@@ -198,8 +198,8 @@ def parse(argv: Sequence[str]) -> tuple[Config, argparse.Namespace]:
         p.error(str(error))
     if args.set:
         args = p.parse_args([*argv, *(_flag(pair) for pair in args.set)])
-    known = {f.name for f in fields(Config)}
-    values = {k: v for k, v in vars(args).items() if k in known}
+    field_names = {f.name for f in fields(Config)}
+    values = {k: v for k, v in vars(args).items() if k in field_names}
     values["cluster_dns"] = tuple(args.cluster_dns)
     try:
         values["labels"], values["taints"] = _labels(args.node_labels), _taints(args.register_with_taints)

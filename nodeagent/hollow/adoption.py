@@ -20,13 +20,13 @@ from nodeagent.runtime.stages import Drawn
 def adopt(node: HollowNode, pod: core_v1.Pod, stages: Callable[[str, int], Drawn]) -> list[Container]:
     """Puts a pod's sandbox and containers back on the machine; gives those that run. Nothing if none had been started."""
     status, meta = pod.status, pod.metadata
-    known = {
+    statuses = {
         s.name: s
         for group in (status.init_container_statuses, status.container_statuses, status.ephemeral_container_statuses)
         for s in group or ()
     }
-    found = [(role, known[role.container.name]) for role in roles(pod.spec) if role.container.name in known]
-    started = [(role, s) for role, s in found if s.container_id and s.state and (s.state.running or s.state.terminated)]
+    role_statuses = [(role, statuses[role.container.name]) for role in roles(pod.spec) if role.container.name in statuses]
+    started = [(role, s) for role, s in role_statuses if s.container_id and s.state and (s.state.running or s.state.terminated)]
     if not started or not status.pod_ip:
         return []
     host_network = bool(pod.spec.host_network)

@@ -97,7 +97,7 @@ class HollowFleet:
         self._ready: dict[str, None] = {}  # of our nodes, as the API server has them
         self._pods: dict[str, tuple[_Node, HollowPod]] = {}  # by uid
         self.endpoint: Endpoint | None = None  # of the server that answers for the nodes, told to all who register
-        self._seen = Informer(client[core_v1.Pod], field_selector=BOUND, indexers={"node": _node_of})
+        self._pod_informer = Informer(client[core_v1.Pod], field_selector=BOUND, indexers={"node": _node_of})
         self._objects = Informer(client[core_v1.Node])
         self._running = False
         self._began = 0.0  # monotonic time of the first beat
@@ -196,9 +196,9 @@ class HollowFleet:
 
     def kill_container(self, namespace: str, pod: str, container: str, exit_code: int = 137) -> None:
         """A container dies. Raises KeyError if it does not run on any of these nodes."""
-        found = self._seen.get(namespace, pod)
-        node, _ = self._pods[(found and found.metadata.uid) or ""]
-        for one in node.machine.node.of_pod((found and found.metadata.uid) or "")[1]:
+        pod_object = self._pod_informer.get(namespace, pod)
+        node, _ = self._pods[(pod_object and pod_object.metadata.uid) or ""]
+        for one in node.machine.node.of_pod((pod_object and pod_object.metadata.uid) or "")[1]:
             if one.name == container and one.state == RUNNING:
                 node.machine.node.kill(one.id, exit_code)
                 return
@@ -223,16 +223,16 @@ class HollowFleet:
 
     async def run(self) -> None:
         self._objects.add_handler(self._node_changed)
-        self._seen.add_handler(self._pod_changed)
+        self._pod_informer.add_handler(self._pod_changed)
         try:
             async with self._world.task_group() as group:
                 group.start(self._objects.run(), "hollow nodes: nodes")
-                group.start(self._seen.run(), "hollow nodes: pods")
+                group.start(self._pod_informer.run(), "hollow nodes: pods")
                 await self._objects.wait_synced()
-                await self._seen.wait_synced()
+                await self._pod_informer.wait_synced()
                 for lease in (await self._client[coordination_v1.Lease].list(LEASES)).items:
-                    if known := self._nodes.get(lease.metadata.name or ""):
-                        known.lease = lease
+                    if owner := self._nodes.get(lease.metadata.name or ""):
+                        owner.lease = lease
                 self._running = True
                 for node in list(self._nodes.values()):
                     if node.connected:
@@ -257,15 +257,15 @@ class HollowFleet:
         node.last_sign = self._world.monotonic()
         self._queue.add(("node", name))
         self._renewals.add(name)
-        found = self._objects.get(None, name)
-        if found is not None and found.spec.pod_cidr:
-            machine.configure(found.spec.pod_cidr)
-        info = found.status.node_info if found is not None else None
+        node_object = self._objects.get(None, name)
+        if node_object is not None and node_object.spec.pod_cidr:
+            machine.configure(node_object.spec.pod_cidr)
+        info = node_object.status.node_info if node_object is not None else None
         same = info is not None and info.boot_id == objects.boot_id(node.spec, machine.boots)
-        bound = {pod.metadata.uid or "": pod for pod in self._seen.by_index("node", name)}
-        for uid, known in list(node.pods.items()):
+        bound = {pod.metadata.uid or "": pod for pod in self._pod_informer.by_index("node", name)}
+        for uid, hollow_pod in list(node.pods.items()):
             if uid not in bound:
-                known.gone()
+                hollow_pod.mark_gone()
             else:
                 self._queue.add(("pod", uid))
         for pod in bound.values():
@@ -320,29 +320,29 @@ class HollowFleet:
             return
         if kind != "DELETED":
             self._observe(node, new)
-        elif known := node.pods.get(new.metadata.uid or ""):
-            known.gone()
+        elif pod := node.pods.get(new.metadata.uid or ""):
+            pod.mark_gone()
 
     def _observe(self, node: _Node, pod: core_v1.Pod, adopt: bool = False) -> None:
         uid = pod.metadata.uid or ""
-        known = node.pods.get(uid)
-        if known is not None:
-            known.update(pod)
+        hollow_pod = node.pods.get(uid)
+        if hollow_pod is not None:
+            hollow_pod.update(pod)
             return
         if is_terminal(pod) and pod.metadata.deletion_timestamp is None:
             return  # it ended before we came, and nobody waits for anything
-        made = HollowPod(node.machine, pod)
-        node.pods[uid] = made
-        self._pods[uid] = node, made
+        new_pod = HollowPod(node.machine, pod)
+        node.pods[uid] = new_pod
+        self._pods[uid] = node, new_pod
         if adopt:
-            made.adopt()
+            new_pod.adopt()
         if node.machine.node.configured or pod.spec.host_network:
-            made.step()
+            new_pod.step()
 
     def _changed(self, event: Event) -> None:
         """Something happened on a simulated machine."""
-        if found := self._pods.get(event.pod_uid):
-            found[1].step()
+        if owner := self._pods.get(event.pod_uid):
+            owner[1].step()
 
     def _report(self, pod: HollowPod, important: bool) -> None:
         if pod.is_gone:
@@ -352,9 +352,9 @@ class HollowFleet:
         self._queue.add_after(("pod", pod.uid), 0 if important else PATIENCE)
 
     def _forget(self, pod: HollowPod) -> None:
-        found = self._pods.pop(pod.uid, None)
-        if found is not None:
-            found[0].pods.pop(pod.uid, None)
+        owner = self._pods.pop(pod.uid, None)
+        if owner is not None:
+            owner[0].pods.pop(pod.uid, None)
 
     # Writing
 
@@ -395,7 +395,7 @@ class HollowFleet:
         except (NotFound, Conflict) as error:
             if isinstance(error, Conflict) and "UID" not in error.message and "uid" not in error.message:
                 raise
-            pod.gone()
+            pod.mark_gone()
 
     async def _write_lease(self, name: str) -> None:
         node = self._nodes.get(name)
@@ -409,10 +409,10 @@ class HollowFleet:
         )
         try:
             if node.lease is None:
-                known = self._objects.get(None, name)
-                if known is None:
+                node_object = self._objects.get(None, name)
+                if node_object is None:
                     return  # the next beat comes after it was registered
-                owner = meta_v1.OwnerReference(api_version="v1", kind="Node", name=name, uid=known.metadata.uid or "")
+                owner = meta_v1.OwnerReference(api_version="v1", kind="Node", name=name, uid=node_object.metadata.uid or "")
                 meta = meta_v1.ObjectMeta(name=name, namespace=LEASES, owner_references=[owner])
                 try:
                     node.lease = await leases.create(coordination_v1.Lease(metadata=meta, spec=spec))
@@ -429,15 +429,15 @@ class HollowFleet:
         if node is None or not node.connected:
             return
         nodes, boots = self._client[core_v1.Node], node.machine.node.boots
-        known = self._objects.get(None, name)
-        if known is None:
+        node_object = self._objects.get(None, name)
+        if node_object is None:
             try:
                 await nodes.create(objects.node(node.spec, boots, self.endpoint, self._world.now()))
                 node.registered = True
                 return
             except AlreadyExists:
-                known = await nodes.get(name)
-        status = objects.status(node.spec, boots, self.endpoint, known, self._world.now())
+                node_object = await nodes.get(name)
+        status = objects.status(node.spec, boots, self.endpoint, node_object, self._world.now())
         await nodes.patch_status(name, None, {"status": status}, "strategic")
         node.registered = True
 

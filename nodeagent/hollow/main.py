@@ -36,13 +36,13 @@ def lease_seconds(nodes: int, least: int, renewals: float) -> int:
 
 def bring_to(fleet: HollowFleet, roster: Roster) -> None:
     """Adds, removes, switches and cuts nodes until the fleet is as the roster has it."""
-    known = dict.fromkeys(fleet.names)
+    leftovers = dict.fromkeys(fleet.names)
     for spec in roster.specs():
         on, cut = spec.name not in roster.off, spec.name in roster.cut
-        if spec.name not in known:
+        if spec.name not in leftovers:
             fleet.add_node(spec, on=on, cut=cut)
             continue
-        del known[spec.name]
+        del leftovers[spec.name]
         if not on:
             fleet.power_off(spec.name)
         if cut:
@@ -51,7 +51,7 @@ def bring_to(fleet: HollowFleet, roster: Roster) -> None:
             fleet.heal(spec.name)
         if on:
             fleet.power_on(spec.name)
-    for name in known:
+    for name in leftovers:
         fleet.remove_node(name)
 
 
@@ -74,9 +74,9 @@ async def serve(options: argparse.Namespace, world: World) -> None:
     def status(query: str) -> Page:
         nonlocal read
         if (stamp := _stamp(options.roster)) != read:
-            read, wanted = stamp, Roster.load(options.roster)
-            bring_to(fleet, wanted)
-            fleet.config = config(len(wanted))
+            read, desired = stamp, Roster.load(options.roster)
+            bring_to(fleet, desired)
+            fleet.config = config(len(desired))
         body = {
             "nodes": len(fleet.names),
             "ready": fleet.ready,
@@ -108,10 +108,10 @@ async def serve(options: argparse.Namespace, world: World) -> None:
 def _stamp(path: Path) -> tuple[int, int]:
     """Changes when the file does: every version is a new file."""
     try:
-        found = path.stat()
+        stat = path.stat()
     except FileNotFoundError:
         return 0, 0
-    return found.st_ino, found.st_mtime_ns
+    return stat.st_ino, stat.st_mtime_ns
 
 
 def main(argv: Sequence[str] | None = None) -> int:

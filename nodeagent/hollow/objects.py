@@ -80,13 +80,13 @@ def boot_id(spec: NodeSpec, boots: int) -> str:
 
 
 def status(
-    spec: NodeSpec, boots: int, endpoint: Endpoint | None, known: core_v1.Node | None, now: float
+    spec: NodeSpec, boots: int, endpoint: Endpoint | None, old: core_v1.Node | None, now: float
 ) -> core_v1.NodeStatus:
-    """The node's status; conditions keep the time of their last transition from ``known``."""
+    """The node's status; conditions keep the time of their last transition from ``old``."""
     stamp = format_time(now)
     conditions = []
     for kind, state, reason, message in _CONDITIONS:
-        before = get_condition(known.status.conditions, kind) if known else None
+        before = get_condition(old.status.conditions, kind) if old else None
         since = before.last_transition_time if before is not None and before.status == state else stamp
         conditions.append(
             core_v1.NodeCondition(

@@ -52,7 +52,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     commands = parser()
     options = commands.parse_args(argv)
     try:
-        told = SETTINGS.read_all(options.set)
+        values = SETTINGS.read_all(options.set)
     except ValueError as error:
         commands.error(str(error))
-    return commands.parse_args([*argv, *(f"--{name}={value}" for name, value in told.items())])
+    return commands.parse_args([*argv, *(f"--{name}={value}" for name, value in values.items())])

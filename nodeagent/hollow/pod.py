@@ -80,8 +80,8 @@ class HollowPod:
         for container in adopt(self.m.node, self.pod, self._drawn):
             role = self._role(container.name)
             if role is not None:
-                known = [*(self.pod.status.container_statuses or ()), *(self.pod.status.init_container_statuses or ())]
-                before = next((s for s in known if s.name == container.name), None)
+                statuses = [*(self.pod.status.container_statuses or ()), *(self.pod.status.init_container_statuses or ())]
+                before = next((s for s in statuses if s.name == container.name), None)
                 was = (before.started is not False, bool(before.ready)) if before else None
                 chance = self._chance(container.name, container.attempt)
                 declared = self._drawn(container.name, container.attempt)
@@ -103,7 +103,7 @@ class HollowPod:
             return  # a status, most likely our own
         self.step()
 
-    def gone(self) -> None:
+    def mark_gone(self) -> None:
         """The API server has no such pod any more."""
         self.is_gone = True
         self.step()
@@ -128,14 +128,14 @@ class HollowPod:
     def _once(self) -> bool:
         now = self.m.world.now()
         sandboxes, containers = self.m.node.of_pod(self.uid)
-        seen = Observed(
+        observation = Observed(
             sandboxes=sandboxes,
             containers=containers,
             probes={c.id: self._probes(c.id, now) for c in containers if c.state == RUNNING},
             host_ip=self.m.address,
-            gone=self.is_gone,
+            is_gone=self.is_gone,
         )
-        decision = self.machine.decide(self._current(), seen, now)
+        decision = self.machine.decide(self._current(), observation, now)
         acted = False
         for action in decision.actions:
             acted = self._do(action, now) or acted
@@ -149,8 +149,8 @@ class HollowPod:
             self.m.report(self, important or self.over)
         elif self.over:
             self.m.report(self, True)
-        asked = [p.wake for p in self._probing.values()]
-        wakes = [t for t in (decision.wake, *asked) if t is not None and t > now]
+        probe_wakes = [p.wake for p in self._probing.values()]
+        wakes = [t for t in (decision.wake, *probe_wakes) if t is not None and t > now]
         if wakes:
             self._wake_at(min(wakes), now)
         return False
@@ -252,33 +252,33 @@ class HollowPod:
             labels={CONTAINER_HASH: container_hash(container)},
             annotations={IMAGE_NAME: container.image or ""},
         )
-        made = node.add_container(action.sandbox_id, config, declared)
+        running = node.add_container(action.sandbox_id, config, declared)
         try:
-            node.start_container(made.id)
+            node.start_container(running.id)
         except RuntimeError_ as error:
             self.machine.failed(action.name, error.reason, error.message, now)
             return
         self.machine.started(action.name)
         chance = self._chance(action.name, action.attempt)
-        self._probing[made.id] = Probing(container, declared, now, chance)
+        self._probing[running.id] = Probing(container, declared, now, chance)
 
     def _stop(self, action: StopContainer, now: float) -> None:
-        known = self._stops.get(action.id)
-        if known is not None and known <= action.deadline + 0.5:
+        deadline = self._stops.get(action.id)
+        if deadline is not None and deadline <= action.deadline + 0.5:
             return
         self._stops[action.id] = action.deadline
         role = self._role(action.name)
         hook = role.container.lifecycle.pre_stop if role and role.container.lifecycle else None
-        sleeps = float(hook.sleep.seconds) if hook and hook.sleep and known is None else 0.0
-        left = max(0.0, action.deadline - now)
+        sleeps = float(hook.sleep.seconds) if hook and hook.sleep and deadline is None else 0.0
+        remaining = max(0.0, action.deadline - now)
         if not sleeps:
-            self.m.node.stop_container(action.id, left)
+            self.m.node.stop_container(action.id, remaining)
             return
-        sleeps = min(sleeps, left)
+        sleeps = min(sleeps, remaining)
 
         def stops() -> None:
             if not self._dead:
-                self.m.node.stop_container(action.id, max(2.0, left - sleeps))
+                self.m.node.stop_container(action.id, max(2.0, remaining - sleeps))
 
         self.m.timers.after(sleeps, stops)
 

@@ -31,13 +31,13 @@ class _Probe:
         self._late = declared.answer > timeout
         self._takes = min(declared.answer, timeout)
         self._good, self._bad, self._flaky, self._chance = good, bad, declared.flaky, chance
-        self._asked = first
+        self._probe_at = first
         self.ended = False
 
     @property
     def due(self) -> float | None:
         """When the next answer that matters comes; None if none does."""
-        return None if self.ended else self._asked + self._takes
+        return None if self.ended else self._probe_at + self._takes
 
     def _answer(self, at: float) -> bool:
         if self._flaky and self._chance.random() < self._flaky:
@@ -46,16 +46,16 @@ class _Probe:
 
     def step(self) -> None:
         """The answer that is due comes."""
-        at = self._asked
+        at = self._probe_at
         self.counter.answer(answer := self._answer(at))
-        self._asked = at + max(self._period, self._takes)
+        self._probe_at = at + max(self._period, self._takes)
         if self._flaky or self.counter.verdict != answer:
             return
         turn = self._bad if answer else self._good if at < self._good and not self._late else None
         if turn is None or turn == float("inf"):
             self.ended = True  # it stays like this for ever
-        elif turn - _EPS > self._asked:
-            self._asked += -((self._asked - turn + _EPS) // self._period) * self._period
+        elif turn - _EPS > self._probe_at:
+            self._probe_at += -((self._probe_at - turn + _EPS) // self._period) * self._period
 
 
 class Probing:

@@ -287,7 +287,7 @@ class Cgroups:
 
     def remove_path(self, cgroup: str) -> bool:
         """The same for an absolute cgroup path."""
-        gone = True
+        is_gone = True
         mounts = list(self._hierarchies())
         if not self.unified:
             # crun makes folders in the place where a hybrid host mounts cgroup2, although that is hidden from it.
@@ -306,8 +306,8 @@ class Cgroups:
                 except OSError as error:
                     if error.errno not in (errno.EBUSY, errno.ENOTEMPTY):
                         raise
-                    gone = False
-        return gone
+                    is_gone = False
+        return is_gone
 
     # -- reading
 

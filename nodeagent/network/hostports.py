@@ -78,13 +78,13 @@ class HostPorts:
 
 
 def _elements(address: str, ports: Sequence[PortMapping]) -> list[str]:
-    found: dict[str, None] = {}
+    elements: dict[str, None] = {}
     for port in ports:
         if not port.host_port:
             continue
         protocol, target = port.protocol.lower(), f"{address} . {port.container_port}"
         if port.host_ip in ("", "0.0.0.0"):
-            found[f"any {{ {protocol} . {port.host_port} : {target} }}"] = None
+            elements[f"any {{ {protocol} . {port.host_port} : {target} }}"] = None
         elif ":" not in port.host_ip:
-            found[f"one {{ {port.host_ip} . {protocol} . {port.host_port} : {target} }}"] = None
-    return list(found)
+            elements[f"one {{ {port.host_ip} . {protocol} . {port.host_port} : {target} }}"] = None
+    return list(elements)

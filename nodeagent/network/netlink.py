@@ -172,13 +172,13 @@ class Netlink:
         self._sequence += 1
         body = struct.pack("=BxHiII", 0, 0, 0, 0, 0)
         self._socket.send(struct.pack("=IHHII", 16 + len(body), GETLINK, _REQUEST | _DUMP, self._sequence, 0) + body)
-        found: dict[str, int] = {}
+        indexes: dict[str, int] = {}
         while True:
             data = self._socket.recv(1 << 18)
             while len(data) >= 16:
                 length, kind, _, _, _ = struct.unpack_from("=IHHII", data)
                 if kind == _DONE:
-                    return found
+                    return indexes
                 if kind == _ERROR:
                     raise NetlinkError(-struct.unpack_from("=i", data, 16)[0], "list links")
                 if kind == NEWLINK:
@@ -187,7 +187,7 @@ class Netlink:
                     while offset + 4 <= length:
                         size, attribute = struct.unpack_from("=HH", data, offset)
                         if attribute == 3:
-                            found[data[offset + 4 : offset + size - 1].decode()] = index
+                            indexes[data[offset + 4 : offset + size - 1].decode()] = index
                         offset += (size + 3) & ~3
                 data = data[(length + 3) & ~3 :]
 

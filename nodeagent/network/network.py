@@ -38,7 +38,7 @@ class AddressPool:
 
     def __init__(self, cidr: str = "") -> None:
         self.network = ipaddress.ip_network(cidr) if cidr else None
-        self._taken: set[int] = set()
+        self._used: set[int] = set()
         self._next = 2
 
     def configure(self, cidr: str) -> None:
@@ -49,7 +49,7 @@ class AddressPool:
     def reserve(self, addresses: Iterable[str]) -> None:
         for address in addresses:
             value = int(ipaddress.ip_address(address))
-            self._taken.add(value)
+            self._used.add(value)
             if self.network is not None and ipaddress.ip_address(address) in self.network:
                 self._next = max(self._next, value - int(self.network.network_address) + 1)
 
@@ -61,15 +61,15 @@ class AddressPool:
         usable = range(2, size - 1) if size > 4 else range(size)
         for step in range(len(usable)):
             offset = usable[(self._next - usable.start + step) % len(usable)]
-            if base + offset not in self._taken:
-                self._taken.add(base + offset)
+            if base + offset not in self._used:
+                self._used.add(base + offset)
                 self._next = offset + 1
                 return str(ipaddress.ip_address(base + offset))
         raise NoAddress(f"no free address in {self.network}")
 
     def give_back(self, address: str) -> None:
         if address:
-            self._taken.discard(int(ipaddress.ip_address(address)))
+            self._used.discard(int(ipaddress.ip_address(address)))
 
 
 def interface_name(sandbox_id: str) -> str:

@@ -48,11 +48,11 @@ def reject(
     room = resources.amounts(allocatable)
     if "pods" in room and count + 1 > room["pods"]:
         return _out_of("pods", 1, count, room["pods"])
-    for name, wanted in resources.pod_requests(pod).items():
-        if wanted > 0 and name in room and used.get(name, 0) + wanted > room[name]:
-            return _out_of(name, wanted, used.get(name, 0), room[name])
-        if wanted > 0 and name not in room and not resources.is_extended(name):
-            return _out_of(name, wanted, 0, 0)
+    for name, request in resources.pod_requests(pod).items():
+        if request > 0 and name in room and used.get(name, 0) + request > room[name]:
+            return _out_of(name, request, used.get(name, 0), room[name])
+        if request > 0 and name not in room and not resources.is_extended(name):
+            return _out_of(name, request, 0, 0)
     ports = _host_ports(pod)
     if any(_conflict(one, two) for other in active for two in _host_ports(other) for one in ports):
         return (

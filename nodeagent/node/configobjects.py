@@ -27,23 +27,23 @@ class ObjectCache:
         self._client, self._world, self._group, self._changed = client, world, group, changed
         self._informers: dict[Key, tuple[Informer[Any], asyncio.Task[None]]] = {}
         self._holders: dict[Key, dict[str, None]] = {}
-        self._held: dict[str, dict[Key, None]] = {}
+        self._keys: dict[str, dict[Key, None]] = {}
 
     def hold(self, pod_uid: str, namespace: str, references: Iterable[Reference]) -> None:
         """From now on the pod holds exactly these objects."""
-        wanted: dict[Key, None] = dict.fromkeys((namespace, r) for r in references)
-        before = self._held.get(pod_uid, {})
-        for key in wanted:
+        keys: dict[Key, None] = dict.fromkeys((namespace, r) for r in references)
+        before = self._keys.get(pod_uid, {})
+        for key in keys:
             if key not in before:
                 self._holders.setdefault(key, {})[pod_uid] = None
                 if key not in self._informers:
                     self._watch(key)
         for key in before:
-            if key not in wanted:
+            if key not in keys:
                 self._drop(pod_uid, key)
-        self._held[pod_uid] = wanted
-        if not wanted:
-            del self._held[pod_uid]
+        self._keys[pod_uid] = keys
+        if not keys:
+            del self._keys[pod_uid]
 
     def release(self, pod_uid: str) -> None:
         self.hold(pod_uid, "", ())
@@ -53,14 +53,14 @@ class ObjectCache:
 
         Raises TimeoutError when the API server does not say within ``timeout`` seconds.
         """
-        found: dict[Reference, core_v1.ConfigMap | core_v1.Secret | None] = {}
+        objects: dict[Reference, core_v1.ConfigMap | core_v1.Secret | None] = {}
         for reference in dict.fromkeys(references):
             informer, _ = self._informers[namespace, reference]
             if not informer.synced:
                 async with asyncio.timeout(timeout):
                     await informer.wait_synced()
-            found[reference] = cast(Any, informer.get(namespace, reference.name))
-        return found
+            objects[reference] = cast(Any, informer.get(namespace, reference.name))
+        return objects
 
     def _watch(self, key: Key) -> None:
         namespace, reference = key

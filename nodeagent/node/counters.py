@@ -28,8 +28,8 @@ class Counters:
 
     def value(self, name: str, **labels: str) -> int:
         """How often, with at least these labels."""
-        wanted = set(labels.items())
-        return sum(count for key, count in self._values[name].items() if wanted <= set(key))
+        pairs = set(labels.items())
+        return sum(count for key, count in self._values[name].items() if pairs <= set(key))
 
     def __iter__(self) -> Iterator[tuple[str, dict[tuple[tuple[str, str], ...], int]]]:
         return iter(self._values.items())

@@ -66,7 +66,7 @@ class NodeKeeper:
 
     async def _register(self) -> core_v1.Node:
         config = self.config
-        wanted = core_v1.Node(
+        desired = core_v1.Node(
             metadata=meta_v1.ObjectMeta(
                 name=config.node_name,
                 labels=self._labels() | config.labels,
@@ -81,14 +81,14 @@ class NodeKeeper:
         )
         if config.register_node:
             try:
-                return await self._nodes.create(wanted)
+                return await self._nodes.create(desired)
             except AlreadyExists:
                 pass
-        found = await self._nodes.get(config.node_name)
-        labels = {k: v for k, v in self._labels().items() if (found.metadata.labels or {}).get(k) != v}
+        current = await self._nodes.get(config.node_name)
+        labels = {k: v for k, v in self._labels().items() if (current.metadata.labels or {}).get(k) != v}
         if labels:
             await self._nodes.patch(config.node_name, None, {"metadata": {"labels": labels}}, "strategic")
-        return await self._write_status(found)
+        return await self._write_status(current)
 
     def _labels(self) -> dict[str, str]:
         arch = _ARCH.get(platform.machine(), platform.machine())
@@ -150,7 +150,7 @@ class NodeKeeper:
         """Something that the status shows may have changed."""
         self._look.set()
 
-    def seen(self, node: core_v1.Node) -> None:
+    def observe(self, node: core_v1.Node) -> None:
         """The Node object as the informer has it now."""
         self.node = node
         if extended(node.status.capacity) != extended(node.status.allocatable):
@@ -343,11 +343,11 @@ def _meminfo(key: str) -> int:
 
 def disk_is_full(folder: Path) -> bool:
     try:
-        found = os.statvfs(folder)
+        stat = os.statvfs(folder)
     except OSError:
         return False
-    room = found.f_bavail / found.f_blocks if found.f_blocks else 1.0
-    inodes = found.f_favail / found.f_files if found.f_files else 1.0
+    room = stat.f_bavail / stat.f_blocks if stat.f_blocks else 1.0
+    inodes = stat.f_favail / stat.f_files if stat.f_files else 1.0
     return room < DISK_LOW or inodes < INODES_LOW
 
 

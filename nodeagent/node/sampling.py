@@ -47,22 +47,22 @@ class Sampler:
     def __init__(self, world: World, read: Callable[[], Awaitable[NodeUsage]]) -> None:
         self._world, self._read = world, read
         self._last: Sample | None = None
-        self._known: Readings | None = None
+        self._readings: Readings | None = None
         self._lock = asyncio.Lock()
 
     async def readings(self) -> Readings:
         """The newest two, the later at most a second old. All who ask at once share them."""
         async with self._lock:
             now = self._world.monotonic()
-            if self._known is not None and now - self._known.later.moment < MIN_PAUSE:
-                return self._known
+            if self._readings is not None and now - self._readings.later.moment < MIN_PAUSE:
+                return self._readings
             if self._last is None or now - self._last.moment > MAX_PAUSE:
                 self._last = await self.sample()
             if (rest := self._last.moment + MIN_PAUSE - self._world.monotonic()) > 0:
                 await self._world.sleep(rest)
-            self._known = Readings(self._last, await self.sample())
-            self._last = self._known.later
-            return self._known
+            self._readings = Readings(self._last, await self.sample())
+            self._last = self._readings.later
+            return self._readings
 
     async def sample(self) -> Sample:
         """The counters as they are now."""

@@ -131,12 +131,12 @@ class StatusManager:
                     )
                     entry.version = _version(answer)
                 except NotFound:
-                    self._gone(uid)
+                    self._forget(uid)
                     return
                 except Conflict:
                     if (await self._pods.get(name, namespace)).metadata.uid == uid:
                         raise  # too many writers at once: again later
-                    self._gone(uid)  # another pod has the name by now
+                    self._forget(uid)  # another pod has the name by now
                     return
             entry.sent = status
         if entry.final and not entry.dirty and meta.deletion_timestamp is not None:
@@ -144,9 +144,9 @@ class StatusManager:
                 await self._pods.delete(name, namespace, grace_period_seconds=0, uid=uid)
             except (NotFound, Conflict):
                 pass
-            self._gone(uid)
+            self._forget(uid)
 
-    def _gone(self, uid: str) -> None:
+    def _forget(self, uid: str) -> None:
         self._entries.pop(uid, None)
 
 
@@ -176,10 +176,10 @@ def patch(old: core_v1.PodStatus, new: core_v1.PodStatus) -> dict[str, Any]:
         if before.get(key) == value:
             continue
         if key == "conditions":
-            known = {c["type"]: c for c in before.get("conditions", ())}
-            out[key] = [_condition(known.get(c["type"]), c) for c in value if known.get(c["type"]) != c]
+            old_conditions = {c["type"]: c for c in before.get("conditions", ())}
+            out[key] = [_condition(old_conditions.get(c["type"]), c) for c in value if old_conditions.get(c["type"]) != c]
             now = {c["type"] for c in value}
-            out[key] += [{"type": t, "$patch": "delete"} for t in PASSING if t in known and t not in now]
+            out[key] += [{"type": t, "$patch": "delete"} for t in PASSING if t in old_conditions and t not in now]
         elif key in ("podIPs", "hostIPs"):
             # These lists merge by ip upstream: say that this is all of it.
             out[key] = [*value, {"$patch": "replace"}]

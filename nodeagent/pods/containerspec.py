@@ -200,27 +200,27 @@ def volume_mounts(
     ``sub_path(number of the mount, volume, path in it)`` gives what to mount for a part of a volume. Raises ConfigError.
     """
     out = []
-    for number, wanted in enumerate(container.volume_mounts or ()):
-        path = volumes.get(wanted.name)
+    for number, mount in enumerate(container.volume_mounts or ()):
+        path = volumes.get(mount.name)
         if path is None:
-            raise ConfigError(f'volume "{wanted.name}" is not mounted')
-        relative = wanted.sub_path or ""
-        if wanted.sub_path_expr:
-            relative = expand(wanted.sub_path_expr, variables)
+            raise ConfigError(f'volume "{mount.name}" is not mounted')
+        relative = mount.sub_path or ""
+        if mount.sub_path_expr:
+            relative = expand(mount.sub_path_expr, variables)
             if "$(" in relative:
-                raise ConfigError(f"failed to expand subPathExpr {wanted.sub_path_expr!r}")
+                raise ConfigError(f"failed to expand subPathExpr {mount.sub_path_expr!r}")
         if relative:
             try:
                 path = sub_path(number, path, relative)
             except (ConfigError, OSError) as error:
-                where = f'volumeMount "{wanted.name}" of container "{container.name}"'
+                where = f'volumeMount "{mount.name}" of container "{container.name}"'
                 raise ConfigError(f"failed to prepare subPath for {where}: {error}") from error
         out.append(
             Mount(
                 host_path=str(path),
-                container_path=wanted.mount_path,
-                read_only=bool(wanted.read_only) or wanted.name in read_only_kinds,
-                propagation=wanted.mount_propagation or "None",
+                container_path=mount.mount_path,
+                read_only=bool(mount.read_only) or mount.name in read_only_kinds,
+                propagation=mount.mount_propagation or "None",
             )
         )
     return out

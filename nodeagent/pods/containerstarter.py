@@ -73,21 +73,21 @@ class Starter:
             return
         reason, lead = "RunPodSandboxError", "rpc error: code = Unknown desc = failed to get sandbox runtime: "
         try:
-            found = await self._s.client[node_v1.RuntimeClass].get(name)
+            runtime_class = await self._s.client[node_v1.RuntimeClass].get(name)
         except NotFound as error:
             raise RuntimeError_(reason, error.message) from error
         except (StatusError, TransportError) as error:
             raise RuntimeError_(reason, f"failed to lookup RuntimeClass {name}: {error}") from error
-        if found.handler not in self._s.runtime.handlers:
-            raise RuntimeError_(reason, f'{lead}no runtime for "{found.handler}" is configured')
+        if runtime_class.handler not in self._s.runtime.handlers:
+            raise RuntimeError_(reason, f'{lead}no runtime for "{runtime_class.handler}" is configured')
 
     async def image(self, pod: core_v1.Pod, container: AnyContainer) -> Image:
         """The container's image. Raises StartError."""
         try:
             secrets = [Reference("Secret", r.name or "") for r in pod.spec.image_pull_secrets or ()]
-            found = await self._s.objects.get(pod.metadata.namespace or "", secrets) if secrets else {}
-            held = [s for s in found.values() if isinstance(s, core_v1.Secret)]
-            return await self._s.images.ensure(pod, container, lambda t, r, m: self._tell(t, r, m, container), held)
+            objects = await self._s.objects.get(pod.metadata.namespace or "", secrets) if secrets else {}
+            pull_secrets = [s for s in objects.values() if isinstance(s, core_v1.Secret)]
+            return await self._s.images.ensure(pod, container, lambda t, r, m: self._tell(t, r, m, container), pull_secrets)
         except ImageError as error:
             raise StartError(error.reason, error.message, error.retry_in) from error
         except RuntimeError_ as error:
@@ -147,19 +147,19 @@ class Starter:
             return volumes.sub_paths.bind(container.name, number, path, relative)
 
         mounts = containerspec.volume_mounts(container, volumes.paths, variables, sub_path, _read_only(pod.spec))
-        taken = {m.container_path for m in mounts}
+        places = {m.container_path for m in mounts}
         (containerspec.log_directory(config.logs_dir, pod) / container.name).mkdir(parents=True, exist_ok=True)
-        return mounts + podfiles.own_mounts(config, pod, container, attempt, ip, taken)
+        return mounts + podfiles.own_mounts(config, pod, container, attempt, ip, places)
 
     async def _target(self, container: AnyContainer, sandbox: Sandbox) -> str:
         """The running container that an ephemeral one wants to look into, "" if none. Raises ConfigError."""
         name = container.target_container_name if isinstance(container, core_v1.EphemeralContainer) else None
         if not name:
             return ""
-        found = [c for c in await self._s.runtime.list_containers(sandbox.id) if c.name == name and c.state == RUNNING]
-        if not found:
+        running = [c for c in await self._s.runtime.list_containers(sandbox.id) if c.name == name and c.state == RUNNING]
+        if not running:
             raise ConfigError(f'unable to find target container "{name}"')
-        return max(found, key=lambda c: c.attempt).id
+        return max(running, key=lambda c: c.attempt).id
 
     def release(self, name: str) -> None:
         """Container ``name`` has its mounts, or will never have them. Blocks; raises OSError."""

@@ -53,11 +53,11 @@ class Stopper:
 
     async def _run(self, action: StopContainer, spec: AnyContainer | None, ip: str, again: bool) -> None:
         try:
-            left = action.deadline - self._world.now()
-            if spec is not None and spec.lifecycle and spec.lifecycle.pre_stop and not again and left > 0:
-                await self._pre_stop(action, spec, ip, left)
-                left = max(action.deadline - self._world.now(), MIN_GRACE)
-            await self._runtime.stop_container(action.id, max(0.0, left))
+            remaining = action.deadline - self._world.now()
+            if spec is not None and spec.lifecycle and spec.lifecycle.pre_stop and not again and remaining > 0:
+                await self._pre_stop(action, spec, ip, remaining)
+                remaining = max(action.deadline - self._world.now(), MIN_GRACE)
+            await self._runtime.stop_container(action.id, max(0.0, remaining))
             self._backoffs.pop(action.id, None)
         except RuntimeError_ as error:
             self._tell("Warning", "FailedKillPod", f"error killing pod: {error.message}", spec)
@@ -67,21 +67,21 @@ class Stopper:
             self._tell("Warning", "FailedKillPod", f"error killing pod: {words(error)}", spec)
             await self._world.sleep(self._delay(action.id))
         finally:
-            held = self._stops.get(action.id)
-            if held is not None and held[0] == action.deadline:
+            stop = self._stops.get(action.id)
+            if stop is not None and stop[0] == action.deadline:
                 del self._stops[action.id]
             self._done(action.id)
 
     def _delay(self, container_id: str) -> float:
         return self._backoffs.setdefault(container_id, Backoff(self._world, first=2.0, most=60.0)).next()
 
-    async def _pre_stop(self, action: StopContainer, spec: AnyContainer, ip: str, left: float) -> None:
+    async def _pre_stop(self, action: StopContainer, spec: AnyContainer, ip: str, remaining: float) -> None:
         hook = spec.lifecycle.pre_stop if spec.lifecycle else None
         if hook is None:
             return
         try:
-            async with asyncio.timeout(left):
-                await lifecycle.run(self._runtime, self._world, hook, spec, action.id, ip, left)
+            async with asyncio.timeout(remaining):
+                await lifecycle.run(self._runtime, self._world, hook, spec, action.id, ip, remaining)
         except Outcome as outcome:
             self._tell("Warning", "FailedPreStopHook", f"PreStopHook failed: {outcome.output}", spec)
         except TimeoutError:

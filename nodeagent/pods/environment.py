@@ -65,9 +65,9 @@ def variables(
         for name, value in _from(source, objects):
             env[(source.prefix or "") + name] = value
     for variable in container.env or ():
-        found = _value(pod, container, variable, objects, facts, linked | env)
-        if found is not None:
-            env[variable.name] = found
+        text = _value(pod, container, variable, objects, facts, linked | env)
+        if text is not None:
+            env[variable.name] = text
     return list(env.items()) + [(k, v) for k, v in linked.items() if k not in env]
 
 
@@ -97,11 +97,11 @@ def _value(
     variable: core_v1.EnvVar,
     objects: Objects,
     facts: Facts,
-    known: Mapping[str, str],
+    earlier: Mapping[str, str],
 ) -> str | None:
     source = variable.value_from
     if source is None:
-        return expand(variable.value or "", known)
+        return expand(variable.value or "", earlier)
     if source.field_ref is not None:
         return field_value(pod, source.field_ref.field_path, facts)
     if source.resource_field_ref is not None:

@@ -57,7 +57,7 @@ def field_value(pod: core_v1.Pod, path: str, facts: Facts) -> str:
     if match := _SUBSCRIPT.match(path):
         entries = (meta.labels if match[1] == "labels" else meta.annotations) or {}
         return entries.get(match[2], "")
-    found: dict[str, str | None] = {
+    values: dict[str, str | None] = {
         "metadata.name": meta.name,
         "metadata.namespace": meta.namespace,
         "metadata.uid": meta.uid,
@@ -71,9 +71,9 @@ def field_value(pod: core_v1.Pod, path: str, facts: Facts) -> str:
     if path in ("metadata.labels", "metadata.annotations"):
         entries = (meta.labels if path == "metadata.labels" else meta.annotations) or {}
         return "\n".join(f"{k}={json.dumps(entries[k], ensure_ascii=False)}" for k in sorted(entries))
-    if path not in found:
+    if path not in values:
         raise ConfigError(f"unsupported fieldPath: {path}")
-    return found[path] or ""
+    return values[path] or ""
 
 
 def resource_value(selector: core_v1.ResourceFieldSelector, container: AnyContainer, facts: Facts) -> str:

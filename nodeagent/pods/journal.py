@@ -96,15 +96,15 @@ class RecordedMachine(PodMachine):
     fail = _noted(PodMachine.fail)
     reject = _noted(PodMachine.reject)
 
-    def decide(self, pod: core_v1.Pod, seen: Observed, now: float) -> Decision:
-        entry: Entry = {"now": now, "seen": _plain(seen)}
+    def decide(self, pod: core_v1.Pod, observation: Observed, now: float) -> Decision:
+        entry: Entry = {"now": now, "seen": _plain(observation)}
         self.note(entry)  # before the state changes, which a new chapter begins with
         version = pod.metadata.resource_version or ""
         if version != self._pod or not version:
             entry["pod"], self._pod = _plain(pod), version
         self.inside = True
         try:
-            decision = super().decide(pod, seen, now)
+            decision = super().decide(pod, observation, now)
         finally:
             self.inside = False
         entry["decided"] = shown(decision)

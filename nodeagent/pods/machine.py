@@ -157,15 +157,15 @@ class PodMachine:
         assert all(failure.reason for failure in self.failures.values()), "a failure without a reason"
         if decision is None:
             return
-        made = [a for a in decision.actions if isinstance(a, CreateSandbox | StartContainer)]
+        making = [a for a in decision.actions if isinstance(a, CreateSandbox | StartContainer)]
         assert len(decision.actions) == len(dict.fromkeys(decision.actions)), "the same thing twice"
         if self.terminating or self.verdict or decision.ended:
-            assert not made, f"the pod ends, and {made} is to be made"
-        assert sum(isinstance(a, CreateSandbox) for a in made) <= 1, "two sandboxes"
-        starts = [a.name for a in made if isinstance(a, StartContainer)]
+            assert not making, f"the pod ends, and {making} is to be made"
+        assert sum(isinstance(a, CreateSandbox) for a in making) <= 1, "two sandboxes"
+        starts = [a.name for a in making if isinstance(a, StartContainer)]
         assert len(starts) == len(set(starts)), "a container is started twice"
         stopped = {a.id for a in decision.actions if isinstance(a, StopSandbox)}
-        assert not any(a.sandbox_id in stopped for a in made if isinstance(a, StartContainer)), "started where all stops"
+        assert not any(a.sandbox_id in stopped for a in making if isinstance(a, StartContainer)), "started where all stops"
 
     @property
     def terminating(self) -> bool:
@@ -173,21 +173,21 @@ class PodMachine:
 
     # --- deciding ---
 
-    def decide(self, pod: core_v1.Pod, seen: Observed, now: float) -> Decision:
+    def decide(self, pod: core_v1.Pod, observation: Observed, now: float) -> Decision:
         """Decides what to do now for ``pod`` given what is observed."""
         decision = Decision()
         self._deadline(pod, now, decision)
         waiting: dict[str, Waiting] = {}
-        if not self._must_end(pod, seen):
-            self._run(pod, seen, now, decision, waiting)
-        if self._must_end(pod, seen):
+        if not self._must_end(pod, observation):
+            self._run(pod, observation, now, decision, waiting)
+        if self._must_end(pod, observation):
             decision = Decision()
-            self._end(pod, seen, now, decision)
-            waiting = {n: w for n, w in self.failures.items() if seen.latest(n) is None}
-        decision.actions.extend(_garbage(pod, seen, decision.ended and seen.gone))
+            self._end(pod, observation, now, decision)
+            waiting = {n: w for n, w in self.failures.items() if observation.latest(n) is None}
+        decision.actions.extend(_garbage(pod, observation, decision.ended and observation.is_gone))
         decision.status = podstatus.build(
             pod,
-            seen,
+            observation,
             waiting,
             now,
             ended=decision.ended,
@@ -199,9 +199,9 @@ class PodMachine:
         self.start_time = self.start_time or decision.status.start_time
         return decision
 
-    def _must_end(self, pod: core_v1.Pod, seen: Observed) -> bool:
+    def _must_end(self, pod: core_v1.Pod, observation: Observed) -> bool:
         return bool(
-            seen.gone
+            observation.is_gone
             or pod.metadata.deletion_timestamp
             or self.verdict
             or self._finished_by_itself
@@ -222,38 +222,38 @@ class PodMachine:
     # --- a pod that runs ---
 
     def _run(
-        self, pod: core_v1.Pod, seen: Observed, now: float, decision: Decision, waiting: dict[str, Waiting]
+        self, pod: core_v1.Pod, observation: Observed, now: float, decision: Decision, waiting: dict[str, Waiting]
     ) -> None:
-        sandbox = seen.sandbox
-        for old in seen.sandboxes:
+        sandbox = observation.sandbox
+        for old in observation.sandboxes:
             if old.ready and old is not sandbox:
                 decision.actions.append(StopSandbox(old.id))
         if sandbox is None or not sandbox.ready:
-            self._without_sandbox(pod, seen, now, decision, sandbox)
+            self._without_sandbox(pod, observation, now, decision, sandbox)
             return
         self.sandbox_failure = None
-        initialized = self._init(pod, seen, sandbox, now, decision, waiting)
+        initialized = self._init(pod, observation, sandbox, now, decision, waiting)
         if self._finished_by_itself:
             return
         alive = False
         for role in roles(pod.spec):
             if role.kind not in ("main", "ephemeral") or (role.kind == "main" and not initialized):
                 continue
-            runs = self._container(pod, role, seen, sandbox, now, decision, waiting)
+            runs = self._container(pod, role, observation, sandbox, now, decision, waiting)
             alive = alive or (runs and role.kind == "main")
         if initialized and not alive:
             self._finished_by_itself = True
 
     def _without_sandbox(
-        self, pod: core_v1.Pod, seen: Observed, now: float, decision: Decision, old: Sandbox | None
+        self, pod: core_v1.Pod, observation: Observed, now: float, decision: Decision, old: Sandbox | None
     ) -> None:
         names = [r.container.name for r in roles(pod.spec) if r.kind == "main"]
-        last = {name: seen.latest(name) for name in names}
+        last = {name: observation.latest(name) for name in names}
         if old is not None and any(c is not None and c.state != CREATED for c in last.values()):
-            wanted = [n for n, c in last.items() if c is None or _restarts(pod.spec.restart_policy, c)]
+            to_run = [n for n, c in last.items() if c is None or _restarts(pod.spec.restart_policy, c)]
             if pod.spec.restart_policy == "Never":
-                wanted = []
-            if not wanted and not seen.alive:
+                to_run = []
+            if not to_run and not observation.alive:
                 self._finished_by_itself = True
                 return
         if old is not None:
@@ -269,30 +269,30 @@ class PodMachine:
     def _init(
         self,
         pod: core_v1.Pod,
-        seen: Observed,
+        observation: Observed,
         sandbox: Sandbox,
         now: float,
         decision: Decision,
         waiting: dict[str, Waiting],
     ) -> bool:
         """Brings init containers forward. True when the main containers may run."""
-        here = [c for c in seen.containers if c.sandbox_id == sandbox.id and c.state != CREATED]
+        here = [c for c in observation.containers if c.sandbox_id == sandbox.id and c.state != CREATED]
         main = {r.container.name for r in roles(pod.spec) if r.kind == "main"}
         past = any(c.name in main for c in here)  # main containers have run: only sidecars matter now
         chain = [r for r in roles(pod.spec) if r.kind in ("init", "sidecar")]
         names = [r.container.name for r in chain]
         reached = max((i for i, n in enumerate(names) if any(c.name == n for c in here)), default=-1)
         for i, role in enumerate(chain):
-            latest = next((c for c in seen.of(role.container.name) if c.sandbox_id == sandbox.id), None)
+            latest = next((c for c in observation.of(role.container.name) if c.sandbox_id == sandbox.id), None)
             if role.kind == "sidecar":
-                self._container(pod, role, seen, sandbox, now, decision, waiting)
-                ready = latest is not None and latest.state == RUNNING and _started(role, latest, seen)
+                self._container(pod, role, observation, sandbox, now, decision, waiting)
+                ready = latest is not None and latest.state == RUNNING and _started(role, latest, observation)
                 if not ready and not past and i >= reached:
                     return False
             elif not past:
                 if latest is not None and latest.state == EXITED and latest.exit_code == 0:
                     continue
-                if not self._container(pod, role, seen, sandbox, now, decision, waiting):
+                if not self._container(pod, role, observation, sandbox, now, decision, waiting):
                     self._finished_by_itself = True  # an init container that failed and may not be restarted
                 return False
         return True
@@ -301,7 +301,7 @@ class PodMachine:
         self,
         pod: core_v1.Pod,
         role: Role,
-        seen: Observed,
+        observation: Observed,
         sandbox: Sandbox,
         now: float,
         decision: Decision,
@@ -309,12 +309,12 @@ class PodMachine:
     ) -> bool:
         """One container's next step. False when it has ended and stays so."""
         name = role.container.name
-        latest = seen.latest(name)
+        latest = observation.latest(name)
         if latest is not None and latest.state == CREATED:
             decision.actions.append(RemoveContainer(latest.id))  # a start that was interrupted
-            latest = next((c for c in seen.of(name) if c.state != CREATED), None)
+            latest = next((c for c in observation.of(name) if c.state != CREATED), None)
         if latest is not None and latest.state not in (EXITED,):
-            self._alive(pod, role, latest, seen, now, decision)
+            self._alive(pod, role, latest, observation, now, decision)
             return True
         elsewhere = latest is not None and latest.sandbox_id != sandbox.id
         policy = "Never" if role.kind == "ephemeral" else pod.spec.restart_policy
@@ -334,13 +334,13 @@ class PodMachine:
         return True
 
     def _alive(
-        self, pod: core_v1.Pod, role: Role, running: Container, seen: Observed, now: float, decision: Decision
+        self, pod: core_v1.Pod, role: Role, running: Container, observation: Observed, now: float, decision: Decision
     ) -> None:
         name = role.container.name
-        probes = seen.probes.get(running.id)
+        probes = observation.probes.get(running.id)
         grace = _grace_of(pod)
-        wanted = container_hash(role.container)
-        if running.labels.get(CONTAINER_HASH, wanted) != wanted:
+        current_hash = container_hash(role.container)
+        if running.labels.get(CONTAINER_HASH, current_hash) != current_hash:
             why = f"Container {name} definition changed, will be restarted"
         elif probes is not None and probes.failed:
             why = f"Container {name} failed {probes.failed.lower()} probe, will be restarted"
@@ -391,13 +391,13 @@ class PodMachine:
 
     # --- a pod that ends ---
 
-    def _end(self, pod: core_v1.Pod, seen: Observed, now: float, decision: Decision) -> None:
+    def _end(self, pod: core_v1.Pod, observation: Observed, now: float, decision: Decision) -> None:
         if self.terminating_since is None:
             self.terminating_since = now
             self._grace = _grace_of(pod)
         self._grace = min(self._grace, _grace_of(pod))  # a grace period only ever gets shorter
         deadline = self.terminating_since + self._grace
-        alive = seen.alive
+        alive = observation.alive
         sidecars = [r.container.name for r in roles(pod.spec) if r.kind == "sidecar"]
         first = [c for c in alive if c.name not in sidecars]
         if first:
@@ -411,10 +411,10 @@ class PodMachine:
                 late = max(deadline, min(now, deadline) + MIN_SIDECAR_GRACE)
                 decision.actions.extend(StopContainer(c.id, c.name, late, f"Stopping container {name}") for c in still)
                 return
-        for sandbox in seen.sandboxes:
+        for sandbox in observation.sandboxes:
             if sandbox.ready:
                 decision.actions.append(StopSandbox(sandbox.id))
-        decision.ended = not any(s.ready for s in seen.sandboxes)
+        decision.ended = not any(s.ready for s in observation.sandboxes)
 
 
 def _grace_of(pod: core_v1.Pod) -> float:
@@ -424,8 +424,8 @@ def _grace_of(pod: core_v1.Pod) -> float:
     return DEFAULT_GRACE if grace is None else float(max(grace, 1))
 
 
-def _started(role: Role, container: Container, seen: Observed) -> bool:
-    return container.id not in seen.hooked and podstatus.health(role, container, seen)[0]
+def _started(role: Role, container: Container, observation: Observed) -> bool:
+    return container.id not in observation.hooked and podstatus.health(role, container, observation)[0]
 
 
 def _restarts(policy: str | None, ended: Container) -> bool:
@@ -444,22 +444,22 @@ def _next_attempt(pod: core_v1.Pod, name: str) -> int:
     return 0
 
 
-def _garbage(pod: core_v1.Pod, seen: Observed, everything: bool) -> Iterator[Action]:
+def _garbage(pod: core_v1.Pod, observation: Observed, everything: bool) -> Iterator[Action]:
     """Dead containers beyond the newest two of a name, and sandboxes that hold nothing any more.
 
     The newest dead one beside a running one is what ``logs --previous`` reads.
     """
     removed = set()
-    names = dict.fromkeys(c.name for c in seen.containers)
+    names = dict.fromkeys(c.name for c in observation.containers)
     for name in names:
-        runs = [c for c in seen.of(name) if c.state != CREATED or everything]
+        runs = [c for c in observation.of(name) if c.state != CREATED or everything]
         for container in runs if everything else runs[2:]:
             if container.state == EXITED or everything:
                 removed.add(container.id)
                 yield RemoveContainer(container.id)
-    newest = seen.sandbox
-    for sandbox in seen.sandboxes:
+    newest = observation.sandbox
+    for sandbox in observation.sandboxes:
         if sandbox.ready or (sandbox is newest and not everything):
             continue
-        if not any(c.sandbox_id == sandbox.id and c.id not in removed for c in seen.containers):
+        if not any(c.sandbox_id == sandbox.id and c.id not in removed for c in observation.containers):
             yield RemoveSandbox(sandbox.id)

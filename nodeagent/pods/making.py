@@ -180,7 +180,7 @@ class Making:
             return ""
         ended = next((c for c in w.observed().of(container.name) if c.state == EXITED), None)
         container_id = await w.starter.create(pod, container, attempt, sandbox, image)
-        w.resizer.made(container_id, container.name)
+        w.resizer.note_container(container_id, container.name)
         w.tell("Normal", "Created", f"Created container: {container.name}", container)
         if container.lifecycle and container.lifecycle.post_start:
             self.hooked[container_id] = None

@@ -53,7 +53,7 @@ class Observed:
     hooked: frozenset[str] = frozenset()  # ids of containers whose postStart is still running
     messages: Mapping[str, str] = field(default_factory=dict)  # container id -> termination message
     host_ip: str = ""
-    gone: bool = False  # the API server has no such pod any more
+    is_gone: bool = False  # the API server has no such pod any more
 
     @property
     def sandbox(self) -> Sandbox | None:

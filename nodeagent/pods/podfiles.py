@@ -24,9 +24,9 @@ _PLAIN_FILE = os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 def own_mounts(
-    config: Config, pod: core_v1.Pod, container: AnyContainer, attempt: int, ip: str, taken: set[str]
+    config: Config, pod: core_v1.Pod, container: AnyContainer, attempt: int, ip: str, occupied: set[str]
 ) -> list[Mount]:
-    """Writes the files for one container, but for those whose place is ``taken``; the mounts. Blocks; raises OSError."""
+    """Writes the files for one container, but for those whose place is ``occupied``; the mounts. Blocks; raises OSError."""
     folder = config.pods_dir / (pod.metadata.uid or "")
     folder.mkdir(parents=True, exist_ok=True)
     node_hosts = _text(Path("/etc/hosts")) if pod.spec.host_network else ""
@@ -38,7 +38,7 @@ def own_mounts(
         ("/etc/hostname", f"{name}\n"),
         ("/etc/resolv.conf", resolv),
     ):
-        if path not in taken:
+        if path not in occupied:
             file = path.replace("/etc/", "etc-")
             _write(folder, file, text.encode(), 0o644)
             out.append(Mount(str(folder / file), path))

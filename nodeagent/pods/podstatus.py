@@ -20,7 +20,7 @@ OWNED = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady",
 
 def build(
     pod: core_v1.Pod,
-    seen: Observed,
+    observation: Observed,
     waiting: Mapping[str, Waiting],
     now: float,
     *,
@@ -37,26 +37,26 @@ def build(
     stored status tells). ``start_time`` is when the node first took the pod in.
     """
     old = pod.status
-    init, main, ephemeral = _statuses(pod, seen, waiting)
+    init, main, ephemeral = _statuses(pod, observation, waiting)
     initialized = has_initialized(pod.spec, init, main)
     if ended:
         main = [_settled(s, initialized and not verdict) for s in main]
         init = _settle_init(init, not verdict)
-    found = phase(pod.spec, init, main, initialized=initialized, ended=ended)
+    new_phase = phase(pod.spec, init, main, initialized=initialized, ended=ended)
     if verdict:
-        found = "Failed" if ended else (old.phase or "Pending")
-    if ended and found not in TERMINAL_PHASES:
-        found = "Failed"
-    if not ended and found in TERMINAL_PHASES:
-        found = old.phase or "Running"  # final only when the last container is dead
+        new_phase = "Failed" if ended else (old.phase or "Pending")
+    if ended and new_phase not in TERMINAL_PHASES:
+        new_phase = "Failed"
+    if not ended and new_phase in TERMINAL_PHASES:
+        new_phase = old.phase or "Running"  # final only when the last container is dead
     if old.phase in TERMINAL_PHASES:
-        found = old.phase  # never leaves a final phase
-    if found in TERMINAL_PHASES:
+        new_phase = old.phase  # never leaves a final phase
+    if new_phase in TERMINAL_PHASES:
         main, init = ([_at_rest(s) for s in x] for x in (main, init))
-    if rejected or (old.phase in TERMINAL_PHASES and not seen.containers and not _has_statuses(old)):
+    if rejected or (old.phase in TERMINAL_PHASES and not observation.containers and not _has_statuses(old)):
         main, init, ephemeral = [], [], []
     status = core_v1.PodStatus(
-        phase=found,
+        phase=new_phase,
         init_container_statuses=init or None,
         container_statuses=main or None,
         ephemeral_container_statuses=ephemeral or None,
@@ -67,10 +67,10 @@ def build(
     )
     if verdict:
         status.reason, status.message = verdict
-    elif found in TERMINAL_PHASES:
+    elif new_phase in TERMINAL_PHASES:
         status.reason, status.message = old.reason, old.message
-    _addresses(pod, seen, status)
-    status.conditions = conditions(pod, status, seen, now, initialized)
+    _addresses(pod, observation, status)
+    status.conditions = conditions(pod, status, observation, now, initialized)
     return status
 
 
@@ -78,14 +78,14 @@ def _has_statuses(status: core_v1.PodStatus) -> bool:
     return bool(status.container_statuses or status.init_container_statuses or status.ephemeral_container_statuses)
 
 
-def _addresses(pod: core_v1.Pod, seen: Observed, status: core_v1.PodStatus) -> None:
+def _addresses(pod: core_v1.Pod, observation: Observed, status: core_v1.PodStatus) -> None:
     old = pod.status
-    if seen.host_ip:
-        status.host_ip, status.host_ips = seen.host_ip, [core_v1.HostIP(ip=seen.host_ip)]
-    sandbox = seen.sandbox
+    if observation.host_ip:
+        status.host_ip, status.host_ips = observation.host_ip, [core_v1.HostIP(ip=observation.host_ip)]
+    sandbox = observation.sandbox
     ip = ""
     if sandbox is not None:
-        ip = seen.host_ip if pod.spec.host_network else sandbox.ip
+        ip = observation.host_ip if pod.spec.host_network else sandbox.ip
     if not ip and (sandbox is None or not sandbox.ready) and status.phase in TERMINAL_PHASES:
         ip = old.pod_ip or ""  # a finished pod keeps showing the address it had
     if ip:
@@ -96,7 +96,7 @@ def _addresses(pod: core_v1.Pod, seen: Observed, status: core_v1.PodStatus) -> N
 
 
 def _statuses(
-    pod: core_v1.Pod, seen: Observed, waiting: Mapping[str, Waiting]
+    pod: core_v1.Pod, observation: Observed, waiting: Mapping[str, Waiting]
 ) -> tuple[list[core_v1.ContainerStatus], list[core_v1.ContainerStatus], list[core_v1.ContainerStatus]]:
     out: dict[str, list[core_v1.ContainerStatus]] = {"init": [], "main": [], "ephemeral": []}
     old = {
@@ -111,14 +111,14 @@ def _statuses(
     for role in roles(pod.spec):
         where = "init" if role.kind == "sidecar" else role.kind
         name = role.container.name
-        out[where].append(_container(pod.spec, role, seen, waiting.get(name), old.get(name)))
+        out[where].append(_container(pod.spec, role, observation, waiting.get(name), old.get(name)))
     return out["init"], out["main"], out["ephemeral"]
 
 
 def _container(
     spec: core_v1.PodSpec,
     role: Role,
-    seen: Observed,
+    observation: Observed,
     waiting: Waiting | None,
     old: core_v1.ContainerStatus | None,
 ) -> core_v1.ContainerStatus:
@@ -127,7 +127,7 @@ def _container(
         name=container.name, image=container.image or "", image_id="", ready=False, restart_count=0, started=False
     )
     status.volume_mounts = _mounts(container)
-    runs = [c for c in seen.of(container.name) if c.state != CREATED]
+    runs = [c for c in observation.of(container.name) if c.state != CREATED]
     newest = runs[0] if runs else None
     if newest is None:
         _never_ran(spec, role, status, waiting, old)
@@ -138,19 +138,19 @@ def _container(
     status.container_id = _shown_id(newest)
     previous = next((c for c in runs[1:] if c.state == EXITED), None)
     if previous is not None:
-        status.last_state = core_v1.ContainerState(terminated=terminated(previous, seen.messages))
+        status.last_state = core_v1.ContainerState(terminated=terminated(previous, observation.messages))
     elif old is not None and old.last_state is not None and old.restart_count == newest.attempt:
         status.last_state = old.last_state
     if newest.state == RUNNING:
         started_at = format_time(newest.started or newest.created)
         status.state = core_v1.ContainerState(running=core_v1.ContainerStateRunning(started_at=started_at))
-        if newest.id not in seen.hooked:
-            status.started, status.ready = health(role, newest, seen)
+        if newest.id not in observation.hooked:
+            status.started, status.ready = health(role, newest, observation)
         return status
     if newest.state != EXITED:
         status.state = core_v1.ContainerState(waiting=core_v1.ContainerStateWaiting(reason=_before(spec, role)))
         return status
-    end = terminated(newest, seen.messages)
+    end = terminated(newest, observation.messages)
     if waiting is not None:
         # It has run and is to run again: what holds it back is its state, how it ended its last state.
         status.state = core_v1.ContainerState(
@@ -233,9 +233,9 @@ def terminated(container: Container, messages: Mapping[str, str]) -> core_v1.Con
     )
 
 
-def health(role: Role, container: Container, seen: Observed) -> tuple[bool, bool]:
+def health(role: Role, container: Container, observation: Observed) -> tuple[bool, bool]:
     """(started, ready) of a running container."""
-    probes = seen.probes.get(container.id)
+    probes = observation.probes.get(container.id)
     spec = role.container
     started = True
     if spec.startup_probe is not None:
@@ -259,10 +259,10 @@ def _settled(status: core_v1.ContainerStatus, initialized: bool) -> core_v1.Cont
     return status
 
 
-def _settle_init(statuses: list[core_v1.ContainerStatus], known: bool) -> list[core_v1.ContainerStatus]:
+def _settle_init(statuses: list[core_v1.ContainerStatus], has_cause: bool) -> list[core_v1.ContainerStatus]:
     """Init containers up to the last one that has run must all have an end."""
     last = max((i for i, s in enumerate(statuses) if s.container_id or s.last_state), default=-1)
-    return [_settled(s, known) if i <= last else s for i, s in enumerate(statuses)]
+    return [_settled(s, has_cause) if i <= last else s for i, s in enumerate(statuses)]
 
 
 def _at_rest(status: core_v1.ContainerStatus) -> core_v1.ContainerStatus:
@@ -353,11 +353,11 @@ def phase(
 
 
 def conditions(
-    pod: core_v1.Pod, status: core_v1.PodStatus, seen: Observed, now: float, initialized: bool
+    pod: core_v1.Pod, status: core_v1.PodStatus, observation: Observed, now: float, initialized: bool
 ) -> list[core_v1.PodCondition]:
     """Kubelet's conditions, newest first as it writes them, and behind them those that others own."""
     old = {c.type: c for c in pod.status.conditions or ()}
-    sandbox = seen.sandbox
+    sandbox = observation.sandbox
     networked = sandbox is not None and sandbox.ready and bool(sandbox.ip or pod.spec.host_network)
     containers = _containers_ready(pod.spec, status)
     ready = _ready(pod, status, containers, old)
@@ -401,8 +401,8 @@ def _containers_ready(spec: core_v1.PodSpec, status: core_v1.PodStatus) -> core_
     if status.phase == "Failed":
         return _condition("ContainersReady", False, "PodFailed")
     by_name = {s.name: s for s in (*(status.init_container_statuses or ()), *(status.container_statuses or ()))}
-    wanted = [r.container.name for r in roles(spec) if r.kind in ("sidecar", "main")]
-    unready = [n for n in wanted if not by_name[n].ready]
+    names = [r.container.name for r in roles(spec) if r.kind in ("sidecar", "main")]
+    unready = [n for n in names if not by_name[n].ready]
     if unready:
         message = f"containers with unready status: {_listed(unready)}"
         return _condition("ContainersReady", False, "ContainersNotReady", message)
@@ -417,15 +417,15 @@ def _ready(
 ) -> core_v1.PodCondition:
     if containers.status != "True":
         return _condition("Ready", False, containers.reason, containers.message)
-    told = []
+    messages = []
     for gate in pod.spec.readiness_gates or ():
         condition = old.get(gate.condition_type)
         if condition is None:
-            told.append(f'corresponding condition of pod readiness gate "{gate.condition_type}" does not exist.')
+            messages.append(f'corresponding condition of pod readiness gate "{gate.condition_type}" does not exist.')
         elif condition.status != "True":
-            told.append(
+            messages.append(
                 f'the status of pod readiness gate "{gate.condition_type}" is not "True", but {condition.status}'
             )
-    if told:
-        return _condition("Ready", False, "ReadinessGatesNotReady", ", ".join(told))
+    if messages:
+        return _condition("Ready", False, "ReadinessGatesNotReady", ", ".join(messages))
     return _condition("Ready", True)

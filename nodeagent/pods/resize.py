@@ -32,14 +32,14 @@ def _resizable(spec: core_v1.PodSpec) -> Iterator[core_v1.Container]:
     yield from (c for c in spec.init_containers or () if is_sidecar(c))
 
 
-def wanted(pod: core_v1.Pod) -> Granted:
+def desired_resources(pod: core_v1.Pod) -> Granted:
     """The resources that the spec asks for, by container."""
     return {c.name: c.resources or NOTHING for c in _resizable(pod.spec)}
 
 
 def reported(pod: core_v1.Pod) -> Granted:
     """The resources that an earlier agent has granted, as far as the status says; the spec's for the rest."""
-    out = wanted(pod)
+    out = desired_resources(pod)
     for status in (*(pod.status.container_statuses or ()), *(pod.status.init_container_statuses or ())):
         if status.resources is not None and status.name in out:
             requests = status.allocated_resources or status.resources.requests
@@ -49,7 +49,7 @@ def reported(pod: core_v1.Pod) -> Granted:
 
 def with_resources(pod: core_v1.Pod, granted: Granted) -> core_v1.Pod:
     """The pod as the node has granted it."""
-    if granted == wanted(pod):
+    if granted == desired_resources(pod):
         return pod
 
     def changed(containers: Sequence[core_v1.Container] | None) -> list[core_v1.Container] | None:
@@ -119,9 +119,9 @@ class Host:
 class Resizer:
     """Of one pod. ``granted`` is what the node has agreed to; :meth:`step` brings the containers there."""
 
-    def __init__(self, host: Host, pod: core_v1.Pod, found: bool) -> None:
+    def __init__(self, host: Host, pod: core_v1.Pod, was_running: bool) -> None:
         self._host = host
-        self.granted = reported(pod) if found else wanted(pod)
+        self.granted = reported(pod) if was_running else desired_resources(pod)
         self._has: dict[str, core_v1.ResourceRequirements] = {}  # container id -> what it runs with
         self._stopping: dict[str, None] = {}
         self._pending: tuple[str, str] | None = None
@@ -136,7 +136,7 @@ class Resizer:
         """The pod with what is granted: so it counts on the node, and so its containers are made."""
         return with_resources(pod, self.granted)
 
-    def made(self, container_id: str, name: str) -> None:
+    def note_container(self, container_id: str, name: str) -> None:
         """A container was made with what is granted at present. An init container that ends is never resized."""
         if name in self.granted:
             self._has[container_id] = self.granted[name]
@@ -158,14 +158,14 @@ class Resizer:
 
     def _grant(self, pod: core_v1.Pod) -> None:
         """Takes what the spec asks for as granted, if there is room."""
-        asked, services = wanted(pod), self._host.services
-        if asked == self.granted:
+        desired, services = desired_resources(pod), self._host.services
+        if desired == self.granted:
             self._pending = None
             return
         others = [p for p in services.active() if p.metadata.uid != pod.metadata.uid]
         pending = refused(pod, services.allocatable, others)
         if pending is None:
-            self.granted, self._failed = asked, ""
+            self.granted, self._failed = desired, ""
             services.room_changed()
         elif pending != self._pending:
             self._host.tell("Warning", f"Resize{pending[0]}", f"Pod resize {pending[0]}: {pending[1]}")

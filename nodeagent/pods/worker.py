@@ -75,14 +75,14 @@ class PodWorker:
             Tokens(services.client, services.world), self.uid,
         )  # fmt: skip
         host = Host(services, self.qos, self._stop_for_resize, self.tell, self._wake_in)
-        self.resizer = Resizer(host, pod, found=bool(sandboxes))
+        self.resizer = Resizer(host, pod, was_running=bool(sandboxes))
         self.starter = Starter(services, self.volumes, self.qos, self.tell)
         self._dirty = asyncio.Event()
         self.wake = self._dirty.set
         self._stale: dict[str, None] = {}  # container ids to look at again
         self._stale_sandboxes = False
         self._messages: dict[str, str] = {}
-        self._told: dict[str, None] = {}
+        self._event_keys: dict[str, None] = {}
         self._removal_backoff = Backoff(services.world, first=0.5, most=120.0)
         self.mishaps = Mishaps(services.world, services.counters)
         self._making = Making(self)
@@ -109,9 +109,9 @@ class PodWorker:
     def deleted(self, pod: core_v1.Pod) -> None:
         """The API server had this last version of the pod."""
         self.pod = pod
-        self.gone()
+        self.mark_gone()
 
-    def gone(self) -> None:
+    def mark_gone(self) -> None:
         """The API server has no such pod any more."""
         self.is_gone = True
         self._dirty.set()
@@ -159,11 +159,11 @@ class PodWorker:
             self._prober = Prober(self.s.runtime, self.s.world, self.group, self._dirty.set, self.tell, self._odd)
             self._stopper = Stopper(self.s.runtime, self.s.world, self.group, self._stopped, self.tell, self._odd)
             meta = self.pod.metadata
-            wanted = list(manager.references(self.pod))
+            references = list(manager.references(self.pod))
             for role in roles(self.pod.spec):
-                wanted.extend(environment.references(role.container))
-            wanted += [Reference("Secret", r.name or "") for r in self.pod.spec.image_pull_secrets or ()]
-            self.s.objects.hold(self.uid, meta.namespace or "", wanted)
+                references.extend(environment.references(role.container))
+            references += [Reference("Secret", r.name or "") for r in self.pod.spec.image_pull_secrets or ()]
+            self.s.objects.hold(self.uid, meta.namespace or "", references)
             self._adopt()
             while not await self._step():
                 pass
@@ -237,12 +237,12 @@ class PodWorker:
             await self.list_sandboxes()
         stale, self._stale = self._stale, {}
         for container_id in stale:
-            found = await self.s.runtime.container(container_id)
-            if found is None:
+            container = await self.s.runtime.container(container_id)
+            if container is None:
                 self.containers.pop(container_id, None)
                 self._prober.drop(container_id)
-            elif found.state != CREATED or not self._making.busy:
-                await self.know(found)
+            elif container.state != CREATED or not self._making.busy:
+                await self.know(container)
 
     async def know(self, container: Container) -> None:
         self.containers[container.id] = container
@@ -256,8 +256,8 @@ class PodWorker:
             )
 
     async def list_sandboxes(self) -> None:
-        found = await self.s.runtime.list_sandboxes()
-        self.sandboxes = {x.id: x for x in found if x.config.pod_uid == self.uid}
+        sandboxes = await self.s.runtime.list_sandboxes()
+        self.sandboxes = {x.id: x for x in sandboxes if x.config.pod_uid == self.uid}
 
     def observed(self) -> Observed:
         return Observed(
@@ -267,7 +267,7 @@ class PodWorker:
             hooked=frozenset(self._making.hooked),
             messages=self._messages,
             host_ip=self.s.config.node_ip,
-            gone=self.is_gone,
+            is_gone=self.is_gone,
         )
 
     def _track_probes(self) -> None:
@@ -300,8 +300,8 @@ class PodWorker:
     async def _do(self, action: Action, now: float) -> bool:
         """Begins or does an action. True if it is done already, so that the world has changed."""
         if isinstance(action, Tell):
-            if action.once not in self._told or not action.once:
-                self._told[action.once] = None
+            if action.once not in self._event_keys or not action.once:
+                self._event_keys[action.once] = None
                 self.tell(action.type, action.reason, action.message)
             return False
         if isinstance(action, StopContainer):

@@ -20,13 +20,13 @@ def kill_tree(pid: int) -> None:
     """Kills a process and its descendants, youngest last found first."""
     if pid <= 0:
         return
-    found = [pid]
-    for parent in found:
+    pids = [pid]
+    for parent in pids:
         with contextlib.suppress(OSError):
             for task in os.listdir(f"/proc/{parent}/task"):
                 with open(f"/proc/{parent}/task/{task}/children") as file:
-                    found.extend(int(child) for child in file.read().split())
-    for process in reversed(found):
+                    pids.extend(int(child) for child in file.read().split())
+    for process in reversed(pids):
         with contextlib.suppress(ProcessLookupError):
             os.kill(process, signal.SIGKILL)
 

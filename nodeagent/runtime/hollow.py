@@ -84,8 +84,8 @@ class HollowNode:
         return [self.sandboxes[s] for s in mine], containers
 
     def image(self, reference: str) -> Image | None:
-        found = self.images.get(reference)
-        return found or next((i for i in self.images.values() if i.id == reference), None)
+        image = self.images.get(reference)
+        return image or next((i for i in self.images.values() if i.id == reference), None)
 
     def add_image(self, reference: str) -> Image:
         digest = "sha256:" + hashlib.sha256(reference.encode()).hexdigest()
@@ -118,8 +118,8 @@ class HollowNode:
         self._stages[container.id] = declared
         self._in_sandbox[container.sandbox_id][container.id] = None
         if container.state == RUNNING and declared.run is not None:
-            left = container.started + declared.run - self._world.now()
-            self._timers.after(max(0.0, left), self._exiting(container.id, declared.exit_code))
+            remaining = container.started + declared.run - self._world.now()
+            self._timers.after(max(0.0, remaining), self._exiting(container.id, declared.exit_code))
 
     def stop_sandbox(self, sandbox_id: str) -> None:
         sandbox = self.sandboxes.get(sandbox_id)
@@ -310,8 +310,8 @@ class HollowRuntime:
         self.node.remove_container(container_id)
 
     async def list_containers(self, sandbox_id: str | None = None) -> list[Container]:
-        found = self.node.containers.values()
-        return [c for c in found if sandbox_id is None or c.sandbox_id == sandbox_id]
+        containers = self.node.containers.values()
+        return [c for c in containers if sandbox_id is None or c.sandbox_id == sandbox_id]
 
     async def container(self, container_id: str) -> Container | None:
         return self.node.containers.get(container_id)
@@ -369,13 +369,13 @@ class HollowRuntime:
         return None
 
     async def usage(self) -> NodeUsage:
-        found, now = {}, self._world.now()
+        usages, now = {}, self._world.now()
         for container in self.node.containers.values():
             if container.state == RUNNING:
                 annotations = self.node.sandboxes[container.sandbox_id].config.annotations
                 nanos, size = declared(annotations, container.name)
-                found[container.id] = Usage(nanos / 1e9 * (now - container.started), size, size, 1, size)
-        return NodeUsage(None, {}, found)
+                usages[container.id] = Usage(nanos / 1e9 * (now - container.started), size, size, 1, size)
+        return NodeUsage(None, {}, usages)
 
 
 __all__ = ["HollowNode", "HollowRuntime"]

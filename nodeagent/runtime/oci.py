@@ -130,16 +130,16 @@ class OciRuntime:
 
     async def start(self) -> None:
         line = [self._crun.program, "--version"]
-        told = await self._call(lambda: subprocess.run(line, capture_output=True, text=True, check=True).stdout)
-        self.version = told.split()[2]
+        output = await self._call(lambda: subprocess.run(line, capture_output=True, text=True, check=True).stdout)
+        self.version = output.split()[2]
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]  # we hold a descriptor a container
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         await self._call(self._directories.make)
         sandboxes = await self._call(load_sandboxes, self._directories)
         containers = await self._call(load_containers, self._directories)
         await self._call(self._engine.end_stragglers, sandboxes, containers)
-        for found in sandboxes:
-            sandbox = await self._call(self._engine.check_sandbox, found)
+        for recorded in sandboxes:
+            sandbox = await self._call(self._engine.check_sandbox, recorded)
             if sandbox is None:
                 continue
             self._sandboxes[sandbox.id] = sandbox
@@ -161,17 +161,17 @@ class OciRuntime:
                 await self._finish(container.id)
             else:
                 self._watch(container)
-        for left in await self._call(self._engine.sweep, frozenset(self._containers)):
-            self._sweep(left)
+        for remains in await self._call(self._engine.sweep, frozenset(self._containers)):
+            self._sweep(remains)
 
-    def _sweep(self, left: Path) -> None:
+    def _sweep(self, remains: Path) -> None:
         """Removes a directory that nobody needs, behind everybody's back. What a crash leaves, the next start sweeps."""
 
         async def work() -> None:
             try:
-                await self._call(rootfs.discard, left, self._stopping.is_set, pool=self._sweepers)
+                await self._call(rootfs.discard, remains, self._stopping.is_set, pool=self._sweepers)
             except OSError as error:
-                log.error("removing %s: %s", left, error)
+                log.error("removing %s: %s", remains, error)
 
         self._spawn(work())
 
@@ -272,7 +272,7 @@ class OciRuntime:
 
     async def start_container(self, container_id: str) -> None:
         async with self._lock(container_id):
-            record = self._known(container_id)
+            record = self._record_of(container_id)
             if record.state != CREATED:
                 raise RuntimeError_("RunContainerError", f"container {container_id} is {record.state}, not created")
             record = await self._call(self._engine.start_container, record)
@@ -285,14 +285,14 @@ class OciRuntime:
             self._emit("exited", container_id, record.sandbox_id)
         raise RuntimeError_("RunContainerError", record.message)
 
-    def _known(self, container_id: str) -> ContainerRecord:
+    def _record_of(self, container_id: str) -> ContainerRecord:
         record = self._containers.get(container_id)
         if record is None:
             raise RuntimeError_("ContainerNotFound", f"container {container_id} not found")
         return record
 
     def _running(self, container_id: str) -> ContainerRecord:
-        record = self._known(container_id)
+        record = self._record_of(container_id)
         if record.state != RUNNING:
             raise RuntimeError_("ContainerNotRunning", f"container {container_id} is {record.state}, not running")
         return record
@@ -348,8 +348,8 @@ class OciRuntime:
             record = self._containers.get(container_id)
             if record is None:
                 return
-            left = await self._call(self._engine.remove_container, record)
-            self._sweep(left)
+            remains = await self._call(self._engine.remove_container, record)
+            self._sweep(remains)
             self._emit("removed", container_id, record.sandbox_id)
             del self._containers[container_id], self._ended[container_id]
             self._inside.get(record.sandbox_id, {}).pop(container_id, None)
@@ -417,7 +417,7 @@ class OciRuntime:
 
         async def exit_code() -> int:
             await self._ended[container_id].wait()
-            return self._known(container_id).exit_code
+            return self._record_of(container_id).exit_code
 
         try:
             connection = process.connect(bundle / "attach")
@@ -469,13 +469,13 @@ class OciRuntime:
         if record.config.cgroup:
             await self._resize(self._cgroups.path(record.config.cgroup), resources)
 
-    async def _resize(self, cgroup: str, wanted: Resources) -> None:
-        limits = Limits(wanted.cpu_shares, wanted.cpu_quota, wanted.cpu_period, wanted.memory_limit)
+    async def _resize(self, cgroup: str, desired: Resources) -> None:
+        limits = Limits(desired.cpu_shares, desired.cpu_quota, desired.cpu_period, desired.memory_limit)
 
         def work() -> None:
             used = self._cgroups.usage(cgroup)
-            if used is not None and wanted.memory_limit and used.memory > wanted.memory_limit:
-                text = f"attempting to set memory limit ({wanted.memory_limit}) below current usage ({used.memory})"
+            if used is not None and desired.memory_limit and used.memory > desired.memory_limit:
+                text = f"attempting to set memory limit ({desired.memory_limit}) below current usage ({used.memory})"
                 raise RuntimeError_("ResizeError", text)
             try:
                 self._cgroups.change_limits(cgroup, limits)

@@ -31,13 +31,13 @@ def make_sockets(namespace: Path | None) -> list[socket.socket]:
                 syscalls.setns(fd, syscalls.CLONE_NEWNET)
             finally:
                 os.close(fd)
-        made = []
+        sockets = []
         for family, _ in _HOSTS:
             try:
-                made.append(socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC))
+                sockets.append(socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC))
             except OSError:
                 continue  # no IPv6 here
-        return made
+        return sockets
 
     return in_new_thread(make) if namespace is not None else make()
 

@@ -91,23 +91,23 @@ def open_files() -> int:
 
 def capabilities(security: core_v1.SecurityContext | None) -> list[str]:
     """The capabilities of a container, in a fixed order."""
-    wanted = dict.fromkeys(DEFAULT_CAPABILITIES)
+    names = dict.fromkeys(DEFAULT_CAPABILITIES)
     if security is not None and security.privileged:
-        wanted = dict.fromkeys(CAPABILITIES)
+        names = dict.fromkeys(CAPABILITIES)
     elif security is not None and security.capabilities is not None:
         drop = [_name(c) for c in security.capabilities.drop or ()]
         add = [_name(c) for c in security.capabilities.add or ()]
         if "CAP_ALL" in add:
-            wanted = dict.fromkeys(CAPABILITIES)
+            names = dict.fromkeys(CAPABILITIES)
         if "CAP_ALL" in drop:
-            wanted = {}
+            names = {}
         for name in add:
             if name in CAPABILITIES:
-                wanted[name] = None
+                names[name] = None
         for name in drop:
             if name not in add:
-                wanted.pop(name, None)
-    return [name for name in wanted if name in available_capabilities()]
+                names.pop(name, None)
+    return [name for name in names if name in available_capabilities()]
 
 
 def _name(capability: str) -> str:
@@ -122,7 +122,7 @@ def no_new_privileges(security: core_v1.SecurityContext | None) -> bool:
 
 def all_devices() -> list[dict[str, Any]]:
     """Every device node of the machine, for privileged containers. Terminals and /dev/shm are the container's own."""
-    found = []
+    devices = []
     for directory, names, files in os.walk("/dev"):
         names[:] = sorted(n for n in names if n not in ("pts", "shm", "mqueue", "fd", ".lxc", ".lxd-mounts", ".udev"))
         for name in sorted(files):
@@ -133,7 +133,7 @@ def all_devices() -> list[dict[str, Any]]:
                 continue
             if path == "/dev/console" or not (stat.S_ISCHR(info.st_mode) or stat.S_ISBLK(info.st_mode)):
                 continue
-            found.append(
+            devices.append(
                 {
                     "path": path,
                     "type": "c" if stat.S_ISCHR(info.st_mode) else "b",
@@ -144,7 +144,7 @@ def all_devices() -> list[dict[str, Any]]:
                     "gid": info.st_gid,
                 }
             )
-    return found
+    return devices
 
 
 def default_seccomp(granted: Iterable[str]) -> dict[str, Any]:

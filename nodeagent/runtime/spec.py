@@ -120,8 +120,8 @@ def _mounts(config: ContainerConfig, around: Surroundings, privileged: bool) -> 
         own.append({"destination": mount.container_path, "type": "bind", "source": mount.host_path, "options": options})
     # A mount over another's place hides it: outer ones first. What the pod mounts itself replaces ours.
     own.sort(key=lambda m: _depth(m["destination"]))
-    taken = {m["destination"].rstrip("/") for m in own}
-    return [m for m in mounts if m["destination"] not in taken] + own
+    occupied = {m["destination"].rstrip("/") for m in own}
+    return [m for m in mounts if m["destination"] not in occupied] + own
 
 
 def _depth(path: str) -> int:
@@ -222,10 +222,10 @@ def build(
 
 
 def _root_propagation(config: ContainerConfig) -> str:
-    wanted = {mount.propagation for mount in config.mounts}
-    if "Bidirectional" in wanted:
+    propagations = {mount.propagation for mount in config.mounts}
+    if "Bidirectional" in propagations:
         return "rshared"
-    return "rslave" if "HostToContainer" in wanted else "rprivate"
+    return "rslave" if "HostToContainer" in propagations else "rprivate"
 
 
 def exec_process(spec: dict[str, Any], command: Sequence[str], tty: bool) -> dict[str, Any]:

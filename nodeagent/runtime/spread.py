@@ -25,19 +25,19 @@ def seconds(text: str) -> float:
     """``2s``, ``150ms``, ``1.5m``, ``1h`` or a plain number; finite and not negative. Raises ValueError."""
     text = text.strip()
     try:
-        found = parse_seconds(text)
+        number = parse_seconds(text)
     except DurationError:
         raise ValueError(f"{text!r} is no time such as 2s, 150ms, 1.5m") from None
-    if not 0 <= found < math.inf:
+    if not 0 <= number < math.inf:
         raise ValueError(f"{text!r} is no time: it must not be negative")
-    return found
+    return number
 
 
 def _number(text: str) -> float:
-    found = float(text)
-    if not 0 <= found < math.inf:
+    number = float(text)
+    if not 0 <= number < math.inf:
         raise ValueError(f"{text!r} must not be negative")
-    return found
+    return number
 
 
 def _lognormal(chance: random.Random, median: float, sigma: float) -> float:
@@ -79,7 +79,7 @@ def spread(text: str) -> float | Spread:
     listed = [part for part in inside.split(",")] if inside.strip() else []
     if not listed or (readers and len(listed) != len(readers)):
         raise ValueError(f"{text!r}: expected {shape}")
-    found = tuple(read(part) for read, part in zip(readers or [seconds] * len(listed), listed, strict=True))
-    if name == "uniform" and found[0] > found[1]:
+    values = tuple(read(part) for read, part in zip(readers or [seconds] * len(listed), listed, strict=True))
+    if name == "uniform" and values[0] > values[1]:
         raise ValueError(f"{text!r}: the first must not be above the second")
-    return Spread(name, found)
+    return Spread(name, values)

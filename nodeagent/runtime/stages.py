@@ -75,7 +75,7 @@ NORMAL = Stages()
 
 def stages(annotations: Mapping[str, str] | None, container: str = "", default: Stages = NORMAL) -> Stages:
     """The annotations' stages for one container ("" for the pod itself). Malformed values are ValueErrors."""
-    found: dict[str, Time | int | str] = {}
+    values: dict[str, Time | int | str] = {}
     for field in fields(Stages):
         key = field.name.replace("_", "-")
         text = None
@@ -84,10 +84,10 @@ def stages(annotations: Mapping[str, str] | None, container: str = "", default: 
         if text is None:
             continue
         try:
-            found[field.name] = value(field.name, text)
+            values[field.name] = value(field.name, text)
         except ValueError as error:
             raise ValueError(f"{PREFIX}{key}: {error}") from error
-    return replace(default, **found) if found else default  # type: ignore[arg-type]
+    return replace(default, **values) if values else default  # type: ignore[arg-type]
 
 
 def value(field: str, text: str) -> Time | int | str:

@@ -126,15 +126,15 @@ def load_containers(directories: Directories) -> list[ContainerRecord]:
 
 def _read_all(directory: Path) -> list[bytes]:
     """Records below a directory. A folder without one is the rest of a removal cut short: it goes away."""
-    found = []
+    records = []
     for path in sorted(directory.iterdir()):
         try:
-            found.append((path / "record.json").read_bytes())
+            records.append((path / "record.json").read_bytes())
         except FileNotFoundError:
             for name in MOUNTS:
                 syscalls.umount(path / name)
             shutil.rmtree(path, ignore_errors=True)
-    return found
+    return records
 
 
 __all__ = ["ContainerRecord", "Directories", "Resources", "SandboxRecord"]

@@ -39,14 +39,14 @@ def resolve(root: Path, user: str, run_as_user: int | None, run_as_group: int | 
     """
     if run_as_user is not None:
         # With a uid of the pod's own, the image's group does not apply.
-        wanted, group = str(run_as_user), ""
+        user_text, group = str(run_as_user), ""
     else:
-        wanted, _, group = user.partition(":")
+        user_text, _, group = user.partition(":")
     passwd = _entries(root, "/etc/passwd", 6)
-    number = _number(wanted) if wanted else 0
-    entry = next((e for e in passwd if (e[0] == wanted if number is None else _number(e[2]) == number)), None)
+    number = _number(user_text) if user_text else 0
+    entry = next((e for e in passwd if (e[0] == user_text if number is None else _number(e[2]) == number)), None)
     if number is None and entry is None:
-        raise UnknownUser(f"unable to find user {wanted}: no matching entries in passwd file")
+        raise UnknownUser(f"unable to find user {user_text}: no matching entries in passwd file")
     uid = number if number is not None else int(entry[2]) if entry else 0
     gid = (_number(entry[3]) or 0) if entry else 0
     home = entry[5] if entry and entry[5] else "/"
@@ -54,17 +54,17 @@ def resolve(root: Path, user: str, run_as_user: int | None, run_as_group: int | 
     if run_as_group is not None:
         gid = run_as_group
     elif group:
-        found = _number(group)
-        if found is None:
+        group_id = _number(group)
+        if group_id is None:
             match = next((e for e in groups if e[0] == group), None)
             if match is None:
                 raise UnknownUser(f"unable to find group {group}: no matching entries in group file")
-            found = _number(match[2]) or 0
-        gid = found
+            group_id = _number(match[2]) or 0
+        gid = group_id
     own: dict[int, None] = {}
     if entry and not group:
         for line in groups:
             value = _number(line[2])
             if value is not None and entry[0] in line[3].split(",") and value != gid:
                 own[value] = None
-    return Identity(uid, gid, tuple(own), home, "" if number is not None else wanted)
+    return Identity(uid, gid, tuple(own), home, "" if number is not None else user_text)

@@ -158,10 +158,10 @@ class Server:
         return worker, container
 
     def _running(self, worker: PodWorker, name: str, absent: str) -> Container:
-        found = [c for c in worker.containers.values() if c.name == name and c.state == RUNNING]
-        if not found:
+        running = [c for c in worker.containers.values() if c.name == name and c.state == RUNNING]
+        if not running:
             raise _fail(web.HTTPNotFound, absent)
-        return max(found, key=lambda c: c.attempt)
+        return max(running, key=lambda c: c.attempt)
 
     # --- logs ---
 
@@ -224,12 +224,12 @@ class Server:
         command = request.query.getall("command", [])
         if not command:
             raise _fail(web.HTTPBadRequest, "you must specify at least 1 command")
-        wanted = self._wanted(request, _flag(request, "tty"))
+        kinds = self._stream_kinds(request, _flag(request, "tty"))
 
         async def begin() -> Process:
-            return await self._node.runtime.exec(container.id, command, stdin="stdin" in wanted, tty="resize" in wanted)
+            return await self._node.runtime.exec(container.id, command, stdin="stdin" in kinds, tty="resize" in kinds)
 
-        return await self._stream(request, begin, command, wanted)
+        return await self._stream(request, begin, command, kinds)
 
     async def _attach(self, request: web.Request) -> web.StreamResponse:
         worker, name = self._find(request)
@@ -239,34 +239,34 @@ class Server:
         spec: core_v1.Container | core_v1.EphemeralContainer = next(
             r.container for r in roles(worker.pod.spec) if r.container.name == name
         )
-        wanted = self._wanted(request, bool(spec.tty))
+        kinds = self._stream_kinds(request, bool(spec.tty))
 
         async def begin() -> Process:
-            return await self._node.runtime.attach(container.id, stdin="stdin" in wanted)
+            return await self._node.runtime.attach(container.id, stdin="stdin" in kinds)
 
-        return await self._stream(request, begin, [], wanted)
+        return await self._stream(request, begin, [], kinds)
 
     @staticmethod
-    def _wanted(request: web.Request, tty: bool) -> list[str]:
+    def _stream_kinds(request: web.Request, tty: bool) -> list[str]:
         """The streams that the client asks for, under the API's names or kubelet's. "resize" stands for a terminal."""
         named = {"stdin": "input", "stdout": "output", "stderr": "error"}
-        wanted = [n for n, other in named.items() if _flag(request, n, other) and not (tty and n == "stderr")]
-        if not wanted:
+        kinds = [n for n, other in named.items() if _flag(request, n, other) and not (tty and n == "stderr")]
+        if not kinds:
             raise _fail(web.HTTPBadRequest, "you must specify at least 1 of stdin, stdout, stderr")
-        return [*wanted, "resize"] if tty else wanted
+        return [*kinds, "resize"] if tty else kinds
 
     async def _stream(
         self,
         request: web.Request,
         begin: Callable[[], Awaitable[Process]],
         command: list[str],
-        wanted: list[str],
+        kinds: list[str],
     ) -> web.StreamResponse:
         if upgrade.wants_spdy(request):
-            return await remotecommand.serve(request, self._node.world, begin, command, wanted)
+            return await remotecommand.serve(request, self._node.world, begin, command, kinds)
         self._offered(request, streams.PROTOCOLS)
         process = await begin()
-        stdin, tty = "stdin" in wanted, "resize" in wanted
+        stdin, tty = "stdin" in kinds, "resize" in kinds
         return await streams.serve(request, self._node.world, process, command, stdin=stdin, tty=tty)
 
     async def _port_forward(self, request: web.Request) -> web.StreamResponse:
@@ -284,12 +284,12 @@ class Server:
         return await portforward.serve_channels(request, self._node.world, connect)
 
     @staticmethod
-    def _offered(request: web.Request, known: Sequence[str]) -> None:
+    def _offered(request: web.Request, protocols: Sequence[str]) -> None:
         """Raises unless it is a WebSocket that speaks one of our protocols."""
         if request.headers.get("Upgrade", "").lower() != "websocket":
             raise _fail(web.HTTPBadRequest, "Upgrade request required")
         offered = [p.strip() for p in request.headers.get("Sec-WebSocket-Protocol", "").split(",")]
-        if not any(p in known for p in offered):
+        if not any(p in protocols for p in offered):
             raise _fail(web.HTTPForbidden, f"unable to negotiate protocol: client supports {offered}")
 
 

@@ -183,15 +183,15 @@ async def read(
 
     A log that is rotated while it is followed goes on in the new file. The file is read off the event loop.
     """
-    left, render = options.limit, Renderer(options)
+    remaining, render = options.limit, Renderer(options)
     async for lines in _lines(world, path, options, ended):
         out = b"".join(map(render, lines))
-        if left is not None:
-            out = out[:left]
-            left -= len(out)
+        if remaining is not None:
+            out = out[:remaining]
+            remaining -= len(out)
         if out:
             yield out
-        if left == 0:
+        if remaining == 0:
             return
 
 

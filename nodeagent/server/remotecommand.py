@@ -25,15 +25,15 @@ async def serve(
     world: World,
     begin: Callable[[], Awaitable[Process]],
     command: Sequence[str],
-    wanted: Sequence[str],
+    kinds: Sequence[str],
 ) -> web.StreamResponse:
-    """Runs a process for the client until either ends. ``wanted``: which of stdin, stdout, stderr, resize it will open."""
+    """Runs a process for the client until either ends. ``kinds``: which of stdin, stdout, stderr, resize it will open."""
     response = Spdy(request, agree(request, PROTOCOLS))
     connection = response.connection
     try:
         async with world.task_group() as group:
             reader = group.start(connection.run(), name="remote command connection")
-            work = group.start(_work(world, connection, begin, command, wanted), name="remote command")
+            work = group.start(_work(world, connection, begin, command, kinds), name="remote command")
             reader.add_done_callback(lambda _: work.cancel())
             work.add_done_callback(lambda _: group.cancel())
     finally:
@@ -46,10 +46,10 @@ async def _work(
     connection: Connection,
     begin: Callable[[], Awaitable[Process]],
     command: Sequence[str],
-    wanted: Sequence[str],
+    kinds: Sequence[str],
 ) -> None:
     with contextlib.suppress(ConnectionError, TimeoutError):
-        streams = await _accept(connection, {"error", *wanted})
+        streams = await _accept(connection, {"error", *kinds})
         if streams is None:
             return
         try:
@@ -76,16 +76,16 @@ async def _work(
             await process.close()
 
 
-async def _accept(connection: Connection, wanted: set[str]) -> dict[str, Stream] | None:
+async def _accept(connection: Connection, kinds: set[str]) -> dict[str, Stream] | None:
     """The streams by their type; None if the client left. Raises TimeoutError."""
     streams: dict[str, Stream] = {}
     async with asyncio.timeout(OPEN_TIMEOUT):
-        while not wanted <= streams.keys():
+        while not kinds <= streams.keys():
             stream = await connection.accept()
             if stream is None:
                 return None
             kind = stream.headers.get("streamtype", "")
-            if kind not in wanted or kind in streams:
+            if kind not in kinds or kind in streams:
                 await stream.reset()
                 continue
             await connection.reply(stream)

@@ -21,14 +21,14 @@ Tree = dict[str, Any]
 
 def _running(worker: PodWorker) -> Iterator[Container]:
     """The pod's running containers, those of the spec alone."""
-    known = {r.container.name for r in roles(worker.pod.spec)}
-    return (c for c in worker.containers.values() if c.state == RUNNING and c.name in known)
+    names = {r.container.name for r in roles(worker.pod.spec)}
+    return (c for c in worker.containers.values() if c.state == RUNNING and c.name in names)
 
 
 def _pod_usage(used: NodeUsage, worker: PodWorker) -> Usage:
     """Of the pod as a whole; the sum of its containers where the node does not count it."""
-    found = used.pods.get(worker.pod.metadata.uid or "")
-    return found or Usage.total(used.containers[c.id] for c in _running(worker) if c.id in used.containers)
+    usage = used.pods.get(worker.pod.metadata.uid or "")
+    return usage or Usage.total(used.containers[c.id] for c in _running(worker) if c.id in used.containers)
 
 
 def _cpu(readings: Readings, before: Usage | None, now: Usage, started: float = 0.0) -> Tree:
@@ -61,13 +61,13 @@ def summary(readings: Readings, config: Config, workers: Sequence[PodWorker], bo
                     "cpu": _cpu(readings, earlier, used, container.started), "memory": _memory(readings, used),
                 })  # fmt: skip
         meta, whole = worker.pod.metadata, _pod_usage(now, worker)
-        known = before.pods.get(meta.uid or "") if now.pods else _pod_usage(before, worker)
+        pod_before = before.pods.get(meta.uid or "") if now.pods else _pod_usage(before, worker)
         oldest = min((c.started for c in _running(worker)), default=0.0)
         pods.append({
             "podRef": {"name": meta.name, "namespace": meta.namespace, "uid": meta.uid},
             "startTime": worker.pod.status.start_time or meta.creation_timestamp,
             "containers": containers,
-            "cpu": _cpu(readings, known, whole, oldest), "memory": _memory(readings, whole),
+            "cpu": _cpu(readings, pod_before, whole, oldest), "memory": _memory(readings, whole),
             "process_stats": {"process_count": whole.pids},
         })  # fmt: skip
     node = _node_usage(now)

@@ -19,13 +19,13 @@ def wants_spdy(request: web.Request) -> bool:
     return request.headers.get("Upgrade", "").lower() == SPDY
 
 
-def agree(request: web.Request, known: Sequence[str]) -> str:
+def agree(request: web.Request, protocols: Sequence[str]) -> str:
     """The first protocol that the client offers and we know. Raises HTTPForbidden."""
     offered = [p.strip() for value in request.headers.getall(VERSION, []) for p in value.split(",")]
-    chosen = next((p for p in offered if p in known), None)
+    chosen = next((p for p in offered if p in protocols), None)
     if chosen is None:
         text = (
-            f"unable to upgrade: unable to negotiate protocol: client supports {offered}, server accepts {list(known)}"
+            f"unable to upgrade: unable to negotiate protocol: client supports {offered}, server accepts {list(protocols)}"
         )
         raise web.HTTPForbidden(text=text)
     return chosen
@@ -52,11 +52,11 @@ class Spdy(web.StreamResponse):
         if transport is None:
             raise web.HTTPBadRequest(text="the connection is gone")
         reader = asyncio.StreamReader(BUFFER)
-        taken = _Taken(reader, request.protocol)
-        self._writer = asyncio.StreamWriter(transport, taken, reader, asyncio.get_running_loop())
+        adopted = _Taken(reader, request.protocol)
+        self._writer = asyncio.StreamWriter(transport, adopted, reader, asyncio.get_running_loop())
         keep_alive(transport)
-        transport.set_protocol(taken)
-        taken.connection_made(transport)
+        transport.set_protocol(adopted)
+        adopted.connection_made(transport)
         head = f"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n{VERSION}: {protocol}\r\n\r\n"
         self._writer.write(head.encode())
         self.connection = Connection(reader, self._writer, client=False)

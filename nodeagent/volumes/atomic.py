@@ -100,13 +100,13 @@ def _fill(root: int, files: Mapping[str, File], gid: int | None, uid: int | None
     os.fchmod(root, 0o755)
     if gid is not None:
         _group(root, gid)
-    made: dict[str, None] = {}
+    folders: dict[str, None] = {}
     for name, file in files.items():
         parts = name.split("/")
         for depth in range(1, len(parts)):
             parent = "/".join(parts[:depth])
-            if parent not in made:
-                made[parent] = None
+            if parent not in folders:
+                folders[parent] = None
                 _make_folder(root, parent, gid)
         fd = syscalls.openat2(root, name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _PLAIN, 0o600)
         with os.fdopen(fd, "wb") as out:
@@ -139,11 +139,11 @@ def _group(fd: int, gid: int) -> None:
 
 def _links(root: int, files: Mapping[str, File]) -> None:
     """One symlink for every first path component; those that are no longer wanted go."""
-    wanted = {name.split("/", 1)[0] for name in files}
+    names = {name.split("/", 1)[0] for name in files}
     for entry in sorted(os.listdir(root)):
-        if not entry.startswith("..") and entry not in wanted:
+        if not entry.startswith("..") and entry not in names:
             trees.remove_at(root, entry)
-    for entry in sorted(wanted):
+    for entry in sorted(names):
         aim = f"{DATA}/{entry}"
         try:
             if os.readlink(entry, dir_fd=root) == aim:

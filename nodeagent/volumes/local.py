@@ -54,21 +54,21 @@ _KINDS: dict[str, tuple[str, Callable[[int], bool]]] = {
 
 def host_path(source: core_v1.HostPathVolumeSource) -> Path:
     """Checks (and for the OrCreate types makes) a hostPath. Raises ConfigError as kubelet words it."""
-    path, wanted = Path(source.path), source.type or ""
-    if not wanted:
+    path, path_type = Path(source.path), source.type or ""
+    if not path_type:
         return path
-    if wanted.endswith("OrCreate") and not path.exists():
+    if path_type.endswith("OrCreate") and not path.exists():
         try:
-            if wanted == "DirectoryOrCreate":
+            if path_type == "DirectoryOrCreate":
                 path.mkdir(mode=0o755, parents=True)
             else:
                 path.touch(mode=0o644)
         except OSError as error:
             raise ConfigError(f"hostPath type check failed: {error.strerror}") from error
-    wanted = wanted.removesuffix("OrCreate")
-    if wanted not in _KINDS:
-        raise ConfigError(f"{wanted} is an invalid volume type")
-    word, test = _KINDS[wanted]
+    path_type = path_type.removesuffix("OrCreate")
+    if path_type not in _KINDS:
+        raise ConfigError(f"{path_type} is an invalid volume type")
+    word, test = _KINDS[path_type]
     if not path.exists() or not test(path.stat().st_mode):
         raise ConfigError(f"hostPath type check failed: {path} is not a {word}")
     return path

@@ -81,10 +81,10 @@ class PodVolumes:
             return await self._persistent(pod, volume, claim, gid)
         if not payload.has_payload(volume):
             raise ConfigError("no volume plugin matched")
-        wanted = list(payload.references(volume))
+        needs = list(payload.references(volume))
         uid = _single_user(pod)
         sources = payload.Sources(
-            objects=await self._objects.get(pod.metadata.namespace or "", wanted),
+            objects=await self._objects.get(pod.metadata.namespace or "", needs),
             tokens={wish: await self._tokens.get(pod, wish) for wish in payload.wishes(volume)},
             facts=facts,
             private=gid is not None or uid is not None,
@@ -98,12 +98,12 @@ class PodVolumes:
     async def _persistent(self, pod: core_v1.Pod, volume: core_v1.Volume, claim: str, gid: int | None) -> Path:
         if volume.name in self.paths:
             return self.paths[volume.name]
-        found = await persistent.bound_volume(self._client, pod, claim, volume.ephemeral is not None)
-        if found.spec.host_path is not None:
-            return await self._world.blocking(local.host_path, found.spec.host_path)
-        if found.spec.local is None:
+        volume_object = await persistent.bound_volume(self._client, pod, claim, volume.ephemeral is not None)
+        if volume_object.spec.host_path is not None:
+            return await self._world.blocking(local.host_path, volume_object.spec.host_path)
+        if volume_object.spec.local is None:
             raise ConfigError("no volume plugin matched")
-        path = await self._world.blocking(persistent.local_folder, found)
+        path = await self._world.blocking(persistent.local_folder, volume_object)
         if gid is not None and not persistent.is_read_only(volume):
             policy = pod.spec.security_context.fs_group_change_policy if pod.spec.security_context else None
             await self._world.blocking(persistent.give_to_group, path, gid, policy)

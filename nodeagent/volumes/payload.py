@@ -97,8 +97,8 @@ def files(pod: core_v1.Pod, volume: core_v1.Volume, sources: Sources) -> dict[st
     return out
 
 
-def _mode(given: int | None) -> int:
-    return DEFAULT_MODE if given is None else given
+def _mode(mode: int | None) -> int:
+    return DEFAULT_MODE if mode is None else mode
 
 
 def _keys(
@@ -114,16 +114,16 @@ def _keys(
         if optional:
             return {}
         raise ConfigError(f'{reference.kind.lower()} "{reference.name}" not found')
-    held = content(obj)
+    entries = content(obj)
     if not items:
-        return {key: File(data, _mode(default_mode)) for key, data in held.items()}
+        return {key: File(data, _mode(default_mode)) for key, data in entries.items()}
     out = {}
     for item in items:
-        if item.key not in held:
+        if item.key not in entries:
             if optional:
                 continue
             raise ConfigError(f"references non-existent {reference.kind.lower()} key: {item.key}")
-        out[item.path] = File(held[item.key], _mode(default_mode if item.mode is None else item.mode))
+        out[item.path] = File(entries[item.key], _mode(default_mode if item.mode is None else item.mode))
     return out
 
 

@@ -22,7 +22,7 @@ class Refresher:
         """``odd(doing, error)`` is told what nobody has foreseen."""
         self._odd = odd
         self._volumes, self._world = volumes, world
-        self._wanted = False
+        self._is_stale = False
         self._retry: float | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -36,14 +36,14 @@ class Refresher:
 
     def want(self) -> None:
         """Notes that the sources of the volumes have changed."""
-        self._wanted = True
+        self._is_stale = True
         self._retry = None
 
     def begin_if_due(self, group: TaskGroup, pod: core_v1.Pod, facts: Facts, done: Callable[[], None]) -> None:
         """Starts a refresh if one is wanted; ``done`` is called at its end."""
         due = self.due
-        if self._task is None and (self._wanted or (due is not None and self._world.now() >= due)):
-            self._wanted = False
+        if self._task is None and (self._is_stale or (due is not None and self._world.now() >= due)):
+            self._is_stale = False
             self._task = group.start(self._refresh(pod, facts, done), name=f"volumes of {pod.metadata.uid}")
 
     async def stop(self) -> None:

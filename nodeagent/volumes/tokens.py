@@ -30,9 +30,9 @@ class Tokens:
     async def get(self, pod: core_v1.Pod, wish: TokenWish) -> str:
         """A token that still lives a good while. Raises StatusError or TransportError."""
         now = self._world.now()
-        held = self._tokens.get(wish)
-        if held is not None and now < held.renew:
-            return held.text
+        cached = self._tokens.get(wish)
+        if cached is not None and now < cached.renew:
+            return cached.text
         body = {
             "apiVersion": "authentication.k8s.io/v1",
             "kind": "TokenRequest",

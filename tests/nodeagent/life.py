@@ -56,7 +56,7 @@ class Life:
             containers=list(self.containers.values()),
             probes=self.probes,
             host_ip="10.0.0.1",
-            gone=self.gone,
+            is_gone=self.gone,
         )
 
     def step(self) -> bool:

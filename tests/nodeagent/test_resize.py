@@ -11,7 +11,17 @@ import pytest
 from navarch.api.types import core_v1, meta_v1
 from navarch.virtual import SimulatedWorld
 from nodeagent.pods.context import Services
-from nodeagent.pods.resize import IN_PROGRESS, PENDING, Host, Resizer, raised, refused, reported, restarts, wanted
+from nodeagent.pods.resize import (
+    IN_PROGRESS,
+    PENDING,
+    Host,
+    Resizer,
+    desired_resources,
+    raised,
+    refused,
+    reported,
+    restarts,
+)
 from nodeagent.runtime.runtime import RUNNING, Container, Resources, RuntimeError_, Sandbox, SandboxConfig
 
 
@@ -109,7 +119,7 @@ def test_init_containers_are_not_resized() -> None:
     first = pod(container("a", "100m"))
     first.spec.init_containers = [container("i", "50m")]
     node = Node(first)
-    node.resizer.made("i-id", "i")
+    node.resizer.note_container("i-id", "i")
     state = core_v1.ContainerState(running=core_v1.ContainerStateRunning())
     status = core_v1.ContainerStatus(
         name="i", image="i", image_id="", ready=False, restart_count=0, container_id="navarch://i-id", state=state
@@ -125,7 +135,7 @@ def test_not_on_this_node() -> None:
     assert (condition.type, condition.status, condition.reason) == (PENDING, "True", "Infeasible")
     assert condition.message == "Node didn't have enough capacity: cpu, requested: 3000, capacity: 2000"
     # It goes on with what it has, and so it counts.
-    assert cpu(status) == ["100m"] and wanted(node.resizer.pod(pod(container("a", "3")))) == wanted(first)
+    assert cpu(status) == ["100m"] and desired_resources(node.resizer.pod(pod(container("a", "3")))) == desired_resources(first)
     assert not node.resizer.deferred and not (node.step(first, running("a")).conditions)
 
 
@@ -149,9 +159,9 @@ def test_restart_by_policy() -> None:
     node.step(bigger, running("a"))
     assert node.stopped == ["a"]  # once
     again = [Container("new", "s", "a", 1, "i", "i", RUNNING, 0.0)]
-    node.resizer.made("new", "a")
+    node.resizer.note_container("new", "a")
     status = node.step(bigger, again)
-    assert not status.conditions and (status.container_statuses or ())[0].resources == wanted(bigger)["a"]
+    assert not status.conditions and (status.container_statuses or ())[0].resources == desired_resources(bigger)["a"]
 
 
 def test_failure_is_told_and_tried_again() -> None:
@@ -170,7 +180,7 @@ def test_failure_is_told_and_tried_again() -> None:
 def test_a_new_agent_goes_on() -> None:
     """What was granted stands in the status: a resize that was pending still is."""
     asked = pod(container("a", "3"))
-    had = wanted(pod(container("a", "100m")))["a"]
+    had = desired_resources(pod(container("a", "100m")))["a"]
     status = core_v1.ContainerStatus(
         name="a", image="i", image_id="", ready=True, restart_count=0, resources=had, allocated_resources=had.requests
     )
@@ -194,6 +204,6 @@ def test_raised(old: Resources, new: Resources, between: tuple[int, int, int]) -
 
 def test_rules() -> None:
     small = container("a", "1", policy="RestartContainer")
-    assert not restarts(container("a", "2", policy="RestartContainer"), wanted(pod(small))["a"])
-    assert restarts(container("a", "1", "1Mi", policy="RestartContainer"), wanted(pod(small))["a"])
+    assert not restarts(container("a", "2", policy="RestartContainer"), desired_resources(pod(small))["a"])
+    assert restarts(container("a", "1", "1Mi", policy="RestartContainer"), desired_resources(pod(small))["a"])
     assert refused(pod(container("a", "1")), {"memory": "1Gi"}, []) is None
