@@ -81,10 +81,10 @@ def apply_addons(addresses: Addresses, api: Api, simulated: bool) -> None:
     services = "/api/v1/namespaces/kube-system/services"
     hollow = rights() if simulated else []
     classes = [("/apis/storage.k8s.io/v1/storageclasses", one) for one in storage_classes()]
-    for path, wanted in [*publisher_role(), *hollow, *classes, (services, dns_service(addresses.dns))]:
-        name = wanted["metadata"]["name"]
+    for path, desired in [*publisher_role(), *hollow, *classes, (services, dns_service(addresses.dns))]:
+        name = desired["metadata"]["name"]
         if api.call("GET", f"{path}/{name}")[0] != 404:
             continue
-        status, body = api.call("POST", path, wanted)
+        status, body = api.call("POST", path, desired)
         if status not in (201, 409):
-            raise LabError(f"could not create {wanted['kind']} {name}: {body.decode(errors='replace')[:300]}")
+            raise LabError(f"could not create {desired['kind']} {name}: {body.decode(errors='replace')[:300]}")

@@ -50,7 +50,7 @@ RTF_REJECT = 0x200  # linux/route.h
 def routed_networks() -> list[ipaddress.IPv4Network]:
     """The networks that the host has routes to, the default route and unreachable ones aside: a lab that was killed
     leaves an unreachable route, which must not take its range away for ever."""
-    found = []
+    networks = []
     for line in Path("/proc/net/route").read_text().splitlines()[1:]:
         fields = line.split()
         if int(fields[3], 16) & RTF_REJECT:
@@ -58,14 +58,14 @@ def routed_networks() -> list[ipaddress.IPv4Network]:
         mask = ipaddress.IPv4Address(socket.ntohl(int(fields[7], 16)))
         if int(mask):
             destination = ipaddress.IPv4Address(socket.ntohl(int(fields[1], 16)))
-            found.append(ipaddress.IPv4Network((str(destination), str(mask)), strict=False))
-    return found
+            networks.append(ipaddress.IPv4Network((str(destination), str(mask)), strict=False))
+    return networks
 
 
-def claim_index(lab: str, wanted: int = 0) -> int:
+def claim_index(lab: str, earlier: int = 0) -> int:
     """Takes a free second byte for a lab: a file a lab in :func:`index_directory`, removed by release_index.
 
-    ``lab`` is the lab's directory, which exists from before the claim until after its release. ``wanted`` is the one it
+    ``lab`` is the lab's directory, which exists from before the claim until after its release. ``earlier`` is the one it
     has had so far: that or none. Raises LabError when it is, or all are, taken.
     """
     directory = index_directory()
@@ -73,7 +73,7 @@ def claim_index(lab: str, wanted: int = 0) -> int:
     with (directory / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         routed = routed_networks()
-        for index in [wanted] if wanted else range(FIRST_INDEX, LAST_INDEX + 1):
+        for index in [earlier] if earlier else range(FIRST_INDEX, LAST_INDEX + 1):
             file = directory / str(index)
             if file.exists():
                 owner = file.read_text()
@@ -85,8 +85,8 @@ def claim_index(lab: str, wanted: int = 0) -> int:
                 continue
             file.write_text(lab)
             return index
-    if wanted:
-        raise LabError(f"addresses 10.{wanted}.0.0/16 of this lab are in use by something else on this machine")
+    if earlier:
+        raise LabError(f"addresses 10.{earlier}.0.0/16 of this lab are in use by something else on this machine")
     raise LabError(f"all address ranges for labs are in use (see {directory}); take a lab down first")
 
 

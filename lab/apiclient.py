@@ -25,7 +25,7 @@ class Api:
         """One request as the lab's administrator: status and body. Raises OSError."""
         context = ssl.create_default_context(cafile=str(self.lab.paths.pki / "ca.crt"))
         context.load_cert_chain(self.lab.paths.pki / "admin.crt", self.lab.paths.pki / "admin.key")
-        connection = http.client.HTTPSConnection("127.0.0.1", self.lab.known.port, timeout=timeout, context=context)
+        connection = http.client.HTTPSConnection("127.0.0.1", self.lab.required_record.port, timeout=timeout, context=context)
         try:
             data = None if body is None else orjson.dumps(body)
             connection.request(method, path, data, {"Content-Type": "application/json"} if data else {})

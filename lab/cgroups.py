@@ -29,11 +29,11 @@ def hierarchies() -> list[Path]:
     """The mount points that hold our tree."""
     if is_unified():
         return [ROOT]
-    seen: dict[Path, None] = {}
+    mounts: dict[Path, None] = {}
     for controller in CONTROLLERS:
         if (ROOT / controller / "cgroup.procs").exists():
-            seen[(ROOT / controller).resolve()] = None
-    return list(seen)
+            mounts[(ROOT / controller).resolve()] = None
+    return list(mounts)
 
 
 def make(group: str) -> None:
@@ -77,13 +77,13 @@ def limit(group: str, cpus: float, memory: int) -> None:
 
 def processes(group: str) -> list[int]:
     """Pids in the cgroup and below it, in all hierarchies."""
-    found: dict[int, None] = {}
+    pids: dict[int, None] = {}
     for root in hierarchies():
         top = root / group
         for file in [top / "cgroup.procs", *top.rglob("cgroup.procs")]:
             with contextlib.suppress(OSError):
-                found |= dict.fromkeys(int(line) for line in file.read_text().split())
-    return list(found)
+                pids |= dict.fromkeys(int(line) for line in file.read_text().split())
+    return list(pids)
 
 
 def destroy(group: str) -> list[int]:

@@ -38,7 +38,7 @@ class Cluster(Lab):
 
     def status(self) -> dict[str, Any]:
         """The lab as `navarch status -o json` prints it."""
-        record = self.known
+        record = self.required_record
         store: dict[str, Any] = {"kind": record.store}
         if record.store == "etcd":
             store["endpoint"] = f"unix:{self.paths.etcd / components.ETCD_SOCKET}"
@@ -60,7 +60,7 @@ class Cluster(Lab):
 
     def certificates(self) -> None:
         """Makes the certificates and kubeconfigs that are missing, or do not name all of the lab's addresses."""
-        issue_all(self.paths, self.known, bool(self.hollow.roster.groups))
+        issue_all(self.paths, self.required_record, bool(self.hollow.roster.groups))
 
     # Down
 
@@ -105,13 +105,13 @@ class Cluster(Lab):
 
     def _end_leftovers(self) -> None:
         """Ends what a killed supervisor left behind, gently first (etcd and the store close their files)."""
-        left = [p for _, p in self.health.recorded() if p.alive()]
+        leftovers = [p for _, p in self.health.recorded() if p.alive()]
         own = supervisor.identity(self.paths)
         if own is not None:
-            left.insert(0, own)
-        for process in left:
+            leftovers.insert(0, own)
+        for process in leftovers:
             process.kill(15)
-        for process in left:
+        for process in leftovers:
             if not process.wait_gone(10):
                 process.kill()
                 process.wait_gone(5)
@@ -126,11 +126,11 @@ class Cluster(Lab):
         self.nodes.wait([entry.name], 60)
         return entry.name
 
-    def add_hollow(self, wanted: HollowNodes) -> tuple[str, str]:
+    def add_hollow(self, new_nodes: HollowNodes) -> tuple[str, str]:
         """Adds simulated nodes; the names of the first and the last, once all are Ready."""
         self._need_running()
         with self.locked():
-            first, last = self.hollow.plan(wanted, bool(self.known.nodes) or switch.exists(self.paths.id))
+            first, last = self.hollow.plan(new_nodes, bool(self.required_record.nodes) or switch.exists(self.paths.id))
             self.certificates()
         apply_addons(self.addresses, self.api, bool(self.hollow.roster.groups))
         self.hollow.start()
@@ -169,7 +169,7 @@ class Cluster(Lab):
             (self.hollow if name in self.hollow else self.nodes).partition(name, heal)
 
     def _need_running(self) -> None:
-        self.known  # noqa: B018 - says which lab is missing
+        self.required_record  # noqa: B018 - says which lab is missing
         if not self.running():
             raise LabError(f'lab "{self.paths.name}" is not up; start it with: navarch up{self.lab_flag}')
 

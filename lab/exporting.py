@@ -30,7 +30,7 @@ def export_lab(cluster: Cluster, directory: Path) -> list[str]:
     """Writes what there is; texts about what could not be got, because something does not run. Raises LabError."""
     if directory.exists() and any(directory.iterdir()):
         raise LabError(f"{directory} is not empty")
-    cluster.known  # noqa: B018 - says which lab is missing
+    cluster.required_record  # noqa: B018 - says which lab is missing
     missing: list[str] = []
     try:
         private_directory(directory)
@@ -142,7 +142,8 @@ def _pod_logs(cluster: Cluster, directory: Path) -> None:
 
 
 def _metrics(cluster: Cluster, directory: Path) -> None:
-    nodes = [f"agent/{n.name}" for n in cluster.known.nodes] + [f"proxy/{n.name}" for n in cluster.known.nodes]
+    names = [n.name for n in cluster.required_record.nodes]
+    nodes = [f"{component}/{name}" for component in ("agent", "proxy") for name in names]
     for component in ["apiserver", "scheduler", "controllers", *nodes]:
         try:
             text = metrics_of(cluster, component).decode(errors="replace")

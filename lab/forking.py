@@ -140,8 +140,8 @@ def _become(spec: Spec, writer: int, sockets: list[int], alive: socket.socket | 
 
 def _keep(sockets: list[int], alive: socket.socket | None) -> dict[str, str]:
     """Puts the descriptors that the component needs behind 0, 1 and 2, closes all others, and says where they are."""
-    wanted = [*sockets, *([alive.fileno()] if alive else [])]
-    above = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 4096) for fd in wanted]  # out of the way of each other
+    descriptors = [*sockets, *([alive.fileno()] if alive else [])]
+    above = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 4096) for fd in descriptors]  # out of the way of each other
     os.closerange(listening.FIRST, 4096)
     for place, fd in enumerate(above, listening.FIRST):
         os.dup2(fd, place, inheritable=False)

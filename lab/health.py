@@ -34,7 +34,7 @@ class Health:
         """Each component as :meth:`lab.managed.Managed.state` tells it, the supervisor first."""
         own = supervisor.identity(self.paths)
         if own is None:
-            return [_gone(), *self._orphans()] if self._orphans() else []
+            return [_ended_supervisor(), *self._orphans()] if self._orphans() else []
         first = {"name": "supervisor", "pid": own.pid, "state": "running", "since": 0.0, "reason": "", "restarts": 0}
         try:
             components = supervisor.request(self.paths, "list", timeout=PATIENCE)
@@ -83,11 +83,11 @@ class Health:
             ends = each["restarts"] - self._restarts.get(each["name"], 0)
             hopeless = each["state"] == "ended" and STOPPED in each.get("lastExit", "")
             if hopeless and ends:
-                raise ComponentRefused(self.told(each))
+                raise ComponentRefused(self.reason_of(each))
             if each["state"] != "running" and ends >= MAX_ENDS:
-                raise LabError(self.told(each))
+                raise LabError(self.reason_of(each))
 
-    def told(self, component: dict[str, Any]) -> str:
+    def reason_of(self, component: dict[str, Any]) -> str:
         """Why a component is not well, with the end of its log."""
         name = component["name"]
         text = f"{name} is not well: {component['reason'] or component['state']}"
@@ -105,7 +105,7 @@ class Health:
                 return
             self.lab.progress.detail(", ".join(c["name"] for c in ill))
             if time.monotonic() > end:
-                raise LabError("\n".join(self.told(c) for c in ill))
+                raise LabError("\n".join(self.reason_of(c) for c in ill))
             self.lab.progress.tick()
             time.sleep(delay)
             delay = min(0.2, delay * 1.5)
@@ -123,6 +123,6 @@ class Health:
         return out
 
 
-def _gone() -> dict[str, Any]:
+def _ended_supervisor() -> dict[str, Any]:
     reason = "ended; the components go on, but nobody starts them again: navarch up"
     return {"name": "supervisor", "pid": 0, "state": "ended", "since": 0.0, "reason": reason, "restarts": 0}

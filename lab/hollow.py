@@ -52,20 +52,20 @@ class Fleet:
         write_private(self.file, roster.text())
         self.tell()
 
-    def plan(self, wanted: HollowNodes, real: bool) -> list[str]:
+    def plan(self, new: HollowNodes, real: bool) -> list[str]:
         """Notes more nodes; gives the names of the first and the last."""
         roster = self.roster
-        tainted = real if wanted.tainted is None else wanted.tainted
+        tainted = real if new.tainted is None else new.tainted
         first = roster.next_number
         group = Group(
-            first, wanted.count, wanted.cpu, wanted.memory, wanted.pods, wanted.zones, dict(wanted.labels), tainted
+            first, new.count, new.cpu, new.memory, new.pods, new.zones, dict(new.labels), tainted
         )
         try:
             roster.add(group)
         except ValueError as error:
             raise LabError(str(error)) from error
         write_private(self.file, roster.text())
-        return [name_of(first), name_of(first + wanted.count - 1)]
+        return [name_of(first), name_of(first + new.count - 1)]
 
     def start(self) -> None:
         """Starts the process if there are nodes for it; one that runs reads the roster again."""
@@ -75,7 +75,7 @@ class Fleet:
         self.tell()
 
     def _spec(self) -> Spec:
-        return components.hollow(self.lab.paths, self.lab.known)
+        return components.hollow(self.lab.paths, self.lab.required_record)
 
     def remove(self, name: str) -> None:
         self._change(lambda roster: roster.remove(name))

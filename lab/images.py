@@ -57,12 +57,12 @@ def load(path: Path, names: list[str]) -> list[Record]:
 
 def listed() -> list[Listed]:
     """Every name of every image, by name."""
-    found, images = [], store()
+    listed_images, images = [], store()
     names = images.names()
     for record in images.records():
         for name in names.get(record.id) or ["<none>"]:
-            found.append(Listed(name, record.id, record.size))
-    return sorted(found)
+            listed_images.append(Listed(name, record.id, record.size))
+    return sorted(listed_images)
 
 
 def remove(name: str) -> None:

@@ -18,9 +18,9 @@ def for_elsewhere(path: Path, record: LabRecord, server: str) -> str:
     """The lab's kubeconfig with a server that other machines can reach. Raises LabError if it would not work there."""
     names = apiserver_hosts(record)
     if not record.listen or server not in names:
-        known = ", ".join(record.names) or "none yet"
+        allowed = ", ".join(record.names) or "none yet"
         raise LabError(
-            f"{server}: other machines do not reach the API server under that name (names: {known}); "
+            f"{server}: other machines do not reach the API server under that name (names: {allowed}); "
             "use: navarch up --listen ADDRESS [--name NAME]"
         )
     config = json.loads(path.read_text())

@@ -25,7 +25,7 @@ class Lab:
         self.record = LabRecord.load(self.paths.config)
 
     @property
-    def known(self) -> LabRecord:
+    def required_record(self) -> LabRecord:
         if self.record is None:
             raise LabError(f'there is no lab "{self.paths.name}"; start it with: navarch up{self.lab_flag}')
         return self.record
@@ -37,11 +37,11 @@ class Lab:
 
     @property
     def addresses(self) -> Addresses:
-        return Addresses(self.known.index)
+        return Addresses(self.required_record.index)
 
     @property
     def server(self) -> str:
-        return f"https://127.0.0.1:{self.known.port}"
+        return f"https://127.0.0.1:{self.required_record.port}"
 
     def running(self) -> bool:
         return supervisor.identity(self.paths) is not None
@@ -68,4 +68,4 @@ class Lab:
                     shutil.rmtree(self.paths.root, ignore_errors=True)
 
     def save(self) -> None:
-        self.known.save(self.paths.config)
+        self.required_record.save(self.paths.config)

@@ -121,5 +121,5 @@ class Managed:
         }
 
     def dump(self) -> dict[str, Any]:
-        known = {name: getattr(self, name) for name in PERSISTENT}
-        return {"spec": asdict(self.spec), "process": self.process.dump() if self.process else None, "known": known}
+        state = {name: getattr(self, name) for name in PERSISTENT}
+        return {"spec": asdict(self.spec), "process": self.process.dump() if self.process else None, "known": state}

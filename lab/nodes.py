@@ -54,7 +54,7 @@ class Nodes:
             self.new("", cpu, memory)
 
     def new(self, name: str, cpu: str, memory: str) -> NodeRecord:
-        record = self.lab.known
+        record = self.lab.required_record
         number = record.next_number
         self.lab.addresses.node(number)  # checks that there is room
         entry = NodeRecord(name or f"node-{number}", number, cpu, memory)
@@ -86,8 +86,8 @@ class Nodes:
     def components(self, entry: NodeRecord) -> list[Spec]:
         init = ProcessId.load(entry.init)
         assert init is not None, "the node was booted"
-        known = self.lab.known
-        return [make(self.paths, known, entry, init) for make in (components.agent, components.proxy)]
+        record = self.lab.required_record
+        return [make(self.paths, record, entry, init) for make in (components.agent, components.proxy)]
 
     def power_off(self, entry: NodeRecord) -> None:
         nodenamespaces.power_off(self.paths.id, entry.name, ProcessId.load(entry.init))
@@ -106,7 +106,7 @@ class Nodes:
         """The nodes that are Ready, and have said so since they were switched on."""
         leases_path = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
         if len(self.hollow.roster):  # their Leases are too many to ask for
-            names = [entry.name for entry in self.lab.known.nodes]
+            names = [entry.name for entry in self.lab.required_record.nodes]
             lease_paths = [f"{leases_path}?fieldSelector=metadata.name%3D{name}" for name in names]
         else:
             lease_paths = [leases_path]
@@ -114,10 +114,10 @@ class Nodes:
         answers = [self.api.call("GET", path) for path in paths]
         if any(status != 200 for status, _ in answers):
             return set()
-        nodes, *found = (orjson.loads(body)["items"] for _, body in answers)
-        leases = [lease for items in found for lease in items]
+        nodes, *lease_lists = (orjson.loads(body)["items"] for _, body in answers)
+        leases = [lease for items in lease_lists for lease in items]
         renewed = {item["metadata"]["name"]: times.parse_time(item["spec"]["renewTime"]) for item in leases}
-        booted = {entry.name: entry.booted for entry in self.lab.known.nodes}
+        booted = {entry.name: entry.booted for entry in self.lab.required_record.nodes}
         return {
             name
             for name, status in ((item["metadata"]["name"], item.get("status", {})) for item in nodes)
@@ -135,7 +135,7 @@ class Nodes:
                 "this lab was started without nodes, so its API server does not listen on the lab's network; "
                 f"start anew: navarch down --purge{self.lab.lab_flag} and navarch up"
             )
-        others = self.lab.known.nodes
+        others = self.lab.required_record.nodes
         default_cpu, default_memory = (others[0].cpu, others[0].memory) if others else ("1", "1Gi")
         entry = self.new(name, cpu or default_cpu, memory or default_memory)
         self._certificates()
@@ -145,10 +145,10 @@ class Nodes:
         return entry
 
     def remove(self, name: str) -> None:
-        entry = self.lab.known.node(name)
+        entry = self.lab.required_record.node(name)
         self._stop_components(entry)
         self.power_off(entry)
-        self.lab.known.nodes.remove(entry)
+        self.lab.required_record.nodes.remove(entry)
         self.lab.save()
         shutil.rmtree(self.paths.nodes / name, ignore_errors=True)
         for file in (f"{name}.crt", f"{name}.key", f"{name}.kubeconfig"):
@@ -156,7 +156,7 @@ class Nodes:
 
     def stop(self, name: str) -> None:
         """Power loss."""
-        entry = self.lab.known.node(name)
+        entry = self.lab.required_record.node(name)
         nodenamespaces.power_off(self.paths.id, name, ProcessId.load(entry.init))  # first: nobody gets to say goodbye
         self._stop_components(entry)
         self.power_off(entry)
@@ -164,7 +164,7 @@ class Nodes:
         self.lab.save()
 
     def start(self, name: str) -> NodeRecord:
-        entry = self.lab.known.node(name)
+        entry = self.lab.required_record.node(name)
         entry.stopped = False
         self.power_on(entry)
         self.lab.save()
@@ -172,7 +172,7 @@ class Nodes:
 
     def partition(self, name: str, heal: bool) -> None:
         """Takes the node's switch port down (the node itself keeps running), or up again."""
-        entry = self.lab.known.node(name)
+        entry = self.lab.required_record.node(name)
         if ProcessId.load(entry.init) is None:
             raise LabError(f"node {name} is off; start it with: navarch node start {name}{self.lab.lab_flag}")
         switch.set_port(self.paths.id, entry.number, up=heal)

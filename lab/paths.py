@@ -152,5 +152,5 @@ class LabRecord:
         for node in self.nodes:
             if node.name == name:
                 return node
-        known = ", ".join(n.name for n in self.nodes) or "none"
-        raise LabError(f'lab "{self.name}" has no node "{name}" (nodes: {known})')
+        names = ", ".join(n.name for n in self.nodes) or "none"
+        raise LabError(f'lab "{self.name}" has no node "{name}" (nodes: {names})')

@@ -76,15 +76,15 @@ class OpenSockets:
         """The component's sockets, opened if they are not yet; those that it does not want any more are closed.
         Raises OSError."""
         mine = self._open.setdefault(component, {})
-        for gone in [a for a in mine if a not in addresses]:
-            mine.pop(gone).close()
+        for unused in [a for a in mine if a not in addresses]:
+            mine.pop(unused).close()
         for address in addresses:
             if address not in mine:
                 spare = self._spare.pop(address) if address in self._spare else None
                 mine[address] = spare or listen(address)
         return [mine[a] for a in addresses]
 
-    def held(self, component: str) -> list[socket.socket]:
+    def of_component(self, component: str) -> list[socket.socket]:
         return list(self._open.get(component, {}).values())
 
     def close(self, component: str) -> None:

@@ -29,8 +29,8 @@ def own_addresses() -> list[str]:
 
     def read() -> list[str]:
         with IPRoute() as ip:
-            found = [ipaddress.ip_address(entry.get("address") or entry.get("local")) for entry in ip.get_addr()]
-        return [str(a) for a in found if not (a.is_loopback or a.is_link_local)]
+            addresses = [ipaddress.ip_address(entry.get("address") or entry.get("local")) for entry in ip.get_addr()]
+        return [str(a) for a in addresses if not (a.is_loopback or a.is_link_local)]
 
     return list(in_child(read))
 

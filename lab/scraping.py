@@ -21,16 +21,16 @@ def metrics_of(cluster: Cluster, component: str) -> bytes:
         elif component == "apiserver":
             status, body = cluster.api.call("GET", "/metrics")
         elif name == "agent" and node:
-            cluster.known.node(node)
+            cluster.required_record.node(node)
             status, body = cluster.api.call("GET", f"/api/v1/nodes/{node}/proxy/metrics")
         elif name == "proxy" and node:
-            init = ProcessId.load(cluster.known.node(node).init)
+            init = ProcessId.load(cluster.required_record.node(node).init)
             if init is None or not init.enterable():
                 raise LabError(f"node {node} is off")
             status, body = in_child(lambda: _proxy(init))
         else:
-            known = ", ".join(["apiserver", *WITH_SOCKET, "agent/NODE", "proxy/NODE"])
-            raise LabError(f"{component} has no metrics; those that have: {known}")
+            choices = ", ".join(["apiserver", *WITH_SOCKET, "agent/NODE", "proxy/NODE"])
+            raise LabError(f"{component} has no metrics; those that have: {choices}")
     except OSError as error:
         raise LabError(f"{component} does not answer ({error}); see: navarch status{cluster.lab_flag}") from error
     if status != 200:

@@ -63,7 +63,7 @@ class Start:
             self.cluster.api.wait_ready(self.wait)
             apply_addons(self.cluster.addresses, self.cluster.api, bool(self.cluster.hollow.roster.groups))
             self.cluster.hollow.start()
-            nodes = [n.name for n in self.cluster.known.nodes if not n.stopped and not n.partitioned]
+            nodes = [n.name for n in self.cluster.required_record.nodes if not n.stopped and not n.partitioned]
             self.cluster.nodes.wait(nodes, self.wait)
             self.cluster.hollow.wait(self.wait)
             self.cluster.health.wait(self.wait)
@@ -75,13 +75,13 @@ class Start:
     def settings(self, record: LabRecord | None) -> dict[str, str]:
         """The lab's settings as they shall be. Raises LabError."""
         labsettings.checked(self.wishes.settings)
-        kept = labsettings.without(record.settings if record else {}, self.wishes.unset)
-        return labsettings.checked(kept | self.wishes.settings)
+        old_settings = labsettings.without(record.settings if record else {}, self.wishes.unset)
+        return labsettings.checked(old_settings | self.wishes.settings)
 
     def undo(self) -> bool:
         """Takes the settings back that this `up` brought, if it brought any, and starts the control plane with the old."""
         with self.cluster.locked():
-            record = self.cluster.known
+            record = self.cluster.required_record
             if record.settings == self.before:
                 return False
             record.settings = self.before
@@ -94,7 +94,7 @@ class Start:
         cluster = self.cluster
         fresh = cluster.record is None
         renamed = self.prepare()
-        record = cluster.known
+        record = cluster.required_record
         nodes = (3 if fresh else 0) if self.wishes.nodes is None else self.wishes.nodes
         if not record.nodes and record.next_number == 1:
             cluster.nodes.plan(nodes, self.wishes.node_cpu, self.wishes.node_memory)
@@ -120,10 +120,10 @@ class Start:
 
     @property
     def with_nodes(self) -> bool:
-        return bool(self.cluster.known.nodes) or switch.exists(self.paths.id)
+        return bool(self.cluster.required_record.nodes) or switch.exists(self.paths.id)
 
     def start_components(self) -> None:
-        cluster, record = self.cluster, self.cluster.known
+        cluster, record = self.cluster, self.cluster.required_record
         specs = [components.etcd(self.paths)] if record.store == "etcd" else []
         cluster.start([*specs, components.apiserver(self.paths, record, self.with_nodes)])
         on = [entry for entry in record.nodes if not entry.stopped]
@@ -175,17 +175,17 @@ class Start:
             return
         if count:
             raise LabError(
-                f'lab "{self.cluster.known.name}" has {count} hollow nodes; '
+                f'lab "{self.cluster.required_record.name}" has {count} hollow nodes; '
                 f"use navarch node add --hollow or navarch node remove{self.cluster.lab_flag}"
             )
         hollow.plan(wishes, self.with_nodes)
 
     def take_port(self) -> list[socket.socket]:
         """Sockets on the API server's port; on another port than before if somebody else has that one now."""
-        record = self.cluster.known
+        record = self.cluster.required_record
         served = any(e["spec"]["name"] == "apiserver" and p.alive() for e, p in self.cluster.health.recorded())
         if self.cluster.running() or served:
             return []  # it is ours
-        taken = record.port
-        record.port, sockets = take_port(components.listen_addresses(record, False), taken)
+        old_port = record.port
+        record.port, sockets = take_port(components.listen_addresses(record, False), old_port)
         return sockets

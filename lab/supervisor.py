@@ -46,7 +46,7 @@ class Supervisor:
         self.selector = selectors.DefaultSelector()
         self.sockets = OpenSockets(sockets)
         self.stopping = False
-        self.asked = time.monotonic()
+        self.last_question = time.monotonic()
 
     # The outside
 
@@ -125,10 +125,10 @@ class Supervisor:
     def adopt(self) -> None:
         """Takes over what an earlier supervisor started; what has ended meanwhile is started again."""
         try:
-            known = json.loads(self.paths.processes.read_text())
+            entries = json.loads(self.paths.processes.read_text())
         except (FileNotFoundError, ValueError):
             return
-        for entry in known:
+        for entry in entries:
             process = ProcessId.load(entry["process"])
             managed = Managed(Spec(**entry["spec"]), process, **entry.get("known", {}))
             if process is not None and not process.booted_here():
@@ -187,7 +187,7 @@ class Supervisor:
 
     def unattended(self, managed: Managed, alone: bool) -> None:
         """Sends clients of the component's sockets away as long as it is ``alone``."""
-        for each in self.sockets.held(managed.spec.name):
+        for each in self.sockets.of_component(managed.spec.name):
             registered = each in self.selector.get_map()
             if alone and not registered:
                 self.selector.register(each, selectors.EVENT_READ, lambda each=each: turn_away(each))
@@ -206,15 +206,15 @@ class Supervisor:
     def next_due(self) -> float | None:
         due = [m.due for m in self.managed.values() if m.due]
         if any(m.pulse for m in self.managed.values()):
-            due.append(self.asked + PERIOD)
+            due.append(self.last_question + PERIOD)
         return max(0.0, min(due) - time.monotonic()) if due else None
 
     def ask_all(self) -> None:
         """Asks every component whether it is alive, when it is time to; kills those that have not answered for long."""
-        passed = time.monotonic() - self.asked
+        passed = time.monotonic() - self.last_question
         if passed < PERIOD:
             return
-        self.asked = time.monotonic()
+        self.last_question = time.monotonic()
         for managed in list(self.managed.values()):
             if managed.pulse and managed.process and managed.runs:
                 managed.pulse.ask(managed.process.pid, min(passed, 1.5 * PERIOD))
@@ -270,9 +270,9 @@ def spawn(paths: LabPaths, cgroup: str, sockets: Sequence[socket.socket] = ()) -
         os.dup2(log, 1)
         os.dup2(log, 2)
         # What our parent has open, the lab's lock above all, must not stay open with us.
-        kept = {writer, *(each.fileno() for each in sockets)}
+        descriptors = {writer, *(each.fileno() for each in sockets)}
         for fd in range(3, 4096):
-            if fd not in kept:
+            if fd not in descriptors:
                 with contextlib.suppress(OSError):
                     os.close(fd)
         reopen_output()

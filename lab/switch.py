@@ -45,10 +45,10 @@ def _set(path: str, value: int) -> None:
 
 
 def _index(ip: Any, name: str) -> int:
-    found = ip.link_lookup(ifname=name)
-    if not found:
+    indexes = ip.link_lookup(ifname=name)
+    if not indexes:
         raise OSError(f"no link {name}")
-    return int(found[0])
+    return int(indexes[0])
 
 
 def hardware_address(address: str) -> str:

@@ -89,10 +89,10 @@ def up(
         bring_up(cluster, wishes)
         progress.finish()
         if not quiet:
-            count, flag, roster = len(cluster.known.nodes), cluster.lab_flag, cluster.hollow.roster
+            count, flag, roster = len(cluster.required_record.nodes), cluster.lab_flag, cluster.hollow.roster
             what = f"{count} node{'' if count == 1 else 's'}"
             what += f" and {len(roster)} hollow" if len(roster) else ""
-            what += f", {cluster.known.store}, {cluster.server}"
+            what += f", {cluster.required_record.store}, {cluster.server}"
             print(f'lab "{lab}" is up: {what} ({progress.total:.1f} s)\n')
             print(f"  export KUBECONFIG={cluster.paths.kubeconfig}\n  kubectl get nodes\n")
             print(f"or, without kubectl:  navarch get nodes{flag}")
@@ -223,12 +223,12 @@ def kubeconfig(
 
     with reported():
         cluster = Cluster(lab)
-        cluster.known  # noqa: B018 - says so if there is no such lab
+        cluster.required_record  # noqa: B018 - says so if there is no such lab
         path = cluster.paths.kubeconfig
         if server:
             from lab.kubeconfigs import for_elsewhere
 
-            return print(for_elsewhere(path, cluster.known, server))
+            return print(for_elsewhere(path, cluster.required_record, server))
         if merge:
             from lab.kubeconfigs import merge_into_user_config
 

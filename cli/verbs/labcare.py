@@ -34,7 +34,7 @@ def labs(
         cluster = Cluster(name)
         ill = sum(c["state"] not in ("running", "starting") for c in cluster.health.listed())
         state = "down" if not cluster.running() else f"{ill} of its components not well" if ill else "running"
-        record = cluster.known
+        record = cluster.required_record
         rows.append([name, state, len(record.nodes), len(cluster.hollow.roster), record.store, cluster.server])
     header = ["NAME", "STATE", "NODES", "HOLLOW", "STORE", "SERVER"]
     if output == "json":

@@ -236,12 +236,12 @@ class Simulation:
                 value = await value
             if value:
                 return value
-            left = deadline - self.world.monotonic()
-            if left <= 0:
+            remaining = deadline - self.world.monotonic()
+            if remaining <= 0:
                 text = what or getattr(condition, "__name__", str(condition))
                 raise TimeoutError(f"not within {timeout} s of virtual time: {text}\n{self.picture()}")
             try:
-                async with asyncio.timeout(min(1.0, left)):
+                async with asyncio.timeout(min(1.0, remaining)):
                     await news.wait()
             except TimeoutError:
                 pass
@@ -278,8 +278,8 @@ class Simulation:
 
     def ready_pods(self, namespace: str = "default", image: str = "") -> int:
         """Pods that are Ready and not going away, optionally only those of an image."""
-        found = [p for p in self.objects(core_v1.Pod, namespace) if pods.is_ready(p) and pods.is_active(p)]
-        return sum(not image or p.spec.containers[0].image == image for p in found)
+        ready = [p for p in self.objects(core_v1.Pod, namespace) if pods.is_ready(p) and pods.is_active(p)]
+        return sum(not image or p.spec.containers[0].image == image for p in ready)
 
     def picture(self) -> str:
         """Nodes and pods, a line each, for error messages."""
@@ -322,10 +322,10 @@ class Simulation:
     def _scheduler_knows(self) -> bool:
         """Whether the scheduler has heard that all nodes can be used."""
         table = self.scheduler.table
-        known = (table.nodes[table.rows[s.name]] if s.name in table.rows else None for s in self.nodes)
+        counted = (table.nodes[table.rows[s.name]] if s.name in table.rows else None for s in self.nodes)
         return all(
             node is not None and all((t.key, t.effect) in self._taints[s.name] for t in node.spec.taints or ())
-            for node, s in zip(known, self.nodes, strict=True)
+            for node, s in zip(counted, self.nodes, strict=True)
         )
 
     def _records_append(self, record: Record) -> None:
@@ -367,12 +367,12 @@ class Simulation:
 
     def _object(self, struct: type[S], key: str) -> S:
         revision, value = self._current[key]
-        known = self._decoded.get(key)
-        if known is None or known[0] != revision:
+        cached = self._decoded.get(key)
+        if cached is None or cached[0] != revision:
             obj = kinds.decoder(struct).decode(value)
             obj.metadata.resource_version = str(revision)
-            known = self._decoded[key] = revision, obj
-        return cast(S, known[1])
+            cached = self._decoded[key] = revision, obj
+        return cast(S, cached[1])
 
 
 def _kind(tree: dict[str, Any]) -> Kind:

@@ -103,8 +103,8 @@ class Cycle:
 
     def node_of(self, uid: str) -> str:
         """The node of the pod of this uid; "" if it has none."""
-        found = self.table.pods.get(uid)
-        return found[1] if found else ""
+        entry = self.table.pods.get(uid)
+        return entry[1] if entry else ""
 
     def requested(self, resource: str) -> int:
         """The sum of the requests of the pods on all nodes, in millicores or base units."""
@@ -116,8 +116,8 @@ class Cycle:
     def _info(self, pod: AnyPod) -> PodInfo:
         if isinstance(pod, PodInfo):
             return pod
-        made: core_v1.Pod = pod if isinstance(pod, core_v1.Pod) else _decode(msgspec.json.encode(pod))
-        if not made.metadata.uid:
+        pod_object: core_v1.Pod = pod if isinstance(pod, core_v1.Pod) else _decode(msgspec.json.encode(pod))
+        if not pod_object.metadata.uid:
             self._number += 1
-            made.metadata.uid = f"uid-{self._number}"
-        return PodInfo(made)
+            pod_object.metadata.uid = f"uid-{self._number}"
+        return PodInfo(pod_object)
