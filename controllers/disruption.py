@@ -10,19 +10,18 @@ import msgspec
 from controllers.controller import Context, Controller, key, patience
 from navarch.api import selectors
 from navarch.api.conditions import set_condition
-from navarch.api.errors import NotFound
 from navarch.api.intstr import scaled_value
-from navarch.api.kinds import BY_GVK, group_version
+from navarch.api.kinds import group_version
 from navarch.api.pods import controller_of, is_ready
 from navarch.api.times import format_time, parse_time
 from navarch.api.types import apps_v1, core_v1, meta_v1, policy_v1
+from navarch.client.informer import Informer
 
 Pod = core_v1.Pod
 Budget = policy_v1.PodDisruptionBudget
 DELETION_TIMEOUT = 120.0
 """Seconds after which an eviction that has not made its pod go no longer counts."""
 ALLOWED = "DisruptionAllowed"
-SCALED = (("apps", "ReplicaSet"), ("apps", "Deployment"), ("apps", "StatefulSet"), ("", "ReplicationController"))
 
 
 class Scale(NamedTuple):
@@ -94,9 +93,13 @@ class DisruptionController(Controller):
         self.pods = self.informer(Pod)
         self.sets = self.informer(apps_v1.ReplicaSet)
         self.deployments = self.informer(apps_v1.Deployment)
+        self.others: dict[tuple[str, str], Informer[Any]] = {
+            ("", "ReplicationController"): self.informer(core_v1.ReplicationController),
+            ("apps", "StatefulSet"): self.informer(apps_v1.StatefulSet),
+        }
         self.budgets.add_handler(lambda kind, old, new: self.enqueue(new))
         self.pods.add_handler(self._pod_changed)
-        for informer in (self.sets, self.deployments):
+        for informer in (self.sets, self.deployments, *self.others.values()):
             informer.add_handler(self._scaled)
 
     def _pod_changed(self, kind: str, old: Pod | None, new: Pod) -> None:
@@ -122,14 +125,14 @@ class DisruptionController(Controller):
         near = self.pods.list(budget.metadata.namespace) if budget.spec.selector is not None else []
         pods = [pod for pod in near if selector.matches(pod.metadata.labels)]
         counted = budget.spec.max_unavailable is not None or isinstance(budget.spec.min_available, str)
-        scale = await self._scale(pods) if counted else 0
+        scale = self._scale(pods) if counted else 0
         evicting, again = disrupted(budget.status, pods, now)
         status = report(budget, pods, needs(budget.spec, len(pods), scale), evicting, now)
         if status != budget.status:
             await self.client[Budget].update_status(msgspec.structs.replace(budget, status=status))
         return again
 
-    async def _scale(self, pods: Sequence[Pod]) -> int:
+    def _scale(self, pods: Sequence[Pod]) -> int:
         """The sum of the replicas that the controllers of the pods want, each counted once."""
         total: dict[str, int] = {}
         for pod in pods:
@@ -146,20 +149,12 @@ class DisruptionController(Controller):
             elif replica_set is not None and replica_set.metadata.uid == ref.uid:
                 total[ref.uid] = _desired_replicas(replica_set.spec.replicas)
             else:
-                total[ref.uid] = await self._replicas_of(namespace, ref)
+                group, _ = group_version(ref.api_version)
+                informer = self.others.get((group, ref.kind))
+                found = informer.get(namespace, ref.name) if informer is not None else None
+                if found is not None and found.metadata.uid == ref.uid:
+                    total[ref.uid] = _desired_replicas(found.spec.replicas)
         return sum(total.values())
-
-    async def _replicas_of(self, namespace: str, ref: meta_v1.OwnerReference) -> int:
-        """The replicas of another scalable kind."""
-        group, version = group_version(ref.api_version)
-        kind = BY_GVK.get((group, version, ref.kind))
-        if kind is None or (group, ref.kind) not in SCALED:
-            return 0
-        try:
-            scale = await self.client.tree(kind).get_sub(ref.name, namespace, "scale")
-        except NotFound:
-            return 0
-        return int((scale.get("spec") or {}).get("replicas") or 0)
 
 
 def _desired_replicas(replicas: int | None) -> int:

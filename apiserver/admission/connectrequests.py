@@ -7,10 +7,11 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from apiserver.request import CONNECT, Admission, Attributes, Context
+from apiserver.wire.asgi import truth
 from navarch.api.kinds import Kind
 
 Tree = dict[str, Any]
-_FLAGS = ("stdin", "stdout", "stderr", "tty")
+STREAM_FLAGS = ("stdin", "stdout", "stderr", "tty")
 
 
 async def admit_connection(admission: Admission, context: Context, kind: Kind, query: bytes) -> None:
@@ -29,7 +30,7 @@ def _options(kind: Kind, query: dict[str, list[str]]) -> Tree:
     if kind.kind == "PodPortForwardOptions":
         ports = [int(p) for text in query.get("ports") or () for p in text.split(",") if p.isdigit()]
         return {"ports": ports} if ports else {}
-    out: Tree = {f: True for f in _FLAGS if query.get(f, ["false"])[0].lower() in ("true", "1", "t", "")}
+    out: Tree = {f: True for f in STREAM_FLAGS if truth(query.get(f, ["false"])[0])}
     if query.get("container"):
         out["container"] = query["container"][0]
     if query.get("command"):

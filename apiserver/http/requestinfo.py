@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from apiserver.request import RequestInfo
+from apiserver.wire.asgi import flag
 
 _VERBS = {"POST": "create", "GET": "get", "HEAD": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 _NAMESPACE_SUBRESOURCES = ("status", "finalize")
@@ -33,7 +34,7 @@ def parse_request(method: str, path: str, query: Mapping[str, str]) -> RequestIn
     # Behind "proxy" comes a path of the backend's.
     subresource = "proxy" if rest[2:3] == ["proxy"] else "/".join(rest[2:])
     if not name and verb == "get":
-        verb = "watch" if is_true(query.get("watch")) else "list"
+        verb = "watch" if flag(query, "watch") else "list"
     elif not name and verb == "delete":
         verb = "deletecollection"
     fields = labels = ""
@@ -41,11 +42,6 @@ def parse_request(method: str, path: str, query: Mapping[str, str]) -> RequestIn
         fields, labels = query.get("fieldSelector", ""), query.get("labelSelector", "")
         name = name or _selected_name(fields)
     return RequestInfo(verb, path, True, group, version, resource, subresource, namespace, name, fields, labels)
-
-
-def is_true(value: str | None) -> bool:
-    """A boolean query parameter; present without a value counts as true, as upstream has it."""
-    return value is not None and value.lower() not in ("false", "0", "f")
 
 
 def _selected_name(selector: str) -> str:

@@ -15,14 +15,14 @@ from urllib.parse import parse_qsl
 
 import orjson
 
-from apiserver.admission.connectrequests import admit_connection
+from apiserver.admission.connectrequests import STREAM_FLAGS, admit_connection
 from apiserver.http import relay
 from apiserver.http.agents import Agents
 from apiserver.http.websockets import COMMANDS, ERROR, LOGS, PORTS, V5, Dialect, MessageReply
 from apiserver.registry.resources import Resources
 from apiserver.request import Admission, Context, RequestInfo
 from apiserver.serviceresolver import ServiceResolver
-from apiserver.wire.asgi import Request, flag
+from apiserver.wire.asgi import Request, flag, truth
 from navarch.api import wellknown
 from navarch.api.errors import (
     BadRequest,
@@ -50,6 +50,7 @@ PROXY_VERBS = ("create", "delete", "get", "patch", "update")
 Stream = Callable[[Request, Context], Awaitable[None]]
 
 _LOG_PARAMETERS = ("follow", "previous", "sinceSeconds", "sinceTime", "timestamps", "tailLines", "limitBytes", "stream")
+_LOG_FLAGS = ("follow", "previous", "timestamps")
 ERROR_CHANNEL = bytes([ERROR])
 SPDY, VERSION = "SPDY/3.1", "X-Stream-Protocol-Version"
 PORT_FORWARD = "portforward.k8s.io"
@@ -125,7 +126,7 @@ class Streams:
             request = MessageReply(request, chosen, encoded=LOGS[chosen])
         pod = await self._pod(context)
         container = self._container(pod, request.query.get("container", ""), choose=False)
-        query = [(k, v) for k in _LOG_PARAMETERS if (v := request.query.get(k)) is not None]
+        query = [(k, _plain(k, v, _LOG_FLAGS)) for k in _LOG_PARAMETERS if (v := request.query.get(k)) is not None]
         _check_log(pod["metadata"]["name"], dict(query))
         path = f"/containerLogs/{context.info.namespace}/{context.info.name}/{container}"
         content_type = b"text/plain; charset=utf-8"
@@ -154,7 +155,7 @@ class Streams:
         pod = await self._pod(context)
         pairs = parse_qsl((request.scope.get("query_string") or b"").decode("latin-1"), keep_blank_values=True)
         container = self._container(pod, request.query.get("container", ""), choose=True)
-        query = [(k, v) for k, v in pairs if k != "container"]
+        query = [(k, _plain(k, v, STREAM_FLAGS)) for k, v in pairs if k != "container"]
         if info.subresource == "exec" and not any(k == "command" and v for k, v in query):
             raise BadRequest("you must specify at least one command for the container")
         path = f"/{info.subresource}/{info.namespace}/{info.name}/{container}"
@@ -278,6 +279,11 @@ async def _failed(request: Request, protocol: str, why: str) -> None:
     request.started = True
     await request.send({"type": "websocket.send", "bytes": ERROR_CHANNEL + orjson.dumps(error.status())})
     await request.send({"type": "websocket.close", "code": 1000})
+
+
+def _plain(name: str, value: str, flags: tuple[str, ...]) -> str:
+    """A parameter as the agent reads it: what counts as true is for the API server to say."""
+    return ("true" if truth(value) else "false") if name in flags else value
 
 
 def _check_log(pod: str, query: Mapping[str, str]) -> None:

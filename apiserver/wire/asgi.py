@@ -141,8 +141,9 @@ class Request:
     @property
     def pretty(self) -> bool:
         """Whether JSON is to be indented: people who look at it with a browser or curl need not ask."""
-        if self._query and (asked := self._query.get("pretty")) is not None:
-            return asked not in ("false", "0")
+        if self._query and (asked := self._query.get("pretty")):
+            # No option as others are, but a word that Go reads; what it cannot read is false.
+            return asked in ("1", "t", "T", "true", "TRUE", "True")
         return self.header(b"user-agent").startswith(PEOPLE)
 
     def _far(self) -> bool:
@@ -237,13 +238,12 @@ def warning_headers(warnings: list[str]) -> Headers:
     return [(b"warning", b'299 - "%b"' % t.replace("\\", "\\\\").replace('"', '\\"').encode()) for t in texts]
 
 
+def truth(value: str) -> bool:
+    """A boolean option of a request: "0" and "false" in any case are false, all else is true, nothing at all too."""
+    return value != "0" and value.lower() != "false"
+
+
 def flag(query: Mapping[str, str], name: str) -> bool | None:
-    """A boolean query parameter, None when absent. Raises BadRequest."""
+    """A boolean query parameter, None when absent."""
     value = query.get(name)
-    if value is None or value == "":
-        return None
-    if value.lower() in ("true", "1", "t"):
-        return True
-    if value.lower() in ("false", "0", "f"):
-        return False
-    raise BadRequest(f'strconv.ParseBool: parsing "{value}": invalid syntax')
+    return None if value is None else truth(value)

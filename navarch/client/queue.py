@@ -27,6 +27,8 @@ MIN_AGAIN, MAX_AGAIN = 0.01, 1.0
 doubles while the worker goes on asking for less than MAX_AGAIN."""
 MAX_TURNS, WINDOW = 50, 1.0
 """So many times a key is handed out within WINDOW seconds at most; then it waits for the next ones."""
+EARLY = 1e-6
+"""Seconds by which the event loop's timers may be early: what is due within them is due."""
 MAX_TIMER = 3600.0
 """Seconds for which the event loop's timer is set at most: far-off times do not fit into its numbers."""
 
@@ -116,7 +118,9 @@ class WorkQueue(Generic[K]):
     def _too_often(self, key: K) -> bool:
         """Whether the key has had its turns of this second; begins a new one when it is over."""
         now = self._world.monotonic()
-        if now - self._window_began >= WINDOW:
+        # A window ends so early that what waits for its end never finds it open: on virtual time, where the clock stands
+        # still in a turn of the loop, that key would be delayed and due again without end.
+        if now - self._window_began >= WINDOW - 2 * EARLY:
             self._window_began = now
             self._turns.clear()
         return self._turns.get(key, 0) >= MAX_TURNS
@@ -201,8 +205,7 @@ class WorkQueue(Generic[K]):
 
     def _ring(self) -> None:
         self._timer = None
-        # The loop's timers may fire a hair early: what is due within its resolution is due.
-        now = self._world.monotonic() + 1e-6
+        now = self._world.monotonic() + EARLY
         while self._later and self._later[0][0] <= now:
             at, _, key = heapq.heappop(self._later)
             if self._due.get(key) == at:

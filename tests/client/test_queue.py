@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from navarch.client.queue import MAX_TURNS, QueueShutDown, WorkQueue
+from navarch.client.queue import EARLY, MAX_TURNS, WINDOW, QueueShutDown, WorkQueue
 from navarch.virtual import SimulatedWorld
 from navarch.world import RealWorld
 
@@ -145,6 +145,40 @@ def test_no_way_to_ask_for_a_key_is_a_livelock(how: str) -> None:
         assert 100 < looks["a"] <= 101 * MAX_TURNS and queue.slowed > 90
 
     on_virtual_time(main)
+
+
+class Stopped(RealWorld):
+    """A clock that stands still, and is read a limited number of times."""
+
+    def __init__(self, at: float) -> None:
+        super().__init__()
+        self.at, self.reads = at, 0
+
+    def monotonic(self) -> float:
+        self.reads += 1
+        assert self.reads < 10_000, "the queue goes round in circles"
+        return self.at
+
+
+@given(st.floats(0.0, 1e7), st.floats(-3 * EARLY, 3 * EARLY) | st.sampled_from([0.0, -1e-12, 1e-12, -EARLY, -2 * EARLY]))
+def test_a_window_that_is_about_to_end(began: float, off: float) -> None:
+    """Fuzz found it: a key that had its turns was delayed and due again in one turn of the loop, for ever."""
+
+    async def main() -> None:
+        world = Stopped(began)
+        queue: WorkQueue[str] = WorkQueue(world)
+        queue._window_began = began
+        queue._turns["a"] = MAX_TURNS
+        queue.add("a")
+        assert len(queue) == 0 and queue.slowed == 1
+        world.at = began + WINDOW + off
+        queue._ring()
+        queue.check()
+        if off >= 0:
+            assert await queue.get() == "a"
+        queue.shut_down()
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize("delay", [1e9, 1e18, 9.3e18, 1e300, float("inf")])

@@ -3,8 +3,11 @@
     python -m tests.fuzz.everything SEED OBJECTS [webhook]
 
 Random objects of nearly every kind are created, changed (status too) and deleted in namespaces of their own. Meanwhile a
-canary must go on working: a Deployment is rolled, Jobs complete, a Service has its endpoints. No component may end, no
-answer may be a 5xx, and nothing may be logged as a mistake.
+canary must go on working: a Deployment is rolled, Jobs complete, a Service has its endpoints. In the end all of it is
+deleted, and must go. No component may end, no answer may be a 5xx, and nothing may be logged as a mistake.
+
+What an object costs does not depend on how many there were before. Hence bounds: workloads have few replicas (but in the
+namespace "c", whose quota stops them), and what others leave behind (orphans, claims, Events) is swept away.
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ from navarch.api.types import apps_v1, batch_v1, core_v1, discovery_v1
 from navarch.client.inprocess import InProcessTransport
 from navarch.client.transport import Query, Response
 from nodeagent.hollow.objects import NodeSpec
+from tests.apiserver.kinds.support import CATALOG
 from tests.fuzz.objects import KINDS, SAFE, Objects
 from tests.fuzz.support import WEBHOOK, Webhook
 
@@ -40,10 +44,14 @@ log = logging.getLogger(__name__)
 Tree = dict[str, Any]
 SPACES = ("a", "b", "c")
 BATCH = 50
-ALIVE = 300
+ALIVE = 150
 """Objects beyond so many are deleted, the oldest first."""
 CHECK_EVERY = 500
-"""Objects between two looks at the canary."""
+"""Objects between two looks at the canary, and between two sweeps."""
+COUNTS = ("replicas", "parallelism", "completions", "minReplicas")
+FEW = 4
+"""What the counts of a workload are at most, but in LIMITED."""
+LIMITED, MOST_PODS = "c", "30"
 MORE = ("resourcequotas", "limitranges", "customresourcedefinitions")
 WORKED_ON = (
     "pods", "nodes", "services", "endpoints", "endpointslices", "deployments", "replicasets", "statefulsets", "daemonsets",
@@ -56,6 +64,10 @@ MADE: tuple[Kind, ...] = (
     *(kind for kind in SAFE if kind.resource in WORKED_ON for _ in range(3)),
 )
 PATIENCE = 600.0
+KEPT = ("events", "apiservices", "namespaces")
+"""What no sweep looks at."""
+OWN = re.compile(r"f\d+|w\d+s\..*|10\.9\.\d+\.\d+")
+"""Names of what the fuzz makes beside namespaces."""
 CANARY = """
 apiVersion: apps/v1
 kind: Deployment
@@ -149,6 +161,8 @@ class Run:
             await self.meddle()
         for name in (*SPACES, "canary"):
             await client.tree(_kind("namespaces")).create({"metadata": {"name": name}})
+        quota = {"metadata": {"name": "most"}, "spec": {"hard": {"pods": MOST_PODS}}}
+        await client.tree(_kind("resourcequotas")).create(quota, LIMITED)
         await self.canary()
         while self.made < count:
             for _ in range(min(BATCH, count - self.made)):
@@ -158,12 +172,15 @@ class Run:
                 await self.delete(next(iter(self.alive)))
             if self.made % CHECK_EVERY < BATCH:
                 await self.canary()
+                await self.sweep()
                 log.info("%d objects, answers %s, at %.0f s", self.made, dict(self.answers), self.cluster.world.monotonic())
         await self.canary()
+        await self.end()
 
     async def step(self) -> None:
         self.made += 1
         kind, tree = self.objects.one()
+        bound(tree)
         where, name = tree["metadata"].get("namespace"), tree["metadata"]["name"]
         made = await self.ask("POST", kind.path(where), tree)
         if made is None:
@@ -177,6 +194,7 @@ class Run:
         self.objects.mutate(new, schema_of(kind.type), self.random.choice((1, 2, 4)))
         if not isinstance(new.get("metadata"), dict):
             return
+        bound(new)
         new["metadata"] |= {"name": name, "finalizers": None, "resourceVersion": tree["metadata"]["resourceVersion"]}
         new["metadata"].pop("deletionTimestamp", None)
         sub = "status" if self.random.random() < 0.5 else None
@@ -191,13 +209,55 @@ class Run:
             options["gracePeriodSeconds"] = self.random.choice((0, 1, 30))
         await self.ask("DELETE", kind.path(where, name), options)
 
+    async def sweep(self) -> None:
+        """Deletes what nobody keeps any more: orphans, claims, what a webhook gave finalizers, Events."""
+        for where in (*SPACES, "default"):
+            await self.ask("DELETE", _kind("events").path(where), {})
+        for kind in KINDS:
+            if kind.resource in KEPT or "delete" not in CATALOG[kind.group, kind.resource].verbs:
+                continue
+            answer = await self.cluster.client.request("GET", kind.path())
+            for item in orjson.loads(answer.body).get("items") or ():
+                metadata = item["metadata"]
+                where, name = metadata.get("namespace"), metadata["name"]
+                if (where not in SPACES if where else not OWN.fullmatch(name)) or (kind, where, name) in self.alive:
+                    continue
+                if name == "most" or any(ref.get("controller") for ref in metadata.get("ownerReferences") or ()):
+                    continue
+                path = kind.path(where, name)
+                if metadata.get("deletionTimestamp") and metadata.get("finalizers"):
+                    await self.ask("PATCH", path, {"metadata": {"name": name, "finalizers": None}})
+                await self.ask("DELETE", path, {"propagationPolicy": "Background", "gracePeriodSeconds": 0})
+
+    async def end(self) -> None:
+        """Deletes all of it, and waits until all has gone."""
+        while self.alive:
+            await self.delete(next(iter(self.alive)))
+        for name in SPACES:
+            await self.ask("DELETE", _kind("namespaces").path(None, name), {})
+        deadline = self.cluster.world.monotonic() + PATIENCE
+        while left := await self.left():
+            if self.cluster.world.monotonic() > deadline:
+                raise TimeoutError(f"not within {PATIENCE} s of virtual time: all is deleted; left: {left[:10]}")
+            await self.cluster.sleep(10.0)
+            await self.sweep()
+        await self.canary()
+
+    async def left(self) -> list[str]:
+        """Keys of what is still there of the fuzz."""
+        keys = [item.key for item in (await self.cluster.server.store.list("/registry/")).items]
+        spaces = {f"/{name}/" for name in SPACES}
+        found = [k for k in keys if any(s in k for s in spaces) or OWN.fullmatch(k.rsplit("/", 1)[1])]
+        return [key for key in found if not key.startswith("/registry/allocations/")]
+
     async def ask(self, method: str, path: str, body: Tree) -> Tree | None:
         """What the API made of it, None if it refused."""
         text = orjson.dumps(body)
         if method != "DELETE":
             self.bodies[body["metadata"]["name"]] = f"{method} {path} {text.decode()}"
         try:
-            answer = await self.cluster.client.request(method, path, body=text)
+            more = {"content_type": "application/merge-patch+json"} if method == "PATCH" else {}
+            answer = await self.cluster.client.request(method, path, body=text, **more)
         except StatusError as error:
             self.answers[error.http_code] += 1
             return None
@@ -231,6 +291,16 @@ class Run:
         """The text with the objects that it names."""
         names = dict.fromkeys(re.findall(r"\bf\d+\b", text))
         return "\n".join([text, *(self.bodies[n][:3000] for n in names if n in self.bodies)])
+
+
+def bound(tree: Tree) -> None:
+    """Leaves what the counts of a workload cost within bounds, in place."""
+    if tree["metadata"].get("namespace") == LIMITED:
+        return
+    spec = tree.get("spec")
+    for field in COUNTS if isinstance(spec, dict) else ():
+        if isinstance(spec.get(field), int) and spec[field] > FEW:
+            spec[field] = spec[field] % FEW + 1
 
 
 def _kind(resource: str) -> Kind:
