@@ -99,7 +99,8 @@ class DisruptionController(Controller):
         }
         self.budgets.add_handler(lambda kind, old, new: self.enqueue(new))
         self.pods.add_handler(self._pod_changed)
-        for informer in (self.sets, self.deployments, *self.others.values()):
+        owners: list[Informer[Any]] = [self.sets, self.deployments, *self.others.values()]
+        for informer in owners:
             informer.add_handler(self._scaled)
 
     def _pod_changed(self, kind: str, old: Pod | None, new: Pod) -> None:

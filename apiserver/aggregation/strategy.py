@@ -28,6 +28,7 @@ def local_condition(now: str) -> Tree:
 
 class APIServiceStrategy(Strategy):
     kind = kind(f"{GROUP}/v1", "APIService")
+    unconditional_update = False
     has_status = True
     generation = False
     columns = (NAME_COLUMN, Column("Service"), Column("Available"), AGE_COLUMN)

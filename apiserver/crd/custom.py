@@ -93,6 +93,7 @@ class CustomStrategy(Strategy):
 
     strategic_patch = False
     strict_types = False
+    unconditional_update = False
 
     def __init__(
         self, definition: Tree, version: Tree, since: int, terminating: Callable[[], bool],

@@ -26,6 +26,7 @@ _PENDING = "CustomResourceDefinition marked for deletion; CustomResource deletio
 
 class CustomResourceDefinitionStrategy(Strategy):
     kind = BY_RESOURCE[GROUP, "v1", RESOURCE]
+    unconditional_update = False
     has_status = True
     columns = (NAME_COLUMN, Column("Created At", "date"))
 

@@ -31,7 +31,6 @@ from navarch.api.errors import (
     NotFound,
     StatusError,
     Timeout,
-    invalid,
     precondition,
     resource_conflict,
     resource_exists,
@@ -268,11 +267,14 @@ class Writes(Reads):
         metadata = objectmeta.metadata_of(obj)
         objectmeta.must_name(obj, name, namespace)
         version, uid = metadata.get("resourceVersion") or "", metadata.get("uid") or ""
+        if not version.strip("0"):  # upstream reads a number
+            version = ""
         snapshot = orjson.dumps(obj)
 
         def change(old: Tree) -> Tree:
             if not version and not self.strategy.unconditional_update:
-                cause = invalid("metadata.resourceVersion", 0, "must be specified for an update")
+                text = "Invalid value: 0x0: must be specified for an update"
+                cause = Cause("FieldValueInvalid", text, "metadata.resourceVersion")
                 raise resource_invalid(self.resource, self.group, name, [cause])  # upstream names the resource here
             self.check_preconditions(old, uid, version)
             new: Tree = orjson.loads(snapshot)
@@ -283,7 +285,7 @@ class Writes(Reads):
         except NotFound:
             if subresource or not self.strategy.create_on_update:
                 raise
-            if version and version != "0":
+            if version:
                 raise resource_conflict(self.resource, self.group, name) from None
         metadata.pop("resourceVersion", None)
         return await self.create(context, namespace, obj, options, ask=True)

@@ -64,6 +64,7 @@ def replace(
                     written = tree
                 else:
                     try:
+                        await _versioned(session, resource, tree, manifest.name, namespace)
                         written = await session.of(resource).update(
                             tree,
                             subresource=subresource or None,
@@ -77,6 +78,17 @@ def replace(
         query.failures.raise_any()
 
     where.run(main)
+
+
+async def _versioned(session: Session, resource: Resource, tree: Tree, name: str, namespace: str | None) -> None:
+    """Lets the object replace whatever is there now, if it does not say what: some kinds are replaced in no other way."""
+    if tree["metadata"].get("resourceVersion"):
+        return
+    try:
+        now = await session.of(resource).get(name, namespace)
+    except NotFound:  # the server says so, or creates it
+        return
+    tree["metadata"]["resourceVersion"] = now["metadata"]["resourceVersion"]
 
 
 def _placed(tree: Tree, namespace: str | None) -> Tree:

@@ -171,3 +171,15 @@ def test_output_of_apply_is_the_object(navarch: Navarch, web: Path) -> None:
         f'Error from server (AlreadyExists): error when creating "{web}": deployments.apps "web" already exists'
         in ran.err
     )
+
+
+def test_replace_of_what_no_version_is_named_for(navarch: Navarch, tmp_path: Path) -> None:
+    """The server replaces budgets only by who names the version that he has seen; kubectl, too, asks for it."""
+    n = ("-n", navarch.namespace)
+    budget = tmp_path / "budget.yaml"
+    text = "{apiVersion: policy/v1, kind: PodDisruptionBudget, metadata: {name: b}, spec: {minAvailable: MIN, selector: {}}}"
+    budget.write_text(text.replace("MIN", "1"))
+    navarch.ok("create", "-f", str(budget), *n)
+    budget.write_text(text.replace("MIN", "2"))
+    assert navarch.ok("replace", "-f", str(budget), *n) == "poddisruptionbudget.policy/b replaced\n"
+    assert navarch.ok("get", "pdb", "b", "-o", "jsonpath={.spec.minAvailable}", *n) == "2"

@@ -44,14 +44,14 @@ log = logging.getLogger(__name__)
 Tree = dict[str, Any]
 SPACES = ("a", "b", "c")
 BATCH = 50
-ALIVE = 150
+ALIVE = 100
 """Objects beyond so many are deleted, the oldest first."""
-CHECK_EVERY = 500
+CHECK_EVERY = 1000
 """Objects between two looks at the canary, and between two sweeps."""
 COUNTS = ("replicas", "parallelism", "completions", "minReplicas")
-FEW = 4
+FEW = 3
 """What the counts of a workload are at most, but in LIMITED."""
-LIMITED, MOST_PODS = "c", "30"
+LIMITED, MOST_PODS = "c", "12"
 MORE = ("resourcequotas", "limitranges", "customresourcedefinitions")
 WORKED_ON = (
     "pods", "nodes", "services", "endpoints", "endpointslices", "deployments", "replicasets", "statefulsets", "daemonsets",
@@ -64,7 +64,7 @@ MADE: tuple[Kind, ...] = (
     *(kind for kind in SAFE if kind.resource in WORKED_ON for _ in range(3)),
 )
 PATIENCE = 600.0
-KEPT = ("events", "apiservices", "namespaces")
+KEPT = ("events", "apiservices")
 """What no sweep looks at."""
 OWN = re.compile(r"f\d+|w\d+s\..*|10\.9\.\d+\.\d+")
 """Names of what the fuzz makes beside namespaces."""
@@ -224,7 +224,10 @@ class Run:
                     continue
                 if name == "most" or any(ref.get("controller") for ref in metadata.get("ownerReferences") or ()):
                     continue
-                path = kind.path(where, name)
+                path, spec = kind.path(where, name), item.get("spec") or {}
+                if metadata.get("deletionTimestamp") and spec.get("finalizers") and kind.resource == "namespaces":
+                    spec["finalizers"] = [f for f in spec["finalizers"] if f == "kubernetes"]
+                    await self.ask("PUT", kind.path(where, name, "finalize"), item)
                 if metadata.get("deletionTimestamp") and metadata.get("finalizers"):
                     await self.ask("PATCH", path, {"metadata": {"name": name, "finalizers": None}})
                 await self.ask("DELETE", path, {"propagationPolicy": "Background", "gracePeriodSeconds": 0})

@@ -56,6 +56,7 @@ def compile_variables(spec: Tree) -> tuple[dict[str, Expression], dict[str, str]
 
 class ValidatingAdmissionPolicyStrategy(Strategy):
     kind = kind(f"{GROUP}/v1", "ValidatingAdmissionPolicy")
+    unconditional_update = False
     has_status = True
     columns = (NAME_COLUMN, Column("Validations", "integer"), Column("ParamKind"), AGE_COLUMN)
 

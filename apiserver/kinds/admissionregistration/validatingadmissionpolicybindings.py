@@ -19,6 +19,7 @@ NOT_FOUND = ("Allow", "Deny")
 
 class ValidatingAdmissionPolicyBindingStrategy(Strategy):
     kind = kind(f"{GROUP}/v1", "ValidatingAdmissionPolicyBinding")
+    unconditional_update = False
     columns = (NAME_COLUMN, Column("PolicyName"), Column("ParamRef"), AGE_COLUMN)
 
     def default(self, obj: Tree) -> None:

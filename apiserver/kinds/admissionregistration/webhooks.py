@@ -21,6 +21,7 @@ CONDITION_VARIABLES = OBJECTS + RIGHTS
 
 
 class WebhooksStrategy(Strategy):
+    unconditional_update = False
     reinvokes = False
     columns = (NAME_COLUMN, Column("Webhooks", "integer"), AGE_COLUMN)
 

@@ -14,6 +14,7 @@ from navarch.api.errors import Cause, invalid
 
 class RuntimeClassStrategy(Strategy):
     kind = kind("node.k8s.io/v1", "RuntimeClass")
+    unconditional_update = False
     generation = False
     create_on_update = True
     columns = (NAME_COLUMN, Column("Handler"), AGE_COLUMN)

@@ -18,6 +18,7 @@ UNHEALTHY = ("AlwaysAllow", "IfHealthyBudget")
 
 class PodDisruptionBudgetStrategy(Strategy):
     kind = kind("policy/v1", "PodDisruptionBudget")
+    unconditional_update = False
     has_status = True
     columns = (
         NAME_COLUMN, Column("Min Available"), Column("Max Unavailable"), Column("Allowed Disruptions", "integer"),

@@ -20,6 +20,7 @@ MIN_TOKEN_SECONDS = 600
 
 class CSIDriverStrategy(Strategy):
     kind = kind("storage.k8s.io/v1", "CSIDriver")
+    unconditional_update = False
     columns = (
         NAME_COLUMN, Column("AttachRequired", "boolean"), Column("PodInfoOnMount", "boolean"),
         Column("StorageCapacity", "boolean"), Column("TokenRequests"), Column("RequiresRepublish", "boolean"),

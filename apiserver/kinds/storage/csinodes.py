@@ -18,6 +18,7 @@ MAX_NODE_ID = 256
 
 class CSINodeStrategy(Strategy):
     kind = kind("storage.k8s.io/v1", "CSINode")
+    unconditional_update = False
     generation = False
     columns = (NAME_COLUMN, Column("Drivers", "integer"), AGE_COLUMN)
 

@@ -17,6 +17,7 @@ from navarch.api.errors import Cause, invalid
 
 class CSIStorageCapacityStrategy(Strategy):
     kind = kind("storage.k8s.io/v1", "CSIStorageCapacity")
+    unconditional_update = False
     generation = False
     columns = (NAME_COLUMN, Column("StorageClassName"), Column("Capacity"))
 

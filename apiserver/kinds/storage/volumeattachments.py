@@ -17,6 +17,7 @@ from navarch.api.errors import Cause, forbidden, required
 
 class VolumeAttachmentStrategy(Strategy):
     kind = kind("storage.k8s.io/v1", "VolumeAttachment")
+    unconditional_update = False
     has_status = True
     generation = False
     columns = (

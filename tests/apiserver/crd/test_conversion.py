@@ -232,8 +232,8 @@ def test_storage_version_moves(tmp_path: Path) -> None:
         refused = await call("PUT", f"{CRDS}/places.example.com", gone)
         assert "status.storedVersions[0]" in refused.message
         status = moved | {"status": moved["status"] | {"storedVersions": ["v2"]}}
-        del status["metadata"]["resourceVersion"]
-        await call.ok("PUT", f"{CRDS}/places.example.com/status", status)
+        status["metadata"] = (await call.ok("GET", f"{CRDS}/places.example.com"))["metadata"]
+        gone["metadata"] = (await call.ok("PUT", f"{CRDS}/places.example.com/status", status))["metadata"]
         await call.ok("PUT", f"{CRDS}/places.example.com", gone)
 
     converted(tmp_path, test)

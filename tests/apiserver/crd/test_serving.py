@@ -108,6 +108,7 @@ async def test_table_selectors_and_subresources(call: Caller) -> None:
     # Status and spec keep apart.
     assert "status" not in red["items"][0]
     body = crontab("a", color="green") | {"status": {"replicas": 3, "selector": "a=b", "phase": "Good"}}
+    body["metadata"]["resourceVersion"] = red["items"][0]["metadata"]["resourceVersion"]
     updated = await call.ok("PUT", f"{PATH}/a/status", body)
     assert updated["spec"]["color"] == "red" and updated["status"]["phase"] == "Good"
     assert updated["metadata"]["generation"] == 1
