@@ -64,8 +64,10 @@ COLUMNS = {
 
 
 def test_every_kind_has_the_columns_of_kubernetes() -> None:
-    found = {
+    columns = {
         rules.kind.resource: ", ".join(c.name + ("*" if c.priority else "") for c in rules.columns)
         for rules in CATALOG.values()
     }
-    assert found == COLUMNS
+    missing = sorted(columns.keys() - COLUMNS.keys())
+    assert not missing, f"write the columns of kubectl get into COLUMNS in {__file__} for {missing}"
+    assert columns == COLUMNS
