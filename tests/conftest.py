@@ -35,8 +35,10 @@ SLOW = (
     "scheduler/test_costs.py",
     "scheduler/test_equivalence.py",
     "scheduler/test_processes.py",
+    "test_contributing.py",
     "test_docs.py",
     "test_examples.py",
+    "test_recipes.py",
 )
 
 

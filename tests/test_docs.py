@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cli.options import App
+from tests.recipes import changed_files
 
 ROOT = Path(__file__).parent.parent
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -18,7 +19,7 @@ FOLDERS = {path.name for path in ROOT.iterdir() if path.is_dir() and not path.na
 
 LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")
 QUOTED = re.compile(r"`([^`\n]+)`")
-BLOCK = re.compile(r"^```\w*\n(.*?)^```", re.M | re.S)
+BLOCK = re.compile(r"^ *```\w*\n(.*?)^ *```$", re.M | re.S)
 SETTING = re.compile(r"\b(apiserver|controllers|scheduler|agent|proxy)\.([a-z]+(?:-[a-z]+)+)\b")
 
 
@@ -143,6 +144,13 @@ def test_every_kind_that_is_served_is_in_the_list_of_what_is_supported() -> None
     assert not missing, f"docs/supported.md does not name the kind {', '.join(missing)}"
 
 
+def test_every_admission_plugin_is_in_the_list_of_what_is_supported() -> None:
+    plugins = re.findall(r'^        "(\w+)": ', (ROOT / "apiserver/admission/plugins/order.py").read_text(), re.M)
+    assert len(plugins) > 25
+    missing = sorted(set(plugins) - set(re.findall(r"\w+", (ROOT / "docs/supported.md").read_text())))
+    assert not missing, f"docs/supported.md does not name the admission plugin {', '.join(missing)}"
+
+
 @pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
 def test_nothing_of_this_machine_is_in_the_docs(path: Path) -> None:
     text = path.read_text()
@@ -151,6 +159,10 @@ def test_nothing_of_this_machine_is_in_the_docs(path: Path) -> None:
         for line in block[1].splitlines():
             if line.startswith(("# navarch", "$ navarch")):
                 shlex.split(line[2:].split("  #")[0])  # can be pasted
+
+
+def test_recipes_change_lines_that_are_there() -> None:
+    assert changed_files()  # tests/test_recipes.py makes the changes and runs their tests
 
 
 def test_decisions_are_numbered_in_order() -> None:
