@@ -101,7 +101,10 @@ def write_options(request: Request, kind: str, apply: bool = False) -> WriteOpti
 
 def manager_of(user_agent: str) -> str:
     """The field manager of a client that names none: the first word of its User-Agent."""
-    return "".join(c for c in user_agent.partition("/")[0] if c.isprintable())[:MANAGER_LIMIT]
+    name = user_agent.partition("/")[0]
+    if not name.isprintable():
+        name = "".join(c for c in name if c.isprintable())
+    return name[:MANAGER_LIMIT]
 
 
 def is_dry_run(values: list[str] | None, kind: str) -> bool:

@@ -46,14 +46,15 @@ class Tracker:
 def differ_in_times(new: Tree, old: Tree) -> bool:
     """Whether nothing changed but the times in managedFields: those of an apply move before defaults, admission and the
     kind's own rules have had their say, which may lead back to what is stored."""
-    if same(new, old):
-        return True
     entries, before = new["metadata"].get("managedFields"), old["metadata"].get("managedFields")
-    if not entries or not before or len(entries) != len(before):
+    # Metadata first: it is small, and most writes change it.
+    if not same({**new["metadata"], "managedFields": 0}, {**old["metadata"], "managedFields": 0}):
         return False
     if not same({**new, "metadata": 0}, {**old, "metadata": 0}):
         return False
-    if not same({**new["metadata"], "managedFields": 0}, {**old["metadata"], "managedFields": 0}):
+    if same(entries, before) and ("managedFields" in new["metadata"]) == ("managedFields" in old["metadata"]):
+        return True
+    if not entries or not before or len(entries) != len(before):
         return False
     timeless = [sorted(orjson.dumps({**e, "time": ""}, option=orjson.OPT_SORT_KEYS) for e in es) for es in (entries, before)]
     return timeless[0] == timeless[1]

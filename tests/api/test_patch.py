@@ -286,3 +286,33 @@ def test_order_of_lists_with_strangers() -> None:
     trees[2] = {"spec": {"containers": [{"name": "c", "env": []}]}}
     patch = diff.create_three_way_strategic_patch(*trees, schema_of(core_v1.Pod))
     assert patch["spec"]["containers"] == [{"name": "c", "env": mine}]
+
+
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(0, 1) | st.sampled_from([0.0, 1.0, 2.5, 1 << 70]) | st.sampled_from("ab"),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("xyz"), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def _walk(left: Any, right: Any) -> bool:
+    """What :func:`same` means, in the plainest words."""
+    if isinstance(left, dict) and isinstance(right, dict):
+        return left.keys() == right.keys() and all(_walk(left[k], right[k]) for k in left)
+    if isinstance(left, list) and isinstance(right, list):
+        return len(left) == len(right) and all(map(_walk, left, right))
+    return left == right and isinstance(left, bool) == isinstance(right, bool)
+
+
+@given(_VALUES, _VALUES, st.randoms())
+def test_same_tells_true_from_one(left: Any, right: Any, random: Any) -> None:
+    def turned(value: Any) -> Any:
+        """Equal by Python's rule: keys in another order, and 1 for true and 1.0 here and there."""
+        if isinstance(value, dict):
+            return {k: turned(value[k]) for k in random.sample(list(value), len(value))}
+        if isinstance(value, list):
+            return [turned(v) for v in value]
+        return random.choice([value, value, 1 if value is True else value, float(value) if type(value) is int else value])
+
+    for one, other in ((left, right), (left, left), (left, turned(left))):
+        assert same(one, other) == _walk(one, other)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -176,3 +178,37 @@ def test_few_of_many_strict_errors_are_told() -> None:
     assert len(duplicates) == 100
     data = ("{" + ",".join(f'"a{i}":1, "a{i}":2' for i in range(500)) + "}").encode()
     assert len(s.json_duplicates(data, s.decode_json(data))) == 100
+
+
+_TEXTS = st.text(st.sampled_from("a: ,{}[]#&*!|>%@`'-?~\x7f\u00e9\n\t\"\\\\"), max_size=6) | st.sampled_from(
+    ["true", "null", "~", "1", "1e3", "<<", "=", "2020-01-01", "k" * 1100, "yes", "0o7", "---", "..."]
+)
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(1 << 63), (1 << 64) - 1) | st.floats(allow_nan=False, allow_infinity=False) | _TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_TEXTS, inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@given(st.dictionaries(_TEXTS, _JSON, max_size=4))
+def test_json_is_yaml_the_short_way_and_the_long_way(tree: Any) -> None:
+    """The short cut for JSON answers what YAML's parser answers; a text in place of bytes goes the long way."""
+    data = orjson.dumps(tree)
+
+    def read(text: str | bytes) -> Any:
+        try:
+            return repr(list(s.decode_yaml_documents(text)))
+        except s.DecodeError as error:
+            return str(error)
+
+    assert read(data) == read(data.decode())
+
+
+@given(_JSON, st.sampled_from([(",", ":"), (", ", ": "), (" ,\n", "\t:\r ")]), st.booleans())
+def test_duplicates_are_found_in_any_spacing(value: Any, separators: tuple[str, str], ascii_only: bool) -> None:
+    text = json.dumps({"a": value, "b c": 1}, separators=separators, ensure_ascii=ascii_only)
+    data = text.encode()
+    assert s.json_duplicates(data, s.decode_json(data)) == []
+    for more in (f'"a"{separators[1]}{json.dumps(value)}', '"b c":1'):
+        twice = f"{text[:-1]}{separators[0]}{more}}}".encode()
+        assert len(s.json_duplicates(twice, s.decode_json(twice))) == 1

@@ -51,7 +51,9 @@ Entries = dict[Manager, Entry]
 def manager_name(field_manager: str | None, user_agent: str | None) -> str:
     """The fieldManager parameter, else the client's program from its User-Agent."""
     name = field_manager or (user_agent or "").split("/", 1)[0]
-    return "".join(c for c in name if c.isprintable())[:MAX_NAME] or "unknown"
+    if not name.isprintable():
+        name = "".join(c for c in name if c.isprintable())
+    return name[:MAX_NAME] or "unknown"
 
 
 def problem(entries: Any) -> str:

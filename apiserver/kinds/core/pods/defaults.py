@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from apiserver.kinds.cells import Tree, fill
 
@@ -63,16 +63,17 @@ def default_container(container: Tree) -> None:
         container["imagePullPolicy"] = "Always" if always else "IfNotPresent"
     fill(container, terminationMessagePath="/dev/termination-log", terminationMessagePolicy="File", resources={})
     for port in container.get("ports") or ():
-        fill(port, protocol="TCP")
+        if port.get("protocol") is None:
+            port["protocol"] = "TCP"
     for env in container.get("env") or ():
-        ref = (env.get("valueFrom") or {}).get("fieldRef")
-        if ref is not None:
-            fill(ref, apiVersion="v1")
+        source = env.get("valueFrom")
+        if source and source.get("fieldRef") is not None:
+            fill(source["fieldRef"], apiVersion="v1")
     for probe in ("livenessProbe", "readinessProbe", "startupProbe"):
         if container.get(probe) is not None:
             _default_probe(container[probe])
-    for hook in ("postStart", "preStop"):
-        handler = (container.get("lifecycle") or {}).get(hook)
+    for hook in ("postStart", "preStop") if container.get("lifecycle") else ():
+        handler = container["lifecycle"].get(hook)
         if handler is not None and handler.get("httpGet") is not None:
             _default_http(handler["httpGet"])
 
@@ -95,22 +96,14 @@ def _default_http(action: Tree) -> None:
 
 
 def default_volume(volume: Tree) -> None:
-    if not any(value is not None for field, value in volume.items() if field != "name"):
+    empty = True
+    for field, source in volume.items():
+        if source is not None and field != "name":
+            empty = False
+            if (default := _SOURCES.get(field)) is not None:
+                default(source)
+    if empty:
         volume["emptyDir"] = {}
-    for field in ("configMap", "secret", "downwardAPI", "projected"):
-        if volume.get(field) is not None:
-            fill(volume[field], defaultMode=MODE)
-    _default_downward(volume.get("downwardAPI"))
-    if volume.get("hostPath") is not None:
-        fill(volume["hostPath"], type="")
-    for source in (volume.get("projected") or {}).get("sources") or ():
-        _default_downward(source.get("downwardAPI"))
-        if source.get("serviceAccountToken") is not None:
-            fill(source["serviceAccountToken"], expirationSeconds=3600)
-    default_volume_source(volume)
-    claim = ((volume.get("ephemeral") or {}).get("volumeClaimTemplate") or {}).get("spec")
-    if claim is not None:
-        fill(claim, volumeMode="Filesystem")
 
 
 LEGACY_SOURCES: dict[str, Tree] = {
@@ -128,7 +121,46 @@ def default_volume_source(source: Tree) -> None:
             fill(source[field], **defaults)
 
 
-def _default_downward(source: Tree | None) -> None:
-    for item in (source or {}).get("items") or ():
+def _default_mode(source: Tree) -> None:
+    fill(source, defaultMode=MODE)
+
+
+def _default_items(source: Tree) -> None:
+    for item in source.get("items") or ():
         if item.get("fieldRef") is not None:
             fill(item["fieldRef"], apiVersion="v1")
+
+
+def _default_downward(source: Tree) -> None:
+    _default_mode(source)
+    _default_items(source)
+
+
+def _default_projected(projected: Tree) -> None:
+    _default_mode(projected)
+    for source in projected.get("sources") or ():
+        if source.get("downwardAPI") is not None:
+            _default_items(source["downwardAPI"])
+        if source.get("serviceAccountToken") is not None:
+            fill(source["serviceAccountToken"], expirationSeconds=3600)
+
+
+def _default_host_path(source: Tree) -> None:
+    fill(source, type="")
+
+
+def _default_ephemeral(source: Tree) -> None:
+    claim = (source.get("volumeClaimTemplate") or {}).get("spec")
+    if claim is not None:
+        fill(claim, volumeMode="Filesystem")
+
+
+def _default_legacy(field: str) -> Callable[[Tree], None]:
+    return lambda source: fill(source, **LEGACY_SOURCES[field])
+
+
+_SOURCES: dict[str, Callable[[Tree], None]] = {
+    "configMap": _default_mode, "secret": _default_mode, "downwardAPI": _default_downward,
+    "projected": _default_projected, "hostPath": _default_host_path, "ephemeral": _default_ephemeral,
+    **{field: _default_legacy(field) for field in LEGACY_SOURCES},
+}  # fmt: skip

@@ -19,7 +19,8 @@ def pod_warnings(spec: Tree, path: str) -> list[str]:
     for i, constraint in enumerate(spec.get("topologySpreadConstraints") or ()):
         if constraint.get("labelSelector") is None:
             out.append(f"{path}.topologySpreadConstraints[{i}].labelSelector: {NO_SELECTOR}")
-    out += _affinity(spec.get("affinity") or {}, f"{path}.affinity")
+    if affinity := spec.get("affinity"):
+        out += _affinity(affinity, f"{path}.affinity")
     seen: set[str] = set()
     for i, secret in enumerate(spec.get("imagePullSecrets") or ()):
         name, here = secret.get("name") or "", f"{path}.imagePullSecrets[{i}]"
@@ -28,15 +29,20 @@ def pod_warnings(spec: Tree, path: str) -> list[str]:
         elif name in seen:
             out.append(f'{here}: duplicate name "{name}"')
         seen.add(name)
+    ports = 0
     for container, at in _containers(spec, path):
+        ports += len(container.get("ports") or ())
+        entries = container.get("env") or ()
+        if len({env.get("name") or "" for env in entries}) == len(entries):
+            continue
         names: set[str] = set()
-        for i, env in enumerate(container.get("env") or ()):
+        for i, env in enumerate(entries):
             name = env.get("name") or ""
             if name in names:
                 text = f'hides previous definition of "{name}", which may be dropped when using apply'
                 out.append(f"{at}.env[{i}]: {text}")
             names.add(name)
-    return out + _ports(spec, path)
+    return out + _ports(spec, path) if ports > 1 else out
 
 
 def _containers(spec: Tree, path: str) -> Iterator[tuple[Tree, str]]:
