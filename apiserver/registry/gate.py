@@ -15,6 +15,7 @@ What a webhook breaks is an InternalError, as upstream's decoder makes it: nothi
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import msgspec
@@ -111,6 +112,22 @@ class Gate:
             fill_required(obj, self.schema, times=False, pointers=False)
             return False
         return True
+
+    def decodes_without_spec(self, obj: Tree) -> bool:
+        """Whether clients can decode all but the spec, of which this is known; writes nothing."""
+        try:
+            msgspec.convert(obj, self._without_spec, strict=True)
+        except msgspec.ValidationError:
+            return False
+        return True
+
+    @functools.cached_property
+    def _without_spec(self) -> Any:
+        """The struct of the kind, in which spec is a field that nobody knows."""
+        fields = [f for f in msgspec.structs.fields(self.kind.type) if f.encode_name != "spec"]
+        return msgspec.defstruct(
+            self.kind.kind, [(f.name, f.type | None, None) for f in fields], rename={f.name: f.encode_name for f in fields}
+        )
 
     def prove(self, obj: Tree) -> None:
         """Proves that clients can decode the object. Raises InternalError: the types of what was sent are checked where it

@@ -73,6 +73,7 @@ class Strategy:
     create_on_update: bool = False  # PUT of an absent object creates it
     unconditional_update: bool = True  # PUT without resourceVersion is allowed
     generation: bool = True  # metadata.generation follows spec
+    forms: bool = False  # many objects have the same spec: see :meth:`form`
     defaults_spec: bool = False  # :meth:`default` looks at nothing but spec, so it need not run if spec did not change
     strict_types: bool = True  # a wrong type anywhere is a bad request; custom resources leave it to validate
     strategic_patch: bool = True  # custom resources have no strategic merge patch
@@ -113,6 +114,11 @@ class Strategy:
 
     def default(self, obj: Tree) -> None:
         """Fills in Kubernetes' defaults, in place."""
+
+    def form(self, obj: Tree) -> bytes:
+        """For a kind with :attr:`forms`: a digest of the part of a new object that equal objects share. :meth:`default`,
+        :meth:`validate` and :meth:`warnings` must give the same for two new objects of one form."""
+        raise NotImplementedError
 
     def prepare_create(self, context: Context, obj: Tree) -> None:
         """Before validation of a new object: drop status, set system fields. May be called again; idempotent."""

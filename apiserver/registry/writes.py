@@ -22,6 +22,7 @@ from apiserver.registry.managedfields import Tracker, differ_in_times
 from apiserver.registry.patches import STRATEGIC_PATCH, Patch
 from apiserver.registry.reads import Backend, Reads
 from apiserver.registry.strategy import Strategy, Tree
+from apiserver.registry.templates import Templates
 from apiserver.request import CREATE, UPDATE, Attributes, Context, WriteOptions
 from apiserver.storage.store import Compare, Put, StoreFull, StoreUnavailable, TooLarge, TxnResult
 from navarch.api.errors import (
@@ -61,6 +62,13 @@ class Stored(NamedTuple):
     revision: int
 
 
+class _Sent(NamedTuple):
+    """The spec of a new object: as it was sent, if it is worth remembering; ``ready``: it has its defaults already."""
+
+    spec: bytes | None
+    ready: bool
+
+
 class _Lost(Exception):
     """Another writer changed the object first."""
 
@@ -72,6 +80,7 @@ class Writes(Reads):
         super().__init__(backend, strategy)
         self.tracker = Tracker(self.world, self.kind, self.schema)
         self.gate = Gate(strategy)
+        self.templates = Templates(strategy)
         self._queues: dict[str, _Queue] = {}
 
     # Helpers
@@ -82,8 +91,9 @@ class Writes(Reads):
     def conform(
         self, context: Context, obj: Tree, options: WriteOptions, duplicates: Sequence[str] = (),
         patched: tuple[Patch, Tree] | None = None, *, keep_empty: bool = False,
-    ) -> None:  # fmt: skip
-        """Prunes the object by its schema; unknown and duplicate fields are ignored, warned of, or refused.
+    ) -> bool:  # fmt: skip
+        """Prunes the object by its schema; unknown and duplicate fields are ignored, warned of, or refused. Returns whether
+        there was nothing to say.
 
         ``keep_empty``: it is what somebody applies, who owns also what he leaves empty.
         ``patched``: the patch that made ``obj``, and what it was applied to. Raises BadRequest (wrong types, Strict), or
@@ -114,6 +124,21 @@ class Writes(Reads):
             else:
                 patch, old = patched
                 raise patch.refused(old, self.schema, "strict decoding error: " + ", ".join(texts))
+        return not (problems.unknown or duplicates)
+
+    def _conform_new(self, context: Context, obj: Tree, options: WriteOptions, duplicates: Sequence[str]) -> _Sent:
+        """As :meth:`conform`, of an object to be created; a spec that was seen before has its defaults then."""
+        sent = self.templates.sent(obj)
+        ready = self.templates.ready(sent) if sent is not None else None
+        if ready is None:
+            return _Sent(sent if self.conform(context, obj, options, duplicates) else None, False)
+        keys = list(obj)
+        del obj["spec"]
+        self.conform(context, obj, options, duplicates)
+        rest = dict(obj, spec=ready)
+        obj.clear()
+        obj.update({key: rest[key] for key in keys if key in rest})  # in the order in which it came
+        return _Sent(None, True)
 
     def _prepare_patched(self, obj: Tree, old: Tree) -> Problems:
         """As prepare; what a patch left as it was stored is in order. (The schema of a custom resource may have changed.)"""
@@ -171,7 +196,7 @@ class Writes(Reads):
         Raises AlreadyExists, Invalid, BadRequest, Forbidden, and what admission raises.
         """
         objectmeta.check_kind(obj, self.kind)
-        self.conform(context, obj, options, duplicates)
+        sent = self._conform_new(context, obj, options, duplicates)
         metadata = objectmeta.metadata_of(obj)
         objectmeta.match_namespace(obj, namespace)
         if metadata.get("resourceVersion"):
@@ -179,12 +204,12 @@ class Writes(Reads):
         objectmeta.prepare_create(self.world, obj, self.strategy)
         generated = bool(metadata.get("generateName")) and not metadata.get("name")
         if not generated:
-            return await self._create(context, obj, options, applied, ask)
+            return await self._create(context, obj, options, sent, applied, ask)
         snapshot = orjson.dumps(obj)
         for attempt in range(1, GENERATE_ATTEMPTS + 1):
             objectmeta.generate_name(self.world, obj)
             try:
-                return await self._create(context, obj, options, applied, ask, generated=True)
+                return await self._create(context, obj, options, sent, applied, ask, generated=True)
             except AlreadyExists:
                 if attempt == GENERATE_ATTEMPTS:
                     raise
@@ -192,17 +217,22 @@ class Writes(Reads):
         raise AssertionError
 
     async def _create(
-        self, context: Context, obj: Tree, options: WriteOptions, applied: bool, ask: bool, *, generated: bool = False
-    ) -> Result:
+        self, context: Context, obj: Tree, options: WriteOptions, sent: _Sent, applied: bool, ask: bool,
+        *, generated: bool = False,
+    ) -> Result:  # fmt: skip
         strategy, metadata = self.strategy, obj["metadata"]
         name, namespace = metadata.get("name", ""), metadata.get("namespace", "")
-        strategy.default(obj)
+        if not sent.ready:
+            strategy.default(obj)
+            if sent.spec is not None:
+                self.templates.remember(sent.spec, obj["spec"])
         # Before what the kind and admission add on their own: that has no owner.
         if not applied:
             self.tracker.created(obj, options.field_manager, status=not strategy.has_status)
         strategy.prepare_create(context, obj)
         attributes = Attributes(context, CREATE, self.kind, namespace, name, "", obj, None, options.dry_run, options)
-        if self.admission.mutates(attributes):
+        mutated = self.admission.mutates(attributes)
+        if mutated:
             if generated:
                 name = await self._admit_unnamed(attributes, obj, name)
             else:
@@ -211,13 +241,7 @@ class Writes(Reads):
                 self.gate.admitted(context, obj, passport)
             if attributes.again:  # what a webhook put where only the server may write
                 strategy.prepare_create(context, obj)
-            strategy.default(obj)
-        decodes = self.gate.settle(obj)
-        self._refuse(obj, objectmeta.causes(obj, strategy) + strategy.validate(obj))
-        if not decodes:
-            self.gate.prove(obj)
-        for text in [*strategy.warnings(obj, None), *(text for told in strategy.create_warnings for text in told(obj))]:
-            context.warn(text)
+        self._judge_new(context, obj, mutated)
         finish = await strategy.begin_create(context, obj, options.dry_run)
         stored = False
         try:
@@ -241,6 +265,26 @@ class Writes(Reads):
             await finished(finish, stored)
             if not stored:
                 await undone(attributes)
+
+    def _judge_new(self, context: Context, obj: Tree, mutated: bool) -> None:
+        """After admission: defaults of what it added, validation, warnings. Raises Invalid, InternalError."""
+        strategy, templates = self.strategy, self.templates
+        form = templates.form(obj)
+        told: list[str] = []
+        if form is not None and templates.right(form) and self.gate.decodes_without_spec(obj):
+            self._refuse(obj, objectmeta.causes(obj, strategy))
+        else:
+            if mutated:
+                strategy.default(obj)
+            decodes = self.gate.settle(obj)
+            self._refuse(obj, objectmeta.causes(obj, strategy) + strategy.validate(obj))
+            if not decodes:
+                self.gate.prove(obj)
+            told = strategy.warnings(obj, None)
+            if form is not None and decodes and not told and templates.form(obj) == form:
+                templates.found_right(form)
+        for text in [*told, *(text for tell in strategy.create_warnings for text in tell(obj))]:
+            context.warn(text)
 
     async def _admit_unnamed(self, attributes: Attributes, obj: Tree, name: str) -> str:
         """Mutating admission comes before a name is generated, as upstream: it may give one of its own, and its refusals

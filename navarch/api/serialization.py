@@ -297,8 +297,8 @@ class _Loader(yaml.CSafeLoader):  # type: ignore[misc]
 
 
 def _plain_json(data: bytes) -> Any:
-    """What a YAML text says that is JSON as orjson writes it, in plain ASCII: most clients apply such, and YAML's parser takes
-    ten times as long. None for all others, and where YAML may differ: escapes, keys of more than 1,024 characters, depth."""
+    """The value of a YAML text that is JSON as orjson writes it, in plain ASCII: most clients apply such, and YAML's parser
+    takes ten times as long. None for all others, and where YAML may differ: escapes, keys above 1,024 characters, depth."""
     if data[:1] != b"{" or not data.isascii() or b"\\" in data or b"\x7f" in data:
         return None
     if data.count(b"{") + data.count(b"[") > MAX_DEPTH or max(map(len, data.split(b'"'))) > 1000:

@@ -184,7 +184,8 @@ _TEXTS = st.text(st.sampled_from("a: ,{}[]#&*!|>%@`'-?~\x7f\u00e9\n\t\"\\\\"), m
     ["true", "null", "~", "1", "1e3", "<<", "=", "2020-01-01", "k" * 1100, "yes", "0o7", "---", "..."]
 )
 _JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(1 << 63), (1 << 64) - 1) | st.floats(allow_nan=False, allow_infinity=False) | _TEXTS,
+    st.none() | st.booleans() | st.integers(-(1 << 63), (1 << 64) - 1) | _TEXTS
+    | st.floats(allow_nan=False, allow_infinity=False),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_TEXTS, inner, max_size=3),
     max_leaves=10,
 )

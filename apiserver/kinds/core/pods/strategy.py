@@ -10,7 +10,7 @@ from apiserver.kinds.core.pods.defaults import default_pod
 from apiserver.kinds.core.pods.ephemeral import only_ephemeral, validate_ephemeral_update
 from apiserver.kinds.core.pods.resize import only_resources, validate_resize
 from apiserver.kinds.core.pods.update import validate_pod_status, validate_pod_update
-from apiserver.kinds.core.pods.validation import validate_pod
+from apiserver.kinds.core.pods.validation import form_of, validate_pod
 from apiserver.kinds.core.pods.warnings import pod_warnings
 from apiserver.registry.strategy import Strategy, Tree
 from apiserver.request import Context
@@ -37,6 +37,10 @@ class PodStrategy(Strategy):
     indexed_field = "spec.nodeName"
     columns = COLUMNS
     part_subresources = ("ephemeralcontainers", "resize")
+    forms = True
+
+    def form(self, obj: Tree) -> bytes:
+        return form_of(obj["spec"])
 
     def default(self, obj: Tree) -> None:
         default_pod(obj.setdefault("spec", {}))

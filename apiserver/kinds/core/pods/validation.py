@@ -61,7 +61,7 @@ TOKEN_VOLUME = "kube-api-access-"
 
 def validate_pod_spec(spec: Tree, path: str) -> list[Cause]:
     """Everything wrong with a spec. Pods come in sets of equals: a form that was found right is not looked at again."""
-    form = _form(spec)
+    form = form_of(spec)
     if form in _right:
         return []
     out = _spec_causes(spec, path)
@@ -72,7 +72,7 @@ def validate_pod_spec(spec: Tree, path: str) -> list[Cause]:
     return out
 
 
-def _form(spec: Tree) -> bytes:
+def form_of(spec: Tree) -> bytes:
     """The part equal pods share: the spec, without the random name of the volume with the token. The NUL that stands
     for it cannot come from anywhere else, and a spec that is right stays so if that label is replaced by another."""
     data = orjson.dumps(spec)
