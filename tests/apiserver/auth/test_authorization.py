@@ -77,11 +77,7 @@ def test_rbac() -> None:
     RealWorld().run(main)
 
 
-async def test_default_roles() -> None:
-    async with cluster() as made:
-        await defaults(made)
-        authorizer = Authorizer(made.cache)
-        await made.put(f"""
+JANE_EDITS = f"""
 {RBAC}
 kind: RoleBinding
 metadata: {{name: jane, namespace: ns}}
@@ -92,33 +88,40 @@ subjects: [{{kind: User, name: jane}}]
 kind: ClusterRole
 metadata: {{name: more, labels: {{rbac.authorization.k8s.io/aggregate-to-edit: "true"}}}}
 rules: [{{apiGroups: [shop], resources: [carts], verbs: [create]}}]
-""")
-        table: list[tuple[User, RequestInfo, bool]] = [
-            (JANE, ask("create", "deployments", "ns", group="apps"), True),
-            (JANE, ask("list", "pods", "ns"), True),
-            (JANE, ask("create", "carts", "ns", group="shop"), True),
-            (JANE, ask("create", "rolebindings", "ns", group="rbac.authorization.k8s.io"), False),
-            (JANE, ask("create", "selfsubjectaccessreviews", group="authorization.k8s.io"), True),
-            (JANE, RequestInfo("get", "/apis/apps"), True),
-            (ANONYMOUS, RequestInfo("get", "/healthz"), True),
-            (ANONYMOUS, RequestInfo("get", "/apis"), False),
-            (ANONYMOUS, ask("list", "pods", "ns"), False),
-            (User("system:kube-scheduler"), ask("create", "pods/binding", "ns", "p"), True),
-            (User("system:kube-scheduler"), ask("get", "secrets", "ns", "s"), False),
-            (User("system:kube-controller-manager"), ask("delete", "anything", "ns", "x", group="g"), True),
-            (User("system:kube-proxy"), ask("watch", "endpointslices", group="discovery.k8s.io"), True),
-            (User("system:kube-proxy"), ask("list", "secrets"), False),
-            (account("job-controller"), ask("update", "jobs/status", "ns", "j", "batch"), True),
-            (account("job-controller"), ask("update", "deployments/status", "ns", "d", "apps"), False),
-            (account("disruption-controller"), ask("get", "anything/scale", "ns", "x", group="g"), True),
-            (account("token-cleaner"), ask("delete", "secrets", "kube-system", "s"), True),
-            (account("token-cleaner"), ask("delete", "secrets", "ns", "s"), False),
-            (account("bootstrap-signer"), ask("update", "configmaps", "kube-public", "cluster-info"), True),
-            (User("system:kube-scheduler"), ask("update", "leases", "kube-system", "x", "coordination.k8s.io"), True),
-            (User("system:kube-scheduler"), ask("get", "configmaps", "kube-system",
-                                                "extension-apiserver-authentication"), True),
-        ]
-        for user, info, expected in table:
+"""
+BY_DEFAULT: list[tuple[User, RequestInfo, bool]] = [
+    (JANE, ask("create", "deployments", "ns", group="apps"), True),
+    (JANE, ask("list", "pods", "ns"), True),
+    (JANE, ask("create", "carts", "ns", group="shop"), True),
+    (JANE, ask("create", "rolebindings", "ns", group="rbac.authorization.k8s.io"), False),
+    (JANE, ask("create", "selfsubjectaccessreviews", group="authorization.k8s.io"), True),
+    (JANE, RequestInfo("get", "/apis/apps"), True),
+    (ANONYMOUS, RequestInfo("get", "/healthz"), True),
+    (ANONYMOUS, RequestInfo("get", "/apis"), False),
+    (ANONYMOUS, ask("list", "pods", "ns"), False),
+    (User("system:kube-scheduler"), ask("create", "pods/binding", "ns", "p"), True),
+    (User("system:kube-scheduler"), ask("get", "secrets", "ns", "s"), False),
+    (User("system:kube-controller-manager"), ask("delete", "anything", "ns", "x", group="g"), True),
+    (User("system:kube-proxy"), ask("watch", "endpointslices", group="discovery.k8s.io"), True),
+    (User("system:kube-proxy"), ask("list", "secrets"), False),
+    (account("job-controller"), ask("update", "jobs/status", "ns", "j", "batch"), True),
+    (account("job-controller"), ask("update", "deployments/status", "ns", "d", "apps"), False),
+    (account("disruption-controller"), ask("get", "anything/scale", "ns", "x", group="g"), True),
+    (account("token-cleaner"), ask("delete", "secrets", "kube-system", "s"), True),
+    (account("token-cleaner"), ask("delete", "secrets", "ns", "s"), False),
+    (account("bootstrap-signer"), ask("update", "configmaps", "kube-public", "cluster-info"), True),
+    (User("system:kube-scheduler"), ask("update", "leases", "kube-system", "x", "coordination.k8s.io"), True),
+    (User("system:kube-scheduler"), ask("get", "configmaps", "kube-system",
+                                        "extension-apiserver-authentication"), True),
+]
+
+
+async def test_default_roles() -> None:
+    async with cluster() as made:
+        await defaults(made)
+        authorizer = Authorizer(made.cache)
+        await made.put(JANE_EDITS)
+        for user, info, expected in BY_DEFAULT:
             assert authorizer.authorize(user, info).allowed is expected, (user.name, info)
 
 
@@ -175,10 +178,7 @@ def test_default_roles_grant_what_version_1_34_grants() -> None:
     assert not granted("system:controller:pvc-protection-controller", "update", "", "persistentvolumeclaims/status")
 
 
-async def test_node() -> None:
-    async with cluster() as made:
-        authorizer = Authorizer(made.cache)
-        await made.put("""
+NODES_AND_THEIRS = """
 apiVersion: v1
 kind: Pod
 metadata: {name: p, namespace: ns}
@@ -224,70 +224,77 @@ apiVersion: storage.k8s.io/v1
 kind: VolumeAttachment
 metadata: {name: there}
 spec: {nodeName: n2}
-""")
-        for info, expected in (
-            (ask("get", "secrets", "ns", "mine"), True),
-            *((ask("get", "secrets", "ns", name), True) for name in ("published", "projected", "chap")),
-            (ask("get", "configmaps", "ns", "published"), False),
-            (ask("get", "secrets", "ns", "theirs"), False),
-            (ask("get", "secrets", "other", "mine"), False),
-            (ask("list", "secrets", "ns"), False),
-            (ask("update", "secrets", "ns", "mine"), False),
-            (ask("watch", "configmaps", "ns", "conf"), True),
-            (ask("create", "serviceaccounts/token", "ns", "sa"), True),
-            (ask("create", "serviceaccounts/token", "ns", "default"), False),
-            (ask("patch", "nodes/status", "", "n1"), True),
-            (ask("get", "nodes", "", "n1"), True),
-            (ask("get", "nodes", "", "n2"), False),
-            (ask("watch", "nodes", "", "n1"), True),
-            (ask("list", "nodes"), False),
-            (ask("create", "nodes"), True),
-            (ask("delete", "nodes", "", "n1"), False),
-            (ask("get", "pods", "ns", "p"), True),
-            (ask("watch", "pods", "ns", "p"), True),
-            (ask("get", "pods", "ns", "q"), False),
-            (ask("get", "pods", "ns", "none"), False),
-            (ask("get", "pods/log", "ns", "p"), False),
-            (ask("list", "pods", "ns"), False),
-            (ask("list", "pods", fields="spec.nodeName=n1"), True),
-            (ask("watch", "pods", fields="status.phase!=Failed,spec.nodeName==n1"), True),
-            (ask("list", "pods", fields="spec.nodeName=n2"), False),
-            (ask("list", "pods", fields="spec.nodeName!=n1"), False),
-            (ask("list", "pods", fields="nonsense"), False),
-            (ask("deletecollection", "pods", fields="spec.nodeName=n1"), False),
-            (ask("patch", "pods/status", "ns", "p"), True),
-            (ask("create", "pods/eviction", "ns", "p"), True),
-            (ask("get", "leases", "kube-node-lease", "n2", "coordination.k8s.io"), False),
-            (ask("get", "leases", "kube-system", "n1", "coordination.k8s.io"), False),
-            (ask("list", "leases", "kube-node-lease", "n1", "coordination.k8s.io"), False),
-            (ask("update", "leases", "kube-node-lease", "n1", "coordination.k8s.io"), True),
-            (ask("delete", "deployments", "ns", "d", "apps"), False),
-            (ask("get", "persistentvolumeclaims", "ns", "data"), True),
-            (ask("get", "persistentvolumeclaims", "ns", "r-b"), True),
-            (ask("get", "persistentvolumeclaims", "ns", "other"), False),
-            (ask("list", "persistentvolumeclaims", "ns"), False),
-            (ask("patch", "persistentvolumeclaims/status", "ns", "data"), True),
-            (ask("patch", "persistentvolumeclaims", "ns", "data"), False),
-            (ask("get", "persistentvolumes", "", "v1"), True),
-            (ask("get", "persistentvolumes", "", "v2"), False),
-            (ask("get", "persistentvolumes", "", "v3"), False),
-            (ask("get", "volumeattachments", "", "here", "storage.k8s.io"), True),
-            (ask("get", "volumeattachments", "", "there", "storage.k8s.io"), False),
-            (ask("list", "volumeattachments", group="storage.k8s.io"), False),
-            (ask("create", "csinodes", group="storage.k8s.io"), True),
-            (ask("patch", "csinodes", "", "n1", "storage.k8s.io"), True),
-            (ask("patch", "csinodes", "", "n2", "storage.k8s.io"), False),
-            (ask("list", "csidrivers", group="storage.k8s.io"), True),
-            (ask("create", "certificatesigningrequests", group="certificates.k8s.io"), True),
-        ):
+"""
+OF_NODE_1: list[tuple[RequestInfo, bool]] = [
+    (ask("get", "secrets", "ns", "mine"), True),
+    *((ask("get", "secrets", "ns", name), True) for name in ("published", "projected", "chap")),
+    (ask("get", "configmaps", "ns", "published"), False),
+    (ask("get", "secrets", "ns", "theirs"), False),
+    (ask("get", "secrets", "other", "mine"), False),
+    (ask("list", "secrets", "ns"), False),
+    (ask("update", "secrets", "ns", "mine"), False),
+    (ask("watch", "configmaps", "ns", "conf"), True),
+    (ask("create", "serviceaccounts/token", "ns", "sa"), True),
+    (ask("create", "serviceaccounts/token", "ns", "default"), False),
+    (ask("patch", "nodes/status", "", "n1"), True),
+    (ask("get", "nodes", "", "n1"), True),
+    (ask("get", "nodes", "", "n2"), False),
+    (ask("watch", "nodes", "", "n1"), True),
+    (ask("list", "nodes"), False),
+    (ask("create", "nodes"), True),
+    (ask("delete", "nodes", "", "n1"), False),
+    (ask("get", "pods", "ns", "p"), True),
+    (ask("watch", "pods", "ns", "p"), True),
+    (ask("get", "pods", "ns", "q"), False),
+    (ask("get", "pods", "ns", "none"), False),
+    (ask("get", "pods/log", "ns", "p"), False),
+    (ask("list", "pods", "ns"), False),
+    (ask("list", "pods", fields="spec.nodeName=n1"), True),
+    (ask("watch", "pods", fields="status.phase!=Failed,spec.nodeName==n1"), True),
+    (ask("list", "pods", fields="spec.nodeName=n2"), False),
+    (ask("list", "pods", fields="spec.nodeName!=n1"), False),
+    (ask("list", "pods", fields="nonsense"), False),
+    (ask("deletecollection", "pods", fields="spec.nodeName=n1"), False),
+    (ask("patch", "pods/status", "ns", "p"), True),
+    (ask("create", "pods/eviction", "ns", "p"), True),
+    (ask("get", "leases", "kube-node-lease", "n2", "coordination.k8s.io"), False),
+    (ask("get", "leases", "kube-system", "n1", "coordination.k8s.io"), False),
+    (ask("list", "leases", "kube-node-lease", "n1", "coordination.k8s.io"), False),
+    (ask("update", "leases", "kube-node-lease", "n1", "coordination.k8s.io"), True),
+    (ask("delete", "deployments", "ns", "d", "apps"), False),
+    (ask("get", "persistentvolumeclaims", "ns", "data"), True),
+    (ask("get", "persistentvolumeclaims", "ns", "r-b"), True),
+    (ask("get", "persistentvolumeclaims", "ns", "other"), False),
+    (ask("list", "persistentvolumeclaims", "ns"), False),
+    (ask("patch", "persistentvolumeclaims/status", "ns", "data"), True),
+    (ask("patch", "persistentvolumeclaims", "ns", "data"), False),
+    (ask("get", "persistentvolumes", "", "v1"), True),
+    (ask("get", "persistentvolumes", "", "v2"), False),
+    (ask("get", "persistentvolumes", "", "v3"), False),
+    (ask("get", "volumeattachments", "", "here", "storage.k8s.io"), True),
+    (ask("get", "volumeattachments", "", "there", "storage.k8s.io"), False),
+    (ask("list", "volumeattachments", group="storage.k8s.io"), False),
+    (ask("create", "csinodes", group="storage.k8s.io"), True),
+    (ask("patch", "csinodes", "", "n1", "storage.k8s.io"), True),
+    (ask("patch", "csinodes", "", "n2", "storage.k8s.io"), False),
+    (ask("list", "csidrivers", group="storage.k8s.io"), True),
+    (ask("create", "certificatesigningrequests", group="certificates.k8s.io"), True),
+]
+REASONS = [
+    (ask("list", "nodes"), "node 'n1' cannot read all nodes, only its own Node object"),
+    (ask("get", "nodes", "", "n2"), "node 'n1' cannot read 'n2', only its own Node object"),
+    (ask("list", "pods"), "can only list/watch pods with spec.nodeName field selector"),
+    (ask("get", "secrets", "ns", "theirs"), "no relationship found between node 'n1' and this object"),
+]
+
+
+async def test_node() -> None:
+    async with cluster() as made:
+        authorizer = Authorizer(made.cache)
+        await made.put(NODES_AND_THEIRS)
+        for info, expected in OF_NODE_1:
             assert authorizer.authorize(NODE, info).allowed is expected, info
-        refused = authorizer.authorize(NODE, ask("get", "secrets", "ns", "theirs"))
-        assert refused.reason == "no relationship found between node 'n1' and this object"
-        for info, reason in (
-            (ask("list", "nodes"), "node 'n1' cannot read all nodes, only its own Node object"),
-            (ask("get", "nodes", "", "n2"), "node 'n1' cannot read 'n2', only its own Node object"),
-            (ask("list", "pods"), "can only list/watch pods with spec.nodeName field selector"),
-        ):
+        for info, reason in REASONS:
             assert authorizer.authorize(NODE, info).reason == reason
 
 
