@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,15 +22,23 @@ def exchange(one: Path, other: Path) -> None:
 
 @contextlib.contextmanager
 def flipping(one: Path, other: Path) -> Iterator[None]:
-    pid = os.fork()
-    if pid == 0:
+    """Swaps while the context lasts.
+
+    A program of its own, not a fork: a fork keeps the pipes that other threads of this process are just using to start
+    programs, and these threads wait for as long as it lives.
+    """
+    line = [sys.executable, __file__, str(one), str(other)]
+    with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"swapped\n"
         try:
-            while os.getppid() != 1:
-                exchange(one, other)
+            yield
         finally:
-            os._exit(0)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+            process.kill()
+
+
+if __name__ == "__main__":
+    parent, paths = os.getppid(), [Path(text) for text in sys.argv[1:]]
+    exchange(*paths)
+    print("swapped", flush=True)
+    while os.getppid() == parent:
+        exchange(*paths)
