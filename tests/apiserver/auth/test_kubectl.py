@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.apiserver.auth.real import running
+from tests.apiserver.auth.real import Kubectl, running
 
 TOKENS = 'jane-token,jane,u1,"dev,ops"\nroot-token,root,u0,system:masters\n'
 POLICY = """
@@ -45,51 +45,64 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def who(kubectl: Kubectl, *arguments: str) -> dict[str, Any]:
+    user: dict[str, Any] = json.loads(kubectl("auth", "whoami", "-o", "json", *arguments))["status"]["userInfo"]
+    return user
+
+
+def impersonate(kubectl: Kubectl, jane: list[str]) -> None:
+    """Each part of the new self is a right of its own."""
+    alias = ["--as", "bob", "--as-group", "dev", "--as-uid", "7"]
+    refused = kubectl.fails("get", "ns", *jane, *alias)
+    assert 'users "bob" is forbidden: User "jane" cannot impersonate resource "users"' in refused
+    for number, refused in enumerate(("users", "groups", "uids")):
+        assert f'cannot impersonate resource "{refused}"' in kubectl.fails("get", "ns", *jane, *alias)
+        kubectl("apply", "-f", "-", text=RIGHTS.replace("NUMBER", str(number)).replace("RESOURCE", refused))
+    assert who(kubectl, *jane, *alias) == {"username": "bob", "uid": "7", "groups": ["dev", "system:authenticated"]}
+    account = who(kubectl, "--as", "system:serviceaccount:ns:a")
+    assert account["groups"] == ["system:serviceaccounts", "system:serviceaccounts:ns", "system:authenticated"]
+
+
+def ask_as_anonymous(kubectl: Kubectl, jane: list[str]) -> None:
+    """Health and version, nothing else."""
+    assert "+navarch" in kubectl.anonymous("/version")[1]
+    assert kubectl.anonymous("/readyz") == (200, "ok") and kubectl.anonymous("/livez/ping")[0] == 403
+    code, text = kubectl.anonymous("/api")
+    assert code == 403 and json.loads(text)["message"].endswith('"system:anonymous" cannot get path "/api"')
+    assert json.loads(kubectl("get", "--raw", "/api", *jane))["versions"] == ["v1"]
+
+
+def write_for_the_audit_log(kubectl: Kubectl) -> None:
+    kubectl("create", "configmap", "told", "--from-literal=a=b")
+    told2 = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: told2}\ndata: {c: d}\n"
+    kubectl("apply", "--server-side", "-f", "-", text=told2)
+    kubectl("create", "secret", "generic", "untold")
+    kubectl("create", "secret", "generic", "half", "-n", "kube-system", "--from-literal=x=y")
+    kubectl("get", "--raw", "/api/v1/namespaces/default/secrets?watch=1&timeoutSeconds=1")
+
+
 def test_users(home: Path) -> None:
     flags = ("--token-auth-file", str(home / "tokens.csv"), "--audit-policy-file", str(home / "policy.yaml"))
     log = home / "audit.log"
     with running(home, *flags, "--audit-log-path", str(log), store="memory") as kubectl:
         jane = kubectl.token("jane-token")
 
-        def who(*arguments: str) -> dict[str, Any]:
-            found: dict[str, Any] = json.loads(kubectl("auth", "whoami", "-o", "json", *arguments))["status"]["userInfo"]
-            return found
-
-        assert who(*jane) == {"username": "jane", "uid": "u1", "groups": ["dev", "ops", "system:authenticated"]}
-        admin = who()
+        assert who(kubectl, *jane) == {"username": "jane", "uid": "u1", "groups": ["dev", "ops", "system:authenticated"]}
+        admin = who(kubectl)
         assert admin["username"] == "kubernetes-admin" and admin["groups"] == ["system:masters", "system:authenticated"]
         (credential,) = admin["extra"]["authentication.kubernetes.io/credential-id"]
         assert credential.startswith("X509SHA256=")
         assert "You must be logged in" in kubectl.fails("get", "--raw", "/api/v1/namespaces", *kubectl.token("wrong"))
         assert 'User "jane" cannot list resource "namespaces"' in kubectl.fails("get", "ns", *jane)
 
-        # Impersonation: each part of the new self is a right of its own.
-        alias = ["--as", "bob", "--as-group", "dev", "--as-uid", "7"]
-        refused = kubectl.fails("get", "ns", *jane, *alias)
-        assert 'users "bob" is forbidden: User "jane" cannot impersonate resource "users"' in refused
-        for number, refused in enumerate(("users", "groups", "uids")):
-            assert f'cannot impersonate resource "{refused}"' in kubectl.fails("get", "ns", *jane, *alias)
-            kubectl("apply", "-f", "-", text=RIGHTS.replace("NUMBER", str(number)).replace("RESOURCE", refused))
-        assert who(*jane, *alias) == {"username": "bob", "uid": "7", "groups": ["dev", "system:authenticated"]}
-        account = who("--as", "system:serviceaccount:ns:a")
-        assert account["groups"] == ["system:serviceaccounts", "system:serviceaccounts:ns", "system:authenticated"]
-
-        # Anonymous: health and version, nothing else.
-        assert "+navarch" in kubectl.anonymous("/version")[1]
-        assert kubectl.anonymous("/readyz") == (200, "ok") and kubectl.anonymous("/livez/ping")[0] == 403
-        code, text = kubectl.anonymous("/api")
-        assert code == 403 and json.loads(text)["message"].endswith('"system:anonymous" cannot get path "/api"')
-        assert json.loads(kubectl("get", "--raw", "/api", *jane))["versions"] == ["v1"]
-
-        # What the audit log tells.
-        kubectl("create", "configmap", "told", "--from-literal=a=b")
-        told2 = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: told2}\ndata: {c: d}\n"
-        kubectl("apply", "--server-side", "-f", "-", text=told2)
-        kubectl("create", "secret", "generic", "untold")
-        kubectl("create", "secret", "generic", "half", "-n", "kube-system", "--from-literal=x=y")
-        kubectl("get", "--raw", "/api/v1/namespaces/default/secrets?watch=1&timeoutSeconds=1")
+        impersonate(kubectl, jane)
+        ask_as_anonymous(kubectl, jane)
+        write_for_the_audit_log(kubectl)
     events = [json.loads(line) for line in log.read_text().splitlines()]
+    check_audit(events)
 
+
+def check_audit(events: list[dict[str, Any]]) -> None:
     def find(**wanted: Any) -> list[dict[str, Any]]:
         return [
             e for e in events
