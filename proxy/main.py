@@ -19,6 +19,7 @@ from navarch.client.transport import connect
 from navarch.settings import Kind, Settings
 from navarch.world import RealWorld
 from proxy.dns import Server
+from proxy.policies import Policies
 from proxy.proxy import Proxy
 from proxy.publish import publish
 from proxy.zone import Zone
@@ -39,7 +40,7 @@ def check(settings: Sequence[str]) -> None:
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m proxy", description="Programs service addresses; answers DNS.")
+    parser = argparse.ArgumentParser(prog="python -m proxy", description="Programs services and network policies; answers DNS.")
     parser.add_argument("--kubeconfig", required=True, help="how to reach the API server")
     parser.add_argument("--node-name", required=True)
     parser.add_argument("--node-ip", required=True, help="the address to answer DNS on")
@@ -67,15 +68,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         informers = SharedInformers(client, world)
         events = EventRecorder(client, world, "kube-proxy", options.node_name)
         proxy = Proxy(world, informers, options.node_name, options.cluster_cidr, events=events)
+        policies = Policies(world, informers, options.node_name, options.node_ip, events=events, registry=proxy.registry)
         zone = Zone(world, informers, options.cluster_domain, options.node_ip)
         server = Server(zone, options.node_ip, upstream=upstream)
-        pages = health_pages(lambda: "" if proxy.synced.is_set() else "rules are not programmed yet", proxy.metrics)
+        ready = (proxy.synced, policies.synced)
+        text = "rules are not programmed yet"
+        pages = health_pages(lambda: "" if all(part.is_set() for part in ready) else text, proxy.metrics)
         async with contextlib.AsyncExitStack() as stack, world.task_group() as group:
             if options.address:
                 await stack.enter_async_context(serving(pages, parse_address(options.address)))
             group.start(informers.run(), name="informers")
             group.start(events.run(), name="events")
             group.start(proxy.run(), name="rules")
+            group.start(policies.run(), name="policies")
             group.start(server.run(), name="dns")
             group.start(publish(client, world, options.node_name, options.node_ip), name="publish")
             await stop.wait()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from proxy.rules import MASQUERADE, Rules
 
@@ -42,6 +43,17 @@ HOOKS = "".join(
 )
 
 
+@dataclass(frozen=True)
+class Layout:
+    """A table and the commands that make it anew, with what all owners share."""
+
+    table: str
+    skeleton: str
+
+
+SERVICES = Layout(TABLE, SKELETON + HOOKS)
+
+
 class Counted:
     """Elements by key with how many services want each: two services may share an endpoint's hairpin entry."""
 
@@ -64,20 +76,21 @@ class Counted:
 
 
 class RuleSet:
-    """All services' rules as they are (or will be, after the transaction) in the kernel."""
+    """All owners' rules as they are (or will be, after the transaction) in one table of the kernel."""
 
-    def __init__(self) -> None:
+    def __init__(self, layout: Layout = SERVICES) -> None:
+        self.layout = layout
         self.services: dict[str, Rules] = {}
         self._elements = Counted()
 
     def full(self) -> str:
         """The transaction that replaces whatever is there by this rule set."""
-        lines = [SKELETON, HOOKS]
         everything, self.services, self._elements = self.services, {}, Counted()
-        return "".join(lines) + self.change(everything)
+        return self.layout.skeleton + self.change(everything)
 
     def change(self, wanted: Mapping[str, Rules]) -> str:
         """Takes new rules of some services (empty Rules: gone); returns the commands that make them so."""
+        table = self.layout.table
         removed: dict[tuple[str, str], str | None] = {}
         for owner, new in wanted.items():
             old = self.services.get(owner, Rules())
@@ -91,28 +104,28 @@ class RuleSet:
             after = self._elements.get(element)
             where, key = element
             if before is not None and before != after:
-                delete.append(f"delete element {TABLE} {where} {{ {key} }}")
+                delete.append(f"delete element {table} {where} {{ {key} }}")
             if after is not None and before != after:
-                add.append(f"add element {TABLE} {where} {{ {key}{' : ' + after if after else ''} }}")
+                add.append(f"add element {table} {where} {{ {key}{' : ' + after if after else ''} }}")
         chains, flushed, rules, gone, sets, unset = [], [], [], [], [], []
         for owner, new in wanted.items():
             old = self.services.get(owner, Rules())
-            for name, seconds in new.sets.items():
+            for name, kept in new.sets.items():
                 if name not in old.sets:
-                    spec = f"type ipv4_addr; flags dynamic,timeout; timeout {seconds}s;"
-                    sets.append(f"add set {TABLE} {name} {{ {spec} }}")
+                    spec = kept if isinstance(kept, str) else f"type ipv4_addr; flags dynamic,timeout; timeout {kept}s;"
+                    sets.append(f"add set {table} {name} {{ {spec} }}")
             for name, lines in new.chains.items():
                 if name not in old.chains:
-                    chains.append(f"add chain {TABLE} {name}")
+                    chains.append(f"add chain {table} {name}")
                 elif old.chains[name] != lines:
-                    flushed.append(f"flush chain {TABLE} {name}")
+                    flushed.append(f"flush chain {table} {name}")
                 if old.chains.get(name) != lines:
-                    rules += [f"add rule {TABLE} {name} {line}" for line in lines]
+                    rules += [f"add rule {table} {name} {line}" for line in lines]
             dropped = [name for name in old.chains if name not in new.chains]
-            flushed += [f"flush chain {TABLE} {name}" for name in dropped]
-            gone += [f"delete chain {TABLE} {name}" for name in dropped]
-            unset += [f"delete set {TABLE} {name}" for name in old.sets if name not in new.sets]
-            if new.chains or new.elements:
+            flushed += [f"flush chain {table} {name}" for name in dropped]
+            gone += [f"delete chain {table} {name}" for name in dropped]
+            unset += [f"delete set {table} {name}" for name in old.sets if name not in new.sets]
+            if new.chains or new.elements or new.sets:
                 self.services[owner] = new
             else:
                 self.services.pop(owner, None)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from navarch.linux.nftables import NftablesError
-from proxy.nftables import RuleSet
+from proxy.nftables import SERVICES, Layout, RuleSet
 from proxy.rules import Rules
 
 log = logging.getLogger(__name__)
@@ -26,9 +26,9 @@ class Runs(Protocol):
 class Programmer:
     """``rules`` are those that the kernel has accepted."""
 
-    def __init__(self, nft: Runs) -> None:
-        self.nft = nft
-        self.rules = RuleSet()
+    def __init__(self, nft: Runs, layout: Layout = SERVICES) -> None:
+        self.nft, self.layout = nft, layout
+        self.rules = RuleSet(layout)
         self._refused: dict[str, str] = {}
         self._unsure = True  # whether the kernel may have something else than ``rules``
 
@@ -49,9 +49,14 @@ class Programmer:
         self._refused |= refused
         return refused
 
+    def clear(self) -> None:
+        """Removes the table, with whatever stands in it. It blocks. Raises NftablesError."""
+        self.nft.run(f"add table {self.layout.table}\ndelete table {self.layout.table}\n")
+        self.rules, self._refused, self._unsure = RuleSet(self.layout), {}, True
+
     def _replace(self, everything: Mapping[str, Rules]) -> dict[str, str]:
         """Puts a whole rule set in the place of whatever is there: in one transaction, if nobody is guilty."""
-        whole = RuleSet()
+        whole = RuleSet(self.layout)
         whole.services = dict(everything)
         try:
             self.nft.run(whole.full())
@@ -59,7 +64,7 @@ class Programmer:
             return {}
         except NftablesError as error:
             log.error("the whole rule set was refused: %s", error)
-        empty = RuleSet()
+        empty = RuleSet(self.layout)
         self.nft.run(empty.full())
         self.rules, self._unsure = empty, False
         return self._halve(everything)

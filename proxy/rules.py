@@ -50,11 +50,12 @@ class Place:
 
 @dataclass
 class Rules:
-    """The rules of one service: chains, elements of the maps and sets above, and affinity sets (name -> seconds)."""
+    """The rules of one owner (a service, a policy, a pod): chains, elements of maps and sets, and sets of its own: by name
+    the seconds after which an affinity set forgets a client, or what nftables is to declare."""
 
     chains: dict[str, tuple[str, ...]] = field(default_factory=dict)
     elements: dict[tuple[str, str], str] = field(default_factory=dict)  # (map or set, key) -> verdict, "" in sets
-    sets: dict[str, int] = field(default_factory=dict)
+    sets: dict[str, int | str] = field(default_factory=dict)
     udp: dict[tuple[str, int], tuple[Endpoint, ...]] = field(default_factory=dict)  # (address or "", port) -> endpoints
 
 

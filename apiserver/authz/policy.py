@@ -220,7 +220,10 @@ ROLES: dict[str, list[Tree]] = {
         rule("scheduling.x-k8s.io", "podgroups", READ),  # where they are installed, for gang scheduling
         rule("coordination.k8s.io", "leases", "create get update"),  # of schedulers with names of their own
     ],
-    "navarch:node-proxier": [rule("core", "namespaces pods", READ)],  # it is the cluster's DNS, too
+    "navarch:node-proxier": [  # it is the cluster's DNS and enforces policies, too
+        rule("core", "namespaces pods", READ),
+        rule("networking.k8s.io", "networkpolicies", READ),
+    ],
 }
 # Roles whose rules are those of the roles that carry their label; filled in by apiserver/authz/aggregation.py.
 AGGREGATED = ("admin", "edit", "view")

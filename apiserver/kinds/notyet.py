@@ -6,7 +6,6 @@ from apiserver.kinds.cells import Tree, spec_of
 
 STORED = "is stored, but nothing acts on it yet"
 NOT_YET: dict[tuple[str, str], str] = {
-    ("networking.k8s.io", "NetworkPolicy"): f"this NetworkPolicy {STORED}: no traffic is denied",
     ("networking.k8s.io", "Ingress"): f"this Ingress {STORED}: install an ingress controller",
 }
 LOAD_BALANCER = "no load balancer is provided yet: the service is reached at its cluster IP and its node ports only"

@@ -60,9 +60,9 @@ def all_containers(pod: core_v1.Pod | core_v1.PodSpec) -> Iterator[core_v1.Conta
 
 def is_sidecar(container: core_v1.Container | Mapping[str, Any]) -> bool:
     """An init container, as struct or as JSON, that runs beside the others (restartPolicy Always)."""
-    if isinstance(container, core_v1.Container):
-        return container.restart_policy == "Always"
-    return container.get("restartPolicy") == "Always"
+    if isinstance(container, Mapping):
+        return container.get("restartPolicy") == "Always"
+    return container.restart_policy == "Always"
 
 
 def container(pod: core_v1.Pod, name: str) -> core_v1.Container | None:

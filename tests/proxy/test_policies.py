@@ -1,0 +1,101 @@
+"""The loop around policies: no table without policies, the guilty set aside and named, a table that was lost made anew."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+from prometheus_client import generate_latest
+
+from navarch.api.networkpolicies import SlimPod, SlimPodSpec, SlimPodStatus
+from navarch.api.types import core_v1, meta_v1, networking_v1
+from proxy.policies import Policies
+from tests.proxy.test_proxy import Kernel, Listed
+
+
+def policy(name, namespace="x"):
+    return networking_v1.NetworkPolicy(
+        metadata=meta_v1.ObjectMeta(name=name, namespace=namespace), spec=networking_v1.NetworkPolicySpec()
+    )
+
+
+class Informers:
+    def __init__(self):
+        self.listed, self.asked = {}, []
+
+    def informer(self, struct, **_):
+        self.asked.append(struct)
+        return self.listed.setdefault(struct, Told())
+
+
+class Told(Listed):
+    def add_handler(self, handler):
+        super().add_handler(handler)
+        for obj in self.objects.values():
+            handler("ADDED", None, obj)
+
+    def remove(self, key):
+        obj = self.objects.pop(key)
+        for handler in self.handlers:
+            handler("DELETED", obj, obj)
+
+
+def cluster():
+    informers, told = Informers(), []
+    node = core_v1.Node(metadata=meta_v1.ObjectMeta(name="n1"), spec=core_v1.NodeSpec(pod_cidr="10.9.1.0/24"))
+    informers.informer(core_v1.Node).put(node)
+    informers.informer(core_v1.Namespace).put(core_v1.Namespace(metadata=meta_v1.ObjectMeta(name="x")))
+    made = SlimPod(spec=SlimPodSpec(node_name="n1"), status=SlimPodStatus(pod_ip="10.9.1.2"))
+    made.metadata.name, made.metadata.namespace = "a", "x"
+    informers.informer(SlimPod).put(made)
+    informers.asked.clear()
+    return informers, told, SimpleNamespace(event=lambda obj, *rest: told.append((obj.metadata.name, *rest)))
+
+
+async def test_the_loop(world):
+    informers, told, events = cluster()
+    kernel = Kernel()
+    policies = Policies(world, informers, "n1", "10.9.128.11", kernel, events)
+    wanted = informers.listed[networking_v1.NetworkPolicy]
+    async with world.task_group() as group:
+        group.start(policies.run())
+        await policies.synced.wait()
+        assert SlimPod not in informers.asked, "nobody follows pods without policies"
+        assert "add set" not in kernel.has and "delete table" in kernel.has, "what an earlier process left is gone"
+        wanted.put(policy("p"))
+        await world.sleep(1)
+        assert "guarded { 10.9.1.0/24 }" in kernel.has and "handled { 10.9.1.2 }" in kernel.has
+        assert "in { 10.9.1.2 : goto in-of-" in kernel.has and "x/p" in kernel.has
+        # One that the kernel does not take: the others stand, it is named, and tried again until it is taken.
+        kernel.bad = ["y/bad"]
+        wanted.put(policy("bad", "y"))
+        wanted.put(policy("q"))
+        await world.sleep(1)
+        assert "x/q" in kernel.has and "y/bad" not in kernel.has
+        assert told[0][:3] == ("bad", "Warning", "SyncNetworkPolicyFailed") and "node n1" in told[0][3]
+        assert b"set_aside 1.0" in metrics(policies)
+        before = kernel.runs
+        await world.sleep(600)
+        assert 8 <= kernel.runs - before <= 50
+        kernel.bad = []
+        await world.sleep(70)
+        assert "y/bad" in kernel.has and b"set_aside 0.0" in metrics(policies)
+        # A kernel that takes nothing at all for a while: everything is loaded anew.
+        kernel.broken = True
+        wanted.put(policy("r"))
+        await world.sleep(30)
+        kernel.broken, kernel.has = False, ""
+        await world.sleep(30)
+        assert all(f"x/{name}" in kernel.has for name in "pqr") and "handled { 10.9.1.2 }" in kernel.has
+        for key in ("x/p", "x/q", "x/r", "y/bad"):
+            wanted.remove(key)
+        await world.sleep(1)
+        assert kernel.has.endswith("delete table ip navarch-policy\n")
+        kernel.has = ""
+        wanted.put(policy("again"))
+        await world.sleep(1)
+        assert "x/again" in kernel.has and "in { 10.9.1.2 : goto in-of-" in kernel.has
+        group.cancel()
+
+
+def metrics(policies):
+    return generate_latest(policies.registry)
