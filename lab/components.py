@@ -27,7 +27,7 @@ FAST_FAILOVER = {
     "controllers.secondary-node-eviction-rate": "100",
     "apiserver.default-not-ready-toleration-seconds": "2",
     "apiserver.default-unreachable-toleration-seconds": "2",
-    "agent.node-status-update-frequency": "1",
+    "agent.node-status-update-frequency": "1s",
     "agent.node-lease-duration-seconds": "4",
     "hollow.node-lease-duration-seconds": "4",
 }
