@@ -188,7 +188,7 @@ def parse(argv: list[str]) -> Config:
         k: tuple(p for text in v for p in text.split(",")) if isinstance(v, list) else v for k, v in values.items()
     }
     try:
-        told = SETTINGS.read_all(arguments.set)
+        settings = SETTINGS.read_all(arguments.set)
     except ValueError as error:
         commands.error(str(error))
-    return Config(**values | {_FIELDS[flag].name: value for flag, value in told.items()})
+    return Config(**values | {_FIELDS[flag].name: value for flag, value in settings.items()})

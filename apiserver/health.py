@@ -44,24 +44,24 @@ class Health:
 
     def checks(self, which: str) -> dict[str, Check]:
         """Of healthz, livez or readyz; each raises if something is wrong, with the reason."""
-        found: dict[str, Check] = {"ping": _passes, "log": _passes, "etcd": self._store.check}
+        checks: dict[str, Check] = {"ping": _passes, "log": _passes, "etcd": self._store.check}
         if which == "readyz":
-            found["etcd-readiness"] = self._store.check
-            found["informer-sync"] = self._cached
+            checks["etcd-readiness"] = self._store.check
+            checks["informer-sync"] = self._cached
         hooks = dict.fromkeys(CACHE_HOOKS, self._cached)
-        hooks |= dict.fromkeys(OBJECT_HOOKS, self._made)
+        hooks |= dict.fromkeys(OBJECT_HOOKS, self._has_default_objects)
         hooks |= dict.fromkeys(LOOP_HOOKS, self._running)
-        found |= {f"poststarthook/{name}": check for name, check in hooks.items()}
-        found["autoregister-completion"] = self._made
+        checks |= {f"poststarthook/{name}": check for name, check in hooks.items()}
+        checks["autoregister-completion"] = self._has_default_objects
         if which == "readyz":
-            found["shutdown"] = self._stays
-        return found
+            checks["shutdown"] = self._stays
+        return checks
 
     async def _cached(self) -> None:
         if not self._cache.ready:
             raise NotYet("the cache is being filled")
 
-    async def _made(self) -> None:
+    async def _has_default_objects(self) -> None:
         await self._cached()
         if not self.objects.is_set():
             raise NotYet("the default objects are being made")

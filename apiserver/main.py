@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
 def first(error: BaseException, of: type[Exception]) -> BaseException | None:
     """The first exception of a type in a group, however deep."""
     if isinstance(error, BaseExceptionGroup):
-        return next((found for e in error.exceptions if (found := first(e, of)) is not None), None)
+        return next((match for e in error.exceptions if (match := first(e, of)) is not None), None)
     return error if isinstance(error, of) else None
 
 

@@ -66,11 +66,11 @@ class ServiceResolver:
             async def resolve(
                 self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
             ) -> list[ResolveResult]:
-                found = await super().resolve(host, port, family)
-                kept = [result for result in found if reachable(result["host"])]
-                if not kept:
+                results = await super().resolve(host, port, family)
+                allowed = [result for result in results if reachable(result["host"])]
+                if not allowed:
                     raise OSError(f"nobody answers at {host}: its addresses are those of simulated pods")
-                return kept
+                return allowed
 
         return Reachable()
 
@@ -87,10 +87,10 @@ class ServiceResolver:
             raise NoEndpoint(f'service "{name}" not found')
         if service["spec"].get("type") == "ExternalName":
             return str(service["spec"].get("externalName") or ""), port
-        found = service_port(service, port)
-        if found is None:
+        service_port_ = service_port(service, port)
+        if service_port_ is None:
             raise NoEndpoint(f'no service port {port} found for service "{name}"')
-        choice = ready_addresses(self.slices(namespace, name), found.get("name") or "")
+        choice = ready_addresses(self.slices(namespace, name), service_port_.get("name") or "")
         choice = [address for address in choice if self.reachable(address[0])]
         if not choice:
             raise NoEndpoint(f'no endpoints available for service "{name}"')

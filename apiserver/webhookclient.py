@@ -111,12 +111,12 @@ class WebhookClient:
 
     def _context(self, bundle: str) -> ssl.SSLContext:
         """TLS that trusts the bundle (base64 of PEM), or the system's authorities if there is none."""
-        found = self._contexts.get(bundle)
-        if found is None:
+        context = self._contexts.get(bundle)
+        if context is None:
             try:
                 pem = base64.b64decode(bundle).decode()
-                found = ssl.create_default_context(cadata=pem or None)
+                context = ssl.create_default_context(cadata=pem or None)
             except (binascii.Error, ValueError, ssl.SSLError) as error:
                 raise WebhookError(f"unable to load root certificates: {error}") from None
-            self._contexts[bundle] = found
-        return found
+            self._contexts[bundle] = context
+        return context

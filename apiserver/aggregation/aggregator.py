@@ -82,14 +82,14 @@ class Aggregator:
         for entry in self.cache.list(PREFIX).entries:
             self._services[entry.name] = entry.tree()
         groups = self.apis.discovery.groups.items()
-        wanted = {(group, version) for group, versions in groups if group != REGISTRATION for version in versions}
-        wanted = (wanted | set(self.own)) - set(self.resources.custom_versions())
+        needed = {(group, version) for group, versions in groups if group != REGISTRATION for version in versions}
+        needed = (needed | set(self.own)) - set(self.resources.custom_versions())
         async with self.world.task_group() as group:
-            for key in sorted(wanted):
+            for key in sorted(needed):
                 group.start(self._register(*key, BUILT_IN.get(key, CUSTOM), ON_START), "apiservice-register")
             for name, tree in self._services.items():
                 labels = tree["metadata"].get("labels") or {}
-                if labels.get(AUTOMANAGED) == ON_START and name not in {name_of(*key) for key in wanted}:
+                if labels.get(AUTOMANAGED) == ON_START and name not in {name_of(*key) for key in needed}:
                     group.start(self._delete(name), "apiservice-delete")
         await self.cache.current()
         self._services = {e.name: e.tree() for e in self.cache.list(PREFIX).entries}
@@ -117,10 +117,10 @@ class Aggregator:
             except Expired:
                 continue
             with watcher:
-                gone = dict.fromkeys(self._services)
+                removed = dict.fromkeys(self._services)
                 for entry in cache.list(PREFIX).entries:
-                    gone.pop(entry.name, None)
-                for name in gone:
+                    removed.pop(entry.name, None)
+                for name in removed:
                     self._drop(name)
                 while events := await watcher.batch():
                     for event in events:
@@ -216,12 +216,12 @@ class Aggregator:
             if remote is None:
                 self._queue.forget(name)
                 return
-            known = remote.discovered(), remote.openapi_url()
+            before = remote.discovered(), remote.openapi_url()
             finding = await self._check(remote)
             if self.remotes.get(name) is not remote:
                 return  # the APIService changed meanwhile, and is in the queue again
             await self._write(name, finding)
-            if (remote.discovered(), remote.openapi_url()) != known:
+            if (remote.discovered(), remote.openapi_url()) != before:
                 self.publish()
             if finding.status == "True":
                 self._queue.forget(name)
@@ -266,13 +266,13 @@ class Aggregator:
         while True:
             await self._changed.wait()
             self._changed.clear()
-            wanted = {name_of(*key): key for key in self.resources.custom_versions()}
+            needed = {name_of(*key): key for key in self.resources.custom_versions()}
             try:
-                for key in wanted.values():
+                for key in needed.values():
                     await self._register(*key, CUSTOM, ALWAYS)
                 for name, tree in list(self._services.items()):
                     managed = (tree["metadata"].get("labels") or {}).get(AUTOMANAGED)
-                    if managed == ALWAYS and name not in wanted:
+                    if managed == ALWAYS and name not in needed:
                         await self._delete(name)
             except (StatusError, StoreUnavailable) as error:
                 log.warning("cannot register custom kinds: %s", error)
@@ -280,21 +280,21 @@ class Aggregator:
                 self._changed.set()
 
     async def _register(self, group: str, version: str, figures: tuple[int, int], managed: str) -> None:
-        wanted = local_service(group, version, figures, managed)
-        name = wanted["metadata"]["name"]
+        desired = local_service(group, version, figures, managed)
+        name = desired["metadata"]["name"]
         resource = self.resources[GROUP, RESOURCE]
-        found = self._services.get(name)
-        if found is None:
+        current = self._services.get(name)
+        if current is None:
             try:
-                await resource.create(own_context(self.world), "", wanted, MANAGER)
+                await resource.create(own_context(self.world), "", desired, MANAGER)
             except AlreadyExists:
                 pass
             return
-        if (found["metadata"].get("labels") or {}).get(AUTOMANAGED) != managed or found["spec"] == wanted["spec"]:
+        if (current["metadata"].get("labels") or {}).get(AUTOMANAGED) != managed or current["spec"] == desired["spec"]:
             return  # somebody else's now, or as it should be
 
         def change(old: Tree) -> Tree:
-            return old | {"spec": wanted["spec"]}
+            return old | {"spec": desired["spec"]}
 
         await resource.change(own_context(self.world), "", name, change, MANAGER)
 

@@ -36,9 +36,9 @@ async def publish_authentication(resources: Resources, config: Config) -> None:
     """Makes the ConfigMap, or brings it up to date."""
     head = {"namespace": NAMESPACE, "name": NAME}
     data = data_of(config)
-    wanted = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": head, "data": data}
+    desired = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": head, "data": data}
     maps = resources["", "configmaps"]
-    if not await ensure(maps, wanted):
+    if not await ensure(maps, desired):
 
         def change(old: Tree) -> Tree:
             return old | {"data": (old.get("data") or {}) | data}

@@ -153,13 +153,13 @@ class Remote:
 
     async def _learn(self, target: Target, legacy: bytes) -> None:
         """Its resources, from the aggregated document if it has one, and where its OpenAPI document is."""
-        found = None
+        document = None
         status, data = await self._get(target, "/apis", aggregated_content_type("v2").decode())
         if status == 200:
-            found = self._own(_parsed(data))
-        if found is None:
-            found = aggregated_of(_parsed(legacy), self.version, self.group)
-        self._resources, self._fresh = list(found.get("resources") or ()), True
+            document = self._own(_parsed(data))
+        if document is None:
+            document = aggregated_of(_parsed(legacy), self.version, self.group)
+        self._resources, self._fresh = list(document.get("resources") or ()), True
         status, data = await self._get(target, "/openapi/v3", "application/json")
         paths = _parsed(data).get("paths") if status == 200 else None
         own = (paths or {}).get(f"apis/{self.group}/{self.version}") or {}

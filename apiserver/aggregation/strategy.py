@@ -51,8 +51,8 @@ class APIServiceStrategy(Strategy):
         group, version = spec.get("group") or "", spec.get("version") or ""
         out: list[Cause] = []
         if name != f"{version}.{group}":
-            wanted = f"{version}.{group}"
-            out.append(invalid("metadata.name", name, f'must be `spec.version+"."+spec.group`: "{wanted}"'))
+            name_by_spec = f"{version}.{group}"
+            out.append(invalid("metadata.name", name, f'must be `spec.version+"."+spec.group`: "{name_by_spec}"'))
         if not group and version != "v1":
             out.append(required("spec.group", "only v1 may have an empty group and it better be legacy kube"))
         if group:
@@ -95,8 +95,8 @@ class APIServiceStrategy(Strategy):
     def cells(self, obj: Tree, now: float) -> list[Any]:
         service = spec_of(obj).get("service")
         where = "Local" if service is None else f"{service.get('namespace', '')}/{service.get('name', '')}"
-        found = condition(obj, AVAILABLE)
-        available = "Unknown" if found is None else str(found.get("status", ""))
-        if found is not None and available != "True":
-            available += f" ({found.get('reason', '')})"
+        availability = condition(obj, AVAILABLE)
+        available = "Unknown" if availability is None else str(availability.get("status", ""))
+        if availability is not None and available != "True":
+            available += f" ({availability.get('reason', '')})"
         return [name_cell(obj), where, available, age_cell(obj, now)]

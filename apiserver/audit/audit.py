@@ -159,13 +159,13 @@ class Audited:
         if agent := request.header(b"user-agent"):
             event["userAgent"] = agent
         kind = "application/json" if _DECODED in request.scope else request.header(b"content-type")
-        asked = self._object(request.request_body, kind) if info.is_resource else None
+        request_object = self._object(request.request_body, kind) if info.is_resource else None
         if info.is_resource:
-            event["objectRef"] = _reference(info, asked)
+            event["objectRef"] = _reference(info, request_object)
         if status is not None:
             event["responseStatus"] = status
-        if asked is not None and level >= Level.REQUEST:
-            event["requestObject"] = self._trimmed(asked)
+        if request_object is not None and level >= Level.REQUEST:
+            event["requestObject"] = self._trimmed(request_object)
         if stage == COMPLETE and level >= Level.REQUEST_RESPONSE and info.is_resource and request.reply_body:
             answer = self._object(request.reply_body, "application/json")
             if answer is not None:

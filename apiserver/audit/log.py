@@ -108,8 +108,8 @@ class AuditLog:
         at = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H-%M-%S.%f")[:-3]
         path.rename(path.with_name(f"{path.stem}-{at}{path.suffix}"))
         self._open()
-        kept = sorted(path.parent.glob(f"{path.stem}-????-??-??T*{path.suffix}"), reverse=True)
-        for number, old in enumerate(kept):
+        old_files = sorted(path.parent.glob(f"{path.stem}-????-??-??T*{path.suffix}"), reverse=True)
+        for number, old in enumerate(old_files):
             too_many = self.backups and number >= self.backups
             if too_many or (self.age and old.stat().st_mtime < now - self.age * DAY):
                 old.unlink(missing_ok=True)

@@ -54,8 +54,8 @@ class _Resources(NamedTuple):
             return False
         combined = f"{info.resource}/{info.subresource}" if info.subresource else info.resource
         return any(
-            wanted in ("*", combined, f"{info.resource}/*") or (info.subresource and wanted == f"*/{info.subresource}")
-            for wanted in self.resources
+            pattern in ("*", combined, f"{info.resource}/*") or (info.subresource and pattern == f"*/{info.subresource}")
+            for pattern in self.resources
         )
 
 
@@ -150,13 +150,13 @@ def _rule(one: Tree, at: str, stages: Sequence[str], managed: bool, problems: li
     resources = []
     for j, item in enumerate(one.get("resources") or ()):
         group, names = item.get("group") or "", tuple(item.get("resourceNames") or ())
-        wanted = tuple(item.get("resources") or ())
+        resource_names = tuple(item.get("resources") or ())
         problems += _unknown(item, ("group", "resources", "resourceNames"), f"{at}.resources[{j}].")
         if "/" in group:
             problems.append(f"{at}.resources[{j}].group: Invalid value: {group!r}: a group without its version")
-        if names and not wanted:
+        if names and not resource_names:
             problems.append(f"{at}.resources[{j}].resourceNames: Invalid value: needs at least one resource")
-        resources.append(_Resources(group, wanted, names))
+        resources.append(_Resources(group, resource_names, names))
     urls = tuple(one.get("nonResourceURLs") or ())
     namespaces = tuple(one.get("namespaces") or ())
     if urls and (resources or namespaces):
@@ -175,14 +175,14 @@ def _rule(one: Tree, at: str, stages: Sequence[str], managed: bool, problems: li
 
 
 def _stages(tree: Tree, at: str, problems: list[str]) -> tuple[str, ...]:
-    found = tuple(tree.get("omitStages") or ())
-    for stage in found:
+    stages = tuple(tree.get("omitStages") or ())
+    for stage in stages:
         if stage not in STAGES:
             problems.append(f"{at}: Unsupported value: {stage!r}: supported values: {', '.join(STAGES)}")
-    return found
+    return stages
 
 
-def _unknown(tree: Any, known: Sequence[str], at: str) -> list[str]:
+def _unknown(tree: Any, fields_: Sequence[str], at: str) -> list[str]:
     if not isinstance(tree, dict):
         return [f"{at.rstrip('.')}: must be an object"]
-    return [f'unknown field "{at}{name}"' for name in tree if name not in known]
+    return [f'unknown field "{at}{name}"' for name in tree if name not in fields_]

@@ -67,9 +67,9 @@ class AccountTokens:
             raise InvalidToken("service account token has expired")
         if now < claims.not_before:
             raise InvalidToken("service account token is not valid yet")
-        wanted = audiences or self.issuer.audiences
-        if not set(claims.audiences) & set(wanted):
-            shown = ["[" + " ".join(f'"{a}"' for a in them) + "]" for them in (claims.audiences, wanted)]
+        expected = audiences or self.issuer.audiences
+        if not set(claims.audiences) & set(expected):
+            shown = ["[" + " ".join(f'"{a}"' for a in them) + "]" for them in (claims.audiences, expected)]
             raise InvalidToken(f"token audiences {shown[0]} is invalid for the target audiences {shown[1]}")
         self._live(claims)
         return account_user(claims), claims

@@ -41,30 +41,30 @@ class Authenticator:
         if not token:
             return None
         try:
-            found = await self.identify(token, self.audiences)
+            identity = await self.identify(token, self.audiences)
         except InvalidToken as error:
             raise Unauthorized() from error
-        if found.annotations:
-            scope.get(ANNOTATIONS, {}).update(found.annotations)
-        return found.user
+        if identity.annotations:
+            scope.get(ANNOTATIONS, {}).update(identity.annotations)
+        return identity.user
 
     async def identify(self, token: str, audiences: tuple[str, ...]) -> Identity:
         """Identifies the token's user. Raises InvalidToken with the reasons of all kinds that looked at it."""
         reasons: list[InvalidToken] = []
         for kind in self.kinds:
             try:
-                found = await kind.token(token, audiences)
+                identity = await kind.token(token, audiences)
             except InvalidToken as error:
                 reasons.append(error)
                 continue
-            if found is None:
+            if identity is None:
                 continue
-            good = found.audiences
+            good = identity.audiences
             if good is None:
                 good = tuple(a for a in self.audiences if a in audiences)
                 if not good:
                     continue
-            return Identity(authenticated(found.user), good, found.annotations)
+            return Identity(authenticated(identity.user), good, identity.annotations)
         text = ", ".join(["invalid bearer token", *map(str, reasons)])
         raise InvalidToken(f"[{text}]" if reasons else text)
 

@@ -27,17 +27,17 @@ class _Shown(NamedTuple):
 
 class Certificates:
     def __init__(self) -> None:
-        self._known = Recent()
+        self._certificates = Recent()
 
     def user(self, der: bytes, now: float) -> User:
         """Raises Unauthorized for a certificate that names nobody, or is out of its time."""
-        found: _Shown | None = self._known.get(der)
-        if found is None:
-            found = self._known.remember(der, _parse(der))
-        assert found is not None
-        if not found.not_before <= now <= found.not_after:
+        certificate: _Shown | None = self._certificates.get(der)
+        if certificate is None:
+            certificate = self._certificates.remember(der, _parse(der))
+        assert certificate is not None
+        if not certificate.not_before <= now <= certificate.not_after:
             raise Unauthorized()
-        return found.user
+        return certificate.user
 
 
 def _parse(der: bytes) -> _Shown:

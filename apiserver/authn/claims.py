@@ -87,8 +87,8 @@ def _check_claim(rule: Rule, claims: Claims) -> None:
     if rule.claim not in claims:
         raise InvalidToken(f"oidc: required claim {rule.claim} not present in ID token")
     if claims[rule.claim] != rule.value:
-        found = f"Got = {claims[rule.claim]}, want = {rule.value}"
-        raise InvalidToken(f"oidc: required claim {rule.claim} value does not match. {found}")
+        difference = f"Got = {claims[rule.claim]}, want = {rule.value}"
+        raise InvalidToken(f"oidc: required claim {rule.claim} value does not match. {difference}")
 
 
 def _why(rule: Rule) -> str:
@@ -98,14 +98,14 @@ def _why(rule: Rule) -> str:
 
 def _text(mapped: Mapped, claims: Claims, what: str) -> str:
     if mapped.expression is not None:
-        found = _evaluate(mapped.expression, {"claims": claims})
+        text = _evaluate(mapped.expression, {"claims": claims})
     elif mapped.claim not in claims:
         raise InvalidToken(f'oidc: parse {what} claims "{mapped.claim}": claim not present')
     else:
-        found = claims[mapped.claim]
-    if not isinstance(found, str):
+        text = claims[mapped.claim]
+    if not isinstance(text, str):
         raise InvalidToken(f"oidc: the {what} of a token must be a string")
-    return found
+    return text
 
 
 def _texts(mapped: Mapped, claims: Claims, what: str) -> list[str]:
@@ -114,11 +114,11 @@ def _texts(mapped: Mapped, claims: Claims, what: str) -> list[str]:
     return _list(claims.get(mapped.claim), f'{what} claim "{mapped.claim}"') if mapped.claim else []
 
 
-def _list(found: Any, what: str) -> list[str]:
+def _list(value: Any, what: str) -> list[str]:
     """One string, or several; nothing is nothing."""
-    if found is None or found == "":
+    if value is None or value == "":
         return []
-    listed = [found] if isinstance(found, str) else found
+    listed = [value] if isinstance(value, str) else value
     if not isinstance(listed, list) or not all(isinstance(one, str) for one in listed):
         raise InvalidToken(f"oidc: {what} must be a string or a list of strings")
     return [one for one in listed if one]

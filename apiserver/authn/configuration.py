@@ -53,10 +53,10 @@ def authentication(config: Config) -> Authentication:
         tree = yaml.safe_load(Path(path).read_text())
     except yaml.YAMLError as error:
         raise ValueError(f"{path}: {error}") from None
-    found, problems = parse(tree if isinstance(tree, dict) else {}, anonymous)
+    configuration, problems = parse(tree if isinstance(tree, dict) else {}, anonymous)
     if problems:
         raise ValueError(f"{path}: " + "; ".join(problems))
-    return found
+    return configuration
 
 
 def from_flags(config: Config) -> tuple[Issuer, ...]:
@@ -92,7 +92,7 @@ def parse(tree: Tree, anonymous: Anonymous) -> tuple[Authentication, list[str]]:
     problems: list[str] = []
     if tree.get("apiVersion") not in VERSIONS or tree.get("kind") != "AuthenticationConfiguration":
         problems.append(f"apiVersion and kind must be {VERSIONS[0]} and AuthenticationConfiguration")
-    _known(tree, ("apiVersion", "kind", "jwt", "anonymous"), "", problems)
+    _check_fields(tree, ("apiVersion", "kind", "jwt", "anonymous"), "", problems)
     issuers: list[Issuer] = []
     for i, one in enumerate(tree.get("jwt") or ()):
         issuer = _issuer(one, f"jwt[{i}]", problems)
@@ -100,7 +100,7 @@ def parse(tree: Tree, anonymous: Anonymous) -> tuple[Authentication, list[str]]:
             problems.append(f"jwt[{i}].issuer.url: Duplicate value: {issuer.url!r}")
         issuers.append(issuer)
     if (written := tree.get("anonymous")) is not None:
-        _known(written, ("enabled", "conditions"), "anonymous.", problems)
+        _check_fields(written, ("enabled", "conditions"), "anonymous.", problems)
         conditions = written.get("conditions") or ()
         if conditions and not written.get("enabled"):
             problems.append("anonymous.conditions: Invalid value: enabled should be set to true when conditions are defined")
@@ -110,10 +110,10 @@ def parse(tree: Tree, anonymous: Anonymous) -> tuple[Authentication, list[str]]:
 
 def _issuer(one: Tree, at: str, problems: list[str]) -> Issuer:
     fields = ("issuer", "claimValidationRules", "claimMappings", "userValidationRules")
-    _known(one, fields, f"{at}.", problems)
+    _check_fields(one, fields, f"{at}.", problems)
     issuer = one.get("issuer") or {}
-    known = ("url", "discoveryURL", "certificateAuthority", "audiences", "audienceMatchPolicy")
-    _known(issuer, known, f"{at}.issuer.", problems)
+    issuer_fields = ("url", "discoveryURL", "certificateAuthority", "audiences", "audienceMatchPolicy")
+    _check_fields(issuer, issuer_fields, f"{at}.issuer.", problems)
     url, discovery = issuer.get("url") or "", issuer.get("discoveryURL") or ""
     for name, value in (("url", url), ("discoveryURL", discovery)):
         if (value or name == "url") and (wrong := _url(value)):
@@ -143,7 +143,7 @@ def _issuer(one: Tree, at: str, problems: list[str]) -> Issuer:
 def _mappings(
     tree: Tree, at: str, claim_rules: tuple[Rule, ...], user_rules: tuple[Rule, ...], problems: list[str]
 ) -> Mappings:
-    _known(tree, ("username", "groups", "uid", "extra"), f"{at}.", problems)
+    _check_fields(tree, ("username", "groups", "uid", "extra"), f"{at}.", problems)
     username = _mapped(tree.get("username") or {}, f"{at}.username", problems)
     if not username:
         problems.append(f"{at}.username: Required value: claim or expression is required")
@@ -152,13 +152,13 @@ def _mappings(
     extra = []
     for i, one in enumerate(tree.get("extra") or ()):
         where = f"{at}.extra[{i}]"
-        _known(one, ("key", "valueExpression"), f"{where}.", problems)
+        _check_fields(one, ("key", "valueExpression"), f"{where}.", problems)
         key = one.get("key") or ""
         if not key or key != key.lower() or "/" not in key or key.partition("/")[0].endswith(("kubernetes.io", "k8s.io")):
             problems.append(f"{where}.key: Invalid value: {key!r}: must be a lower-case path of a domain of your own")
-        found = _compiled(one.get("valueExpression") or "", f"{where}.valueExpression", CLAIMS, problems)
-        if found is not None:
-            extra.append((key, found))
+        expression = _compiled(one.get("valueExpression") or "", f"{where}.valueExpression", CLAIMS, problems)
+        if expression is not None:
+            extra.append((key, expression))
     sources = [e.source for _, e in extra] + [r.expression.source for r in claim_rules if r.expression is not None]
     source = username.expression.source if username.expression is not None else ""
     if "claims.email" in source.replace(VERIFIED, "") and not any(VERIFIED in s for s in [source, *sources]):
@@ -168,7 +168,7 @@ def _mappings(
 
 
 def _mapped(tree: Tree, at: str, problems: list[str], prefixed: bool = True) -> Mapped:
-    _known(tree, ("claim", "expression", "prefix") if prefixed else ("claim", "expression"), f"{at}.", problems)
+    _check_fields(tree, ("claim", "expression", "prefix") if prefixed else ("claim", "expression"), f"{at}.", problems)
     claim, source, prefix = tree.get("claim") or "", tree.get("expression") or "", tree.get("prefix")
     if claim and source:
         problems.append(f"{at}: Invalid value: claim and expression can't both be set")
@@ -182,11 +182,11 @@ def _mapped(tree: Tree, at: str, problems: list[str], prefixed: bool = True) -> 
 def _rule(tree: Tree, at: str, variables: tuple[tuple[str, str], ...], problems: list[str]) -> Rule:
     of_claims = variables is CLAIMS
     fields = ("expression", "message")
-    _known(tree, ("claim", "requiredValue", *fields) if of_claims else fields, f"{at}.", problems)
+    _check_fields(tree, ("claim", "requiredValue", *fields) if of_claims else fields, f"{at}.", problems)
     claim, source = tree.get("claim") or "", tree.get("expression") or ""
     if bool(claim) == bool(source):
-        wanted = "exactly one of claim and expression" if of_claims else "expression"
-        problems.append(f"{at}: Invalid value: {wanted} is required")
+        rule_text = "exactly one of claim and expression" if of_claims else "expression"
+        problems.append(f"{at}: Invalid value: {rule_text} is required")
     compiled = _compiled(source, f"{at}.expression", variables, problems, "bool") if source else None
     return Rule(claim, tree.get("requiredValue") or "", compiled, tree.get("message") or "")
 
@@ -200,13 +200,13 @@ def _compiled(
         problems.append(f"{at}: Required value")
         return None
     try:
-        found = compile_cel(source, variables)
+        expression = compile_cel(source, variables)
     except CelError as error:
         problems.append(f"{at}: Invalid value: {source!r}: compilation failed: {error}")
         return None
-    if returns and found.returns not in (returns, "dyn"):
+    if returns and expression.returns not in (returns, "dyn"):
         problems.append(f"{at}: Invalid value: {source!r}: must evaluate to {returns}")
-    return found
+    return expression
 
 
 def _url(text: str) -> str:
@@ -223,5 +223,5 @@ def _url(text: str) -> str:
     return ""
 
 
-def _known(tree: Any, fields: Sequence[str], at: str, problems: list[str]) -> None:
+def _check_fields(tree: Any, fields: Sequence[str], at: str, problems: list[str]) -> None:
     problems += [f'unknown field "{at}{name}"' for name in tree if name not in fields]

@@ -21,7 +21,7 @@ GROUP_NAME = "authentication.k8s.io"
 
 
 @dataclass
-class Wanted:
+class Impersonation:
     """The headers of a request, in their order."""
 
     user: str = ""
@@ -30,9 +30,9 @@ class Wanted:
     extra: dict[str, list[str]] = field(default_factory=dict)
 
 
-def wanted(headers: Iterable[tuple[bytes, bytes]]) -> Wanted | None:
+def impersonation_of(headers: Iterable[tuple[bytes, bytes]]) -> Impersonation | None:
     """The impersonation asked for, None for none. Raises InternalError: something, but no user (as upstream has it)."""
-    out = Wanted()
+    out = Impersonation()
     for name, value in headers:
         if not name.startswith(b"impersonate-"):
             continue
@@ -52,35 +52,35 @@ def wanted(headers: Iterable[tuple[bytes, bytes]]) -> Wanted | None:
     return None
 
 
-def rights(asked: Wanted, path: str) -> list[RequestInfo]:
+def rights(target: Impersonation, path: str) -> list[RequestInfo]:
     """The rights that the asker needs."""
 
     def right(resource: str, name: str, group: str = "", subresource: str = "", namespace: str = "") -> RequestInfo:
         return RequestInfo("impersonate", path, True, group, "v1", resource, subresource, namespace, name)
 
-    out = [right("users", asked.user)]
-    if (account := account_of(asked.user)) is not None:
+    out = [right("users", target.user)]
+    if (account := account_of(target.user)) is not None:
         out = [right("serviceaccounts", account[1], namespace=account[0])]
-    out += [right("groups", group) for group in asked.groups]
-    for key, values in asked.extra.items():
+    out += [right("groups", group) for group in target.groups]
+    for key, values in target.extra.items():
         out += [right("userextras", value, GROUP_NAME, key) for value in values]
-    if asked.uid:
-        out.append(right("uids", asked.uid, GROUP_NAME))
+    if target.uid:
+        out.append(right("uids", target.uid, GROUP_NAME))
     return out
 
 
-def impersonated(asked: Wanted) -> User:
+def impersonated(target: Impersonation) -> User:
     """The user that a request is then made as."""
-    groups = list(asked.groups)
-    account = account_of(asked.user)
+    groups = list(target.groups)
+    account = account_of(target.user)
     if account is not None and not groups:
         groups = [ACCOUNTS_GROUP, f"{ACCOUNTS_GROUP}:{account[0]}"]
-    if asked.user == ANONYMOUS.name:
+    if target.user == ANONYMOUS.name:
         if UNAUTHENTICATED not in groups:
             groups.append(UNAUTHENTICATED)
     elif AUTHENTICATED not in groups and UNAUTHENTICATED not in groups:
         groups.append(AUTHENTICATED)
-    return User(asked.user, tuple(groups), asked.uid, asked.extra)
+    return User(target.user, tuple(groups), target.uid, target.extra)
 
 
 def account_of(user: str) -> tuple[str, str] | None:

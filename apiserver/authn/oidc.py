@@ -44,7 +44,7 @@ class KeySet:
     def __init__(self, world: World, issuer: Issuer, fetch: Fetch) -> None:
         self.world, self.issuer, self.fetch = world, issuer, fetch
         self.keys: dict[str, jwt.PyJWK] = {}
-        self.known = False  # fetched at least once
+        self.is_loaded = False  # fetched at least once
         self._address = ""
         self._backoff = Backoff(world, MIN_PAUSE, MAX_PAUSE)
         self._not_before = 0.0
@@ -52,14 +52,14 @@ class KeySet:
 
     async def run(self) -> None:
         """Fetches the keys for the first time, however long that takes."""
-        while not self.known:
+        while not self.is_loaded:
             await self.refresh()
-            if not self.known:
+            if not self.is_loaded:
                 await self.world.sleep(max(0.0, self._not_before - self.world.monotonic()))
 
     async def key(self, id: str) -> jwt.PyJWK:
         """Raises InvalidToken."""
-        if not self.known:
+        if not self.is_loaded:
             raise InvalidToken("oidc: authenticator not initialized")
         if id not in self.keys and (id or len(self.keys) != 1):
             await self.refresh()
@@ -71,13 +71,13 @@ class KeySet:
 
     async def refresh(self) -> None:
         """Asks the issuer, unless that was done a moment ago: tokens with made-up keys cannot make us ask more often."""
-        asked = self._not_before
+        not_before = self._not_before
         async with self._lock:
-            if self.world.monotonic() < self._not_before or self._not_before != asked:
+            if self.world.monotonic() < self._not_before or self._not_before != not_before:
                 return
             try:
                 await self._fetch()
-                self.known = True
+                self.is_loaded = True
                 self._backoff.reset()
                 self._not_before = self.world.monotonic() + MIN_PAUSE
             except (OSError, ValueError, KeyError, TypeError, jwt.PyJWTError) as error:
@@ -88,10 +88,10 @@ class KeySet:
     async def _fetch(self) -> None:
         if not self._address:
             where = self.issuer.discovery_url or self.issuer.url.rstrip("/") + DISCOVERY
-            found = orjson.loads(await self.fetch(where))
-            if found["issuer"] != self.issuer.url:
-                raise ValueError(f"the issuer calls itself {found['issuer']!r}")
-            self._address = str(found["jwks_uri"])
+            document = orjson.loads(await self.fetch(where))
+            if document["issuer"] != self.issuer.url:
+                raise ValueError(f"the issuer calls itself {document['issuer']!r}")
+            self._address = str(document["jwks_uri"])
         listed = orjson.loads(await self.fetch(self._address))["keys"]
         keys: dict[str, jwt.PyJWK] = {}
         for one in listed:

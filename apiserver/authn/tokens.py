@@ -96,17 +96,17 @@ class TokenIssuer:
     ) -> str:  # fmt: skip
         """A signed token that is good for ``seconds`` from now."""
         now = int(self.world.now())
-        wanted = list(audiences) or list(self.audiences)
+        token_audiences = list(audiences) or list(self.audiences)
         private: dict[str, Any] = {"namespace": namespace, "serviceaccount": vars(account)}
         for name, reference in (("pod", pod), ("secret", secret), ("node", node)):
             if reference is not None:
                 private[name] = vars(reference)
         lives = seconds
-        if self.extend and pod is not None and seconds == WARN_SECONDS and set(wanted) <= set(self.audiences):
+        if self.extend and pod is not None and seconds == WARN_SECONDS and set(token_audiences) <= set(self.audiences):
             private["warnafter"] = now + seconds
             lives = min(EXTENDED_SECONDS, self.longest or EXTENDED_SECONDS)
         claims = {
-            "aud": wanted, "exp": now + lives, "iat": now, "iss": self.issuer, "jti": self.world.uid(), "nbf": now,
+            "aud": token_audiences, "exp": now + lives, "iat": now, "iss": self.issuer, "jti": self.world.uid(), "nbf": now,
             "sub": f"system:serviceaccount:{namespace}:{account.name}", PRIVATE: private,
         }  # fmt: skip
         return jwt.encode(claims, self._signer.private, self._signer.algorithm, {"kid": self._signer.id})
@@ -122,12 +122,12 @@ class TokenIssuer:
     def read(self, token: str) -> Claims:
         """The claims of a token with a right signature. Raises InvalidToken; does not look at time or audience."""
         try:
-            known = self._keys.get(jwt.get_unverified_header(token).get("kid", ""))
-            if known is None:
+            verifier = self._keys.get(jwt.get_unverified_header(token).get("kid", ""))
+            if verifier is None:
                 raise InvalidToken("the token is signed by a key that this server does not know")
             options: Any = {"verify_exp": False, "verify_nbf": False, "verify_iat": False, "verify_aud": False}
             issuers = [*self.issuers, LEGACY_ISSUER]
-            raw = jwt.decode(token, known.public, [known.algorithm], options=options, issuer=issuers)
+            raw = jwt.decode(token, verifier.public, [verifier.algorithm], options=options, issuer=issuers)
             if raw["iss"] == LEGACY_ISSUER:
                 return _legacy(raw)
             private = raw[PRIVATE]

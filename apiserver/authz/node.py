@@ -159,8 +159,8 @@ class NodeAuthorizer:
     def _attachment(self, node: str, info: RequestInfo) -> tuple[bool, str]:
         if info.verb != "get" or info.subresource or not info.name:
             return False, "can only get individual resources of this type"
-        found = self._cache.get(ATTACHMENTS, None, info.name)
-        if found is not None and (found.tree().get("spec") or {}).get("nodeName") == node:
+        attachment = self._cache.get(ATTACHMENTS, None, info.name)
+        if attachment is not None and (attachment.tree().get("spec") or {}).get("nodeName") == node:
             return True, ""
         return False, f"no relationship found between node '{node}' and this object"
 
@@ -209,8 +209,8 @@ def references(pod: dict[str, Any], resource: str) -> set[str]:
         return {spec.get("serviceAccountName") or ""}
     if resource == "persistentvolumeclaims":
         volumes = spec.get("volumes") or ()
-        made = {f"{pod['metadata']['name']}-{v['name']}" for v in volumes if v.get("ephemeral")}
-        return made | {v["persistentVolumeClaim"]["claimName"] for v in volumes if v.get("persistentVolumeClaim")}
+        ephemeral = {f"{pod['metadata']['name']}-{v['name']}" for v in volumes if v.get("ephemeral")}
+        return ephemeral | {v["persistentVolumeClaim"]["claimName"] for v in volumes if v.get("persistentVolumeClaim")}
     secret = resource == "secrets"
     names: set[str] = set()
     if secret:

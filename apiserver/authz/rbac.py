@@ -88,9 +88,9 @@ class Rbac:
     def _grants_of(self, user: User, namespace: str) -> Iterator[_Grant]:
         self._catch_up()
         subjects = [("user", user.name), *(("group", g) for g in user.groups)]
-        for wanted in ("", namespace) if namespace else ("",):
+        for scope in ("", namespace) if namespace else ("",):
             for kind, name in subjects:
-                yield from self._grants.get((kind, name, wanted), ())
+                yield from self._grants.get((kind, name, scope), ())
 
     def _rules_of(self, grant: _Grant) -> tuple[Rule, ...] | None:
         role = self._roles.get((grant.role_namespace, grant.role))
@@ -106,7 +106,7 @@ class Rbac:
     def _aggregate(self, name: str) -> list[Tree]:
         """An aggregated ClusterRole grants what the ClusterRoles grant that its selectors choose, each rule once."""
         out: list[Tree] = []
-        seen, todo = {name}, [name]
+        visits, todo = {name}, [name]
         while todo:
             role = self._roles["", todo.pop(0)]
             if role.aggregation is None:
@@ -114,16 +114,16 @@ class Rbac:
                 continue
             for (namespace, other), candidate in sorted(self._roles.items(), key=lambda item: item[0]):
                 chosen = not namespace and any(selector_matches(s, candidate.labels) for s in role.aggregation)
-                if chosen and other not in seen:
-                    seen.add(other)
+                if chosen and other not in visits:
+                    visits.add(other)
                     todo.append(other)
         return out
 
     def aggregated(self) -> dict[str, list[Tree]]:
         """The rules that each aggregated ClusterRole ought to have, where they differ from what is written."""
         self._catch_up()
-        wanted = {n: self._aggregate(n) for (ns, n), r in self._roles.items() if not ns and r.aggregation is not None}
-        return {name: rules for name, rules in wanted.items() if rules != self._roles["", name].raw}
+        aggregates = {n: self._aggregate(n) for (ns, n), r in self._roles.items() if not ns and r.aggregation is not None}
+        return {name: rules for name, rules in aggregates.items() if rules != self._roles["", name].raw}
 
     def _shown(self, grant: _Grant) -> str:
         kind, role = "ClusterRoleBinding" if not grant.namespace else "RoleBinding", grant.role
@@ -164,7 +164,7 @@ class Rbac:
         namespace, name = metadata.get("namespace", ""), metadata["name"]
         of = namespace if reference.get("kind") == "Role" else ""
         grant = _Grant(namespace, name, of, reference.get("name", ""))
-        held = self._bindings[namespace, name] = []
+        keys = self._bindings[namespace, name] = []
         for subject in obj.get("subjects") or ():
             match subject.get("kind"):
                 case "User":
@@ -177,7 +177,7 @@ class Rbac:
                 case _:
                     continue
             self._grants.setdefault(key, {})[grant] = None
-            held.append((key, grant))
+            keys.append((key, grant))
 
     def _drop_binding(self, obj: Tree) -> None:
         metadata = obj["metadata"]

@@ -69,10 +69,10 @@ def compile_rules(rules: Iterable[Mapping[str, Any]] | None) -> tuple[Rule, ...]
     return tuple(Rule(r) for r in rules or ())
 
 
-def uncovered(owner: Sequence[Rule], wanted: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The smallest parts of ``wanted`` that ``owner`` does not grant: what would be an escalation."""
+def uncovered(owner: Sequence[Rule], claims: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The smallest parts of ``claims`` that ``owner`` does not grant: what would be an escalation."""
     missing: list[dict[str, Any]] = []
-    for rule in wanted:
+    for rule in claims:
         for verb in rule.get("verbs") or ():
             for url in rule.get("nonResourceURLs") or ():
                 if not any(o.covers_url(verb, url) for o in owner):

@@ -61,12 +61,12 @@ class KubernetesService:
         slices = self.resources["discovery.k8s.io", "endpointslices"]
         await self._write(slices, self.endpoint_slice(addresses), ("addressType", "endpoints", "ports"))
 
-    async def _write(self, resource: Resource, wanted: Tree, fields: tuple[str, ...]) -> None:
-        if await ensure(resource, wanted):
+    async def _write(self, resource: Resource, desired: Tree, fields: tuple[str, ...]) -> None:
+        if await ensure(resource, desired):
             return
 
         def change(old: Tree) -> Tree:
-            return old | {field: wanted[field] for field in fields}
+            return old | {field: desired[field] for field in fields}
 
         await resource.change(own_context(self.world), NAMESPACE, NAME, change, MANAGER)
 

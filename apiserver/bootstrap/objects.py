@@ -69,39 +69,39 @@ async def bootstrap(resources: Resources) -> None:
             ("roles", roles(), _mend_role), ("rolebindings", role_bindings(), _mend_binding),
         ):  # fmt: skip
             resource = resources[RBAC, kind]
-            for wanted in objects:
-                metadata = wanted["metadata"]
-                found = resource.cached(metadata.get("namespace", ""), metadata["name"])
-                if found is None or not agrees(found, copy(wanted)):
-                    group.start(_agree(resource, wanted, mend), f"bootstrap-{kind}")
+            for default in objects:
+                metadata = default["metadata"]
+                present = resource.cached(metadata.get("namespace", ""), metadata["name"])
+                if present is None or not agrees(present, copy(default)):
+                    group.start(_agree(resource, default, mend), f"bootstrap-{kind}")
 
 
 Mend = Callable[[Resource, Tree], Awaitable[None]]
 
 
-async def _agree(resource: Resource, wanted: Tree, mend: Mend) -> None:
-    if not await ensure(resource, wanted):
-        await mend(resource, wanted)
+async def _agree(resource: Resource, default: Tree, mend: Mend) -> None:
+    if not await ensure(resource, default):
+        await mend(resource, default)
 
 
-async def _mend_role(resource: Resource, wanted: Tree) -> None:
+async def _mend_role(resource: Resource, default: Tree) -> None:
     """Adds default rules that an older version did not have, or that somebody took away."""
-    name, namespace = wanted["metadata"]["name"], wanted["metadata"].get("namespace", "")
+    name, namespace = default["metadata"]["name"], default["metadata"].get("namespace", "")
 
     def change(old: Tree) -> Tree:
-        if not protected(old) and mend_role(old, copy(wanted)):
-            log.info("gave %s %s back what it had by default", wanted["kind"], name)
+        if not protected(old) and mend_role(old, copy(default)):
+            log.info("gave %s %s back what it had by default", default["kind"], name)
         return old
 
     try:
         await resource.change(own_context(resource.world), namespace, name, change, MANAGER)
     except NotFound:
-        await create(resource, wanted)
+        await create(resource, default)
 
 
-async def _mend_binding(resource: Resource, wanted: Tree) -> None:
+async def _mend_binding(resource: Resource, default: Tree) -> None:
     """As above; a binding to another role is made anew, for the role of a binding cannot change."""
-    name, namespace = wanted["metadata"]["name"], wanted["metadata"].get("namespace", "")
+    name, namespace = default["metadata"]["name"], default["metadata"].get("namespace", "")
     other = ""  # uid of a binding to another role
 
     def change(old: Tree) -> Tree:
@@ -109,10 +109,10 @@ async def _mend_binding(resource: Resource, wanted: Tree) -> None:
         other = ""
         if protected(old):
             return old
-        if old["roleRef"] != wanted["roleRef"]:
+        if old["roleRef"] != default["roleRef"]:
             other = old["metadata"]["uid"]
-        elif mend_binding(old, copy(wanted)):
-            log.info("gave %s %s back what it had by default", wanted["kind"], name)
+        elif mend_binding(old, copy(default)):
+            log.info("gave %s %s back what it had by default", default["kind"], name)
         return old
 
     try:
@@ -120,7 +120,7 @@ async def _mend_binding(resource: Resource, wanted: Tree) -> None:
         if not other:
             return
         await resource.delete(own_context(resource.world), namespace, name, DeleteOptions(uid=other))
-        log.info("made %s %s anew: it was bound to another role", wanted["kind"], name)
+        log.info("made %s %s anew: it was bound to another role", default["kind"], name)
     except (NotFound, Conflict):
         pass  # another server was faster
-    await create(resource, wanted)  # the cache may not know yet that it is gone
+    await create(resource, default)  # the cache may not know yet that it is gone

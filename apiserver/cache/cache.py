@@ -180,8 +180,8 @@ class Cache:
 
         Raises FutureRevision if ``min_revision`` did not come in time, StoreUnavailable if the store does not answer.
         """
-        wanted = 0
-        while not wanted or not self._loaded.is_set():  # the store may be found rewound while we ask it
+        target = 0
+        while not target or not self._loaded.is_set():  # the store may be found rewound while we ask it
             if not self._loaded.is_set():
                 try:
                     async with asyncio.timeout(self._wait_seconds):
@@ -189,17 +189,17 @@ class Cache:
                 except TimeoutError:
                     raise StoreUnavailable("the cache is being loaded") from None
             if min_revision is not None:
-                wanted = min_revision
+                target = min_revision
                 break
-            wanted = max(await self._store.current_revision(), self._acknowledged)
-        if wanted > self._revision:
+            target = max(await self._store.current_revision(), self._acknowledged)
+        if target > self._revision:
             try:
                 async with asyncio.timeout(self._wait_seconds):
-                    await self._reached(wanted)
+                    await self._reached(target)
             except TimeoutError:
                 if min_revision is None:
-                    raise StoreUnavailable(f"the cache is at {self._revision} and did not reach {wanted}") from None
-                raise FutureRevision(f"Too large resource version: {wanted}, current: {self._revision}") from None
+                    raise StoreUnavailable(f"the cache is at {self._revision} and did not reach {target}") from None
+                raise FutureRevision(f"Too large resource version: {target}, current: {self._revision}") from None
         return self._revision
 
     def get(self, prefix: str, namespace: str | None, name: str) -> Entry | None:
@@ -207,8 +207,8 @@ class Cache:
 
     def count(self, prefix: str) -> int:
         """How many objects there are of a resource; 0 for one that is not known (any more)."""
-        found = self._resources.get(prefix)
-        return 0 if found is None else len(found.objects)
+        resource = self._resources.get(prefix)
+        return 0 if resource is None else len(resource.objects)
 
     def list(
         self,
@@ -222,19 +222,19 @@ class Cache:
     ) -> Listing:
         """Entries in key order. ``start_after`` is an Entry.key; ``limit`` 0 means all."""
         objects = self._resources[prefix].objects
-        found = objects.select(namespace, labels, fields, start_after)
-        return self._page(objects, found, self._revision, namespace, limit)
+        matching = objects.select(namespace, labels, fields, start_after)
+        return self._page(objects, matching, self._revision, namespace, limit)
 
     def _page(
         self,
         objects: Objects,
-        found: Iterator[Entry],
+        matching: Iterator[Entry],
         revision: int,
         namespace: str | None,
         limit: int,
         past: Mapping[str, Entry | None] | None = None,
     ) -> Listing:
-        entries = list(islice(found, limit + 1 if limit else None))
+        entries = list(islice(matching, limit + 1 if limit else None))
         if not limit or len(entries) <= limit:
             return Listing(entries, revision)
         del entries[limit:]
@@ -262,10 +262,10 @@ class Cache:
         if revision >= resource.history.floor:
             past = resource.history.before(revision)
             if past:
-                found = objects.select_past(past, namespace, labels, fields, start_after)
+                matching = objects.select_past(past, namespace, labels, fields, start_after)
             else:
-                found = objects.select(namespace, labels, fields, start_after)
-            return self._page(objects, found, revision, namespace, limit, past)
+                matching = objects.select(namespace, labels, fields, start_after)
+            return self._page(objects, matching, revision, namespace, limit, past)
         return await self._list_stored(objects, revision, namespace, labels, fields, start_after, limit)
 
     async def _list_stored(
@@ -327,12 +327,12 @@ class Cache:
             resource.watchers.discard,
         )
         if from_revision is None:
-            found = resource.objects.select(namespace, labels, fields, name=name)
-            events = (Event(ADDED, entry, entry.revision) for entry in found)
+            matching = resource.objects.select(namespace, labels, fields, name=name)
+            events = (Event(ADDED, entry, entry.revision) for entry in matching)
             watcher.start(chain(events, [Event(BOOKMARK, None, after, True)] if initial_end else []))
         else:
-            seen = (c.seen(watcher.selects(c.old), watcher.selects(c.new)) for c in resource.history.after(after))
-            watcher.start(event for event in seen if event is not None)
+            events_after = (c.event_for(watcher.selects(c.old), watcher.selects(c.new)) for c in resource.history.after(after))
+            watcher.start(event for event in events_after if event is not None)
         resource.watchers.add(watcher)
         return watcher
 
@@ -411,8 +411,8 @@ class Cache:
         rest: dict[str, KeyValue] = {}
         while True:  # page by page: the values and what is made of them are never all there at once
             for item in page.items:
-                found = _resource(fresh, item.key)
-                if found is None or not self._set(found, item):
+                kind_resource = _resource(fresh, item.key)
+                if kind_resource is None or not self._set(kind_resource, item):
                     rest[item.key] = item
             if not page.more:
                 break
@@ -524,7 +524,7 @@ def _resource(resources: Mapping[str, _Resource], key: str) -> _Resource | None:
     """The resource whose prefix the key has: /registry/<resource>/ or /registry/<group>/<resource>/."""
     at = key.find("/", 1)
     while at != -1:
-        if (found := resources.get(key[: at + 1])) is not None:
-            return found
+        if (resource := resources.get(key[: at + 1])) is not None:
+            return resource
         at = key.find("/", at + 1)
     return None

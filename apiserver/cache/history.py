@@ -22,14 +22,14 @@ class Event:
     ``initial_end`` marks the bookmark that ends the initial events.
     """
 
-    __slots__ = ("entry", "held", "initial_end", "revision", "type")
+    __slots__ = ("entry", "initial_end", "revision", "type", "waiters")
 
     def __init__(self, type: str, entry: Entry | None, revision: int, initial_end: bool = False) -> None:
         self.type = type
         self.entry = entry
         self.revision = revision
         self.initial_end = initial_end
-        self.held = 0  # watchers for whom it waits
+        self.waiters = 0  # watchers for whom it waits
 
     @property
     def frame(self) -> bytes:
@@ -72,7 +72,7 @@ class Change:
         """Bytes that the history holds because of it, about: the old state, which nobody else needs."""
         return len(self.old.data) if self.old is not None else 200
 
-    def seen(self, before: bool, after: bool) -> Event | None:
+    def event_for(self, before: bool, after: bool) -> Event | None:
         """The event for a watcher that selected the object ``before`` and selects it ``after`` the change."""
         if after:
             if before:

@@ -129,10 +129,10 @@ def extract_fields(fields: Callable[[dict[str, Any]], Mapping[str, str]], reads:
 
 def _part_decoder(paths: Sequence[str]) -> Callable[[bytes], dict[str, Any]]:
     """Decodes to a tree that holds nothing but these paths and what is indexed of metadata."""
-    wanted: dict[str, Any] = {}
+    tree: dict[str, Any] = {}
     for path in (*paths, "metadata.namespace", "metadata.labels"):
         *above, last = path.split(".")
-        node = wanted
+        node = tree
         for part in above:
             node = node.setdefault(part, {})
         node[last] = {}
@@ -143,7 +143,7 @@ def _part_decoder(paths: Sequence[str]) -> Callable[[bytes], dict[str, Any]]:
         fields = [(name, type, msgspec.UNSET) for name, type in parts]
         return msgspec.defstruct("Part", fields, rename=names, gc=False)
 
-    decode = msgspec.json.Decoder(struct(wanted)).decode
+    decode = msgspec.json.Decoder(struct(tree)).decode
     return lambda data: msgspec.to_builtins(decode(data))
 
 
@@ -211,14 +211,14 @@ class Objects:
         namespace = namespace or required_value(fields, "metadata.namespace")
         value = required_value(fields, self.index)
         one = self._entries.get(f"{namespace}/{name}" if namespace else name) if name else None
-        found: Iterable[Entry]
+        candidates: Iterable[Entry]
         if name and (namespace or one is not None):
-            found = [one] if one is not None and one.key > start_after else []
+            candidates = [one] if one is not None and one.key > start_after else []
         else:
-            found = _range(self._entries if value is None else self._indexed.get(value), namespace, start_after)
+            candidates = _range(self._entries if value is None else self._indexed.get(value), namespace, start_after)
             if name:
-                found = (entry for entry in found if entry.name == name)
-        return _matching(found, labels, fields)
+                candidates = (entry for entry in candidates if entry.name == name)
+        return _matching(candidates, labels, fields)
 
     def select_past(
         self,
@@ -230,9 +230,9 @@ class Objects:
     ) -> Iterator[Entry]:
         """As :meth:`select`, where ``past`` tells how those keys were that have changed since."""
         low = f"{namespace}/" if namespace else ""
-        gone = sorted(key for key, entry in past.items() if entry and key > start_after and key.startswith(low))
+        old_keys = sorted(key for key, entry in past.items() if entry and key > start_after and key.startswith(low))
         now = (entry for entry in _range(self._entries, namespace, start_after) if entry.key not in past)
-        old = (entry for key in gone if (entry := past[key]) is not None)
+        old = (entry for key in old_keys if (entry := past[key]) is not None)
         return _matching(heapq.merge(now, old, key=lambda entry: entry.key), labels, fields)
 
     def check(self) -> None:
@@ -243,8 +243,8 @@ class Objects:
             assert entry.created <= entry.revision, f"{key} is younger than its last change"
             if self.index:
                 indexed.setdefault(entry.fields.get(self.index, ""), {})[key] = entry
-        kept = {value: dict(entries) for value, entries in self._indexed.items()}
-        assert kept == indexed, f"index {self.index} of {self.prefix}"
+        by_value = {value: dict(entries) for value, entries in self._indexed.items()}
+        assert by_value == indexed, f"index {self.index} of {self.prefix}"
 
     def count_after(self, namespace: str | None, key: str, past: Mapping[str, Entry | None] | None = None) -> int:
         """How many objects lie behind ``key``, selectors aside; with ``past`` how many did."""
@@ -257,12 +257,12 @@ class Objects:
         return count
 
 
-def _matching(found: Iterable[Entry], labels: Selector | None, fields: Selector | None) -> Iterator[Entry]:
+def _matching(entries: Iterable[Entry], labels: Selector | None, fields: Selector | None) -> Iterator[Entry]:
     if labels is not None and not labels.empty:
-        found = (entry for entry in found if labels.matches(entry.labels))
+        entries = (entry for entry in entries if labels.matches(entry.labels))
     if fields is not None and not fields.empty:
-        found = (entry for entry in found if fields.matches(field_values(entry)))
-    return iter(found)
+        entries = (entry for entry in entries if fields.matches(field_values(entry)))
+    return iter(entries)
 
 
 def _range(entries: SortedDict | None, namespace: str | None, start_after: str) -> Iterator[Entry]:

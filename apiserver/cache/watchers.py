@@ -28,20 +28,20 @@ class Backlog:
     def add(self, event: Event) -> int:
         """One more waits for the event. Returns its size."""
         size = len(event.entry.data) if event.entry is not None else 0
-        if not event.held:
+        if not event.waiters:
             self.bytes += size
-        event.held += 1
+        event.waiters += 1
         return size
 
     def remove(self, events: list[Event]) -> int:
         """One watcher less waits for each of them. Returns their size."""
         total = 0
         for event in events:
-            event.held -= 1
+            event.waiters -= 1
             if event.entry is not None:
                 size = len(event.entry.data)
                 total += size
-                if not event.held:
+                if not event.waiters:
                     self.bytes -= size
         return total
 
@@ -100,7 +100,7 @@ class Watcher:
         """Buffers the change as this watcher sees it, if it does; without ``wake`` somebody has to :meth:`wake` it."""
         if change.revision <= self.after:
             return False
-        event = change.seen(self.selects(change.old), self.selects(change.new))
+        event = change.event_for(self.selects(change.old), self.selects(change.new))
         if event is None:
             return False
         self._push(event, wake)
@@ -144,7 +144,7 @@ class Watcher:
         if not self.closed:
             self.closed = True
             self._first.clear()
-            self._taken(len(self._buffer))
+            self._take_first(len(self._buffer))
             self._forget(self)
             self.wake()
 
@@ -165,7 +165,7 @@ class Watcher:
         if not size:
             return self.take()
         if not self._first:
-            return self._taken(_fitting(self._buffer, size))
+            return self._take_first(_fitting(self._buffer, size))
         count = _fitting(self._first, size)
         events = self._first[:count]
         del self._first[:count]
@@ -174,9 +174,9 @@ class Watcher:
     def take(self) -> list[Event]:
         """All events there are now, without waiting: for an index that catches up when it is asked."""
         first, self._first = self._first, []
-        return first + self._taken(len(self._buffer))
+        return first + self._take_first(len(self._buffer))
 
-    def _taken(self, count: int) -> list[Event]:
+    def _take_first(self, count: int) -> list[Event]:
         """The first events of the buffer, which wait no longer."""
         if not count:
             return []
@@ -231,7 +231,7 @@ class Watchers:
         self._names: dict[tuple[str | None, str], dict[Watcher, None]] = {}
         self._values: dict[str, dict[Watcher, None]] = {}
         self._window: asyncio.TimerHandle | None = None
-        self._held: dict[Watcher, None] = {}  # who was offered something within the window
+        self._offered_to: dict[Watcher, None] = {}  # who was offered something within the window
 
     def add(self, watcher: Watcher) -> None:
         if watcher.name is not None:
@@ -285,16 +285,16 @@ class Watchers:
                 watcher.offer(change)
             self._open_window(len(watchers))
             return
-        held = self._held
+        waiting = self._offered_to
         for watcher in watchers:
             if watcher.offer(change, wake=False):
-                held[watcher] = None
+                waiting[watcher] = None
 
     def _end_window(self) -> None:
-        held, self._held, self._window = self._held, {}, None
-        if held:
-            self._open_window(len(held))
-            for watcher in held:
+        waiting, self._offered_to, self._window = self._offered_to, {}, None
+        if waiting:
+            self._open_window(len(waiting))
+            for watcher in waiting:
                 watcher.wake()
 
     def _open_window(self, watchers: int) -> None:
@@ -302,10 +302,10 @@ class Watchers:
         self._window = asyncio.get_running_loop().call_later(seconds, self._end_window)
 
     def all(self) -> list[Watcher]:
-        found = list(self._all)
+        watchers = list(self._all)
         for bucket in (*self._namespaces.values(), *self._names.values(), *self._values.values()):
-            found += bucket
-        return found
+            watchers += bucket
+        return watchers
 
 
 def _discard(buckets: dict[K, dict[Watcher, None]], key: K, watcher: Watcher) -> None:

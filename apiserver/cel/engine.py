@@ -54,17 +54,17 @@ class Expression:
 
     def _value(self, arguments: Mapping[str, Any]) -> Any:
         try:
-            found = self._compiled.eval(**arguments)
+            result = self._compiled.eval(**arguments)
         except RuntimeError as error:
             # The engine counts the turns of loops: no rule can take for ever.
             text = "actual cost limit exceeded" if "budget" in str(error) else _reason(str(error))
             raise CelError(text) from None
-        if found.type().name() == _error_name():
-            text = str(found.value())
+        if result.type().name() == _error_name():
+            text = str(result.value())
             if unset := _UNSET.search(text):
                 raise Unset(unset[1])
             raise CelError(_reason(text))
-        return found.plain_value()
+        return result.plain_value()
 
 
 @functools.cache
@@ -84,8 +84,8 @@ def _reason(text: str) -> str:
         return "no such overload" + text.partition("found")[2].replace(" : ", ": ")
     if "divide by zero" in text or "division by zero" in text:
         return "division by zero"
-    if found := re.match(r"Index error: index=(-?\d+)", text):
-        return f"index out of bounds: {found[1]}"
+    if match := re.match(r"Index error: index=(-?\d+)", text):
+        return f"index out of bounds: {match[1]}"
     return text
 
 
@@ -119,8 +119,8 @@ def compile_cel(source: str, variables: tuple[tuple[str, str], ...]) -> Expressi
     if _only_numbers(text):
         return Expression(source, env.compile(source, disable_check=True), checked=False)
     text = text.removeprefix("INVALID_ARGUMENT: ").removesuffix(" [INVALID_ARGUMENT]")
-    known = {name.partition(".")[0] for name, _ in variables if "." in name}
-    raise CelError(_UNDECLARED.sub(lambda found: _undeclared(found, known), text))
+    roots = {name.partition(".")[0] for name, _ in variables if "." in name}
+    raise CelError(_UNDECLARED.sub(lambda match: _undeclared(match, roots), text))
 
 
 _UNDECLARED = re.compile(
@@ -128,10 +128,10 @@ _UNDECLARED = re.compile(
 )
 
 
-def _undeclared(found: re.Match[str], known: set[str]) -> str:
+def _undeclared(match: re.Match[str], roots: set[str]) -> str:
     """This engine complains of the whole of ``a.b``; Kubernetes' of ``a``, or of the field if there is an ``a``."""
-    line, column, name, rest, source = found[1], int(found[2]) - 1, found[3], found[4], found[5]
-    if name in known:
+    line, column, name, rest, source = match[1], int(match[2]) - 1, match[3], match[4], match[5]
+    if name in roots:
         what = f"undefined field '{rest.rpartition('.')[2]}'"
     else:
         column = max(0, source.rfind(name, 0, column + 1))
@@ -144,8 +144,8 @@ def _only_numbers(text: str) -> bool:
     engine can do it too."""
     errors = text.count("ERROR:")
     allowed = [
-        found for found in _MISMATCH.finditer(text)
-        if found[1] in ("_<_", "_<=_", "_>_", "_>=_") and all(p in _NUMBERS for p in found[2].split(", "))
+        match for match in _MISMATCH.finditer(text)
+        if match[1] in ("_<_", "_<=_", "_>_", "_>=_") and all(p in _NUMBERS for p in match[2].split(", "))
     ]  # fmt: skip
     return bool(errors) and errors == len(allowed)
 

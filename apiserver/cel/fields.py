@@ -52,7 +52,7 @@ def undefined_field(
 ) -> str:  # fmt: skip
     """The compiler's message for the first undefined field of the variables ``names``, "" if there is none. ``root``: of
     a whole object. ``fields_of``: how to find the fields in this form of schema."""
-    plain = _LITERAL.sub(lambda found: " " * len(found[0]), source)
+    plain = _LITERAL.sub(lambda match: " " * len(match[0]), source)
     for chain in _chains(names).finditer(plain):
         parts = list(_FIELD.finditer(plain, chain.start(1), chain.end(1)))
         if chain[2]:
@@ -79,7 +79,7 @@ def chain_types(
     """The types of the fields that an expression asks for, by their dotted names (``object.spec.replicas``); those that may
     be of any type are left out."""
     out: dict[str, str] = {}
-    plain = _LITERAL.sub(lambda found: " " * len(found[0]), source)
+    plain = _LITERAL.sub(lambda match: " " * len(match[0]), source)
     for chain in _chains(names).finditer(plain):
         parts = [part[1] for part in _FIELD.finditer(plain, chain.start(1), chain.end(1))]
         name = plain[chain.start() : chain.start(1)].strip()

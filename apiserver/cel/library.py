@@ -21,10 +21,10 @@ def functions() -> list[Any]:
 
     T = cel.Type
     items, texts, opaque = T.List(T.DYN), T.List(T.STRING), T.Map(T.STRING, T.STRING)
-    found: dict[str, list[Any]] = {}
+    overloads_by_name: dict[str, list[Any]] = {}
 
     def add(name: str, returns: Any, takes: list[Any], impl: Callable[..., Any], member: bool = True) -> None:
-        overloads = found.setdefault(name, [])
+        overloads = overloads_by_name.setdefault(name, [])
         number = f"k8s_{name}_{len(overloads)}"
         overloads.append(cel.Overload(number, returns, takes, is_member=member, impl=impl))
 
@@ -83,7 +83,7 @@ def functions() -> list[Any]:
         add(name, T.BOOL, [opaque], lambda v, name=name: v[name] == "true")
     for name in ("error", "reason"):
         add(name, T.STRING, [opaque], lambda v, name=name: v[name])
-    return [cel.FunctionDecl(name, overloads) for name, overloads in found.items()]
+    return [cel.FunctionDecl(name, overloads) for name, overloads in overloads_by_name.items()]
 
 
 def works(read: Callable[..., Any]) -> Callable[..., bool]:

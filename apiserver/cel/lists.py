@@ -35,10 +35,10 @@ def _search(pattern: str) -> Any:
 
 
 def find(text: str, pattern: str) -> str:
-    found = _search(pattern).search(text)
-    return str(found.group()) if found else ""
+    match = _search(pattern).search(text)
+    return str(match.group()) if match else ""
 
 
 def find_all(text: str, pattern: str, most: int = -1) -> list[str]:
-    found = [str(m.group()) for m in _search(pattern).finditer(text)]
-    return found if most < 0 else found[:most]
+    texts = [str(m.group()) for m in _search(pattern).finditer(text)]
+    return texts if most < 0 else texts[:most]

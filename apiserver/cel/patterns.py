@@ -22,6 +22,6 @@ def compile_pattern(text: str) -> Pattern:
     try:
         search = re2.compile(text, options).search
     except re2.error as error:
-        found = error.args[0]
-        raise PatternError(found.decode() if isinstance(found, bytes) else str(found)) from None
+        reason = error.args[0]
+        raise PatternError(reason.decode() if isinstance(reason, bytes) else str(reason)) from None
     return lambda value: search(value) is not None

@@ -17,16 +17,16 @@ def amount(value: Any) -> Any:
     return parse(value["quantity"]) if isinstance(value, dict) else value
 
 
-def _made(number: Any) -> dict[str, str]:
+def _quantity(number: Any) -> dict[str, str]:
     return {"quantity": quantity.canonical(str(number) if isinstance(number, int) else format(float(number), "f"))}
 
 
 def add(a: Any, b: Any) -> dict[str, str]:
-    return _made(amount(a) + amount(b))
+    return _quantity(amount(a) + amount(b))
 
 
 def sub(a: Any, b: Any) -> dict[str, str]:
-    return _made(amount(a) - amount(b))
+    return _quantity(amount(a) - amount(b))
 
 
 def _whole(value: Any) -> int:

@@ -23,22 +23,22 @@ def semver(text: str, normalize: bool = False) -> dict[str, str]:
 
 def _normal(text: str) -> str:
     head, mark, tail = text.removeprefix("v"), "", ""
-    if found := re.search(r"[-+]", head):
-        head, mark, tail = head[: found.start()], found[0], head[found.end() :]
+    if match := re.search(r"[-+]", head):
+        head, mark, tail = head[: match.start()], match[0], head[match.end() :]
     parts = [p.lstrip("0") or "0" if p else p for p in head.split(".")]
     return ".".join([*parts, *["0"] * (3 - len(parts))]) + mark + tail
 
 
 def numbers(value: dict[str, str]) -> tuple[int, int, int]:
-    found = _VERSION.fullmatch(value["semver"])
-    assert found is not None
-    return int(found[1]), int(found[2]), int(found[3])
+    match = _VERSION.fullmatch(value["semver"])
+    assert match is not None
+    return int(match[1]), int(match[2]), int(match[3])
 
 
 def order(value: dict[str, str]) -> Any:
     """A key that sorts versions: what comes before a release is less than it, and builds do not count."""
-    found = _VERSION.fullmatch(value["semver"])
-    assert found is not None
-    before = found[4]
+    match = _VERSION.fullmatch(value["semver"])
+    assert match is not None
+    before = match[4]
     words = [(0, int(w), "") if w.isdigit() else (1, 0, w) for w in (before or "").split(".")] if before else []
     return numbers(value), before is None, words

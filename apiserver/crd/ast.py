@@ -58,8 +58,8 @@ def parse(data: bytes) -> Node:
     """The tree of a serialized expression. Raises ValueError for what is none."""
     try:
         around = _fields(data)  # an Any
-        found = _fields(around[2][0])
-        return _node(found[2 if around[1][0].endswith(b"ParsedExpr") else 4][0])
+        fields_ = _fields(around[2][0])
+        return _node(fields_[2 if around[1][0].endswith(b"ParsedExpr") else 4][0])
     except (KeyError, IndexError, AttributeError, TypeError) as error:
         raise ValueError(f"not an expression: {error!r}") from None
 

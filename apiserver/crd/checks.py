@@ -35,8 +35,8 @@ def check_spec(spec: Tree, old: Tree | None = None) -> list[Cause]:
     group = spec.get("group") or ""
     if not group:
         out.append(required("spec.group"))
-    elif found := names.dns_subdomain(group):
-        out.append(invalid("spec.group", group, ",".join(found)))
+    elif faults := names.dns_subdomain(group):
+        out.append(invalid("spec.group", group, ",".join(faults)))
     elif "." not in group:
         out.append(invalid("spec.group", group, "should be a domain with at least one dot"))
     scope = spec.get("scope") or ""
@@ -49,19 +49,19 @@ def check_spec(spec: Tree, old: Tree | None = None) -> list[Cause]:
         out.append(invalid("spec.preserveUnknownFields", True, text))
     versions = spec.get("versions") or []
     before = {v.get("name"): v for v in (old or {}).get("versions") or ()}
-    seen: list[str] = []
+    version_names: list[str] = []
     for i, version in enumerate(versions):
         at, name = f"spec.versions[{i}]", version.get("name") or ""
-        if found := names.dns1035(name):
-            out.append(invalid(f"{at}.name", name, ",".join(found)))
-        if name in seen:
+        if faults := names.dns1035(name):
+            out.append(invalid(f"{at}.name", name, ",".join(faults)))
+        if name in version_names:
             out.append(invalid("spec.versions", [v.get("name") for v in versions], "must contain unique version names"))
-        seen.append(name)
+        version_names.append(name)
         out += _check_version(version, at, before.get(name))
     storage = [v for v in versions if v.get("storage")]
     if len(storage) != 1:
         text = "must have exactly one version marked as storage version"
-        out.append(invalid("spec.versions", seen, text))
+        out.append(invalid("spec.versions", version_names, text))
     out += _check_names(spec.get("names") or {}, "spec.names")
     return out + _check_conversion(spec.get("conversion") or {}, old)
 
@@ -71,13 +71,13 @@ def check_status(obj: Tree) -> list[Cause]:
     out: list[Cause] = []
     status, spec = obj.get("status") or {}, obj.get("spec") or {}
     stored = status.get("storedVersions") or []
-    known = {v.get("name"): v for v in spec.get("versions") or ()}
+    versions = {v.get("name"): v for v in spec.get("versions") or ()}
     for i, name in enumerate(stored):
-        if name not in known:
+        if name not in versions:
             out.append(invalid(f"status.storedVersions[{i}]", name, "missing from spec.versions; v1 was previously a storage "
                                "version, and must remain in spec.versions until a storage migration ensures no data remains "
                                "persisted in v1 and removes v1 from status.storedVersions".replace("v1", name)))  # fmt: skip
-    for name, version in known.items():
+    for name, version in versions.items():
         if version.get("storage") and name not in stored:
             out.append(invalid("status.storedVersions", stored, f"must have the storage version {name}"))
     return out
@@ -121,31 +121,31 @@ def _check_root(schema: Tree, at: str) -> list[Cause]:
     return []
 
 
-def _check_names(wanted: Tree, at: str) -> list[Cause]:
+def _check_names(spec_names: Tree, at: str) -> list[Cause]:
     out: list[Cause] = []
 
     def label(field: str, value: str, path: str = "") -> None:
-        if found := names.dns1035(value):
-            out.append(invalid(path or f"{at}.{field}", value, ",".join(found)))
+        if faults := names.dns1035(value):
+            out.append(invalid(path or f"{at}.{field}", value, ",".join(faults)))
 
-    plural, kind, listed = wanted.get("plural") or "", wanted.get("kind") or "", wanted.get("listKind") or ""
+    plural, kind, listed = spec_names.get("plural") or "", spec_names.get("kind") or "", spec_names.get("listKind") or ""
     if plural:
         label("plural", plural)
     else:
         out.append(required(f"{at}.plural"))
-    if singular := wanted.get("singular"):
+    if singular := spec_names.get("singular"):
         label("singular", singular)
     for field, value in (("kind", kind), ("listKind", listed)):
         if not value:
             out.append(required(f"{at}.{field}"))
-        elif found := names.dns1035(value.lower()):
-            text = "may have mixed case, but should otherwise match: " + ",".join(found)
+        elif faults := names.dns1035(value.lower()):
+            text = "may have mixed case, but should otherwise match: " + ",".join(faults)
             out.append(invalid(f"{at}.{field}", value, text))
-    for i, name in enumerate(wanted.get("shortNames") or ()):
+    for i, name in enumerate(spec_names.get("shortNames") or ()):
         label("", name, f"{at}.shortNames[{i}]")
     if kind and kind == listed:
         out.append(invalid(f"{at}.listKind", listed, "kind and listKind may not be the same"))
-    for i, name in enumerate(wanted.get("categories") or ()):
+    for i, name in enumerate(spec_names.get("categories") or ()):
         label("", name, f"{at}.categories[{i}]")
     return out
 
@@ -229,27 +229,27 @@ def _check_selectable(fields: Sequence[Tree], at: str, schema: Tree | None) -> l
     out: list[Cause] = []
     if len(fields) > MAX_SELECTABLE:
         out.append(too_many(at, len(fields), MAX_SELECTABLE))
-    seen: list[str] = []
+    texts: list[str] = []
     for i, field in enumerate(fields):
         path, text = f"{at}[{i}].jsonPath", field.get("jsonPath") or ""
         if not text:
             out.append(required(path))
             continue
-        if text in seen:
+        if text in texts:
             out.append(duplicate(path, text))
-        seen.append(text)
+        texts.append(text)
         if not paths.is_simple(text):
             out.append(invalid(path, text, "is an invalid path: must be a simple path of fields"))
             continue
-        found: Any = schema or {}
+        field_schema: Any = schema or {}
         steps = paths.simple(text)
         for step in steps:
-            found = (found.get("properties") or {}).get(step) if isinstance(found, dict) else None
+            field_schema = (field_schema.get("properties") or {}).get(step) if isinstance(field_schema, dict) else None
         if steps[0] == "metadata":
             out.append(invalid(path, text, "must not point to fields in metadata"))
-        elif not found:
+        elif not field_schema:
             out.append(invalid(path, text, "does not refer to a valid field"))
-        elif found.get("type") not in ("string", "integer", "boolean"):
+        elif field_schema.get("type") not in ("string", "integer", "boolean"):
             out.append(invalid(path, text, "must point to a field of type string, boolean or integer. Enum string fields "
                                "and strings with formats are allowed."))  # fmt: skip
     return out

@@ -114,7 +114,7 @@ def restored(old: Tree, new: Any, api_version: str) -> Tree:
     for field in ("name", "namespace", "uid"):
         if (a := before.get(field) or "") != (b := metadata.get(field) or ""):
             raise ValueError(f"must have the same {'UID' if field == 'uid' else field}: {a} != {b}")
-    kept = {k: v for k, v in before.items() if k not in ("labels", "annotations")}
+    new_metadata = {k: v for k, v in before.items() if k not in ("labels", "annotations")}
     for field in ("labels", "annotations"):
         values = metadata.get(field)
         if values is None:
@@ -122,8 +122,8 @@ def restored(old: Tree, new: Any, api_version: str) -> Tree:
         if not isinstance(values, dict) or not all(isinstance(v, str) for v in values.values()):
             raise ValueError(f"metadata.{field} must be a map of strings")
         if values:
-            kept[field] = values
-    return new | {"metadata": kept}
+            new_metadata[field] = values
+    return new | {"metadata": new_metadata}
 
 
 def bundle_problem(conversion: Mapping[str, Any]) -> str:

@@ -93,31 +93,31 @@ class Estimate:
             return value.size
         return 1 if value.schema is None else largest(value.schema) or 0
 
-    def _visit(self, node: ast.Node, known: Mapping[str, Value]) -> Value:
+    def _visit(self, node: ast.Node, variables: Mapping[str, Value]) -> Value:
         match node:
             case ast.Const(size):
                 return Value(0, None, size)
             case ast.Ident(name):
-                found = known.get(name)
-                return Value(1) if found is None else found._replace(cost=1)
+                variable = variables.get(name)
+                return Value(1) if variable is None else variable._replace(cost=1)
             case ast.Select(operand, field, test):
-                inner = self._visit(operand, known)
+                inner = self._visit(operand, variables)
                 # Whether a field is there costs no more than to find what it would be in.
                 return Value(max(0, inner.cost - 1) if test else inner.cost + 1, _field(inner.schema, field))
             case ast.Made(kind, parts, size):
-                return Value(_MADE[kind] + sum(self._visit(p, known).cost for p in parts), None, size)
+                return Value(_MADE[kind] + sum(self._visit(p, variables).cost for p in parts), None, size)
             case ast.Loop():
-                return self._loop(node, known)
+                return self._loop(node, variables)
             case ast.Call(function, args):
-                return self._call(function, [self._visit(a, known) for a in args])
+                return self._call(function, [self._visit(a, variables) for a in args])
         raise AssertionError(node)
 
-    def _loop(self, loop: ast.Loop, known: Mapping[str, Value]) -> Value:
-        over, start = self._visit(loop.over, known), self._visit(loop.start, known)
+    def _loop(self, loop: ast.Loop, variables: Mapping[str, Value]) -> Value:
+        over, start = self._visit(loop.over, variables), self._visit(loop.start, variables)
         schema = over.schema or {}
         items = schema.get("items") if schema.get("type") == "array" else None
         values = schema.get("additionalProperties")
-        inner = {**known, loop.result: start}
+        inner = {**variables, loop.result: start}
         if len(loop.variables) == 2:
             second = items if isinstance(items, Mapping) else values
             inner |= {loop.variables[0]: Value(0), loop.variables[1]: Value(0, second if isinstance(second, Mapping) else None)}
@@ -171,8 +171,8 @@ def _field(schema: Schema | None, name: str) -> Schema | None:
 
 
 def _element(schema: Schema | None) -> Schema | None:
-    found = (schema or {}).get("items") or (schema or {}).get("additionalProperties")
-    return found if isinstance(found, Mapping) else None
+    element = (schema or {}).get("items") or (schema or {}).get("additionalProperties")
+    return element if isinstance(element, Mapping) else None
 
 
 def cardinality(schema: Schema, bound: int | None) -> int:

@@ -215,31 +215,31 @@ def text_at(obj: Any, path: Sequence[str]) -> str:
 
 def extract_of(definition: Tree) -> tuple[Extract, tuple[str, ...]]:
     """How the cache reads the objects of a definition, and the selectable fields of all its versions."""
-    wanted: dict[str, tuple[str, ...]] = {}
+    selectable: dict[str, tuple[str, ...]] = {}
     for version in definition["spec"]["versions"]:
         for field in version.get("selectableFields") or ():
             path = paths.simple(field["jsonPath"])
-            wanted[".".join(path)] = path
-    if not wanted:
+            selectable[".".join(path)] = path
+    if not selectable:
         return extract_metadata, ()
 
     def fields(obj: Mapping[str, Any]) -> dict[str, str]:
-        return {name: text_at(obj, path) for name, path in wanted.items()}
+        return {name: text_at(obj, path) for name, path in selectable.items()}
 
-    return extract_fields(fields, tuple(wanted)), tuple(wanted)
+    return extract_fields(fields, tuple(selectable)), tuple(selectable)
 
 
 # --- columns ----------------------------------------------------------------------------------------------------------
 
 
-def compile_columns(wanted: Sequence[Tree]) -> tuple[tuple[Column, ...], list[Cell]]:
+def compile_columns(printer_columns: Sequence[Tree]) -> tuple[tuple[Column, ...], list[Cell]]:
     """The columns behind the name, and what fills them."""
-    if not wanted:
+    if not printer_columns:
         return (NAME_COLUMN, AGE_COLUMN._replace(type="date")), [
             lambda obj, now: age(obj["metadata"].get("creationTimestamp"), now)
         ]
     columns, cells = [NAME_COLUMN], []
-    for one in wanted:
+    for one in printer_columns:
         path = one["jsonPath"]
         description = one.get("description") or COLUMN_TEXT + path
         columns.append(Column(one["name"], one["type"], one.get("format") or "", one.get("priority") or 0, description))
@@ -278,8 +278,8 @@ def _texts() -> dict[str, str]:
     """How the built-in kinds describe apiVersion, kind and metadata, and how custom ones do, too."""
     from navarch.api.types.generate import definitions
 
-    known = definitions()["io.k8s.api.core.v1.ConfigMap"]["properties"]
-    return {name: known[name]["description"] for name in ("apiVersion", "kind", "metadata")}
+    properties = definitions()["io.k8s.api.core.v1.ConfigMap"]["properties"]
+    return {name: properties[name]["description"] for name in ("apiVersion", "kind", "metadata")}
 
 
 def definition_name(kind: Kind, name: str) -> str:
@@ -314,12 +314,12 @@ def definitions_of(strategy: CustomStrategy) -> dict[str, Tree]:
     typed: Tree = {name: {"type": "string", "description": texts[name]} for name in ("apiVersion", "kind")}
     one: Tree = copy_tree(strategy.open_schema) | head(kind.kind)
     for inner in _embedded(one):
-        known = typed | {"metadata": link("ObjectMeta", "Standard metadata.")}
-        inner["properties"] = dict(inner.get("properties") or {}) | known
+        standard = typed | {"metadata": link("ObjectMeta", "Standard metadata.")}
+        inner["properties"] = dict(inner.get("properties") or {}) | standard
         inner["required"] = sorted({*(inner.get("required") or ()), "apiVersion", "kind"})
     if strategy.open_schema:  # without a schema clients would take these for all that there may be
-        known = typed | {"metadata": link("ObjectMeta", texts["metadata"])}
-        one["properties"] = dict(one.get("properties") or {}) | known
+        standard = typed | {"metadata": link("ObjectMeta", texts["metadata"])}
+        one["properties"] = dict(one.get("properties") or {}) | standard
     items = {"type": "array", "items": {"$ref": f"#/components/schemas/{definition_name(kind, kind.kind)}"}}
     many = head(kind.list_kind) | {
         "description": f"{kind.list_kind} is a list of {kind.kind}",

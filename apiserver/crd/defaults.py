@@ -37,11 +37,11 @@ def _in_object(parts: list[tuple[str, Any, bool, bool, Fill | None]]) -> Fill:
         if type(value) is not dict:
             return
         for name, default, has, nullable, below in parts:
-            found = value.get(name)
-            if has and found is None and (name not in value or not nullable):
-                found = value[name] = copy_tree(default)
-            if below is not None and found is not None:
-                below(found)
+            child = value.get(name)
+            if has and child is None and (name not in value or not nullable):
+                child = value[name] = copy_tree(default)
+            if below is not None and child is not None:
+                below(child)
 
     return fill
 

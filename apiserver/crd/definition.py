@@ -70,8 +70,8 @@ class CustomResourceDefinitionStrategy(Strategy):
     def validate(self, obj: Tree) -> list[Cause]:
         metadata, spec = obj["metadata"], obj.get("spec") or {}
         out: list[Cause] = []
-        wanted = f"{(spec.get('names') or {}).get('plural', '')}.{spec.get('group', '')}"
-        if metadata.get("name") != wanted:
+        name_by_spec = f"{(spec.get('names') or {}).get('plural', '')}.{spec.get('group', '')}"
+        if metadata.get("name") != name_by_spec:
             out.append(invalid("metadata.name", metadata.get("name", ""), "must be spec.names.plural+\".\"+spec.group"))
         return out + _approval_causes(obj) + check_spec(spec) + check_status(obj)
 

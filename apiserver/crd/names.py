@@ -23,8 +23,8 @@ def condition(definition: Tree, kind: str) -> Tree | None:
 
 
 def is_true(definition: Tree, kind: str) -> bool:
-    found = condition(definition, kind)
-    return found is not None and found.get("status") == "True"
+    entry = condition(definition, kind)
+    return entry is not None and entry.get("status") == "True"
 
 
 def set_condition(status: Tree, kind: str, value: str, reason: str, message: str, now: str) -> None:
@@ -51,28 +51,28 @@ def naming(definition: Tree, others: Iterable[Tree], built_in: Iterable[Kind], n
     resources: dict[str, None] = {}
     kinds: dict[str, None] = {}
     for other in others:
-        taken = (other.get("status") or {}).get("acceptedNames") or {}
-        for name in (taken.get("plural"), taken.get("singular"), *(taken.get("shortNames") or ())):
+        used_names = (other.get("status") or {}).get("acceptedNames") or {}
+        for name in (used_names.get("plural"), used_names.get("singular"), *(used_names.get("shortNames") or ())):
             resources[name or ""] = None
-        kinds[taken.get("kind") or ""] = kinds[taken.get("listKind") or ""] = None
+        kinds[used_names.get("kind") or ""] = kinds[used_names.get("listKind") or ""] = None
     for kind in built_in:
         resources[kind.resource] = resources[kind.singular_name] = kinds[kind.kind] = kinds[kind.list_kind] = None
-    wanted = definition["spec"]["names"]
+    spec_names = definition["spec"]["names"]
     status: Tree = dict(definition.get("status") or {})
     before = status.get("acceptedNames") or {}
     names = {k: v for k, v in before.items() if v}
     problem: tuple[str, str] | None = None
-    for field, reason, taken in (
+    for field, reason, used_names in (
         ("plural", "PluralConflict", resources),
         ("singular", "SingularConflict", resources),
         ("shortNames", "ShortNamesConflict", resources),
         ("kind", "KindConflict", kinds),
         ("listKind", "ListKindConflict", kinds),
     ):
-        value = wanted.get(field)
+        value = spec_names.get(field)
         listed = value if isinstance(value, list) else [value] if value else []
         had = before.get(field) or ()
-        clash = [n for n in listed if n in taken and n != had and n not in (had if isinstance(had, list) else ())]
+        clash = [n for n in listed if n in used_names and n != had and n not in (had if isinstance(had, list) else ())]
         if clash:
             text = ", ".join(f'"{n}" is already in use' for n in clash)
             problem = (reason, f"[{text}]" if len(clash) > 1 else text)
@@ -81,8 +81,8 @@ def naming(definition: Tree, others: Iterable[Tree], built_in: Iterable[Kind], n
         else:
             names.pop(field, None)
     names.pop("categories", None)
-    if wanted.get("categories"):
-        names["categories"] = wanted["categories"]
+    if spec_names.get("categories"):
+        names["categories"] = spec_names["categories"]
     status["acceptedNames"] = {"plural": "", "kind": ""} | names
     if problem:
         set_condition(status, NAMES_ACCEPTED, "False", *problem, now)

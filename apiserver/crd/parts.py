@@ -73,12 +73,12 @@ def _elements(check: Parts) -> Parts:
 
 def _set(value: Any, path: str, out: list[Cause]) -> None:
     if type(value) is list:
-        seen: dict[str, None] = {}
+        texts: dict[str, None] = {}
         for i, one in enumerate(value):
             shown = show(one)
-            if shown in seen:
+            if shown in texts:
                 out.append(duplicate(f"{path}[{i}]", one))
-            seen[shown] = None
+            texts[shown] = None
 
 
 def _map_list(schema: Schema) -> Parts:
@@ -89,16 +89,16 @@ def _map_list(schema: Schema) -> Parts:
     def run(value: Any, path: str, out: list[Cause]) -> None:
         if type(value) is not list:
             return
-        seen: dict[str, None] = {}
+        texts: dict[str, None] = {}
         for i, one in enumerate(value):
             if type(one) is not dict:
                 continue
             identity = {key: one.get(key, defaults[key]) for key in keys}
-            identity = {key: found for key, found in identity.items() if found is not None}
+            identity = {key: key_value for key, key_value in identity.items() if key_value is not None}
             shown = show(identity)
-            if shown in seen:
+            if shown in texts:
                 out.append(duplicate(f"{path}[{i}]", dict(sorted(identity.items()))))
-            seen[shown] = None
+            texts[shown] = None
 
     return run
 
@@ -117,8 +117,8 @@ def _embedded(value: Any, path: str, out: list[Cause]) -> None:
         out.append(required(f"{path}.kind", "must not be empty"))
     elif not isinstance(kind, str):
         out.append(invalid(f"{path}.kind", kind, "must be a string"))
-    elif (found := names.dns1035(kind.lower())):
-        text = "may have mixed case, but should otherwise match: " + ",".join(found)
+    elif (faults := names.dns1035(kind.lower())):
+        text = "may have mixed case, but should otherwise match: " + ",".join(faults)
         out.append(invalid(f"{path}.kind", kind, text))
     metadata = value.get("metadata")
     if isinstance(metadata, dict):  # of a wrong type inside only where it was stored before that was refused

@@ -45,16 +45,16 @@ class JSONPath:
         """The names of the fields, if the path is nothing but fields."""
 
     def find(self, tree: Any) -> list[Any]:
-        found = [tree]
+        values = [tree]
         for step in self._steps:
-            found = [value for one in found for value in step(one)]
-        return found
+            values = [value for one in values for value in step(one)]
+        return values
 
     def first(self, tree: Any) -> Any:
         """The first value, None if there is none."""
         if self.fields is None:
-            found = self.find(tree)
-            return found[0] if found else None
+            values = self.find(tree)
+            return values[0] if values else None
         for name in self.fields:
             if not isinstance(tree, dict):
                 return None
@@ -72,30 +72,30 @@ def compile_path(text: str) -> JSONPath:
     if text == ".":
         return JSONPath(text, [], ())
     while at < len(text):
-        found = _TOKEN.match(text, at)
-        if found is None:
+        token = _TOKEN.match(text, at)
+        if token is None:
             raise PathError(f"unrecognized character in path: {text[at:]}")
-        at = found.end()
-        name = found["field"]
-        if found["quoted"] is not None:
-            name = found["quoted"][1:-1].replace("\\'", "'").replace('\\"', '"')
+        at = token.end()
+        name = token["field"]
+        if token["quoted"] is not None:
+            name = token["quoted"][1:-1].replace("\\'", "'").replace('\\"', '"')
         if name is not None and name != "*":
             steps.append(_field(name.replace("\\", "")))
             if names is not None:
                 names.append(name.replace("\\", ""))
             continue
         names = None
-        if name == "*" or found["star"]:
+        if name == "*" or token["star"]:
             steps.append(_children)
-        elif found["deep"]:
-            steps.append(_descend(found["deep"]))
-        elif found["index"] is not None:
-            steps.append(_index(int(found["index"])))
-        elif found["slice"] is not None:
-            parts = [int(p) if p else None for p in found["slice"].split(":")]
+        elif token["deep"]:
+            steps.append(_descend(token["deep"]))
+        elif token["index"] is not None:
+            steps.append(_index(int(token["index"])))
+        elif token["slice"] is not None:
+            parts = [int(p) if p else None for p in token["slice"].split(":")]
             steps.append(_slice(slice(*parts)))
         else:
-            steps.append(_filter(found["filter"]))
+            steps.append(_filter(token["filter"]))
     return JSONPath(text, steps, None if names is None else tuple(names))
 
 
@@ -157,19 +157,19 @@ def _slice(at: slice) -> Step:
 
 
 def _filter(text: str) -> Step:
-    found = _FILTER.fullmatch(text)
-    if found is None:
+    match = _FILTER.fullmatch(text)
+    if match is None:
         raise PathError(f"unrecognized filter {text}")
-    path = compile_path(found["path"] or ".")
-    if found["op"] is None:
+    path = compile_path(match["path"] or ".")
+    if match["op"] is None:
         return lambda value: (one for one in _children(value) if path.find(one))
-    compare, wanted = _COMPARE[found["op"]], _literal(found["value"])
+    compare, literal = _COMPARE[match["op"]], _literal(match["value"])
 
     def step(value: Any) -> Iterator[Any]:
         for one in _children(value):
             have = path.find(one)
             try:
-                if have and compare(have[0], wanted):
+                if have and compare(have[0], literal):
                     yield one
             except TypeError:
                 continue

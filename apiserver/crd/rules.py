@@ -47,8 +47,8 @@ class Rule:
 
     def _compile(self, source: str) -> Expression:
         if self.optional and _old_self(source):
-            held = "oldSelfThere ? optional.of(oldSelfValue) : optional.none()"
-            source = f"cel.bind(oldSelf, {held}, {source})"
+            optional = "oldSelfThere ? optional.of(oldSelfValue) : optional.none()"
+            source = f"cel.bind(oldSelf, {optional}, {source})"
         return compile_cel(source, self._variables)
 
     def variables(self, value: Any, old: Any) -> dict[str, Any]:
@@ -134,20 +134,20 @@ class Rules:
                 for key, one in value.items():
                     self.extra.run(one, f"{path}[{key}]", out, before.get(key, ABSENT))
         elif type(value) is list and self.items is not None:
-            known = self._list.correlated(old) if self._list is not None and type(old) is list else {}
+            old_by_identity = self._list.correlated(old) if self._list is not None and type(old) is list else {}
             for i, one in enumerate(value):
-                found = known.get(self._list.identity(one), ABSENT) if self._list is not None else ABSENT
-                self.items.run(one, f"{path}[{i}]", out, found)
+                old_item = old_by_identity.get(self._list.identity(one), ABSENT) if self._list is not None else ABSENT
+                self.items.run(one, f"{path}[{i}]", out, old_item)
 
     def _own(self, value: Any, path: str, out: list[Cause], old: Any) -> None:
         unchanged = old is not ABSENT and same(old, value)
-        wanted = [r for r in self.rules if (not unchanged if not r.transition else r.optional or old is not ABSENT)]
-        if not wanted:
+        due = [r for r in self.rules if (not unchanged if not r.transition else r.optional or old is not ABSENT)]
+        if not due:
             return
-        seen = self.view(value) if self.view else value
+        view = self.view(value) if self.view else value
         before = old if old is ABSENT or self.view is None else self.view(old)
-        for rule in wanted:
-            rule.run(value, rule.variables(seen, before), path, out)
+        for rule in due:
+            rule.run(value, rule.variables(view, before), path, out)
 
 
 def compile_rules(schema: Schema) -> Rules | None:
@@ -274,18 +274,18 @@ def _check_rule(
             return [_shown(f"{path}.messageExpression", rule, "messageExpression must evaluate to a string")]
     out += _cost(compiled.expression, schema, root, bound, f"{path}.rule", "rule", spent)
     if compiled.message_expression is not None:
-        found = compiled.message_expression
-        out += _cost(found, schema, root, bound, f"{path}.messageExpression", "messageExpression", spent)
+        message_expression = compiled.message_expression
+        out += _cost(message_expression, schema, root, bound, f"{path}.messageExpression", "messageExpression", spent)
     return out
 
 
 def _check_field(field: str, schema: Schema, path: str) -> list[Cause]:
-    found: Any = schema
+    node: Any = schema
     for name in re.findall(r"\.([^.\[]+)|\['([^']+)'\]", field):
         key = name[0] or name[1]
-        inner = (found.get("properties") or {}).get(key) if isinstance(found, Mapping) else None
-        found = inner or (found.get("additionalProperties") if isinstance(found, Mapping) else None)
-    if not field.startswith((".", "[")) or not isinstance(found, Mapping) or found is schema:
+        inner = (node.get("properties") or {}).get(key) if isinstance(node, Mapping) else None
+        node = inner or (node.get("additionalProperties") if isinstance(node, Mapping) else None)
+    if not field.startswith((".", "[")) or not isinstance(node, Mapping) or node is schema:
         return [invalid(path, field, "fieldPath must be a valid path: does not refer to a valid field")]
     return []
 

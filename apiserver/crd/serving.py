@@ -44,7 +44,7 @@ class Definitions:
         self._prefixes: dict[str, tuple[str, ...]] = {}  # prefix -> selectable fields that the cache keeps
         self._finalizing: dict[str, None] = {}
         self.webhooks = WebhookClient(resolver)
-        self._known: dict[str, tuple[int, Tree]] = {}  # name -> revision, the small part of the definition
+        self._summaries: dict[str, tuple[int, Tree]] = {}  # name -> revision, the small part of the definition
 
     async def prepare(self) -> None:
         for entry in self.cache.list(PREFIX).entries:
@@ -91,15 +91,15 @@ class Definitions:
 
     def _definitions(self) -> list[Tree]:
         """All definitions without what is large in them: names, groups and status."""
-        known, self._known = self._known, {}
+        cached, self._summaries = self._summaries, {}
         for entry in self.cache.list(PREFIX).entries:
-            found = known.get(entry.name)
-            if found is None or found[0] != entry.revision:
+            summary = cached.get(entry.name)
+            if summary is None or summary[0] != entry.revision:
                 tree = entry.tree()
                 spec = {"group": tree["spec"]["group"]}
-                found = entry.revision, {"metadata": {"name": entry.name}, "spec": spec, "status": tree.get("status")}
-            self._known[entry.name] = found
-        return [tree for _, tree in self._known.values()]
+                summary = entry.revision, {"metadata": {"name": entry.name}, "spec": spec, "status": tree.get("status")}
+            self._summaries[entry.name] = summary
+        return [tree for _, tree in self._summaries.values()]
 
     # One definition
 
@@ -113,11 +113,11 @@ class Definitions:
                     queue.add(other["metadata"]["name"])
             return
         definition = entry.tree()
-        wanted = self._status(definition)
-        now = definition | {"status": wanted}
+        desired = self._status(definition)
+        now = definition | {"status": desired}
         if names.is_true(now, names.ESTABLISHED):
             self._try_serve(now, entry.revision)
-        if wanted != (definition.get("status") or {}):
+        if desired != (definition.get("status") or {}):
             await self._write(name, definition["metadata"].get("uid"))
         metadata = definition["metadata"]
         going = metadata.get("deletionTimestamp") and FINALIZER in (metadata.get("finalizers") or ())
@@ -172,10 +172,10 @@ class Definitions:
         if converter is not None:
             converter.finish |= {s.kind.api_version: s.finish for s in strategies}
         storage = stored_version(definition)
-        made = {s.kind.version: Resource(self.backend, s) for s in strategies}
+        by_version = {s.kind.version: Resource(self.backend, s) for s in strategies}
         served = sorted((v["name"] for v in spec["versions"] if v.get("served")), key=version_order)
-        self.resources.serve_custom(key, [made[v] for v in served])
-        self._served[name] = key, built, made[storage]
+        self.resources.serve_custom(key, [by_version[v] for v in served])
+        self._served[name] = key, built, by_version[storage]
 
     def _converter(self, definition: Tree) -> Converter | None:
         """The converter between the versions; None if converting only means another apiVersion."""
@@ -187,13 +187,13 @@ class Definitions:
 
     def _going(self, name: str) -> Callable[[], bool]:
         """Whether the definition is being deleted: asked of the cache, so that it is true as soon as clients can see it."""
-        seen, answer = 0, False
+        revision, answer = 0, False
 
         def going() -> bool:
-            nonlocal seen, answer
+            nonlocal revision, answer
             entry = self.cache.get(PREFIX, None, name)
-            if entry is not None and entry.revision != seen:
-                seen, answer = entry.revision, "deletionTimestamp" in entry.tree()["metadata"]
+            if entry is not None and entry.revision != revision:
+                revision, answer = entry.revision, "deletionTimestamp" in entry.tree()["metadata"]
             return answer
 
         return going
@@ -239,15 +239,15 @@ class Definitions:
             return True
         resource = had[2]
         await self.cache.current()
-        found = self.cache.list(resource.prefix).entries
-        for entry in found:
+        entries = self.cache.list(resource.prefix).entries
+        for entry in entries:
             if entry.tree()["metadata"].get("deletionTimestamp"):
                 continue
             try:
                 await resource.delete(own_context(self.world), entry.namespace, entry.name, DeleteOptions(uid=entry.uid))
             except (NotFound, Conflict):
                 continue
-        return not found
+        return not entries
 
     async def _note(self, name: str, uid: str | None, value: str, reason: str, message: str) -> None:
         def change(old: Tree) -> Tree:
@@ -266,9 +266,9 @@ class Definitions:
 
             def change(old: Tree) -> Tree:
                 if old["metadata"].get("uid") == uid:
-                    left = [f for f in old["metadata"].get("finalizers") or () if f != FINALIZER]
-                    old["metadata"]["finalizers"] = left
-                    if not left:
+                    finalizers = [f for f in old["metadata"].get("finalizers") or () if f != FINALIZER]
+                    old["metadata"]["finalizers"] = finalizers
+                    if not finalizers:
                         del old["metadata"]["finalizers"]
                 return old
 

@@ -92,11 +92,11 @@ def _check_props(schema: Tree, path: str, out: list[Cause]) -> None:
     if "enum" in schema and not schema["enum"]:
         out.append(required(f"{path}.enum"))
     if len({show(e) for e in schema.get("enum") or ()}) != len(schema.get("enum") or ()):
-        seen: list[str] = []
+        values: list[str] = []
         for i, one in enumerate(schema["enum"]):
-            if show(one) in seen:
+            if show(one) in values:
                 out.append(duplicate(f"{path}.enum[{i}]", one))
-            seen.append(show(one))
+            values.append(show(one))
     _check_extensions(schema, path, out)
     for _, child, at in _children(schema, path):
         _check_props(child, at, out)
@@ -158,15 +158,15 @@ def _check_map_list(schema: Tree, items: Tree | None, keys: list[str], path: str
         out.append(forbidden(f"{path}.items.nullable", "cannot be nullable when x-kubernetes-list-type is map"))
     properties, needed = items.get("properties") or {}, items.get("required") or ()
     for i, key in enumerate(keys):
-        found = properties.get(key)
-        if found is None:
+        field = properties.get(key)
+        if field is None:
             text = 'entries must all be names of item properties'
             out.append(invalid(f"{at}[{i}]", key, text))
             continue
-        if found.get("type") in ("object", "array"):
-            out.append(invalid(f"{path}.items.properties[{key}].type", found["type"], "must be a scalar type if parent array's "
+        if field.get("type") in ("object", "array"):
+            out.append(invalid(f"{path}.items.properties[{key}].type", field["type"], "must be a scalar type if parent array's "
                                "x-kubernetes-list-type is map"))  # fmt: skip
-        if found.get("default") is None and key not in needed:
+        if field.get("default") is None and key not in needed:
             text = "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property"
             out.append(required(f"{path}.items.properties[{key}].default", text))
     for i, key in enumerate(keys):
@@ -260,9 +260,9 @@ def _check_metadata(schema: Tree, path: str, out: list[Cause]) -> None:
             text = "must not specify anything other than name and generateName, but metadata is implicitly specified"
             out.append(forbidden(f"{path}.properties[metadata]", text))
     for name, kind in (("apiVersion", "string"), ("kind", "string"), ("metadata", "object")):
-        found = (schema.get("properties") or {}).get(name)
-        if found is not None and found.get("type") != kind:
-            out.append(invalid(f"{path}.properties[{name}].type", found.get("type") or "", f"must be {kind}"))
+        part = (schema.get("properties") or {}).get(name)
+        if part is not None and part.get("type") != kind:
+            out.append(invalid(f"{path}.properties[{name}].type", part.get("type") or "", f"must be {kind}"))
 
 
 # --- defaults -------------------------------------------------------------------------------------------------------------

@@ -108,15 +108,15 @@ class Check:
     def _type(self, value: Any, path: str, out: list[Cause]) -> bool:
         if not self.types or (value is None and self.nullable):
             return value is not None or self.enum is not None
-        found = type_name(value)
-        if found in self.types:
+        actual = type_name(value)
+        if actual in self.types:
             return True
-        if found == "integer" and "number" in self.types:
+        if actual == "integer" and "number" in self.types:
             return True
-        if found == "number" and "integer" in self.types and value.is_integer():
+        if actual == "number" and "integer" in self.types and value.is_integer():
             return True
-        wanted = ",".join(self.types)
-        out.append(type_invalid(path or ROOT, found, f'{path} in body must be of type {wanted}: "{found}"'))
+        types = ",".join(self.types)
+        out.append(type_invalid(path or ROOT, actual, f'{path} in body must be of type {types}: "{actual}"'))
         return False
 
     def _text(self, value: str, path: str, out: list[Cause]) -> None:
@@ -141,8 +141,8 @@ class Check:
             words = "greater than" if self.open_low else "greater than or equal to"
             out.append(invalid(path, value, f"{path} in body should be {words} {_number(low)}"))
         if self.range is not None and not self.range[0] <= value <= self.range[1]:
-            wanted = ",".join(self.types)
-            out.append(invalid(path, value, f"Checked value must be of type {wanted} with format {self.format} in {path}"))
+            types = ",".join(self.types)
+            out.append(invalid(path, value, f"Checked value must be of type {types} with format {self.format} in {path}"))
 
     def _object(self, value: dict[str, Any], path: str, out: list[Cause], old: Any) -> None:
         least, most = self.sizes
@@ -211,8 +211,8 @@ class Check:
                 tell(f"must validate one and only one schema (oneOf). Found {good} valid alternatives")
         if self.all_of:
             results = [run(check) for check in self.all_of]
-            for found in results:
-                out.extend(found)
+            for result in results:
+                out.extend(result)
             if any(results):
                 tell("must validate all the schemas (allOf)" + (". None validated" if all(results) else ""))
         if self.none_of is not None and not run(self.none_of):

@@ -65,11 +65,11 @@ def _object(fields: Mapping[str, tuple[str, View | None]]) -> View:
         for key, one in value.items():
             if one is None:
                 continue
-            found = fields.get(key)
-            if found is None:
+            field = fields.get(key)
+            if field is None:
                 out[key] = one
             else:
-                out[found[0]] = one if found[1] is None else found[1](one)
+                out[field[0]] = one if field[1] is None else field[1](one)
         return out
 
     return view

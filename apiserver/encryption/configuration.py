@@ -38,7 +38,7 @@ class Rule(NamedTuple):
 
     def covers(self, group: str, resource: str) -> bool:
         own = f"{resource}.{group}" if group else resource
-        return any(wanted in (own, f"*.{group}", "*.*") for wanted in self.resources)
+        return any(pattern in (own, f"*.{group}", "*.*") for pattern in self.resources)
 
 
 def load(path: str, noise: Noise) -> tuple[Rule, ...]:
@@ -62,15 +62,15 @@ def parse(tree: Tree, noise: Noise) -> tuple[tuple[Rule, ...], list[str]]:
     rules: list[Rule] = []
     if not tree.get("resources"):
         problems.append("resources: Required value: at least one entry")
-    seen: list[str] = []
+    resource_names: list[str] = []
     for i, one in enumerate(tree.get("resources") or ()):
         at = f"resources[{i}]"
         names = tuple(one.get("resources") or ())
         if not names:
             problems.append(f"{at}.resources: Required value")
         for j, name in enumerate(names):
-            problems += [f"{at}.resources[{j}]: Invalid value: {name!r}: {m}" for m in _name_problems(name, seen)]
-            seen.append(name)
+            problems += [f"{at}.resources[{j}]: Invalid value: {name!r}: {m}" for m in _name_problems(name, resource_names)]
+            resource_names.append(name)
         providers: list[Provider] = []
         if not one.get("providers"):
             problems.append(f"{at}.providers: Required value")
@@ -80,15 +80,15 @@ def parse(tree: Tree, noise: Noise) -> tuple[tuple[Rule, ...], list[str]]:
     return tuple(rules), problems
 
 
-def _name_problems(name: str, seen: list[str]) -> list[str]:
+def _name_problems(name: str, names: list[str]) -> list[str]:
     if name != name.lower():
         return ["resource names are in lower case"]
     if name == "*":
         return ["use *.* for all resources, *. for the core group's"]
-    if name in seen:
+    if name in names:
         return ["is there twice"]
     group = name.partition(".")[2] if "." in name else ""
-    for earlier in seen:
+    for earlier in names:
         if earlier == "*.*" or (earlier.startswith("*.") and earlier[2:] == group and name != "*.*"):
             return [f"is covered by {earlier} before it, and would have no effect"]
     return []
@@ -118,10 +118,10 @@ def _add(one: Tree, at: str, noise: Noise, providers: list[Provider], problems: 
             problems.append(f"{where}.secret: Invalid value: REDACTED: secrets must be base64 encoded")
             continue
         if len(secret) not in sizes:
-            wanted = " or ".join(map(str, sizes))
-            problems.append(f"{where}.secret: Invalid value: REDACTED: must be {wanted} bytes long, is {len(secret)}")
+            allowed = " or ".join(map(str, sizes))
+            problems.append(f"{where}.secret: Invalid value: REDACTED: must be {allowed} bytes long, is {len(secret)}")
             continue
-        made = make(name, secret, noise)
-        if any(made.prefix == other.prefix for other in providers):
+        provider = make(name, secret, noise)
+        if any(provider.prefix == other.prefix for other in providers):
             problems.append(f"{where}.name: Duplicate value: {name!r}")
-        providers.append(made)
+        providers.append(provider)

@@ -23,7 +23,7 @@ class EncryptedStore:
         self.store, self.kind, self.source = store, store.kind, source
         self._rules = tuple(rules)
         self._resources: dict[str, tuple[str, str]] = {}
-        self._found: dict[str, Rule] = {}
+        self._rule_by_prefix: dict[str, Rule] = {}
         self._stale: dict[str, None] = {}
 
     def serves(self, resources: Mapping[str, tuple[str, str]]) -> None:
@@ -41,13 +41,13 @@ class EncryptedStore:
         prefix = key[: second + 1]
         if "." in prefix:  # of a custom resource: /registry/GROUP/RESOURCE/
             prefix = key[: key.find("/", second + 1) + 1]
-        rule = self._found.get(prefix)
+        rule = self._rule_by_prefix.get(prefix)
         if rule is None:
             group, resource = self._resources.get(prefix, ("", ""))
             if not resource and prefix.count("/") == 4:
                 _, _, group, resource, _ = prefix.split("/")
             rule = next((r for r in self._rules if r.covers(group, resource)), _NONE) if resource else _NONE
-            self._found[prefix] = rule
+            self._rule_by_prefix[prefix] = rule
         return rule
 
     def _sealed(self, put: Put) -> Put:
@@ -88,10 +88,10 @@ class EncryptedStore:
     # The store's protocol
 
     async def get(self, key: str) -> tuple[KeyValue | None, int]:
-        found, revision = await self.store.get(key)
-        if found is not None:
-            found = found._replace(value=self._opened(key, found.value))
-        return found, revision
+        item, revision = await self.store.get(key)
+        if item is not None:
+            item = item._replace(value=self._opened(key, item.value))
+        return item, revision
 
     async def list(self, prefix: str, *, start_after: str = "", revision: int = 0, limit: int = 0) -> Page:
         page = await self.store.list(prefix, start_after=start_after, revision=revision, limit=limit)

@@ -41,15 +41,15 @@ class Queue:
 
 def deal(flow: int, queues: int, hand: int) -> Iterator[int]:
     """The numbers of the ``hand`` different queues that a flow is dealt, as cards are dealt from a shuffled deck."""
-    taken: list[int] = []  # in ascending order
+    cards: list[int] = []  # in ascending order
     for size in range(queues, queues - hand, -1):
         flow, card = divmod(flow, size)
-        for other in taken:
+        for other in cards:
             if card < other:
                 break
             card += 1
-        taken.append(card)
-        taken.sort()
+        cards.append(card)
+        cards.sort()
         yield card
 
 

@@ -50,7 +50,7 @@ class Flows:
         self.schemas: dict[str, Schema] = {}
         self.fraction = 0.0
         self._ordered: list[tuple[Schema, Level]] = []
-        self._known: dict[tuple[Any, ...], Flow] = {}
+        self._flows: dict[tuple[Any, ...], Flow] = {}
         self.configure({}, {})
 
     # Requests
@@ -127,11 +127,11 @@ class Flows:
             user.name, user.groups, info.verb, info.group, info.resource, info.subresource, info.namespace,
             None if info.is_resource else info.path,
         )  # fmt: skip
-        flow = self._known.get(key)
+        flow = self._flows.get(key)
         if flow is None:
-            if len(self._known) >= KNOWN:
-                self._known.clear()
-            flow = self._known[key] = self._classify(user, info)
+            if len(self._flows) >= KNOWN:
+                self._flows.clear()
+            flow = self._flows[key] = self._classify(user, info)
         return flow
 
     def _classify(self, user: User, info: RequestInfo) -> Flow:
@@ -168,25 +168,25 @@ class Flows:
         """Takes these objects. What is mandatory and not among them is there nevertheless."""
         now = self.world.monotonic()
         defaults = {o["metadata"]["name"]: o for o in priority_levels() if o["metadata"]["name"] in (EXEMPT, CATCH_ALL)}
-        found = {}
+        new_levels = {}
         for name, obj in (defaults | dict(levels)).items():
             level = self.levels.get(name)
             if level is None:
                 level = Level(obj, now)
             elif level.obj is not obj:
                 level.update(obj)
-            found[name] = level
-        self.levels = found
+            new_levels[name] = level
+        self.levels = new_levels
         defaults = {o["metadata"]["name"]: o for o in flow_schemas() if o["metadata"]["name"] in (EXEMPT, CATCH_ALL)}
-        kept = {}
+        new_schemas = {}
         for name, obj in (defaults | dict(schemas)).items():
             schema = self.schemas.get(name) or Schema(obj)
             schema.update(obj)
-            kept[name] = schema
-        self.schemas = kept
-        in_order = sorted(kept.values(), key=lambda s: schema_order(s.obj))
-        self._ordered = [(s, found[s.level]) for s in in_order if s.level in found]
-        self._known.clear()
+            new_schemas[name] = schema
+        self.schemas = new_schemas
+        in_order = sorted(new_schemas.values(), key=lambda s: schema_order(s.obj))
+        self._ordered = [(s, new_levels[s.level]) for s in in_order if s.level in new_levels]
+        self._flows.clear()
         self.share_out()
 
     def share_out(self) -> None:

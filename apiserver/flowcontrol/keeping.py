@@ -89,15 +89,15 @@ class Keeper:
 
     async def _keep(self, resource: Resource, default: Tree) -> None:
         name = default["metadata"]["name"]
-        found = resource.cached("", name)
+        current = resource.cached("", name)
         context = own_context(self.world)
-        if found is None:
+        if current is None:
             try:
                 await resource.create(context, "", default, PRODUCER)
             except AlreadyExists:
                 pass
             return
-        if wanted_spec(found, default) is None:
+        if wanted_spec(current, default) is None:
             return
 
         def change(old: Tree) -> Tree:

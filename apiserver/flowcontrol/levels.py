@@ -59,11 +59,11 @@ class Level:
         else:
             response = (spec.get("limited") or {}).get("limitResponse") or {}
             queuing = (response.get("queuing") or {}) if response.get("type") == "Queue" else {}
-            wanted = (queuing.get("queues") or 0, queuing.get("handSize") or 1, queuing.get("queueLengthLimit") or 0)
-            if self.fair is not None and wanted == self._queuing:
+            queuing_spec = (queuing.get("queues") or 0, queuing.get("handSize") or 1, queuing.get("queueLengthLimit") or 0)
+            if self.fair is not None and queuing_spec == self._queuing:
                 return
-            self._queuing = wanted
-            before, self.fair = self.fair, FairQueues(self.seats, *wanted)
+            self._queuing = queuing_spec
+            before, self.fair = self.fair, FairQueues(self.seats, *queuing_spec)
         if before is None:
             return
         moved = [work for queue in before.queues for work in queue.waiting]

@@ -55,8 +55,8 @@ def _subject(subject: Tree, user: User) -> bool:
     return False
 
 
-def _has(values: Sequence[str] | None, wanted: str) -> bool:
-    return values is not None and (ALL in values or wanted in values)
+def _has(values: Sequence[str] | None, value: str) -> bool:
+    return values is not None and (ALL in values or value in values)
 
 
 def _resource(rule: Tree, info: RequestInfo) -> bool:

@@ -84,8 +84,8 @@ class Demand:
 
 def smoothed(before: float, mean: float, spread: float) -> float:
     """Demand that rises at once and falls slowly."""
-    wanted = mean + spread
-    return max(wanted, SMOOTHING * before + (1 - SMOOTHING) * wanted)
+    demand = mean + spread
+    return max(demand, SMOOTHING * before + (1 - SMOOTHING) * demand)
 
 
 class Claim(NamedTuple):

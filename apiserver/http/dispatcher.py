@@ -215,7 +215,7 @@ class Dispatcher:
                 raise
             gates.audit.begin(request, info, user)
         user = user or await self._authenticate(scope, info)
-        wanted = impersonation.wanted(scope["headers"])
+        wanted = impersonation.impersonation_of(scope["headers"])
         if wanted is None:
             return user
         for right in impersonation.rights(wanted, info.path):

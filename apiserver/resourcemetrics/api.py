@@ -51,67 +51,67 @@ class ResourceMetrics:
             raise NotFound("the server could not find the requested resource")
         if info.verb not in shapes.VERBS:
             raise MethodNotAllowed("the server does not allow this method on the requested resource")
-        wanted = accept(request.header(b"accept"))
+        form = accept(request.header(b"accept"))
         await self.cache.current()
         if info.verb == "get":
-            await self._get(request, kind, info.namespace, info.name, wanted)
+            await self._get(request, kind, info.namespace, info.name, form)
         else:
-            await self._list(request, kind, info.namespace, wanted)
+            await self._list(request, kind, info.namespace, form)
 
-    async def _get(self, request: Request, kind: Kind, namespace: str, name: str, wanted: Accept) -> None:
+    async def _get(self, request: Request, kind: Kind, namespace: str, name: str, form: Accept) -> None:
         if kind.namespaced and not namespace:
             raise NotFound("the server could not find the requested resource")
         entry = self.cache.get(f"/registry/{kind.resource}/", namespace or None, name)
-        found = await self._metrics(kind, [entry] if entry is not None else [])
-        if not found:
+        trees = await self._metrics(kind, [entry] if entry is not None else [])
+        if not trees:
             raise resource_not_found(kind.resource, GROUP, name)
-        tree = found[0]
-        if wanted.shape == "Table":
-            tree = shapes.table(found, wanted.version, common.include_object(request.query))
-        elif wanted.shape:
+        tree = trees[0]
+        if form.shape == "Table":
+            tree = shapes.table(trees, form.version, common.include_object(request.query))
+        elif form.shape:
             tree = common.partial(tree)
-        await self._send(request, wanted, tree)
+        await self._send(request, form, tree)
 
-    async def _list(self, request: Request, kind: Kind, namespace: str, wanted: Accept) -> None:
+    async def _list(self, request: Request, kind: Kind, namespace: str, form: Accept) -> None:
         options = opts.list_options(request.query)
         entries = self.cache.list(
             f"/registry/{kind.resource}/", namespace or None,
             labels=None if options.labels.empty else options.labels,
             fields=None if options.fields.empty else options.fields,
         ).entries  # fmt: skip
-        found = await self._metrics(kind, entries)
-        if wanted.shape == "Table":
-            tree = shapes.table(found, wanted.version, common.include_object(request.query))
-        elif wanted.shape:
-            items = [common.partial(item) for item in found]
+        trees = await self._metrics(kind, entries)
+        if form.shape == "Table":
+            tree = shapes.table(trees, form.version, common.include_object(request.query))
+        elif form.shape:
+            items = [common.partial(item) for item in trees]
             tree = {"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": {}, "items": items}
         else:
-            tree = shapes.listed(kind, found)
-        await self._send(request, wanted, tree)
+            tree = shapes.listed(kind, trees)
+        await self._send(request, form, tree)
 
     async def _metrics(self, kind: Kind, entries: list[Entry]) -> list[Tree]:
         """The metrics of these nodes or pods, as far as known. Only the nodes that they concern are asked."""
         objects = [entry.tree() for entry in entries]
         if kind is NODES:
             summaries = await self._summaries.of(objects)
-            made = [
-                shapes.node_metrics(node, found) if (found := summaries.get(node["metadata"]["name"])) else None
+            trees = [
+                shapes.node_metrics(node, summary) if (summary := summaries.get(node["metadata"]["name"])) else None
                 for node in objects
             ]
-            return [one for one in made if one is not None]
+            return [one for one in trees if one is not None]
         homes = dict.fromkeys(str(pod["spec"].get("nodeName") or "") for pod in objects)
         nodes = [entry.tree() for name in homes if (entry := self.cache.get("/registry/nodes/", None, name))]
         summaries = await self._summaries.of(nodes)
-        made = [
-            shapes.pod_metrics(pod, found) if (found := summaries.get(pod["spec"].get("nodeName") or "")) else None
+        trees = [
+            shapes.pod_metrics(pod, summary) if (summary := summaries.get(pod["spec"].get("nodeName") or "")) else None
             for pod in objects
         ]
-        return [one for one in made if one is not None]
+        return [one for one in trees if one is not None]
 
     @staticmethod
-    async def _send(request: Request, wanted: Accept, tree: Any) -> None:
-        data = common.encode(tree, wanted) if wanted is not PLAIN else orjson.dumps(tree)
-        await request.reply(200, data, wanted.content_type)
+    async def _send(request: Request, form: Accept, tree: Any) -> None:
+        data = common.encode(tree, form) if form is not PLAIN else orjson.dumps(tree)
+        await request.reply(200, data, form.content_type)
 
 
 OWN = (GROUP, VERSION)

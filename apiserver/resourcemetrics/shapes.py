@@ -59,9 +59,9 @@ def usage(part: Tree) -> dict[str, str] | None:
 
 
 def _head(kind: Kind, metadata: Tree, summary: Summary, time: str) -> Tree:
-    kept = {k: metadata[k] for k in ("name", "namespace", "labels") if metadata.get(k)}
+    head = {k: metadata[k] for k in ("name", "namespace", "labels") if metadata.get(k)}
     return {
-        "kind": kind.kind, "apiVersion": kind.api_version, "metadata": kept | {"creationTimestamp": time},
+        "kind": kind.kind, "apiVersion": kind.api_version, "metadata": head | {"creationTimestamp": time},
         "timestamp": time, "window": duration(summary.window),
     }  # fmt: skip
 

@@ -32,8 +32,8 @@ class Summaries:
 
     def __init__(self, world: World, cache: Cache, agents: Agents) -> None:
         self.world, self.cache, self._agents = world, cache, agents
-        self._known: dict[str, tuple[float, Summary]] = {}
-        self._asked: dict[str, asyncio.Future[None]] = {}
+        self._cached: dict[str, tuple[float, Summary]] = {}
+        self._running: dict[str, asyncio.Future[None]] = {}
         self._slots = asyncio.Semaphore(AT_ONCE)
 
     async def of(self, nodes: Sequence[Tree]) -> dict[str, Summary]:
@@ -42,28 +42,28 @@ class Summaries:
         async with self.world.task_group() as group:
             for node in nodes:
                 group.start(self._learn(node), "summary")
-        return {name: self._known[name][1] for n in nodes if (name := n["metadata"]["name"]) in self._known}
+        return {name: self._cached[name][1] for n in nodes if (name := n["metadata"]["name"]) in self._cached}
 
     def _forget(self) -> None:
         now = self.world.monotonic()
-        for name in [name for name, (until, _) in self._known.items() if until <= now]:
-            del self._known[name]
+        for name in [name for name, (until, _) in self._cached.items() if until <= now]:
+            del self._cached[name]
 
     async def _learn(self, node: Tree) -> None:
         name = node["metadata"]["name"]
-        if name in self._known:
+        if name in self._cached:
             return
-        if (asked := self._asked.get(name)) is not None:
-            await asyncio.wait([asked])
+        if (running := self._running.get(name)) is not None:
+            await asyncio.wait([running])
             return
-        done = self._asked[name] = asyncio.get_running_loop().create_future()
+        done = self._running[name] = asyncio.get_running_loop().create_future()
         try:
             async with self._slots:
                 summary = await self._ask(node)
             if summary is not None:
-                self._known[name] = self.world.monotonic() + FRESH, summary
+                self._cached[name] = self.world.monotonic() + FRESH, summary
         finally:
-            del self._asked[name]
+            del self._running[name]
             done.set_result(None)
 
     async def _ask(self, node: Tree) -> Summary | None:

@@ -141,9 +141,9 @@ class Request:
     @property
     def pretty(self) -> bool:
         """Whether JSON is to be indented: people who look at it with a browser or curl need not ask."""
-        if self._query and (asked := self._query.get("pretty")):
+        if self._query and (wish := self._query.get("pretty")):
             # No option as others are, but a word that Go reads; what it cannot read is false.
-            return asked in ("1", "t", "T", "true", "TRUE", "True")
+            return wish in ("1", "t", "T", "true", "TRUE", "True")
         return self.header(b"user-agent").startswith(PEOPLE)
 
     def _far(self) -> bool:
@@ -228,13 +228,13 @@ def warning_headers(warnings: list[str]) -> Headers:
         return []
     texts = ["".join(c if c.isprintable() else " " for c in text) for text in warnings]
     if sum(map(len, texts)) > WARNINGS_LIMIT:
-        room, kept = WARNINGS_LIMIT, []
+        room, shortened = WARNINGS_LIMIT, []
         for text in texts:
             if room <= 0:
                 break
-            kept.append(text[:WARNING_LIMIT])
-            room -= len(kept[-1])
-        texts = kept
+            shortened.append(text[:WARNING_LIMIT])
+            room -= len(shortened[-1])
+        texts = shortened
     return [(b"warning", b'299 - "%b"' % t.replace("\\", "\\\\").replace('"', '\\"').encode()) for t in texts]
 
 

@@ -30,7 +30,7 @@ PLAIN = Accept()
 @functools.lru_cache(256)
 def clauses(header: str) -> list[tuple[str, dict[str, str]]]:
     """The media types of an Accept header with their parameters, in the order of preference."""
-    found: list[tuple[float, int, str, dict[str, str]]] = []
+    weighted: list[tuple[float, int, str, dict[str, str]]] = []
     for at, clause in enumerate(header.split(",")):
         media_type, *rest = (part.strip() for part in clause.split(";"))
         parameters = {k.strip().lower(): v.strip().strip('"') for k, _, v in (p.partition("=") for p in rest)}
@@ -38,8 +38,8 @@ def clauses(header: str) -> list[tuple[str, dict[str, str]]]:
             weight = float(parameters.pop("q", "1"))
         except ValueError:
             weight = 1.0
-        found.append((-weight, at, media_type.lower(), parameters))
-    return [(media_type, parameters) for _, _, media_type, parameters in sorted(found, key=lambda f: f[:2])]
+        weighted.append((-weight, at, media_type.lower(), parameters))
+    return [(media_type, parameters) for _, _, media_type, parameters in sorted(weighted, key=lambda f: f[:2])]
 
 
 @functools.lru_cache(256)
@@ -59,8 +59,8 @@ def accept(header: str, shapes: bool = True) -> Accept:
         if not shape:
             return Accept(media_type)
         version, group = parameters.get("v", ""), parameters.get("g", "")
-        known = version in (("v1", "v1beta1") if shape == "Table" else ("v1",))
-        if shapes and shape in _SHAPES and group == META_GROUP and known:
+        is_version = version in (("v1", "v1beta1") if shape == "Table" else ("v1",))
+        if shapes and shape in _SHAPES and group == META_GROUP and is_version:
             return Accept(media_type, shape, version)
     raise NotAcceptable(f"only the following media types are accepted: {JSON}, {YAML}")
 

@@ -388,9 +388,9 @@ def test_who_authenticates_first() -> None:
 
 
 def test_impersonation() -> None:
-    def asked(**headers: str) -> impersonation.Wanted | None:
+    def asked(**headers: str) -> impersonation.Impersonation | None:
         named = [(b"impersonate-" + k.replace("_", "-").encode(), v.encode()) for k, v in headers.items()]
-        return impersonation.wanted([*named, (b"accept", b"*/*")])
+        return impersonation.impersonation_of([*named, (b"accept", b"*/*")])
 
     assert asked() is None
     with pytest.raises(InternalError, match="without impersonating a user"):
