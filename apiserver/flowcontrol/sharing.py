@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 PERIOD = 10.0  # seconds between two rounds of borrowing
 SMOOTHING = 0.977  # how much of the old demand stays in each round: half of it is gone after five minutes
+MIN_TARGET = 1e-9  # seats; below it a target is none: a bound divided by it is no finite fraction
 
 
 class Share(NamedTuple):
@@ -112,9 +113,9 @@ def allocate(claims: Sequence[Claim], total: float) -> tuple[list[float], float]
     if total <= sum(c.lower for c in claims):
         return [c.lower for c in claims], 0.0
     if total >= sum(c.upper for c in claims):
-        return [c.upper for c in claims], max((c.upper / c.target for c in claims if c.target > 0), default=0.0)
+        return [c.upper for c in claims], max((c.upper / c.target for c in claims if c.target > MIN_TARGET), default=0.0)
     # The sum of the parts grows with the fraction, in straight pieces between the points where a bound is reached.
-    points = sorted({bound / c.target for c in claims if c.target > 0 for bound in (c.lower, c.upper)})
+    points = sorted({bound / c.target for c in claims if c.target > MIN_TARGET for bound in (c.lower, c.upper)})
     low, low_sum = 0.0, _sum(claims, 0.0)
     for high in points:
         high_sum = _sum(claims, high)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from apiserver.flowcontrol.defaults import priority_levels
@@ -37,6 +37,7 @@ def claims(draw: st.DrawFn) -> list[Claim]:
 
 
 @given(claims(), st.floats(0, 3000))
+@example([Claim(1.2e-308, 2.0, 1.2e-308)], 1.0)  # 2.0 / 1.2e-308 is infinite
 def test_everything_is_dealt_out_within_the_bounds(found: list[Claim], total: float) -> None:
     parts, fraction = allocate(found, total)
     for one, part in zip(found, parts, strict=True):
