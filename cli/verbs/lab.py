@@ -94,8 +94,9 @@ def up(
             what += f" and {len(roster)} hollow" if len(roster) else ""
             what += f", {cluster.required_record.store}, {cluster.server}"
             print(f'lab "{lab}" is up: {what} ({progress.total:.1f} s)\n')
-            print(f"  export KUBECONFIG={cluster.paths.kubeconfig}\n  kubectl get nodes\n")
-            print(f"or, without kubectl:  navarch get nodes{flag}")
+            first_look = "nodes" if count or len(roster) else "namespaces"
+            print(f"  export KUBECONFIG={cluster.paths.kubeconfig}\n  kubectl get {first_look}\n")
+            print(f"or, without kubectl:  navarch get {first_look}{flag}")
             if any(group.tainted for group in roster.groups):
                 print(f"\nOnly pods that tolerate {TAINT} are placed on hollow nodes.")
 
