@@ -7,6 +7,8 @@ It uses navarch's client library (informer, work queue) against any cluster that
 
 from __future__ import annotations
 
+import contextlib
+
 from navarch.api.errors import AlreadyExists
 from navarch.api.types import core_v1, meta_v1
 from navarch.client.client import Client
@@ -52,4 +54,5 @@ async def reconcile(client: Client, name: str, namespace: core_v1.Namespace | No
 
 if __name__ == "__main__":
     world = RealWorld()
-    world.run(lambda: run(Client(connect(load()), world, "example"), world))
+    with contextlib.suppress(KeyboardInterrupt):
+        world.run(lambda: run(Client(connect(load()), world, "example"), world))

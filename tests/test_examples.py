@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -23,7 +24,7 @@ def output(name: str) -> str:
         [sys.executable, str(EXAMPLES / name)], cwd=EXAMPLES.parent, capture_output=True, text=True, timeout=300,
         env={"PYTHONPATH": str(EXAMPLES.parent), "PATH": "/usr/bin:/bin"},
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
 
@@ -72,3 +73,26 @@ def test_all_examples_are_tried() -> None:
     text = Path(__file__).read_text()
     for path in EXAMPLES.glob("[0-9]*.py"):
         assert path.name in text, f"{path.name} has no test"
+
+
+KUBECONFIG = """
+apiVersion: v1
+kind: Config
+clusters: [{name: none, cluster: {server: "http://127.0.0.1:9"}}]
+users: [{name: me, user: {}}]
+contexts: [{name: none, context: {cluster: none, user: me}}]
+current-context: none
+"""
+
+
+def test_the_controller_waits_for_its_server_until_ctrl_c(tmp_path: Path) -> None:
+    (tmp_path / "kubeconfig").write_text(KUBECONFIG)
+    with subprocess.Popen(
+        [sys.executable, str(EXAMPLES / "03_a_controller_of_your_own.py")], stderr=subprocess.PIPE, text=True,
+        env={"PYTHONPATH": str(EXAMPLES.parent), "PATH": "/usr/bin:/bin", "KUBECONFIG": str(tmp_path / "kubeconfig")},
+    ) as process:  # fmt: skip
+        assert process.stderr is not None
+        assert "Connection refused; trying again" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        assert "Traceback" not in process.stderr.read()
+    assert process.returncode == 0
