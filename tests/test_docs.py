@@ -14,7 +14,8 @@ from cli.options import App
 from tests.recipes import changed_files
 
 ROOT = Path(__file__).parent.parent
-DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "STYLE.md", ROOT / "examples" / "README.md"]
+DOCS = [*PAGES, *sorted((ROOT / "docs").glob("*.md"))]
 FOLDERS = {path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")}
 
 LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")
@@ -72,7 +73,7 @@ def test_every_module_of_verbs_is_in_the_table_of_commands() -> None:
     assert not missing, f"COMMANDS in cli/main.py lists no command of cli/verbs/{', '.join(missing)}"
 
 
-@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_links_and_files_exist(path: Path) -> None:
     text = path.read_text()
     missing = [target for target in LINK.findall(text) if not (path.parent / target).exists()]
@@ -83,7 +84,7 @@ def test_links_and_files_exist(path: Path) -> None:
     assert not missing
 
 
-@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_commands_exist(path: Path, cli: App) -> None:
     unknown = []
     for line in commands(path.read_text()):
@@ -118,7 +119,7 @@ def test_every_command_is_read() -> None:
     assert list(commands("```\n# navarch up   # start\n```\n")) == ["navarch up"]
 
 
-@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_settings_exist(path: Path) -> None:
     from lab.settings import MODULES, known_settings
 
@@ -151,7 +152,7 @@ def test_every_admission_plugin_is_in_the_list_of_what_is_supported() -> None:
     assert not missing, f"docs/supported.md does not name the admission plugin {', '.join(missing)}"
 
 
-@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_nothing_of_this_machine_is_in_the_docs(path: Path) -> None:
     text = path.read_text()
     assert not re.findall(r"/work/\S*|docker\.io/\S+|/tmp/\S*", text)
