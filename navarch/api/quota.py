@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from navarch.api import quantity, resources, wellknown
+from navarch.api import qos, quantity, resources, wellknown
 from navarch.api.pods import TERMINAL_PHASES
 from navarch.api.types import core_v1
 
@@ -154,9 +154,9 @@ def _pod_in(one: Tree, obj: Tree) -> bool:
         case "NotTerminating":
             return (spec.get("activeDeadlineSeconds") or -1) < 0
         case "BestEffort":
-            return resources.qos_class(_typed(obj)) == "BestEffort"
+            return qos.qos_class(_typed(obj)) == "BestEffort"
         case "NotBestEffort":
-            return resources.qos_class(_typed(obj)) != "BestEffort"
+            return qos.qos_class(_typed(obj)) != "BestEffort"
         case "PriorityClass":
             return _holds(one, spec.get("priorityClassName") or "")
         case "CrossNamespacePodAffinity":

@@ -1,13 +1,13 @@
-"""A pod's requests: sums over its containers, its init containers and its overhead, and its quality of service.
+"""A pod's requests: sums over its containers, its init containers and its overhead.
 
 Amounts are whole numbers: millicores for cpu, base units (bytes, pieces) for everything else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Literal
 
 from navarch.api import quantity
 from navarch.api.pods import is_sidecar
@@ -110,36 +110,3 @@ def nonzero_requests(pod: core_v1.Pod | core_v1.PodSpec) -> tuple[int, int]:
     total = containers_sum(spec, "requests", _MISSING)
     add(total, amounts(spec.overhead))
     return total["cpu"], total["memory"]
-
-
-def qos_class(pod: core_v1.Pod | core_v1.PodSpec) -> str:
-    """Guaranteed, Burstable or BestEffort (by cpu and memory of all containers, or of the pod where it has them)."""
-    spec = pod.spec if isinstance(pod, core_v1.Pod) else pod
-    own, containers = spec.resources, [*spec.containers, *(spec.init_containers or ())]
-    pairs = [(c.resources.requests, c.resources.limits) if c.resources else (None, None) for c in containers]
-    return _qos([(own.requests, own.limits)] if own and (own.requests or own.limits) else pairs)
-
-
-def qos_of_tree(spec: Mapping[str, Any]) -> str:
-    """The same of a pod's spec as a plain tree. Raises QuantityError."""
-    own = spec.get("resources") or {}
-    sources = [own] if own.get("requests") or own.get("limits") else []
-    if not sources:
-        containers = (*(spec.get("containers") or ()), *(spec.get("initContainers") or ()))
-        sources = [c.get("resources") or {} for c in containers]
-    return _qos([(source.get("requests"), source.get("limits")) for source in sources])
-
-
-_Listed = Mapping[str, quantity.Quantity] | None
-
-
-def _qos(sources: Iterable[tuple[_Listed, _Listed]]) -> str:
-    any_set, guaranteed = False, True
-    for requested, limited in sources:
-        requests = {k: v for k, v in amounts(requested).items() if k in _POD_LEVEL and v}
-        limits = {k: v for k, v in amounts(limited).items() if k in _POD_LEVEL and v}
-        any_set = any_set or bool(requests or limits)
-        guaranteed = guaranteed and len(limits) == 2 and all(limits.get(k) == v for k, v in requests.items())
-    if not any_set:
-        return "BestEffort"
-    return "Guaranteed" if guaranteed else "Burstable"

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from navarch.api import resources
+from navarch.api import qos
 from navarch.api.pods import TERMINAL_PHASES
 from navarch.api.types import core_v1
 from navarch.world import World, chance
@@ -64,7 +64,7 @@ class HollowPod:
         self.status = pod.status
         self.is_gone = False
         self.over = False  # nothing of it is left here; its object may be deleted
-        self.machine = PodMachine(qos=pod.status.qos_class or resources.qos_class(pod))
+        self.machine = PodMachine(qos=pod.status.qos_class or qos.qos_class(pod))
         self._own = False  # status is ours, not the API server's
         self._busy = False
         self._stepping = False

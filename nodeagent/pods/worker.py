@@ -13,7 +13,7 @@ import logging
 
 import msgspec
 
-from navarch.api import resources
+from navarch.api import qos
 from navarch.api.pods import TERMINAL_PHASES
 from navarch.api.types import core_v1
 from navarch.world import Backoff, TaskGroup
@@ -65,7 +65,7 @@ class PodWorker:
         self.is_gone = False
         self.sandboxes = {x.id: x for x in sandboxes or ()}
         self.containers = {x.id: x for x in containers or ()}
-        self.qos = resources.qos_class(pod)
+        self.qos = qos.qos_class(pod)
         self.machine = RecordedMachine(qos=self.qos)
         if rejected:
             self.machine.reject(*rejected)

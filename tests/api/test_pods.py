@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from navarch.api import affinity, conditions, hashes, pods, resources
+from navarch.api import affinity, conditions, hashes, pods, qos, resources
 from navarch.api.types import core_v1
 
 
@@ -39,11 +39,11 @@ def test_requests() -> None:
 
 def test_qos() -> None:
     exact = {"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"cpu": "1000m", "memory": "1024Mi"}}
-    assert resources.qos_class(pod(containers=[{"name": "a"}])) == "BestEffort"
-    assert resources.qos_class(pod(containers=[{"name": "a", "resources": exact}])) == "Guaranteed"
-    assert resources.qos_class(pod(containers=[{"name": "a", "resources": exact}, {"name": "b"}])) == "Burstable"
+    assert qos.qos_class(pod(containers=[{"name": "a"}])) == "BestEffort"
+    assert qos.qos_class(pod(containers=[{"name": "a", "resources": exact}])) == "Guaranteed"
+    assert qos.qos_class(pod(containers=[{"name": "a", "resources": exact}, {"name": "b"}])) == "Burstable"
     assert (
-        resources.qos_class(pod(containers=[{"name": "a", "resources": {"limits": exact["limits"]}}])) == "Guaranteed"
+        qos.qos_class(pod(containers=[{"name": "a", "resources": {"limits": exact["limits"]}}])) == "Guaranteed"
     )
 
 

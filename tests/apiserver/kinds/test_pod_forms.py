@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from apiserver.kinds.core.pods.validation import TOKEN_VOLUME, validate_pod_spec
-from navarch.api import resources
+from navarch.api import qos
 from navarch.api.types import core_v1
 from tests.apiserver.kinds.served import Asker
 from tests.apiserver.kinds.test_served import NS, account
@@ -73,4 +73,4 @@ async def test_a_patch_that_only_looks_like_no_change_is_checked(ask: Asker) -> 
 def test_quality_of_service_is_the_same_of_tree_and_struct(found: dict[str, Any]) -> None:
     import msgspec
 
-    assert resources.qos_of_tree(found) == resources.qos_class(msgspec.convert(found, core_v1.PodSpec))
+    assert qos.qos_of_tree(found) == qos.qos_class(msgspec.convert(found, core_v1.PodSpec))

@@ -9,7 +9,7 @@ import msgspec
 from apiserver.kinds.cells import Tree, status_of
 from apiserver.kinds.core.pods.resources import validate_resources
 from apiserver.kinds.core.pods.update import difference
-from navarch.api import quantity, resources, wellknown
+from navarch.api import qos, quantity, wellknown
 from navarch.api.errors import Cause, forbidden, invalid
 from navarch.api.pods import is_sidecar
 from navarch.api.types import core_v1
@@ -89,6 +89,6 @@ def _put_back(new: Tree, old: Tree) -> Tree:
 
 def _qos(spec: Tree) -> str:
     try:
-        return resources.qos_class(msgspec.convert(spec, core_v1.PodSpec))
+        return qos.qos_class(msgspec.convert(spec, core_v1.PodSpec))
     except (msgspec.ValidationError, quantity.QuantityError):
         return ""

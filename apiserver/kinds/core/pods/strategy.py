@@ -14,14 +14,14 @@ from apiserver.kinds.core.pods.validation import form_of, validate_pod
 from apiserver.kinds.core.pods.warnings import pod_warnings
 from apiserver.registry.strategy import Strategy, Tree
 from apiserver.request import Context
-from navarch.api import quantity, resources
+from navarch.api import qos, quantity
 from navarch.api.errors import Cause
 from navarch.api.pods import TERMINAL_PHASES
 
 
 def _qos(spec: Tree) -> str:
     try:
-        return resources.qos_of_tree(spec)
+        return qos.qos_of_tree(spec)
     except quantity.QuantityError:
         return "BestEffort"  # the pod is refused a moment later
 
