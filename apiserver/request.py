@@ -115,14 +115,14 @@ class Attributes:
     dry_run: bool = False
     options: Any = None
     undo: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
-    """What admission took and has to give back if the request fails after all."""
+    """Functions that give back what admission took, called if the request fails after all."""
     unnamed: bool = False
     """The name is still to be generated; ``name`` is what it will begin with, for messages."""
     round: int = 0
     again: bool = False
     """Set by a plugin that changed the object so much that all plugins should see it once more (in round 1)."""
     memory: dict[str, Any] = field(default_factory=dict)
-    """What plugins remember from round to round, by their names."""
+    """State that plugins keep from round to round, by plugin name."""
 
     def about(self) -> RequestInfo:
         """The resource that this is about, as an authorizer is asked."""

@@ -55,7 +55,7 @@ def cycles(nodes: Sequence[int], pods: int, kinds: Sequence[str], until: float, 
 
 
 Wanted = Sequence[tuple[str, str]]
-"""What to measure on one control plane: kinds of pods, and "drain" or "live"."""
+"""Measurements on one control plane: kinds of pods, and "drain" or "live"."""
 
 
 def servers(nodes: Mapping[int, Wanted], pods: int, store: str, until: float) -> None:

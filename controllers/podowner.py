@@ -43,7 +43,7 @@ class PodOwner(Controller):
     api_version: ClassVar[str]
     kind: ClassVar[str]
     finalizers: ClassVar[Sequence[str]] = ()
-    """What its pods carry as long as they are its own: given on adoption, taken away on release."""
+    """Finalizers that its pods carry as long as they are its own: added on adoption, removed on release."""
     owner_indexes: ClassVar[Mapping[str, Index[Any]]] = {}
 
     def __init__(self, context: Context) -> None:

@@ -172,7 +172,7 @@ SETTINGS = Settings("agent", {
     "pod-max-pids": Kind("a whole number above 0, or -1 for no limit", _pids),
     "allowed-unsafe-sysctls": Kind("names or PREFIX*,... of sysctls that namespaces have of their own", _sysctls),
 })  # fmt: skip
-"""What ``--set`` can say: any flag but the one that leads to the API server."""
+"""Settings of ``--set``: every flag but the one that leads to the API server."""
 
 
 def check(settings: Sequence[str]) -> None:

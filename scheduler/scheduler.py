@@ -73,7 +73,7 @@ TURN = 16  # decisions after which other tasks (watches, bindings) get a turn
 
 
 EXPECTED = StatusError, TransportError, Rejected, Failed, NotLeading
-"""What may go wrong with a binding and is nobody's mistake."""
+"""Exceptions of a binding that are no mistake in the scheduler."""
 
 
 class PluginError(Exception):

@@ -6,6 +6,7 @@ A module that only exists in the real world may be allowed more in ALLOWED, with
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 import subprocess
 import sys
@@ -251,13 +252,24 @@ DOCUMENTED = [*ROOMS, "bench", "deploy", "examples"]
 NOT_THE_THING = re.compile(r"\W*(?:What|Who|Whom|Whose|Somebody|Nobody)\b")
 
 
+def docstrings(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """(line, text) of the docstrings of modules, classes, functions and attributes (a text right after an assignment)."""
+    holders = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    for node in (node for node in ast.walk(tree) if isinstance(node, holders)):
+        if text := ast.get_docstring(node):
+            yield node.body[0].lineno, text
+        for before, after in itertools.pairwise(node.body):
+            value = after.value if isinstance(after, ast.Expr) else None
+            is_text = isinstance(value, ast.Constant) and isinstance(value.value, str)
+            if is_text and isinstance(before, ast.Assign | ast.AnnAssign):
+                yield after.lineno, value.value
+
+
 def vague_docstrings(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """(line, docstring) of modules, classes and functions whose docstring begins with a word of NOT_THE_THING."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            text = ast.get_docstring(node)
-            if text and NOT_THE_THING.match(text):
-                yield node.body[0].lineno, text.splitlines()[0]
+    """(line, docstring) of those that begin with a word of NOT_THE_THING."""
+    for line, text in docstrings(tree):
+        if NOT_THE_THING.match(text):
+            yield line, text.strip().splitlines()[0]
 
 
 def test_docstrings_begin_with_the_thing() -> None:
@@ -279,6 +291,8 @@ def test_docstrings_begin_with_the_thing() -> None:
         ('def f():\n    """Whose token this is."""', [2]),
         ('class A:\n    """Nobody: pays."""', [2]),
         ('async def f():\n    """\n    Who asks.\n    """', [2]),
+        ('X = 1\n"""What holds pods."""', [2]),
+        ('class A:\n    x: int = 1\n    """Who asks."""', [3]),
         ('"""Whatever a pod asks for."""', []),
         ('"""Returns what a pod asks for."""\nX = "What else"', []),
     ],

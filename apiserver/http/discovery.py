@@ -99,7 +99,7 @@ class Discovery:
             group: {v: grouped[group, v] for v in versions if (group, v) in grouped and (group, v) not in self.others}
             for group, versions in self.versions.items()
         }
-        """What this server answers itself."""
+        """Groups and versions that this server answers itself."""
 
     def api_versions(self) -> Tree:
         """GET /api."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from apiserver.storage.store import Unreadable
 
 ENCRYPTED = b"k8s:enc:"
-"""What every encrypted value begins with, and no JSON."""
+"""Prefix of every encrypted value; no JSON begins with it."""
 
 
 def named(value: bytes) -> str:

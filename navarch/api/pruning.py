@@ -102,7 +102,7 @@ class TypeProblem(NamedTuple):
 
 
 MAX_STRICT_ERRORS = 100
-"""What is told of an object at most, as by upstream's decoder (sigs.k8s.io/json)."""
+"""Number of problems reported for one object at most, as by upstream's decoder (sigs.k8s.io/json)."""
 
 
 @dataclass(slots=True)

@@ -17,7 +17,7 @@ Amounts = dict[str, int]
 Side = Literal["requests", "limits"]
 
 DEFAULT_MILLI_CPU = 100
-"""What scoring takes for a container without a cpu request (Kubernetes' scheduler util)."""
+"""Millicores that scoring assumes for a container without a cpu request (Kubernetes' scheduler util)."""
 DEFAULT_MEMORY = 200 * 1024 * 1024
 _POD_LEVEL = ("cpu", "memory")
 _MISSING = {"cpu": DEFAULT_MILLI_CPU, "memory": DEFAULT_MEMORY}

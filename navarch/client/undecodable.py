@@ -16,7 +16,7 @@ from navarch.api.types import meta_v1
 from navarch.world import describe
 
 DECODE_ERRORS = (msgspec.MsgspecError, ValueError, TypeError, RecursionError)
-"""What msgspec raises at bytes that do not fit; invalid UTF-8 is a ValueError, deep nesting a RecursionError."""
+"""Exceptions of msgspec at bytes that do not fit; invalid UTF-8 is a ValueError, deep nesting a RecursionError."""
 
 
 class Undecodable(NamedTuple):

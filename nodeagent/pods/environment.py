@@ -23,7 +23,7 @@ class Reference(NamedTuple):
 
 
 Objects = Mapping[Reference, core_v1.ConfigMap | core_v1.Secret | None]
-"""What the references led to; None: there is no such object."""
+"""Objects by the reference that led to them; None: there is no such object."""
 
 
 def references(container: AnyContainer) -> Iterator[Reference]:

@@ -188,7 +188,7 @@ class Runtime(Protocol):
     name: str
     version: str
     handlers: tuple[str, ...]
-    """What RuntimeClasses may ask for; "" is who does not ask."""
+    """Handlers that RuntimeClasses may name; "" is the handler of pods without a RuntimeClass."""
 
     async def start(self) -> None:
         """Prepares directories and finds what an earlier agent left running. Called once."""

@@ -90,7 +90,7 @@ class Handle:
     queued: Callable[[], Iterable[PodInfo]]
     """All pods that want a node, those in flight too."""
     background: list[Callable[[], Coroutine[Any, Any, None]]] = field(default_factory=list)
-    """What plugins want to run as long as the scheduler does."""
+    """Coroutine functions of plugins, run as long as the scheduler runs."""
 
 
 class Plugin:
@@ -99,8 +99,9 @@ class Plugin:
     name: ClassVar[str]
     events: ClassVar[frozenset[str]] = frozenset({NODE_ADDED, NODE_CHANGED, POD_GONE, POD_CHANGED})
     reads: ClassVar[Reads | None] = None
-    """What its answers depend on (see reads.py). None: it may be anything, so it is asked about every node for every pod,
-    whatever ``reach`` says. Said by the class whose answers it is about: a subclass that answers otherwise says it again."""
+    """Dependencies of its answers (see reads.py). None: they may depend on anything, so it is asked about every node for
+    every pod, whatever ``reach`` says. Said by the class whose answers it is about: a subclass that answers otherwise says
+    it again."""
     scores_alone: ClassVar[bool] = False
     """Its scores are a whole strategy: where --plugin names it, no other plugin scores, unless a profile enables it."""
 
