@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from lab import cgroups, components, nodenamespaces, supervisor, switch
+from lab import cgroups, components, networknamespace, nodenamespaces, supervisor
 from lab.addons import apply_addons
 from lab.addresses import Addresses, holds_index, release_index
 from lab.apiclient import Api
@@ -86,7 +86,7 @@ class Cluster(Lab):
                         nodenamespaces.power_off(self.paths.id, entry.name, ProcessId.load(entry.init))
                         entry.init = None
                     holds = holds_index(str(self.paths.root), record.index)
-                    switch.destroy(self.paths.id, Addresses(record.index) if holds else None)
+                    networknamespace.destroy(self.paths.id, Addresses(record.index) if holds else None)
                 cgroups.destroy(f"navarch/{self.paths.id}")
                 cgroups.remove_if_empty("navarch")
             shutil.rmtree(self.paths.run, ignore_errors=True)
@@ -130,7 +130,8 @@ class Cluster(Lab):
         """Adds simulated nodes; the names of the first and the last, once all are Ready."""
         self._need_running()
         with self.locked():
-            first, last = self.hollow.plan(new_nodes, bool(self.required_record.nodes) or switch.exists(self.paths.id))
+            real = bool(self.required_record.nodes) or networknamespace.exists(self.paths.id)
+            first, last = self.hollow.plan(new_nodes, real)
             self.certificates()
         apply_addons(self.addresses, self.api, bool(self.hollow.roster.groups))
         self.hollow.start()

@@ -1,6 +1,6 @@
 """Linux namespaces: making, entering, and telling processes apart for sure. Real world only.
 
-The lab's own network namespace is made and deleted in switch.py, those of a node in nodenamespaces.py.
+The lab's own network namespace is made and deleted in networknamespace.py, those of a node in nodenamespaces.py.
 
 ``setns`` into a mount namespace wants a process with one thread, so everything here happens in a fresh fork.
 """

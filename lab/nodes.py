@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from lab import components, nodenamespaces, supervisor, switch
+from lab import components, networknamespace, nodenamespaces, supervisor
 from lab.apiclient import Api
 from lab.forking import Spec
 from lab.hollow import Fleet
@@ -79,9 +79,9 @@ class Nodes:
             init = nodenamespaces.power_on(self.paths.id, entry.name, quantity.milli(entry.cpu) / 1000, memory)
             entry.init = init.dump()
             self.lab.save()
-            switch.plug(self.paths.id, self.lab.addresses, entry.number, init)
+            networknamespace.plug(self.paths.id, self.lab.addresses, entry.number, init)
             if entry.partitioned:
-                switch.set_port(self.paths.id, entry.number, up=False)
+                networknamespace.set_port(self.paths.id, entry.number, up=False)
 
     def components(self, entry: NodeRecord) -> list[Spec]:
         init = ProcessId.load(entry.init)
@@ -92,7 +92,7 @@ class Nodes:
     def power_off(self, entry: NodeRecord) -> None:
         nodenamespaces.power_off(self.paths.id, entry.name, ProcessId.load(entry.init))
         entry.init = None
-        switch.unplug(self.paths.id, entry.number)
+        networknamespace.unplug(self.paths.id, entry.number)
 
     def wait(self, names: list[str], timeout: float) -> None:
         """Waits until the nodes are Ready."""
@@ -130,7 +130,7 @@ class Nodes:
         """Makes and starts a node; by default it is as large as the first."""
         if os.geteuid() != 0:
             raise LabError("real nodes need root")
-        if not switch.exists(self.paths.id):
+        if not networknamespace.exists(self.paths.id):
             raise LabError(
                 "this lab was started without nodes, so its API server does not listen on the lab's network; "
                 f"start anew: navarch down --purge{self.lab.lab_flag} and navarch up"
@@ -175,7 +175,7 @@ class Nodes:
         entry = self.lab.required_record.node(name)
         if ProcessId.load(entry.init) is None:
             raise LabError(f"node {name} is off; start it with: navarch node start {name}{self.lab.lab_flag}")
-        switch.set_port(self.paths.id, entry.number, up=heal)
+        networknamespace.set_port(self.paths.id, entry.number, up=heal)
         entry.partitioned = not heal
         self.lab.save()
 

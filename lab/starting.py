@@ -11,7 +11,7 @@ import shutil
 import socket
 from dataclasses import dataclass, field
 
-from lab import cgroups, components, supervisor, switch
+from lab import cgroups, components, networknamespace, supervisor
 from lab import settings as labsettings
 from lab.addons import apply_addons
 from lab.addresses import FIRST_INDEX, claim_index
@@ -109,7 +109,7 @@ class Start:
             cgroups.make(components.control_group(self.paths.id))
         if self.with_nodes:
             self.progress("network")
-            switch.create(self.paths.id, cluster.addresses)
+            networknamespace.create(self.paths.id, cluster.addresses)
         if not cluster.running():
             self.progress("control plane")
             supervisor.spawn(self.paths, components.control_group(self.paths.id), sockets)
@@ -120,7 +120,7 @@ class Start:
 
     @property
     def with_nodes(self) -> bool:
-        return bool(self.cluster.required_record.nodes) or switch.exists(self.paths.id)
+        return bool(self.cluster.required_record.nodes) or networknamespace.exists(self.paths.id)
 
     def start_components(self) -> None:
         cluster, record = self.cluster, self.cluster.required_record

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lab import switch
+from lab import networknamespace
 from lab.addresses import Addresses, claim_index, release_index
 from lab.namespaces import ProcessId, in_child
 from navarch.linux.syscalls import (
@@ -22,9 +22,9 @@ LAB = "test-switch"
 @pytest.fixture
 def addresses(tmp_path: Path) -> Iterator[Addresses]:
     found = Addresses(claim_index(str(tmp_path)))
-    switch.create(LAB, found)
+    networknamespace.create(LAB, found)
     yield found
-    switch.destroy(LAB, found)
+    networknamespace.destroy(LAB, found)
     release_index(str(tmp_path))
 
 
@@ -49,24 +49,24 @@ def hardware(ip: Any, name: str) -> str:
 @pytest.mark.root
 def test_hardware_addresses_stay_when_nodes_come_and_go(addresses: Addresses, nodes: list[ProcessId]) -> None:
     def bridge() -> str:
-        return str(switch._inside(LAB, lambda ip: hardware(ip, switch.BRIDGE)))
+        return str(networknamespace._inside(LAB, lambda ip: hardware(ip, networknamespace.BRIDGE)))
 
     def own(node: ProcessId) -> str:
         def inside() -> str:
             node.enter(CLONE_NEWNET)
-            with switch.IPRoute() as ip:
+            with networknamespace.IPRoute() as ip:
                 return hardware(ip, "eth0")
 
         return str(in_child(inside))
 
     before = bridge()
     for number, node in enumerate(nodes, 1):
-        switch.plug(LAB, addresses, number, node)
+        networknamespace.plug(LAB, addresses, number, node)
     assert bridge() == before
     first = own(nodes[0])
-    switch.unplug(LAB, 1)
+    networknamespace.unplug(LAB, 1)
     assert bridge() == before
-    switch.plug(LAB, addresses, 1, nodes[0])
+    networknamespace.plug(LAB, addresses, 1, nodes[0])
     assert bridge() == before and own(nodes[0]) == first
     assert len({before, *map(own, nodes)}) == 4
 
@@ -78,16 +78,16 @@ def test_the_unreachable_route_goes_and_a_leftover_is_taken_over(tmp_path: Path)
         return "unreachable" in shown
 
     found = Addresses(claim_index(str(tmp_path)))
-    switch.create(LAB, found)
+    networknamespace.create(LAB, found)
     assert unreachable(found)
     release_index(str(tmp_path))  # as if the lab had been killed and its home deleted: the route is left
-    switch.destroy(LAB, None)
+    networknamespace.destroy(LAB, None)
     assert unreachable(found)
     while Path("/sys/class/net", found.uplink).exists():  # the kernel takes a namespace apart in its own time
         pass
     assert claim_index(str(tmp_path), found.index) == found.index
-    switch.create(LAB, found)
-    switch.destroy(LAB, found)
+    networknamespace.create(LAB, found)
+    networknamespace.destroy(LAB, found)
     assert not unreachable(found)
-    switch.destroy(LAB, found)  # again: nothing to do
+    networknamespace.destroy(LAB, found)  # again: nothing to do
     release_index(str(tmp_path))

@@ -1,4 +1,4 @@
-"""The network between a lab's nodes: a switch in a network namespace of its own, one uplink to the host.
+"""A lab's network namespace, made on up and deleted on down: a switch between the nodes, one uplink to the host.
 
 Node-to-node traffic never crosses the host's namespace, so no host firewall or bridge setting can touch it; deleting the
 namespace takes the bridge, the ports, the uplink and its routes along.
