@@ -11,101 +11,48 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
-from pathlib import Path
 
-from lab.namespaces import ProcessId
+from navarch.linux.cgroups import Hierarchies, Limits, kill_and_wait
 
-ROOT = Path("/sys/fs/cgroup")
-CONTROLLERS = ("cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids", "systemd")
-UNIFIED_CONTROLLERS = "+cpu +cpuset +memory +pids +io"
-
-
-def is_unified() -> bool:
-    return (ROOT / "cgroup.controllers").exists()
-
-
-def hierarchies() -> list[Path]:
-    """The mount points that hold our tree."""
-    if is_unified():
-        return [ROOT]
-    mounts: dict[Path, None] = {}
-    for controller in CONTROLLERS:
-        if (ROOT / controller / "cgroup.procs").exists():
-            mounts[(ROOT / controller).resolve()] = None
-    return list(mounts)
+CPU_PERIOD = 100_000  # microseconds
 
 
 def make(group: str) -> None:
     """Makes the cgroup and its parents in every hierarchy."""
-    for root in hierarchies():
-        path = root
-        for part in group.split("/"):
-            parent, path = path, path / part
-            path.mkdir(exist_ok=True)
-            if is_unified():
-                with contextlib.suppress(OSError):  # a controller that the host does not delegate
-                    (parent / "cgroup.subtree_control").write_text(UNIFIED_CONTROLLERS)
-            elif (path / "cpuset.cpus").exists():
-                for file in ("cpuset.cpus", "cpuset.mems"):
-                    if not (path / file).read_text().strip():
-                        (path / file).write_text((parent / file).read_text())
+    Hierarchies().make(group)
 
 
 def join(group: str) -> None:
     """Moves the calling process into the cgroup."""
-    for root in hierarchies():
-        (root / group / "cgroup.procs").write_text(str(os.getpid()))
+    Hierarchies().add_process(os.getpid(), group)
 
 
 def limit(group: str, cpus: float, memory: int) -> None:
     """Binds all processes below: ``cpus`` in cores, ``memory`` in bytes."""
-    quota = int(cpus * 100_000)
-    for root in hierarchies():
-        path = root / group
-        if is_unified():
-            (path / "cpu.max").write_text(f"{quota} 100000")
-            (path / "memory.max").write_text(str(memory))
-            continue
-        if (path / "memory.use_hierarchy").exists() and (path / "memory.use_hierarchy").read_text().strip() == "0":
-            (path / "memory.use_hierarchy").write_text("1")
-        if (path / "cpu.cfs_quota_us").exists():
-            (path / "cpu.cfs_quota_us").write_text(str(quota))
-        if (path / "memory.limit_in_bytes").exists():
-            (path / "memory.limit_in_bytes").write_text(str(memory))
+    quota = int(cpus * CPU_PERIOD)
+    Hierarchies().set_limits(group, Limits(cpu_quota=quota, cpu_period=CPU_PERIOD, memory_limit=memory))
 
 
 def processes(group: str) -> list[int]:
     """Pids in the cgroup and below it, in all hierarchies."""
-    pids: dict[int, None] = {}
-    for root in hierarchies():
-        top = root / group
-        for file in [top / "cgroup.procs", *top.rglob("cgroup.procs")]:
-            with contextlib.suppress(OSError):
-                pids |= dict.fromkeys(int(line) for line in file.read_text().split())
-    return list(pids)
+    return Hierarchies().processes(group)
 
 
 def destroy(group: str) -> list[int]:
     """Kills what is in the cgroup and removes it; returns the pids killed."""
     killed: dict[int, None] = {}
     for _ in range(200):
-        pids = [p for p in processes(group) if p and p != os.getpid()]
+        pids = [pid for pid in processes(group) if pid != os.getpid()]
         if not pids:
             break
-        for pid in pids:
-            killed[pid] = None
-            process = ProcessId.of(pid)
-            process.kill(signal.SIGKILL)
-            process.wait_gone(0.05)
-    for root in hierarchies():
-        for path, _, _ in os.walk(root / group, topdown=False):
-            with contextlib.suppress(OSError):
-                os.rmdir(path)
+        killed |= dict.fromkeys(pids)
+        kill_and_wait(pids, 0.05)
+    with contextlib.suppress(OSError):
+        Hierarchies().remove_path(group)
     return list(killed)
 
 
 def remove_if_empty(group: str) -> None:
-    for root in hierarchies():
+    for root in Hierarchies().hierarchies():
         with contextlib.suppress(OSError):
             (root / group).rmdir()

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from lab.paths import LabError
-from navarch.linux.syscalls import CLONE_NEWNS, setns, start_time
+from navarch.linux.syscalls import CLONE_NEWNS, setns, signal_process, start_time
 
 
 def boot_id() -> str:
@@ -79,16 +79,7 @@ class ProcessId:
 
     def kill(self, number: int = signal.SIGKILL) -> bool:
         """Sends a signal; False if the process is gone."""
-        fd = self.open()
-        if fd is None:
-            return False
-        try:
-            signal.pidfd_send_signal(fd, number)
-            return True
-        except ProcessLookupError:
-            return False
-        finally:
-            os.close(fd)
+        return self.boot == boot_id() and signal_process(self.pid, self.start, number)
 
     def wait_gone(self, timeout: float) -> bool:
         """Waits until the process has ended, at most ``timeout`` seconds."""

@@ -13,8 +13,7 @@ import errno
 import os
 from pathlib import Path
 
-from navarch.linux import syscalls
-from nodeagent.linux import cgroups
+from navarch.linux import cgroups, syscalls
 
 
 def hide_hybrid_mount() -> None:

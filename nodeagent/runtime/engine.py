@@ -17,9 +17,10 @@ from pathlib import Path
 import msgspec
 
 from navarch.linux import syscalls
+from navarch.linux.cgroups import Limits
 from nodeagent.images.store import ImageStore, Settings
 from nodeagent.linux import trees
-from nodeagent.linux.cgroups import Cgroups, Limits
+from nodeagent.linux.cgroups import Cgroups
 from nodeagent.network.hostports import HostPortError, HostPorts
 from nodeagent.network.network import NoAddress, PodNetwork
 from nodeagent.runtime import rootfs, sandboxes, security, spec, stragglers

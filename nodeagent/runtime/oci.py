@@ -23,9 +23,10 @@ from typing import Any, TypeVar
 import msgspec
 
 from navarch.linux import syscalls
+from navarch.linux.cgroups import Limits
 from navarch.world import World
 from nodeagent.images.store import ImageStore
-from nodeagent.linux.cgroups import Cgroups, Limits, NodeUsage, Usage
+from nodeagent.linux.cgroups import Cgroups, NodeUsage, Usage
 from nodeagent.network.network import PodNetwork
 from nodeagent.runtime import portforward, process, rootfs, sandboxes, spec, storedimages
 from nodeagent.runtime.conmon import Crun

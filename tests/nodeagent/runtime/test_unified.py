@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from nodeagent.linux.cgroups import Cgroups, Limits, own_cgroup
+from navarch.linux.cgroups import Limits
+from nodeagent.linux.cgroups import Cgroups, own_cgroup
 from nodeagent.runtime.oci import OciRuntime
 from tests.nodeagent.runtime import harness
 
