@@ -1,7 +1,7 @@
 """A lab's network namespace, made on up and deleted on down: a switch between the nodes, one uplink to the host.
 
 Node-to-node traffic never crosses the host's namespace, so no host firewall or bridge setting can touch it; deleting the
-namespace takes the bridge, the ports, the uplink and its routes along.
+namespace takes the bridge, the ports, the uplink and its routes along. pyroute2 is for the lab alone: docs/decisions.md, D64.
 """
 
 from __future__ import annotations

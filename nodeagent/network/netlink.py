@@ -1,8 +1,8 @@
 """A little rtnetlink: exactly the requests a pod's network needs, batched.
 
-Why not a library: this runs for every pod. A batch of ten requests built here takes a third of a millisecond in one
-send; and a socket made here stays in the network namespace of the thread that made it, whoever uses it later, which is
-the trap that libraries with a socket per thread set.
+This runs for every pod, on every node: a library costs four times the CPU and 20 MiB an agent (docs/decisions.md, D64). A
+socket made here stays in the network namespace of the thread that made it, whoever uses it later, which is the trap that
+libraries with a socket per thread set.
 """
 
 from __future__ import annotations
