@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable, Sequence
 from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any
@@ -54,6 +55,7 @@ class Config:
     cluster_signing_duration: float = _duration(8760 * 3600, "how long signed certificates are good, at most")
     service_account_private_key_file: str = _knob("", "PEM key that signs tokens in Secrets; without it none are made")
     local_path_root: str = _knob("", "folder for the volumes of classes local-path and lab-shared; without it none are made")
+    load_balancer_range: str = _knob("", "addresses for Services of type LoadBalancer; without it they get none")
     max_endpoints_per_slice: int = _knob(100, "most endpoints in one EndpointSlice")
     mirroring_max_endpoints_per_subset: int = _knob(1000, "most addresses of a subset of Endpoints that are mirrored")
     horizontal_pod_autoscaler_sync_period: float = _duration(15, "time between two looks at an autoscaler's metrics")
@@ -88,11 +90,17 @@ class Config:
         return f"-{name}" not in words and "*" in words and name not in OFF_BY_DEFAULT
 
 
+def _network(text: str) -> str:
+    return str(ipaddress.IPv4Network(text)) if text else ""
+
+
 def _kind(knob: Field[Any]) -> Kind:
     if knob.metadata.get("duration"):
         return DURATION
     if knob.name == "unhealthy_zone_threshold":
         return FRACTION
+    if knob.name == "load_balancer_range":
+        return Kind("an IPv4 network such as 192.168.7.0/24, or nothing", _network)
     if knob.name.endswith("_file"):
         return FILE
     return {bool: BOOLEAN, int: COUNT, float: NUMBER}.get(type(knob.default), TEXT)

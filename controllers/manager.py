@@ -20,6 +20,7 @@ from controllers.endpoints.mirroring import MirroringController
 from controllers.ephemeralvolume import EphemeralVolumeController
 from controllers.garbage.collector import GarbageCollector
 from controllers.job.controller import JobController, TTLAfterFinishedController
+from controllers.loadbalancer.controller import LoadBalancerController
 from controllers.namespace import NamespaceController
 from controllers.nodes.eviction import TaintEvictionController
 from controllers.nodes.ipam import NodeIPAMController
@@ -124,6 +125,8 @@ class Manager:
             out[AccountTokenController.name] = lambda context: AccountTokenController(context, key, self.root_ca)
         if config.local_path_root:
             out[LocalPathProvisioner.name] = lambda context: LocalPathProvisioner(context, config.local_path_root)
+        if config.load_balancer_range:
+            out[LoadBalancerController.name] = lambda context: LoadBalancerController(context, config.load_balancer_range)
         if self.root_ca:
             out[RootCAController.name] = _root_ca(self.root_ca)
         if not self.config.allocate_node_cidrs:

@@ -2,6 +2,7 @@
 
 10.X.0.0/17     pods, a /24 a node: node number n has 10.X.n.0/24
 10.X.128.0/20   nodes: .128.1 is the host, .128.2 the switch, node number n is .128.0 + 10 + n
+10.X.140.0/22   load balancers, among the nodes' addresses: whoever is on the switch reaches them by ARP
 10.X.192.0/20   services: .192.1 kubernetes.default, .192.10 cluster DNS
 """
 
@@ -27,6 +28,7 @@ class Addresses:
         self.range = f"10.{index}.0.0/16"
         self.pods = f"10.{index}.0.0/17"
         self.nodes = f"10.{index}.128.0/20"
+        self.balancers = f"10.{index}.140.0/22"
         self.services = f"10.{index}.192.0/20"
         self.host = f"10.{index}.128.1"
         self.switch = f"10.{index}.128.2"

@@ -146,7 +146,7 @@ def scheduler(paths: LabPaths, record: LabRecord) -> Spec:
     )
 
 
-def controllers(paths: LabPaths, record: LabRecord) -> Spec:
+def controllers(paths: LabPaths, record: LabRecord, with_nodes: bool) -> Spec:
     addresses = Addresses(record.index)
     return Spec(
         name="controllers",
@@ -160,6 +160,7 @@ def controllers(paths: LabPaths, record: LabRecord) -> Spec:
             "--set", f"cluster-signing-cert-file={paths.pki / 'ca.crt'}",
             "--set", f"cluster-signing-key-file={paths.pki / 'ca.key'}",
             "--set", f"service-account-private-key-file={paths.pki / 'service-account.key'}",
+            *(["--set", f"load-balancer-range={addresses.balancers}"] if with_nodes else []),
             "--set", f"local-path-root={paths.volumes}",
             "--set", "controllers=*,bootstrap-signer-controller,token-cleaner-controller",
             *settings_of(record, "controllers"),

@@ -132,7 +132,7 @@ class Start:
             cluster.nodes.boot(entry)
         cluster.save()
         self.progress("components")
-        specs = [components.controllers(self.paths, record), components.scheduler(self.paths, record)]
+        specs = [components.controllers(self.paths, record, self.with_nodes), components.scheduler(self.paths, record)]
         cluster.start([*specs, *(spec for entry in on for spec in cluster.nodes.components(entry))])
 
     def prepare(self) -> bool:

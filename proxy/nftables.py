@@ -19,6 +19,7 @@ add set {TABLE} refused {{ type ipv4_addr . inet_proto . inet_service; }}
 add set {TABLE} refused-nodeports {{ type inet_proto . inet_service; }}
 add set {TABLE} dropped {{ type ipv4_addr . inet_proto . inet_service; }}
 add set {TABLE} dropped-nodeports {{ type inet_proto . inet_service; }}
+add set {TABLE} balancers {{ type ipv4_addr; }}
 add set {TABLE} hairpin {{ type ipv4_addr . ipv4_addr; }}
 add chain {TABLE} dispatch
 add rule {TABLE} dispatch ip daddr . meta l4proto . th dport vmap @services
@@ -35,6 +36,7 @@ add rule {TABLE} refuse ip daddr . meta l4proto . th dport @refused reject
 add rule {TABLE} refuse fib daddr type local meta l4proto . th dport @refused-nodeports reject
 add rule {TABLE} refuse ip daddr . meta l4proto . th dport @dropped drop
 add rule {TABLE} refuse fib daddr type local meta l4proto . th dport @dropped-nodeports drop
+add rule {TABLE} refuse ip daddr @balancers reject
 """
 HOOKS = "".join(
     f"add chain {TABLE} refuse-{hook} {{ type filter hook {hook} priority filter; }}\n"

@@ -9,6 +9,7 @@ services there are:
     refused-nodeports  protocol . port
     dropped      address . protocol . port                services of policy Local without an endpoint on this node
     dropped-nodeports  protocol . port
+    balancers    address                                  load balancer addresses: other ports of them are refused
     hairpin      address . address                        an endpoint that reaches itself must be masqueraded
 """
 
@@ -176,7 +177,7 @@ class _Port:
 
     def _external(self) -> None:
         external = ipv4_only(self.service.spec.external_ips or ())
-        balanced = ipv4_only(_ingress_addresses(self.service))
+        balanced = ipv4_only(ingress_addresses(self.service))
         node_port = self.port.node_port if self.port.node_port and 0 < self.port.node_port < 65536 else 0
         if not (node_port or external or balanced):
             return
@@ -190,6 +191,7 @@ class _Port:
         for address in external:
             self._address(address, goal, dropped)
         for address in balanced:
+            self.rules.elements["balancers", address] = ""
             self._address(address, self._firewall(goal), dropped)
         if node_port:
             key = f"{self.protocol} . {node_port}"
@@ -292,7 +294,7 @@ def closest(ready: list[Endpoint], here: Place) -> list[Endpoint]:
     return ready
 
 
-def _ingress_addresses(service: core_v1.Service) -> list[str]:
+def ingress_addresses(service: core_v1.Service) -> list[str]:
     """The load balancer's addresses that nodes answer for; with ipMode Proxy it does so itself."""
     balancer = service.status.load_balancer
     entries = (balancer.ingress if balancer else None) or ()

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from apiserver.kinds.cells import Tree, spec_of
+from apiserver.kinds.cells import Tree
 
 STORED = "is stored, but nothing acts on it yet"
 NOT_YET: dict[tuple[str, str], str] = {
     ("networking.k8s.io", "Ingress"): f"this Ingress {STORED}: install an ingress controller",
 }
-LOAD_BALANCER = "no load balancer is provided yet: the service is reached at its cluster IP and its node ports only"
 
 
 def not_yet(group: str, kind: str, obj: Tree) -> list[str]:
     """Warnings for whoever creates the object."""
-    if kind == "Service" and spec_of(obj).get("type") == "LoadBalancer":
-        return [LOAD_BALANCER]
     text = NOT_YET.get((group, kind))
     return [text] if text else []

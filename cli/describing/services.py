@@ -44,7 +44,7 @@ async def describe(session: Session, service: Tree, show_events: bool) -> str:
         writer.line(0, "External Name:", spec["externalName"])
     ingress = (status.get("loadBalancer") or {}).get("ingress") or []
     if ingress:
-        writer.line(0, "LoadBalancer Ingress:", ", ".join(i.get("ip") or i.get("hostname") or "" for i in ingress))
+        writer.line(0, "LoadBalancer Ingress:", ", ".join(map(_point, ingress)))
     for port in spec.get("ports") or ():
         _port(writer, port, slices)
     writer.line(0, "Session Affinity:", spec.get("sessionAffinity") or "None")
@@ -61,6 +61,11 @@ async def describe(session: Session, service: Tree, show_events: bool) -> str:
     if show_events:
         events.describe(writer, service_events, session.world.now())
     return writer.text()
+
+
+def _point(ingress: Tree) -> str:
+    mode = f" ({ingress['ipMode']})" if ingress.get("ipMode") else ""
+    return (ingress.get("ip") or ingress.get("hostname") or "") + mode
 
 
 def _port(writer: Writer, port: Tree, slices: list[Tree]) -> None:

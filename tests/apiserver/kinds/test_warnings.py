@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from apiserver.kinds.core.pods.warnings import pod_warnings
-from apiserver.kinds.notyet import LOAD_BALANCER, NOT_YET
+from apiserver.kinds.notyet import NOT_YET
 from navarch.api.patch import copy_tree
 from tests.apiserver.kinds.samples import SAMPLES
 from tests.apiserver.kinds.served import Asker
@@ -85,14 +85,6 @@ async def test_what_nobody_acts_on(ask: Asker) -> None:
         else:
             assert not [w for w in ask.warnings if "yet" in w]
     assert told == NOT_YET.keys()
-    balancer = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "lb"}, "spec": {
-        "type": "LoadBalancer", "ports": [{"port": 80}]}}  # fmt: skip
-    await ask("POST", f"{NS}/services", balancer)
-    assert ask.warnings == [f'299 - "{LOAD_BALANCER}"']
-    balancer["metadata"] = {"name": "inner"}
-    balancer["spec"] = {"ports": [{"port": 80}]}
-    await ask("POST", f"{NS}/services", balancer)
-    assert not ask.warnings
 
 
 @pytest.mark.parametrize(
