@@ -31,7 +31,9 @@ OWN = {
              "tls-private-key-file", "kubelet-client-certificate", "kubelet-client-key", "service-cluster-ip-range",
              "kubelet-certificate-authority", "proxy-client-cert-file", "proxy-client-key-file"), ""),
     },
-    "controllers": dict.fromkeys(("cluster-cidr", "node-cidr-mask-size", "root-ca-file"), ""),
+    "controllers": dict.fromkeys(
+        ("cluster-cidr", "node-cidr-mask-size", "root-ca-file", "load-balancer-range"), ""
+    ),
     "agent": dict.fromkeys(
         ("node-name", "node-ip", "runtime", "root-dir", "run-dir", "image-root", "pod-cidr", "cgroup-root",
          "runtime-cgroup", "cluster-dns", "address", "port", "tls-cert-file", "tls-private-key-file", "client-ca-file"), ""
