@@ -10,7 +10,7 @@ import itertools
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -99,8 +99,21 @@ def findings() -> list[str]:
     return out
 
 
+def refuse(offences: Sequence[str], rule: str) -> None:
+    """Fails with the rule and every offence against it, one a line."""
+    assert not offences, "\n".join([rule, *offences])
+
+
 def test_only_the_world_knows_time_and_chance() -> None:
-    assert findings() == []
+    refuse(findings(), "take time and chance from a World (navarch/world.py), and sort sets before going through them:")
+
+
+def test_a_refusal_names_every_offence() -> None:
+    refuse([], "x")
+    with pytest.raises(AssertionError) as refusal:
+        refuse(["a.py:1", "b.py:2"], "say so:")
+    lines = [line.strip() for line in str(refusal.value).splitlines()]
+    assert lines[:3] == ["say so:", "a.py:1", "b.py:2"]
 
 
 def test_the_allowlist_is_no_longer_than_it_must_be() -> None:
@@ -182,7 +195,7 @@ def circles(arrows: dict[str, set[str]]) -> list[list[str]]:
 def test_no_circle_of_files() -> None:
     known = modules()
     arrows = {name: imports(name, ast.parse(path.read_text()), known) for name, path in known.items()}
-    assert circles(arrows) == []
+    refuse([" ".join(circle) for circle in circles(arrows)], "these modules import each other in a circle:")
 
 
 def test_a_circle_is_seen() -> None:
@@ -216,7 +229,7 @@ def test_what_is_known_is_known_once() -> None:
             for what, (pattern, places) in ONCE.items():
                 if name not in places and "types/" not in name and re.search(pattern, code):
                     again.append(f"{name}:{number}: {what}")
-    assert again == []
+    refuse(again, "use the one place that knows it:")
 
 
 @pytest.mark.parametrize(
@@ -240,12 +253,14 @@ def test_well_known_names_have_one_place() -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and NAME.fullmatch(node.value):
                 where.setdefault(node.value, set()).add(path.relative_to(ROOT).as_posix())
-    assert {name: sorted(paths) for name, paths in where.items() if len(paths) > 1} == {}
+    twice = [f"{name}: {' '.join(sorted(paths))}" for name, paths in where.items() if len(paths) > 1]
+    refuse(twice, "names that two modules have belong to navarch/api/wellknown.py:")
 
 
 def test_limits_are_called_max_and_min() -> None:
     odd = re.compile(r"^_?(?:[A-Z0-9_]+_)?(?:MOST|LEAST|LONGEST|SHORTEST|LARGEST|SMALLEST)(?:_|\b)[A-Z0-9_, ]*=", re.M)
-    assert [path.relative_to(ROOT).as_posix() for path in sources() if odd.search(path.read_text())] == []
+    files = [path.relative_to(ROOT).as_posix() for path in sources() if odd.search(path.read_text())]
+    refuse(files, "limits are MAX_ and MIN_ (STYLE.md, 5):")
 
 
 DOCUMENTED = [*ROOMS, "bench", "deploy", "examples"]
@@ -281,7 +296,7 @@ def test_docstrings_begin_with_the_thing() -> None:
             if not name.startswith("navarch/api/types/"):
                 found = vague_docstrings(ast.parse(path.read_text(), name))
                 vague += [f"{name}:{line}: {text}" for line, text in found]
-    assert vague == []
+    refuse(vague, "begin the docstring with a verb or the name of the thing (STYLE.md, 1):")
 
 
 @pytest.mark.parametrize(
