@@ -57,15 +57,28 @@ async def update(ask: Asker, path: str) -> Tree:
                 raise
 
 
-async def conditions(ask: Asker, path: str, before: Tree) -> int:
+async def update_status(ask: Asker, rules: Strategy, path: str) -> None:
+    """Writes the message of CONDITION by an update of the status, without a version if the kind allows that."""
+    while True:
+        whole = await ask("GET", f"{path}/status")
+        mine = next(c for c in whole["status"]["conditions"] if c["type"] == "Mine")
+        assert CONDITION.items() <= mine.items()
+        mine["message"] = "updated"
+        if rules.unconditional_update:
+            whole["metadata"]["resourceVersion"] = ""
+        try:
+            await ask("PUT", f"{path}/status", whole)
+            return
+        except AssertionError:  # a controller was faster
+            if rules.unconditional_update or rules.kind.resource not in BUSY:
+                raise
+
+
+async def conditions(ask: Asker, rules: Strategy, path: str, before: Tree) -> int:
     """Writes a condition by patch and by update of the status, and in vain past it; how many writes changed something."""
     patched = await ask("PATCH", f"{path}/status", {"status": {"conditions": [CONDITION]}})
     assert patched["metadata"].get("generation") == before["metadata"].get("generation")
-    whole = await ask("GET", f"{path}/status")
-    mine = next(c for c in whole["status"]["conditions"] if c["type"] == "Mine")
-    assert CONDITION.items() <= mine.items()
-    mine["message"] = "updated"
-    await ask("PUT", f"{path}/status", whole | {"metadata": whole["metadata"] | {"resourceVersion": ""}})
+    await update_status(ask, rules, path)
     elsewhere = {"status": {"conditions": [CONDITION | {"message": "not this way"}]}}
     assert "not this way" not in str(await ask("PATCH", path, elsewhere))
     now = await ask("GET", path)
@@ -108,7 +121,7 @@ async def live(ask: Asker, rules: Strategy, obj: Tree) -> None:
             assert (said.get("spec"), said["kind"]) == (updated.get("spec"), kind.kind)
             statuses = said["metadata"]["resourceVersion"] != updated["metadata"]["resourceVersion"]
             if "conditions" in rules.schema.fields["status"].fields:
-                statuses += await conditions(ask, path, said)
+                statuses += await conditions(ask, rules, path, said)
         else:
             assert (await ask("GET", f"{path}/status", code=404))["reason"] == "NotFound"
         if (kind.group, kind.resource) in NO_COLLECTION:
