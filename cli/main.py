@@ -33,7 +33,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
             "labcare",
             "Write all that tells what happened in a lab into a folder: status, logs, events, objects; no secrets.",
         ),
-        "image": ("image", "Build, import and list images; no registry is needed."),
+        "image": ("image", "Build, pull, push, load, save and list images."),
         "lab": ("labcare", "What a component of a lab writes and measures."),
     },
     "Objects": {

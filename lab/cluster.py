@@ -55,6 +55,7 @@ class Cluster(Lab):
             "processes": self.health.listed(),
             "logs": str(self.paths.logs),
             "settings": record.settings,
+            "registry": record.registry,
             "disk": f"full: {free >> 20} MiB are left" if (free := free_bytes(self.paths.root)) < MIN_ROOM else "",
         }
 

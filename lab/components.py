@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -12,12 +13,14 @@ from lab.addresses import Addresses
 from lab.forking import Spec
 from lab.namespaces import ProcessId
 from lab.nodenamespaces import NODE_RUN, group
-from lab.paths import LabError, LabPaths, LabRecord, NodeRecord, private_directory
+from lab.paths import LabError, LabPaths, LabRecord, NodeRecord, home, private_directory, write_private
 from lab.ports import place
+from navarch import egress
 from nodeagent.hollow.roster import RANGE
 
 FRONT_PROXY = "front-proxy-client"  # under this name the API server passes requests on to others behind it
 HOLLOW_USER = "system:hollow-nodes"
+DNS_RELAY_PORT = 10053  # on the lab's network
 ETCD_SOCKET, ETCD_PEER_SOCKET = "localhost:2379", "localhost:2380"  # files that etcd makes in its working directory
 
 # `--failover fast`: what a cluster on one machine can afford; the defaults stay Kubernetes'.
@@ -186,6 +189,8 @@ def agent(paths: LabPaths, record: LabRecord, node: NodeRecord, init: ProcessId)
             "--root-dir", str(private_directory(paths.nodes / node.name)),
             "--run-dir", NODE_RUN,
             "--image-root", str(paths.images),
+            "--image-puller", str(paths.gateway_socket),
+            *(["--resolv-conf", str(paths.resolv_conf)] if record.way_out else []),
             "--cluster-dns", addresses.dns,
             "--cluster-domain", "cluster.local",
             "--cpu", node.cpu, "--memory", node.memory,
@@ -215,12 +220,75 @@ def proxy(paths: LabPaths, record: LabRecord, node: NodeRecord, init: ProcessId)
             "--cluster-cidr", addresses.pods,
             "--cluster-domain", "cluster.local",
             "--address", "127.0.0.1:10256",
+            *(["--set", f"dns-upstream={dns_relay(record)}"] if record.way_out else []),
             *settings_of(record, "proxy"),
         ],
         log=str(paths.logs / f"proxy-{node.name}.log"),
         cgroup=f"{group(paths.id, node.name)}/sys",
         node=init.dump(),
     )  # fmt: skip
+
+
+def dns_relay(record: LabRecord) -> str:
+    """Where nodes ask for names outside of the cluster."""
+    return f"{Addresses(record.index).host}:{DNS_RELAY_PORT}"
+
+
+def registry(paths: LabPaths, record: LabRecord) -> Spec:
+    """Debian's docker-registry for the lab, on loopback; the gateway passes on what comes from the lab's network."""
+    program = shutil.which("docker-registry")
+    if program is None:
+        raise LabError("docker-registry is not installed: run deploy/setup, or leave out --registry")
+    private_directory(paths.registry)
+    place = f"127.0.0.1:{record.registry}"
+    config = {
+        "version": "0.1",
+        "log": {"level": "warn", "accesslog": {"disabled": True}},
+        "storage": {"filesystem": {"rootdirectory": str(paths.registry / "data")}, "delete": {"enabled": True}},
+        "http": {"addr": place},
+    }
+    write_private(paths.registry / "config.yml", json.dumps(config))  # which is YAML, too
+    return Spec(
+        name="registry",
+        exec=[program, "serve", str(paths.registry / "config.yml")],
+        log=str(paths.logs / "registry.log"),
+        cgroup=control_group(paths.id),
+        env={"GOMAXPROCS": "2"},
+        alive=place,
+        health="/",
+    )
+
+
+def registries_conf(record: LabRecord) -> str:
+    """The lab's own registries.conf: other names of its registry."""
+    if not record.registry:
+        return ""
+    names = (f"registry.{record.name}:{record.registry}", f"{Addresses(record.index).host}:{record.registry}")
+    return "".join(
+        f'[[registry]]\nprefix = "{name}"\nlocation = "127.0.0.1:{record.registry}"\ninsecure = true\n\n' for name in names
+    )
+
+
+def gateway(paths: LabPaths, record: LabRecord, lab_flag: str) -> Spec:
+    addresses = Addresses(record.index)
+    closed = egress.of_machine(record.egress, lab_flag).reason
+    argv = [
+        "--images", str(paths.images), "--socket", str(paths.gateway_socket), "--range", addresses.range,
+        "--registries", str(home() / "registries.conf"), "--registries", str(paths.registries), "--closed", closed,
+    ]  # fmt: skip
+    if record.way_out:
+        argv += ["--dns", dns_relay(record)]
+    if record.registry:
+        argv += ["--relay", f"{addresses.host}:{record.registry}=127.0.0.1:{record.registry}"]
+    return Spec(
+        name="gateway",
+        module="lab.gateway",
+        alive=alive_socket(paths, "gateway"),
+        argv=argv,
+        log=str(paths.logs / "gateway.log"),
+        cgroup=control_group(paths.id),
+        stale=[str(paths.gateway_socket)],
+    )
 
 
 def hollow(paths: LabPaths, record: LabRecord) -> Spec:
@@ -249,7 +317,9 @@ def apiserver_hosts(record: LabRecord) -> tuple[str, ...]:
     """The names and addresses under which the API server is reached."""
     addresses = Addresses(record.index)
     services = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local")
-    return tuple(dict.fromkeys(("127.0.0.1", "localhost", addresses.host, addresses.kubernetes, *services, *record.names)))
+    return tuple(
+        dict.fromkeys(("127.0.0.1", "localhost", addresses.host, addresses.kubernetes, *services, *record.names))
+    )
 
 
 def log_files(paths: LabPaths) -> list[Path]:

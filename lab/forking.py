@@ -44,6 +44,7 @@ PRELOAD = {
     ),
     "proxy.main": (),
     "nodeagent.hollow.main": ("aiohttp.web",),
+    "lab.gateway": (),
 }
 
 
@@ -62,7 +63,7 @@ class Spec:
     env: dict[str, str] = field(default_factory=dict)
     stale: list[str] = field(default_factory=list)  # files that one which was killed leaves and the next stumbles over
     listen: list[str] = field(default_factory=list)  # HOST:PORT of sockets that are opened for it, and stay open
-    alive: str = ""  # the unix socket where it is asked whether it is alive; "" if it is not asked
+    alive: str = ""  # the unix socket (or HOST:PORT, with health) where it is asked if it is alive; "": it is not asked
     health: str = ""  # the question's path if the answer comes over HTTP (etcd), "" for a component of ours
 
 

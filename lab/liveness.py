@@ -27,6 +27,7 @@ SILENT = 4.5  # seconds without an answer after which it shows
 DEAD = 20.0  # after which the component is killed
 BOOT = 60.0  # the same for one that has not answered yet since its start
 ANSWER_BYTES = 4096
+CONNECT_SECONDS = 0.2  # to a port of this machine
 MAX_REASON = 300  # characters
 STACK = (" ", "\t", "+", "~", "^", "Traceback", "Thread 0x", "Current thread 0x", "Fatal Python error")
 GROUP_BAR = re.compile(r" *\| ")  # before the lines of an exception in a group
@@ -34,7 +35,8 @@ GROUP_BAR = re.compile(r" *\| ")  # before the lines of an exception in a group
 
 @dataclass
 class Pulse:
-    """One component's answers. ``path`` is its socket; ``health`` is a path of HTTP for what is not ours."""
+    """One component's answers. ``path`` is its unix socket, or HOST:PORT of this machine; ``health`` is a path of HTTP for
+    what is not ours."""
 
     path: str
     health: str = ""
@@ -65,14 +67,27 @@ class Pulse:
         for _ in range(2):  # a connection that the other side has closed is made anew
             try:
                 if self._connection is None:
-                    self._connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-                    self._connection.setblocking(False)
-                    with short_path(Path(self.path)) as path:
-                        self._connection.connect(path)
+                    self._connection = self._connected()
                 self._connection.send(question)
                 return
             except OSError:
                 self.close()
+
+    def _connected(self) -> socket.socket:
+        if not self.path.startswith("/"):
+            host, _, port = self.path.rpartition(":")
+            out = socket.create_connection((host, int(port)), CONNECT_SECONDS)  # the kernel answers, not the component
+            out.setblocking(False)
+            return out
+        out = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            out.setblocking(False)
+            with short_path(Path(self.path)) as path:
+                out.connect(path)
+        except OSError:
+            out.close()
+            raise
+        return out
 
     def read(self) -> None:
         """Takes an answer, if there is one."""

@@ -82,6 +82,10 @@ class LabPaths:
         self.hollow = self.root / "hollow.json"
         self.hollow_socket = self.run / "hollow.sock"
         self.socket = self.run / "supervisor.sock"
+        self.gateway_socket = self.run / "gateway.sock"
+        self.registry = self.root / "registry"
+        self.registries = self.root / "registries.conf"  # the lab's own; the home's counts before it
+        self.resolv_conf = self.root / "resolv.conf"  # of nodes that have a way out
         self.processes = self.run / "processes.json"
         self.lock = self.root / "lock"
 
@@ -135,6 +139,9 @@ class LabRecord:
     names: list[str] = field(default_factory=list)  # further names in its certificate
     nodes: list[NodeRecord] = field(default_factory=list)
     next_number: int = 1
+    egress: bool = True  # whether nodes and pods may reach what the machine reaches, as `up --egress` says
+    way_out: bool = False  # whether they do since the last `up`: the machine may forbid it
+    registry: int = 0  # the port of the lab's image registry on loopback and on the lab's network; 0: it has none
 
     @classmethod
     def load(cls, path: Path) -> LabRecord | None:

@@ -19,6 +19,7 @@ from lab.paths import LabError
 
 BACKLOG = 1024
 RANGE = 10  # ports of a lab
+FIRST_REGISTRY_PORT = 5000  # the lab's number is added
 FIRST_PORT, LAST_PORT = 6443, 9999  # below what the kernel gives to clients
 
 
@@ -63,6 +64,15 @@ def take_port(hosts: list[str], preferred: int) -> tuple[int, list[socket.socket
             raise LabError(str(error.strerror)) from error
         return port, sockets
     raise LabError("no free TCP port for the API server")
+
+
+def free_port(host: str, preferred: int, last: int) -> int:
+    """The first port from the preferred one on where nobody listens. Raises LabError."""
+    for port in range(preferred, last + 1):
+        with contextlib.suppress(OSError):
+            listen(place(host, port)).close()
+            return port
+    raise LabError(f"no free TCP port from {preferred} to {last}")
 
 
 class OpenSockets:

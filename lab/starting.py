@@ -18,8 +18,8 @@ from lab.addresses import FIRST_INDEX, claim_index
 from lab.cluster import Cluster
 from lab.health import ComponentRefused
 from lab.hollow import HollowNodes
-from lab.paths import LabError, LabRecord
-from lab.ports import FIRST_PORT, RANGE, take_port
+from lab.paths import LabError, LabRecord, write_private
+from lab.ports import FIRST_PORT, FIRST_REGISTRY_PORT, RANGE, free_port, take_port
 from lab.reach import certificate_names, local_addresses
 
 
@@ -37,6 +37,8 @@ class Wishes:
     hollow: HollowNodes | None = None
     listen: list[str] | None = None  # addresses beside the lab's own; [] is none
     names: list[str] | None = None  # further names in the API server's certificate
+    egress: bool | None = None  # whether nodes and pods reach what the machine reaches
+    registry: bool | None = None  # whether the lab has an image registry
 
 
 def bring_up(cluster: Cluster, wishes: Wishes | None = None, wait: float = 60.0) -> None:
@@ -101,6 +103,7 @@ class Start:
         if self.with_nodes and os.geteuid() != 0:
             raise LabError("real nodes need root; without it use: navarch up --nodes 0")
         self.plan_hollow()
+        self.take_registry_port()
         cluster.health.revive()
         sockets = self.take_port()
         cluster.certificates()
@@ -116,7 +119,20 @@ class Start:
         elif renamed:
             supervisor.request(self.paths, "stop", names=["apiserver"])  # it reads its certificate when it starts
         cluster.health.note()
+        if not record.registry and cluster.running():
+            supervisor.request(self.paths, "stop", names=["registry"])
         self.start_components()
+
+    def take_registry_port(self) -> None:
+        """A port for the lab's registry: images have it in their names, so it stays."""
+        record, wish = self.cluster.required_record, self.wishes.registry
+        if wish is False:
+            record.registry = 0
+        elif wish and not record.registry:
+            if shutil.which("docker-registry") is None:
+                raise LabError("docker-registry is not installed: run deploy/setup, or leave out --registry")
+            first = FIRST_REGISTRY_PORT + record.index - FIRST_INDEX
+            record.registry = free_port("127.0.0.1", first, first + RANGE * RANGE)
 
     @property
     def with_nodes(self) -> bool:
@@ -133,6 +149,11 @@ class Start:
         cluster.save()
         self.progress("components")
         specs = [components.controllers(self.paths, record, self.with_nodes), components.scheduler(self.paths, record)]
+        write_private(self.paths.registries, components.registries_conf(record))
+        if record.registry:
+            specs.append(components.registry(self.paths, record))
+        if self.with_nodes:
+            specs.append(components.gateway(self.paths, record, cluster.lab_flag))
         cluster.start([*specs, *(spec for entry in on for spec in cluster.nodes.components(entry))])
 
     def prepare(self) -> bool:
@@ -158,6 +179,8 @@ class Start:
         claim_index(str(self.paths.root), record.index)
         if wishes.failover is not None:
             record.failover = wishes.failover
+        if wishes.egress is not None:
+            record.egress = wishes.egress
         self.before = record.settings
         record.settings = self.settings(record)
         was = set(components.apiserver_hosts(record))

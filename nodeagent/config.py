@@ -12,6 +12,7 @@ from navarch.api import names
 from navarch.settings import (
     BOOLEAN,
     COUNT,
+    DURATION,
     FILE,
     POSITIVE,
     POSITIVE_DURATION,
@@ -64,6 +65,13 @@ class Config:
     max_pids: int = 0  # of all pods of the node; 0: half of what the machine can have
     allowed_unsafe_sysctls: tuple[str, ...] = ()  # names or prefixes that end in *
     registry_pull_burst: int = 2  # pulls at the same time
+    image_puller: str = ""  # the socket of the process that pulls for this node; empty: the agent does
+    registries_conf: Path = Path("/etc/navarch/registries.conf")
+    image_gc_high: int = 85  # percent of the images' disk above which unused images are removed; 100: never
+    image_gc_low: int = 80  # percent at which that ends
+    image_min_age: float = 120.0  # seconds that an image is left alone
+    image_max_age: float = 0.0  # seconds after which an unused image goes, however much room there is; 0: never
+    image_gc_period: float = 300.0
     use_tmpfs: bool = True  # secrets only ever in memory: run_dir gets a tmpfs where it is none
 
     @property
@@ -96,6 +104,26 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--root-dir", type=Path, default=Config.root_dir, help="pods' volumes and logs")
     p.add_argument("--run-dir", type=Path, default=Config.run_dir, help="state that may not outlive a reboot (a tmpfs)")
     p.add_argument("--image-root", type=Path, default=Config.image_root, help="image store; may be shared by nodes")
+    p.add_argument(
+        "--image-puller", default="", help="socket of the process that pulls images (default: the agent pulls)"
+    )
+    p.add_argument(
+        "--registries-conf",
+        type=Path,
+        default=Config.registries_conf,
+        help="mirrors and logins, if the agent pulls itself",
+    )
+    p.add_argument("--image-gc-high-threshold", dest="image_gc_high", type=int, default=Config.image_gc_high)
+    p.add_argument("--image-gc-low-threshold", dest="image_gc_low", type=int, default=Config.image_gc_low)
+    p.add_argument(
+        "--minimum-image-ttl-duration", dest="image_min_age", type=float, default=Config.image_min_age
+    )
+    p.add_argument(
+        "--maximum-image-ttl-duration", dest="image_max_age", type=float, default=Config.image_max_age
+    )
+    p.add_argument(
+        "--image-gc-period", type=float, default=Config.image_gc_period, help="how often to look"
+    )
     p.add_argument("--pod-cidr", default="", help="pod addresses of this node, until its Node object names them")
     p.add_argument("--cgroup-root", default="", help="cgroup of this node's pods, e.g. /navarch/node-1/pods")
     p.add_argument("--runtime-cgroup", default="", help="cgroup of agent and supervisors, e.g. /navarch/node-1/sys")
@@ -159,9 +187,19 @@ def _sysctls(text: str) -> tuple[str, ...]:
     return patterns
 
 
+def _percent(text: str) -> int:
+    if not 0 <= int(text) <= 100:
+        raise ValueError(text)
+    return int(text)
+
+
+PERCENT = Kind("a whole number from 0 to 100", _percent)
+
 SETTINGS = Settings("agent", {
     "node-name": TEXT, "node-ip": TEXT, "runtime": choice("oci", "hollow"), "root-dir": TEXT, "run-dir": TEXT,
-    "image-root": TEXT, "pod-cidr": TEXT, "cgroup-root": TEXT, "runtime-cgroup": TEXT, "resolv-conf": FILE,
+    "image-root": TEXT, "image-puller": TEXT, "registries-conf": FILE, "image-gc-high-threshold": PERCENT,
+    "image-gc-low-threshold": PERCENT, "minimum-image-ttl-duration": DURATION, "maximum-image-ttl-duration": DURATION,
+    "image-gc-period": POSITIVE_DURATION, "pod-cidr": TEXT, "cgroup-root": TEXT, "runtime-cgroup": TEXT, "resolv-conf": FILE,
     "cluster-dns": TEXT, "cluster-domain": TEXT, "cpu": QUANTITY, "memory": QUANTITY, "max-pods": POSITIVE,
     "ephemeral-storage": QUANTITY, "node-labels": Kind("KEY=VALUE,... of valid labels", _labels),
     "register-with-taints": Kind("KEY=VALUE:EFFECT,...", _taints), "register-node": BOOLEAN, "address": TEXT,
@@ -177,7 +215,11 @@ SETTINGS = Settings("agent", {
 
 def check(settings: Sequence[str]) -> None:
     """Whether the agent can be told this by ``--set``. Raises ValueError."""
-    SETTINGS.read_all(settings)
+    known = SETTINGS.read_all(settings)
+    high = known.get("image-gc-high-threshold", Config.image_gc_high)
+    low = known.get("image-gc-low-threshold", Config.image_gc_low)
+    if low >= high:
+        raise ValueError(f"agent.image-gc-low-threshold={low} must be below agent.image-gc-high-threshold={high}")
 
 
 def _flag(pair: str) -> str:
@@ -185,7 +227,7 @@ def _flag(pair: str) -> str:
     name, value = SETTINGS.read(pair)
     if SETTINGS.kinds[name] is BOOLEAN:
         return f"--{name}" if value else f"--no-{name}"
-    return f"--{name}={value}" if SETTINGS.kinds[name] is POSITIVE_DURATION else f"--{pair}"
+    return f"--{name}={value}" if SETTINGS.kinds[name] in (DURATION, POSITIVE_DURATION) else f"--{pair}"
 
 
 def parse(argv: Sequence[str]) -> tuple[Config, argparse.Namespace]:

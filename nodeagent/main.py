@@ -7,7 +7,9 @@ import contextlib
 import logging
 import signal
 from collections.abc import Sequence
+from pathlib import Path
 
+from navarch import egress
 from navarch.client import kubeconfig
 from navarch.client.client import Client
 from navarch.client.transport import connect
@@ -23,17 +25,29 @@ def make_runtime(config: Config, world: World) -> Runtime:
         from nodeagent.runtime.hollow import HollowRuntime
 
         return HollowRuntime(world)
+    from nodeagent.images import registries
+    from nodeagent.images.distribution import Transport
+    from nodeagent.images.pull import Puller
+    from nodeagent.images.puller import LocalPuller, RemotePuller
     from nodeagent.images.store import ImageStore
     from nodeagent.linux.cgroups import Cgroups, own_cgroup
     from nodeagent.runtime.oci import OciRuntime
 
     cgroups = Cgroups(config.cgroup_root or own_cgroup().removesuffix("/sys"))
     cgroups.prepare(join=not own_cgroup().endswith("/sys"), max_pids=config.max_pids)
+    store = ImageStore(config.image_root)
+    puller: LocalPuller | RemotePuller
+    if config.image_puller:
+        puller = RemotePuller(Path(config.image_puller))
+    else:
+        transport = Transport(world, egress.of_machine())
+        puller = LocalPuller(Puller(world, store, transport, lambda: registries.load(config.registries_conf)))
     return OciRuntime(
         world,
         state=config.run_dir / "runtime",
         data=config.root_dir / "containers",
-        images=ImageStore(config.image_root),
+        images=store,
+        puller=puller,
         cgroups=cgroups,
     )
 

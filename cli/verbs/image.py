@@ -1,17 +1,21 @@
-"""Image verbs: build, import, list, rm. Images belong to a home and are shared by all its labs."""
+"""Image verbs: build, pull, push, load, save, list, rm, prune. Images belong to a home and are shared by all its labs."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-from cli.common import LabOption, fail, reported
+from cli.common import LabOption, Progress, fail, reported
 from cli.options import App, Argument, Option
 from cli.output.columns import table
 
+if TYPE_CHECKING:
+    from nodeagent.images.pull import Progress as Transfer
+    from nodeagent.images.store import Record
+
 app = App()
-group = App(help="Build, import and list images; no registry is needed.")
+group = App(help="Build, pull, push, load, save and list images.")
 app.add_group(group, "image")
 
 TagOption = Annotated[
@@ -63,14 +67,112 @@ def import_(
     tag: TagOption = None,
     lab: LabOption = "default",
 ) -> None:
-    """Import an image archive, as docker save or skopeo copy write it."""
+    """Import an image archive, as docker save, podman save or skopeo copy write it."""
     from lab import images
 
     with reported():
-        records = images.load(path, list(tag or ()))
-        names = images.store().names()
+        _told(images.load(path, list(tag or ())), "imported")
+
+
+@group.command("load")
+def load(
+    what: Annotated[str, Argument("FILE|NAME", help="An archive, - for standard input, or an image of docker or podman.")],
+    tag: TagOption = None,
+    lab: LabOption = "default",
+) -> None:
+    """Load an image from an archive, standard input, or docker or podman, for all nodes."""
+    from lab import images
+
+    with reported():
+        _told(images.load_anything(what, list(tag or ()), sys.stdin.buffer), "loaded")
+
+
+def _told(records: list[Record], verb: str) -> None:
+    from lab import images
+
+    names = images.store().names()
     for record in records:
-        print(f"imported {', '.join(names.get(record.id) or [record.id])}")
+        print(f"{verb} {', '.join(names.get(record.id) or [record.id])}")
+
+
+@group.command("save")
+def save(
+    name: Annotated[list[str], Argument("NAME...", help="Names or ids.")],
+    output: Annotated[Path | None, Option("-o", "--output", metavar="FILE", help="Default: standard output.")] = None,
+    lab: LabOption = "default",
+) -> None:
+    """Save images to an archive that docker, podman and skopeo read, too."""
+    from lab import images
+
+    if output is None and sys.stdout.isatty():
+        fail("an archive is nothing for a terminal; say where to: -o FILE")
+    with reported():
+        if output is None:
+            images.save(name, sys.stdout.buffer)
+            return
+        temporary = output.with_name(output.name + ".new")
+        try:
+            with temporary.open("wb") as file:
+                images.save(name, file)
+            temporary.rename(output)
+        finally:
+            temporary.unlink(missing_ok=True)
+    print(f"saved {', '.join(name)} to {output}", file=sys.stderr)
+
+
+@group.command("pull")
+def pull(
+    name: Annotated[str, Argument("NAME", help="Such as nginx, quay.io/org/app:v1 or NAME@sha256:...")],
+    lab: LabOption = "default",
+    quiet: Annotated[bool, Option("--quiet", "-q", help="Print the image's id only.")] = False,
+) -> None:
+    """Pull an image from its registry, for all nodes of all labs."""
+    from lab import images
+
+    progress = Progress(quiet)
+    with reported(progress):
+        progress(f"pulling {name}")
+        record = images.pull(name, lab, lambda state: progress.detail(_far(state)))
+    print(record.id if quiet else f"pulled {name} ({record.id[:19]}, {megabytes(record.size)})")
+
+
+@group.command("push")
+def push(
+    name: Annotated[str, Argument("NAME", help="An image of this home, by name or id.")],
+    target: Annotated[str, Argument("[TARGET]", help="Its name at the registry, such as localhost:5000/app:v1.")] = "",
+    lab: LabOption = "default",
+    quiet: Annotated[bool, Option("--quiet", "-q", help="Print the digest only.")] = False,
+) -> None:
+    """Push an image to a registry; the lab's own is started by: navarch up --registry."""
+    from lab import images
+
+    place = target or name
+    progress = Progress(quiet)
+    with reported(progress):
+        progress(f"pushing {place}")
+        digest = images.push(name, place, lab, lambda state: progress.detail(_far(state)))
+    print(digest if quiet else f"pushed {place} ({digest})")
+
+
+def _far(state: Transfer) -> str:
+    """How far a transfer is, such as ``12.5 of 70.1 MB, 2 of 7 layers``."""
+    return f"{state.done / 1e6:.1f} of {megabytes(state.total)}, {state.ready} of {state.layers} layers"
+
+
+@group.command("prune")
+def prune(
+    everything: Annotated[bool, Option("--all", "-a", help="Also images that have a name.")] = False,
+    lab: LabOption = "default",
+) -> None:
+    """Remove images without a name that no container uses, and what broken pulls left."""
+    from lab import images
+    from navarch.world import RealWorld
+
+    with reported():
+        gone, freed = images.prune(everything, RealWorld(brief=True).now())
+    for name in gone:
+        print(f"removed {name}")
+    print(f"{megabytes(freed)} freed" + ("" if everything else "; with --all, unused images that have a name go, too"))
 
 
 @group.command("list")
@@ -93,15 +195,16 @@ def list_(
 
 @group.command("rm")
 def remove(
-    name: Annotated[str, Argument("NAME", help="Name or id.")],
+    name: Annotated[list[str], Argument("NAME...", help="Names or ids.")],
     lab: LabOption = "default",
 ) -> None:
-    """Remove an image that no container uses."""
+    """Remove images that no container uses, with all their names."""
     from lab import images
 
-    with reported():
-        images.remove(name)
-    print(f"removed {name}")
+    for each in name:
+        with reported():
+            images.remove(each)
+        print(f"removed {each}")
 
 
 def megabytes(size: int) -> str:

@@ -33,6 +33,8 @@ HollowPods = Annotated[int, Option(help="Pods that each simulated node takes.", 
 HollowZones = Annotated[int, Option(help="Spread them over so many zones.", min=0)]
 HollowLabels = Annotated[str, Option(metavar="KEY=VALUE,...", help="Labels of the simulated nodes.")]
 HollowTaint = Annotated[bool | None, Option("--hollow-taint/--no-hollow-taint", help=TAINT_HELP)]
+EGRESS_HELP = "on: nodes and pods reach what this machine reaches; NAVARCH_EGRESS=off forbids it for the whole machine."
+REGISTRY_HELP = "Start an image registry for the lab, at a port of localhost that images can have in their names."
 PLUGIN_HELP = "A scheduler plugin of yours: policy.py:Class, module:Class, or an entry point's name. May be repeated."
 CPU_HELP = "CPU of each node, such as 500m; default: a share of the machine."
 
@@ -57,6 +59,8 @@ def up(
     listen: Annotated[list[str] | None, Option("--listen", metavar="ADDRESS", help=LISTEN_HELP)] = None,
     name: Annotated[list[str] | None, Option("--name", metavar="NAME", help=NAME_HELP)] = None,
     plugin: Annotated[list[str] | None, Option("--plugin", metavar="MODULE:CLASS", help=PLUGIN_HELP)] = None,
+    egress: Annotated[str | None, Option("--egress", metavar="on|off", help=EGRESS_HELP, show_default="on")] = None,
+    registry: Annotated[bool | None, Option("--registry/--no-registry", help=REGISTRY_HELP)] = None,
     quiet: Annotated[bool, Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
     """Start a lab, or what of it does not run."""
@@ -68,6 +72,8 @@ def up(
         fail(f'--store {store}: use "etcd" or "sqlite"')
     if failover not in (None, "fast", "default"):
         fail(f'--failover {failover}: use "fast" or "default"')
+    if egress not in (None, "on", "off"):
+        fail(f'--egress {egress}: use "on" or "off"')
     settings = {}
     for pair in set_ or ():
         key, equals, value = pair.partition("=")
@@ -85,6 +91,8 @@ def up(
         wishes = Wishes(nodes, store, node_cpu, node_memory, settings=settings, unset=unset or [], hollow=simulated)
         wishes.failover = None if failover is None else failover.replace("default", "")
         wishes.names = name
+        wishes.egress = None if egress is None else egress == "on"
+        wishes.registry = registry
         wishes.listen = None if listen is None else [a for a in listen if a != "127.0.0.1"]
         bring_up(cluster, wishes)
         progress.finish()
@@ -97,6 +105,10 @@ def up(
             first_look = "nodes" if count or len(roster) else "namespaces"
             print(f"  export KUBECONFIG={cluster.paths.kubeconfig}\n  kubectl get {first_look}\n")
             print(f"or, without kubectl:  navarch get {first_look}{flag}")
+            if cluster.required_record.registry:
+                print(f"\nRegistry:  navarch image push NAME localhost:{cluster.required_record.registry}/NAME{flag}")
+            if cluster.required_record.registry:
+                print(f"\nRegistry:  navarch image push NAME localhost:{cluster.required_record.registry}/NAME{flag}")
             if any(group.tainted for group in roster.groups):
                 print(f"\nOnly pods that tolerate {TAINT} are placed on hollow nodes.")
 
@@ -160,6 +172,7 @@ def status(
         ("store", report["store"]["kind"]),
         ("kubeconfig", report["kubeconfig"]),
         ("logs", report["logs"]),
+        *((("registry", f"localhost:{report['registry']}"),) if report["registry"] else ()),
         *((("disk", report["disk"]),) if report["disk"] else ()),
     ):
         print(f"{label:12}{value}")

@@ -19,6 +19,7 @@ UNREACHABLE = "node.kubernetes.io/unreachable"
 UNSCHEDULABLE = "node.kubernetes.io/unschedulable"
 
 # Pods: annotations
+DOCKER_CONFIG, DOCKER_CONFIG_JSON = "kubernetes.io/dockercfg", "kubernetes.io/dockerconfigjson"  # types of Secrets
 MIRROR_POD = "kubernetes.io/config.mirror"
 DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
 SECCOMP_POD = "seccomp.security.alpha.kubernetes.io/pod"

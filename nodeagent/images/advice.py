@@ -7,29 +7,26 @@ from collections.abc import Iterable
 
 from nodeagent.images.reference import Reference
 
-UNREACHABLE = (
-    "dial tcp", "no such host", "network is unreachable", "no route to host", "connection refused", "i/o timeout",
-    "deadline exceeded", "server misbehaving",
-)  # fmt: skip
+UNREACHABLE = ("no such host", "unreachable", "no route to host", "connection refused", "did not answer in time")
+CLOSED = "is not asked"  # navarch/egress.py
 
 
 def advice(wanted: Reference, present: Iterable[str], failure: str) -> str:
-    """``failure`` (what the pull said) in fewer words where it only tells that no registry is there; then what helps.
-    ``present`` are the full names of the images that the node has."""
+    """``failure`` is what the pull said; then what helps. ``present`` are the full names of the images that are here."""
     names = sorted(set(present))
     here = str(wanted) in names
     local = wanted.domain == "localhost"
-    unreachable = any(text in failure for text in UNREACHABLE)
-    if not (local or unreachable):
-        near = close(wanted, names)
+    closed = CLOSED in failure
+    unreachable = any(text in failure.lower() for text in UNREACHABLE)
+    near = close(wanted, names)
+    if not (local or unreachable or closed):
         return failure + (f"; did you mean {near}?" if near and not here else "")
     if here:
-        return "no registry has it, but this node does: set imagePullPolicy: IfNotPresent"
-    what = "no image of that name was built or imported" if local else f"{wanted.domain} cannot be reached from the lab"
-    near = close(wanted, names)
+        return f"{'' if local else failure + '; '}the image is here: set imagePullPolicy: IfNotPresent"
+    what = "no image of that name was built or imported" if local else failure
     if near:
         return f"{what}; did you mean {near}?"
-    return f"{what}: bring it in with: navarch image build -t NAME DIR, or navarch image import FILE"
+    return f"{what}; to bring it in: navarch image build -t NAME DIR, or navarch image load FILE"
 
 
 def close(wanted: Reference, names: Iterable[str]) -> str:
@@ -39,7 +36,8 @@ def close(wanted: Reference, names: Iterable[str]) -> str:
     by_last = {each.rpartition("/")[2].partition(":")[0]: each for each in shown}
     for word in sorted(words):
         near = difflib.get_close_matches(word, shown, 1, 0.7) or [
-            by_last[last] for last in difflib.get_close_matches(word.rpartition("/")[2].partition(":")[0], by_last, 1, 0.75)
+            by_last[last]
+            for last in difflib.get_close_matches(word.rpartition("/")[2].partition(":")[0], by_last, 1, 0.75)
         ]
         if near:
             return near[0]

@@ -120,18 +120,6 @@ def _load_layout(store: ImageStore, source: Source, names: list[str]) -> list[Re
     return found
 
 
-def load_directory(store: ImageStore, path: Path, names: Iterable[str]) -> Record:
-    """Imports what skopeo writes for its ``dir:`` transport: manifest and blobs exactly as the registry has them."""
-    with store.lock("collection", shared=True):
-        raw = (path / "manifest.json").read_bytes()
-        manifest = msgspec.json.decode(raw)
-        for digest in (manifest["config"]["digest"], *(layer["digest"] for layer in manifest.get("layers") or [])):
-            if not store.blob(digest).exists():
-                with open(path / hexadecimal(digest), "rb") as stream:
-                    store.add_blob(stream, digest)
-        return store.add(store.add_blob(io.BytesIO(raw))[0], names)
-
-
 def _valid(names: Iterable[str]) -> list[str]:
     """Those names that are image names: an OCI layout's ref.name is often only a tag, which names nothing here."""
     kept = []

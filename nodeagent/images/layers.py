@@ -24,20 +24,34 @@ from nodeagent.linux import trees
 WHITEOUT, OPAQUE = ".wh.", ".wh..wh..opq"
 OPAQUE_ATTRIBUTE = "trusted.overlay.opaque"
 _XATTR = "SCHILY.xattr."
+MAX_HEADER = 1 << 20  # bytes of a long name or of extended attributes, which tarfile reads as a whole
+MAX_ENTRIES = 1_000_000  # of one layer
+MIN_LIMIT, MAX_RATIO = 2 << 30, 100  # a layer may unpack to 2 GiB, or to 100 times its blob
 # Attributes a container may rely on; others (security.selinux, system.posix_acl...) belong to the machine.
 _KEPT_ATTRIBUTES = ("security.capability", "user.")
 
 
-class Hashing:
-    """A reader that knows the SHA-256 digest and length of what went through it."""
+class TooLarge(ValueError):
+    """The layer unpacks to more than its blob can honestly hold."""
 
-    def __init__(self, stream: Any) -> None:
-        self._stream, self._hash, self.length = stream, hashlib.sha256(), 0
+
+def size_limit(compressed: int) -> int:
+    """Bytes to which a blob of that many bytes may unpack."""
+    return max(MIN_LIMIT, MAX_RATIO * compressed)
+
+
+class Hashing:
+    """A reader that knows the SHA-256 digest and length of what went through it. Raises TooLarge after ``limit`` bytes."""
+
+    def __init__(self, stream: Any, limit: int = 0) -> None:
+        self._stream, self._hash, self.length, self._limit = stream, hashlib.sha256(), 0, limit
 
     def read(self, size: int = -1) -> bytes:
         data = cast(bytes, self._stream.read(size))
         self._hash.update(data)
         self.length += len(data)
+        if self._limit and self.length > self._limit:
+            raise TooLarge(f"layer unpacks to more than {self._limit} bytes")
         return data
 
     def drain(self) -> None:
@@ -59,21 +73,44 @@ def uncompressed(path: Path) -> Iterator[Any]:
             with gzip.GzipFile(fileobj=raw) as stream:
                 yield stream
         elif magic == b"\x28\xb5\x2f\xfd":
-            with subprocess.Popen(["zstd", "-dc", str(path)], stdout=subprocess.PIPE) as process:
-                yield process.stdout
+            with subprocess.Popen(
+                ["zstd", "-dcq", str(path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            ) as process:
+                try:
+                    yield process.stdout
+                finally:
+                    process.kill()  # it may have more to say than anybody wants to read
         else:
             yield raw
 
 
-def extract(stream: Any, target: Path) -> str:
-    """Unpacks a tar stream into the empty directory ``target``. Returns the digest of the stream (the diff id)."""
-    reader = Hashing(stream)
+class _Header(tarfile.TarInfo):
+    """A tar header that does not read names and attributes of any length into memory."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> Any:
+        if self.type in _LONG and self.size > MAX_HEADER:
+            raise TooLarge(f"layer has a header of {self.size} bytes")
+        return super()._proc_member(archive)  # type: ignore[misc]
+
+
+_LONG = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
+
+
+def extract(stream: Any, target: Path, limit: int = 0) -> str:
+    """Unpacks a tar stream into the empty directory ``target``. Returns the digest of the stream (the diff id).
+
+    Raises TooLarge if stream or files have more than ``limit`` bytes (0: any), or if there are too many files.
+    """
+    reader = Hashing(stream, limit)
     root = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     times: list[tuple[str, float]] = []
     try:
-        with tarfile.open(fileobj=cast("IO[bytes]", reader), mode="r|") as archive:
-            extractor = Extractor(root)
-            for member in archive:
+        with tarfile.open(fileobj=cast("IO[bytes]", reader), mode="r|", tarinfo=_Header) as archive:
+            extractor = Extractor(root, limit)
+            for count, member in enumerate(archive):
+                archive.members.clear()  # type: ignore[attr-defined]  # else it remembers them all
+                if limit and count >= MAX_ENTRIES:
+                    raise TooLarge(f"layer has more than {MAX_ENTRIES} entries")
                 extractor.add(member, archive.extractfile(member) if member.isreg() else None)
                 if member.isdir():
                     times.append((member.name, member.mtime))
@@ -95,10 +132,13 @@ def clean(name: str) -> str:
 
 
 class Extractor:
-    """Makes files below the directory that ``root`` is open on. It may be a mounted root file system too."""
+    """Makes files below the directory that ``root`` is open on. It may be a mounted root file system too.
 
-    def __init__(self, root: int) -> None:
-        self.root = root
+    ``limit``: bytes of all files together, 0 for any. A sparse file's header may promise any size: its holes count.
+    """
+
+    def __init__(self, root: int, limit: int = 0) -> None:
+        self.root, self._limit, self._written = root, limit, 0
         self._parent: tuple[str, int] | None = None
 
     def close(self) -> None:
@@ -171,8 +211,15 @@ class Extractor:
             fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
         elif member.isreg():
             fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=parent)
-            while content is not None and (data := content.read(1 << 20)):
-                _write_all(fd, data)
+            try:
+                while content is not None and (data := content.read(1 << 20)):
+                    self._written += len(data)
+                    if self._limit and self._written > self._limit:
+                        raise TooLarge(f"layer's files have more than {self._limit} bytes")
+                    _write_all(fd, data)
+            except BaseException:
+                os.close(fd)
+                raise
         elif member.isfifo() or member.ischr() or member.isblk():
             kind = stat.S_IFIFO if member.isfifo() else stat.S_IFCHR if member.ischr() else stat.S_IFBLK
             os.mknod(name, kind | mode, os.makedev(member.devmajor, member.devminor), dir_fd=parent)

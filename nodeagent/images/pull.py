@@ -1,71 +1,336 @@
-"""Pulling images from registries, by skopeo."""
+"""Pulling an image: from a name to layers in the store, for whoever needs it.
+
+Each layer is fetched, checked and unpacked by itself, a few at a time. What has come stays in ``partial/`` when the
+connection breaks or the pull is given up, and the next pull asks for the rest. A blob is fetched under a lock of its own, so
+that two pulls of a home that share it fetch it once. The store's lock is held only at the end: if an image that was removed
+meanwhile took layers along, they are fetched again.
+"""
 
 from __future__ import annotations
 
-import json
+import asyncio
+import hashlib
+import logging
 import os
-import shutil
-import subprocess
-from base64 import b64encode
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from nodeagent.images import archive
+import aiohttp
+
+from navarch.world import World
+from nodeagent.images import manifests
 from nodeagent.images.advice import advice
-from nodeagent.images.reference import parse
+from nodeagent.images.archive import architecture
+from nodeagent.images.credentials import Login
+from nodeagent.images.distribution import Lost, RegistryError, Repository, Transport
+from nodeagent.images.manifests import BadManifest, Descriptor
+from nodeagent.images.reference import Reference, parse
+from nodeagent.images.registries import BadRegistries, Endpoint, Registries
 from nodeagent.images.store import ImageStore, Record
 
-TIMEOUT = "10m"
+log = logging.getLogger(__name__)
+PARALLEL_LAYERS = 3
+MAX_BREAKS = 5  # connections that break one after the other without a byte more
+PIECE = 1 << 20  # bytes that are written and hashed at a time
+MIN_ROOM = 64 << 20  # bytes that stay free on the store's disk
 
 
 class PullFailed(Exception):
-    """The image could not be fetched; the message says why, in skopeo's words."""
+    """The image could not be fetched; the message says why, in the registry's words."""
 
 
-def pull(
-    store: ImageStore,
-    name: str,
-    credentials: tuple[str, str] | None = None,
-    *,
-    insecure: frozenset[str] = frozenset(),
-    program: str = "skopeo",
-) -> Record:
-    """Fetches an image and adds it to the store. ``insecure`` registries may speak plain HTTP. It blocks.
+@dataclass
+class Progress:
+    """How far a pull is: bytes fetched of those to fetch, layers that are ready of all."""
 
-    Raises PullFailed, InvalidReference.
-    """
-    reference = parse(name)
-    if shutil.which(program) is None:
-        raise PullFailed(f'failed to pull image "{name}": {program} is not installed')
-    # A digest says it all, and skopeo takes only one of tag and digest.
-    source = f"docker://{reference.repository}" + (
-        f"@{reference.digest}" if reference.digest else f":{reference.tag}"
-    )
-    with store.temporary() as scratch:
-        target = Path(scratch) / "image"
-        line = [program, "--command-timeout", TIMEOUT, "copy", "--quiet", "--retry-times", "0"]
-        if reference.domain in insecure:
-            line.append("--src-tls-verify=false")
-        if credentials is not None:
-            path = Path(scratch) / "auth.json"
-            token = b64encode(f"{credentials[0]}:{credentials[1]}".encode()).decode()
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(fd, "w") as file:
-                json.dump({"auths": {reference.domain: {"auth": token}}}, file)
-            line.append(f"--src-authfile={path}")
-        line += ["--preserve-digests", source, f"dir:{target}"]
-        done = subprocess.run(line, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-        if done.returncode != 0:
-            present = [each for names in store.names().values() for each in names]
-            raise PullFailed(f'failed to pull image "{name}": {advice(reference, present, _reason(done.stderr))}')
+    done: int = 0
+    total: int = 0
+    ready: int = 0
+    layers: int = 0
+    told: Callable[[Progress], None] = field(default=lambda progress: None, repr=False)
+
+    def tell(self) -> None:
+        self.told(self)
+
+
+class Puller:
+    """Pulls into one store. ``registries`` is read anew at each pull."""
+
+    def __init__(
+        self, world: World, store: ImageStore, transport: Transport, registries: Callable[[], Registries]
+    ) -> None:
+        self._world, self._store, self._transport, self._registries = world, store, transport, registries
+
+    async def pull(
+        self, name: str, logins: Sequence[Login] = (), told: Callable[[Progress], None] | None = None
+    ) -> Record:
+        """Fetches an image and adds it to the store; one that is there already with the digest that the registry tells
+        costs one question. ``logins`` are tried in turn. Raises PullFailed, InvalidReference."""
+        reference = parse(name)
         try:
-            return archive.load_directory(store, target, [str(reference)])
-        except Exception as error:  # manifests, tars and streams of strangers fail in all ways there are
-            raise PullFailed(f'failed to pull image "{name}": {error or type(error).__name__}') from error
+            endpoints = self._registries().endpoints(reference)
+        except BadRegistries as error:
+            raise PullFailed(f'failed to pull image "{name}": {error}') from None
+        reasons: dict[str, None] = {}
+        for endpoint in endpoints:
+            # A pod's secret is for the registry of the image's name, not for who mirrors it.
+            for login in (None,) if endpoint.mirror or not logins else logins:
+                try:
+                    progress = Progress(told=told) if told else Progress()
+                    return await _Pull(
+                        self._world, self._store, Repository(self._transport, endpoint, login), progress
+                    ).run(reference)
+                except (RegistryError, BadManifest, aiohttp.ClientError) as error:
+                    reasons[str(error) or type(error).__name__] = None
+                except Exception as error:  # manifests, tars and streams of strangers fail in all ways there are
+                    log.info("pulling %s", name, exc_info=error)
+                    reasons[f"{endpoint.host}: {_words(error)}"] = None
+        present = [each for names in await self._names() for each in names]
+        raise PullFailed(f'failed to pull image "{name}": {advice(reference, present, "; ".join(reasons))}')
+
+    async def _names(self) -> list[list[str]]:
+        return await self._world.blocking(lambda: list(self._store.names().values()))
 
 
-def _reason(stderr: str) -> str:
-    """The last line of skopeo's log, without time and level."""
-    lines = [line for line in stderr.strip().splitlines() if line.strip()]
-    text = lines[-1] if lines else "no message"
-    _, found, message = text.partition('msg="')
-    return message.rstrip('"').replace('\\"', '"') if found else text
+class _Pull:
+    def __init__(self, world: World, store: ImageStore, repository: Repository, progress: Progress) -> None:
+        self._world, self._store, self._repository, self._progress = world, store, repository, progress
+        self._slots = asyncio.Semaphore(PARALLEL_LAYERS)
+
+    async def run(self, reference: Reference) -> Record:
+        store, blocking = self._store, self._world.blocking
+        own_name = str(
+            Reference(reference.domain, reference.path, "", reference.digest) if reference.digest else reference
+        )
+        asked = reference.digest or reference.tag
+        digest = reference.digest or await self._repository.digest(asked)
+        if digest:
+            present = await blocking(_present, store, f"{reference.repository}@{digest}")
+            if present is not None:
+                await blocking(store.tag, own_name, present.id)
+                return present
+        digest, manifest_digest, manifest = await self._resolve(digest or asked)
+        for _ in range(3):
+            await self._fetch_all(manifest_digest, manifest)
+            record = await blocking(_finish, store, manifest_digest, manifest, own_name, digest)
+            if record is not None:
+                return record
+        raise PullFailed("images are being removed as fast as they come")
+
+    async def _resolve(self, asked: str) -> tuple[str, str, manifests.Manifest]:
+        """The digest of what was asked for, and digest and content of this machine's manifest in it."""
+        digest, document, kind = await self._document(asked)
+        own = digest
+        for _ in range(3):
+            if kind not in manifests.INDEXES:
+                return digest, own, manifests.read(document)
+            choice = manifests.choose(document, architecture())
+            own, document, kind = await self._document(choice.digest)
+        raise BadManifest("an index of an index of an index")
+
+    async def _document(self, asked: str) -> tuple[str, dict[str, object], str]:
+        data, content_type = await self._repository.manifest(asked)
+        digest = "sha256:" + hashlib.sha256(data).hexdigest()
+        if ":" in asked and asked != digest:
+            raise BadManifest(f"the manifest is {digest}, not {asked} as asked for")
+        document = manifests.decode(data)
+        await self._world.blocking(_keep, self._store, data, digest)
+        return digest, document, manifests.kind_of(document, content_type)
+
+    async def _fetch_all(self, manifest_digest: str, manifest: manifests.Manifest) -> None:
+        store, progress = self._store, self._progress
+        progress.layers, progress.ready = len(dict.fromkeys(manifest.layers)), 0
+        progress.done, progress.total = (
+            0,
+            sum(layer.size for layer in dict.fromkeys(manifest.layers)) + manifest.config.size,
+        )
+        config = manifest.config
+        await self._blob(config)
+        document = manifests.decode(await self._world.blocking(store.blob(config.digest).read_bytes))
+        manifests.check_platform(document, architecture())
+        rootfs = document.get("rootfs")
+        diff_ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
+        if not isinstance(diff_ids, list) or len(diff_ids) != len(manifest.layers):
+            raise BadManifest(f"manifest has {len(manifest.layers)} layers, config has {len(diff_ids or ())}")
+        wanted = dict(zip(manifest.layers, diff_ids, strict=True))
+        tasks = [asyncio.ensure_future(self._layer(layer, str(diff_id))) for layer, diff_id in wanted.items()]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _layer(self, layer: Descriptor, diff_id: str) -> None:
+        async with self._slots:
+            await self._blob(layer)
+            await self._world.blocking(self._store.add_layer, diff_id, layer.digest)
+            self._progress.ready += 1
+            self._progress.tell()
+
+    async def _blob(self, blob: Descriptor) -> None:
+        """Gets one blob, unless it is here; waits if another pull is getting it."""
+        store, progress = self._store, self._progress
+        while (lock := store.try_lock(f"blob-{store.blob(blob.digest).name[:32]}")) is None:
+            await self._world.sleep(0.1)
+        try:
+            if store.blob(blob.digest).exists():
+                progress.done += blob.size
+                progress.tell()
+                return
+            await _Download(self._world, store, blob, self._repository, progress).run()
+        finally:
+            os.close(lock)
+
+
+class _Download:
+    """One blob on its way into a file of ``partial/``."""
+
+    def __init__(
+        self, world: World, store: ImageStore, blob: Descriptor, repository: Repository, progress: Progress
+    ) -> None:
+        self._world, self._store, self._wanted, self._repository, self._progress = (
+            world,
+            store,
+            blob,
+            repository,
+            progress,
+        )
+        self._path: Path = store.partial(blob.digest)
+        self._hash, self._length = hashlib.sha256(), 0
+
+    async def run(self) -> None:
+        blocking, wanted, breaks = self._world.blocking, self._wanted, 0
+        await blocking(self._check_room)
+        await blocking(self._resume)
+        self._count(self._length)
+        while self._length < wanted.size:
+            before = self._length
+            try:
+                await self._some()
+                if self._length < wanted.size:
+                    raise Lost(f"{self._repository.host}: the blob ends after {self._length} of {wanted.size} bytes")
+            except RegistryError as error:
+                if error.code == 416:  # it does not know that byte of the blob: from the first one, then
+                    await blocking(self._restart)
+                elif not isinstance(error, Lost):
+                    raise
+                breaks = breaks + 1 if self._length <= before else 1
+                if breaks >= MAX_BREAKS:
+                    raise
+                await self._world.sleep(0.2 * 2**breaks)
+        await blocking(self._finish)
+
+    def _check_room(self) -> None:
+        disk = os.statvfs(self._store.root)
+        if disk.f_bavail * disk.f_frsize < self._wanted.size + MIN_ROOM:
+            free = disk.f_bavail * disk.f_frsize
+            raise OSError(
+                f"no space left for a blob of {self._wanted.size} bytes: {free} are free; see: navarch image prune"
+            )
+
+    def _resume(self) -> None:
+        """Reads what an earlier pull left, for the digest is of the whole."""
+        self._hash, self._length = hashlib.sha256(), 0
+        try:
+            with open(self._path, "rb") as file:
+                while data := file.read(PIECE):
+                    self._hash.update(data)
+                    self._length += len(data)
+        except FileNotFoundError:
+            return
+        if self._length > self._wanted.size:
+            self._restart()
+
+    def _restart(self) -> None:
+        self._count(-self._length)
+        self._hash, self._length = hashlib.sha256(), 0
+        self._path.unlink(missing_ok=True)
+
+    def _count(self, size: int) -> None:
+        self._progress.done += size
+        self._progress.tell()
+
+    async def _some(self) -> None:
+        """Appends what comes over one connection."""
+        waiting = bytearray()
+        pieces = self._repository.blob(self._wanted.digest, self._length)
+        try:
+            async for piece in pieces:
+                if isinstance(piece, int):
+                    if piece != self._length:  # a registry without ranges begins anew
+                        if piece:
+                            raise RegistryError(
+                                f"{self._repository.host}: asked from byte {self._length}, it sent from {piece}"
+                            )
+                        self._restart()
+                    continue
+                waiting += piece
+                if self._length + len(waiting) > self._wanted.size:
+                    self._restart()
+                    raise BadManifest(
+                        f"blob {self._wanted.digest} has more bytes than the {self._wanted.size} announced"
+                    )
+                if len(waiting) >= PIECE:
+                    await self._world.blocking(self._append, bytes(waiting))
+                    waiting.clear()
+        finally:
+            if waiting and self._length + len(waiting) <= self._wanted.size:
+                await self._world.blocking(self._append, bytes(waiting))
+            await pieces.aclose()  # type: ignore[attr-defined]
+
+    def _append(self, data: bytes) -> None:
+        with open(self._path, "ab") as file:
+            file.write(data)
+        self._hash.update(data)
+        self._length += len(data)
+        self._count(len(data))
+
+    def _finish(self) -> None:
+        digest = "sha256:" + self._hash.hexdigest()
+        if digest != self._wanted.digest:
+            self._path.unlink(missing_ok=True)
+            raise BadManifest(f"blob is {digest}, not {self._wanted.digest} as announced")
+        self._path.touch()  # a blob may have no bytes
+        os.chmod(self._path, 0o644)
+        os.rename(self._path, self._store.blob(digest))
+
+
+def _keep(store: ImageStore, data: bytes, digest: str) -> None:
+    import io
+
+    store.add_blob(io.BytesIO(data), digest)
+
+
+def _present(store: ImageStore, name: str) -> Record | None:
+    """The image of REPOSITORY@DIGEST if all of it is here."""
+    record = store.find(name)
+    return record if record is not None and store.is_whole(record) else None
+
+
+def _finish(
+    store: ImageStore, manifest_digest: str, manifest: manifests.Manifest, name: str, digest: str
+) -> Record | None:
+    """Names the image; None if parts of it went away again meanwhile."""
+    with store.lock("collection", shared=True):
+        blobs = (manifest_digest, manifest.config.digest, *(layer.digest for layer in manifest.layers))
+        if not all(store.blob(blob).exists() for blob in blobs):
+            return None
+        return store.add(manifest_digest, [name], digest, pulled=True)
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return str(error) or type(error).__name__
+
+
+def default_registries(home: Path) -> Callable[[], Registries]:
+    """The registries of a home's file."""
+    from nodeagent.images import registries
+
+    return lambda: registries.load(home / "registries.conf")
+
+
+__all__ = ["Endpoint", "Progress", "PullFailed", "Puller"]

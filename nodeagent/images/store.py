@@ -6,6 +6,7 @@
     layers/HEX           each layer, by its diff id, unpacked once: lower directories of the containers' overlays
     images/HEX.json      a Record an image, by the digest of its config
     names/QUOTED         reference -> image id
+    partial/HEX          blobs that are being fetched, or were when it broke: the next pull goes on there
     uses/NODE/CONTAINER  image id, for images that a container of some node stands on; uses/NODE/.directory says where
                          that node keeps its data: uses of a node that has been deleted count no more
 
@@ -21,6 +22,7 @@ import functools
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 import urllib.parse
 from collections.abc import Iterable, Iterator
@@ -46,6 +48,7 @@ class Record(msgspec.Struct, frozen=True):
     layers: tuple[str, ...]
     size: int
     digests: tuple[str, ...] = ()  # repository@digest, for names it was pulled by
+    pulled: bool = False  # from a registry, so that it can come back; what was built or imported cannot
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -94,10 +97,11 @@ class ImageStore:
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root).resolve()
-        for name in ("blobs/sha256", "layers", "images", "names", "uses", "locks", "tmp"):
+        for name in ("blobs/sha256", "layers", "images", "names", "partial", "uses", "locks", "tmp"):
             (self.root / name).mkdir(parents=True, exist_ok=True)
         (self.root / "layers").chmod(0o700)  # set-user-id programs of images are for containers only
         (self.root / "tmp").chmod(0o700)
+        (self.root / "partial").chmod(0o700)
 
     # -- blobs and layers
 
@@ -117,6 +121,19 @@ class ImageStore:
             yield
         finally:
             os.close(fd)
+
+    def try_lock(self, name: str) -> int | None:
+        """Takes a lock for as long as the descriptor is open; None if another process or thread has it."""
+        fd = os.open(self.root / "locks" / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return fd
+        except BlockingIOError:
+            os.close(fd)
+            return None
+
+    def partial(self, digest: str) -> Path:
+        return self.root / "partial" / hexadecimal(digest)
 
     def temporary(self) -> tempfile.TemporaryDirectory[str]:
         """A scratch directory on the store's file system."""
@@ -151,7 +168,8 @@ class ImageStore:
                 directory = Path(scratch) / "layer"
                 directory.mkdir(mode=0o755)
                 with layers.uncompressed(self.blob(blob)) as stream:
-                    found = layers.extract(stream, directory)
+                    limit = layers.size_limit(self.blob(blob).stat().st_size)
+                    found = layers.extract(stream, directory, limit)
                 if found != diff_id:
                     raise ValueError(f"layer is {found}, not {diff_id} as the image's config says")
                 directory.rename(target)
@@ -159,7 +177,9 @@ class ImageStore:
 
     # -- images
 
-    def add(self, manifest_digest: str, names: Iterable[str] = (), repository_digest: str = "") -> Record:
+    def add(
+        self, manifest_digest: str, names: Iterable[str] = (), repository_digest: str = "", *, pulled: bool = False
+    ) -> Record:
         """Makes an image of blobs that are here already: unpacks its layers, then names it.
 
         ``repository_digest`` is the digest a registry knows it by (an index's, maybe); by default the manifest's.
@@ -180,7 +200,8 @@ class ImageStore:
             for name in full:
                 found[f"{name.repository}@{repository_digest or manifest_digest}"] = None
             size = sum(layer["size"] for layer in blobs) + manifest["config"]["size"]
-            record = Record(config_digest, manifest_digest, tuple(diff_ids), size, tuple(found))
+            comes_back = pulled and (known is None or known.pulled)
+            record = Record(config_digest, manifest_digest, tuple(diff_ids), size, tuple(found), comes_back)
             syscalls.write_atomic(self._record_path(config_digest), msgspec.json.encode(record))
             for name in full:
                 self.tag(name, config_digest)
@@ -199,6 +220,21 @@ class ImageStore:
             return msgspec.json.decode(self._record_path(image_id).read_bytes(), type=Record)
         except FileNotFoundError:
             return None
+
+    def is_whole(self, record: Record) -> bool:
+        """Returns true if nothing of the image has been lost."""
+        return self.blob(record.id).exists() and all(self.layer(diff_id).exists() for diff_id in record.layers)
+
+    def last_used(self, image_id: str) -> float:
+        """When the image was made, pulled, or last left by a container: Unix seconds, 0 if it is not here."""
+        try:
+            return self._record_path(image_id).stat().st_mtime
+        except FileNotFoundError:
+            return 0.0
+
+    def _touch(self, image_id: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(self._record_path(image_id))
 
     def find(self, name: str) -> Record | None:
         """The image of a name or id, None if it is not here. Raises InvalidReference."""
@@ -262,11 +298,14 @@ class ImageStore:
                 directory.mkdir(exist_ok=True)
                 syscalls.write_atomic(directory / ".directory", os.fsencode(node))
             syscalls.write_atomic(directory / container, image_id.encode())
+            self._touch(image_id)
 
     def release(self, node: Path, container: str) -> None:
         """The container is gone."""
-        with contextlib.suppress(FileNotFoundError):
-            (self._uses(node) / container).unlink()
+        path = self._uses(node) / container
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            self._touch(path.read_text())
+            path.unlink()
 
     def release_node(self, node: Path, keep: Iterable[str] = ()) -> None:
         """Forgets the uses of a node but for some containers: a node that lost its power has none left."""
@@ -315,24 +354,65 @@ class ImageStore:
             for name in self.names().get(image_id, []):
                 self.untag(name)
             self._record_path(image_id).unlink()
-            self._collect()
+            leaving = self._set_aside()
+        shutil.rmtree(leaving, ignore_errors=True)
         return True
 
-    def _collect(self) -> None:
-        """Removes blobs and layers that no image has (under the exclusive lock)."""
+    def clean(self, older_than: float) -> int:
+        """Removes what crashes and broken pulls left before a moment (Unix seconds); bytes that this freed."""
+        freed = 0
+        for folder in ("partial", "tmp"):
+            for path in (self.root / folder).iterdir():
+                with contextlib.suppress(FileNotFoundError):
+                    if path.lstat().st_mtime >= older_than:
+                        continue
+                    freed += size_of(path)
+                    shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
+        return freed
+
+    def disk_of(self, record: Record) -> int:
+        """Bytes on disk that no other image needs: what removing it frees."""
+        others = [other for other in self.records() if other.id != record.id]
+        shared_layers = {diff_id for other in others for diff_id in other.layers}
+        shared_blobs = {blob for other in others for blob in self._blobs(other)}
+        paths = [self.layer(diff_id) for diff_id in dict.fromkeys(record.layers) if diff_id not in shared_layers]
+        paths += [self.blob(blob) for blob in self._blobs(record) if blob not in shared_blobs]
+        return sum(size_of(path) for path in paths)
+
+    def _blobs(self, record: Record) -> dict[str, None]:
+        """The digests of an image's blobs; without its layers' if its manifest is lost."""
+        blobs = dict.fromkeys((record.id, record.manifest))
+        with contextlib.suppress(FileNotFoundError):
+            manifest = msgspec.json.decode(self.blob(record.manifest).read_bytes())
+            blobs.update(dict.fromkeys(layer["digest"] for layer in manifest.get("layers") or []))
+        return blobs
+
+    def _set_aside(self) -> Path:
+        """Moves blobs and layers that no image has (under the exclusive lock) into a scratch directory: a layer is there
+        as a whole or not at all, whoever looks."""
         blobs: set[str] = set()
         kept: set[str] = set()
         for record in self.records():
-            blobs.update((record.id, record.manifest))
+            blobs.update(self._blobs(record))
             kept.update(self.layer(diff_id).name for diff_id in record.layers)
-            manifest = msgspec.json.decode(self.blob(record.manifest).read_bytes())
-            blobs.update(layer["digest"] for layer in manifest.get("layers") or [])
+        aside = Path(tempfile.mkdtemp(dir=self.root / "tmp"))
         for path in (self.root / "layers").iterdir():
             if path.name not in kept:
-                shutil.rmtree(path, ignore_errors=True)
+                path.rename(aside / f"layer-{path.name}")
         for path in (self.root / "blobs/sha256").iterdir():
             if f"sha256:{path.name}" not in blobs:
-                path.unlink(missing_ok=True)
+                path.rename(aside / path.name)
+        return aside
+
+
+def size_of(path: Path) -> int:
+    """Bytes on disk of a file, or of all in a directory."""
+    total = 0
+    with contextlib.suppress(FileNotFoundError):
+        total = path.lstat().st_blocks * 512
+        if stat.S_ISDIR(path.lstat().st_mode):
+            total += sum(size_of(inner) for inner in path.iterdir())
+    return total
 
 
 __all__ = ["Config", "ImageInUse", "ImageStore", "InvalidReference", "Record", "Settings"]

@@ -84,16 +84,27 @@ class Starter:
     async def image(self, pod: core_v1.Pod, container: AnyContainer) -> Image:
         """The container's image. Raises StartError."""
         try:
-            secrets = [Reference("Secret", r.name or "") for r in pod.spec.image_pull_secrets or ()]
-            objects = await self._s.objects.get(pod.metadata.namespace or "", secrets) if secrets else {}
-            pull_secrets = [s for s in objects.values() if isinstance(s, core_v1.Secret)]
-            return await self._s.images.ensure(pod, container, lambda t, r, m: self._tell(t, r, m, container), pull_secrets)
+            secrets = await self._pull_secrets(pod)
+            return await self._s.images.ensure(pod, container, lambda t, r, m: self._tell(t, r, m, container), secrets)
         except ImageError as error:
             raise StartError(error.reason, error.message, error.retry_in) from error
         except RuntimeError_ as error:
             raise StartError("ImageInspectError", error.message) from error
         except TimeoutError as error:
             raise StartError("ContainerCreating", "", 1.0) from error
+
+    async def _pull_secrets(self, pod: core_v1.Pod) -> list[core_v1.Secret]:
+        """The pod's pull secrets that exist; an event names those that do not. Raises TimeoutError."""
+        names = list(dict.fromkeys(r.name for r in pod.spec.image_pull_secrets or () if r.name))
+        if not names:
+            return []
+        objects = await self._s.objects.get(pod.metadata.namespace or "", [Reference("Secret", name) for name in names])
+        secrets = {r.name: secret for r, secret in objects.items() if isinstance(secret, core_v1.Secret)}
+        if missing := [name for name in names if name not in secrets]:
+            text = f"Unable to retrieve some image pull secrets ({', '.join(missing)}); "
+            text += "attempting to pull the image may not succeed."
+            self._tell("Warning", "FailedToRetrieveImagePullSecret", text, None)
+        return list(secrets.values())
 
     async def create(
         self, pod: core_v1.Pod, container: AnyContainer, attempt: int, sandbox: Sandbox, image: Image

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
-import json
 import re
 from collections.abc import Callable, Sequence
 
 from navarch.api.types import core_v1
 from navarch.world import World
+from nodeagent.images.credentials import Login, of_secrets
+from nodeagent.images.reference import InvalidReference
+from nodeagent.images.reference import parse as parse_reference
 from nodeagent.pods.backoff import BackoffTable
 from nodeagent.pods.observed import AnyContainer, duration
 from nodeagent.runtime.runtime import Image, Runtime, RuntimeError_
@@ -48,27 +48,12 @@ def policy_of(container: AnyContainer) -> str:
     return "IfNotPresent" if tagged else "Always"
 
 
-def credentials(image: str, secrets: Sequence[core_v1.Secret]) -> tuple[str, str] | None:
-    """User name and password for the image's registry, from the pod's pull secrets."""
-    host = image.split("/", 1)[0] if "/" in image else ""
-    if not host or not ("." in host or ":" in host or host == "localhost"):
-        host = "docker.io"
-    for secret in secrets:
-        for key in (".dockerconfigjson", ".dockercfg"):
-            try:
-                held = json.loads(base64.b64decode((secret.data or {}).get(key, "") or b"e30="))
-            except (ValueError, binascii.Error):
-                continue
-            for server, entry in (held.get("auths", held) if isinstance(held, dict) else {}).items():
-                name = server.removeprefix("https://").removeprefix("http://").split("/", 1)[0]
-                if name not in (host, f"index.{host}") or not isinstance(entry, dict):
-                    continue
-                if entry.get("username"):
-                    return entry["username"], entry.get("password", "")
-                user, _, password = base64.b64decode(entry.get("auth", "")).decode(errors="replace").partition(":")
-                if user:
-                    return user, password
-    return None
+def _logins(image: str, secrets: Sequence[core_v1.Secret]) -> list[Login]:
+    """The logins that a pod's pull secrets have for an image's registry."""
+    try:
+        return of_secrets(parse_reference(image), secrets)
+    except InvalidReference:
+        return []
 
 
 class Images:
@@ -106,15 +91,15 @@ class Images:
             tell("Normal", "BackOff", f'Back-off pulling image "{image}"')
             message = f'Back-off pulling image "{image}": ErrImagePull: {why}'
             raise ImageError("ImagePullBackOff", message, until - now)
-        return await self._pull(key, image, tell, credentials(image, secrets))
+        return await self._pull(key, image, tell, _logins(image, secrets))
 
-    async def _pull(self, key: str, image: str, tell: Tell, login: tuple[str, str] | None) -> Image:
+    async def _pull(self, key: str, image: str, tell: Tell, logins: Sequence[Login]) -> Image:
         began = self._world.monotonic()
         tell("Normal", "Pulling", f'Pulling image "{image}"')
         try:
             async with self._slots:
                 slot = self._world.monotonic()
-                pulled = await self._runtime.pull(image, login)
+                pulled = await self._runtime.pull(image, logins)
         except RuntimeError_ as error:
             now = self._world.now()
             previous = self._failed_at.get(key, (now, ""))[0]

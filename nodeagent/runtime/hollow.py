@@ -16,6 +16,7 @@ from dataclasses import replace
 from navarch.api.usage import declared
 from navarch.world import World
 from nodeagent.hollow.timers import Timers
+from nodeagent.images.credentials import Login
 from nodeagent.linux.cgroups import NodeUsage, Usage
 from nodeagent.runtime.runtime import (
     CREATED,
@@ -347,7 +348,7 @@ class HollowRuntime:
     async def image(self, reference: str) -> Image | None:
         return self.node.image(reference)
 
-    async def pull(self, reference: str, credentials: tuple[str, str] | None = None) -> Image:
+    async def pull(self, reference: str, logins: Sequence[Login] = ()) -> Image:
         await self._world.sleep(self.node.default.drawn(self._world.random).pull)
         if self.node.default.fail == "pull":
             raise RuntimeError_("ErrImagePull", f"no such image: {reference}")

@@ -18,13 +18,14 @@ import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
 from navarch.linux import syscalls
 from navarch.linux.cgroups import Limits
 from navarch.world import World
+from nodeagent.images.credentials import Login
 from nodeagent.images.store import ImageStore
 from nodeagent.linux.cgroups import Cgroups, NodeUsage, Usage
 from nodeagent.network.network import PodNetwork
@@ -58,6 +59,14 @@ SWEEP_PATIENCE = 1.0  # seconds that an end waits for removals; the next start g
 KILL_PATIENCE = 30.0  # seconds until we say that a killed container does not die
 
 
+class ImagePuller(Protocol):
+    """Brings an image into the store."""
+
+    async def pull(self, image: str, logins: Sequence[Login] = ()) -> None:
+        """Raises RuntimeError_ (InvalidImageName, ErrImagePull)."""
+        ...
+
+
 class OciRuntime:
     """``state`` is a directory on the node's /run, ``data`` one on a disk (writable layers; emptied of strays)."""
 
@@ -73,7 +82,7 @@ class OciRuntime:
         images: ImageStore,
         cgroups: Cgroups,
         mtu: int = 0,
-        insecure_registries: Sequence[str] = (),
+        puller: ImagePuller | None = None,
         seccomp_directory: str | Path | None = None,
         threads: int = 6,
     ) -> None:
@@ -87,9 +96,8 @@ class OciRuntime:
         self._crun = Crun(self._directories.crun)
         profiles = Path(seccomp_directory) if seccomp_directory else None
         self._engine = Engine(self._directories, images, cgroups, self._network, self._crun, world.now, profiles)
-        self._insecure = frozenset(insecure_registries)
+        self._puller = puller
         self._pool = ThreadPoolExecutor(threads, "runtime")
-        self._pullers = ThreadPoolExecutor(2, "pull")
         self._sweepers = ThreadPoolExecutor(2, "sweep")  # what containers wrote may take long to remove: nobody waits
         self._stopping = threading.Event()
         self._watcher = Watcher()
@@ -186,7 +194,6 @@ class OciRuntime:
         while self._tasks:
             await asyncio.wait(list(self._tasks))
         self._pool.shutdown()
-        self._pullers.shutdown(cancel_futures=True)
         self._sweepers.shutdown()
         self._network.close()
 
@@ -445,9 +452,14 @@ class OciRuntime:
     async def image(self, reference: str) -> Image | None:
         return await self._call(storedimages.find, self._images, reference)
 
-    async def pull(self, reference: str, credentials: tuple[str, str] | None = None) -> Image:
-        arguments = self._images, reference, credentials, self._insecure
-        return await self._call(storedimages.pull, *arguments, pool=self._pullers)
+    async def pull(self, reference: str, logins: Sequence[Login] = ()) -> Image:
+        if self._puller is None:
+            raise RuntimeError_("ErrImagePull", f'failed to pull image "{reference}": this node pulls no images')
+        await self._puller.pull(reference, logins)
+        image = await self.image(reference)
+        if image is None:
+            raise RuntimeError_("ErrImagePull", f'failed to pull image "{reference}": it was removed at once')
+        return image
 
     async def images(self) -> list[Image]:
         return await self._call(storedimages.everything, self._images)

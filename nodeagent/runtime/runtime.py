@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from navarch.api.types import core_v1
+from nodeagent.images.credentials import Login
 from nodeagent.linux.cgroups import NodeUsage
 
 
@@ -252,7 +253,7 @@ class Runtime(Protocol):
         """The local image of a reference or id, None if it is not here. Raises RuntimeError_ (InvalidImageName)."""
         ...
 
-    async def pull(self, reference: str, credentials: tuple[str, str] | None = None) -> Image:
+    async def pull(self, reference: str, logins: Sequence[Login] = ()) -> Image:
         """Fetches an image, with a user name and password if given. Raises RuntimeError_ with reason ErrImagePull
         or InvalidImageName."""
         ...

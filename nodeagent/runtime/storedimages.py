@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nodeagent.images import pull as pulling
 from nodeagent.images.reference import InvalidReference
 from nodeagent.images.store import ImageInUse, ImageStore, Record, Settings
 from nodeagent.runtime.runtime import Image, RuntimeError_
@@ -17,19 +16,6 @@ def find(store: ImageStore, reference: str) -> Image | None:
     except InvalidReference as error:
         raise RuntimeError_("InvalidImageName", str(error)) from error
     return _public(store, record, store.names().get(record.id, [])) if record else None
-
-
-def pull(
-    store: ImageStore, reference: str, credentials: tuple[str, str] | None, insecure: frozenset[str]
-) -> Image:
-    """Fetches an image. Raises RuntimeError_ (InvalidImageName, ErrImagePull)."""
-    try:
-        record = pulling.pull(store, reference, credentials, insecure=insecure)
-    except InvalidReference as error:
-        raise RuntimeError_("InvalidImageName", str(error)) from error
-    except pulling.PullFailed as error:
-        raise RuntimeError_("ErrImagePull", str(error)) from error
-    return _public(store, record, store.names().get(record.id, []))
 
 
 def everything(store: ImageStore) -> list[Image]:

@@ -16,7 +16,7 @@ from nodeagent.node import admission
 from nodeagent.pods import containerspec
 from nodeagent.pods.environment import Reference, references, variables
 from nodeagent.pods.fieldrefs import ConfigError, Facts, expand, field_value, resource_value
-from nodeagent.pods.pulling import credentials, policy_of, valid_reference
+from nodeagent.pods.pulling import policy_of, valid_reference
 from tests.nodeagent.life import pod
 
 FACTS = Facts("10.0.0.1", "10.1.0.2", "n1", {"cpu": "4", "memory": "2Gi"})
@@ -181,6 +181,3 @@ def test_images() -> None:
     assert not any(map(valid_reference, ["", "UPPER", "a:b:c", "a b", "-a", "a/", "x@sha256:12"]))
     for image, policy in (("a", "Always"), ("a:latest", "Always"), ("a:1", "IfNotPresent"), ("r:5000/a", "Always")):
         assert policy_of(core_v1.Container(name="c", image=image)) == policy
-    held = base64.b64encode(b'{"auths": {"https://r.example": {"auth": "' + base64.b64encode(b"u:p:w") + b'"}}}').decode()
-    secret = core_v1.Secret(data={".dockerconfigjson": held})
-    assert credentials("r.example/a:1", [secret]) == ("u", "p:w") and credentials("other.example/a", [secret]) is None

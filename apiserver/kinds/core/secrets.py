@@ -18,8 +18,8 @@ SERVICE_ACCOUNT_TOKEN = wellknown.SERVICE_ACCOUNT_TOKEN
 
 # Keys that a Secret of a type must have.
 REQUIRED_KEYS = {
-    "kubernetes.io/dockercfg": (".dockercfg",),
-    "kubernetes.io/dockerconfigjson": (".dockerconfigjson",),
+    wellknown.DOCKER_CONFIG: (".dockercfg",),
+    wellknown.DOCKER_CONFIG_JSON: (".dockerconfigjson",),
     "kubernetes.io/tls": ("tls.crt", "tls.key"),
     "kubernetes.io/ssh-auth": ("ssh-privatekey",),
 }

@@ -16,12 +16,10 @@ from hypothesis import strategies as st
 from nodeagent.images import archive, layers
 from nodeagent.images.build import build
 from nodeagent.images.dockerfile import BuildError, parse, substitute
-from nodeagent.images.pull import PullFailed, pull
 from nodeagent.images.reference import InvalidReference
 from nodeagent.images.reference import parse as parse_reference
 from nodeagent.images.store import ImageInUse, ImageStore
 from tests.nodeagent.images.busybox import busybox_image
-from tests.nodeagent.images.registry import registry
 
 
 @pytest.mark.parametrize(
@@ -170,28 +168,6 @@ def test_damage_is_noticed(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="digest"):
         store.blob("sha256:../../etc/passwd")
     assert list((tmp_path / "tmp").iterdir()) == []
-
-
-def test_pull_from_nowhere(tmp_path: Path) -> None:
-    with pytest.raises(PullFailed, match="failed to pull image"):
-        pull(ImageStore(tmp_path), "127.0.0.1:9/none", ("user", "secret"), insecure=frozenset({"127.0.0.1:9"}))
-
-
-def test_pull(tmp_path: Path) -> None:
-    origin, store = ImageStore(tmp_path / "origin"), ImageStore(tmp_path / "store")
-    record = busybox_image(origin, "localhost/team/app:v1")
-    with registry(origin, "user", "secret") as address:
-        insecure = frozenset({address})
-        for credentials in (None, ("user", "wrong")):
-            with pytest.raises(PullFailed, match=f'failed to pull image "{address}/team/app:v1"'):
-                pull(store, f"{address}/team/app:v1", credentials, insecure=insecure)
-        with pytest.raises(PullFailed, match="manifest unknown"):
-            pull(store, f"{address}/team/other", ("user", "secret"), insecure=insecure)
-        pulled = pull(store, f"{address}/team/app:v1", ("user", "secret"), insecure=insecure)
-        assert pulled.layers == record.layers and pulled.digests == (f"{address}/team/app@{record.manifest}",)
-        by_digest = f"{address}/team/app@{record.manifest}"
-        assert store.find(by_digest) == pulled == store.find(f"{address}/team/app:v1")
-        assert pull(store, by_digest, ("user", "secret"), insecure=insecure).id == pulled.id
 
 
 def test_dockerfile_reading() -> None:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import tarfile
+import tracemalloc
+import zlib
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from navarch.linux import syscalls
+from navarch.world import RealWorld
 from nodeagent.images import archive, copying, layers, pull
 from nodeagent.images.build import build
 from nodeagent.images.copying import Ignore
 from nodeagent.images.dockerfile import BuildError
+from nodeagent.images.registries import Registries
 from nodeagent.images.store import ImageStore
 from tests.nodeagent.images.test_images import tar
 
@@ -143,7 +150,9 @@ def test_an_archives_manifests_name_no_file_outside(tmp_path: Path) -> None:
     [b"\x1f\x8b\x08\x00garbage", b"\x1f\x8b", b"not a tar" * 100, b"\0" * 100, b"\x28\xb5\x2f\xfd\0"],
     ids=["gzip", "short gzip", "text", "zeros", "zstd"],
 )
-def test_a_layer_that_cannot_be_read_is_a_pull_that_failed(tmp_path: Path, content: bytes) -> None:
+def test_a_layer_that_cannot_be_read_is_a_pull_that_failed(
+    tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whatever tar, gzip and JSON raise: it is no exception that the agent has not foreseen."""
     import hashlib
 
@@ -155,16 +164,80 @@ def test_a_layer_that_cannot_be_read_is_a_pull_that_failed(tmp_path: Path, conte
         "config": {"digest": f"sha256:{digest}", "size": len(config)},
         "layers": [{"digest": f"sha256:{layer}", "size": len(content)}],
     }
-    program = tmp_path / "skopeo"
-    source = tmp_path / "source"
-    source.mkdir()
-    for name, data in ((layer, content), (digest, config), ("manifest.json", json.dumps(manifest).encode())):
-        (source / name).write_bytes(data)
-    program.write_text(f'#!/bin/sh\nfor last; do :; done\ncp -r {source} "${{last#dir:}}"\n')
-    program.chmod(0o755)
+    blobs = {f"sha256:{layer}": content, f"sha256:{digest}": config}
     with pytest.raises(pull.PullFailed, match="failed to pull image"):
-        pull.pull(store, "registry.test/x:1", program=str(program))
+        pull_from(monkeypatch, store, json.dumps(manifest).encode(), blobs)
     assert not list((tmp_path / "store/layers").iterdir())
+
+
+def pull_from(monkeypatch: pytest.MonkeyPatch, store: ImageStore, manifest: bytes, blobs: dict[str, bytes]) -> None:
+    """Pulls from a registry that gives these bytes for any question."""
+
+    class Lying:
+        host = "registry.test"
+
+        def __init__(self, *_: object) -> None:
+            pass
+
+        async def digest(self, reference: str) -> str:
+            return ""
+
+        async def manifest(self, reference: str) -> tuple[bytes, str]:
+            return manifest, ""
+
+        async def blob(self, digest: str, offset: int = 0) -> AsyncIterator[bytes | int]:
+            yield 0
+            yield blobs[digest]
+
+    monkeypatch.setattr(pull, "Repository", Lying)
+    world = RealWorld(brief=True)
+    puller = pull.Puller(world, store, None, Registries)  # type: ignore[arg-type]
+    world.run(lambda: puller.pull("registry.test/x:1"))
+
+
+def bomb(kind: str) -> bytes:
+    """A layer's blob that is small, and claims to be large."""
+    if kind == "zeros":  # one file of 64 MiB, compressed
+        head = tarfile.TarInfo("zeros")
+        head.size = 64 << 20
+        return gzip_of(head.tobuf(), 64 << 20)
+    if kind == "sparse":  # GNU's sparse file, all of it a hole
+        head = tarfile.TarInfo("sparse")
+        head.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "sparse",
+                            "GNU.sparse.realsize": str(1 << 50)}  # fmt: skip
+        data = b"1\n0\n0\n".ljust(512, b"\0")
+        head.size = len(data)
+        return head.tobuf(tarfile.PAX_FORMAT) + data + b"\0" * 1024
+    if kind == "header":  # extended attributes of 64 MiB
+        head = tarfile.TarInfo("header")
+        head.type, head.size = tarfile.XHDTYPE, 64 << 20
+        return gzip_of(head.tobuf(), 64 << 20)
+    return gzip_of(tarfile.TarInfo("x").tobuf() * 6000, 0)
+
+
+def gzip_of(head: bytes, zeros: int) -> bytes:
+    packer = zlib.compressobj(1, wbits=31)
+    out = [packer.compress(head)]
+    block = bytes(1 << 20)
+    for _ in range(zeros >> 20):
+        out.append(packer.compress(block))
+    return b"".join([*out, packer.flush()])
+
+
+@pytest.mark.parametrize("kind", ["zeros", "sparse", "header", "entries"])
+def test_a_small_layer_does_not_fill_the_disk(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layers, "MIN_LIMIT", 8 << 20)
+    monkeypatch.setattr(layers, "MAX_RATIO", 2)
+    monkeypatch.setattr(layers, "MAX_ENTRIES", 5000)
+    store = ImageStore(tmp_path / "store")
+    digest, size = store.add_blob(io.BytesIO(bomb(kind)))
+    tracemalloc.start()
+    with pytest.raises(layers.TooLarge, match="layer"):
+        store.add_layer("sha256:" + "0" * 64, digest)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 16 << 20 and size < 4 << 20
+    assert not list((store.root / "layers").iterdir()) and not list((store.root / "tmp").iterdir())
 
 
 def test_path_in_root_is_about_the_root(tmp_path: Path) -> None:
