@@ -92,14 +92,14 @@ class Chain:
 
     def _for(self, attributes: Attributes) -> tuple[tuple[Plugin, ...], tuple[Plugin, ...]]:
         key = attributes.operation, attributes.kind
-        found = self._chosen.get(key)
-        if found is None:
+        plugins = self._chosen.get(key)
+        if plugins is None:
             handling = [p for p in self.plugins if p.handles(*key)]
-            found = self._chosen[key] = (
+            plugins = self._chosen[key] = (
                 tuple(p for p in handling if _overrides(p, "admit") and _changes(p, *key)),
                 tuple(p for p in handling if _overrides(p, "validate")),
             )
-        return found
+        return plugins
 
     def mutates(self, attributes: Attributes) -> bool:
         """Whether :meth:`admit` has anything to call."""

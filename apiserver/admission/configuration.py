@@ -11,16 +11,16 @@ VERSIONS = ("apiserver.config.k8s.io/v1", "apiserver.config.k8s.io/v1alpha1", "a
 
 
 def chosen(
-    known: Sequence[str], usual: Collection[str], enabled: Collection[str], disabled: Collection[str]
+    available: Sequence[str], usual: Collection[str], enabled: Collection[str], disabled: Collection[str]
 ) -> list[str]:
-    """The plugins to run, in the order of ``known``. Raises ValueError."""
+    """The plugins to run, in the order of ``available``. Raises ValueError."""
     for flag, names in (("enable", enabled), ("disable", disabled)):
         for name in names:
-            if name not in known:
+            if name not in available:
                 raise ValueError(f'{flag}-admission-plugins plugin "{name}" is unknown')
     if both := [name for name in enabled if name in disabled]:
         raise ValueError(f"[{' '.join(both)}] in enable-admission-plugins and disable-admission-plugins overlapped")
-    return [name for name in known if name in enabled or (name in usual and name not in disabled)]
+    return [name for name in available if name in enabled or (name in usual and name not in disabled)]
 
 
 def plugin_options(file: str) -> dict[str, Tree]:

@@ -15,7 +15,7 @@ from navarch.api.errors import BadRequest, Timeout
 from navarch.world import World
 
 
-def asked(query: Mapping[str, str]) -> float:
+def timeout_of(query: Mapping[str, str]) -> float:
     """Seconds that the client asks for, 0 if it does not. Raises BadRequest."""
     text = query.get("timeout", "")
     if not text:

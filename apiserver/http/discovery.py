@@ -40,13 +40,13 @@ def entries(
 ) -> list[Entry]:
     """Everything served, in order of resource name. ``streams``: kind and verbs of log, exec and the like."""
     out = []
-    known = set()
+    custom = set()
     resources = list(resources)
     stored = {r.prefix: storage_of(r) for r in resources if r.strategy.codec.same}
     for resource in resources:
         kind, strategy = resource.kind, resource.strategy
         at = (kind.group, kind.resource)
-        known.add(at)
+        custom.add(at)
         subs: dict[str, Sub] = {}
         if strategy.has_status:
             for word in strategy.status_subresources:
@@ -65,7 +65,7 @@ def entries(
         written = stored.get(resource.prefix) or storage_of(resource)
         out.append(Entry(kind, strategy.verbs, list(subs.values()), written))
     for key, endpoint in endpoints.items():
-        if not key.subresource and key[:2] not in known:
+        if not key.subresource and key[:2] not in custom:
             out.append(Entry(endpoint.kind, (key.verb,), ()))
     return sorted(out, key=lambda e: e.kind.resource)
 
@@ -88,11 +88,11 @@ class Discovery:
     """
 
     def __init__(
-        self, found: list[Entry], others: Mapping[tuple[str, str], Tree] | None = None, priorities: Priorities | None = None
+        self, served: list[Entry], others: Mapping[tuple[str, str], Tree] | None = None, priorities: Priorities | None = None
     ) -> None:
         self.others = others or {}
         grouped: dict[tuple[str, str], list[Entry]] = {}
-        for entry in found:
+        for entry in served:
             grouped.setdefault((entry.kind.group, entry.kind.version), []).append(entry)
         self.versions = ordered(dict.fromkeys([*grouped, *self.others]), priorities or {})
         self.groups = {
@@ -128,11 +128,11 @@ class Discovery:
 
     def resources(self, group: str, version: str) -> Tree | None:
         """GET /api/v1 and /apis/GROUP/VERSION."""
-        found = self.groups.get(group, {}).get(version)
-        if found is None:
+        entries_ = self.groups.get(group, {}).get(version)
+        if entries_ is None:
             return None
         listed: list[Tree] = []
-        for entry in found:
+        for entry in entries_:
             kind = entry.kind
             one: Tree = {
                 "name": kind.resource, "singularName": kind.singular_name, "namespaced": kind.namespaced,
@@ -167,9 +167,9 @@ class Discovery:
             if (group, version) in self.others:
                 versions.append(self.others[group, version])
                 continue
-            found = self.groups[group][version]
+            entries_ = self.groups[group][version]
             resources = []
-            for entry in found:
+            for entry in entries_:
                 kind = entry.kind
                 one: Tree = {
                     "resource": kind.resource,

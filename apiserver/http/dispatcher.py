@@ -16,7 +16,7 @@ from apiserver.authz.authorizer import forbidden
 from apiserver.flowcontrol.flows import LONG_RUNNING, Flows, list_seats
 from apiserver.flowcontrol.levels import Ticket
 from apiserver.http.apis import APIs
-from apiserver.http.deadlines import Deadlines, asked, too_late
+from apiserver.http.deadlines import Deadlines, timeout_of, too_late
 from apiserver.http.gates import Gates
 from apiserver.http.metrics import Metrics
 from apiserver.http.pages import Pages
@@ -82,7 +82,7 @@ class Dispatcher:
         verb, stream = info.verb, info.subresource in LONG_RUNNING
         try:
             if not stream and verb != "watch":
-                self.deadlines.begin(request, began, asked(request.query))
+                self.deadlines.begin(request, began, timeout_of(request.query))
             if self.turning_away:
                 self._turn_away(request, info)
             user = await self._identify(request, info)

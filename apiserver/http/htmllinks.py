@@ -34,8 +34,8 @@ def rewrite_links(text: str, rewrite: Rewrite) -> str:
         if tag[1] is None:
             continue
         name = tag[1].lower()
-        if wanted := _ADDRESSES.get(name):
-            out += [text[done : tag.start(2)], _ATTRIBUTE.sub(lambda found, w=wanted: _attribute(found, w, rewrite), tag[2])]
+        if names := _ADDRESSES.get(name):
+            out += [text[done : tag.start(2)], _ATTRIBUTE.sub(lambda match, w=names: _attribute(match, w, rewrite), tag[2])]
             done = tag.end(2)
         if name in _RAW:
             end = re.compile(f"</{name}", re.IGNORECASE).search(text, at)
@@ -43,10 +43,10 @@ def rewrite_links(text: str, rewrite: Rewrite) -> str:
     return "".join([*out, text[done:]])
 
 
-def _attribute(found: re.Match[str], wanted: tuple[str, ...], rewrite: Rewrite) -> str:
-    if found[1].lower() not in wanted:
-        return found[0]
-    quote = found[3][0] if found[3][0] in "\"'" else ""
-    address = html.unescape(found[3].strip(quote) if quote else found[3])
+def _attribute(match: re.Match[str], names: tuple[str, ...], rewrite: Rewrite) -> str:
+    if match[1].lower() not in names:
+        return match[0]
+    quote = match[3][0] if match[3][0] in "\"'" else ""
+    address = html.unescape(match[3].strip(quote) if quote else match[3])
     changed = rewrite(address)
-    return found[0] if changed == address else f'{found[1]}{found[2]}"{html.escape(changed)}"'
+    return match[0] if changed == address else f'{match[1]}{match[2]}"{html.escape(changed)}"'

@@ -25,10 +25,10 @@ class Metrics:
         self.requests[key] = self.requests.get(key, 0) + 1
         if info.verb == "watch":
             return
-        found = self.durations.get(labels)
-        if found is None:
-            found = self.durations[labels] = Histogram(BUCKETS)
-        found.observe(seconds)
+        histogram = self.durations.get(labels)
+        if histogram is None:
+            histogram = self.durations[labels] = Histogram(BUCKETS)
+        histogram.observe(seconds)
 
     def text(self) -> str:
         return "\n".join(self._lines()) + "\n"

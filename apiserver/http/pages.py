@@ -85,25 +85,25 @@ class Pages:
     async def _tree(self, request: Request, tree: Any) -> None:
         if tree is None:
             raise no_such_path()
-        wanted = accept(request.header(b"accept"), shapes=False)
-        if wanted.media_type == YAML:
+        form = accept(request.header(b"accept"), shapes=False)
+        if form.media_type == YAML:
             from navarch.api.serialization import dump_yaml
 
             return await request.reply(200, dump_yaml(tree).encode(), YAML.encode())
         await request.reply_tree(200, tree)
 
     async def _discovery(self, request: Request, core: bool) -> None:
-        found = self.apis.discovery
+        catalog = self.apis.discovery
         for media_type, parameters in clauses(request.header(b"accept")):
             version = parameters.get("v", "")
             if media_type == JSON and parameters.get("as") == discovery.AGGREGATED_KIND:
                 if parameters.get("g") == discovery.AGGREGATED and version in ("v2", "v2beta1"):
-                    tree = found.aggregated(core, version)
+                    tree = catalog.aggregated(core, version)
                     content_type = discovery.aggregated_content_type(version)
                     return await request.reply(200, orjson.dumps(tree), content_type, [(b"vary", b"Accept")])
             elif media_type in (JSON, "*/*", "application/*"):
                 break
-        await self._tree(request, found.api_versions() if core else found.group_list())
+        await self._tree(request, catalog.api_versions() if core else catalog.group_list())
 
     def _paths(self) -> list[str]:
         paths = ["/api", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v3", "/readyz", "/version"]

@@ -47,10 +47,10 @@ def priority(priorities: Priorities, group: str, version: str) -> tuple[int, int
     return priorities.get(key) or BUILT_IN.get(key, CUSTOM)
 
 
-def ordered(found: Iterable[tuple[str, str]], priorities: Priorities) -> dict[str, list[str]]:
+def ordered(versions: Iterable[tuple[str, str]], priorities: Priorities) -> dict[str, list[str]]:
     """Groups in order, each with its versions in order; the core group is ""."""
     groups: dict[str, list[str]] = {}
-    for group, version in found:
+    for group, version in versions:
         groups.setdefault(group, []).append(version)
 
     def rank(group: str) -> tuple[bool, int, str]:

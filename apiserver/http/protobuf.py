@@ -102,10 +102,10 @@ def _message(data: bytes, name: str, node: Node) -> Tree:
     table = _table().get(name, {})
     out: Tree = {}
     for number, raw in _fields(data):
-        found = table.get(str(number))
-        if found is None:
+        field = table.get(str(number))
+        if field is None:
             continue
-        json_name, refers, zero = found
+        json_name, refers, zero = field
         if not json_name:
             out |= _message(raw, refers, node)
             continue

@@ -62,9 +62,9 @@ def main() -> None:
     table = read(Path(sys.argv[1]))
     # Named scalars (type PodPhase string) are no types of their own on the wire.
     special = ("meta/v1.Time", "meta/v1.MicroTime", "meta/v1.Duration", "meta/v1.FieldsV1")
-    known = {*table, *special}
+    messages = {*table, *special}
     slim = {
-        name: {n: [json_name, refers if refers in known else "", zero] for n, (json_name, refers, zero) in fields.items()}
+        name: {n: [json_name, refers if refers in messages else "", zero] for n, (json_name, refers, zero) in fields.items()}
         for name, fields in sorted(table.items())
     }
     lines = [f"{json.dumps(name)}:{json.dumps(fields, separators=(',', ':'))}" for name, fields in slim.items()]

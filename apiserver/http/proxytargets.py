@@ -89,33 +89,33 @@ class Targets:
     def _tls(self, scheme: str) -> ssl.SSLContext | None:
         return self._any if scheme == "https" else None
 
-    async def _pod(self, namespace: str, asked: str) -> Target:
-        scheme, name, port = split_name(asked, "pod")
+    async def _pod(self, namespace: str, text: str) -> Target:
+        scheme, name, port = split_name(text, "pod")
         pod = await self.resources["", "pods"].get_tree(namespace, name)
         if port:
-            number = _number(port, asked, "pod")
+            number = _number(port, text, "pod")
         else:
             ports = [p for c in pod["spec"]["containers"] for p in (c.get("ports") or ())[:1]]
             number = int(ports[0]["containerPort"]) if ports else 443 if scheme == "https" else 80
         address = self._reachable((pod.get("status") or {}).get("podIP") or "")
         return Target(address, number, self._tls(scheme))
 
-    async def _service(self, namespace: str, asked: str) -> Target:
-        scheme, name, port = split_name(asked, "service")
+    async def _service(self, namespace: str, text: str) -> Target:
+        scheme, name, port = split_name(text, "service")
         service = await self.resources["", "services"].get_tree(namespace, name)
         if port.isdigit():
-            found = [p for p in service["spec"].get("ports") or () if p.get("port") == int(port)]
-            if not found:
+            ports = [p for p in service["spec"].get("ports") or () if p.get("port") == int(port)]
+            if not ports:
                 raise ServiceUnavailable(f'no service port {port} found for service "{name}"')
-            port = found[0].get("name") or ""
+            port = ports[0].get("name") or ""
         choice = ready_addresses(self.resolver.slices(namespace, name), port)
         if not choice:
-            raise ServiceUnavailable(f'no endpoints available for service "{asked}"')
+            raise ServiceUnavailable(f'no endpoints available for service "{text}"')
         address, number = self.resources.backend.world.random.choice(choice)
         return Target(self._reachable(address), number, self._tls(scheme))
 
-    async def _node(self, asked: str) -> Target:
-        scheme, name, port = split_name(asked, "node")
+    async def _node(self, text: str) -> Target:
+        scheme, name, port = split_name(text, "node")
         node = self.resources["", "nodes"].cached("", name)
         if node is None:
             raise NotFound(f'nodes "{name}" not found')
@@ -124,4 +124,4 @@ class Targets:
             agent = self.agents.of_node(name)
             host, number, tls = agent.endpoint()
             return Target(host, number, tls)
-        return Target(self._reachable(self.agents.host(node)), _number(port, asked, "node"), self._tls(scheme))
+        return Target(self._reachable(self.agents.host(node)), _number(port, text, "node"), self._tls(scheme))

@@ -68,15 +68,15 @@ class ResourceHandler:
         namespace = info.namespace if resource.kind.namespaced else ""
         match verb:
             case "get":
-                wanted = accept(request.header(b"accept"))
+                form = accept(request.header(b"accept"))
                 data = await resource.get(namespace, info.name, request.query.get("resourceVersion", ""))
-                await self._reply(request, context, resource, 200, data, wanted)
+                await self._reply(request, context, resource, 200, data, form)
             case "list":
                 await self._list(request, context, resource, namespace)
             case "watch":
                 selection = opts.list_options(request.query)
-                wanted = accept(request.header(b"accept"))
-                await self.watches.serve(request, resource, namespace, info.name, selection, wanted)
+                form = accept(request.header(b"accept"))
+                await self.watches.serve(request, resource, namespace, info.name, selection, form)
             case "create":
                 await self._create(request, context, resource, namespace)
             case "update":
@@ -84,17 +84,17 @@ class ResourceHandler:
             case "patch":
                 await self._patch(request, context, resource, namespace, "")
             case "delete":
-                wanted = accept(request.header(b"accept"))
+                form = accept(request.header(b"accept"))
                 options = await opts.delete_options(request)
                 deleted = await resource.delete(context, namespace, info.name, options)
                 accepted = not deleted.gone and options.orphan_dependents is False
-                await self._reply(request, context, resource, 202 if accepted else 200, deleted.data, wanted)
+                await self._reply(request, context, resource, 202 if accepted else 200, deleted.data, form)
             case "deletecollection":
                 selection = opts.list_options(request.query)
-                found = await resource.delete_collection(
+                deleted_list = await resource.delete_collection(
                     context, namespace, selection, await opts.delete_options(request)
                 )
-                data = shapes.many(resource.strategy, resource.kind, found, PLAIN, "", 0)
+                data = shapes.many(resource.strategy, resource.kind, deleted_list, PLAIN, "", 0)
                 await request.reply(200, data, headers=warning_headers(context.warnings))
 
     def _check_scope(self, info: RequestInfo, resource: Resource) -> None:
@@ -113,64 +113,64 @@ class ResourceHandler:
             raise not_allowed()
 
     async def _reply(
-        self, request: Request, context: Context, resource: Resource, code: int, data: bytes, wanted: Accept
+        self, request: Request, context: Context, resource: Resource, code: int, data: bytes, form: Accept
     ) -> None:
-        if wanted is not PLAIN and wanted != PLAIN:
-            include = shapes.include_object(request.query) if wanted.shape == "Table" else ""
-            cost = YAML_COST * len(data) if wanted.media_type == YAML else len(data)
-            data = await request.offload(cost, shapes.one, resource.strategy, data, wanted, include, self.world.now())
-        await request.reply(code, data, wanted.content_type, warning_headers(context.warnings))
+        if form is not PLAIN and form != PLAIN:
+            include = shapes.include_object(request.query) if form.shape == "Table" else ""
+            cost = YAML_COST * len(data) if form.media_type == YAML else len(data)
+            data = await request.offload(cost, shapes.one, resource.strategy, data, form, include, self.world.now())
+        await request.reply(code, data, form.content_type, warning_headers(context.warnings))
 
     async def _list(self, request: Request, context: Context, resource: Resource, namespace: str) -> None:
-        wanted = accept(request.header(b"accept"))
-        include = shapes.include_object(request.query) if wanted.shape == "Table" else ""
-        found = await resource.list(namespace, opts.list_options(request.query))
-        if wanted == PLAIN and len(found.items) > shapes.PIECE and not (request.wants_gzip or request.pretty):
-            length, parts = shapes.pieces(resource.kind, found)
-            await request.reply_pieces(200, length, parts, wanted.content_type, warning_headers(context.warnings))
+        form = accept(request.header(b"accept"))
+        include = shapes.include_object(request.query) if form.shape == "Table" else ""
+        result = await resource.list(namespace, opts.list_options(request.query))
+        if form == PLAIN and len(result.items) > shapes.PIECE and not (request.wants_gzip or request.pretty):
+            length, parts = shapes.pieces(resource.kind, result)
+            await request.reply_pieces(200, length, parts, form.content_type, warning_headers(context.warnings))
             return
-        pretty = wanted.media_type != YAML and request.pretty
+        pretty = form.media_type != YAML and request.pretty
         request.raw = True  # indented here, object by object
-        if wanted == PLAIN and not pretty:
+        if form == PLAIN and not pretty:
             cost = 0  # bytes are only joined
         else:
-            cost = (YAML_COST if wanted.media_type == YAML else 1) * sum(map(len, found.items))
+            cost = (YAML_COST if form.media_type == YAML else 1) * sum(map(len, result.items))
         data = await request.offload(
-            cost, shapes.many, resource.strategy, resource.kind, found, wanted, include, self.world.now(), pretty
+            cost, shapes.many, resource.strategy, resource.kind, result, form, include, self.world.now(), pretty
         )
-        await request.reply(200, data, wanted.content_type, warning_headers(context.warnings))
+        await request.reply(200, data, form.content_type, warning_headers(context.warnings))
 
     async def _create(self, request: Request, context: Context, resource: Resource, namespace: str) -> None:
-        wanted = accept(request.header(b"accept"))
+        form = accept(request.header(b"accept"))
         options = opts.write_options(request, "CreateOptions")
         body = await opts.body_of(request, options.field_validation != opts.IGNORE, resource.kind, resource.schema)
         result = await resource.create(context, namespace, body.tree, options, body.duplicates)
-        await self._reply(request, context, resource, 201, result.data, wanted)
+        await self._reply(request, context, resource, 201, result.data, form)
 
     async def _update(
         self, request: Request, context: Context, resource: Resource, namespace: str, subresource: str
     ) -> None:
-        wanted = accept(request.header(b"accept"))
+        form = accept(request.header(b"accept"))
         options = opts.write_options(request, "UpdateOptions")
         body = await opts.body_of(request, options.field_validation != opts.IGNORE, resource.kind, resource.schema)
         result = await resource.update(
             context, namespace, context.info.name, body.tree, options, subresource=subresource, duplicates=body.duplicates
         )
-        await self._reply(request, context, resource, 201 if result.created else 200, result.data, wanted)
+        await self._reply(request, context, resource, 201 if result.created else 200, result.data, form)
 
     async def _patch(
         self, request: Request, context: Context, resource: Resource, namespace: str, subresource: str
     ) -> None:
-        wanted = accept(request.header(b"accept"))
+        form = accept(request.header(b"accept"))
         patch, options = await self._read_patch(request, resource)
         result = await resource.patch(context, namespace, context.info.name, patch, options, subresource=subresource)
-        await self._reply(request, context, resource, 201 if result.created else 200, result.data, wanted)
+        await self._reply(request, context, resource, 201 if result.created else 200, result.data, form)
 
     async def _read_patch(self, request: Request, resource: Resource) -> tuple[Patch, WriteOptions]:
         kind = media_type(request.header(b"content-type"))
-        known = supported(resource.strategy.strategic_patch)
-        if kind not in known:
-            raise opts.unknown_format(known)
+        formats = supported(resource.strategy.strategic_patch)
+        if kind not in formats:
+            raise opts.unknown_format(formats)
         options = opts.write_options(request, "PatchOptions", kind == APPLY_PATCH)
         data = await request.body()
         if kind == APPLY_PATCH:
@@ -186,9 +186,9 @@ class ResourceHandler:
         if of_status or info.subresource in strategy.part_subresources:
             match info.verb:
                 case "get":
-                    wanted = accept(request.header(b"accept"))
+                    form = accept(request.header(b"accept"))
                     data = await resource.get(namespace, info.name, request.query.get("resourceVersion", ""))
-                    return await self._reply(request, context, resource, 200, data, wanted)
+                    return await self._reply(request, context, resource, 200, data, form)
                 case "update":
                     return await self._update(request, context, resource, namespace, info.subresource)
                 case "patch":
@@ -241,8 +241,8 @@ def _json_patch(kind: str, data: bytes, check_duplicates: bool) -> Patch:
         raise BadRequest(f"{before}{error}") from None
     if not isinstance(tree, list if kind == JSON_PATCH else dict):
         what = "jsonpatch.Patch" if kind == JSON_PATCH else "map[string]interface {}"
-        found = "array" if isinstance(tree, list) else go_type(tree)
-        raise BadRequest(f"{before}json: cannot unmarshal {found} into Go value of type {what}")
+        json_type = "array" if isinstance(tree, list) else go_type(tree)
+        raise BadRequest(f"{before}json: cannot unmarshal {json_type} into Go value of type {what}")
     duplicates: list[str] = []
     if check_duplicates and kind in (MERGE_PATCH, STRATEGIC_PATCH):
         duplicates = json_duplicates(data, tree)

@@ -90,24 +90,24 @@ def one(strategy: Strategy, data: bytes, accept: Accept, include: str, now: floa
 
 
 def many(
-    strategy: Strategy, kind: Kind, found: ListResult, accept: Accept, include: str, now: float, pretty: bool = False
+    strategy: Strategy, kind: Kind, result: ListResult, accept: Accept, include: str, now: float, pretty: bool = False
 ) -> bytes:
     """The reply with a list. The plain shape only joins bytes; see also :func:`pieces`.
 
     Objects are encoded one by one: one call of orjson holds the GIL, and with it all threads, until it is done.
     """
-    metadata = list_metadata(found)
+    metadata = list_metadata(result)
     if accept.shape == "Table":
         head, name = table_head(strategy, metadata, accept.version), b"rows"
-        trees = (row(strategy, data, accept.version, include, now) for data in found.items)
+        trees = (row(strategy, data, accept.version, include, now) for data in result.items)
     elif accept.shape:
         head = {"kind": "PartialObjectMetadataList", "apiVersion": f"{META_GROUP}/v1", "metadata": metadata}
-        trees, name = (partial(orjson.loads(data)) for data in found.items), b"items"
+        trees, name = (partial(orjson.loads(data)) for data in result.items), b"items"
     elif accept.media_type == YAML or pretty:
-        head, name = list_head(kind, found), b"items"
-        trees = (orjson.loads(data) for data in found.items)
+        head, name = list_head(kind, result), b"items"
+        trees = (orjson.loads(data) for data in result.items)
     else:
-        return b"".join(pieces(kind, found)[1])
+        return b"".join(pieces(kind, result)[1])
     if accept.media_type == YAML:
         return encode(head | {name.decode(): list(trees)}, accept)
     if not pretty:
@@ -119,9 +119,9 @@ def many(
     return b'%b,\n  "%b": [%b]\n}' % (start, name, inner)
 
 
-def pieces(kind: Kind, found: ListResult) -> tuple[int, Iterator[bytes]]:
+def pieces(kind: Kind, result: ListResult) -> tuple[int, Iterator[bytes]]:
     """The plain list as its length and pieces that can be sent one after the other, without a copy of all of it."""
-    head, items = b'%b,"items":[' % orjson.dumps(list_head(kind, found))[:-1], found.items
+    head, items = b'%b,"items":[' % orjson.dumps(list_head(kind, result))[:-1], result.items
 
     def parts() -> Iterator[bytes]:
         yield head
@@ -132,16 +132,16 @@ def pieces(kind: Kind, found: ListResult) -> tuple[int, Iterator[bytes]]:
     return len(head) + sum(map(len, items)) + max(0, len(items) - 1) + 2, parts()
 
 
-def list_head(kind: Kind, found: ListResult) -> Tree:
-    return {"kind": kind.list_kind, "apiVersion": kind.api_version, "metadata": list_metadata(found)}
+def list_head(kind: Kind, result: ListResult) -> Tree:
+    return {"kind": kind.list_kind, "apiVersion": kind.api_version, "metadata": list_metadata(result)}
 
 
-def list_metadata(found: ListResult) -> Tree:
-    metadata: Tree = {"resourceVersion": str(found.revision)}
-    if found.token:
-        metadata["continue"] = found.token
-    if found.remaining is not None:
-        metadata["remainingItemCount"] = found.remaining
+def list_metadata(result: ListResult) -> Tree:
+    metadata: Tree = {"resourceVersion": str(result.revision)}
+    if result.token:
+        metadata["continue"] = result.token
+    if result.remaining is not None:
+        metadata["remainingItemCount"] = result.remaining
     return metadata
 
 

@@ -103,12 +103,12 @@ def selector_empty(selector: Tree | None) -> bool:
 
 def duplicates(values: Iterable[Any]) -> list[int]:
     """Indexes of values that were there before."""
-    seen: list[Any] = []
+    earlier: list[Any] = []
     out: list[int] = []
     for i, value in enumerate(values):
-        if value in seen:
+        if value in earlier:
             out.append(i)
-        seen.append(value)
+        earlier.append(value)
     return out
 
 

@@ -42,13 +42,13 @@ class Allocator:
     ) -> None:
         self.world, self.store, self.size, self.text, self.prefer_from = world, store, size, text, prefer_from
         self.prefix = f"{ROOT}{name}/"
-        self.taken: dict[str, None] = {}  # a hint that saves transactions; the store decides
+        self.in_use: dict[str, None] = {}  # a hint that saves transactions; the store decides
         self.loaded = False
 
     async def load(self) -> None:
         """Learns which values are in use."""
         page = await self.store.list(self.prefix)
-        self.taken = {item.key[len(self.prefix) :]: None for item in page.items}
+        self.in_use = {item.key[len(self.prefix) :]: None for item in page.items}
         self.loaded = True
 
     async def reserve(self, value: str, owner: str) -> None:
@@ -56,7 +56,7 @@ class Allocator:
         key = self.prefix + value
         record = json.dumps({"owner": owner, "at": self.world.now()}).encode()
         result = await self.store.txn([Compare(key, 0)], [Put(key, record)])
-        self.taken[value] = None
+        self.in_use[value] = None
         if not result.succeeded:
             raise Taken(value)
 
@@ -87,12 +87,12 @@ class Allocator:
                 continue
             for _ in range(8):
                 value = self.text(self.world.random.randrange(low, high))
-                if value not in self.taken:
+                if value not in self.in_use:
                     return value
             start = self.world.random.randrange(low, high)
             for offset in (*range(start, high), *range(low, start)):
                 value = self.text(offset)
-                if value not in self.taken:
+                if value not in self.in_use:
                     return value
         return None
 
@@ -101,7 +101,7 @@ class Allocator:
         item, _ = await self.store.get(self.prefix + value)
         if item is not None and json.loads(item.value).get("owner") == owner:
             await self.store.txn([Compare(item.key, item.revision)], deletes=[item.key])
-        self.taken.pop(value, None)
+        self.in_use.pop(value, None)
 
     async def repair(self, in_use: Mapping[str, str]) -> list[str]:
         """Makes reservations agree with the values (-> owner) that objects have; returns what was given back."""

@@ -27,45 +27,45 @@ class Converted:
     def __init__(self, strategy: Strategy, webhook: ConversionWebhook) -> None:
         self.strategy, self._webhook = strategy, webhook
         self._api_version = strategy.kind.api_version
-        self._kept: OrderedDict[Identity, Entry] = OrderedDict()
+        self._cache: OrderedDict[Identity, Entry] = OrderedDict()
         self._bytes = 0
-        self._asked: dict[Identity, asyncio.Future[None]] = {}  # being converted for another caller
+        self._running: dict[Identity, asyncio.Future[None]] = {}  # being converted for another caller
 
     async def entries(self, entries: Sequence[Entry], fresh: bool = False) -> list[Entry]:
         """The same states in the served version; ``fresh``: without what is kept. Raises StatusError."""
         foreign = {(e.key, e.revision): e for e in entries if self.strategy.codec.needs_webhook(e.data)}
         if not foreign:
             return list(entries)
-        found: dict[Identity, Entry] = {}
-        while len(found) < len(foreign):
+        converted: dict[Identity, Entry] = {}
+        while len(converted) < len(foreign):
             missing: list[Entry] = []
             waits: list[asyncio.Future[None]] = []
             for identity, entry in foreign.items():
-                if identity in found:
+                if identity in converted:
                     continue
-                if not fresh and (kept := self._kept.get(identity)) is not None:
-                    self._kept.move_to_end(identity)
-                    found[identity] = kept
-                elif not fresh and (asked := self._asked.get(identity)) is not None:
-                    waits.append(asked)
+                if not fresh and (cached := self._cache.get(identity)) is not None:
+                    self._cache.move_to_end(identity)
+                    converted[identity] = cached
+                elif not fresh and (running := self._running.get(identity)) is not None:
+                    waits.append(running)
                 else:
                     missing.append(entry)
             if missing:
                 for one in await self._convert(missing):
-                    found[one.key, one.revision] = one
+                    converted[one.key, one.revision] = one
             if waits:
                 await asyncio.wait(dict.fromkeys(waits))
-        return [found.get((e.key, e.revision), e) for e in entries]
+        return [converted.get((e.key, e.revision), e) for e in entries]
 
     async def _convert(self, entries: list[Entry]) -> list[Entry]:
         done = asyncio.get_running_loop().create_future()
-        mine = {(e.key, e.revision): done for e in entries if (e.key, e.revision) not in self._asked}
-        self._asked |= mine
+        mine = {(e.key, e.revision): done for e in entries if (e.key, e.revision) not in self._running}
+        self._running |= mine
         try:
             trees = await self._webhook.convert([e.tree() for e in entries], self._api_version)
         finally:
             for identity in mine:
-                del self._asked[identity]
+                del self._running[identity]
             done.set_result(None)
         out = [self._entry(e, tree) for e, tree in zip(entries, trees, strict=True)]
         for entry in out:
@@ -80,12 +80,12 @@ class Converted:
 
     def _keep(self, entry: Entry) -> None:
         identity = entry.key, entry.revision
-        if (old := self._kept.pop(identity, None)) is not None:
+        if (old := self._cache.pop(identity, None)) is not None:
             self._bytes -= len(old.data)
-        self._kept[identity] = entry
+        self._cache[identity] = entry
         self._bytes += len(entry.data)
         while self._bytes > KEPT_BYTES:
-            self._bytes -= len(self._kept.popitem(last=False)[1].data)
+            self._bytes -= len(self._cache.popitem(last=False)[1].data)
 
     async def data(self, data: bytes, revision: int) -> bytes:
         """One object as stored, in the served version."""
@@ -106,9 +106,9 @@ class ConvertedEvents:
     """The events of one watch in the served version. ``selects`` (fields of that version) may need to know what the
     client has seen: ``seen`` are the keys that it selected before."""
 
-    def __init__(self, converted: Converted, selects: Callable[[dict[str, Any]], bool] | None, seen: Sequence[str]) -> None:
+    def __init__(self, converted: Converted, selects: Callable[[dict[str, Any]], bool] | None, keys: Sequence[str]) -> None:
         self._converted, self._selects = converted, selects
-        self._seen = dict.fromkeys(seen)
+        self._selected_keys = dict.fromkeys(keys)
 
     async def __call__(self, events: list[Event]) -> list[Event]:
         """Raises StatusError."""
@@ -127,10 +127,10 @@ class ConvertedEvents:
 
     def _kind(self, kind: str, entry: Entry) -> str:
         assert self._selects is not None
-        before = entry.key in self._seen
+        before = entry.key in self._selected_keys
         after = kind != DELETED and self._selects(self._converted.values(entry))
         if after:
-            self._seen[entry.key] = None
+            self._selected_keys[entry.key] = None
             return kind if before else ADDED
-        self._seen.pop(entry.key, None)
+        self._selected_keys.pop(entry.key, None)
         return DELETED if before else ""

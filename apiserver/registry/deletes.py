@@ -1,6 +1,6 @@
 """Deletion for any kind: grace, finalizers and propagation policies, preconditions, collections.
 
-An object goes at once unless a grace period, a finalizer or its kind (:meth:`Strategy.held`) keeps it. Then its
+An object goes at once unless a grace period, a finalizer or its kind (:meth:`Strategy.is_held`) keeps it. Then its
 deletionTimestamp is set, and whoever removes the last finalizer, or deletes it again with no grace, ends it.
 """
 

@@ -64,12 +64,12 @@ def drop_empty(obj: Tree) -> None:
 def match_namespace(obj: Tree, namespace: str) -> None:
     """The body's namespace is the request's. Raises BadRequest."""
     metadata = obj["metadata"]
-    found = metadata.get("namespace", "")
+    body_namespace = metadata.get("namespace", "")
     if not namespace:
         metadata.pop("namespace", None)
-    elif not found:
+    elif not body_namespace:
         metadata["namespace"] = namespace
-    elif found != namespace:
+    elif body_namespace != namespace:
         raise BadRequest("the namespace of the provided object does not match the namespace sent on the request")
 
 
@@ -83,18 +83,18 @@ def must_name(obj: Tree, name: str, namespace: str) -> None:
 def match_name(obj: Tree, name: str, namespace: str) -> None:
     """The body of a PUT or patched object names what the URL names. Raises BadRequest."""
     metadata = obj["metadata"]
-    found = metadata.get("name", "")
-    if not found:
+    own = metadata.get("name", "")
+    if not own:
         metadata["name"] = name
-    elif found != name:
-        raise BadRequest(f"the name of the object ({found}) does not match the name on the URL ({name})")
-    found = metadata.get("namespace", "")
+    elif own != name:
+        raise BadRequest(f"the name of the object ({own}) does not match the name on the URL ({name})")
+    own = metadata.get("namespace", "")
     if not namespace:
         metadata.pop("namespace", None)
-    elif not found:
+    elif not own:
         metadata["namespace"] = namespace
-    elif found != namespace:
-        raise BadRequest(f"the namespace of the object ({found}) does not match the namespace on the URL ({namespace})")
+    elif own != namespace:
+        raise BadRequest(f"the namespace of the object ({own}) does not match the namespace on the URL ({namespace})")
 
 
 def prepare_create(world: World, obj: Tree, strategy: Strategy) -> None:
@@ -159,8 +159,8 @@ def update_causes(obj: Tree, old: Tree) -> list[Cause]:
     metadata, before = obj["metadata"], old["metadata"]
     out: list[Cause] = []
     if before.get("deletionTimestamp"):
-        known = before.get("finalizers") or ()
-        added = [f for f in metadata.get("finalizers") or () if f not in known]
+        finalizers_before = before.get("finalizers") or ()
+        added = [f for f in metadata.get("finalizers") or () if f not in finalizers_before]
         if added:
             shown = ", ".join(f'"{f}"' for f in added)
             text = f"no new finalizers can be added if the object is being deleted, found new finalizers []string{{{shown}}}"

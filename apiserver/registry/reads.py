@@ -150,13 +150,13 @@ class Reads:
             where["start_after"] = position.after
             if position.revision == paging.ANY_REVISION:
                 await self._reach("")
-                found = self.cache.list(self.prefix, namespace or None, **where)
+                page = self.cache.list(self.prefix, namespace or None, **where)
             else:
-                found = await self._list_at(namespace, position.revision, where, position)
+                page = await self._list_at(namespace, position.revision, where, position)
         elif version not in ("", "0") and (
             options.resource_version_match == EXACT or (options.limit and not options.resource_version_match)
         ):
-            found = await self._list_at(namespace, parse_revision(version), where, None)
+            page = await self._list_at(namespace, parse_revision(version), where, None)
         else:
             await self._reach(version)
             if (one := self._one(namespace, options.fields)) and self.converted is None:
@@ -164,18 +164,18 @@ class Reads:
                 matches = entry is not None and options.labels.matches(entry.labels)
                 matches = matches and fields.matches(_field_values(entry))
                 return ListResult([self.render(entry)] if entry and matches else [], self.cache.revision)
-            found = self.cache.list(self.prefix, namespace or None, **where)
-        entries = found.entries
+            page = self.cache.list(self.prefix, namespace or None, **where)
+        entries = page.entries
         if self.converted is not None:
             entries = await self.converted.entries(entries)
             if after:
                 entries = [e for e in entries if fields.matches(self.converted.values(e))]
         items = [e.data for e in entries] if self.codec.same else [self.render(e) for e in entries]
-        if not found.more:
-            return ListResult(items, found.revision)
-        token = paging.encode(paging.Position(found.revision, found.entries[-1].key))
+        if not page.more:
+            return ListResult(items, page.revision)
+        token = paging.encode(paging.Position(page.revision, page.entries[-1].key))
         selected = where["labels"] is not None or not fields.empty
-        return ListResult(items, found.revision, token, None if selected else found.remaining)
+        return ListResult(items, page.revision, token, None if selected else page.remaining)
 
     @staticmethod
     def _custom_fields(fields: FieldSelector) -> bool:
@@ -242,14 +242,14 @@ class Reads:
         if not self._custom_fields(options.fields):
             return ConvertedEvents(self.converted, None, ())
         version = options.resource_version
-        seen: list[str] = []
+        keys: list[str] = []
         if not options.send_initial_events and (version not in ("", "0") or options.send_initial_events is False):
             # The client has listed before: it knows what matched at that revision.
             revision = parse_revision(version) if version not in ("", "0") else self.cache.revision
-            found = await self._list_at(namespace, revision, {}, None)
-            entries = await self.converted.entries(found.entries)
-            seen = [e.key for e in entries if options.fields.matches(self.converted.values(e))]
-        return ConvertedEvents(self.converted, options.fields.matches, seen)
+            page = await self._list_at(namespace, revision, {}, None)
+            entries = await self.converted.entries(page.entries)
+            keys = [e.key for e in entries if options.fields.matches(self.converted.values(e))]
+        return ConvertedEvents(self.converted, options.fields.matches, keys)
 
 
 def _field_values(entry: Entry | None) -> dict[str, str]:

@@ -52,13 +52,13 @@ class Resource(Deletes):
             if not isinstance(new.get("metadata"), dict):
                 raise BadRequest("metadata must be an object")
             if new.get("apiVersion") != self.kind.api_version or new.get("kind") != kind:
-                found = f"{new.get('apiVersion')}, Kind={new.get('kind')}"
-                raise BadRequest(f"the patched object is of another kind: {found}")
+                other = f"{new.get('apiVersion')}, Kind={new.get('kind')}"
+                raise BadRequest(f"the patched object is of another kind: {other}")
             self.conform(context, new, options, patch.duplicates, (patch, old))
             metadata = new["metadata"]
             if metadata.get("name") != name or metadata.get("namespace", "") != namespace:
-                found = metadata.get("name") if metadata.get("name") != name else metadata.get("namespace")
-                raise BadRequest(f"the name of the object ({found}) does not match the name on the URL ({name})")
+                other = metadata.get("name") if metadata.get("name") != name else metadata.get("namespace")
+                raise BadRequest(f"the name of the object ({other}) does not match the name on the URL ({name})")
             if metadata.get("resourceVersion", version) != version:
                 raise resource_conflict(self.resource, self.group, name)
             if metadata.get("uid", uid) != uid:
@@ -116,14 +116,14 @@ class Resource(Deletes):
         self, context: Context, namespace: str, name: str, body: Tree, options: WriteOptions
     ) -> bytes:
         """PUT of a Scale."""
-        wanted = self._scale(body)
-        objectmeta.must_name(wanted, name, namespace)
-        version, uid = wanted["metadata"].get("resourceVersion"), wanted["metadata"].get("uid")
+        desired = self._scale(body)
+        objectmeta.must_name(desired, name, namespace)
+        version, uid = desired["metadata"].get("resourceVersion"), desired["metadata"].get("uid")
         paths = self.strategy.scale_paths
 
         def change(old: Tree) -> Tree:
             self.check_preconditions(old, uid, version)
-            return scale.set_scale(old, wanted, paths)
+            return scale.set_scale(old, desired, paths)
 
         return await self._scaled(context, namespace, name, change, options)
 

@@ -35,14 +35,14 @@ def at(obj: Any, path: tuple[str, ...]) -> Any:
 
 def scale_of(obj: Tree, paths: ScalePaths = ScalePaths()) -> Tree:  # noqa: B008
     """The Scale of an object."""
-    metadata, wanted, found = obj["metadata"], at(obj, paths.spec), at(obj, paths.status)
-    kept = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
+    metadata, spec_replicas, status_replicas = obj["metadata"], at(obj, paths.spec), at(obj, paths.status)
+    fields = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
     out: Tree = {
         "kind": SCALE.kind,
         "apiVersion": SCALE.api_version,
-        "metadata": {k: metadata[k] for k in kept if k in metadata},
-        "spec": {"replicas": wanted} if wanted else {},
-        "status": {"replicas": found or 0},
+        "metadata": {k: metadata[k] for k in fields if k in metadata},
+        "spec": {"replicas": spec_replicas} if spec_replicas else {},
+        "status": {"replicas": status_replicas or 0},
     }
     if paths.selector:
         if text := at(obj, paths.selector):
@@ -98,16 +98,16 @@ def owners_of_scale(entries: Entries, paths: ScalePaths) -> Entries:
 
 def owners_of_object(entries: Entries, of_scale: Entries, api_version: str, paths: ScalePaths) -> Entries:
     """The object's owners after an apply to its Scale: who lost the replicas there loses them here."""
-    replicas, left, out = _replicas(paths), dict(of_scale), Entries()
+    replicas, of_others, out = _replicas(paths), dict(of_scale), Entries()
     for manager, entry in entries.items():
         owns = fieldsets.intersection(entry.fields, replicas)
-        if owns and left.pop(_in(manager, SCALE.api_version), None) is None:
+        if owns and of_others.pop(_in(manager, SCALE.api_version), None) is None:
             fields = fieldsets.difference(entry.fields, replicas)
             if fields:
                 out[manager] = Entry(fields, entry.time, entry.api_version)
         else:
             out[manager] = entry
-    for manager, entry in left.items():
+    for manager, entry in of_others.items():
         if fieldsets.intersection(entry.fields, REPLICAS):
             out[_in(manager, api_version)] = Entry(replicas, entry.time, api_version)
     return out

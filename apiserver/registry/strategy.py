@@ -163,7 +163,7 @@ class Strategy:
         metadata = obj["metadata"]
         return [metadata.get("name", ""), age(metadata.get("creationTimestamp"), now)]
 
-    def graceful_seconds(self, obj: Tree, asked: int | None) -> int:
+    def graceful_seconds(self, obj: Tree, seconds: int | None) -> int:
         """Seconds of grace a delete gets; 0 deletes at once. Pods override it."""
         return 0
 
@@ -173,7 +173,7 @@ class Strategy:
     def begin_delete(self, obj: Tree) -> None:
         """Changes the object as its deletion begins but cannot end yet (a Namespace becomes Terminating)."""
 
-    def held(self, obj: Tree) -> bool:
+    def is_held(self, obj: Tree) -> bool:
         """Whether something besides metadata.finalizers keeps a deleted object (a Namespace's spec.finalizers)."""
         return False
 

@@ -41,8 +41,8 @@ class Templates:
 
     def ready(self, sent: bytes) -> Tree | None:
         """The spec, pruned and with its defaults, if it was seen before."""
-        known = self._ready.get(sent)
-        return orjson.loads(known) if known is not None else None
+        spec = self._ready.get(sent)
+        return orjson.loads(spec) if spec is not None else None
 
     def remember(self, sent: bytes, spec: Tree) -> None:
         """``sent`` had nothing wrong and became ``spec``."""

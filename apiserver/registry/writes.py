@@ -525,7 +525,7 @@ class Writes(Reads):
             bool(metadata.get("deletionTimestamp"))
             and not metadata.get("finalizers")
             and not metadata.get("deletionGracePeriodSeconds")
-            and not self.strategy.held(obj)
+            and not self.strategy.is_held(obj)
         )
 
     async def remove(self, namespace: str, name: str, obj: Tree, stored: Stored) -> int:

@@ -70,18 +70,18 @@ class Presence:
             self._lease = (await self._connection.grant(pb.LeaseGrantRequest(ttl=TTL))).id
             self._renewed(sent)
             await self._connection.txn(pb.TxnRequest(success=[self._put(0)]))
-            seen = await self._list()
-            created = seen.pop(self.key, (0, {}))[0]
+            others = await self._list()
+            created = others.pop(self.key, (0, {}))[0]
             self._tasks = [asyncio.ensure_future(self._keep())]
             # Whoever came later waits for us instead.
-            while waiting := [k for k, (c, v) in seen.items() if c < created and v.get("seen", 0) < created]:
+            while waiting := [k for k, (c, v) in others.items() if c < created and v.get("seen", 0) < created]:
                 for key in waiting:
-                    if _dead(seen[key][1]):
-                        await self._remove(key, seen[key][0])
+                    if _dead(others[key][1]):
+                        await self._remove(key, others[key][0])
                     else:
                         await self._world.sleep(0.05)
-                seen = await self._list()
-                if seen.pop(self.key, (0, {}))[0] != created:
+                others = await self._list()
+                if others.pop(self.key, (0, {}))[0] != created:
                     raise StoreUnavailable("lost the lease while joining")
             self.created = created
             self._tasks.append(asyncio.ensure_future(self._follow()))
@@ -139,14 +139,14 @@ class Presence:
         """Acknowledges those who come, and notices when the last other one has gone."""
         while True:
             try:
-                seen = await self._list()
-                mine = seen.pop(self.key, None)
+                others = await self._list()
+                mine = others.pop(self.key, None)
                 if mine is None:
                     self.alone = False
                     return
-                newest = max((created for created, _ in seen.values()), default=0)
+                newest = max((created for created, _ in others.values()), default=0)
                 self.floor = max(self.floor, self._listed)
-                self.alone = not seen
+                self.alone = not others
                 if mine[1].get("seen", 0) < newest:
                     compare = pb.Compare(target=pb.Compare.CREATE, key=self.key.encode(), create_revision=self.created)
                     await self._connection.txn(pb.TxnRequest(compare=[compare], success=[self._put(newest)]))
@@ -182,8 +182,8 @@ class Presence:
         delete = pb.RequestOp(delete=pb.DeleteRangeRequest(key=key.encode()))
         await self._connection.txn(pb.TxnRequest(compare=[compare], success=[delete]))
 
-    def _put(self, seen: int) -> Any:
-        value = json.dumps({"seen": seen, **_process(os.getpid())}).encode()
+    def _put(self, newest: int) -> Any:
+        value = json.dumps({"seen": newest, **_process(os.getpid())}).encode()
         return pb.RequestOp(put=pb.PutRequest(key=self.key.encode(), value=value, lease=self._lease))
 
 

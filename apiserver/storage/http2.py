@@ -147,7 +147,7 @@ class Connection(asyncio.Protocol):
         self._buffer = b""
         self._received = 0
         self._decoder = Decoder()
-        self._known: dict[bytes, dict[str, str]] = {}  # blocks of indexed fields only, while the table is the same
+        self._blocks: dict[bytes, dict[str, str]] = {}  # blocks of indexed fields only, while the table is the same
         self._block: tuple[int, int, bytes] | None = None  # stream, flags and start of a header block being continued
         self._timer: asyncio.TimerHandle | None = None
         self._pinged = False
@@ -338,14 +338,14 @@ class Connection(asyncio.Protocol):
 
     def _decode(self, block: bytes) -> dict[str, str]:
         """The header fields. Blocks that only refer to the table are remembered until the table changes."""
-        known = self._known.get(block)
-        if known is not None:
-            return known
+        cached = self._blocks.get(block)
+        if cached is not None:
+            return cached
         headers = {str(name): str(value) for name, value in self._decoder.decode(block)}
         if block and min(block) >= 0x80:
-            self._known[block] = headers
+            self._blocks[block] = headers
         else:
-            self._known.clear()
+            self._blocks.clear()
         return headers
 
     def _settings(self, payload: bytes) -> None:

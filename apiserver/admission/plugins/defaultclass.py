@@ -33,8 +33,8 @@ class DefaultClass(BasePlugin):
         spec, notes = obj.setdefault("spec", {}), obj["metadata"].get("annotations") or {}
         if spec.get(self.field) is not None or self.annotation in notes:
             return
-        found = [entry.tree()["metadata"] for entry in self.cache.list(self.prefix).entries]
-        marked = [m for m in found if any((m.get("annotations") or {}).get(mark) == "true" for mark in self.marks)]
+        classes = [entry.tree()["metadata"] for entry in self.cache.list(self.prefix).entries]
+        marked = [m for m in classes if any((m.get("annotations") or {}).get(mark) == "true" for mark in self.marks)]
         if marked:
             # Of several the newest, then the first by name.
             newest = max(m.get("creationTimestamp") or "" for m in marked)

@@ -47,7 +47,7 @@ class Escalation(BasePlugin):
             if obj.get("aggregationRule") is not None and self._missing(attributes, EVERYTHING):
                 why = "must have cluster-admin privileges to use an aggregationRule"
                 raise resource_forbidden(attributes.kind.resource, GROUP, attributes.name, why)
-            self._held(attributes, obj.get("rules") or ())
+            self._check_rules(attributes, obj.get("rules") or ())
 
     def _binding(self, attributes: Attributes, obj: Tree) -> None:
         reference = obj.get("roleRef") or {}
@@ -61,7 +61,7 @@ class Escalation(BasePlugin):
             kind = resource.removesuffix("s")
             why = f'{kind}.{GROUP} "{name}" not found'
             raise resource_forbidden(attributes.kind.resource, GROUP, attributes.name, why)
-        self._held(attributes, rules)
+        self._check_rules(attributes, rules)
 
     def _may(self, attributes: Attributes, verb: str, resource: str, namespace: str, name: str) -> bool:
         info = RequestInfo(verb, "", True, GROUP, "v1", resource, "", namespace, name)
@@ -71,7 +71,7 @@ class Escalation(BasePlugin):
         owned = self.authorizer.rbac.rules_for(attributes.context.user, attributes.namespace)
         return uncovered(owned, rules)
 
-    def _held(self, attributes: Attributes, rules: Any) -> None:
+    def _check_rules(self, attributes: Attributes, rules: Any) -> None:
         missing = self._missing(attributes, rules)
         if missing:
             raise self._refuse(attributes, missing)

@@ -16,10 +16,10 @@ class ExtendedResourceToleration(PodPlugin):
         spec = (attributes.obj or {}).get("spec") or {}
         if attributes.subresource:
             return
-        asked = {n for c in containers_of(spec) for n in (c.get("resources") or {}).get("requests") or ()}
-        extended = sorted(n for n in asked if "/" in n and not n.partition("/")[0].endswith("kubernetes.io"))
+        resource_names = {n for c in containers_of(spec) for n in (c.get("resources") or {}).get("requests") or ()}
+        extended = sorted(n for n in resource_names if "/" in n and not n.partition("/")[0].endswith("kubernetes.io"))
         for name in extended:
             own = {"key": name, "operator": "Exists", "effect": "NoSchedule"}
-            found = spec.get("tolerations") or []
-            if not any(t.get("key") == name and t.get("operator") == "Exists" for t in found):
-                spec["tolerations"] = [*found, own]
+            tolerations = spec.get("tolerations") or []
+            if not any(t.get("key") == name and t.get("operator") == "Exists" for t in tolerations):
+                spec["tolerations"] = [*tolerations, own]

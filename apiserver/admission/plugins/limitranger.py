@@ -43,16 +43,16 @@ class LimitRanger(BasePlugin):
         if obj is None or attributes.subresource or attributes.kind.resource != "pods":
             return
         for limits in self._ranges(attributes.namespace):
-            asked: Tree = {}
+            default_requests: Tree = {}
             most: Tree = {}
             for limit in limits:
                 if limit.get("type") == "Container":
-                    asked |= limit.get("defaultRequest") or {}
+                    default_requests |= limit.get("defaultRequest") or {}
                     most |= limit.get("default") or {}
             notes = []
             for field, word in (("containers", "container"), ("initContainers", "init container")):
-                for container in obj["spec"].get(field) or () if asked or most else ():
-                    notes += _fill(container, word, asked, most)
+                for container in obj["spec"].get(field) or () if default_requests or most else ():
+                    notes += _fill(container, word, default_requests, most)
             if notes:
                 metadata = obj["metadata"]
                 text = "LimitRanger plugin set: " + "; ".join(notes)
@@ -68,16 +68,16 @@ class LimitRanger(BasePlugin):
         if attributes.operation == UPDATE and obj["metadata"].get("deletionTimestamp"):
             return
         for limits in self._ranges(attributes.namespace):
-            found = _claim_causes(limits, obj) if attributes.kind.resource == CLAIMS else _pod_causes(limits, obj)
-            wrong = list(dict.fromkeys(found))
+            problems = _claim_causes(limits, obj) if attributes.kind.resource == CLAIMS else _pod_causes(limits, obj)
+            wrong = list(dict.fromkeys(problems))
             if wrong:
                 why = wrong[0] if len(wrong) == 1 else "[" + ", ".join(wrong) + "]"
                 raise resource_forbidden(attributes.kind.resource, "", attributes.name, why)
 
 
 def _claim_causes(limits: list[Tree], claim: Tree) -> list[str]:
-    asked = ((claim.get("spec") or {}).get("resources") or {}).get("requests") or {}
-    return [text for limit in limits if limit.get("type") == "PersistentVolumeClaim" for text in _claim(limit, asked)]
+    claim_requests = ((claim.get("spec") or {}).get("resources") or {}).get("requests") or {}
+    return [text for limit in limits if limit.get("type") == "PersistentVolumeClaim" for text in _claim(limit, claim_requests)]
 
 
 def _pod_causes(limits: list[Tree], pod: Tree) -> list[str]:
@@ -86,8 +86,8 @@ def _pod_causes(limits: list[Tree], pod: Tree) -> list[str]:
         if limit.get("type") == "Container":
             for field in ("containers", "initContainers"):
                 for container in pod["spec"].get(field) or ():
-                    found = container.get("resources") or {}
-                    out += _bounds(limit, found.get("requests") or {}, found.get("limits") or {}, "Container")
+                    amounts = container.get("resources") or {}
+                    out += _bounds(limit, amounts.get("requests") or {}, amounts.get("limits") or {}, "Container")
         elif limit.get("type") == "Pod":
             spec = msgspec.convert(pod["spec"], core_v1.PodSpec)
             out += _bounds(limit, _written(spec, "requests"), _written(spec, "limits"), "Pod")
@@ -102,14 +102,14 @@ def _written(spec: core_v1.PodSpec, side: resources.Side) -> Tree:
 
 def _fill(container: Tree, word: str, requests: Tree, limits: Tree) -> list[str]:
     """Sets what the container leaves open; returns the words of the annotation."""
-    found = container.setdefault("resources", {})
+    sides = container.setdefault("resources", {})
     set_ = {}
     # A limit that the container has is its request already: the defaults of a pod saw to it.
     for field, defaults in (("requests", requests), ("limits", limits)):
-        own = dict(found.get(field) or {})
+        own = dict(sides.get(field) or {})
         new = [name for name in sorted(defaults) if name not in own]
         if new:
-            found[field] = own | {name: defaults[name] for name in new}
+            sides[field] = own | {name: defaults[name] for name in new}
         set_[field] = new
     out = []
     for field, one in (("requests", "request"), ("limits", "limit")):
@@ -122,31 +122,31 @@ def _bounds(limit: Tree, requests: Tree, limits: Tree, type_: str) -> list[str]:
     out = []
     for name, bound in sorted((limit.get("min") or {}).items()):
         text = f"minimum {name} usage per {type_} is {bound}"
-        asked, most = requests.get(name), limits.get(name)
-        if asked is None:
+        request, most = requests.get(name), limits.get(name)
+        if request is None:
             out.append(f"{text}.  No request is specified")
-        elif quantity.compare(asked, bound) < 0:
-            out.append(f"{text}, but request is {asked}")
+        elif quantity.compare(request, bound) < 0:
+            out.append(f"{text}, but request is {request}")
         elif most is not None and quantity.compare(most, bound) < 0:
             out.append(f"{text}, but limit is {most}")
     for name, bound in sorted((limit.get("max") or {}).items()):
         text = f"maximum {name} usage per {type_} is {bound}"
-        asked, most = requests.get(name), limits.get(name)
+        request, most = requests.get(name), limits.get(name)
         if most is None:
             out.append(f"{text}.  No limit is specified")
         elif quantity.compare(most, bound) > 0:
             out.append(f"{text}, but limit is {most}")
-        elif asked is not None and quantity.compare(asked, bound) > 0:
-            out.append(f"{text}, but request is {asked}")
+        elif request is not None and quantity.compare(request, bound) > 0:
+            out.append(f"{text}, but request is {request}")
     for name, bound in sorted((limit.get("maxLimitRequestRatio") or {}).items()):
         text = f"{name} max limit to request ratio per {type_} is {bound}"
-        asked, most = (quantity.nanos(d.get(name) or 0) for d in (requests, limits))
-        if not asked:
+        request, most = (quantity.nanos(d.get(name) or 0) for d in (requests, limits))
+        if not request:
             out.append(f"{text}, but no request is specified or request is 0")
         elif not most:
             out.append(f"{text}, but no limit is specified or limit is 0")
-        elif most * quantity.NANO > quantity.nanos(bound) * asked:
-            out.append(f"{text}, but provided ratio is {most / asked:f}")
+        elif most * quantity.NANO > quantity.nanos(bound) * request:
+            out.append(f"{text}, but provided ratio is {most / request:f}")
     return out
 
 
@@ -156,9 +156,9 @@ def _claim(limit: Tree, requests: Tree) -> list[str]:
     for word, field, sign in (("minimum", "min", 1), ("maximum", "max", -1)):
         for name, bound in sorted((limit.get(field) or {}).items()):
             text = f"{word} {name} usage per PersistentVolumeClaim is {bound}"
-            asked = requests.get(name)
-            if asked is None:
+            request = requests.get(name)
+            if request is None:
                 out.append(f"{text}.  No request is specified")
-            elif sign * quantity.compare(asked, bound) < 0:
-                out.append(f"{text}, but request is {asked}")
+            elif sign * quantity.compare(request, bound) < 0:
+                out.append(f"{text}, but request is {request}")
     return out

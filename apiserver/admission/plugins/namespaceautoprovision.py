@@ -20,9 +20,9 @@ class NamespaceAutoProvision(NamespacedPlugin):
     async def admit(self, attributes: Attributes) -> None:
         if attributes.dry_run or await self._there(attributes.namespace):
             return
-        made = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": attributes.namespace}}
+        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": attributes.namespace}}
         try:
-            await self.resources["", "namespaces"].create(own_context(attributes.context.world), "", made, WriteOptions())
+            await self.resources["", "namespaces"].create(own_context(attributes.context.world), "", namespace, WriteOptions())
         except AlreadyExists:
             return
         await self.cache.current()

@@ -66,7 +66,7 @@ def admission_plugins(
     client, metrics = WebhookClient(resolver), WebhookMetrics()
     sources.append(metrics.lines)
     patience = (config.default_not_ready_toleration_seconds, config.default_unreachable_toleration_seconds)
-    known: dict[str, Callable[[], Plugin]] = {
+    factories: dict[str, Callable[[], Plugin]] = {
         "AlwaysAdmit": AlwaysAdmit,
         "NamespaceAutoProvision": lambda: NamespaceAutoProvision(resources),
         "NamespaceLifecycle": lambda: NamespaceLifecycle(cache),
@@ -100,10 +100,10 @@ def admission_plugins(
         "ResourceQuota": lambda: ResourceQuota(resources, limited_resources(options.get("ResourceQuota"))),
         "AlwaysDeny": AlwaysDeny,
     }
-    usual = [name for name in known if name not in OFF]
-    names = chosen(tuple(known), usual, config.enable_admission_plugins, config.disable_admission_plugins)
+    usual = [name for name in factories if name not in OFF]
+    names = chosen(tuple(factories), usual, config.enable_admission_plugins, config.disable_admission_plugins)
     # Upstream the RBAC kinds' storage refuses escalation, so nobody can switch that off.
-    plugins = [Escalation(authorizer), *(known[name]() for name in names)]
+    plugins = [Escalation(authorizer), *(factories[name]() for name in names)]
     for plugin in plugins:
         if isinstance(plugin, KeepsUp):
             lifecycle.before_ready.append(plugin.prepare)

@@ -27,12 +27,12 @@ class PodNodeSelector(PodPlugin):
     async def admit(self, attributes: Attributes) -> None:
         if attributes.subresource or attributes.obj is None:
             return
-        wanted, spec = self._selector(attributes), attributes.obj["spec"]
+        required, spec = self._selector(attributes), attributes.obj["spec"]
         own = spec.get("nodeSelector") or {}
-        if any(own.get(k, v) != v for k, v in wanted.items()):
+        if any(own.get(k, v) != v for k, v in required.items()):
             raise forbid(attributes, "pod node label selector conflicts with its namespace node label selector")
-        if wanted:
-            spec["nodeSelector"] = own | wanted
+        if required:
+            spec["nodeSelector"] = own | required
 
     async def validate(self, attributes: Attributes) -> None:
         if attributes.subresource or attributes.obj is None:

@@ -45,11 +45,11 @@ def api_reference(pod: Tree) -> str:
     if spec.get("resourceClaims"):
         return "resourceclaims"
     for volume in spec.get("volumes") or ():
-        found = next((text for field, text in _VOLUMES.items() if volume.get(field) is not None), "")
+        kind_text = next((text for field, text in _VOLUMES.items() if volume.get(field) is not None), "")
         for source in (volume.get("projected") or {}).get("sources") or ():
-            found = found or next((text for field, text in _SOURCES.items() if source.get(field) is not None), "")
-        if found:
-            return found
+            kind_text = kind_text or next((text for field, text in _SOURCES.items() if source.get(field) is not None), "")
+        if kind_text:
+            return kind_text
     return ""
 
 

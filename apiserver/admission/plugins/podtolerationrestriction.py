@@ -27,10 +27,10 @@ class PodTolerationRestriction(PodPlugin):
         entry = self.cache.get(NAMESPACES, None, attributes.namespace)
         text = (entry.tree()["metadata"].get("annotations") or {}).get(annotation) if entry is not None else None
         try:
-            found: Any = orjson.loads(text) if text else []
+            tolerations: Any = orjson.loads(text) if text else []
         except orjson.JSONDecodeError as error:
             raise forbid(attributes, f"the annotation {annotation} of the namespace is no list: {error}") from None
-        return found if isinstance(found, list) else []
+        return tolerations if isinstance(tolerations, list) else []
 
     async def admit(self, attributes: Attributes) -> None:
         if attributes.subresource or attributes.obj is None:
@@ -38,9 +38,9 @@ class PodTolerationRestriction(PodPlugin):
         spec, old = attributes.obj["spec"], ((attributes.old or {}).get("spec") or {})
         if attributes.operation == UPDATE and spec.get("tolerations") == old.get("tolerations"):
             return
-        given = self._listed(attributes, self.defaults) if attributes.operation == CREATE else []
-        if given:
-            spec["tolerations"] = merged(spec.get("tolerations") or [], given)
+        defaults = self._listed(attributes, self.defaults) if attributes.operation == CREATE else []
+        if defaults:
+            spec["tolerations"] = merged(spec.get("tolerations") or [], defaults)
 
     async def validate(self, attributes: Attributes) -> None:
         if attributes.subresource or attributes.obj is None:

@@ -21,7 +21,7 @@ class Priority(BasePlugin):
 
     def __init__(self, cache: Cache) -> None:
         self.cache = cache
-        self._known: tuple[list[Entry], Tree | None] = ([], None)  # the classes, and which is the default
+        self._cached: tuple[list[Entry], Tree | None] = ([], None)  # the classes, and which is the default
 
     def handles(self, operation: str, kind: Kind) -> bool:
         names = ("", "pods"), ("scheduling.k8s.io", "priorityclasses")
@@ -68,10 +68,10 @@ class Priority(BasePlugin):
     def _default(self) -> Tree | None:
         """The global default; of several (a race) the lowest, so that nobody gains from it."""
         entries = list(self.cache.list(PREFIX).entries)
-        if entries != self._known[0]:
-            found = [t for e in entries if (t := e.tree()).get("globalDefault")]
-            self._known = entries, min(found, key=lambda t: t.get("value") or 0, default=None)
-        return self._known[1]
+        if entries != self._cached[0]:
+            defaults = [t for e in entries if (t := e.tree()).get("globalDefault")]
+            self._cached = entries, min(defaults, key=lambda t: t.get("value") or 0, default=None)
+        return self._cached[1]
 
     async def validate(self, attributes: Attributes) -> None:
         """There is at most one global default."""

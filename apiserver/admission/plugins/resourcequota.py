@@ -60,8 +60,8 @@ class ResourceQuota(BasePlugin):
     def _of(self, namespace: str, kind: Kind, obj: Tree) -> list[Tree]:
         """The quotas that the object counts against, in order of name."""
         entries = self._quotas.cache.list(PREFIX, namespace).entries
-        found = [entry.tree() for entry in entries]
-        return [q for q in found if quota.applies(q.get("spec") or {}, kind.group, kind.resource, obj)]
+        quotas = [entry.tree() for entry in entries]
+        return [q for q in quotas if quota.applies(q.get("spec") or {}, kind.group, kind.resource, obj)]
 
     def _any(self, namespace: str) -> bool:
         return bool(self._quotas.cache.list(PREFIX, namespace).entries)
@@ -71,16 +71,16 @@ class ResourceQuota(BasePlugin):
         obj, kind = attributes.obj, attributes.kind
         if obj is None or (attributes.operation == CREATE and attributes.subresource):
             return
-        found = self._of(attributes.namespace, kind, obj)
+        quotas = self._of(attributes.namespace, kind, obj)
         if self._limited and attributes.operation == CREATE:
-            self._covered(attributes, obj, found)
-        if not found:
+            self._covered(attributes, obj, quotas)
+        if not quotas:
             return
         needs = quota.usage(kind.group, kind.resource, obj)
         old = attributes.old if attributes.operation == UPDATE else None
         had = quota.usage(kind.group, kind.resource, old) if old is not None else {}
         more = {name: n - had.get(name, 0) for name, n in needs.items() if n > had.get(name, 0)}
-        for one in found:
+        for one in quotas:
             hard = (one.get("spec") or {}).get("hard") or {}
             if kind.resource == "pods" and not kind.group and attributes.operation == CREATE:
                 silent = quota.missing(hard, obj)
@@ -103,30 +103,30 @@ class ResourceQuota(BasePlugin):
             raise self._forbid(attributes, f"insufficient quota to consume: {','.join(bare)}")
         selectors = [s for one in mine for s in one.get("matchScopes") or ()]
         names = {s["scopeName"] for one in quotas for s in quota.selectors_of(one.get("spec") or {})}
-        wanted = quota.within(selectors, kind.group, kind.resource, obj)
-        if uncovered := [s for s in wanted if s["scopeName"] not in names]:
+        scopes = quota.within(selectors, kind.group, kind.resource, obj)
+        if uncovered := [s for s in scopes if s["scopeName"] not in names]:
             shown = [f"{{{s['scopeName']} {s['operator']} [{' '.join(s.get('values') or ())}]}}" for s in uncovered]
             raise self._forbid(attributes, f"insufficient quota to match these scopes: [{' '.join(shown)}]")
 
     async def _take(self, attributes: Attributes, name: str, more: dict[str, int]) -> None:
-        taken: dict[str, int] = {}
+        usage: dict[str, int] = {}
 
         def change(old: Tree) -> Tree:
             status = old.setdefault("status", {})
             hard, used = quota.amounts_of((old.get("spec") or {}).get("hard")), quota.amounts_of(status.get("used"))
-            asked = {n: v for n, v in more.items() if n in hard}
-            unknown = [n for n in sorted(asked) if n not in used]
+            amounts = {n: v for n, v in more.items() if n in hard}
+            unknown = [n for n in sorted(amounts) if n not in used]
             if unknown:
                 raise self._forbid(attributes, f"status unknown for quota: {name}, resources: {','.join(unknown)}")
-            over = [n for n in sorted(asked) if used[n] + asked[n] > hard[n]]
+            over = [n for n in sorted(amounts) if used[n] + amounts[n] > hard[n]]
             if over:
                 limits = (old.get("spec") or {}).get("hard") or {}
-                shown = [_listed({n: d[n] for n in over}, limits) for d in (asked, used, hard)]
+                shown = [_listed({n: d[n] for n in over}, limits) for d in (amounts, used, hard)]
                 why = f"exceeded quota: {name}, requested: {shown[0]}, used: {shown[1]}, limited: {shown[2]}"
                 raise self._forbid(attributes, why)
-            taken.clear()
-            taken.update(asked)
-            after = used | {n: used[n] + v for n, v in asked.items()}
+            usage.clear()
+            usage.update(amounts)
+            after = used | {n: used[n] + v for n, v in amounts.items()}
             status["used"] = quota.written(after, status.get("used"))
             return old
 
@@ -138,7 +138,7 @@ class ResourceQuota(BasePlugin):
         except NotFound:
             return  # the quota went away
         if not attributes.dry_run:
-            attributes.undo.append(lambda: self._give(attributes.namespace, name, taken))
+            attributes.undo.append(lambda: self._give(attributes.namespace, name, usage))
 
     async def finished(self, attributes: Attributes) -> None:
         """After a change was stored: gives back what the object no longer needs."""

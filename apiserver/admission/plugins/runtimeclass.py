@@ -41,12 +41,12 @@ class RuntimeClass(BasePlugin):
         if attributes.subresource or attributes.obj is None:
             return
         spec = attributes.obj["spec"]
-        found = await self._class(attributes, spec)
-        overhead = (found.get("overhead") or {}).get("podFixed") or {}
+        runtime_class = await self._class(attributes, spec)
+        overhead = (runtime_class.get("overhead") or {}).get("podFixed") or {}
         if overhead:
             _match(attributes, spec.get("overhead"), overhead)
             spec["overhead"] = overhead
-        scheduling = found.get("scheduling") or {}
+        scheduling = runtime_class.get("scheduling") or {}
         selector = spec.get("nodeSelector") or {}
         for key, value in sorted((scheduling.get("nodeSelector") or {}).items()):
             if selector.get(key, value) != value:
@@ -65,8 +65,8 @@ class RuntimeClass(BasePlugin):
         spec = attributes.obj["spec"]
         if spec.get("runtimeClassName") is None and not spec.get("overhead"):
             return
-        found = await self._class(attributes, spec)
-        overhead = (found.get("overhead") or {}).get("podFixed") or {}
+        runtime_class = await self._class(attributes, spec)
+        overhead = (runtime_class.get("overhead") or {}).get("podFixed") or {}
         if overhead:
             _match(attributes, spec.get("overhead") or {}, overhead)
         elif spec.get("overhead"):

@@ -118,8 +118,8 @@ class ServiceAccount(BasePlugin):
     def _mount(self, spec: Tree) -> None:
         """Adds the token volume and mounts it where no container has something of its own."""
         volumes = spec.get("volumes") or []
-        found = next((v["name"] for v in volumes if v.get("name", "").startswith(VOLUME)), "")
-        name = found or VOLUME + name_suffix(self.world)
+        volume_name = next((v["name"] for v in volumes if v.get("name", "").startswith(VOLUME)), "")
+        name = volume_name or VOLUME + name_suffix(self.world)
         used = False
         for field in ("initContainers", "containers"):
             for container in spec.get(field) or ():
@@ -129,7 +129,7 @@ class ServiceAccount(BasePlugin):
                 mount = {"name": name, "readOnly": True, "mountPath": MOUNT_PATH}
                 container["volumeMounts"] = [*mounts, mount]
                 used = True
-        if used and not found:
+        if used and not volume_name:
             spec["volumes"] = [*volumes, token_volume(name)]
 
 

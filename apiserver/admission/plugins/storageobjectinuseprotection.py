@@ -25,7 +25,7 @@ class StorageObjectInUseProtection(BasePlugin):
     async def admit(self, attributes: Attributes) -> None:
         if attributes.subresource or attributes.obj is None:
             return
-        metadata, wanted = attributes.obj["metadata"], FINALIZERS[attributes.kind.group, attributes.kind.resource]
-        found = metadata.get("finalizers") or []
-        if wanted not in found:
-            metadata["finalizers"] = [*found, wanted]
+        metadata, finalizer = attributes.obj["metadata"], FINALIZERS[attributes.kind.group, attributes.kind.resource]
+        finalizers = metadata.get("finalizers") or []
+        if finalizer not in finalizers:
+            metadata["finalizers"] = [*finalizers, finalizer]

@@ -43,7 +43,7 @@ def check(standard: Standard, metadata: Tree, spec: Tree) -> Objections:
     if standard.level == PRIVILEGED:
         return Objections()
     checks = _chosen(standard.level, min(standard.minor, NEWEST))
-    return Objections(found for one in checks if (found := one(metadata, spec)) is not None)
+    return Objections(objection for one in checks if (objection := one(metadata, spec)) is not None)
 
 
 @functools.lru_cache(maxsize=256)
@@ -119,7 +119,7 @@ def _apparmor(metadata: Tree, spec: Tree) -> Objection | None:
         kind = (_context(holder).get("appArmorProfile") or {}).get("type")
         return kind if kind not in (None, "RuntimeDefault", "Localhost") else ""
 
-    values = {found} if (found := wrong(spec)) else set()
+    values = {text} if (text := wrong(spec)) else set()
     setters = ["pod"] if values else []
     if bad := [c for c in _containers(spec) if wrong(c)]:
         values |= {wrong(c) for c in bad}
@@ -160,13 +160,13 @@ def _capabilities_baseline(metadata: Tree, spec: Tree) -> Objection | None:
 
 
 def _host_namespaces(metadata: Tree, spec: Tree) -> Objection | None:
-    found = [field for field in ("hostNetwork", "hostPID", "hostIPC") if spec.get(field)]
-    return Objection("host namespaces", ", ".join(f"{f}=true" for f in found)) if found else None
+    fields = [field for field in ("hostNetwork", "hostPID", "hostIPC") if spec.get(field)]
+    return Objection("host namespaces", ", ".join(f"{f}=true" for f in fields)) if fields else None
 
 
 def _host_path(metadata: Tree, spec: Tree) -> Objection | None:
-    found = _names(v for v in spec.get("volumes") or () if v.get("hostPath") is not None)
-    return Objection("hostPath volumes", _listed("volume", found)) if found else None
+    names = _names(v for v in spec.get("volumes") or () if v.get("hostPath") is not None)
+    return Objection("hostPath volumes", _listed("volume", names)) if names else None
 
 
 def _uses(containers: list[str], word: str, values: list[str], shown: str) -> str:
@@ -179,7 +179,7 @@ def _host_ports(metadata: Tree, spec: Tree) -> Objection | None:
     names = _names(c for c, ports in bad if ports)
     if not names:
         return None
-    every = sorted({p for _, found in bad for p in found})
+    every = sorted({p for _, ports in bad for p in ports})
     return Objection("hostPort", _uses(names, "hostPort", every, ", ".join(every)))
 
 
@@ -194,7 +194,7 @@ def _probe_hosts(metadata: Tree, spec: Tree) -> Objection | None:
     bad = [(c, hosts) for c in _containers(spec) if (hosts := _hosts(c))]
     if not bad:
         return None
-    names, every = sorted(set(_names(c for c, _ in bad))), sorted({h for _, found in bad for h in found})
+    names, every = sorted(set(_names(c for c, _ in bad))), sorted({h for _, host_list in bad for h in host_list})
     return Objection("probe or lifecycle host", _uses(names, "probe or lifecycle host", every, _quoted(every)))
 
 
@@ -225,12 +225,12 @@ def _selinux(*types: str) -> Check:
             return out | ({f"type {kind}"} if kind and kind not in types else set())
 
         bad = [c for c in _containers(spec) if wrong(c)]
-        found = wrong(spec).union(*(wrong(c) for c in bad))
-        if not found:
+        values = wrong(spec).union(*(wrong(c) for c in bad))
+        if not values:
             return None
-        kinds = sorted(f.removeprefix("type ") for f in found if f.startswith("type "))
+        kinds = sorted(f.removeprefix("type ") for f in values if f.startswith("type "))
         parts = [_listed("type", kinds)] if kinds else []
-        parts += [f"{field} may not be set" for field in ("user", "role") if field in found]
+        parts += [f"{field} may not be set" for field in ("user", "role") if field in values]
         who = _setters(bool(wrong(spec)), _names(bad))
         return Objection("seLinuxOptions", f"{who} set forbidden securityContext.seLinuxOptions: {'; '.join(parts)}")
 
@@ -285,8 +285,8 @@ _SYSCTLS_32 = _SYSCTLS_29 | {"net.ipv4.tcp_rmem", "net.ipv4.tcp_wmem"}
 
 def _sysctls(allowed: frozenset[str]) -> Check:
     def one(metadata: Tree, spec: Tree) -> Objection | None:
-        found = [s.get("name") or "" for s in _context(spec).get("sysctls") or ()]
-        bad = [name for name in found if name not in allowed]
+        names = [s.get("name") or "" for s in _context(spec).get("sysctls") or ()]
+        bad = [name for name in names if name not in allowed]
         return Objection("forbidden sysctls", ", ".join(bad)) if bad else None
 
     return one
@@ -320,11 +320,11 @@ def _capabilities_restricted(metadata: Tree, spec: Tree) -> Objection | None:
     def drops(container: Tree) -> bool:
         return "ALL" in ((_context(container).get("capabilities") or {}).get("drop") or ())
 
-    kept = _names(c for c in _containers(spec) if not drops(c))
+    names = _names(c for c in _containers(spec) if not drops(c))
     bad = [c for c in _containers(spec) if _added(c, ("NET_BIND_SERVICE",))]
     parts = []
-    if kept:
-        parts.append(f'{_listed("container", kept)} must set securityContext.capabilities.drop=["ALL"]')
+    if names:
+        parts.append(f'{_listed("container", names)} must set securityContext.capabilities.drop=["ALL"]')
     if bad:
         values = sorted({v for c in bad for v in _added(c, ("NET_BIND_SERVICE",))})
         where = "in securityContext.capabilities.add"
@@ -376,8 +376,8 @@ def _user(metadata: Tree, spec: Tree) -> Objection | None:
 
 
 def _seccomp_restricted(metadata: Tree, spec: Tree) -> Objection | None:
-    if (found := _seccomp_baseline(metadata, spec)) is not None:
-        return found
+    if (objection := _seccomp_baseline(metadata, spec)) is not None:
+        return objection
     silent = _names(c for c in _containers(spec) if _profile(c) is None)
     if _profile(spec) is not None or not silent:
         return None

@@ -27,16 +27,16 @@ def configuration_of(tree: Mapping[str, Any] | None) -> Configuration:
     if not tree:
         return Configuration()
     if tree.get("kind") != KIND or tree.get("apiVersion") not in VERSIONS:
-        found = f"{tree.get('apiVersion')}, Kind={tree.get('kind')}"
-        raise ValueError(f"PodSecurity: {found} is no configuration of this plugin: use {VERSIONS[0]}, Kind={KIND}")
+        file_kind = f"{tree.get('apiVersion')}, Kind={tree.get('kind')}"
+        raise ValueError(f"PodSecurity: {file_kind} is no configuration of this plugin: use {VERSIONS[0]}, Kind={KIND}")
     if unknown := sorted(tree.keys() - {"apiVersion", "kind", "defaults", "exemptions"}):
         raise ValueError(f'PodSecurity: unknown field "{unknown[0]}"')
     defaults, exemptions = tree.get("defaults") or {}, tree.get("exemptions") or {}
-    known = {"namespaces": "namespaces", "usernames": "usernames", "runtimeClasses": "runtime_classes"}
-    for section, fields in (("defaults", {f for m in MODES for f in (m, f"{m}-version")}), ("exemptions", set(known))):
+    exempt_fields = {"namespaces": "namespaces", "usernames": "usernames", "runtimeClasses": "runtime_classes"}
+    for section, fields in (("defaults", {f for m in MODES for f in (m, f"{m}-version")}), ("exemptions", set(exempt_fields))):
         if unknown := sorted((tree.get(section) or {}).keys() - fields):
             raise ValueError(f'PodSecurity: unknown field "{section}.{unknown[0]}"')
-    found_exempt = {known[field]: frozenset(exemptions.get(field) or ()) for field in known}
+    found_exempt = {exempt_fields[field]: frozenset(exemptions.get(field) or ()) for field in exempt_fields}
     return Configuration(Policy(*(_standard(defaults, mode) for mode in MODES)), **found_exempt)
 
 

@@ -50,8 +50,8 @@ def parse_minor(text: str) -> int | None:
     """``latest`` or ``v1.N``; None for anything else."""
     if text == "latest":
         return LATEST
-    found = _VERSION.fullmatch(text)
-    return int(found[1]) if found else None
+    match = _VERSION.fullmatch(text)
+    return int(match[1]) if match else None
 
 
 def policy_of(labels: Mapping[str, str], default: Policy) -> tuple[Policy, list[Cause]]:
@@ -60,7 +60,7 @@ def policy_of(labels: Mapping[str, str], default: Policy) -> tuple[Policy, list[
     A wrong level is restricted where it is enforced and privileged elsewhere; a wrong version is the latest.
     """
     out: list[Cause] = []
-    found: list[Standard] = []
+    standards: list[Standard] = []
     for mode, standard in zip(MODES, default, strict=True):
         level, minor = standard
         label = PREFIX + mode
@@ -69,12 +69,12 @@ def policy_of(labels: Mapping[str, str], default: Policy) -> tuple[Policy, list[
             if text not in LEVELS:
                 out.append(_wrong(label, text, f"must be one of {', '.join(LEVELS)}"))
         if (text := labels.get(f"{label}-version")) is not None:
-            asked = parse_minor(text)
-            minor = LATEST if asked is None else asked
-            if asked is None:
+            version = parse_minor(text)
+            minor = LATEST if version is None else version
+            if version is None:
                 out.append(_wrong(f"{label}-version", text, 'must be "latest" or "v1.x"'))
-        found.append(Standard(level, minor))
-    return Policy(*found), out
+        standards.append(Standard(level, minor))
+    return Policy(*standards), out
 
 
 def _wrong(label: str, value: str, why: str) -> Cause:

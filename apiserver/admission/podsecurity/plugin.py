@@ -65,7 +65,7 @@ class PodSecurity(BasePlugin):
 
     # Pods, and what makes pods
 
-    async def _asked(self, attributes: Attributes, template: bool) -> Policy | None:
+    async def _policy_for(self, attributes: Attributes, template: bool) -> Policy | None:
         """The policy that the namespace has for the object; None if it has none."""
         entry = self.cache.get(NAMESPACES, None, attributes.namespace)
         if entry is None:
@@ -73,12 +73,12 @@ class PodSecurity(BasePlugin):
             entry = self.cache.get(NAMESPACES, None, attributes.namespace)
         if entry is None:
             raise InternalError(f"failed to lookup namespace {attributes.namespace}")
-        known = self._policies.get(attributes.namespace)
-        if known is None or known[0] is not entry:
+        cached = self._policies.get(attributes.namespace)
+        if cached is None or cached[0] is not entry:
             if len(self._policies) >= MAX_KNOWN:
                 self._policies.clear()
-            known = self._policies[attributes.namespace] = entry, *policy_of(entry.labels, self.configuration.default)
-        _, policy, causes = known
+            cached = self._policies[attributes.namespace] = entry, *policy_of(entry.labels, self.configuration.default)
+        _, policy, causes = cached
         parts = policy[1:] if template else policy
         if not causes and all(one.level == PRIVILEGED for one in parts):
             return None
@@ -95,14 +95,14 @@ class PodSecurity(BasePlugin):
         return policy
 
     async def _pod(self, attributes: Attributes) -> None:
-        policy = await self._asked(attributes, template=False)
+        policy = await self._policy_for(attributes, template=False)
         obj, old = attributes.obj, attributes.old
         if policy is None or obj is None or (old is not None and not _significant(obj, old)):
             return
         self._evaluate(attributes, policy, obj.get("metadata") or {}, obj.get("spec") or {}, enforce=True)
 
     async def _template(self, attributes: Attributes) -> None:
-        policy = await self._asked(attributes, template=True)
+        policy = await self._policy_for(attributes, template=True)
         template: Any = attributes.obj
         for step in TEMPLATES[attributes.kind.group, attributes.kind.resource] if policy is not None else ():
             template = (template or {}).get(step)
@@ -114,25 +114,25 @@ class PodSecurity(BasePlugin):
         if spec.get("runtimeClassName") in self.configuration.runtime_classes:
             annotate(attributes, f"{PREFIX}exempt", "runtimeClass")
             return
-        known: dict[Standard, Objections] = {}
+        by_standard: dict[Standard, Objections] = {}
 
         def objections(standard: Standard) -> Objections:
-            if standard not in known:
-                known[standard] = check(standard, metadata, spec)
-            return known[standard]
+            if standard not in by_standard:
+                by_standard[standard] = check(standard, metadata, spec)
+            return by_standard[standard]
 
         refused = ""
         if enforce:
             annotate(attributes, f"{PREFIX}enforce-policy", str(policy.enforce))
-            if found := objections(policy.enforce):
-                refused = f'violates PodSecurity "{policy.enforce}": {found.details}'
-        if found := objections(policy.audit):
-            text = f'would violate PodSecurity "{policy.audit}": {found.details}'
+            if objection := objections(policy.enforce):
+                refused = f'violates PodSecurity "{policy.enforce}": {objection.details}'
+        if objection := objections(policy.audit):
+            text = f'would violate PodSecurity "{policy.audit}": {objection.details}'
             annotate(attributes, f"{PREFIX}audit-violations", text)
         if refused:
             raise resource_forbidden(attributes.kind.resource, attributes.kind.group, attributes.name, refused)
-        if found := objections(policy.warn):
-            attributes.context.warn(f'would violate PodSecurity "{policy.warn}": {found.details}')
+        if objection := objections(policy.warn):
+            attributes.context.warn(f'would violate PodSecurity "{policy.warn}": {objection.details}')
 
     # Namespaces
 
@@ -173,7 +173,7 @@ class PodSecurity(BasePlugin):
         await self.cache.current()
         pods = self.cache.list(PODS, namespace).entries
         deadline = self.world.monotonic() + PATIENCE
-        found: dict[str, list[str]] = {}  # names by what is wrong with them
+        pods_by_reason: dict[str, list[str]] = {}  # names by what is wrong with them
         looked = 0
         for entry in pods[:MAX_PODS]:
             tree = entry.tree()
@@ -182,7 +182,7 @@ class PodSecurity(BasePlugin):
             if spec.get("runtimeClassName") in self.configuration.runtime_classes:
                 continue
             if objections := check(standard, tree["metadata"], spec):
-                found.setdefault(objections.reasons, []).append(entry.name)
+                pods_by_reason.setdefault(objections.reasons, []).append(entry.name)
             if looked % BREATH == 0:
                 await self.world.sleep(0)
                 if self.world.monotonic() > deadline:
@@ -192,9 +192,9 @@ class PodSecurity(BasePlugin):
             out.append(
                 f"new PodSecurity enforce level only checked against the first {looked} of {len(pods)} existing pods"
             )
-        if found:
+        if pods_by_reason:
             out.append(f'existing pods in namespace "{namespace}" violate the new PodSecurity enforce level "{standard}"')
-        return out + sorted(f"{_counted(names)}: {reasons}" for reasons, names in found.items())
+        return out + sorted(f"{_counted(names)}: {reasons}" for reasons, names in pods_by_reason.items())
 
 
 def _counted(names: list[str]) -> str:

@@ -77,8 +77,8 @@ def compile_policy(tree: Tree) -> Policy:
             (c["name"], compile_expression(c["expression"].strip(), everything)) for c in spec.get("matchConditions") or ()
         )
         for one in spec.get("validations") or ():
-            told = one.get("messageExpression")
-            message = compile_expression(told, everything) if told else None
+            message_source = one.get("messageExpression")
+            message = compile_expression(message_source, everything) if message_source else None
             policy.validations.append(Validation(compile_expression(one["expression"], everything), message, one))
         policy.annotations = [
             (a["key"], compile_expression(a["valueExpression"].strip(), everything))
@@ -122,15 +122,15 @@ class ValidatingAdmissionPolicy(BasePlugin):
         self.world, self.cache = resources.backend.world, resources.backend.cache
         self.policies: list[Policy] = []
         self._compiled: dict[str, tuple[tuple[str, int], Policy]] = {}  # by name, with uid and generation
-        self._known: dict[tuple[str, Kind], tuple[list[Policy], list[Kind]]] = {}
+        self._candidates: dict[tuple[str, Kind], tuple[list[Policy], list[Kind]]] = {}
 
     def handles(self, operation: str, kind: Kind) -> bool:
         if kind.group == GROUP:
             return False  # nobody locks himself out
         others = equivalents(self.resources, kind)
-        found = [p for p in self.policies if p.concerns(operation, (kind, *others))]
-        self._known[operation, kind] = found, others
-        return bool(found)
+        matching = [p for p in self.policies if p.concerns(operation, (kind, *others))]
+        self._candidates[operation, kind] = matching, others
+        return bool(matching)
 
     async def prepare(self) -> None:
         """Takes policies and bindings as they are now."""
@@ -138,19 +138,19 @@ class ValidatingAdmissionPolicy(BasePlugin):
         for entry in self.cache.list(POLICIES).entries:
             tree = entry.tree()
             version = (tree["metadata"].get("uid") or "", tree["metadata"].get("generation") or 0)
-            known = self._compiled.get(entry.name)
-            compiled[entry.name] = known if known and known[0] == version else (version, compile_policy(tree))
+            cached = self._compiled.get(entry.name)
+            compiled[entry.name] = cached if cached and cached[0] == version else (version, compile_policy(tree))
         for _, policy in compiled.values():
             policy.bindings = []
         for entry in self.cache.list(BINDINGS).entries:
             tree = entry.tree()
-            if (found := compiled.get(tree["spec"].get("policyName") or "")) is not None:
-                found[1].bindings.append(tree)
+            if (entry_ := compiled.get(tree["spec"].get("policyName") or "")) is not None:
+                entry_[1].bindings.append(tree)
         policies = [policy for _, (_, policy) in sorted(compiled.items()) if policy.bindings]
         self._compiled = compiled
         if policies or self.policies:
             self.policies = policies
-            self._known.clear()
+            self._candidates.clear()
             self._forget()
 
     async def follow(self) -> None:
@@ -160,7 +160,7 @@ class ValidatingAdmissionPolicy(BasePlugin):
                 group.start(follow(self.cache, prefix, self.prepare), "admission policies")
 
     async def validate(self, attributes: Attributes) -> None:
-        policies, others = self._known.get((attributes.operation, attributes.kind), ((), ()))
+        policies, others = self._candidates.get((attributes.operation, attributes.kind), ((), ()))
         reviewed = Reviewed(self.resources, attributes)
         denied: list[Denial] = []
         for policy in policies:
@@ -231,16 +231,16 @@ class ValidatingAdmissionPolicy(BasePlugin):
 
     async def _params(self, policy: Policy, spec: Tree, attributes: Attributes) -> list[Tree | None]:
         """The values of ``params``, one for each object that the binding names; [None] if it names none."""
-        wanted, reference = policy.spec.get("paramKind"), spec.get("paramRef")
-        if wanted is None or reference is None:
+        kind, reference = policy.spec.get("paramKind"), spec.get("paramRef")
+        if kind is None or reference is None:
             return [None]
-        group, version = group_version(wanted["apiVersion"])
-        shown = f"{wanted['apiVersion']}, Kind={wanted['kind']}"
+        group, version = group_version(kind["apiVersion"])
+        shown = f"{kind['apiVersion']}, Kind={kind['kind']}"
         served = self.resources.served.items()
-        found = [r for key, r in served if key[:2] == (group, version) and r.kind.kind == wanted["kind"]]
-        if not found:
+        resources = [r for key, r in served if key[:2] == (group, version) and r.kind.kind == kind["kind"]]
+        if not resources:
             raise _ConfigurationError(f"paramKind kind `{shown}` not known")
-        resource, namespace = found[0], ""
+        resource, namespace = resources[0], ""
         if resource.kind.namespaced:
             namespace = reference.get("namespace") or attributes.namespace
             if not namespace:
@@ -306,9 +306,9 @@ class ValidatingAdmissionPolicy(BasePlugin):
 
     def _refusal(self, attributes: Attributes, denial: Denial) -> StatusError:
         reason, text = denial.reason or "Invalid", denial.text()
-        found: Forbidden = resource_forbidden(attributes.kind.resource, attributes.kind.group, attributes.name, text)
-        details = dict(found.details) | {"causes": [{"message": text}]}
-        return StatusError(found.message, details, code=CODES.get(reason, 422), reason=reason)
+        refusal: Forbidden = resource_forbidden(attributes.kind.resource, attributes.kind.group, attributes.name, text)
+        details = dict(refusal.details) | {"causes": [{"message": text}]}
+        return StatusError(refusal.message, details, code=CODES.get(reason, 422), reason=reason)
 
 
 def _message(validation: Validation, scope: Scope) -> str:

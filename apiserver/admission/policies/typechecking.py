@@ -58,16 +58,16 @@ def kinds_of(resources: Resources, spec: Tree) -> list[Resource]:
         for group in rule.get("apiGroups") or ():
             for version in rule.get("apiVersions") or ():
                 for name in rule.get("resources") or ():
-                    found = resources.served.get((group, version, name))
-                    if found is not None and found not in out:
-                        out.append(found)
+                    resource = resources.served.get((group, version, name))
+                    if resource is not None and resource not in out:
+                        out.append(resource)
     return sorted(out, key=lambda r: (r.kind.group, r.kind.version, r.kind.kind))[:MAX_KINDS]
 
 
 def custom_fields(schema: Tree, whole: bool) -> Tree | None:
     """The fields of a custom type. Its rules see little of metadata, but policies see all."""
-    found = fields_of(schema, whole)
-    return found | {"metadata": {"x-kubernetes-preserve-unknown-fields": True}} if found is not None and whole else found
+    fields = fields_of(schema, whole)
+    return fields | {"metadata": {"x-kubernetes-preserve-unknown-fields": True}} if fields is not None and whole else fields
 
 
 def node_type(node: Node) -> str:
@@ -94,30 +94,31 @@ def warnings(resources: Resources, spec: Tree) -> list[Tree]:
             source = validation.get(field)
             if not source:
                 continue
-            known = declared(spec, types)
-            texts = [f"{r.kind.api_version}, Kind={r.kind.kind}: {text}" for r in kinds if (text := doubt(r, source, known))]
+            variables = declared(spec, types)
+            doubts = [(r.kind, doubt(r, source, variables)) for r in kinds]
+            texts = [f"{kind.api_version}, Kind={kind.kind}: {text}" for kind, text in doubts if text]
             if texts:
                 out.append({"fieldRef": f"spec.validations[{i}].{field}", "warning": "\n".join(texts)})
     return out
 
 
-def doubt(resource: Resource, source: str, known: Declared) -> str:
+def doubt(resource: Resource, source: str, variables: Declared) -> str:
     """The objection that the compiler would have to an expression if it knew the types of the fields of this kind."""
     strategy, names = resource.strategy, ("object", "oldObject")
     if isinstance(strategy, CustomStrategy):
         schema: Any = strategy.open_schema
-        found = undefined_field(source, schema, True, names, custom_fields) if schema else ""
+        objection = undefined_field(source, schema, True, names, custom_fields) if schema else ""
         types = chain_types(source, schema, True, names, custom_fields, type_of)
     else:
         schema = strategy.schema
-        found = undefined_field(source, schema, True, names, node_fields)
+        objection = undefined_field(source, schema, True, names, node_fields)
         types = chain_types(source, schema, True, names, node_fields, node_type)
-    if found or not types:
-        return found
+    if objection or not types:
+        return objection
     # A field that is a variable here cannot be asked for with has(), which is always allowed for the fields that are there.
-    plain = _PRESENCE.sub(lambda found: "true" + re.sub(r"[^\n]", " ", found[0][4:]), source)
+    plain = _PRESENCE.sub(lambda match: "true" + re.sub(r"[^\n]", " ", match[0][4:]), source)
     try:
-        compile_cel(plain, known + tuple(types.items()))
+        compile_cel(plain, variables + tuple(types.items()))
     except CelError as error:
         text = str(error)
         for shown, line in zip(plain.split("\n"), source.split("\n"), strict=True):
@@ -146,10 +147,10 @@ class TypeChecker:
             if (tree.get("status") or {}).get("observedGeneration") != generation:
                 await self._tell(entry.name, generation, warnings(self.resources, tree.get("spec") or {}))
 
-    async def _tell(self, name: str, generation: int, found: list[Tree]) -> None:
+    async def _tell(self, name: str, generation: int, warnings_: list[Tree]) -> None:
         def change(old: Tree) -> Tree:
             if (old["metadata"].get("generation") or 0) == generation:
-                checked = {"typeChecking": {"expressionWarnings": found} if found else {}}
+                checked = {"typeChecking": {"expressionWarnings": warnings_} if warnings_ else {}}
                 old["status"] = (old.get("status") or {}) | {"observedGeneration": generation} | checked
             return old
 

@@ -64,8 +64,8 @@ class Reviewed:
 
     def resource(self, kind: Kind) -> Resource | None:
         """Where objects of the kind are; None if it is only the body of a subresource."""
-        found = self.resources.served.get((kind.group, kind.version, kind.resource))
-        return found if found is not None and found.kind == kind else None
+        resource = self.resources.served.get((kind.group, kind.version, kind.resource))
+        return resource if resource is not None and resource.kind == kind else None
 
     async def new(self, kind: Kind) -> Tree | None:
         if kind not in self._new:
@@ -110,7 +110,7 @@ class Reviewed:
     async def request(self, kind: Kind) -> Tree:
         """The AdmissionRequest without uid and objects, as one who asked for ``kind`` sees it."""
         attributes = self.attributes
-        user, asked = attributes.context.user, attributes.kind
+        user, own_kind = attributes.context.user, attributes.kind
 
         def gvk(k: Kind) -> Tree:
             own = KINDS.get(attributes.subresource)
@@ -125,7 +125,7 @@ class Reviewed:
         if user.extra:
             person["extra"] = user.extra
         out: Tree = {
-            "kind": gvk(kind), "resource": gvr(kind), "requestKind": gvk(asked), "requestResource": gvr(asked),
+            "kind": gvk(kind), "resource": gvr(kind), "requestKind": gvk(own_kind), "requestResource": gvr(own_kind),
             "name": "" if attributes.unnamed else attributes.name, "operation": attributes.operation, "userInfo": person,
             "dryRun": attributes.dry_run, "options": options_of(attributes),
         }  # fmt: skip

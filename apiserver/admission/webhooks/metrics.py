@@ -20,12 +20,12 @@ class WebhookMetrics:
         self.rejections: dict[Labels, int] = {}
         self.failed_open: dict[Labels, int] = {}
 
-    def asked(self, kind: str, name: str, operation: str, rejected: bool, seconds: float) -> None:
+    def observe(self, kind: str, name: str, operation: str, rejected: bool, seconds: float) -> None:
         labels = _labels(type=kind, name=name, operation=operation, rejected=str(rejected).lower())
-        found = self.durations.get(labels)
-        if found is None:
-            found = self.durations[labels] = Histogram(BUCKETS)
-        found.observe(seconds)
+        histogram = self.durations.get(labels)
+        if histogram is None:
+            histogram = self.durations[labels] = Histogram(BUCKETS)
+        histogram.observe(seconds)
 
     def rejected(self, kind: str, name: str, operation: str, error: str, code: int) -> None:
         """``error``: why, if the webhook did not just say no; ``code``: what it said, 0 if nothing."""

@@ -73,8 +73,8 @@ def applies(rule: Tree, operation: str, kind: Kind, subresource: str | None, nam
         return False
     if not (has("operations", operation) and has("apiGroups", kind.group) and has("apiVersions", kind.version)):
         return False
-    wanted = rule.get("resourceNames")
-    if wanted and subresource is not None and name not in wanted:
+    resource_names = rule.get("resourceNames")
+    if resource_names and subresource is not None and name not in resource_names:
         return False
     for pattern in rule.get("resources") or ():
         resource, _, sub = pattern.partition("/")

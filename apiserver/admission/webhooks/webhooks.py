@@ -54,34 +54,34 @@ class _Webhooks(BasePlugin):
         self.world, self.cache, self._forget = resources.backend.world, resources.backend.cache, forget
         self.hooks: list[Hook] = []
         # What the chain asked about: the webhooks that a kind may concern, and its other versions.
-        self._known: dict[tuple[str, Kind], tuple[list[tuple[int, Hook]], list[Kind]]] = {}
+        self._candidates: dict[tuple[str, Kind], tuple[list[tuple[int, Hook]], list[Kind]]] = {}
 
     def handles(self, operation: str, kind: Kind) -> bool:
         if kind.group == GROUP:
             return False  # nobody locks himself out
         others = equivalents(self.resources, kind)
-        found = [(i, h) for i, h in enumerate(self.hooks) if any(h.rules(operation, k) for k in (kind, *others))]
-        self._known[operation, kind] = found, others
-        return bool(found)
+        matching = [(i, h) for i, h in enumerate(self.hooks) if any(h.rules(operation, k) for k in (kind, *others))]
+        self._candidates[operation, kind] = matching, others
+        return bool(matching)
 
     async def prepare(self) -> None:
         """Takes the configurations as they are now."""
         entries = self.cache.list(f"/registry/{self.resource}/").entries
         self.hooks = compile_hooks(entry.tree() for entry in entries)
-        self._known.clear()
+        self._candidates.clear()
         self._forget()
 
     async def follow(self) -> None:
         """Keeps up with the configurations."""
         await follow(self.cache, f"/registry/{self.resource}/", self.prepare)
 
-    async def wanted(self, reviewed: Reviewed) -> list[tuple[int, Hook, Kind]]:
+    async def to_ask(self, reviewed: Reviewed) -> list[tuple[int, Hook, Kind]]:
         """The webhooks to ask about a request, each with its place among all and the kind that it wants to see. Raises
         StatusError."""
         attributes = reviewed.attributes
-        known, others = self._known.get((attributes.operation, attributes.kind), ((), ()))
+        candidates, others = self._candidates.get((attributes.operation, attributes.kind), ((), ()))
         return [
-            (i, hook, kind) for i, hook in known if (kind := await self._wants(hook, reviewed, others)) is not None
+            (i, hook, kind) for i, hook in candidates if (kind := await self._wants(hook, reviewed, others)) is not None
         ]
 
     async def _wants(self, hook: Hook, reviewed: Reviewed, others: Any) -> Kind | None:
@@ -118,42 +118,42 @@ class _Webhooks(BasePlugin):
         request: Tree = {"uid": self.world.uid()} | await reviewed.request(kind)
         request |= {"object": await reviewed.new(kind), "oldObject": await reviewed.old(kind)}
         review = {"kind": "AdmissionReview", "apiVersion": f"admission.k8s.io/{version}", "request": request}
-        began, asked = self.world.monotonic(), (self.sort, hook.name, attributes.operation)
+        began, labels = self.world.monotonic(), (self.sort, hook.name, attributes.operation)
         try:
             answer = await self.client.call(hook.tree["clientConfig"], review, float(hook.tree.get("timeoutSeconds") or 10))
             response = _response(answer, review, version)
         except WebhookError as error:
-            self.metrics.asked(*asked, not hook.ignores, self.world.monotonic() - began)
+            self.metrics.observe(*labels, not hook.ignores, self.world.monotonic() - began)
             if hook.ignores:
                 self.metrics.ignored(self.sort, hook.name)
                 annotate(attributes, f"failed-open.{self.word}.webhook.admission.k8s.io/{at}", hook.name)
                 return None
-            self.metrics.rejected(*asked, CALLING, 0)
+            self.metrics.rejected(*labels, CALLING, 0)
             text = f'failed calling webhook "{hook.name}": {error}'
             raise InternalError(f"Internal error occurred: {text}", {"causes": [{"message": text}]}) from None
         allowed = bool(response.get("allowed"))
-        self.metrics.asked(*asked, not allowed, self.world.monotonic() - began)
+        self.metrics.observe(*labels, not allowed, self.world.monotonic() - began)
         for key, value in (response.get("auditAnnotations") or {}).items():
             annotate(attributes, f"{hook.name}/{key}", str(value))
         for text in response.get("warnings") or ():
             attributes.context.warn(str(text))
         if not allowed:
             refusal = denial(hook.name, response.get("status") or response.get("result") or {})
-            self.metrics.rejected(*asked, NO_ERROR, refusal.http_code)
+            self.metrics.rejected(*labels, NO_ERROR, refusal.http_code)
             raise refusal
         return response
 
 
 def _response(answer: Tree, review: Tree, version: str) -> Tree:
     """The response in an answer. Raises WebhookError."""
-    wanted = f"admission.k8s.io/{version}"
+    api_version = f"admission.k8s.io/{version}"
     response = answer.get("response")
     if not isinstance(response, dict):
         raise WebhookError("failed to call webhook: the webhook response is absent")
     if version == "v1":
-        if (answer.get("apiVersion"), answer.get("kind")) != (wanted, "AdmissionReview"):
+        if (answer.get("apiVersion"), answer.get("kind")) != (api_version, "AdmissionReview"):
             shown = f"{answer.get('apiVersion', '')}, Kind={answer.get('kind', '')}"
-            raise WebhookError(f"received invalid webhook response: expected webhook response of {wanted}, "
+            raise WebhookError(f"received invalid webhook response: expected webhook response of {api_version}, "
                                f"Kind=AdmissionReview, got {shown}")  # fmt: skip
         uid = review["request"]["uid"]
         if response.get("uid") != uid:
@@ -171,18 +171,18 @@ def _response(answer: Tree, review: Tree, version: str) -> Tree:
 def _operations(data: Any) -> list[Any]:
     """The JSON patch in a response; null is none. Raises WebhookError."""
     try:
-        found = decode_json(base64.b64decode(data, validate=True))
+        operations = decode_json(base64.b64decode(data, validate=True))
     except binascii.Error:
         raise WebhookError("illegal base64 data") from None
     except TypeError:
         raise WebhookError("json: cannot unmarshal the patch into Go value of type []uint8") from None
     except DecodeError as error:
         raise WebhookError(str(error)) from None
-    if found is None:
+    if operations is None:
         return []
-    if not isinstance(found, list):
-        raise WebhookError(f"json: cannot unmarshal {go_type(found)} into Go value of type jsonpatch.Patch")
-    return found
+    if not isinstance(operations, list):
+        raise WebhookError(f"json: cannot unmarshal {go_type(operations)} into Go value of type jsonpatch.Patch")
+    return operations
 
 
 def denial(name: str, status: Tree) -> StatusError:
@@ -206,9 +206,9 @@ def denial(name: str, status: Tree) -> StatusError:
 class _Rounds:
     """The state that a request keeps of its first round: which webhooks are to be asked again."""
 
-    asked: list[Hook] = field(default_factory=list)  # those that are willing
+    willing: list[Hook] = field(default_factory=list)  # to be asked again (reinvocationPolicy)
     again: list[Hook] = field(default_factory=list)
-    left: bytes = b""  # the object as the webhooks left it
+    result: bytes = b""  # the object as the webhooks left it
 
 
 class MutatingAdmissionWebhook(_Webhooks):
@@ -222,24 +222,24 @@ class MutatingAdmissionWebhook(_Webhooks):
     async def admit(self, attributes: Attributes) -> None:
         rounds: _Rounds = attributes.memory.setdefault(self.name, _Rounds())
         second = attributes.round > 0
-        if second and rounds.left and attributes.obj is not None and orjson.dumps(attributes.obj) != rounds.left:
-            rounds.again += [h for h in rounds.asked if h not in rounds.again]
+        if second and rounds.result and attributes.obj is not None and orjson.dumps(attributes.obj) != rounds.result:
+            rounds.again += [h for h in rounds.willing if h not in rounds.again]
         reviewed = Reviewed(self.resources, attributes)
-        known, others = self._known.get((attributes.operation, attributes.kind), ((), ()))
-        for i, hook in known:
+        candidates, others = self._candidates.get((attributes.operation, attributes.kind), ((), ()))
+        for i, hook in candidates:
             if second and hook not in rounds.again:
                 continue
             kind = await self._wants(hook, reviewed, others)
             if kind is None:
                 continue
             if await self._call(hook, kind, reviewed, f"round_{attributes.round}_index_{i}"):
-                rounds.again += [h for h in rounds.asked if h not in rounds.again]
-                rounds.asked.clear()
+                rounds.again += [h for h in rounds.willing if h not in rounds.again]
+                rounds.willing.clear()
                 attributes.again = True
             if hook.tree.get("reinvocationPolicy") == "IfNeeded":
-                rounds.asked.append(hook)
-        if attributes.obj is not None and known:
-            rounds.left = orjson.dumps(attributes.obj)
+                rounds.willing.append(hook)
+        if attributes.obj is not None and candidates:
+            rounds.result = orjson.dumps(attributes.obj)
 
     async def _call(self, hook: Hook, kind: Kind, reviewed: Reviewed, at: str) -> bool:
         """Asks, and changes the object; returns whether it changed."""
@@ -250,8 +250,8 @@ class MutatingAdmissionWebhook(_Webhooks):
             if response is not None and response.get("patch"):
                 changed = await self._patch(hook, kind, reviewed, response["patch"], at)
         finally:
-            told = {"configuration": hook.configuration, "webhook": hook.name, "mutated": changed}
-            annotate(attributes, _MUTATION + at, orjson.dumps(told).decode())
+            note = {"configuration": hook.configuration, "webhook": hook.name, "mutated": changed}
+            annotate(attributes, _MUTATION + at, orjson.dumps(note).decode())
         return changed
 
     async def _patch(self, hook: Hook, kind: Kind, reviewed: Reviewed, data: str, at: str) -> bool:
@@ -299,8 +299,8 @@ class MutatingAdmissionWebhook(_Webhooks):
         reviewed.changed()
         changed = orjson.dumps(obj) != before
         if changed:
-            told = {"configuration": hook.configuration, "webhook": hook.name, "patch": operations, "patchType": "JSONPatch"}
-            annotate(attributes, _PATCH + at, orjson.dumps(told).decode())
+            note = {"configuration": hook.configuration, "webhook": hook.name, "patch": operations, "patchType": "JSONPatch"}
+            annotate(attributes, _PATCH + at, orjson.dumps(note).decode())
         return changed
 
 
@@ -311,9 +311,9 @@ class ValidatingAdmissionWebhook(_Webhooks):
 
     async def validate(self, attributes: Attributes) -> None:
         reviewed = Reviewed(self.resources, attributes)
-        wanted = await self.wanted(reviewed)
-        if len(wanted) == 1:
-            i, hook, kind = wanted[0]
+        to_ask = await self.to_ask(reviewed)
+        if len(to_ask) == 1:
+            i, hook, kind = to_ask[0]
             await self.ask(hook, kind, reviewed, f"round_0_index_{i}")
             return
         errors: dict[int, StatusError] = {}
@@ -325,7 +325,7 @@ class ValidatingAdmissionWebhook(_Webhooks):
                 errors[i] = error
 
         async with self.world.task_group() as group:
-            for i, hook, kind in wanted:
+            for i, hook, kind in to_ask:
                 group.start(one(i, hook, kind), f"webhook {hook.name}")
         if errors:
             raise errors[min(errors)]

@@ -36,14 +36,14 @@ def builtin() -> dict[str, Tree]:
     import kubernetes_validate
 
     root = Path(kubernetes_validate.__file__).parent / "kubernetes-json-schema" / f"{LEVEL}-local"
-    found: dict[str, Tree] = orjson.loads((root / "_definitions.json").read_bytes())["$defs"]
-    return found
+    trees: dict[str, Tree] = orjson.loads((root / "_definitions.json").read_bytes())["$defs"]
+    return trees
 
 
-def names_by_kind(found: Mapping[str, Tree]) -> dict[tuple[str, str, str], str]:
+def names_by_kind(trees: Mapping[str, Tree]) -> dict[tuple[str, str, str], str]:
     """The definition of each (group, version, kind)."""
     out: dict[tuple[str, str, str], str] = {}
-    for name, one in found.items():
+    for name, one in trees.items():
         own = one.get("x-kubernetes-group-version-kind") or []
         if len(own) == 1:
             out[own[0]["group"], own[0]["version"], own[0]["kind"]] = name
@@ -82,17 +82,17 @@ def _property(name: str, child: Tree) -> Tree:
     return out
 
 
-def definition(name: str, found: Tree) -> Tree:
+def definition(name: str, trees: Tree) -> Tree:
     """The published definition of a type."""
     if name == INT_OR_STRING:
         return {"format": "int-or-string", "oneOf": [{"type": "integer"}, {"type": "string"}]}
     if name == QUANTITY:
         return {"oneOf": [{"type": "string"}, {"type": "number"}]}
-    out: Tree = restored(found)
+    out: Tree = restored(trees)
     if absent := _MAY_BE_ABSENT.get(name):
-        left = [field for field in out.pop("required", ()) if field not in absent]
-        if left:  # an empty list is no valid OpenAPI
-            out["required"] = left
+        required = [field for field in out.pop("required", ()) if field not in absent]
+        if required:  # an empty list is no valid OpenAPI
+            out["required"] = required
     for (struct, key), default in KEY_DEFAULTS.items():
         # Clients that merge lists by their keys need to know what an absent one stands for.
         if name.endswith(f".{struct}") and key in out.get("properties", {}):
@@ -113,7 +113,7 @@ def links(value: Any) -> Iterator[str]:
             yield from links(child)
 
 
-def closure(roots: set[str], custom: Mapping[str, Tree], found: Mapping[str, Tree]) -> dict[str, Tree]:
+def closure(roots: set[str], custom: Mapping[str, Tree], trees: Mapping[str, Tree]) -> dict[str, Tree]:
     """The roots and all that they refer to, in order of name."""
     out: dict[str, Tree] = {}
     todo = sorted(roots)
@@ -123,8 +123,8 @@ def closure(roots: set[str], custom: Mapping[str, Tree], found: Mapping[str, Tre
             continue
         if at in custom:
             out[at] = custom[at]
-        elif at in found:
-            out[at] = definition(at, found[at])
+        elif at in trees:
+            out[at] = definition(at, trees[at])
         else:
             continue
         todo += links(out[at])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from apiserver.http.openapi import parameters as known
+from apiserver.http.openapi import parameters as table
 from apiserver.http.openapi.definitions import LEVEL, V2_SCHEMAS, V3_SCHEMAS, closure, to_v2
 from apiserver.http.openapi.operations import ANY, OBJECT, STATUS, STRING, Operation, Path, Reply
 from apiserver.wire.negotiation import JSON
@@ -44,7 +44,7 @@ def v3(paths: Sequence[Path], custom: Mapping[str, Tree], builtin: Mapping[str, 
 def _v3_path(path: Path) -> Tree:
     out: Tree = {o.method: _v3_operation(o, path.tag) for o in path.operations}
     if path.parameters:
-        out["parameters"] = [known.v3(p) for p in path.parameters]
+        out["parameters"] = [table.v3(p) for p in path.parameters]
     return out
 
 
@@ -63,7 +63,7 @@ def _v3_operation(operation: Operation, tag: str) -> Tree:
         out["responses"] |= {"401": {"description": _UNAUTHORIZED, "content": status}}
         out["responses"] |= {"default": {"description": _ERROR, "content": status}}
     if operation.parameters:
-        out["parameters"] = [known.v3(p) for p in operation.parameters]
+        out["parameters"] = [table.v3(p) for p in operation.parameters]
     if operation.body:
         schema = {"schema": _v3_schema(operation.body)}
         out["requestBody"] = {"content": {c: schema for c in operation.consumes}}
@@ -87,12 +87,12 @@ def _common(operation: Operation, tag: str) -> Tree:
 
 def v2(paths: Sequence[Path], custom: Mapping[str, Tree], builtin: Mapping[str, Tree]) -> Tree:
     """The one document of everything."""
-    found = closure(roots(paths), custom, builtin)
+    schemas = closure(roots(paths), custom, builtin)
     return {
         "swagger": "2.0",
         "info": _INFO,
         "paths": {p.path: _v2_path(p) for p in sorted(paths)},
-        "definitions": {name: to_v2(name, schema) for name, schema in found.items()},
+        "definitions": {name: to_v2(name, schema) for name, schema in schemas.items()},
         "securityDefinitions": {"BearerToken": _TOKEN},
         "security": _SECURITY,
     }
@@ -101,14 +101,14 @@ def v2(paths: Sequence[Path], custom: Mapping[str, Tree], builtin: Mapping[str, 
 def _v2_path(path: Path) -> Tree:
     out: Tree = {o.method: _v2_operation(o, path.tag) for o in path.operations}
     if path.parameters:
-        out["parameters"] = [known.v2(p) for p in path.parameters]
+        out["parameters"] = [table.v2(p) for p in path.parameters]
     return out
 
 
 def _v2_operation(operation: Operation, tag: str) -> Tree:
     out = _common(operation, tag)
     out["produces"], out["schemes"] = list(operation.produces), ["https"]
-    parameters = [known.v2(p) for p in operation.parameters]
+    parameters = [table.v2(p) for p in operation.parameters]
     if operation.body:
         body: Tree = {"name": "body", "in": "body", "schema": {"$ref": V2_SCHEMAS + operation.body}}
         if operation.body_required:

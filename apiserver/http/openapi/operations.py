@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from apiserver.http.discovery import Entry, Sub
-from apiserver.http.openapi import parameters as known
+from apiserver.http.openapi import parameters as table
 from apiserver.http.openapi.definitions import META, VERSION_INFO
 from apiserver.wire.negotiation import JSON, YAML
 from navarch.api.kinds import Kind
@@ -106,7 +106,7 @@ def paths_of(
     outer = ("namespace", "pretty") if kind.namespaced else ("pretty",)
     inner = ("name", *outer)
     listing = Operation(
-        "get", called("list"), f"Lists objects of kind {kind.kind}, or watches them.", "list", kind, known.LIST,
+        "get", called("list"), f"Lists objects of kind {kind.kind}, or watches them.", "list", kind, table.LIST,
         replies=_ok(listed), produces=LISTS,
     )  # fmt: skip
     top: list[Operation] = []
@@ -115,11 +115,11 @@ def paths_of(
     if "create" in verbs:
         replies = (*_written(schema, kind), Reply(202, "Accepted", (schema,)))
         text = f"Creates an object of kind {kind.kind}."
-        top.append(Operation("post", called("create"), text, "post", kind, known.WRITE, schema, replies=replies))
+        top.append(Operation("post", called("create"), text, "post", kind, table.WRITE, schema, replies=replies))
     if "deletecollection" in verbs:
         top.append(Operation(
             "delete", called("delete", "Collection"), f"Deletes all objects of kind {kind.kind} that are selected.",
-            "deletecollection", kind, tuple(dict.fromkeys((*known.DELETE, *known.SELECT))), DELETE_OPTIONS, False,
+            "deletecollection", kind, tuple(dict.fromkeys((*table.DELETE, *table.SELECT))), DELETE_OPTIONS, False,
             replies=_ok(STATUS, listed),
         ))  # fmt: skip
     out = [Path(collection, tag, tuple(top), outer)] if top else []
@@ -135,7 +135,7 @@ def paths_of(
     if "delete" in verbs:
         answer = (schema,) if returned else (STATUS, schema)
         one.append(Operation(
-            "delete", called("delete"), f"Deletes an object of kind {kind.kind}.", "delete", kind, known.DELETE,
+            "delete", called("delete"), f"Deletes an object of kind {kind.kind}.", "delete", kind, table.DELETE,
             DELETE_OPTIONS, False, replies=(*_ok(*answer), Reply(202, "Accepted", answer)),
         ))  # fmt: skip
     if one:
@@ -156,8 +156,8 @@ def _single(
     if method == "get":
         return Operation(method, name, text, method, kind, replies=_ok(schema))
     if method == "patch":
-        return Operation(method, name, text, method, kind, known.PATCH, PATCH, True, tuple(patches), _written(schema, kind))
-    return Operation(method, name, text, method, kind, known.WRITE, schema, replies=_written(schema, kind))
+        return Operation(method, name, text, method, kind, table.PATCH, PATCH, True, tuple(patches), _written(schema, kind))
+    return Operation(method, name, text, method, kind, table.WRITE, schema, replies=_written(schema, kind))
 
 
 def _subresource(
@@ -167,7 +167,7 @@ def _subresource(
     if sub.name == "log":
         text = "Reads the log of a container."
         log = Operation(
-            "get", called("read", after=word), text, "get", parent, known.CONNECT["log"], replies=_ok(STRING),
+            "get", called("read", after=word), text, "get", parent, table.CONNECT["log"], replies=_ok(STRING),
             produces=(TEXT, *PLAIN),
         )  # fmt: skip
         return [Path(path, tag, (log,), inner)]
@@ -176,7 +176,7 @@ def _subresource(
         text = f"Connects {', '.join(methods)} requests to {sub.name} of {parent.kind}."
         operations = [
             Operation(
-                m, called("connect", _capital(m), word), text, "connect", sub.kind, known.CONNECT.get(sub.name, ()),
+                m, called("connect", _capital(m), word), text, "connect", sub.kind, table.CONNECT.get(sub.name, ()),
                 replies=_ok(STRING), produces=(ANY,), errors=False,
             )
             for m in methods
@@ -186,12 +186,12 @@ def _subresource(
             deeper = tuple(o._replace(id=o.id + "WithPath") for o in operations)
             out.append(Path(path + "/{path}", tag, deeper, (*out[0].parameters, "path")))
         return out
-    found = []
+    verbs = []
     for verb, method in (("get", "get"), ("update", "put"), ("patch", "patch"), ("create", "post")):
         if verb in sub.verbs:
             name = called({"post": "create"}.get(method) or _METHODS[method], after=word)
-            found.append(_single(method, name, sub.kind, schema, patches, f"the {sub.name} of an object"))
-    return [Path(path, tag, tuple(found), inner)]
+            verbs.append(_single(method, name, sub.kind, schema, patches, f"the {sub.name} of an object"))
+    return [Path(path, tag, tuple(verbs), inner)]
 
 
 def _watches(kind: Kind, called: Names, outer: tuple[str, ...], inner: tuple[str, ...]) -> list[Path]:
@@ -201,7 +201,7 @@ def _watches(kind: Kind, called: Names, outer: tuple[str, ...], inner: tuple[str
         prefix = kind.path_prefix
         text = f"Watches {kind.kind}. Old: use the parameter watch of a list, with a field selector for one object."
         operation = Operation("get", name, text, action, kind, replies=_ok(WATCH_EVENT), produces=(JSON, STREAM))
-        shared = (*known.LIST, *shared)
+        shared = (*table.LIST, *shared)
         return Path(f"{prefix}/watch{where.removeprefix(prefix)}", tag_of(kind.group, kind.version), (operation,), shared)
 
     collection, item = kind.path("{namespace}"), kind.path("{namespace}", "{name}")

@@ -98,13 +98,13 @@ CONNECT = {
 
 def v3(name: str) -> dict[str, Any]:
     """A parameter as OpenAPI v3 writes it."""
-    found = PARAMETERS[name]
-    out: dict[str, Any] = {"name": name, "in": found.where, "description": found.text, "schema": {"type": found.type}}
-    return out | {"required": True} if found.where == "path" else out
+    p = PARAMETERS[name]
+    out: dict[str, Any] = {"name": name, "in": p.where, "description": p.text, "schema": {"type": p.type}}
+    return out | {"required": True} if p.where == "path" else out
 
 
 def v2(name: str) -> dict[str, Any]:
     """A parameter as OpenAPI v2 writes it."""
-    found = PARAMETERS[name]
-    out: dict[str, Any] = {"name": name, "in": found.where, "description": found.text, "type": found.type}
-    return out | {"required": True} if found.where == "path" else out
+    p = PARAMETERS[name]
+    out: dict[str, Any] = {"name": name, "in": p.where, "description": p.text, "type": p.type}
+    return out | {"required": True} if p.where == "path" else out

@@ -72,7 +72,7 @@ class OpenAPI:
 
     def __init__(self, apis: APIs, documents: Documents) -> None:
         self.apis, self.documents = apis, documents
-        self._kept: dict[str, Document] = {}  # by path and media type
+        self._documents: dict[str, Document] = {}  # by path and media type
         self._model: tuple[object, dict[str, Part]] = (None, {})  # made from this discovery
         self._making = asyncio.Lock()
 
@@ -98,13 +98,13 @@ class OpenAPI:
             return _pack(orjson.dumps(documents.v3(model[name].paths, model[name].custom, builtin())))
 
         async with self._making:
-            kept = self._kept.get(name)
-            if kept is None or kept.digest != digest:
-                kept = self._kept[name] = Document(await request.offload(LARGE, make), digest)
+            cached = self._documents.get(name)
+            if cached is None or cached.digest != digest:
+                cached = self._documents[name] = Document(await request.offload(LARGE, make), digest)
         headers: Headers = []
         if request.query.get("hash") == digest:
             headers.append((b"cache-control", b"public, immutable"))
-        await self._reply(request, kept, JSON, headers)
+        await self._reply(request, cached, JSON, headers)
 
     async def _index(self, request: Request) -> None:
         self._check_accept(request)
@@ -137,15 +137,15 @@ class OpenAPI:
         """The document of everything. It takes half a second to make."""
         model = await self._modelled(offload)
         others = [e.openapi_v2() for e in self._others().values()]
-        inputs = [*(self.digest(m) for m in model.values()), *(known for known, _ in others)]
+        inputs = [*(self.digest(m) for m in model.values()), *(digest_ for digest_, _ in others)]
         digest = hashlib.sha512("".join(inputs).encode()).hexdigest()[:64].upper()
         async with self._making:
-            kept = self._kept.get(media_type)
-            if kept is None or kept.digest != digest:
+            cached = self._documents.get(media_type)
+            if cached is None or cached.digest != digest:
                 make = functools.partial(_make_v2, list(model.values()), media_type, [tree for _, tree in others if tree])
                 packed = await offload(LARGE, make)
-                kept = self._kept[media_type] = Document(packed, digest)
-        return kept
+                cached = self._documents[media_type] = Document(packed, digest)
+        return cached
 
     def _check_accept(self, request: Request) -> None:
         header = request.header(b"accept")
@@ -155,8 +155,8 @@ class OpenAPI:
     async def _reply(self, request: Request, document: Document, media_type: str, headers: Headers) -> None:
         etag = f'"{document.digest}"'
         headers = [(b"etag", etag.encode()), (b"vary", b"Accept, Accept-Encoding"), *headers]
-        known = [tag.strip().removeprefix("W/") for tag in request.header(b"if-none-match").split(",")]
-        if etag in known or "*" in known:
+        etags = [tag.strip().removeprefix("W/") for tag in request.header(b"if-none-match").split(",")]
+        if etag in etags or "*" in etags:
             return await request.reply(304, b"", media_type.encode(), headers)
         body = document.packed
         if "gzip" in request.header(b"accept-encoding"):

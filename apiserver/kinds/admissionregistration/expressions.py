@@ -59,8 +59,8 @@ def compile_expression(source: str, declared: Declared, returns: Sequence[str] =
             raise CelError(f"compilation failed: {text}")
     if returns and expression.checked and expression.returns not in returns:
         shown = expression.returns.replace("<", "(").replace(">", ")")
-        wanted = " ".join(returns).replace("null", "null_type")
-        raise CelError(f"must evaluate to {wanted if len(returns) == 1 else f'one of [{wanted}]'} but got {shown}")
+        types = " ".join(returns).replace("null", "null_type")
+        raise CelError(f"must evaluate to {types if len(returns) == 1 else f'one of [{types}]'} but got {shown}")
     return expression
 
 
@@ -77,7 +77,7 @@ def match_conditions_causes(conditions: Sequence[Tree], path: str, declared: Dec
     out: list[Cause] = []
     if len(conditions) > MAX_CONDITIONS:
         out.append(too_many(path, len(conditions), MAX_CONDITIONS))
-    seen: list[str] = []
+    earlier: list[str] = []
     for i, condition in enumerate(conditions):
         at, name = f"{path}[{i}]", condition.get("name") or ""
         source = (condition.get("expression") or "").strip()
@@ -89,7 +89,7 @@ def match_conditions_causes(conditions: Sequence[Tree], path: str, declared: Dec
             out.append(required(f"{at}.name"))
         else:
             out += [invalid(f"{at}.name", name, m) for m in names.qualified_name(name)]
-            if name in seen:
+            if name in earlier:
                 out.append(duplicate(f"{at}.name", name))
-            seen.append(name)
+            earlier.append(name)
     return out

@@ -30,10 +30,10 @@ def match_causes(match: Tree, at: str) -> list[Cause]:
     for field in ("resourceRules", "excludeResourceRules"):
         for i, rule in enumerate(match.get(field) or ()):
             where = f"{at}.{field}[{i}]"
-            wanted = rule.get("resourceNames") or []
-            for j, name in enumerate(wanted):
+            resource_names = rule.get("resourceNames") or []
+            for j, name in enumerate(resource_names):
                 out += [invalid(f"{where}.resourceNames[{j}]", name, m) for m in names.path_segment(name)]
-                if name in wanted[:j]:
+                if name in resource_names[:j]:
                     out.append(duplicate(f"{where}.resourceNames[{j}]", name))
             out += rule_causes(rule, where)
     return out

@@ -46,11 +46,11 @@ def compile_variables(spec: Tree) -> tuple[dict[str, Expression], dict[str, str]
     types: dict[str, str] = {}
     for variable in spec.get("variables") or ():
         try:
-            found = compile_expression(variable.get("expression") or "", declared(spec, types))
+            expression = compile_expression(variable.get("expression") or "", declared(spec, types))
         except CelError:
             continue
-        out[variable["name"]] = found
-        types[variable["name"]] = found.returns if found.checked else "dyn"
+        out[variable["name"]] = expression
+        types[variable["name"]] = expression.returns if expression.checked else "dyn"
     return out, types
 
 
@@ -154,26 +154,26 @@ def _variable(spec: Tree, variable: Tree, at: str, types: dict[str, str]) -> lis
     if not source.strip():
         return [*out, required(f"{at}.expression", "expression is not specified")]
     try:
-        found = compile_expression(source, declared(spec, types))
+        expression = compile_expression(source, declared(spec, types))
     except CelError as error:
         return [*out, invalid(f"{at}.expression", source, str(error))]
     if not out:
-        types[name] = found.returns if found.checked else "dyn"
+        types[name] = expression.returns if expression.checked else "dyn"
     return out
 
 
 def _validation(spec: Tree, validation: Tree, at: str, types: dict[str, str]) -> list[Cause]:
     out: list[Cause] = []
     source, message = validation.get("expression") or "", validation.get("message") or ""
-    told = validation.get("messageExpression") or ""
+    message_source = validation.get("messageExpression") or ""
     if not source.strip():
         out.append(required(f"{at}.expression", "expression is not specified"))
     else:
         out += expression_causes(source, declared(spec, types), f"{at}.expression", ("bool",))
-    if told and not told.strip():
-        out.append(invalid(f"{at}.messageExpression", told, "must be non-empty if specified"))
-    elif told:
-        out += expression_causes(told, declared(spec, types, rights=False), f"{at}.messageExpression", ("string",))
+    if message_source and not message_source.strip():
+        out.append(invalid(f"{at}.messageExpression", message_source, "must be non-empty if specified"))
+    elif message_source:
+        out += expression_causes(message_source, declared(spec, types, rights=False), f"{at}.messageExpression", ("string",))
     if message and not message.strip():
         text = "message must be non-empty if specified"
         out.append(invalid(f"{at}.message", message, text))
@@ -187,11 +187,11 @@ def _validation(spec: Tree, validation: Tree, at: str, types: dict[str, str]) ->
 
 def _annotations(policy: str, spec: Tree, types: dict[str, str]) -> list[Cause]:
     out: list[Cause] = []
-    at, found = "spec.auditAnnotations", spec.get("auditAnnotations") or []
-    if len(found) > MAX_ANNOTATIONS:
-        out.append(invalid(at, found, f"must not have more than {MAX_ANNOTATIONS} auditAnnotations"))
-    seen: list[str] = []
-    for i, annotation in enumerate(found):
+    at, entries = "spec.auditAnnotations", spec.get("auditAnnotations") or []
+    if len(entries) > MAX_ANNOTATIONS:
+        out.append(invalid(at, entries, f"must not have more than {MAX_ANNOTATIONS} auditAnnotations"))
+    keys: list[str] = []
+    for i, annotation in enumerate(entries):
         key, source = annotation.get("key") or "", (annotation.get("valueExpression") or "").strip()
         if policy:
             name = f"{policy}/{key}"
@@ -205,7 +205,7 @@ def _annotations(policy: str, spec: Tree, types: dict[str, str]) -> list[Cause]:
             out.append(required(where, f"must not exceed {MAX_VALUE} bytes in length"))
         else:
             out += expression_causes(source, declared(spec, types), where, ("string", "null"))
-        if key in seen:
+        if key in keys:
             out.append(duplicate(f"{at}[{i}].key", key))
-        seen.append(key)
+        keys.append(key)
     return out

@@ -42,13 +42,13 @@ class WebhooksStrategy(Strategy):
 
     def validate(self, obj: Tree) -> list[Cause]:
         out: list[Cause] = []
-        seen: list[str] = []
+        earlier: list[str] = []
         for i, hook in enumerate(obj.get("webhooks") or ()):
             at, name = f"webhooks[{i}]", hook.get("name") or ""
             out += webhook_causes(hook, at, self.reinvokes)
-            if name in seen:
+            if name in earlier:
                 out.append(duplicate(f"{at}.name", name))
-            seen.append(name)
+            earlier.append(name)
         return out
 
     def cells(self, obj: Tree, now: float) -> list[Any]:

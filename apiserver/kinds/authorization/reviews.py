@@ -22,7 +22,7 @@ Tree = dict[str, Any]
 AUTHN, AUTHZ = "authentication.k8s.io", "authorization.k8s.io"
 
 
-def _asked(spec: Tree, what: str) -> RequestInfo:
+def _request_of(spec: Tree, what: str) -> RequestInfo:
     """The request that an access review asks about. Raises Invalid."""
     resource, path = spec.get("resourceAttributes"), spec.get("nonResourceAttributes")
     causes: list[Cause] = []
@@ -121,7 +121,7 @@ class Reviews:
     async def self_access(
         self, context: Context, namespace: str, name: str, body: Tree, query: Mapping[str, str]
     ) -> Tree:
-        info = _asked(body.get("spec") or {}, "SelfSubjectAccessReview")
+        info = _request_of(body.get("spec") or {}, "SelfSubjectAccessReview")
         return body | {"status": self._status(context.user, info)}
 
     async def access(
@@ -132,14 +132,14 @@ class Reviews:
     async def local_access(
         self, context: Context, namespace: str, name: str, body: Tree, query: Mapping[str, str]
     ) -> Tree:
-        asked = ((body.get("spec") or {}).get("resourceAttributes") or {}).get("namespace") or ""
-        if asked != namespace:
+        spec_namespace = ((body.get("spec") or {}).get("resourceAttributes") or {}).get("namespace") or ""
+        if spec_namespace != namespace:
             raise BadRequest(f"spec.resourceAttributes.namespace must match namespace: {namespace}")
         return self._access(body, "LocalSubjectAccessReview")
 
     def _access(self, body: Tree, what: str) -> Tree:
         spec = body.get("spec") or {}
-        info = _asked(spec, what)
+        info = _request_of(spec, what)
         groups = tuple(spec.get("groups") or ())
         if not spec.get("user") and not groups:
             text = "at least one of user or group must be specified"
@@ -150,10 +150,10 @@ class Reviews:
     async def self_rules(
         self, context: Context, namespace: str, name: str, body: Tree, query: Mapping[str, str]
     ) -> Tree:
-        wanted = (body.get("spec") or {}).get("namespace") or ""
-        if not wanted:
+        of_namespace = (body.get("spec") or {}).get("namespace") or ""
+        if not of_namespace:
             raise BadRequest("no namespace on request")
-        resources, urls = _rule_lists(self.authorizer.rbac.rules_for(context.user, wanted))
+        resources, urls = _rule_lists(self.authorizer.rbac.rules_for(context.user, of_namespace))
         status: Tree = {"resourceRules": resources, "nonResourceRules": urls, "incomplete": False}
         if node_name(context.user):
             text = "node authorizer does not support user rule resolution for this user"
@@ -166,14 +166,14 @@ class Reviews:
         spec = body.get("spec") or {}
         if not spec.get("token"):
             raise BadRequest("token is required for TokenReview in authentication")
-        wanted = tuple(spec.get("audiences") or ()) or self.authenticator.audiences
+        audiences_ = tuple(spec.get("audiences") or ()) or self.authenticator.audiences
         await self.cache.current()  # the token's account or pod may have come or gone a moment ago
         try:
-            found = await self.authenticator.identify(spec["token"], wanted)
+            identity = await self.authenticator.identify(spec["token"], audiences_)
         except InvalidToken as error:
             return body | {"status": {"user": {}, "error": str(error)}}
-        audiences = [a for a in wanted if a in (found.audiences or ())]
-        return body | {"status": {"authenticated": True, "user": user_info(found.user), "audiences": audiences}}
+        audiences = [a for a in audiences_ if a in (identity.audiences or ())]
+        return body | {"status": {"authenticated": True, "user": user_info(identity.user), "audiences": audiences}}
 
     async def self_subject(
         self, context: Context, namespace: str, name: str, body: Tree, query: Mapping[str, str]

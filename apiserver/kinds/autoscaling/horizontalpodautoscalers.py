@@ -83,8 +83,8 @@ def _targets(spec: Tree, status: Tree) -> str:
     texts = []
     for i, metric in enumerate(metrics):
         field = SOURCES.get(metric.get("type") or "", "")
-        source, found = metric.get(field) or {}, (current[i].get(field) or {}) if i < len(current) else {}
-        target, now = source.get("target") or {}, found.get("current") or {}
+        source, measured = metric.get(field) or {}, (current[i].get(field) or {}) if i < len(current) else {}
+        target, now = source.get("target") or {}, measured.get("current") or {}
         if target.get("averageUtilization") is not None:
             have = now.get("averageUtilization")
             text = f"{'<unknown>' if have is None else f'{have}%'}/{target['averageUtilization']}%"
@@ -136,8 +136,8 @@ def _metric(metric: Tree, path: str) -> list[Cause]:
     if not type_:
         return [required(f"{path}.type", "must specify a metric source type")]
     out = [] if type_ in SOURCES else [not_supported(f"{path}.type", type_, list(SOURCES))]
-    for known, field in SOURCES.items():
-        if metric.get(field) is not None and known != type_:
+    for other_type, field in SOURCES.items():
+        if metric.get(field) is not None and other_type != type_:
             out.append(forbidden(f"{path}.{field}", "must populate the given metric source only"))
     field = SOURCES.get(type_, "")
     if not field:

@@ -32,22 +32,22 @@ class _AsV2(TreeCodec):
         spec, status = dict(spec_of(obj)), dict(status_of(obj))
         metadata = dict(obj.get("metadata") or {})
         notes = dict(metadata.get("annotations") or {})
-        kept = {name: _loaded(notes.pop(name, None)) for name in KEPT}
-        metrics = [_modern(m) for m in kept[METRICS] or ()]
+        v2_parts = {name: _loaded(notes.pop(name, None)) for name in KEPT}
+        metrics = [_modern(m) for m in v2_parts[METRICS] or ()]
         share, share_now = spec.pop(CPU, None), status.pop(CPU_NOW, None)
         if share is not None:
             metrics.append(_cpu("target", {"type": "Utilization", "averageUtilization": share}))
         if metrics:
             spec["metrics"] = metrics
-        if kept[BEHAVIOR]:
-            spec["behavior"] = _recased(kept[BEHAVIOR], str.lower)
-        current = list(kept[CURRENT] or ())
+        if v2_parts[BEHAVIOR]:
+            spec["behavior"] = _recased(v2_parts[BEHAVIOR], str.lower)
+        current = list(v2_parts[CURRENT] or ())
         if share_now is not None:
             current.append(_cpu("current", {"averageUtilization": share_now}))
         if current:
             status["currentMetrics"] = current
-        if kept[CONDITIONS]:
-            status["conditions"] = kept[CONDITIONS]
+        if v2_parts[CONDITIONS]:
+            status["conditions"] = v2_parts[CONDITIONS]
         if notes:
             metadata["annotations"] = notes
         else:
@@ -73,11 +73,11 @@ class _AsV2(TreeCodec):
             else:
                 current.append(metric)
         behavior = spec.pop("behavior", None)
-        found = {
+        newer_fields = {
             METRICS: others, CURRENT: current, CONDITIONS: status.pop("conditions", None),
             BEHAVIOR: _recased(behavior, str.upper) if behavior else None,
         }  # fmt: skip
-        notes = {name: json.dumps(value, separators=(",", ":")) for name, value in found.items() if value}
+        notes = {name: json.dumps(value, separators=(",", ":")) for name, value in newer_fields.items() if value}
         if notes:
             metadata["annotations"] = {**(metadata.get("annotations") or {}), **notes}
         return {**obj, "apiVersion": V1, "metadata": metadata, "spec": spec, "status": status}

@@ -149,9 +149,9 @@ class JobStrategy(Strategy):
 
     def cells(self, obj: Tree, now: float) -> list[Any]:
         spec, status = spec_of(obj), status_of(obj)
-        done, wanted, parallel = status.get("succeeded") or 0, spec.get("completions"), spec.get("parallelism") or 0
-        completions = f"{done}/{1 if wanted is None else wanted}"
-        if wanted is None and parallel > 1:
+        done, needed, parallel = status.get("succeeded") or 0, spec.get("completions"), spec.get("parallelism") or 0
+        completions = f"{done}/{1 if needed is None else needed}"
+        if needed is None and parallel > 1:
             completions += f" of {parallel}"
         duration = ""
         if status.get("startTime"):

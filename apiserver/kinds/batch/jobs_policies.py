@@ -23,7 +23,7 @@ def validate_failure_policy(policy: Tree | None, path: str, spec: Tree) -> list[
     if len(rules) > MAX_RULES:
         return [too_many(f"{path}.rules", len(rules), MAX_RULES)]
     pod = (spec.get("template") or {}).get("spec") or {}
-    known = {c.get("name") for f in ("containers", "initContainers") for c in pod.get(f) or ()}
+    container_names = {c.get("name") for f in ("containers", "initContainers") for c in pod.get(f) or ()}
     out: list[Cause] = []
     for i, rule in enumerate(rules):
         here, action = f"{path}.rules[{i}]", rule.get("action") or ""
@@ -36,7 +36,7 @@ def validate_failure_policy(policy: Tree | None, path: str, spec: Tree) -> list[
             out.append(not_supported(f"{here}.action", action, ACTIONS))
         codes, patterns = rule.get("onExitCodes"), rule.get("onPodConditions") or []
         if codes is not None:
-            out += _codes(codes, f"{here}.onExitCodes", known)
+            out += _codes(codes, f"{here}.onExitCodes", container_names)
         if len(patterns) > MAX_PATTERNS:
             out.append(too_many(f"{here}.onPodConditions", len(patterns), MAX_PATTERNS))
         for j, pattern in enumerate(patterns):
@@ -58,14 +58,14 @@ def _listed(words: tuple[str, ...]) -> str:
     return ", ".join(f'"{w}"' for w in words)
 
 
-def _codes(codes: Tree, path: str, known: set[str | None]) -> list[Cause]:
+def _codes(codes: Tree, path: str, container_names: set[str | None]) -> list[Cause]:
     operator, values, out = codes.get("operator") or "", codes.get("values") or [], []
     if not operator:
         out.append(required(f"{path}.operator", f"valid values: {_listed(OPERATORS)}"))
     elif operator not in OPERATORS:
         out.append(not_supported(f"{path}.operator", operator, OPERATORS))
     container = codes.get("containerName")
-    if container is not None and container not in known:
+    if container is not None and container not in container_names:
         text = "must be one of the container or initContainer names in the pod template"
         out.append(invalid(f"{path}.containerName", container, text))
     if not values:
@@ -86,11 +86,11 @@ def parse_indexes(text: str, completions: int) -> list[tuple[int, int]]:
     """``1,3-5`` as pairs of first and last. Raises ValueError with the reason."""
     out: list[tuple[int, int]] = []
     for part in text.split(",") if text else ():
-        found = _interval(part)
-        if not found:
+        match = _interval(part)
+        if not match:
             raise ValueError(f'cannot convert string to integer for index: "{part}"')
-        first, last = int(found[1]), int(found[2] or found[1])
-        if found[2] and last <= first:
+        first, last = int(match[1]), int(match[2] or match[1])
+        if match[2] and last <= first:
             raise ValueError(f'non-increasing order, previous: {first}, current: {last}')
         if out and first <= out[-1][1]:
             raise ValueError(f'non-increasing order, previous: {out[-1][1]}, current: {first}')

@@ -60,9 +60,9 @@ class CertificateSigningRequestStrategy(Strategy):
         if context.info.subresource == "approval":
             new = {**was, "conditions": listed}
         else:
-            kept = [c for c in was.get("conditions") or () if c.get("type") in DECISIONS]
+            decisions = [c for c in was.get("conditions") or () if c.get("type") in DECISIONS]
             listed = [c for c in listed if c.get("type") not in DECISIONS]
-            new = {**new, "conditions": [*kept, *listed]}
+            new = {**new, "conditions": [*decisions, *listed]}
         now = format_time(context.world.now())
         for one in new["conditions"]:
             before = condition(old, one.get("type") or "")
@@ -197,7 +197,7 @@ def _chain_problems(text: str) -> list[str]:
     if not pem.strip():
         return ["must contain at least one CERTIFICATE PEM block"]
     try:
-        found = x509.load_pem_x509_certificates(pem)
+        certificates = x509.load_pem_x509_certificates(pem)
     except ValueError:
         return ["must contain at least one CERTIFICATE PEM block"]
-    return [] if found else ["must contain at least one CERTIFICATE PEM block"]
+    return [] if certificates else ["must contain at least one CERTIFICATE PEM block"]

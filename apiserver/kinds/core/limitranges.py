@@ -36,14 +36,14 @@ class LimitRangeStrategy(Strategy):
 
     def validate(self, obj: Tree) -> list[Cause]:
         out: list[Cause] = []
-        seen: list[str] = []
+        types: list[str] = []
         for i, limit in enumerate(spec_of(obj).get("limits") or ()):
             at, type_ = f"spec.limits[{i}]", limit.get("type") or ""
             if type_ not in LIMIT_TYPES and "/" not in type_:
                 out.append(not_supported(f"{at}.type", type_, LIMIT_TYPES))
-            if type_ in seen:
+            if type_ in types:
                 out.append(duplicate(f"{at}.type", type_))
-            seen.append(type_)
+            types.append(type_)
             out += _limit(limit, at, type_)
         return out
 
@@ -55,10 +55,10 @@ def _limit(limit: Tree, at: str, type_: str) -> list[Cause]:
     fields = ("max", "min", "default", "defaultRequest", "maxLimitRequestRatio")
     most, least, default, request, ratio = (limit.get(f) or {} for f in fields)
     out: list[Cause] = []
-    known: list[str] = []
+    names: list[str] = []
     for field in fields:
         for name in sorted(limit.get(field) or {}):
-            known.append(name)
+            names.append(name)
             if "/" not in name and name not in STANDARD_LIMITED and not name.startswith("hugepages-"):
                 text = "must be a standard limit type or fully qualified"
                 out.append(invalid(f"{at}.{field}[{name}]", name, text))
@@ -70,7 +70,7 @@ def _limit(limit: Tree, at: str, type_: str) -> list[Cause]:
     if type_ == "PersistentVolumeClaim" and "storage" not in most and "storage" not in least:
         text = "either minimum or maximum storage value is required, but neither was provided"
         out.append(required(f"{at}.limits", text))
-    for name in sorted(dict.fromkeys(known)):
+    for name in sorted(dict.fromkeys(names)):
         low, high, ask, value = (d.get(name) for d in (least, most, request, default))
         for smaller, larger, field, words in (
             (low, high, "min", "min value {} is greater than max value {}"),

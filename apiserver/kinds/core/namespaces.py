@@ -72,7 +72,7 @@ class NamespaceStrategy(Strategy):
     def begin_delete(self, obj: Tree) -> None:
         obj.setdefault("status", {})["phase"] = "Terminating"
 
-    def held(self, obj: Tree) -> bool:
+    def is_held(self, obj: Tree) -> bool:
         """Until the namespace controller has emptied it and taken its finalizer away."""
         return bool((obj.get("spec") or {}).get("finalizers"))
 

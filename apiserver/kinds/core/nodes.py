@@ -69,12 +69,12 @@ class NodeStrategy(Strategy):
 
     def validate_status(self, obj: Tree, old: Tree) -> list[Cause]:
         out: list[Cause] = []
-        seen: set[tuple[str, str]] = set()
+        addresses: set[tuple[str, str]] = set()
         for i, address in enumerate(status_of(obj).get("addresses") or ()):
             key = (address.get("type", ""), address.get("address", ""))
-            if key in seen:
+            if key in addresses:
                 out.append(duplicate(f"status.addresses[{i}]", {"type": key[0], "address": key[1]}))
-            seen.add(key)
+            addresses.add(key)
         return out
 
     def prepare_create(self, context: Context, obj: Tree) -> None:
@@ -119,7 +119,7 @@ def _address(obj: Tree, type_: str) -> str:
 def validate_taints(taints: list[Tree] | None, path: str) -> list[Cause]:
     """Taints need a key and a known effect, and are unique by key and effect."""
     out: list[Cause] = []
-    seen: set[tuple[str, str]] = set()
+    taint_keys: set[tuple[str, str]] = set()
     for i, taint in enumerate(taints or ()):
         at, key, value, effect = f"{path}[{i}]", taint.get("key", ""), taint.get("value", ""), taint.get("effect", "")
         out += [invalid(f"{at}.key", key, m) for m in names.qualified_name(key)]
@@ -128,7 +128,7 @@ def validate_taints(taints: list[Tree] | None, path: str) -> list[Cause]:
             out.append(required(f"{at}.effect"))
         elif effect not in TAINT_EFFECTS:
             out.append(not_supported(f"{at}.effect", effect, TAINT_EFFECTS))
-        if (key, effect) in seen:
+        if (key, effect) in taint_keys:
             out.append(duplicate(at, taint))
-        seen.add((key, effect))
+        taint_keys.add((key, effect))
     return out

@@ -97,26 +97,26 @@ class PersistentVolumeStrategy(Strategy):
 
 
 def _source(spec: Tree, policy: Any) -> list[Cause]:
-    found = [field for field in spec if field not in NOT_SOURCES]
-    if not found:
+    sources = [field for field in spec if field not in NOT_SOURCES]
+    if not sources:
         return [required("spec", "must specify a volume type")]
-    out = [forbidden(f"spec.{extra}", "may not specify more than 1 volume type") for extra in found[1:]]
-    source, here = spec[found[0]], f"spec.{found[0]}"
-    match found[0]:
+    out = [forbidden(f"spec.{extra}", "may not specify more than 1 volume type") for extra in sources[1:]]
+    source, here = spec[sources[0]], f"spec.{sources[0]}"
+    match sources[0]:
         case "hostPath" | "local" | "nfs":
             path = source.get("path") or ""
-            if found[0] == "nfs" and not source.get("server"):
+            if sources[0] == "nfs" and not source.get("server"):
                 out.append(required(f"{here}.server"))
             if not path:
                 out.append(required(f"{here}.path"))
-            elif found[0] == "nfs" and not path.startswith("/"):
+            elif sources[0] == "nfs" and not path.startswith("/"):
                 out.append(invalid(f"{here}.path", path, "must be an absolute path"))
             elif ".." in path.split("/"):
                 out.append(invalid(f"{here}.path", path, "must not contain '..'"))
-            if found[0] == "hostPath" and path.strip("/") == "" and path and policy == "Recycle":
+            if sources[0] == "hostPath" and path.strip("/") == "" and path and policy == "Recycle":
                 text = "may not be 'recycle' for a hostPath mount of '/'"
                 out.append(forbidden("spec.persistentVolumeReclaimPolicy", text))
-            if found[0] == "local" and not spec.get("nodeAffinity"):
+            if sources[0] == "local" and not spec.get("nodeAffinity"):
                 out.append(required("spec.nodeAffinity", "Local volume requires node affinity"))
         case "csi":
             out += [required(f"{here}.{f}") for f in ("driver", "volumeHandle") if not source.get(f)]

@@ -114,9 +114,9 @@ def _out_of_scope(scope: str, name: str) -> bool:
 def _selector(spec: Tree, path: str) -> list[Cause]:
     """The scope selector: like scopes, with values for PriorityClass."""
     out: list[Cause] = []
-    found = (spec.get("scopeSelector") or {}).get("matchExpressions") or ()
+    expressions = (spec.get("scopeSelector") or {}).get("matchExpressions") or ()
     valued = ("PriorityClass", "VolumeAttributesClass")
-    for i, one in enumerate(found):
+    for i, one in enumerate(expressions):
         at = f"{path}.scopeSelector.matchExpressions[{i}]"
         scope, operator, values = one.get("scopeName") or "", one.get("operator") or "", one.get("values") or []
         if scope not in SCOPES:

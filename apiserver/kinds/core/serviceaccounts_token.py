@@ -73,22 +73,22 @@ class TokenEndpoint:
             "status": {"token": token, "expirationTimestamp": expires},
         }
 
-    async def _bound(self, namespace: str, account: str, wanted: Tree) -> dict[str, Reference]:
+    async def _bound(self, namespace: str, account: str, reference: Tree) -> dict[str, Reference]:
         """The objects that the token shall die with: a pod brings its node with it."""
-        resource = BINDABLE.get((wanted.get("apiVersion") or "", wanted.get("kind") or ""))
+        resource = BINDABLE.get((reference.get("apiVersion") or "", reference.get("kind") or ""))
         if resource is None:
-            what = f"{wanted.get('apiVersion', '')}, Kind={wanted.get('kind', '')}"
+            what = f"{reference.get('apiVersion', '')}, Kind={reference.get('kind', '')}"
             raise BadRequest(f"cannot bind token to object of type {what}")
-        name = wanted.get("name") or ""
-        found = await self.resources["", resource].get_tree("" if resource == "nodes" else namespace, name)
-        uid = found["metadata"]["uid"]
-        if wanted.get("uid") and wanted["uid"] != uid:
-            why = f"the UID in the bound object reference ({wanted['uid']}) does not match the UID in record. "
+        name = reference.get("name") or ""
+        tree = await self.resources["", resource].get_tree("" if resource == "nodes" else namespace, name)
+        uid = tree["metadata"]["uid"]
+        if reference.get("uid") and reference["uid"] != uid:
+            why = f"the UID in the bound object reference ({reference['uid']}) does not match the UID in record. "
             why += "The object might have been deleted and then recreated"
             raise resource_conflict(resource, "", name, why)
         out = {resource.removesuffix("s"): Reference(name, uid)}
         if resource == "pods":
-            spec = found.get("spec") or {}
+            spec = tree.get("spec") or {}
             if (spec.get("serviceAccountName") or "") != account:
                 text = "cannot bind token for serviceaccount"
                 raise BadRequest(f'{text} "{account}" to pod running with different serviceaccount name.')

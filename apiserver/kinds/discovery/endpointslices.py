@@ -34,13 +34,13 @@ class EndpointSliceStrategy(Strategy):
             out += _endpoint(endpoint, f"endpoints[{i}]", type_)
         if len(ports) > MAX_PORTS:
             return [*out, too_many("ports", len(ports), MAX_PORTS)]
-        seen: set[str] = set()
+        earlier: set[str] = set()
         for i, port in enumerate(ports):
             at, name = f"ports[{i}]", port.get("name") or ""
             out += optional_name(name, f"{at}.name", names.dns_label)
-            if name in seen:
+            if name in earlier:
                 out.append(duplicate(f"{at}.name", name))
-            seen.add(name)
+            earlier.add(name)
             if port.get("protocol") not in PROTOCOLS:
                 out.append(not_supported(f"{at}.protocol", port.get("protocol") or "", PROTOCOLS))
             out += optional_name(port.get("appProtocol"), f"{at}.appProtocol", names.qualified_name)

@@ -43,12 +43,12 @@ class CSIDriverStrategy(Strategy):
         policy = spec.get("fsGroupPolicy")
         if policy not in FS_GROUP:
             out.append(not_supported("spec.fsGroupPolicy", policy or "", FS_GROUP))
-        seen: list[str] = []
+        audiences: list[str] = []
         for i, request in enumerate(spec.get("tokenRequests") or ()):
             at, audience, seconds = f"spec.tokenRequests[{i}]", request.get("audience") or "", request.get("expirationSeconds")
-            if audience in seen:
+            if audience in audiences:
                 out.append(duplicate(f"{at}.audience", audience))
-            seen.append(audience)
+            audiences.append(audience)
             if seconds is not None and seconds < MIN_TOKEN_SECONDS:
                 text = "may not specify a duration less than 10 minutes"
                 out.append(invalid(f"{at}.expirationSeconds", seconds, text))

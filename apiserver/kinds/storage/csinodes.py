@@ -27,13 +27,13 @@ class CSINodeStrategy(Strategy):
 
     def validate(self, obj: Tree) -> list[Cause]:
         out: list[Cause] = []
-        seen: list[str] = []
+        earlier: list[str] = []
         for i, driver in enumerate(spec_of(obj).get("drivers") or ()):
             at, name, node = f"spec.drivers[{i}]", driver.get("name") or "", driver.get("nodeID") or ""
             out += driver_name(name, f"{at}.name")
-            if name in seen:
+            if name in earlier:
                 out.append(duplicate(f"{at}.name", name))
-            seen.append(name)
+            earlier.append(name)
             if not node:
                 out.append(required(f"{at}.nodeID"))
             elif len(node) > MAX_NODE_ID:

@@ -128,15 +128,15 @@ def _common(container: Tree, at: str, scope: Scope) -> list[Cause]:
 
 def _ports(ports: Any, path: str, scope: Scope) -> list[Cause]:
     out: list[Cause] = []
-    seen: set[str] = set()
+    names_before: set[str] = set()
     for i, port in enumerate(ports):
         at, name = f"{path}[{i}]", port.get("name")
         if name:
             wrong = names.port_name(name)
             out += [invalid(f"{at}.name", name, m) for m in wrong]
-            if not wrong and name in seen:
+            if not wrong and name in names_before:
                 out.append(duplicate(f"{at}.name", name))
-            seen.add(name)
+            names_before.add(name)
         number, host = port.get("containerPort") or 0, port.get("hostPort") or 0
         if not number:
             out.append(required(f"{at}.containerPort"))
@@ -163,7 +163,7 @@ def _env(entries: Any, path: str) -> list[Cause]:
         if source is None:
             continue
         at += ".valueFrom"
-        found = [s for s in ENV_SOURCES if source.get(s) is not None]
+        sources = [s for s in ENV_SOURCES if source.get(s) is not None]
         if source.get("fieldRef") is not None:
             out += field_ref(source["fieldRef"], f"{at}.fieldRef", ENV_FIELDS)
         if source.get("resourceFieldRef") is not None:
@@ -173,12 +173,12 @@ def _env(entries: Any, path: str) -> list[Cause]:
                 if not source[ref].get("name"):
                     out.append(required(f"{at}.{ref}.name"))
                 out += named(source[ref].get("key"), f"{at}.{ref}.key", names.config_key)
-        if not found:
+        if not sources:
             listed = "`fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`"
             out.append(invalid(at, "", f"must specify one of: {listed}"))
         elif entry.get("value"):
             out.append(invalid(at, "", "may not be specified when `value` is not empty"))
-        if len(found) > 1:
+        if len(sources) > 1:
             out.append(invalid(at, "", "may not have more than one field specified at a time"))
     return out
 
@@ -189,13 +189,13 @@ def _env_from(entries: Any, path: str) -> list[Cause]:
         at = f"{path}[{i}]"
         if entry.get("prefix"):
             out += [invalid(f"{at}.prefix", entry["prefix"], m) for m in names.env_name(entry["prefix"])]
-        found = [s for s in ("configMapRef", "secretRef") if entry.get(s) is not None]
-        for ref in found:
+        sources = [s for s in ("configMapRef", "secretRef") if entry.get(s) is not None]
+        for ref in sources:
             if not entry[ref].get("name"):
                 out.append(required(f"{at}.{ref}.name"))
-        if not found:
+        if not sources:
             out.append(invalid(at, "", "must specify one of: `configMapRef` or `secretRef`"))
-        elif len(found) > 1:
+        elif len(sources) > 1:
             out.append(invalid(at, "", "may not have more than one field specified at a time"))
     return out
 
@@ -231,7 +231,7 @@ def resource_field_ref(ref: Tree, at: str, volume: bool) -> list[Cause]:
 
 def _mounts(container: Tree, at: str, scope: Scope) -> list[Cause]:
     out: list[Cause] = []
-    seen: set[str] = set()
+    targets: set[str] = set()
     privileged = bool((container.get("securityContext") or {}).get("privileged"))
     for i, mount in enumerate(container.get("volumeMounts") or ()):
         here, name, target = f"{at}.volumeMounts[{i}]", mount.get("name"), mount.get("mountPath")
@@ -241,9 +241,9 @@ def _mounts(container: Tree, at: str, scope: Scope) -> list[Cause]:
             out.append(not_found(f"{here}.name", name or ""))
         if not target:
             out.append(required(f"{here}.mountPath"))
-        elif target in seen:
+        elif target in targets:
             out.append(invalid(f"{here}.mountPath", target, "must be unique"))
-        seen.add(target or "")
+        targets.add(target or "")
         for field in ("subPath", "subPathExpr"):
             if mount.get(field):
                 out += descending_path(mount[field], f"{here}.{field}")
@@ -306,12 +306,12 @@ def _lifecycle(lifecycle: Tree | None, at: str, scope: Scope) -> list[Cause]:
 
 
 def _handler(action: Tree, at: str, allowed: tuple[str, ...], scope: Scope) -> list[Cause]:
-    found = [h for h in allowed if action.get(h) is not None]
-    if not found:
+    handlers = [h for h in allowed if action.get(h) is not None]
+    if not handlers:
         return [required(at, "must specify a handler type")]
-    out = [forbidden(f"{at}.{extra}", "may not specify more than 1 handler type") for extra in found[1:]]
+    out = [forbidden(f"{at}.{extra}", "may not specify more than 1 handler type") for extra in handlers[1:]]
     checks: dict[str, Callable[[Tree, str], list[Cause]]] = {"exec": _exec, "httpGet": _http, "tcpSocket": _tcp}
-    first = found[0]
+    first = handlers[0]
     if first in checks:
         out += checks[first](action[first], f"{at}.{first}")
     elif first == "grpc":

@@ -15,8 +15,8 @@ PATH = "spec.ephemeralContainers"
 def only_ephemeral(obj: Tree, old: Tree) -> Tree:
     """Reduces a write through the subresource: the old pod with the new ephemeral containers."""
     spec = {k: v for k, v in old["spec"].items() if k != FIELD}
-    if wanted := (obj.get("spec") or {}).get(FIELD):
-        spec[FIELD] = wanted
+    if containers := (obj.get("spec") or {}).get(FIELD):
+        spec[FIELD] = containers
     return {**old, "spec": spec}
 
 
@@ -25,9 +25,9 @@ def validate_ephemeral_update(obj: Tree, old: Tree) -> list[Cause]:
     volumes, _ = validate_volumes(spec.get("volumes"), "spec.volumes")
     scope = Scope(spec, volumes)
     others = [c.get("name") or "" for field in ("containers", "initContainers") for c in spec.get(field) or ()]
-    wanted = spec.get(FIELD) or []
-    out = validate_ephemeral_containers(wanted, PATH, scope, others)
-    by_name = {c.get("name"): c for c in wanted}
+    containers = spec.get(FIELD) or []
+    out = validate_ephemeral_containers(containers, PATH, scope, others)
+    by_name = {c.get("name"): c for c in containers}
     for was in old["spec"].get(FIELD) or ():
         name = was["name"]
         now = by_name.get(name)

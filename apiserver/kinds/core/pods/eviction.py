@@ -81,17 +81,17 @@ class Evictor:
             return ""
         labels = pod["metadata"].get("labels") or {}
         budgets = [entry.tree() for entry in self._budgets.cache.list(self._budgets.prefix, namespace).entries]
-        found = [b for b in budgets if selector_matches(spec_of(b).get("selector"), labels)]
-        if len(found) > 1:
+        matching = [b for b in budgets if selector_matches(spec_of(b).get("selector"), labels)]
+        if len(matching) > 1:
             raise InternalError(MANY)
-        if not found:
+        if not matching:
             return ""
         if (condition(pod, "Ready") or {}).get("status") != "True":
-            spec, status = spec_of(found[0]), status_of(found[0])
+            spec, status = spec_of(matching[0]), status_of(matching[0])
             needs, has = status.get("desiredHealthy") or 0, status.get("currentHealthy") or 0
             if spec.get("unhealthyPodEvictionPolicy") == "AlwaysAllow" or (needs > 0 and has >= needs):
                 return ""
-        return str(found[0]["metadata"]["name"])
+        return str(matching[0]["metadata"]["name"])
 
     async def _take(self, namespace: str, budget: str, pod: str, dry_run: bool) -> None:
         """One disruption of the budget, for this pod. Raises TooManyRequests, Forbidden."""

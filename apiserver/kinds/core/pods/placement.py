@@ -128,7 +128,7 @@ def validate_affinity(affinity: Tree | None, path: str) -> list[Cause]:
 
 def validate_spread(constraints: Any, path: str) -> list[Cause]:
     out: list[Cause] = []
-    seen: set[tuple[str, str]] = set()
+    pairs: set[tuple[str, str]] = set()
     for i, constraint in enumerate(constraints or ()):
         at = f"{path}[{i}]"
         skew, least = constraint.get("maxSkew") or 0, constraint.get("minDomains")
@@ -141,9 +141,9 @@ def validate_spread(constraints: Any, path: str) -> list[Cause]:
             out += [invalid(f"{at}.topologyKey", key, m) for m in names.qualified_name(key)]
         if action not in UNSATISFIABLE:
             out.append(not_supported(f"{at}.whenUnsatisfiable", action, UNSATISFIABLE))
-        if (key, action) in seen:
+        if (key, action) in pairs:
             out.append(duplicate(f"{at}.{{topologyKey, whenUnsatisfiable}}", f"{{{key}, {action}}}"))
-        seen.add((key, action))
+        pairs.add((key, action))
         if least is not None:
             if least <= 0:
                 out.append(invalid(f"{at}.minDomains", least, "must be greater than zero"))
@@ -163,13 +163,13 @@ def validate_gates(spec: Tree, path: str) -> list[Cause]:
     for i, gate in enumerate(spec.get("readinessGates") or ()):
         type_ = gate.get("conditionType") or ""
         out += [invalid(f"{path}.readinessGates[{i}].conditionType", type_, m) for m in names.qualified_name(type_)]
-    seen: set[str] = set()
+    earlier: set[str] = set()
     for i, gate in enumerate(spec.get("schedulingGates") or ()):
         at, name = f"{path}.schedulingGates[{i}]", gate.get("name") or ""
         out += [invalid(at, name, m) for m in names.qualified_name(name)]
-        if name in seen:
+        if name in earlier:
             out.append(duplicate(at, name))
-        seen.add(name)
-    if seen and spec.get("nodeName"):
+        earlier.add(name)
+    if earlier and spec.get("nodeName"):
         out.append(forbidden(f"{path}.nodeName", "cannot be set until all schedulingGates have been cleared"))
     return out

@@ -61,12 +61,12 @@ def validate_resources(resources: Tree | None, path: str) -> list[Cause]:
 def validate_resize_policy(policies: Sequence[Tree], at: str, restart_policy: str) -> list[Cause]:
     """Validates what happens to a container when its resources change: named resources, each once."""
     out: list[Cause] = []
-    seen: list[str] = []
+    earlier: list[str] = []
     for one in policies:
         name, policy = one.get("resourceName") or "", one.get("restartPolicy") or ""
-        if name in seen:
+        if name in earlier:
             out.append(duplicate(at, name))
-        seen.append(name)
+        earlier.append(name)
         if not name:
             out.append(required(at))
         elif name not in ("cpu", "memory"):

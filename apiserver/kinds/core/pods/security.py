@@ -61,7 +61,7 @@ def validate_pod_security(spec: Tree, context: Tree | None, path: str) -> list[C
     if policy is not None and policy not in ("Always", "OnRootMismatch"):
         out.append(not_supported(f"{path}.fsGroupChangePolicy", policy, ("Always", "OnRootMismatch")))
     out += _profile(context.get("seccompProfile"), f"{path}.seccompProfile")
-    seen: set[str] = set()
+    names_before: set[str] = set()
     for i, sysctl in enumerate(context.get("sysctls") or ()):
         name, at = sysctl.get("name") or "", f"{path}.sysctls[{i}].name"
         if not name:
@@ -69,9 +69,9 @@ def validate_pod_security(spec: Tree, context: Tree | None, path: str) -> list[C
         elif len(name) > 253 or not _SYSCTL.fullmatch(name):
             text = f"must have at most 253 characters and match regex ^{_SYSCTL.pattern}$"
             out.append(invalid(at, name, text))
-        elif name in seen:
+        elif name in names_before:
             out.append(duplicate(at, name))
-        seen.add(name)
+        names_before.add(name)
         dotted = _dotted(name)
         if spec.get("hostNetwork") and dotted.startswith("net."):
             out.append(invalid(at, name, "may not be specified when 'hostNetwork' is true"))

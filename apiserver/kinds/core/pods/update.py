@@ -91,8 +91,8 @@ def _tolerations(new: Tree, old: Tree, munged: Tree) -> list[Cause]:
     def essence(toleration: Tree) -> Tree:
         return {k: v for k, v in toleration.items() if k != "tolerationSeconds"}
 
-    kept = [essence(t) for t in now]
-    if all(essence(t) in kept for t in before):
+    essences = [essence(t) for t in now]
+    if all(essence(t) in essences for t in before):
         return []
     return [forbidden("spec.tolerations", "existing toleration can not be modified except its tolerationSeconds")]
 
@@ -117,11 +117,11 @@ def validate_pod_status(obj: Tree, old: Tree) -> list[Cause]:
     new_status, old_status = obj.get("status") or {}, old.get("status") or {}
     out: list[Cause] = []
     policy = (old.get("spec") or {}).get("restartPolicy")
-    seen: set[str] = set()
+    types: set[str] = set()
     for i, entry in enumerate(new_status.get("conditions") or ()):
-        if entry.get("type") in seen:
+        if entry.get("type") in types:
             out.append(duplicate(f"status.conditions[{i}].type", entry.get("type")))
-        seen.add(entry.get("type") or "")
+        types.add(entry.get("type") or "")
     for i, address in enumerate(new_status.get("podIPs") or ()):
         text = address.get("ip") or ""
         out += [invalid(f"status.podIPs[{i}]", text, m) for m in names.ip_address(text)]

@@ -150,8 +150,8 @@ def _dns(spec: Tree, path: str) -> list[Cause]:
     if len(searches) > 32:
         out.append(invalid(f"{at}.searches", searches, "must not have more than 32 search paths"))
     for i, search in enumerate(searches):
-        wanted = search.rstrip(".") if search != "." else "a"
-        out += [invalid(f"{at}.searches[{i}]", search, m) for m in names.dns_subdomain(wanted.replace("_", "-"))]
+        domain = search.rstrip(".") if search != "." else "a"
+        out += [invalid(f"{at}.searches[{i}]", search, m) for m in names.dns_subdomain(domain.replace("_", "-"))]
     for i, option in enumerate((config or {}).get("options") or ()):
         if not option.get("name"):
             out.append(required(f"{at}.options[{i}]", "must not be empty"))

@@ -38,11 +38,11 @@ def validate_volumes(volumes: Any, path: str) -> tuple[dict[str, Tree], list[Cau
 
 
 def _source(volume: Tree, at: str) -> list[Cause]:
-    found = [field for field in volume if field != "name"]
-    if not found:
+    sources = [field for field in volume if field != "name"]
+    if not sources:
         return [required(at, "must specify a volume type")]
-    out = [forbidden(f"{at}.{extra}", "may not specify more than 1 volume type") for extra in found[1:]]
-    field, source = found[0], volume[found[0]]
+    out = [forbidden(f"{at}.{extra}", "may not specify more than 1 volume type") for extra in sources[1:]]
+    field, source = sources[0], volume[sources[0]]
     here = f"{at}.{field}"
     match field:
         case "hostPath":
@@ -139,12 +139,12 @@ def _downward(items: Any, at: str) -> list[Cause]:
 
 def _projected(source: Tree, at: str) -> list[Cause]:
     out = _mode(source.get("defaultMode"), f"{at}.defaultMode")
-    taken: set[str] = set()
+    paths: set[str] = set()
 
     def claim(path: str | None, name: str, text: str) -> None:
-        if path and path in taken:
+        if path and path in paths:
             out.append(invalid(at, name, text))
-        taken.add(path or "")
+        paths.add(path or "")
 
     for i, part in enumerate(source.get("sources") or ()):
         here = f"{at}.sources[{i}]"
