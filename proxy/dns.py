@@ -14,7 +14,7 @@ from typing import cast
 
 from dnslib import CLASS, EDNS0, OPCODE, QTYPE, RCODE, RR, DNSError, DNSHeader, DNSQuestion, DNSRecord
 
-from proxy.zone import Found, Missing, Zone
+from proxy.zone import Answer, Missing, Zone
 
 log = logging.getLogger(__name__)
 
@@ -88,13 +88,13 @@ class Server:
 
     async def _local(self, request: DNSRecord, reply: DNSRecord) -> bool:
         """Fills the reply from the zone. False if the name is not ours."""
-        asked = str(request.q.qname).rstrip(".")
-        name, kind = asked.lower(), QTYPE.get(request.q.qtype)
+        question = str(request.q.qname).rstrip(".")
+        name, kind = question.lower(), QTYPE.get(request.q.qtype)
         try:
             if self.zone.owns(name):
-                found = self.zone.answer(name, kind)
+                answer = self.zone.answer(name, kind)
             elif name.endswith(".in-addr.arpa") and kind == "PTR":
-                found = Found(self.zone.reverse(name))
+                answer = Answer(self.zone.reverse(name))
             elif name.endswith(_REVERSE) and not self.upstream:
                 raise Missing
             else:
@@ -106,14 +106,14 @@ class Server:
             reply.add_auth(self.zone.soa())
             return True
         reply.header.aa = 1
-        if found.outside and self.upstream:
-            found.answers += await self._look_up(found.outside, request.q.qtype)
-        for record in found.answers:
+        if answer.outside and self.upstream:
+            answer.answers += await self._look_up(answer.outside, request.q.qtype)
+        for record in answer.answers:
             if str(record.rname).rstrip(".") == name:
                 record.rname = request.q.qname  # in the case of the question
             reply.add_answer(record)
-        reply.add_ar(*found.additional)
-        if not found.answers:
+        reply.add_ar(*answer.additional)
+        if not answer.answers:
             reply.add_auth(self.zone.soa())
         return True
 

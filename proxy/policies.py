@@ -124,7 +124,7 @@ class Policies:
                 self.aside.clear()
             return
         if self.programmer is None:
-            self.programmer = await self.world.blocking(self._made)
+            self.programmer = await self.world.blocking(self._new_programmer)
             changes = await self.world.blocking(self.compiler.everything)
         late = [owner for owner, (_, due) in self.aside.items() if due <= began and owner not in changes]
         if late:
@@ -160,12 +160,12 @@ class Policies:
         pods.add_handler(self.on_pod)
         self.pods = pods
 
-    def _made(self) -> Programmer:
+    def _new_programmer(self) -> Programmer:
         return Programmer(self.nft or Nftables(), LAYOUT)
 
     def _cleared(self) -> Programmer:
         """Removes what an earlier process, or an earlier policy, left in the kernel."""
-        programmer = self.programmer or self._made()
+        programmer = self.programmer or self._new_programmer()
         programmer.clear()
         return programmer
 

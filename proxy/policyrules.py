@@ -249,13 +249,13 @@ class Compiler:
                     k for k, m in self.pods.items() if any(p[:2] == port for p in m.ports)
                 )
 
-    def _toggle_peer(self, peer: PodPeer, wanted: bool) -> None:
+    def _toggle_peer(self, peer: PodPeer, exists: bool) -> None:
         place = self._near.setdefault(peer.namespace, {}) if peer.namespace else self._far
-        if wanted:
+        if exists:
             place[peer] = None
         else:
             del self._peers[peer], place[peer]
-        self._dirty[f"set:{peer_set(peer)}"] = Rules(sets={peer_set(peer): "type ipv4_addr;"} if wanted else {})
+        self._dirty[f"set:{peer_set(peer)}"] = Rules(sets={peer_set(peer): "type ipv4_addr;"} if exists else {})
         namespaces = [peer.namespace] if peer.namespace else list(self._pods_of)
         for namespace in namespaces:
             if peer.has_namespace(namespace, self.namespaces.get(namespace)):

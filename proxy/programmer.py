@@ -32,19 +32,19 @@ class Programmer:
         self._refused: dict[str, str] = {}
         self._unsure = True  # whether the kernel may have something else than ``rules``
 
-    def program(self, wanted: Mapping[str, Rules]) -> dict[str, str]:
+    def program(self, changes: Mapping[str, Rules]) -> dict[str, str]:
         """Gives services new rules (empty: none). What was refused: service -> nftables' words; if the whole set had to be
-        loaded anew, these may be others than the ``wanted`` ones. It blocks.
+        loaded anew, these may be others than the ``changes`` ones. It blocks.
 
         Raises NftablesError if not even a table without services is accepted; then call it again with all that is wanted.
         """
         if self._unsure:
-            refused = self._replace({**self.rules.services, **wanted})
+            refused = self._replace({**self.rules.services, **changes})
         else:
-            refused = self._halve(wanted)
+            refused = self._halve(changes)
             if any(key not in self._refused for key in refused):
-                refused = self._second_look({key: wanted[key] for key in refused})
-        for key in wanted:
+                refused = self._second_look({key: changes[key] for key in refused})
+        for key in changes:
             self._refused.pop(key, None)
         self._refused |= refused
         return refused
@@ -77,23 +77,23 @@ class Programmer:
             return self._replace({**self.rules.services, **suspects})
         return self._halve(suspects)
 
-    def _halve(self, wanted: Mapping[str, Rules]) -> dict[str, str]:
-        error = self._change(wanted)
+    def _halve(self, changes: Mapping[str, Rules]) -> dict[str, str]:
+        error = self._change(changes)
         if not error:
             return {}
-        if len(wanted) == 1:
-            return dict.fromkeys(wanted, error)
-        keys = list(wanted)
+        if len(changes) == 1:
+            return dict.fromkeys(changes, error)
+        keys = list(changes)
         middle = len(keys) // 2
         refused: dict[str, str] = {}
         for half in (keys[:middle], keys[middle:]):
-            refused |= self._halve({key: wanted[key] for key in half})
+            refused |= self._halve({key: changes[key] for key in half})
         return refused
 
-    def _change(self, wanted: Mapping[str, Rules]) -> str:
+    def _change(self, changes: Mapping[str, Rules]) -> str:
         """One transaction; nftables' words if it was refused."""
-        before = {key: self.rules.services.get(key, Rules()) for key in wanted}
-        commands = self.rules.change(wanted)
+        before = {key: self.rules.services.get(key, Rules()) for key in changes}
+        commands = self.rules.change(changes)
         if not commands:
             return ""
         try:

@@ -110,7 +110,7 @@ class Proxy:
         self.dirty[key] = None
         self.wake.set()
 
-    def wanted(self, key: str) -> Rules:
+    def rules_of(self, key: str) -> Rules:
         """The rules that a service should have now."""
         service = self.services.get_key(key)
         if service is None:
@@ -127,10 +127,10 @@ class Proxy:
             began = self.world.monotonic()
             dirty, self.dirty = self.dirty, {}
             dirty.update((key, None) for key, aside in self.aside.items() if aside.due <= began)
-            wanted, refused = await self._work_out(dirty)
-            before = {key: self.programmer.rules.services.get(key, Rules()) for key in wanted}
+            changes, refused = await self._work_out(dirty)
+            before = {key: self.programmer.rules.services.get(key, Rules()) for key in changes}
             try:
-                refused |= await self.world.blocking(self.programmer.program, wanted)
+                refused |= await self.world.blocking(self.programmer.program, changes)
             except NftablesError as error:
                 log.error("nftables: %s; trying again with the whole rule set", error)
                 self.sync_errors.inc()
@@ -140,7 +140,7 @@ class Proxy:
             backoff.reset()
             for key in {**dirty, **refused}:
                 self._judge(key, refused.get(key))
-            for key in wanted:
+            for key in changes:
                 await self.clean_udp(before[key], self.programmer.rules.services.get(key, Rules()))
             self.synced.set()
             self.sync_seconds.observe(self.world.monotonic() - began)
@@ -155,16 +155,16 @@ class Proxy:
 
     async def _work_out(self, keys: Iterable[str]) -> tuple[dict[str, Rules], dict[str, str]]:
         """The rules of these services, and what is to be said of those for which there are none."""
-        wanted, failed = {}, {}
+        rules, failed = {}, {}
         for number, key in enumerate(keys):
             if number % AT_ONCE == AT_ONCE - 1:
                 await asyncio.sleep(0)  # the DNS has its turn
             try:
-                wanted[key] = self.wanted(key)
+                rules[key] = self.rules_of(key)
             except Exception as error:  # an object that nobody has foreseen
                 log.exception("rules of service %s", key)
                 failed[key] = f"{type(error).__name__}: {error}"
-        return wanted, failed
+        return rules, failed
 
     def _judge(self, key: str, error: str | None) -> None:
         """Sets a service aside whose rules were refused, or takes it back."""
@@ -190,9 +190,9 @@ class Proxy:
         """UDP has no connections that end: flows to endpoints that are gone would stay with them."""
         for where in {**old.udp, **new.udp}:
             before, after = old.udp.get(where, ()), new.udp.get(where, ())
-            gone: list[Endpoint] = [e for e in before if e not in after]
-            if gone or (after and not before):
+            removed: list[Endpoint] = [e for e in before if e not in after]
+            if removed or (after and not before):
                 try:
-                    await forget_udp(where[0], where[1], [e.address for e in gone])
+                    await forget_udp(where[0], where[1], [e.address for e in removed])
                 except OSError as error:
                     log.warning("conntrack: %s", error)

@@ -42,17 +42,17 @@ def resolver_slice(node: str, address: str) -> discovery_v1.EndpointSlice:
 
 async def publish(client: Client, world: World, node: str, address: str) -> None:
     """Creates or corrects the slice; tries until it works."""
-    wanted = resolver_slice(node, address)
-    slices, name = client[discovery_v1.EndpointSlice], wanted.metadata.name or ""
+    desired = resolver_slice(node, address)
+    slices, name = client[discovery_v1.EndpointSlice], desired.metadata.name or ""
     backoff = Backoff(world, first=0.2, most=10.0)
     while True:
         try:
             try:
-                await slices.create(wanted, NAMESPACE)
+                await slices.create(desired, NAMESPACE)
             except AlreadyExists:
                 current = await slices.get(name, NAMESPACE)
-                if (current.endpoints, current.ports) != (wanted.endpoints, wanted.ports):
-                    current.endpoints, current.ports = wanted.endpoints, wanted.ports
+                if (current.endpoints, current.ports) != (desired.endpoints, desired.ports):
+                    current.endpoints, current.ports = desired.endpoints, desired.ports
                     await slices.update(current)
             return
         except (StatusError, TransportError) as error:

@@ -35,7 +35,7 @@ class Entry(NamedTuple):
 
 
 @dataclass
-class Found:
+class Answer:
     """``outside``: a name that answers end at, which another server must be asked about for the rest."""
 
     answers: list[RR] = field(default_factory=list)
@@ -63,15 +63,15 @@ class Zone:
     def owns(self, name: str) -> bool:
         return tuple(name.split("."))[-len(self.domain) :] == self.domain
 
-    def answer(self, name: str, kind: str) -> Found:
+    def answer(self, name: str, kind: str) -> Answer:
         """This zone's records of a type for a name. Raises Missing; nothing of that type is an empty answer."""
         rest = tuple(name.split("."))[: -len(self.domain)]
         if not rest:
             return self._apex(name, kind)
         if rest == ("dns-version",):
-            return Found([RR(name, QTYPE.TXT, ttl=TTL, rdata=TXT("1.1.0"))] if kind == "TXT" else [])
+            return Answer([RR(name, QTYPE.TXT, ttl=TTL, rdata=TXT("1.1.0"))] if kind == "TXT" else [])
         if rest == ("ns", "dns"):
-            return Found(_addresses(name, [self.address] if self.address else [], kind))
+            return Answer(_addresses(name, [self.address] if self.address else [], kind))
         match rest[-1]:
             case "svc":
                 return self._records(name, self._entries(rest[:-1]), kind, ())
@@ -79,25 +79,25 @@ class Zone:
                 return self._pod(name, rest[:-1], kind)
         raise Missing
 
-    def _apex(self, name: str, kind: str) -> Found:
+    def _apex(self, name: str, kind: str) -> Answer:
         if kind == "SOA":
-            return Found([self.soa()])
+            return Answer([self.soa()])
         if kind == "NS":
             server = f"ns.dns.{name}"
             extra = _addresses(server, [self.address] if self.address else [], "A")
-            return Found([RR(name, QTYPE.NS, ttl=TTL, rdata=NS(server))], extra)
-        return Found()
+            return Answer([RR(name, QTYPE.NS, ttl=TTL, rdata=NS(server))], extra)
+        return Answer()
 
-    def _pod(self, name: str, rest: tuple[str, ...], kind: str) -> Found:
+    def _pod(self, name: str, rest: tuple[str, ...], kind: str) -> Answer:
         if not rest or (len(rest) == 1 and self.namespaces.get(None, rest[0])):
-            return Found()
+            return Answer()
         if len(rest) != 2 or not self.namespaces.get(None, rest[1]):
             raise Missing
         try:
             address = str(ipaddress.IPv4Address(rest[0].replace("-", ".")))
         except ValueError:
             raise Missing from None
-        return Found(_addresses(name, [address], kind))
+        return Answer(_addresses(name, [address], kind))
 
     # --- services ---
 
@@ -108,10 +108,10 @@ class Zone:
         service = self.services.get(rest[-1], rest[-2]) if len(rest) > 1 else None
         if service is None:
             raise Missing
-        found = list(dict.fromkeys(self._of(service, rest[:-2])))
-        if not found:
+        entries = list(dict.fromkeys(self._of(service, rest[:-2])))
+        if not entries:
             raise Missing
-        return found
+        return entries
 
     def _of(self, service: core_v1.Service, front: tuple[str, ...]) -> Iterator[Entry]:
         """``front`` is what stands before the service's name: nothing, an endpoint's name, or _PORT, _PROTOCOL."""
@@ -138,7 +138,7 @@ class Zone:
             if _is_asked(p.name, p.protocol, port, protocol):
                 yield from (Entry(base, address, p.port) for address in _service_addresses(service))
 
-    def _records(self, name: str, entries: list[Entry], kind: str, before: tuple[str, ...]) -> Found:
+    def _records(self, name: str, entries: list[Entry], kind: str, before: tuple[str, ...]) -> Answer:
         """``before``: the names that led here."""
         if kind == "SRV":
             return _services(name, [e for e in entries if not e.alias and e.port])
@@ -147,24 +147,24 @@ class Zone:
             return self._alias(name, aliases[0], kind, before)
         hosts = list(dict.fromkeys(e.host for e in entries if not e.alias))
         self.world.random.shuffle(hosts)
-        return Found(_addresses(name, hosts, kind))
+        return Answer(_addresses(name, hosts, kind))
 
-    def _alias(self, name: str, target: str, kind: str, before: tuple[str, ...]) -> Found:
+    def _alias(self, name: str, target: str, kind: str, before: tuple[str, ...]) -> Answer:
         """A CNAME and what it leads to: stub resolvers do not go on by themselves. One that leads nowhere in this zone,
         or in a circle, is left out."""
         alias = RR(name, QTYPE.CNAME, ttl=TTL, rdata=CNAME(target))
         if kind == "CNAME":
-            return Found([alias])
+            return Answer([alias])
         if not self.owns(target):
-            return Found([alias], outside=target)
+            return Answer([alias], outside=target)
         rest = tuple(target.split("."))[: -len(self.domain)]
         if target == name or target in before or len(before) >= MAX_ALIASES or rest[-1:] != ("svc",):
-            next_ = self.answer(target, kind) if rest[-1:] == ("pod",) else Found()
+            next_ = self.answer(target, kind) if rest[-1:] == ("pod",) else Answer()
         else:
             try:
                 next_ = self._records(target, self._entries(rest[:-1]), kind, (*before, name))
             except Missing:
-                next_ = Found()
+                next_ = Answer()
         if next_.answers:
             next_.answers.insert(0, alias)
         return next_
@@ -181,7 +181,7 @@ class Zone:
         for service in self.services.by_index("ip", address):
             target = ".".join((service.metadata.name or "", service.metadata.namespace or "", "svc", *self.domain))
             return [RR(name, QTYPE.PTR, ttl=TTL, rdata=PTR(target))]
-        found = []
+        names = []
         for piece in self.slices.by_index("address", address):
             for key in service_key(piece):
                 service_of = self.services.get_key(key)
@@ -189,10 +189,10 @@ class Zone:
                     continue
                 namespace, _, short = key.partition("/")
                 hosts = [host for a, host in _ready(piece) if a == address]
-                found += [".".join((host, short, namespace, "svc", *self.domain)) for host in hosts]
-        if not found:
+                names += [".".join((host, short, namespace, "svc", *self.domain)) for host in hosts]
+        if not names:
             raise Missing
-        return [RR(name, QTYPE.PTR, ttl=TTL, rdata=PTR(target)) for target in dict.fromkeys(found)]
+        return [RR(name, QTYPE.PTR, ttl=TTL, rdata=PTR(target)) for target in dict.fromkeys(names)]
 
     def soa(self) -> RR:
         domain = ".".join(self.domain)
@@ -200,20 +200,20 @@ class Zone:
         return RR(domain, QTYPE.SOA, ttl=TTL, rdata=SOA(f"ns.dns.{domain}", f"hostmaster.{domain}", times))
 
 
-def _is_asked(name: str | None, protocol: str | None, port: str, wanted: str) -> bool:
+def _is_asked(name: str | None, protocol: str | None, port: str, asked_protocol: str) -> bool:
     """Whether a port is the one that is asked for; "" asks for all."""
-    return (not port or (name or "") == port) and (not wanted or (protocol or "TCP").lower() == wanted)
+    return (not port or (name or "") == port) and (not asked_protocol or (protocol or "TCP").lower() == asked_protocol)
 
 
-def _services(name: str, entries: list[Entry]) -> Found:
+def _services(name: str, entries: list[Entry]) -> Answer:
     """SRV records, and the addresses of their targets."""
-    found = Found()
+    answer = Answer()
     weight = max(1, 100 // max(1, len(entries)))
     for target, port in dict.fromkeys((e.name, e.port) for e in entries):
-        found.answers.append(RR(name, QTYPE.SRV, ttl=TTL, rdata=SRV(0, weight, port, target)))
+        answer.answers.append(RR(name, QTYPE.SRV, ttl=TTL, rdata=SRV(0, weight, port, target)))
     for target, address in dict.fromkeys((e.name, e.host) for e in entries):
-        found.additional += _addresses(target, [address], "A")
-    return found
+        answer.additional += _addresses(target, [address], "A")
+    return answer
 
 
 def _addresses(name: str, addresses: Iterable[str], kind: str) -> list[RR]:

@@ -121,14 +121,14 @@ def proxy_on(world, kernel):
 def test_a_service_that_is_refused_is_named_and_tried_again(monkeypatch):
     world, kernel = SimulatedWorld(), Kernel("bad/")
     proxy, services, told = proxy_on(world, kernel)
-    real = Proxy.wanted
+    real = Proxy.rules_of
 
-    def wanted(self, key):
+    def rules_of(self, key):
         if key == "default/odd":
             raise ZeroDivisionError("nobody has foreseen this")
         return real(self, key)
 
-    monkeypatch.setattr(Proxy, "wanted", wanted)
+    monkeypatch.setattr(Proxy, "rules_of", rules_of)
 
     async def main():
         for number, name in enumerate(("a", "bad", "b", "odd")):
@@ -180,10 +180,10 @@ def test_the_kernel_itself():
             bad = service("bad", "10.9.192.66")
             services.put(service("a", "10.9.192.1", node_port=30001, external_traffic_policy="Local"))
             services.put(bad)
-            proxy.wanted = lambda key: (
+            proxy.rules_of = lambda key: (
                 Rules(elements={("services", "2001:db8::1 . tcp . 80"): "goto nowhere"})
                 if key == "default/bad"
-                else Proxy.wanted(proxy, key)
+                else Proxy.rules_of(proxy, key)
             )
             async with world.task_group() as group:
                 group.start(proxy.run())
