@@ -30,7 +30,7 @@ def plane(store: str = "etcd", settings: Sequence[str] = (), seconds: float | No
     """A whole control plane without nodes, as ``navarch up --nodes 0`` makes it; ``settings`` are for its ``--set``.
     Starting or stopping it may take so many ``seconds``."""
     home = Path(tempfile.mkdtemp(prefix="bench-"))
-    environment = os.environ | {"NAVARCH_HOME": str(home), "PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"NAVARCH_HOME": str(home), "PYTHONPATH": str(ROOT), "NAVARCH_EGRESS": "off"}
 
     def navarch(*words: str) -> None:
         command = [sys.executable, "-m", "cli", *words]

@@ -35,7 +35,7 @@ PATIENCE = 60.0  # seconds
 
 
 def navarch(*words: str) -> subprocess.Popen[str]:
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "NAVARCH_EGRESS": "off"}
     return subprocess.Popen([sys.executable, "-m", "cli", *words], env=environment, text=True, stdout=subprocess.PIPE)
 
 

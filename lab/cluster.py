@@ -56,6 +56,7 @@ class Cluster(Lab):
             "logs": str(self.paths.logs),
             "settings": record.settings,
             "registry": record.registry,
+            "egress": record.way_out,
             "disk": f"full: {free >> 20} MiB are left" if (free := free_bytes(self.paths.root)) < MIN_ROOM else "",
         }
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from pyroute2 import IPRoute, NetlinkError, netns
 
+from lab import wayout
 from lab.addresses import Addresses
 from lab.namespaces import ProcessId, in_child
 from navarch.linux.syscalls import (
@@ -95,6 +96,9 @@ def create(lab: str, addresses: Addresses) -> None:
         _set(f"ipv4/conf/{BRIDGE}/send_redirects", 0)
         _set("ipv4/conf/all/send_redirects", 0)
         _set("bridge/bridge-nf-call-iptables", 0)
+        # What comes from outside (lab/wayout.py) has a source that the switch has no route to.
+        _set("ipv4/conf/all/rp_filter", 0)
+        _set(f"ipv4/conf/{BRIDGE}/rp_filter", 0)
 
     _inside(lab, bridge)
 
@@ -128,6 +132,8 @@ def _block(addresses: Addresses) -> None:
 
 def destroy(lab: str, addresses: Addresses | None) -> None:
     """Removes all of it; what is gone already is no error. ``addresses`` is None if they are not the lab's any more."""
+    if addresses is not None:
+        wayout.close(addresses)
 
     def outside() -> None:
         if addresses is not None:
@@ -149,8 +155,8 @@ def port_name(number: int) -> str:
     return f"port{number}"
 
 
-def plug(lab: str, addresses: Addresses, number: int, init: ProcessId) -> None:
-    """Connects the node's eth0 to the switch and sets its addresses and routes."""
+def plug(lab: str, addresses: Addresses, number: int, init: ProcessId, out: bool = False) -> None:
+    """Connects the node's eth0 to the switch and sets its addresses and routes; with ``out`` also that to the machine."""
     address, port = addresses.node(number), port_name(number)
 
     def wire(ip: Any) -> None:
@@ -176,6 +182,8 @@ def plug(lab: str, addresses: Addresses, number: int, init: ProcessId) -> None:
             # The node's own connections to service addresses need a route before DNAT picks the real one.
             ip.route("replace", dst=addresses.services, gateway=addresses.switch, oif=index)
             ip.route("replace", dst="0.0.0.0/0", type="unreachable", priority=LAST_RESORT)
+            if out:
+                ip.route("replace", dst="0.0.0.0/0", gateway=addresses.host, oif=index, priority=wayout.METRIC)
         _set("ipv4/ip_forward", 1)
         _set("ipv4/conf/all/send_redirects", 0)
         _set("ipv4/conf/eth0/send_redirects", 0)

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from lab import components, networknamespace, nodenamespaces, supervisor
+from lab import components, networknamespace, nodenamespaces, supervisor, wayout
 from lab.apiclient import Api
 from lab.forking import Spec
 from lab.hollow import Fleet
@@ -71,7 +71,8 @@ class Nodes:
         self.lab.start(self.components(entry))
 
     def boot(self, entry: NodeRecord) -> None:
-        init = ProcessId.load(entry.init)
+        """Switches the node on if it is off; its way out is as the lab's afterwards."""
+        init, out = ProcessId.load(entry.init), self.lab.required_record.way_out
         if init is None or not init.enterable():
             self.power_off(entry)
             entry.booted = time.time()
@@ -79,9 +80,11 @@ class Nodes:
             init = nodenamespaces.power_on(self.paths.id, entry.name, quantity.milli(entry.cpu) / 1000, memory)
             entry.init = init.dump()
             self.lab.save()
-            networknamespace.plug(self.paths.id, self.lab.addresses, entry.number, init)
+            networknamespace.plug(self.paths.id, self.lab.addresses, entry.number, init, out)
             if entry.partitioned:
                 networknamespace.set_port(self.paths.id, entry.number, up=False)
+        else:
+            wayout.route_node(self.lab.addresses, init, out)
 
     def components(self, entry: NodeRecord) -> list[Spec]:
         init = ProcessId.load(entry.init)

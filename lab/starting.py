@@ -10,8 +10,9 @@ import os
 import shutil
 import socket
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from lab import cgroups, components, networknamespace, supervisor
+from lab import cgroups, components, networknamespace, supervisor, wayout
 from lab import settings as labsettings
 from lab.addons import apply_addons
 from lab.addresses import FIRST_INDEX, claim_index
@@ -21,6 +22,7 @@ from lab.hollow import HollowNodes
 from lab.paths import LabError, LabRecord, write_private
 from lab.ports import FIRST_PORT, FIRST_REGISTRY_PORT, RANGE, free_port, take_port
 from lab.reach import certificate_names, local_addresses
+from navarch import egress
 
 
 @dataclass
@@ -113,6 +115,7 @@ class Start:
         if self.with_nodes:
             self.progress("network")
             networknamespace.create(self.paths.id, cluster.addresses)
+            self.way_out()
         if not cluster.running():
             self.progress("control plane")
             supervisor.spawn(self.paths, components.control_group(self.paths.id), sockets)
@@ -122,6 +125,19 @@ class Start:
         if not record.registry and cluster.running():
             supervisor.request(self.paths, "stop", names=["registry"])
         self.start_components()
+
+    def way_out(self) -> None:
+        """Opens or closes the lab's way out, as far as it is the machine's; the nodes' routes follow when they boot."""
+        record, addresses = self.cluster.required_record, self.cluster.addresses
+        if not record.way_out:
+            wayout.close(addresses)
+            return
+        wayout.open_(addresses)
+        try:
+            machine = Path("/etc/resolv.conf").read_text()
+        except OSError:
+            machine = ""
+        self.paths.resolv_conf.write_text(wayout.resolv_conf(machine, addresses))
 
     def take_registry_port(self) -> None:
         """A port for the lab's registry: images have it in their names, so it stays."""
@@ -181,6 +197,7 @@ class Start:
             record.failover = wishes.failover
         if wishes.egress is not None:
             record.egress = wishes.egress
+        record.way_out = record.egress and egress.machine_allows()
         self.before = record.settings
         record.settings = self.settings(record)
         was = set(components.apiserver_hosts(record))

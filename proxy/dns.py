@@ -133,7 +133,9 @@ class Server:
         """Asks the upstream resolver over TCP, which needs no care about sizes and retries."""
         try:
             async with asyncio.timeout(4):
-                reader, writer = await asyncio.open_connection(self.upstream, 53)
+                host, _, port = self.upstream.rpartition(":")
+                place = (host, int(port)) if "." in host else (self.upstream, 53)
+                reader, writer = await asyncio.open_connection(*place)
                 try:
                     writer.write(struct.pack(">H", len(data)) + data)
                     (length,) = struct.unpack(">H", await reader.readexactly(2))

@@ -29,12 +29,16 @@ log = logging.getLogger(__name__)
 
 
 def _address(text: str) -> str:
+    """ADDRESS or ADDRESS:PORT of IPv4, or an address of IPv6."""
+    host, colon, port = text.rpartition(":")
     if text:
-        ipaddress.ip_address(text)
+        ipaddress.ip_address(host if colon and "." in host else text)
+    if colon and "." in host and not 0 < int(port) < 1 << 16:
+        raise ValueError(text)
     return text
 
 
-SETTINGS = Settings("proxy", {"dns-upstream": Kind("an IP address, or nothing", _address)})
+SETTINGS = Settings("proxy", {"dns-upstream": Kind("an IP address, maybe with :PORT, or nothing", _address)})
 
 
 def check(settings: Sequence[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from tests.propertyreports import pytest_runtest_setup  # noqa: F401  # a hook
 from tests.within import Within
 
 TESTS = Path(__file__).parent
+
+os.environ["NAVARCH_EGRESS"] = "off"  # no test reaches the network, however it is started
 
 # Folders and files whose tests take a real lab, real clients, processes of their own, or many seconds of computing.
 SLOW = (

@@ -105,6 +105,8 @@ def up(
             first_look = "nodes" if count or len(roster) else "namespaces"
             print(f"  export KUBECONFIG={cluster.paths.kubeconfig}\n  kubectl get {first_look}\n")
             print(f"or, without kubectl:  navarch get {first_look}{flag}")
+            if cluster.required_record.egress and not cluster.required_record.way_out:
+                print("\nEgress is off on this machine: NAVARCH_EGRESS=off")
             if cluster.required_record.registry:
                 print(f"\nRegistry:  navarch image push NAME localhost:{cluster.required_record.registry}/NAME{flag}")
             if cluster.required_record.registry:
@@ -173,6 +175,7 @@ def status(
         ("kubeconfig", report["kubeconfig"]),
         ("logs", report["logs"]),
         *((("registry", f"localhost:{report['registry']}"),) if report["registry"] else ()),
+        ("egress", "on" if report["egress"] else "off"),
         *((("disk", report["disk"]),) if report["disk"] else ()),
     ):
         print(f"{label:12}{value}")
