@@ -47,10 +47,10 @@ class Deeds:
     async def set_image(self, images: Mapping[str, str]) -> None:
         """Of the only container, or of all, where ``image`` is one text; else by container."""
         for reference, image in images.items():
-            found = self.state.object(reference)
-            if found is None:
+            workload = self.state.object(reference)
+            if workload is None:
                 raise ValueError(f"set-image: there is no {reference}")
-            names = [c["name"] for c in found["spec"]["template"]["spec"]["containers"]]
+            names = [c["name"] for c in workload["spec"]["template"]["spec"]["containers"]]
             listed = [{"name": n, "image": image} for n in names]
             await self.patch({reference: {"spec": {"template": {"spec": {"containers": listed}}}}})
 
@@ -146,8 +146,8 @@ class Deeds:
             undo = link.mend
         else:
             pod, _, container = target.removeprefix("pod/").partition("/")
-            found = self.state.object(f"pod/{pod}")
-            first = found["spec"]["containers"][0]["name"] if found else ""
+            pod_object = self.state.object(f"pod/{pod}")
+            first = pod_object["spec"]["containers"][0]["name"] if pod_object else ""
             cluster.fleet.kill_container("default", pod, container or first)
             return
         if "for" in fault:

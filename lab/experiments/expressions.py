@@ -111,9 +111,9 @@ _ALLOWED = (
 )  # fmt: skip
 
 
-def meant(word: str, known: Collection[str]) -> str:
+def meant(word: str, words: Collection[str]) -> str:
     """A hint at what was meant: the nearest known word, or all of a few."""
-    near = difflib.get_close_matches(word, list(known), 1)
+    near = difflib.get_close_matches(word, list(words), 1)
     if near:
         return f"; did you mean {near[0]!r}?"
-    return f"; known: {', '.join(sorted(known))}" if 0 < len(known) <= 40 else ""
+    return f"; known: {', '.join(sorted(words))}" if 0 < len(words) <= 40 else ""

@@ -44,8 +44,8 @@ Words = str | int | float | bool
 def read(kind: type[T], tree: Any, path: str, problems: list[Problem]) -> T | None:
     """The struct that a tree is; None, with ``problems`` added, if it is none."""
     before = len(problems)
-    found = _value(kind, tree, path, problems)
-    return found if len(problems) == before else None
+    value = _value(kind, tree, path, problems)
+    return value if len(problems) == before else None
 
 
 def _value(kind: Any, tree: Any, path: str, problems: list[Problem]) -> Any:
@@ -118,11 +118,11 @@ def _shown(tree: Any) -> str:
 def seconds_of(value: Any, path: str, problems: list[Problem]) -> float:
     """A time such as ``30s``, ``2m`` or a number; 0, with a problem added, if it is none."""
     try:
-        found = spread(str(value))
+        number = spread(str(value))
     except ValueError as error:
         problems.append(Problem(path, str(error)))
         return 0.0
-    if not isinstance(found, float):
+    if not isinstance(number, float):
         problems.append(Problem(path, f"{value!r}: a time is expected here, not a distribution"))
         return 0.0
-    return found
+    return number

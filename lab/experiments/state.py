@@ -97,8 +97,8 @@ class State:
         return self._trees[key]
 
     def all(self, resource: str) -> list[Tree]:
-        found = (self.get(key) for key in sorted(self._values.get(resource, ())))
-        return [tree for tree in found if tree is not None]
+        trees = (self.get(key) for key in sorted(self._values.get(resource, ())))
+        return [tree for tree in trees if tree is not None]
 
     def object(self, reference: str) -> Tree | None:
         namespace, resource, name = split(reference)
@@ -137,8 +137,8 @@ class State:
         return sum(map(is_ready, self.pods(reference)))
 
     def desired(self, reference: str) -> int:
-        found = self.object(reference)
-        return 0 if found is None else int(found["spec"].get("replicas", 1))
+        workload = self.object(reference)
+        return 0 if workload is None else int(workload["spec"].get("replicas", 1))
 
     def unavailable(self, reference: str) -> int:
         return max(0, self.desired(reference) - self.ready(reference))
@@ -161,29 +161,29 @@ class State:
 
     def available(self, reference: str) -> bool:
         """All wanted pods are there and ready, and the controller has seen its newest spec."""
-        found = self.object(reference)
-        return found is not None and _observed(found) and self.ready(reference) >= self.desired(reference) > 0
+        workload = self.object(reference)
+        return workload is not None and _observed(workload) and self.ready(reference) >= self.desired(reference) > 0
 
     def rolled_out(self, reference: str) -> bool:
         """As ``rollout status``: all wanted pods are of the newest version and ready, and no others are left."""
-        found = self.object(reference)
-        if found is None or not _observed(found):
+        workload = self.object(reference)
+        if workload is None or not _observed(workload):
             return False
-        status, wanted = found.get("status", {}), self.desired(reference)
+        status, desired = workload.get("status", {}), self.desired(reference)
         names = ("updatedReplicas", "replicas", "availableReplicas" if "deployment" in reference else "readyReplicas")
-        return all(int(status.get(n, 0)) == wanted for n in names)
+        return all(int(status.get(n, 0)) == desired for n in names)
 
     def stuck(self, reference: str) -> bool:
         """A deployment whose progress deadline has passed."""
-        found = self.object(reference)
-        return found is not None and any(
+        workload = self.object(reference)
+        return workload is not None and any(
             c.get("type") == "Progressing" and c.get("reason") == "ProgressDeadlineExceeded"
-            for c in found.get("status", {}).get("conditions") or ()
+            for c in workload.get("status", {}).get("conditions") or ()
         )
 
     def node_ready(self, name: str) -> bool:
-        found = self.object(f"node/{name}")
-        return found is not None and condition(found, "Ready") == "True"
+        node = self.object(f"node/{name}")
+        return node is not None and condition(node, "Ready") == "True"
 
 
 def _observed(tree: Tree) -> bool:

@@ -9,17 +9,17 @@ from nodeagent.runtime.spread import spread
 
 
 def seconds(text: str) -> float:
-    found = spread(text)
-    if not isinstance(found, float):
+    number = spread(text)
+    if not isinstance(number, float):
         raise ValueError(f"{text!r} is no time")
-    return found
+    return number
 
 
 def story(recording: Recording) -> list[str]:
     """Steps and marks in order, with how many pods were ready."""
     ready = Measures(recording).ready()
-    found = [(s.time, s.what) for s in recording.steps] + [(m.time, f"-- {m.name} --") for m in recording.marks]
-    lines = [f"{at:10.3f} s  {what:60} {ready.at(at):4.0f} ready" for at, what in sorted(found, key=lambda one: one[0])]
+    entries = [(s.time, s.what) for s in recording.steps] + [(m.time, f"-- {m.name} --") for m in recording.marks]
+    lines = [f"{at:10.3f} s  {what:60} {ready.at(at):4.0f} ready" for at, what in sorted(entries, key=lambda one: one[0])]
     kinds = len({c.key for c in recording.changes})
     return [*lines, f"{recording.end:10.3f} s  end; {len(recording.changes)} changes of {kinds} objects"]
 

@@ -11,14 +11,14 @@ UNREACHABLE = ("no such host", "unreachable", "no route to host", "connection re
 CLOSED = "is not asked"  # navarch/egress.py
 
 
-def advice(wanted: Reference, present: Iterable[str], failure: str) -> str:
+def advice(reference: Reference, present: Iterable[str], failure: str) -> str:
     """``failure`` is what the pull said; then what helps. ``present`` are the full names of the images that are here."""
     names = sorted(set(present))
-    here = str(wanted) in names
-    local = wanted.domain == "localhost"
+    here = str(reference) in names
+    local = reference.domain == "localhost"
     closed = CLOSED in failure
     unreachable = any(text in failure.lower() for text in UNREACHABLE)
-    near = close(wanted, names)
+    near = close(reference, names)
     if not (local or unreachable or closed):
         return failure + (f"; did you mean {near}?" if near and not here else "")
     if here:
@@ -29,10 +29,10 @@ def advice(wanted: Reference, present: Iterable[str], failure: str) -> str:
     return f"{what}; to bring it in: navarch image build -t NAME DIR, or navarch image load FILE"
 
 
-def close(wanted: Reference, names: Iterable[str]) -> str:
+def close(reference: Reference, names: Iterable[str]) -> str:
     """The image that was probably meant, as people write it; "" if none is like it."""
     shown = {short(name): name for name in names}
-    words = {short(str(wanted)), wanted.path.rpartition("/")[2]}
+    words = {short(str(reference)), reference.path.rpartition("/")[2]}
     by_last = {each.rpartition("/")[2].partition(":")[0]: each for each in shown}
     for word in sorted(words):
         near = difflib.get_close_matches(word, shown, 1, 0.7) or [

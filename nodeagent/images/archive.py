@@ -106,7 +106,7 @@ def _load_layout(store: ImageStore, source: Source, names: list[str]) -> list[Re
     descriptors = _read(source, "index.json").get("manifests") or []
     if names and len(descriptors) > 1:
         raise ValueError("the archive holds several images: their own names must do")
-    found = []
+    records = []
     for descriptor in descriptors:
         annotations = descriptor.get("annotations") or {}
         own = next((annotations[key] for key in _NAME_ANNOTATIONS if annotations.get(key)), "")
@@ -116,19 +116,19 @@ def _load_layout(store: ImageStore, source: Source, names: list[str]) -> list[Re
         _copy(store, source, content["config"]["digest"])
         for layer in content.get("layers") or []:
             _copy(store, source, layer["digest"])
-        found.append(store.add(manifest["digest"], names or _valid([own]), descriptor["digest"]))
-    return found
+        records.append(store.add(manifest["digest"], names or _valid([own]), descriptor["digest"]))
+    return records
 
 
 def _valid(names: Iterable[str]) -> list[str]:
     """Those names that are image names: an OCI layout's ref.name is often only a tag, which names nothing here."""
-    kept = []
+    valid = []
     for name in names:
         with contextlib.suppress(InvalidReference):
             if name and (":" in name or "/" in name):
                 parse(name)
-                kept.append(name)
-    return kept
+                valid.append(name)
+    return valid
 
 
 def _choose(source: Source, descriptor: dict[str, Any]) -> dict[str, Any]:
@@ -157,7 +157,7 @@ def _load_docker(store: ImageStore, source: Source, names: list[str]) -> list[Re
     entries = _read(source, "manifest.json")
     if names and len(entries) > 1:
         raise ValueError("the archive holds several images: their own names must do")
-    found = []
+    records = []
     for entry in entries:
         with source.open(entry["Config"]) as stream:
             config, size = store.add_blob(stream)
@@ -165,8 +165,8 @@ def _load_docker(store: ImageStore, source: Source, names: list[str]) -> list[Re
         for name in entry.get("Layers") or []:
             with source.open(name) as stream:
                 blobs.append(store.add_blob(stream))
-        found.append(add_image(store, (config, size), blobs, names or _valid(entry.get("RepoTags") or [])))
-    return found
+        records.append(add_image(store, (config, size), blobs, names or _valid(entry.get("RepoTags") or [])))
+    return records
 
 
 def add_image(

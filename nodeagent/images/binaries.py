@@ -26,7 +26,7 @@ def shared_libraries(paths: Iterable[Path]) -> list[Path]:
     is missing here too.
     """
     files = [str(path.resolve()) for path in paths if not path.is_symlink() and _is_dynamic(path)]
-    found: dict[Path, None] = {}
+    libraries: dict[Path, None] = {}
     for start in range(0, len(files), _BATCH):
         done = subprocess.run(
             ["ldd", *files[start : start + _BATCH]], capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"}
@@ -38,5 +38,5 @@ def shared_libraries(paths: Iterable[Path]) -> list[Path]:
             name, arrow, rest = text.partition(" => ")
             target = (rest if arrow else name).rpartition(" (0x")[0]
             if target.startswith("/"):
-                found[Path(target)] = None
-    return list(found)
+                libraries[Path(target)] = None
+    return list(libraries)

@@ -82,7 +82,7 @@ def build(
             raise BuildError(f"no Dockerfile or Containerfile in {folder}")
         text = path.read_text()
     instructions = parse(text)
-    wanted = list(names)
+    image_names = list(names)
     read, write = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -94,7 +94,7 @@ def build(
             hostnamespace.hide_hybrid_mount()
             with store.lock("collection", shared=True), store.temporary() as scratch:
                 builder = _Builder(store, folder, Path(scratch), dict(arguments or {}), log)
-                record = builder.run(instructions, target, wanted)
+                record = builder.run(instructions, target, image_names)
             os.write(write, b"=" + record.id.encode())
             status = 0
         except (BuildError, OSError, ValueError, RuntimeError) as error:
@@ -246,8 +246,8 @@ class _Builder:
         words = instruction.words()
         if len(words) < 2:
             raise instruction.error("expected SOURCE... DESTINATION")
-        known = ("from", "chown", "chmod", "exclude") if instruction.keyword == "COPY" else ("chown", "chmod")
-        if unknown := [flag for flag in instruction.flags if flag not in known]:
+        flags = ("from", "chown", "chmod", "exclude") if instruction.keyword == "COPY" else ("chown", "chmod")
+        if unknown := [flag for flag in instruction.flags if flag not in flags]:
             raise instruction.error(f"unsupported flag --{unknown[0]}")
         *sources, destination = words
         origin = instruction.flags.get("from", "")
@@ -256,12 +256,12 @@ class _Builder:
         target = stage.path(destination)
         with self._origin(instruction, origin) as (root, ignore):
             try:
-                found = [f for source in sources for f in copying.matches(root, source, ignore, follow=ours)]
-                into = destination.endswith(("/", "/.")) or destination == "." or len(found) > 1
+                sources_ = [f for source in sources for f in copying.matches(root, source, ignore, follow=ours)]
+                into = destination.endswith(("/", "/.")) or destination == "." or len(sources_) > 1
                 into = into or copying.is_directory(stage.root, target)
                 files: list[tuple[Path, str]] = []
                 unpack: list[Path] = []
-                for path, name in found:
+                for path, name in sources_:
                     if path.is_dir() and not path.is_symlink():
                         files.extend(copying.tree(path, target, root, ignore, exclude))
                     elif instruction.keyword == "ADD" and not path.is_symlink() and copying.is_archive(path):
@@ -269,9 +269,9 @@ class _Builder:
                     else:
                         files.append((path, f"{target}/{name}" if into else target))
                 if origin == HOST:
-                    taken = {name for _, name in files}
+                    copied = {name for _, name in files}
                     needed = binaries.shared_libraries(path for path, _ in files)
-                    files.extend((path.resolve(), str(path)) for path in needed if str(path) not in taken)
+                    files.extend((path.resolve(), str(path)) for path in needed if str(path) not in copied)
             except FileNotFoundError as error:
                 raise instruction.error(str(error)) from error
             mode = instruction.flags.get("chmod")

@@ -58,13 +58,13 @@ def matches(root: Path, source: str, ignore: Ignore, *, follow: bool = True) -> 
         raise FileNotFoundError(f"{source}: only local files can be added")
     clean = os.path.normpath("/" + source).lstrip("/")
     names = sorted(_expand(root, clean)) if any(char in clean for char in "*?[") else [clean]
-    found = []
+    files = []
     for name in names:
         if (path := _resolve(root, name, follow)) is not None and not ignore(name):
-            found.append((path, os.path.basename(name) or path.name))
-    if not found:
+            files.append((path, os.path.basename(name) or path.name))
+    if not files:
         raise FileNotFoundError(f"{source}: no such file or directory")
-    return found
+    return files
 
 
 def _resolve(root: Path, name: str, follow: bool) -> Path | None:
@@ -80,10 +80,10 @@ def _resolve(root: Path, name: str, follow: bool) -> Path | None:
 
 def _expand(root: Path, pattern: str) -> list[str]:
     """The names that a pattern matches, one directory after another, none of which is reached past the root."""
-    found = [""]
+    names = [""]
     for part in pattern.split("/"):
         following = []
-        for name in found:
+        for name in names:
             if not any(char in part for char in "*?["):
                 following.append(f"{name}/{part}".lstrip("/"))
                 continue
@@ -91,8 +91,8 @@ def _expand(root: Path, pattern: str) -> list[str]:
             entries = os.listdir(place) if place is not None and place.is_dir() else []
             matching = [e for e in entries if fnmatch.fnmatchcase(e, part) and (part[0] == "." or e[0] != ".")]
             following += [f"{name}/{e}".lstrip("/") for e in matching]
-        found = following
-    return found
+        names = following
+    return names
 
 
 def tree(directory: Path, target: str, root: Path, ignore: Ignore, exclude: Ignore) -> list[tuple[Path, str]]:
@@ -100,17 +100,17 @@ def tree(directory: Path, target: str, root: Path, ignore: Ignore, exclude: Igno
 
     ``ignore`` judges paths below ``root``, ``exclude`` paths below the directory.
     """
-    found = [(directory, target)]
+    paths = [(directory, target)]
     if directory.is_symlink():
-        return found  # os.walk would follow this one
+        return paths  # os.walk would follow this one
     for place, names, files in os.walk(directory):
         names.sort()
         for name in sorted([*names, *files]):
             path = Path(place) / name
             inside = os.path.relpath(path, directory)
             if not ignore(os.path.relpath(path, root)) and not exclude(inside):
-                found.append((path, os.path.join(target, inside)))
-    return found
+                paths.append((path, os.path.join(target, inside)))
+    return paths
 
 
 def is_directory(root: Path, name: str) -> bool:

@@ -51,18 +51,18 @@ class Instruction:
         if words and "=" not in words[0]:
             name, _, value = self.text.partition(" ")
             return [(name, value.strip())]
-        found = []
+        pairs = []
         for word in words:
             name, equals, value = word.partition("=")
             if not equals:
                 raise self.error(f"expected NAME=VALUE, not {word!r}")
-            found.append((name, value))
-        return found
+            pairs.append((name, value))
+        return pairs
 
 
 def parse(text: str) -> list[Instruction]:
     """The instructions of a file, in order. Raises BuildError."""
-    found: list[Instruction] = []
+    instructions: list[Instruction] = []
     pending, start = "", 0
     for number, raw in enumerate([*text.splitlines(), ""], 1):
         line = raw.strip()
@@ -75,8 +75,8 @@ def parse(text: str) -> list[Instruction]:
             continue
         whole, pending = (pending + line).strip(), ""
         if whole:
-            found.append(_instruction(whole, start))
-    return found
+            instructions.append(_instruction(whole, start))
+    return instructions
 
 
 def _instruction(line: str, number: int) -> Instruction:

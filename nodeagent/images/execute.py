@@ -23,9 +23,9 @@ def execute(
     namespaces = {kind: "" for kind in ("mount", "pid", "ipc", "uts", "network")}
     around = spec.Surroundings(namespaces, shm=str(shm), open_files=security.open_files())
     settings = Settings(user=config.get("User") or "", working_dir=config.get("WorkingDir") or "")
-    wanted = ContainerConfig("build", 0, "", command=command, env=tuple(environment.items()))
+    container = ContainerConfig("build", 0, "", command=command, env=tuple(environment.items()))
     try:
-        document = spec.build(wanted, SandboxConfig("", "", "build"), settings, root, around, "build")
+        document = spec.build(container, SandboxConfig("", "", "build"), settings, root, around, "build")
     except RuntimeError_ as error:
         raise RuntimeError(error.message) from error
     document["mounts"] = [mount for mount in document["mounts"] if mount["type"] != "cgroup"]

@@ -169,9 +169,9 @@ class ImageStore:
                 directory.mkdir(mode=0o755)
                 with layers.uncompressed(self.blob(blob)) as stream:
                     limit = layers.size_limit(self.blob(blob).stat().st_size)
-                    found = layers.extract(stream, directory, limit)
-                if found != diff_id:
-                    raise ValueError(f"layer is {found}, not {diff_id} as the image's config says")
+                    digest = layers.extract(stream, directory, limit)
+                if digest != diff_id:
+                    raise ValueError(f"layer is {digest}, not {diff_id} as the image's config says")
                 directory.rename(target)
         return target
 
@@ -195,13 +195,13 @@ class ImageStore:
         with self.lock("collection", shared=True):
             for layer, diff_id in zip(blobs, diff_ids, strict=True):
                 self.add_layer(diff_id, layer["digest"])
-            known = self.record(config_digest)
-            found = dict.fromkeys(known.digests if known else ())
+            record_ = self.record(config_digest)
+            digests = dict.fromkeys(record_.digests if record_ else ())
             for name in full:
-                found[f"{name.repository}@{repository_digest or manifest_digest}"] = None
+                digests[f"{name.repository}@{repository_digest or manifest_digest}"] = None
             size = sum(layer["size"] for layer in blobs) + manifest["config"]["size"]
-            comes_back = pulled and (known is None or known.pulled)
-            record = Record(config_digest, manifest_digest, tuple(diff_ids), size, tuple(found), comes_back)
+            comes_back = pulled and (record_ is None or record_.pulled)
+            record = Record(config_digest, manifest_digest, tuple(diff_ids), size, tuple(digests), comes_back)
             syscalls.write_atomic(self._record_path(config_digest), msgspec.json.encode(record))
             for name in full:
                 self.tag(name, config_digest)
@@ -251,28 +251,28 @@ class ImageStore:
                 continue
             return self.record(image_id)
         if reference.digest:
-            wanted = f"{reference.repository}@{reference.digest}"
+            pinned = f"{reference.repository}@{reference.digest}"
             for record in self.records():
-                if wanted in record.digests:
+                if pinned in record.digests:
                     return record
         return None
 
     def records(self) -> list[Record]:
         """Every image, by id."""
-        found = []
+        records = []
         for path in sorted((self.root / "images").glob("*.json")):
             with contextlib.suppress(FileNotFoundError):
-                found.append(msgspec.json.decode(path.read_bytes(), type=Record))
-        return found
+                records.append(msgspec.json.decode(path.read_bytes(), type=Record))
+        return records
 
     def names(self) -> dict[str, list[str]]:
         """Image id -> its names, sorted."""
-        found: dict[str, list[str]] = {}
+        names: dict[str, list[str]] = {}
         for path in sorted((self.root / "names").iterdir()):
             if not path.name.startswith("."):
                 with contextlib.suppress(FileNotFoundError):
-                    found.setdefault(path.read_text(), []).append(urllib.parse.unquote(path.name))
-        return found
+                    names.setdefault(path.read_text(), []).append(urllib.parse.unquote(path.name))
+        return names
 
     def config(self, image_id: str) -> Config:
         """The config of an image that is here. It never changes, hence the cache."""
@@ -309,16 +309,16 @@ class ImageStore:
 
     def release_node(self, node: Path, keep: Iterable[str] = ()) -> None:
         """Forgets the uses of a node but for some containers: a node that lost its power has none left."""
-        kept = frozenset(keep)
+        to_keep = frozenset(keep)
         directory = self._uses(node)
         if directory.exists():
             for path in directory.iterdir():
-                if path.name not in kept and path.name != ".directory":
+                if path.name not in to_keep and path.name != ".directory":
                     path.unlink(missing_ok=True)
 
     def used(self) -> set[str]:
         """Ids of the images that some container of some node stands on."""
-        found: set[str] = set()
+        ids: set[str] = set()
         for directory in (self.root / "uses").iterdir():
             try:
                 alive = os.path.exists((directory / ".directory").read_bytes())
@@ -330,8 +330,8 @@ class ImageStore:
             for path in directory.iterdir():
                 if not path.name.startswith("."):
                     with contextlib.suppress(FileNotFoundError):
-                        found.add(path.read_text())
-        return found
+                        ids.add(path.read_text())
+        return ids
 
     def untag(self, name: str) -> bool:
         """Takes a name away. The image stays until it is removed by id or collected."""
