@@ -152,9 +152,9 @@ class DisruptionController(Controller):
             else:
                 group, _ = group_version(ref.api_version)
                 informer = self.others.get((group, ref.kind))
-                found = informer.get(namespace, ref.name) if informer is not None else None
-                if found is not None and found.metadata.uid == ref.uid:
-                    total[ref.uid] = _desired_replicas(found.spec.replicas)
+                owner_object = informer.get(namespace, ref.name) if informer is not None else None
+                if owner_object is not None and owner_object.metadata.uid == ref.uid:
+                    total[ref.uid] = _desired_replicas(owner_object.spec.replicas)
         return sum(total.values())
 
 

@@ -16,7 +16,7 @@ from navarch.client.informer import Informer
 from navarch.world import World
 
 T = TypeVar("T", bound=Struct)
-KEPT = 60.0
+MAX_AGE = 60.0
 
 
 def _version(obj: Any) -> int:
@@ -45,9 +45,9 @@ class Overlay(Generic[T]):
     def over(self, cached: Iterable[T], belongs: Callable[[T], bool]) -> list[T]:
         """``cached`` brought up to date; newly written objects are added if they ``belong``."""
         now = self._world.monotonic()
-        for written_key in [k for k, (_, at) in self._written.items() if now - at > KEPT]:
+        for written_key in [k for k, (_, at) in self._written.items() if now - at > MAX_AGE]:
             del self._written[written_key]
-        for uid in [u for u, at in self._deleted.items() if now - at > KEPT]:
+        for uid in [u for u, at in self._deleted.items() if now - at > MAX_AGE]:
             del self._deleted[uid]
         by_key = {key(obj): obj for obj in cached}
         for written_key, (obj, _) in self._written.items():

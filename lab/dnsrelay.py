@@ -63,7 +63,7 @@ class _Reply(asyncio.DatagramProtocol):
 class DNSRelay:
     def __init__(self, world: World, resolv_conf: Path, port: int = 53) -> None:
         self._world, self._path, self._port = world, resolv_conf, port
-        self._known: tuple[float, list[str]] = (-1.0, [])
+        self._cached: tuple[float, list[str]] = (-1.0, [])
 
     async def serve(self, host: str, port: int) -> None:
         """Serves until cancelled. Raises OSError if the port cannot be had."""
@@ -101,11 +101,11 @@ class DNSRelay:
     def _resolvers(self) -> list[str]:
         try:
             changed = self._path.stat().st_mtime
-            if changed != self._known[0]:
-                self._known = changed, nameservers(self._path.read_text())
+            if changed != self._cached[0]:
+                self._cached = changed, nameservers(self._path.read_text())
         except OSError as error:
             log.info("%s: %s", self._path, error.strerror)
-        return self._known[1]
+        return self._cached[1]
 
     async def _over_udp(self, server: str, question: bytes) -> bytes:
         loop = asyncio.get_running_loop()

@@ -153,7 +153,7 @@ def prune(everything: bool, now: float) -> tuple[list[str], int]:
     of those without one) and bytes freed."""
     images = store()
     names, used = images.names(), images.used()
-    gone, freed = [], images.clean(now - PARTIAL_SECONDS)
+    removed, freed = [], images.clean(now - PARTIAL_SECONDS)
     for record in images.records():
         own = names.get(record.id)
         if record.id in used or (own and not everything):
@@ -161,9 +161,9 @@ def prune(everything: bool, now: float) -> tuple[list[str], int]:
         size = images.disk_of(record)
         with contextlib.suppress(ImageInUse):  # since a moment ago
             if images.remove(record.id):
-                gone += own or [record.id]
+                removed += own or [record.id]
                 freed += size
-    return gone, freed
+    return removed, freed
 
 
 # Registries
@@ -219,21 +219,21 @@ def own_logins(name: reference.Reference) -> list[Login]:
     return matching(name, of_config(document.get("auths") if isinstance(document, dict) else None))
 
 
-def pull(name: str, lab: str, told: Callable[[Progress], None]) -> Record:
+def pull(name: str, lab: str, report: Callable[[Progress], None]) -> Record:
     """Fetches an image into the store, as nodes of the lab would. Raises LabError."""
     from nodeagent.images.pull import Puller, PullFailed
 
     async def work(access: Access) -> Record:
         puller = Puller(access.transport.world, store(), access.transport, lambda: access.registries)
         try:
-            return await puller.pull(name, own_logins(reference.parse(names_of([name])[0])), told)
+            return await puller.pull(name, own_logins(reference.parse(names_of([name])[0])), report)
         except PullFailed as error:
             raise LabError(str(error)) from error
 
     return _reaching(lab, work)
 
 
-def push(name: str, target: str, lab: str, told: Callable[[Progress], None]) -> str:
+def push(name: str, target: str, lab: str, report: Callable[[Progress], None]) -> str:
     """Sends an image to the registry that ``target`` names; the digest there. Raises LabError."""
     from nodeagent.images.distribution import Repository
     from nodeagent.images.pull import Progress
@@ -251,7 +251,7 @@ def push(name: str, target: str, lab: str, told: Callable[[Progress], None]) -> 
         logins = own_logins(place)
         repository = Repository(access.transport, endpoint, logins[0] if logins else None)
         try:
-            return await push_image(images, record, place, repository, Progress(told=told))
+            return await push_image(images, record, place, repository, Progress(report=report))
         except (PushFailed, ValueError) as error:
             raise LabError(str(error)) from error
 

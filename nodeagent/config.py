@@ -215,9 +215,9 @@ SETTINGS = Settings("agent", {
 
 def check(settings: Sequence[str]) -> None:
     """Whether the agent can be told this by ``--set``. Raises ValueError."""
-    known = SETTINGS.read_all(settings)
-    high = known.get("image-gc-high-threshold", Config.image_gc_high)
-    low = known.get("image-gc-low-threshold", Config.image_gc_low)
+    values = SETTINGS.read_all(settings)
+    high = values.get("image-gc-high-threshold", Config.image_gc_high)
+    low = values.get("image-gc-low-threshold", Config.image_gc_low)
     if low >= high:
         raise ValueError(f"agent.image-gc-low-threshold={low} must be below agent.image-gc-high-threshold={high}")
 

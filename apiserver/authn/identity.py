@@ -12,7 +12,7 @@ from apiserver.request import User
 AUTHENTICATED, UNAUTHENTICATED = "system:authenticated", "system:unauthenticated"
 EXTRA = "authentication.kubernetes.io/"
 CREDENTIAL = f"{EXTRA}credential-id"
-KEPT = 4096
+MAX_IDENTITIES = 4096
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Recent(OrderedDict[bytes | str, Any]):
 
     def remember(self, key: bytes | str, value: Any) -> Any:
         self[key] = value
-        if len(self) > KEPT:
+        if len(self) > MAX_IDENTITIES:
             self.popitem(last=False)
         return value
 

@@ -31,7 +31,7 @@ class Call(NamedTuple):
     args: tuple[Node, ...]
 
 
-class Made(NamedTuple):
+class Construction(NamedTuple):
     """A list, map or message that the expression writes down. ``kind``: list, map or message."""
 
     kind: str
@@ -51,7 +51,7 @@ class Loop(NamedTuple):
     end: Node
 
 
-Node = Const | Ident | Select | Call | Made | Loop
+Node = Const | Ident | Select | Call | Construction | Loop
 
 
 def parse(data: bytes) -> Node:
@@ -116,12 +116,12 @@ def _node(data: bytes) -> Node:
         return Call(_text(call, 2), tuple(_node(one) for one in (*call.get(1, ()), *call.get(3, ()))))
     if 7 in fields:
         parts = tuple(_node(one) for one in _fields(fields[7][0]).get(1, ()))
-        return Made("list", parts, len(parts))
+        return Construction("list", parts, len(parts))
     if 8 in fields:
         struct = _fields(fields[8][0])
         entries = [_fields(entry) for entry in struct.get(2, ())]
         parts = tuple(_node(entry[n][0]) for entry in entries for n in (3, 4) if n in entry)
-        return Made("message" if 1 in struct else "map", parts, len(entries))
+        return Construction("message" if 1 in struct else "map", parts, len(entries))
     loop = _fields(fields[9][0])
     names = tuple(name for name in (_text(loop, 1), _text(loop, 8)) if name)
     over, start, condition, step, end = (_node(loop[n][0]) for n in (2, 4, 5, 6, 7))

@@ -18,7 +18,7 @@ RULE_LIMIT, SCHEMA_LIMIT = 10_000_000, 100_000_000
 MAX_COST = (1 << 64) - 1
 REQUEST = 3 << 20  # bytes that an object can have at most
 TRAVERSAL, REGEX = 0.1, 0.25  # for each byte of a text, of a pattern
-_MADE = {"list": 10, "map": 30, "message": 40}
+_CONSTRUCTION_COSTS = {"list": 10, "map": 30, "message": 40}
 _EQUAL, _ORDER = ("_==_", "_!=_"), ("_<_", "_<=_", "_>_", "_>=_")
 _PREFIX = ("startsWith", "endsWith")
 _TEXT = (
@@ -104,8 +104,8 @@ class Estimate:
                 inner = self._visit(operand, variables)
                 # Whether a field is there costs no more than to find what it would be in.
                 return Value(max(0, inner.cost - 1) if test else inner.cost + 1, _field(inner.schema, field))
-            case ast.Made(kind, parts, size):
-                return Value(_MADE[kind] + sum(self._visit(p, variables).cost for p in parts), None, size)
+            case ast.Construction(kind, parts, size):
+                return Value(_CONSTRUCTION_COSTS[kind] + sum(self._visit(p, variables).cost for p in parts), None, size)
             case ast.Loop():
                 return self._loop(node, variables)
             case ast.Call(function, args):
@@ -126,7 +126,7 @@ class Estimate:
         turn = self._visit(loop.condition, inner).cost + self._visit(loop.step, inner).cost
         end = self._visit(loop.end, inner)
         cost = over.cost + start.cost + end.cost + self._size(over) * turn
-        grows = isinstance(loop.start, ast.Made) and loop.start.kind == "list"
+        grows = isinstance(loop.start, ast.Construction) and loop.start.kind == "list"
         return Value(min(MAX_COST, cost), end.schema, self._size(over) if grows else end.size)
 
     def _call(self, function: str, args: list[Value]) -> Value:

@@ -23,10 +23,10 @@ from apiserver.encryption.providers import (
 
 Tree = dict[str, Any]
 VERSION, KIND = "apiserver.config.k8s.io/v1", "EncryptionConfiguration"
-_MADE: dict[str, tuple[Callable[[str, bytes, Noise], Provider], tuple[int, ...]]] = {
+_FACTORIES: dict[str, tuple[Callable[[str, bytes, Noise], Provider], tuple[int, ...]]] = {
     "aesgcm": (AesGcm, AES_SIZES), "aescbc": (AesCbc, AES_SIZES), "secretbox": (SecretBox, SECRETBOX_SIZES),
 }  # fmt: skip
-KNOWN = (*_MADE, "identity")
+PROVIDERS = (*_FACTORIES, "identity")
 
 
 class Rule(NamedTuple):
@@ -95,16 +95,16 @@ def _name_problems(name: str, names: list[str]) -> list[str]:
 
 
 def _add(one: Tree, at: str, noise: Noise, providers: list[Provider], problems: list[str]) -> None:
-    if not isinstance(one, dict) or len(one) != 1 or next(iter(one)) not in KNOWN:
+    if not isinstance(one, dict) or len(one) != 1 or next(iter(one)) not in PROVIDERS:
         named = ", ".join(one) if isinstance(one, dict) else one
         extra = "; a key management service (kms) is not supported" if "kms" in str(named) else ""
-        problems.append(f"{at}: Invalid value: {named}: must be exactly one of {', '.join(KNOWN)}{extra}")
+        problems.append(f"{at}: Invalid value: {named}: must be exactly one of {', '.join(PROVIDERS)}{extra}")
         return
     ((kind, options),) = one.items()
     if kind == "identity":
         providers.append(Identity())
         return
-    make, sizes = _MADE[kind]
+    make, sizes = _FACTORIES[kind]
     keys = (options or {}).get("keys") or ()
     if not keys:
         problems.append(f"{at}.{kind}.keys: Required value: at least one key")

@@ -20,7 +20,7 @@ ORPHAN, FOREGROUND = "orphan", "foregroundDeletion"
 _BUILT_IN_FINALIZERS = (ORPHAN, FOREGROUND, "kubernetes")
 
 # What a client cannot change; an absent value means that it does not want to.
-_KEPT = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "selfLink")
+_IMMUTABLE = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "selfLink")
 
 _DEATH = ("deletionTimestamp", "deletionGracePeriodSeconds")
 _EMPTIED = ("labels", "annotations", "finalizers", "ownerReferences")
@@ -100,7 +100,7 @@ def match_name(obj: Tree, name: str, namespace: str) -> None:
 def prepare_create(world: World, obj: Tree, strategy: Strategy) -> None:
     """Gives a new object its uid and birth time; forgets what only the server may set."""
     metadata = obj["metadata"]
-    for field in (*_KEPT, "resourceVersion"):
+    for field in (*_IMMUTABLE, "resourceVersion"):
         metadata.pop(field, None)
     metadata["uid"] = world.uid()
     metadata["creationTimestamp"] = format_time(world.now())
@@ -118,7 +118,7 @@ def keep_system_fields(obj: Tree, old: Tree) -> None:
     """Puts back what a change cannot touch. Death is another matter: who says that an object dies which does not is
     refused (:func:`update_causes`), as upstream's BeforeUpdate and its validation of metadata do it."""
     metadata, before = obj["metadata"], old["metadata"]
-    for field in _KEPT:
+    for field in _IMMUTABLE:
         if field in before:
             metadata[field] = before[field]
         elif field not in _DEATH or metadata.get(field) is None:

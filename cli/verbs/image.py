@@ -71,7 +71,7 @@ def import_(
     from lab import images
 
     with reported():
-        _told(images.load(path, list(tag or ())), "imported")
+        _print_records(images.load(path, list(tag or ())), "imported")
 
 
 @group.command("load")
@@ -84,10 +84,10 @@ def load(
     from lab import images
 
     with reported():
-        _told(images.load_anything(what, list(tag or ()), sys.stdin.buffer), "loaded")
+        _print_records(images.load_anything(what, list(tag or ()), sys.stdin.buffer), "loaded")
 
 
-def _told(records: list[Record], verb: str) -> None:
+def _print_records(records: list[Record], verb: str) -> None:
     from lab import images
 
     names = images.store().names()
@@ -169,8 +169,8 @@ def prune(
     from navarch.world import RealWorld
 
     with reported():
-        gone, freed = images.prune(everything, RealWorld(brief=True).now())
-    for name in gone:
+        removed, freed = images.prune(everything, RealWorld(brief=True).now())
+    for name in removed:
         print(f"removed {name}")
     print(f"{megabytes(freed)} freed" + ("" if everything else "; with --all, unused images that have a name go, too"))
 

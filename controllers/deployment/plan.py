@@ -152,7 +152,7 @@ def _number_new(draft: _Draft, now: float, *, create: bool) -> str | None:
             draft.sets[name] = msgspec.structs.replace(new, spec=spec)
         if status.has_deadline(deployment) and not get_condition(deployment.status.conditions, status.PROGRESSING):
             text = f'Found new replica set "{name}"'
-            _note(draft, status.FOUND, text, now)
+            _note(draft, status.EXISTING, text, now)
         return annotations.get(sizes.REVISION)
     if not create:
         return None

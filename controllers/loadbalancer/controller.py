@@ -50,7 +50,7 @@ class LoadBalancerController(Controller):
         self.nodes.add_handler(self._node_changed)
         self.slices.add_handler(self._slice_changed)
         self.waiting: dict[str, None] = {}  # services for which there is no address
-        self._known = False
+        self._is_loaded = False
 
     def _service_gone(self, kind: str, old: Service | None, new: Service) -> None:
         if kind == "DELETED":
@@ -76,10 +76,10 @@ class LoadBalancerController(Controller):
             for address in addresses_of(service) if is_ours(service) else ():
                 if address in self.pool and not self.pool.conflict(key, service, address):
                     self.pool.take(key, service, address)
-        self._known = True
+        self._is_loaded = True
 
     async def reconcile(self, key: str) -> float | None:
-        if not self._known:
+        if not self._is_loaded:
             self._learn()
         service = self.services.get_key(key)
         if service is None or not is_ours(service):
@@ -124,8 +124,8 @@ class LoadBalancerController(Controller):
         able = candidates(service, self.nodes.list(), self.slices.by_index(BY_SERVICE, key))
         # Those who share an address must agree on the node: the first of them leads.
         leader = self.services.get_key(min(self.pool.uses[address].services))
-        kept = annotations_of(leader).get(ANNOUNCED_BY, current) if leader is not None else current
-        node = announcer(address, kept, able)
+        last_announcer = annotations_of(leader).get(ANNOUNCED_BY, current) if leader is not None else current
+        node = announcer(address, last_announcer, able)
         if node == current:
             return
         await self._annotate(service, node or None)

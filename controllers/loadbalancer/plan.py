@@ -113,13 +113,13 @@ class Pool:
 
     def choose(self, key: str, service: Service) -> str:
         """The address that the service shall have. Raises Refused."""
-        asked, has = service.spec.load_balancer_ip or "", self._of.get(key) or next(iter(addresses_of(service)), "")
-        if asked:
-            if asked not in self:
-                raise Refused(f"spec.loadBalancerIP {asked} is not in the pool {self.network}")
-            if reason := self.conflict(key, service, asked):
+        requested, has = service.spec.load_balancer_ip or "", self._of.get(key) or next(iter(addresses_of(service)), "")
+        if requested:
+            if requested not in self:
+                raise Refused(f"spec.loadBalancerIP {requested} is not in the pool {self.network}")
+            if reason := self.conflict(key, service, requested):
                 raise Refused(reason)
-            return asked
+            return requested
         if has in self and not self.conflict(key, service, has):
             return has
         for value in self.network.hosts():

@@ -29,20 +29,20 @@ class Model:
     capacity: float
     programming: float
     serving: Callable[[str, float], float | None]
-    _known: deque[tuple[float, tuple[str, ...]]] = field(default_factory=deque)
+    _programmed: deque[tuple[float, tuple[str, ...]]] = field(default_factory=deque)
     _free: dict[str, float] = field(default_factory=dict)  # by uid: when its queue is empty
 
     def endpoints(self, at: float, uids: Sequence[str]) -> None:
         """From ``at`` on the API server says that these pods are the service's endpoints."""
-        self._known.append((at + self.programming, tuple(uids)))
+        self._programmed.append((at + self.programming, tuple(uids)))
 
     def request(self, at: float) -> float | None:
         """One request; how long its answer takes, or None if it fails."""
-        while len(self._known) > 1 and self._known[1][0] <= at:
-            self._known.popleft()
-        if not self._known or self._known[0][0] > at or not self._known[0][1]:
+        while len(self._programmed) > 1 and self._programmed[1][0] <= at:
+            self._programmed.popleft()
+        if not self._programmed or self._programmed[0][0] > at or not self._programmed[0][1]:
             return None
-        uid = self._known[0][1][self.chance.randrange(len(self._known[0][1]))]
+        uid = self._programmed[0][1][self.chance.randrange(len(self._programmed[0][1]))]
         work = self.latency + self.chance.expovariate(self.capacity)
         since = self.serving(uid, at)
         if since is None or since > at:

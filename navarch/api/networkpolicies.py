@@ -231,7 +231,7 @@ def _ports(port: networking_v1.NetworkPolicyPort) -> Ports | None:
 def block_of(block: networking_v1.IPBlock) -> list[ipaddress.IPv4Network]:
     """The networks of a block less its exceptions. Of IPv6 there are none: pods have no such addresses."""
     try:
-        left = [ipaddress.IPv4Network(block.cidr, strict=False)]
+        remaining = [ipaddress.IPv4Network(block.cidr, strict=False)]
     except ValueError:
         return []
     for text in block.except_ or ():
@@ -240,12 +240,12 @@ def block_of(block: networking_v1.IPBlock) -> list[ipaddress.IPv4Network]:
         except ValueError:
             continue
         rest: list[ipaddress.IPv4Network] = []
-        for network in left:
+        for network in remaining:
             if hole.supernet_of(network):
                 continue
             rest += network.address_exclude(hole) if network.supernet_of(hole) else [network]
-        left = rest
-    return left
+        remaining = rest
+    return remaining
 
 
 # One packet

@@ -15,7 +15,7 @@ from navarch.client.transport import TransportError
 from navarch.world import World
 
 OPEN = ("/healthz", "/livez", "/readyz")
-KNOWN, UNKNOWN = 60.0, 10.0  # seconds for which an answer is kept
+GOOD_SECONDS, BAD_SECONDS = 60.0, 10.0  # seconds for which an answer is kept
 MAX_KEPT = 1000
 
 
@@ -40,7 +40,7 @@ class Delegated:
             while len(self._answers) >= MAX_KEPT:
                 self._answers.pop(next(iter(self._answers)))
             if status != 500:
-                self._answers[token, path] = now + (KNOWN if status == 200 else UNKNOWN), status, why
+                self._answers[token, path] = now + (GOOD_SECONDS if status == 200 else BAD_SECONDS), status, why
         return status, why
 
     async def _ask(self, path: str, token: str) -> tuple[int, str]:

@@ -41,8 +41,8 @@ def parse(header: str) -> list[Challenge]:
 
 def choose(header: str) -> Challenge | None:
     """The challenge that we can answer: bearer before basic."""
-    known = {c.scheme: c for c in reversed(parse(header)) if c.scheme in ("bearer", "basic")}
-    return known.get("bearer") or known.get("basic")
+    by_scheme = {c.scheme: c for c in reversed(parse(header)) if c.scheme in ("bearer", "basic")}
+    return by_scheme.get("bearer") or by_scheme.get("basic")
 
 
 def token_url(challenge: Challenge, scope: str) -> str:
@@ -60,11 +60,11 @@ def token_url(challenge: Challenge, scope: str) -> str:
 
 def token_of(answer: Any) -> tuple[str, float]:
     """The token in an issuer's answer, and the seconds for which it is good. Raises ValueError."""
-    known = answer if isinstance(answer, dict) else {}
-    token = known.get("token") or known.get("access_token")
+    fields = answer if isinstance(answer, dict) else {}
+    token = fields.get("token") or fields.get("access_token")
     if not isinstance(token, str) or not token or any(c in token for c in "\r\n"):
         raise ValueError("the issuer of tokens gave none")
-    seconds = known.get("expires_in")
+    seconds = fields.get("expires_in")
     if isinstance(seconds, int | float) and seconds > 0:
         return token, float(seconds)
     return token, TOKEN_SECONDS

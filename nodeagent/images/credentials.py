@@ -84,10 +84,10 @@ def _key(name: str) -> str:
 
 
 def matching(reference: Reference, entries: Iterable[tuple[str, Login]]) -> list[Login]:
-    known = sorted(entries, key=lambda e: e[0], reverse=True)
-    logins = [login for key, login in known if _matches(key, reference)]
+    longest_first = sorted(entries, key=lambda e: e[0], reverse=True)
+    logins = [login for key, login in longest_first if _matches(key, reference)]
     if not logins and reference.domain == "docker.io":
-        logins = [login for key, login in known if key == DOCKER_HUB]
+        logins = [login for key, login in longest_first if key == DOCKER_HUB]
     return list(dict.fromkeys(logins))
 
 

@@ -197,10 +197,10 @@ class Repository:
                 continue
             if code == 401 and not asked_for_login and self._is_own(url):
                 asked_for_login = 1
-                found = challenge.choose(", ".join(answer.headers.getall("WWW-Authenticate", [])))
-                if found is not None:
+                login = challenge.choose(", ".join(answer.headers.getall("WWW-Authenticate", [])))
+                if login is not None:
                     complaint = await self._complaint(answer)
-                    if await self._log_in(found, push):
+                    if await self._log_in(login, push):
                         continue
                     raise complaint
             if code in (429, 500, 502, 503, 504) and tries < MAX_TRIES - 1 and content is None:
@@ -261,15 +261,15 @@ class Repository:
         token, until = self._tokens.get(self._scope(push), ("", 0.0))
         return token if self._t.world.monotonic() < until else ""
 
-    async def _log_in(self, found: challenge.Challenge, push: bool) -> bool:
+    async def _log_in(self, login: challenge.Challenge, push: bool) -> bool:
         """Gets what the challenge wants; false if we have no login for it. Raises RegistryError."""
-        if found.scheme == "basic":
+        if login.scheme == "basic":
             if self._login is None or self._basic:
                 return False
             self._basic = True
             return True
         try:
-            url = URL(challenge.token_url(found, self._scope(push)), encoded=True)
+            url = URL(challenge.token_url(login, self._scope(push)), encoded=True)
         except ValueError as error:
             raise RegistryError(f"{self.host}: {error}") from None
         self._check(url.host or "")

@@ -110,12 +110,12 @@ def substitute(text: str, variables: Mapping[str, str]) -> str:
     def value(match: re.Match[str]) -> str:
         if match.group() == "\\$":
             return "$"
-        found = variables.get(match["plain"] or match["name"], "")
+        content = variables.get(match["plain"] or match["name"], "")
         if match["kind"] == "-":
-            return found or match["word"]
+            return content or match["word"]
         if match["kind"] == "+":
-            return match["word"] if found else ""
-        return found
+            return match["word"] if content else ""
+        return content
 
     return _VARIABLE.sub(value, text)
 

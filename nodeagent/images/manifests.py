@@ -96,8 +96,8 @@ def read(document: dict[str, Any]) -> Manifest:
 def _descriptor(entry: Any, where: str, most: int) -> Descriptor:
     from nodeagent.images.store import hexadecimal
 
-    known = entry if isinstance(entry, dict) else {}
-    digest, size, kind = known.get("digest"), known.get("size"), known.get("mediaType") or ""
+    fields = entry if isinstance(entry, dict) else {}
+    digest, size, kind = fields.get("digest"), fields.get("size"), fields.get("mediaType") or ""
     if not isinstance(digest, str) or not isinstance(size, int) or isinstance(size, bool) or not isinstance(kind, str):
         raise BadManifest(f"{where} of the manifest has no digest and size")
     try:
@@ -119,8 +119,8 @@ def choose(document: dict[str, Any], architecture: str, variant: str = "") -> De
     fits: list[tuple[int, int, Any]] = []
     others: dict[str, None] = {}
     for i, entry in enumerate(entries):
-        known = entry if isinstance(entry, dict) else {}
-        where = known.get("platform") if isinstance(known.get("platform"), dict) else {}
+        fields = entry if isinstance(entry, dict) else {}
+        where = fields.get("platform") if isinstance(fields.get("platform"), dict) else {}
         assert isinstance(where, dict)
         system, machine, own = (
             where.get("os", "linux"),

@@ -48,10 +48,10 @@ class Progress:
     total: int = 0
     ready: int = 0
     layers: int = 0
-    told: Callable[[Progress], None] = field(default=lambda progress: None, repr=False)
+    report: Callable[[Progress], None] = field(default=lambda progress: None, repr=False)
 
     def tell(self) -> None:
-        self.told(self)
+        self.report(self)
 
 
 class Puller:
@@ -63,7 +63,7 @@ class Puller:
         self._world, self._store, self._transport, self._registries = world, store, transport, registries
 
     async def pull(
-        self, name: str, logins: Sequence[Login] = (), told: Callable[[Progress], None] | None = None
+        self, name: str, logins: Sequence[Login] = (), report: Callable[[Progress], None] | None = None
     ) -> Record:
         """Fetches an image and adds it to the store; one that is there already with the digest that the registry tells
         costs one question. ``logins`` are tried in turn. Raises PullFailed, InvalidReference."""
@@ -77,7 +77,7 @@ class Puller:
             # A pod's secret is for the registry of the image's name, not for who mirrors it.
             for login in (None,) if endpoint.mirror or not logins else logins:
                 try:
-                    progress = Progress(told=told) if told else Progress()
+                    progress = Progress(report=report) if report else Progress()
                     return await _Pull(
                         self._world, self._store, Repository(self._transport, endpoint, login), progress
                     ).run(reference)
@@ -103,14 +103,14 @@ class _Pull:
         own_name = str(
             Reference(reference.domain, reference.path, "", reference.digest) if reference.digest else reference
         )
-        asked = reference.digest or reference.tag
-        digest = reference.digest or await self._repository.digest(asked)
+        version = reference.digest or reference.tag
+        digest = reference.digest or await self._repository.digest(version)
         if digest:
             present = await blocking(_present, store, f"{reference.repository}@{digest}")
             if present is not None:
                 await blocking(store.tag, own_name, present.id)
                 return present
-        digest, manifest_digest, manifest = await self._resolve(digest or asked)
+        digest, manifest_digest, manifest = await self._resolve(digest or version)
         for _ in range(3):
             await self._fetch_all(manifest_digest, manifest)
             record = await blocking(_finish, store, manifest_digest, manifest, own_name, digest)
@@ -118,9 +118,9 @@ class _Pull:
                 return record
         raise PullFailed("images are being removed as fast as they come")
 
-    async def _resolve(self, asked: str) -> tuple[str, str, manifests.Manifest]:
+    async def _resolve(self, version: str) -> tuple[str, str, manifests.Manifest]:
         """The digest of what was asked for, and digest and content of this machine's manifest in it."""
-        digest, document, kind = await self._document(asked)
+        digest, document, kind = await self._document(version)
         own = digest
         for _ in range(3):
             if kind not in manifests.INDEXES:
@@ -129,11 +129,11 @@ class _Pull:
             own, document, kind = await self._document(choice.digest)
         raise BadManifest("an index of an index of an index")
 
-    async def _document(self, asked: str) -> tuple[str, dict[str, object], str]:
-        data, content_type = await self._repository.manifest(asked)
+    async def _document(self, version: str) -> tuple[str, dict[str, object], str]:
+        data, content_type = await self._repository.manifest(version)
         digest = "sha256:" + hashlib.sha256(data).hexdigest()
-        if ":" in asked and asked != digest:
-            raise BadManifest(f"the manifest is {digest}, not {asked} as asked for")
+        if ":" in version and version != digest:
+            raise BadManifest(f"the manifest is {digest}, not {version} as asked for")
         document = manifests.decode(data)
         await self._world.blocking(_keep, self._store, data, digest)
         return digest, document, manifests.kind_of(document, content_type)
@@ -153,8 +153,8 @@ class _Pull:
         diff_ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
         if not isinstance(diff_ids, list) or len(diff_ids) != len(manifest.layers):
             raise BadManifest(f"manifest has {len(manifest.layers)} layers, config has {len(diff_ids or ())}")
-        wanted = dict(zip(manifest.layers, diff_ids, strict=True))
-        tasks = [asyncio.ensure_future(self._layer(layer, str(diff_id))) for layer, diff_id in wanted.items()]
+        diff_id_of = dict(zip(manifest.layers, diff_ids, strict=True))
+        tasks = [asyncio.ensure_future(self._layer(layer, str(diff_id))) for layer, diff_id in diff_id_of.items()]
         try:
             await asyncio.gather(*tasks)
         finally:
@@ -190,7 +190,7 @@ class _Download:
     def __init__(
         self, world: World, store: ImageStore, blob: Descriptor, repository: Repository, progress: Progress
     ) -> None:
-        self._world, self._store, self._wanted, self._repository, self._progress = (
+        self._world, self._store, self._descriptor, self._repository, self._progress = (
             world,
             store,
             blob,
@@ -201,16 +201,16 @@ class _Download:
         self._hash, self._length = hashlib.sha256(), 0
 
     async def run(self) -> None:
-        blocking, wanted, breaks = self._world.blocking, self._wanted, 0
+        blocking, descriptor, breaks = self._world.blocking, self._descriptor, 0
         await blocking(self._check_room)
         await blocking(self._resume)
         self._count(self._length)
-        while self._length < wanted.size:
+        while self._length < descriptor.size:
             before = self._length
             try:
                 await self._some()
-                if self._length < wanted.size:
-                    raise Lost(f"{self._repository.host}: the blob ends after {self._length} of {wanted.size} bytes")
+                if self._length < descriptor.size:
+                    raise Lost(f"{self._repository.host}: the blob ends after {self._length} of {descriptor.size} bytes")
             except RegistryError as error:
                 if error.code == 416:  # it does not know that byte of the blob: from the first one, then
                     await blocking(self._restart)
@@ -224,10 +224,10 @@ class _Download:
 
     def _check_room(self) -> None:
         disk = os.statvfs(self._store.root)
-        if disk.f_bavail * disk.f_frsize < self._wanted.size + MIN_ROOM:
+        if disk.f_bavail * disk.f_frsize < self._descriptor.size + MIN_ROOM:
             free = disk.f_bavail * disk.f_frsize
             raise OSError(
-                f"no space left for a blob of {self._wanted.size} bytes: {free} are free; see: navarch image prune"
+                f"no space left for a blob of {self._descriptor.size} bytes: {free} are free; see: navarch image prune"
             )
 
     def _resume(self) -> None:
@@ -240,7 +240,7 @@ class _Download:
                     self._length += len(data)
         except FileNotFoundError:
             return
-        if self._length > self._wanted.size:
+        if self._length > self._descriptor.size:
             self._restart()
 
     def _restart(self) -> None:
@@ -255,7 +255,7 @@ class _Download:
     async def _some(self) -> None:
         """Appends what comes over one connection."""
         waiting = bytearray()
-        pieces = self._repository.blob(self._wanted.digest, self._length)
+        pieces = self._repository.blob(self._descriptor.digest, self._length)
         try:
             async for piece in pieces:
                 if isinstance(piece, int):
@@ -267,16 +267,16 @@ class _Download:
                         self._restart()
                     continue
                 waiting += piece
-                if self._length + len(waiting) > self._wanted.size:
+                if self._length + len(waiting) > self._descriptor.size:
                     self._restart()
                     raise BadManifest(
-                        f"blob {self._wanted.digest} has more bytes than the {self._wanted.size} announced"
+                        f"blob {self._descriptor.digest} has more bytes than the {self._descriptor.size} announced"
                     )
                 if len(waiting) >= PIECE:
                     await self._world.blocking(self._append, bytes(waiting))
                     waiting.clear()
         finally:
-            if waiting and self._length + len(waiting) <= self._wanted.size:
+            if waiting and self._length + len(waiting) <= self._descriptor.size:
                 await self._world.blocking(self._append, bytes(waiting))
             await pieces.aclose()  # type: ignore[attr-defined]
 
@@ -289,9 +289,9 @@ class _Download:
 
     def _finish(self) -> None:
         digest = "sha256:" + self._hash.hexdigest()
-        if digest != self._wanted.digest:
+        if digest != self._descriptor.digest:
             self._path.unlink(missing_ok=True)
-            raise BadManifest(f"blob is {digest}, not {self._wanted.digest} as announced")
+            raise BadManifest(f"blob is {digest}, not {self._descriptor.digest} as announced")
         self._path.touch()  # a blob may have no bytes
         os.chmod(self._path, 0o644)
         os.rename(self._path, self._store.blob(digest))

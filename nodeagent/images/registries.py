@@ -160,9 +160,9 @@ def _location(text: str, where: str) -> str:
 
 
 def _registry(entry: Any, where: str) -> Registry:
-    known = _checked(entry, _REGISTRY, where)
-    location = known.get("location", "")
-    prefix = known.get("prefix", "") or location
+    fields = _checked(entry, _REGISTRY, where)
+    location = fields.get("location", "")
+    prefix = fields.get("prefix", "") or location
     if not prefix:
         raise BadRegistries(f"{where}: needs a prefix or a location")
     if not location and not prefix.startswith("*."):
@@ -170,7 +170,7 @@ def _registry(entry: Any, where: str) -> Registry:
     if location:
         _location(location, f"{where}.location")
     mirrors = []
-    for i, mirror in enumerate(known.get("mirror", [])):
+    for i, mirror in enumerate(fields.get("mirror", [])):
         place = f"{where}.mirror[{i}]"
         _checked(mirror, _MIRROR, place)
         _location(mirror.get("location", ""), f"{place}.location")
@@ -178,6 +178,6 @@ def _registry(entry: Any, where: str) -> Registry:
             raise BadRegistries(f"{place}.pull-from-mirror: expected one of {', '.join(_PULLS)}")
         mirrors.append(mirror)
     return Registry(
-        prefix, location, known.get("insecure", False), known.get("blocked", False), known.get("ca-file", ""),
-        login_of(known), tuple(mirrors),
+        prefix, location, fields.get("insecure", False), fields.get("blocked", False), fields.get("ca-file", ""),
+        login_of(fields), tuple(mirrors),
     )  # fmt: skip

@@ -391,13 +391,13 @@ class ImageStore:
         """Moves blobs and layers that no image has (under the exclusive lock) into a scratch directory: a layer is there
         as a whole or not at all, whoever looks."""
         blobs: set[str] = set()
-        kept: set[str] = set()
+        layer_names: set[str] = set()
         for record in self.records():
             blobs.update(self._blobs(record))
-            kept.update(self.layer(diff_id).name for diff_id in record.layers)
+            layer_names.update(self.layer(diff_id).name for diff_id in record.layers)
         aside = Path(tempfile.mkdtemp(dir=self.root / "tmp"))
         for path in (self.root / "layers").iterdir():
-            if path.name not in kept:
+            if path.name not in layer_names:
                 path.rename(aside / f"layer-{path.name}")
         for path in (self.root / "blobs/sha256").iterdir():
             if f"sha256:{path.name}" not in blobs:

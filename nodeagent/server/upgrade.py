@@ -31,7 +31,7 @@ def agree(request: web.Request, protocols: Sequence[str]) -> str:
     return chosen
 
 
-class _Taken(asyncio.StreamReaderProtocol):
+class _Adopted(asyncio.StreamReaderProtocol):
     """aiohttp still counts the connection as its own: it must hear of its end."""
 
     def __init__(self, reader: asyncio.StreamReader, before: asyncio.BaseProtocol) -> None:
@@ -52,7 +52,7 @@ class Spdy(web.StreamResponse):
         if transport is None:
             raise web.HTTPBadRequest(text="the connection is gone")
         reader = asyncio.StreamReader(BUFFER)
-        adopted = _Taken(reader, request.protocol)
+        adopted = _Adopted(reader, request.protocol)
         self._writer = asyncio.StreamWriter(transport, adopted, reader, asyncio.get_running_loop())
         keep_alive(transport)
         transport.set_protocol(adopted)

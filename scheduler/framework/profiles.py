@@ -51,7 +51,7 @@ POINTS = {
 BUILT_IN = (PRIORITY_SORT, "DefaultBinder", "DynamicResources")
 
 
-class Made(NamedTuple):
+class Recipe(NamedTuple):
     """How a plugin comes from its arguments."""
 
     args: type[PluginArgs]
@@ -80,41 +80,41 @@ def _spread(args: arguments.PodTopologySpreadArgs) -> Plugin:
     )  # fmt: skip
 
 
-REGISTRY: Mapping[str, Made] = {
-    "SchedulingGates": Made(NoArgs, lambda _: SchedulingGates()),
-    "Unsupported": Made(NoArgs, lambda _: Unsupported()),
-    "NodeUnschedulable": Made(NoArgs, lambda _: NodeUnschedulable()),
-    "NodeName": Made(NoArgs, lambda _: NodeName()),
-    "TaintToleration": Made(NoArgs, lambda _: TaintToleration()),
-    "NodeAffinity": Made(arguments.NodeAffinityArgs, lambda a: NodeAffinity(a.added_affinity)),
-    "NodePorts": Made(NoArgs, lambda _: NodePorts()),
-    "NodeResourcesFit": Made(arguments.NodeResourcesFitArgs, _fit),
-    "VolumeRestrictions": Made(NoArgs, lambda _: VolumeRestrictions()),
-    "NodeVolumeLimits": Made(NoArgs, lambda _: NodeVolumeLimits()),
-    "VolumeBinding": Made(arguments.VolumeBindingArgs, lambda a: VolumeBinding(a.bind_timeout_seconds)),
-    "VolumeZone": Made(NoArgs, lambda _: VolumeZone()),
-    "PodTopologySpread": Made(arguments.PodTopologySpreadArgs, _spread),
-    "InterPodAffinity": Made(
+REGISTRY: Mapping[str, Recipe] = {
+    "SchedulingGates": Recipe(NoArgs, lambda _: SchedulingGates()),
+    "Unsupported": Recipe(NoArgs, lambda _: Unsupported()),
+    "NodeUnschedulable": Recipe(NoArgs, lambda _: NodeUnschedulable()),
+    "NodeName": Recipe(NoArgs, lambda _: NodeName()),
+    "TaintToleration": Recipe(NoArgs, lambda _: TaintToleration()),
+    "NodeAffinity": Recipe(arguments.NodeAffinityArgs, lambda a: NodeAffinity(a.added_affinity)),
+    "NodePorts": Recipe(NoArgs, lambda _: NodePorts()),
+    "NodeResourcesFit": Recipe(arguments.NodeResourcesFitArgs, _fit),
+    "VolumeRestrictions": Recipe(NoArgs, lambda _: VolumeRestrictions()),
+    "NodeVolumeLimits": Recipe(NoArgs, lambda _: NodeVolumeLimits()),
+    "VolumeBinding": Recipe(arguments.VolumeBindingArgs, lambda a: VolumeBinding(a.bind_timeout_seconds)),
+    "VolumeZone": Recipe(NoArgs, lambda _: VolumeZone()),
+    "PodTopologySpread": Recipe(arguments.PodTopologySpreadArgs, _spread),
+    "InterPodAffinity": Recipe(
         arguments.InterPodAffinityArgs,
         lambda a: InterPodAffinity(a.hard_pod_affinity_weight, a.ignore_preferred_terms_of_existing_pods),
     ),
-    "NodeResourcesBalancedAllocation": Made(
+    "NodeResourcesBalancedAllocation": Recipe(
         arguments.NodeResourcesBalancedAllocationArgs,
         lambda a: NodeResourcesBalancedAllocation(weights(a.resources)),
     ),
-    "ImageLocality": Made(NoArgs, lambda _: ImageLocality()),
-    "DefaultPreemption": Made(
+    "ImageLocality": Recipe(NoArgs, lambda _: ImageLocality()),
+    "DefaultPreemption": Recipe(
         arguments.DefaultPreemptionArgs,
         lambda a: DefaultPreemption(a.min_candidate_nodes_percentage, a.min_candidate_nodes_absolute),
     ),
 }
 """name -> how it is made, in Kubernetes' default order."""
 
-OPTIONAL: Mapping[str, Made] = {
-    "SwarmSpread": Made(NoArgs, lambda _: SwarmSpread()),
-    "SwarmBinpack": Made(NoArgs, lambda _: SwarmBinpack()),
-    "MarathonConstraints": Made(NoArgs, lambda _: MarathonConstraints()),
-    "Coscheduling": Made(
+OPTIONAL: Mapping[str, Recipe] = {
+    "SwarmSpread": Recipe(NoArgs, lambda _: SwarmSpread()),
+    "SwarmBinpack": Recipe(NoArgs, lambda _: SwarmBinpack()),
+    "MarathonConstraints": Recipe(NoArgs, lambda _: MarathonConstraints()),
+    "Coscheduling": Recipe(
         arguments.CoschedulingArgs,
         lambda a: Coscheduling(a.permit_waiting_time_seconds, a.pod_group_backoff_seconds),
     ),
@@ -225,12 +225,12 @@ class _Maker:
 
     def __init__(self, config: ProfileConfig, user: Sequence[type[Plugin]], path: str, causes: list[Cause]) -> None:
         self.config, self.path, self.causes = config, path, causes
-        self.registry: dict[str, Made] = {**REGISTRY, **OPTIONAL}
+        self.registry: dict[str, Recipe] = {**REGISTRY, **OPTIONAL}
         self.users = [kind.name for kind in user]
         self.classes = {kind.name: kind for kind in user}
         for kind in user:
             if kind.name not in self.registry:
-                self.registry[kind.name] = Made(NoArgs, kind)
+                self.registry[kind.name] = Recipe(NoArgs, kind)
         self.weights: dict[str, float] = {n: DEFAULT_WEIGHTS.get(n, 1) for n in self.registry}
 
     def profile(self) -> Profile:

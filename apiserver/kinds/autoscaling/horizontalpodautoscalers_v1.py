@@ -16,7 +16,7 @@ from navarch.api.errors import Cause, invalid
 PREFIX = "autoscaling.alpha.kubernetes.io/"
 METRICS, CURRENT = PREFIX + "metrics", PREFIX + "current-metrics"
 CONDITIONS, BEHAVIOR = PREFIX + "conditions", PREFIX + "behavior"
-KEPT = (METRICS, CURRENT, CONDITIONS, BEHAVIOR)
+V2_ANNOTATIONS = (METRICS, CURRENT, CONDITIONS, BEHAVIOR)
 CPU = "targetCPUUtilizationPercentage"
 CPU_NOW = "currentCPUUtilizationPercentage"
 V1, V2 = "autoscaling/v1", "autoscaling/v2"
@@ -32,7 +32,7 @@ class _AsV2(TreeCodec):
         spec, status = dict(spec_of(obj)), dict(status_of(obj))
         metadata = dict(obj.get("metadata") or {})
         notes = dict(metadata.get("annotations") or {})
-        v2_parts = {name: _loaded(notes.pop(name, None)) for name in KEPT}
+        v2_parts = {name: _loaded(notes.pop(name, None)) for name in V2_ANNOTATIONS}
         metrics = [_modern(m) for m in v2_parts[METRICS] or ()]
         share, share_now = spec.pop(CPU, None), status.pop(CPU_NOW, None)
         if share is not None:

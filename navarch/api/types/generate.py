@@ -70,28 +70,28 @@ def root_names(defs: dict[str, Any]) -> list[str]:
 
 
 def references(value: Any) -> set[str]:
-    found: set[str] = set()
+    names: set[str] = set()
     if isinstance(value, dict):
         ref = value.get("$ref")
         if isinstance(ref, str):
-            found.add(ref.rsplit("/", 1)[1])
+            names.add(ref.rsplit("/", 1)[1])
         for child in value.values():
-            found |= references(child)
+            names |= references(child)
     elif isinstance(value, list):
         for child in value:
-            found |= references(child)
-    return found
+            names |= references(child)
+    return names
 
 
 def reachable(defs: dict[str, Any]) -> list[str]:
-    seen: set[str] = set()
+    names: set[str] = set()
     todo = root_names(defs)
     while todo:
         name = todo.pop()
-        if name not in seen:
-            seen.add(name)
+        if name not in names:
+            names.add(name)
             todo += references(defs[name])
-    return sorted(seen)
+    return sorted(names)
 
 
 def module_of(name: str) -> str:
@@ -207,14 +207,14 @@ def always_there(definition: dict[str, Any], wire: str) -> bool:
 def tag(schema: dict[str, Any]) -> str:
     """The arguments of the field's Tag, "" for none."""
     get = schema.get
-    found = {
+    arguments = {
         "list_type": get("x-kubernetes-list-type"),
         "list_keys": tuple(get("x-kubernetes-list-map-keys", ())),
         "strategy": tuple(s for s in get("x-kubernetes-patch-strategy", "").split(",") if s),
         "merge_key": get("x-kubernetes-patch-merge-key"),
         "map_type": get("x-kubernetes-map-type"),
     }
-    return ", ".join(f"{k}={v!r}" for k, v in found.items() if v).replace("'", '"')
+    return ", ".join(f"{k}={v!r}" for k, v in arguments.items() if v).replace("'", '"')
 
 
 def generate() -> dict[str, str]:

@@ -100,9 +100,9 @@ def structs() -> dict[str, type[Struct]]:
     out = {}
     for path in sorted(OUTPUT.parent.glob("*_v*.py")):
         module = importlib.import_module(f"navarch.api.types.{path.stem}")
-        for name, found in vars(module).items():
-            if isinstance(found, type) and issubclass(found, Struct) and found.__module__ == module.__name__:
-                out[f"{path.stem}.{name}"] = found
+        for name, value in vars(module).items():
+            if isinstance(value, type) and issubclass(value, Struct) and value.__module__ == module.__name__:
+                out[f"{path.stem}.{name}"] = value
     return out
 
 

@@ -188,7 +188,7 @@ def test_a_broken_connection_is_resumed(registry: str, tmp_path: Path, ranges: b
     far: list[tuple[int, int, int, int]] = []
     with front(registry, faults) as address:
         record = pull(
-            tmp_path, f"{address}/library/bb:1", told=lambda p: far.append((p.done, p.total, p.ready, p.layers))
+            tmp_path, f"{address}/library/bb:1", report=lambda p: far.append((p.done, p.total, p.ready, p.layers))
         )
     assert faults.broken and faults.ranged and all(text.startswith("bytes=") for text in faults.ranged)
     done, total, ready, count = far[-1]
