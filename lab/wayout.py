@@ -126,5 +126,5 @@ def route_node(addresses: Addresses, init: ProcessId, out: bool) -> None:
 
 def resolv_conf(machine: str, addresses: Addresses) -> str:
     """The resolv.conf of the lab's nodes: the cluster's DNS, which passes other names on, with the machine's search list."""
-    kept = [line for line in machine.splitlines() if line.split()[:1] and line.split()[0] in ("search", "domain", "options")]
-    return "\n".join([f"nameserver {addresses.dns}", *kept]) + "\n"
+    lines = [line for line in machine.splitlines() if line.split()[:1] and line.split()[0] in ("search", "domain", "options")]
+    return "\n".join([f"nameserver {addresses.dns}", *lines]) + "\n"

@@ -25,6 +25,7 @@ from nodeagent.linux import trees
 from nodeagent.node import admission
 from nodeagent.node.configobjects import ObjectCache
 from nodeagent.node.counters import UNEXPECTED
+from nodeagent.node.imagegc import ImageGC
 from nodeagent.node.registration import NodeKeeper
 from nodeagent.node.statuswriter import StatusManager
 from nodeagent.pods import logrotate, mishaps
@@ -106,6 +107,7 @@ class Agent:
                 ("node status", self._keep("write node status", self.keeper.keep_status)),
                 ("services", self._services.run()),
                 ("node", self._node.run()),
+                ("image garbage", self._keep("collect images", self._image_gc(events).run)),
                 ("log rotation", self._keep("rotate logs", lambda: logrotate.run(self))),
             ):
                 group.start(task, name=name)
@@ -123,6 +125,12 @@ class Agent:
         finally:
             self.services.stopping.set()
             await stop_serving()
+
+    def _image_gc(self, events: EventRecorder) -> ImageGC:
+        def tell(reason: str, message: str) -> None:
+            events.event(self.reference(), "Warning", reason, message)
+
+        return ImageGC(self.config, self.runtime, self.world, tell)
 
     async def _keep(self, doing: str, run: Callable[[], Awaitable[None]]) -> None:
         """A part of the agent that is not about one pod. What it has not foreseen is counted, and it begins again, later

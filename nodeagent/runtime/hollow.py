@@ -22,10 +22,12 @@ from nodeagent.runtime.runtime import (
     CREATED,
     EXITED,
     RUNNING,
+    CollectedImages,
     Container,
     ContainerConfig,
     Event,
     Image,
+    ImagePolicy,
     Process,
     Resources,
     RuntimeError_,
@@ -356,6 +358,9 @@ class HollowRuntime:
 
     async def images(self) -> list[Image]:
         return list(self.node.images.values())
+
+    async def collect_images(self, policy: ImagePolicy) -> CollectedImages:
+        return CollectedImages()  # a simulated disk is never full
 
     async def remove_image(self, image_id: str) -> None:
         if any(c.image_id == image_id and c.state != EXITED for c in self.node.containers.values()):

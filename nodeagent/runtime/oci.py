@@ -25,6 +25,7 @@ import msgspec
 from navarch.linux import syscalls
 from navarch.linux.cgroups import Limits
 from navarch.world import World
+from nodeagent.images import collection
 from nodeagent.images.credentials import Login
 from nodeagent.images.store import ImageStore
 from nodeagent.linux.cgroups import Cgroups, NodeUsage, Usage
@@ -37,10 +38,12 @@ from nodeagent.runtime.runtime import (
     CREATED,
     EXITED,
     RUNNING,
+    CollectedImages,
     Container,
     ContainerConfig,
     Event,
     Image,
+    ImagePolicy,
     Process,
     Resources,
     RuntimeError_,
@@ -466,6 +469,9 @@ class OciRuntime:
 
     async def remove_image(self, image_id: str) -> None:
         await self._call(storedimages.remove, self._images, image_id)
+
+    async def collect_images(self, policy: ImagePolicy) -> CollectedImages:
+        return await self._call(collection.collect, self._images, policy, self._world.now())
 
     # -- usage
 

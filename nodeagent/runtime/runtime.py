@@ -134,6 +134,26 @@ class Container:
 
 
 @dataclass(frozen=True)
+class ImagePolicy:
+    """When unused images are removed: above ``high`` percent of the disk, down to ``low``; none that was used less than
+    ``min_age`` seconds ago; each that was not used for ``max_age`` seconds (0: any time)."""
+
+    high: int = 85
+    low: int = 80
+    min_age: float = 120.0
+    max_age: float = 0.0
+
+
+@dataclass(frozen=True)
+class CollectedImages:
+    """Bytes that were to be freed (``target``) and that were; ids of the images that were removed."""
+
+    target: int = 0
+    freed: int = 0
+    removed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Image:
     id: str  # sha256:...
     tags: tuple[str, ...] = ()
@@ -262,6 +282,10 @@ class Runtime(Protocol):
 
     async def remove_image(self, image_id: str) -> None:
         """Raises RuntimeError_ with reason ImageInUse while a container stands on it."""
+        ...
+
+    async def collect_images(self, policy: ImagePolicy) -> CollectedImages:
+        """Removes images that no container uses, as the policy says. Raises OSError, RuntimeError_."""
         ...
 
     async def resize_container(self, container_id: str, resources: Resources) -> None:
