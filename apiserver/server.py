@@ -73,6 +73,7 @@ class APIServer:
         self.streams = Streams(self.resources, self.admission, self.agents, self.resolver)
         self.watches = OpenWatches(world, self.config.min_request_timeout)
         self.apis = APIs(self.resources, self.endpoints, self.streams.served)
+        self.metrics.is_served = self.apis.is_listed
         openapi = OpenAPI(self.apis, self.documents)
         pages = Pages(self.apis, openapi, self.metrics, self.documents, self.health.checks, self.gates)
         handler = ResourceHandler(self.resources, self.endpoints, self.streams, self.watches)

@@ -15,9 +15,9 @@ from apiserver.registry.resource import Resource
 from apiserver.registry.resources import Resources
 from apiserver.request import WriteOptions, own_context
 from apiserver.storage.store import StoreUnavailable
-from apiserver.wire.exposition import Source
 from navarch.api.errors import AlreadyExists, NotFound, StatusError
 from navarch.api.times import format_time
+from navarch.exposition import Source
 
 log = logging.getLogger(__name__)
 

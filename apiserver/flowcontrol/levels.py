@@ -9,7 +9,7 @@ from typing import Any
 
 from apiserver.flowcontrol.fairqueue import FairQueues, Work
 from apiserver.flowcontrol.sharing import Demand, Limits, Share
-from apiserver.wire.exposition import Histogram
+from navarch.exposition import Histogram
 
 Tree = dict[str, Any]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from apiserver.flowcontrol.flows import Flows
 from apiserver.flowcontrol.levels import Level, Schema
-from apiserver.wire.exposition import head
+from navarch.exposition import head, labels
 
 _START = "apiserver_flowcontrol_"
 _OF_SCHEMA: tuple[tuple[str, str, str, Callable[[Schema], float]], ...] = (
@@ -39,7 +39,7 @@ def lines(flows: Flows) -> Iterator[str]:
     yield from head(_START + "rejected_requests_total", "counter", "Requests that were refused.")
     for s in schemas:
         for reason, count in sorted(s.rejected.items()):
-            yield f'{_START}rejected_requests_total{{{_labels(s)},reason="{reason}"}} {count}'
+            yield f"{_START}rejected_requests_total{{{_labels(s)},{labels([('reason', reason)])}}} {count}"
     yield from head(_START + "request_wait_duration_seconds", "histogram", "How long requests waited in queues.")
     for s in schemas:
         # Who did not have to wait is not observed one by one.
@@ -54,11 +54,11 @@ def lines(flows: Flows) -> Iterator[str]:
     for name, help_, value in _OF_LEVEL:
         yield from head(_START + name, "gauge", help_)
         for level in levels:
-            yield f'{_START}{name}{{priority_level="{level.name}"}} {value(level):g}'
+            yield f"{_START}{name}{{{labels([('priority_level', level.name)])}}} {value(level):g}"
     text = "The fraction of its target that each level got in the last allocation."
     yield from head(_START + "seat_fair_frac", "gauge", text)
     yield f"{_START}seat_fair_frac {flows.fraction:g}"
 
 
 def _labels(schema: Schema) -> str:
-    return f'flow_schema="{schema.name}",priority_level="{schema.level}"'
+    return labels((("flow_schema", schema.name), ("priority_level", schema.level)))

@@ -9,6 +9,7 @@ from apiserver.http.extension import Extension, GroupVersion
 from apiserver.http.priorities import Priorities
 from apiserver.registry.resources import Resources
 from apiserver.registry.subresources import Endpoints
+from apiserver.request import RequestInfo
 from navarch.api.kinds import Kind
 
 Subresource = tuple[str, str, str]  # group, resource, subresource
@@ -34,6 +35,13 @@ class APIs:
         """From now on these answer for their groups and versions, and discovery is in this order."""
         self.extensions, self._priorities = dict(extensions), priorities
         self._forget()
+
+    def is_listed(self, info: RequestInfo) -> bool:
+        """Whether discovery has the resource of a request, and the subresource if it names one."""
+        for entry in self.discovery.groups.get(info.group, {}).get(info.version, ()):
+            if entry.kind.resource == info.resource:
+                return not info.subresource or any(sub.name == info.subresource for sub in entry.subs)
+        return False
 
     @property
     def discovery(self) -> Discovery:

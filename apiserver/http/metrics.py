@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from apiserver.request import RequestInfo
-from apiserver.wire.exposition import Histogram, Source, head
+from navarch.exposition import Histogram, Source, head, labels
 
 BUCKETS = (0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 60.0)
 _LABELS = ("verb", "group", "version", "resource", "subresource")
 
 
 class Metrics:
-    """``text()`` is what /metrics answers."""
+    """``text()`` is what /metrics answers. Requests for resources and subresources that are not served count together:
+    anybody can make up names, also without a login, and each name would cost a histogram for ever."""
 
     def __init__(self) -> None:
+        self.is_served: Callable[[RequestInfo], bool] = lambda info: True
         self.requests: dict[tuple[str, str, str, str, str, int], int] = {}
         self.durations: dict[tuple[str, str, str, str, str], Histogram] = {}
         self.sources: list[Source] = []  # lines of other parts of the server
 
     def request(self, info: RequestInfo, code: int, seconds: float) -> None:
-        labels = (info.verb.upper(), info.group, info.version, info.resource, info.subresource)
-        key = (*labels, code)
-        self.requests[key] = self.requests.get(key, 0) + 1
+        series = (info.verb.upper(), info.group, info.version, info.resource, info.subresource)
+        count = self.requests.get((*series, code))
+        if count is None:
+            if info.is_resource and not self.is_served(info):
+                series = (series[0], "", "", "", "")
+            count = self.requests.get((*series, code), 0)
+        self.requests[*series, code] = count + 1
         if info.verb == "watch":
             return
-        histogram = self.durations.get(labels)
+        histogram = self.durations.get(series)
         if histogram is None:
-            histogram = self.durations[labels] = Histogram(BUCKETS)
+            histogram = self.durations[series] = Histogram(BUCKETS)
         histogram.observe(seconds)
 
     def text(self) -> str:
@@ -35,15 +41,15 @@ class Metrics:
 
     def _lines(self) -> Iterator[str]:
         yield from head("apiserver_request_total", "counter", "Requests by verb, resource and status code.")
-        for (*labels, code), count in sorted(self.requests.items()):
-            yield f'apiserver_request_total{{{_pairs(labels)},code="{code}"}} {count}'
+        for (*series, code), count in sorted(self.requests.items()):
+            yield f'apiserver_request_total{{{_labels(series)},code="{code}"}} {count}'
         name = "apiserver_request_duration_seconds"
         yield from head(name, "histogram", "How long requests took, watches aside.")
-        for labels_ in sorted(self.durations):
-            yield from self.durations[labels_].lines(name, _pairs(labels_))
+        for series_ in sorted(self.durations):
+            yield from self.durations[series_].lines(name, _labels(series_))
         for source in self.sources:
             yield from source()
 
 
-def _pairs(values: tuple[str, ...] | list[str]) -> str:
-    return ",".join(f'{label}="{value}"' for label, value in zip(_LABELS, values, strict=True))
+def _labels(series: Sequence[str]) -> str:
+    return labels(zip(_LABELS, series, strict=True))

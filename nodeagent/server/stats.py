@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from navarch import exposition
 from navarch.api import quantity
 from navarch.api.times import format_time
 from nodeagent.config import VERSION, Config
@@ -96,20 +97,14 @@ class _Text:
         self._stamp = f" {int(moment * 1000)}" if moment else ""
 
     def head(self, name: str, kind: str, about: str) -> None:
-        self.lines += [f"# HELP {name} {about}", f"# TYPE {name} {kind}"]
+        self.lines += exposition.head(name, kind, about)
 
     def add(self, name: str, value: float, /, **labels: str) -> None:
-        shown = ",".join(f'{key}="{_escaped(text)}"' for key, text in labels.items())
-        self.lines.append(
-            f"{name}{{{shown}}} {value:.16g}{self._stamp}" if shown else f"{name} {value:.16g}{self._stamp}"
-        )
+        shown = f"{{{exposition.labels(labels.items())}}}" if labels else ""
+        self.lines.append(f"{name}{shown} {value:.16g}{self._stamp}")
 
     def text(self) -> str:
         return "\n".join(self.lines) + "\n"
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
 def metrics(workers: Sequence[PodWorker], counters: Counters) -> str:

@@ -44,7 +44,7 @@ from apiserver.lifecycle import Lifecycle
 from apiserver.registry.resources import Resources
 from apiserver.serviceresolver import ServiceResolver
 from apiserver.webhookclient import WebhookClient
-from apiserver.wire.exposition import Source
+from navarch.exposition import Source
 
 OFF = (
     "AlwaysAdmit", "NamespaceAutoProvision", "NamespaceExists", "LimitPodHardAntiAffinityTopology", "AlwaysPullImages",

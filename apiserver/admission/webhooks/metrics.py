@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from apiserver.wire.exposition import Histogram, head
+from navarch.exposition import Histogram, head, labels
 
 BUCKETS = (0.005, 0.025, 0.1, 0.5, 1.0, 2.5, 10.0, 25.0)
 CALLING, NO_ERROR = "calling_webhook_error", "no_error"
@@ -21,40 +21,36 @@ class WebhookMetrics:
         self.failed_open: dict[Labels, int] = {}
 
     def observe(self, kind: str, name: str, operation: str, rejected: bool, seconds: float) -> None:
-        labels = _labels(type=kind, name=name, operation=operation, rejected=str(rejected).lower())
-        histogram = self.durations.get(labels)
+        pairs = _labels(type=kind, name=name, operation=operation, rejected=str(rejected).lower())
+        histogram = self.durations.get(pairs)
         if histogram is None:
-            histogram = self.durations[labels] = Histogram(BUCKETS)
+            histogram = self.durations[pairs] = Histogram(BUCKETS)
         histogram.observe(seconds)
 
     def rejected(self, kind: str, name: str, operation: str, error: str, code: int) -> None:
         """``error``: why, if the webhook did not just say no; ``code``: what it said, 0 if nothing."""
-        labels = _labels(type=kind, name=name, operation=operation, error_type=error, rejection_code=str(code))
-        self.rejections[labels] = self.rejections.get(labels, 0) + 1
+        pairs = _labels(type=kind, name=name, operation=operation, error_type=error, rejection_code=str(code))
+        self.rejections[pairs] = self.rejections.get(pairs, 0) + 1
 
     def ignored(self, kind: str, name: str) -> None:
         """A webhook failed, and that was ignored."""
-        labels = _labels(type=kind, name=name)
-        self.failed_open[labels] = self.failed_open.get(labels, 0) + 1
+        pairs = _labels(type=kind, name=name)
+        self.failed_open[pairs] = self.failed_open.get(pairs, 0) + 1
 
     def lines(self) -> Iterator[str]:
         """The text for /metrics, line by line."""
         name = f"{_START}admission_duration_seconds"
         yield from head(name, "histogram", "How long webhooks took to answer.")
-        for labels in sorted(self.durations):
-            yield from self.durations[labels].lines(name, _pairs(labels))
+        for pairs in sorted(self.durations):
+            yield from self.durations[pairs].lines(name, labels(pairs))
         for name, counts, text in (
             ("rejection_count", self.rejections, "Requests that webhooks refused."),
             ("fail_open_count", self.failed_open, "Failures of webhooks that were ignored."),
         ):
             yield from head(_START + name, "counter", text)
-            for labels, count in sorted(counts.items()):
-                yield f"{_START}{name}{{{_pairs(labels)}}} {count}"
+            for pairs, count in sorted(counts.items()):
+                yield f"{_START}{name}{{{labels(pairs)}}} {count}"
 
 
 def _labels(**labels: str) -> Labels:
     return tuple(sorted(labels.items()))
-
-
-def _pairs(labels: Labels) -> str:
-    return ",".join(f'{label}="{value}"' for label, value in labels)

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from apiserver.assembly import assemble
 from apiserver.config import Config
@@ -17,6 +18,7 @@ from apiserver.storage.memory import MemoryStore
 from apiserver.wire.asgi import Request
 from apiserver.wire.negotiation import accept
 from navarch.api.errors import NotAcceptable
+from navarch.exposition import head, labels
 from navarch.world import RealWorld
 from tests.apiserver.registry.widget import Caller
 
@@ -144,6 +146,31 @@ async def test_health_version_and_metrics(call: Caller) -> None:
     await call("GET", "/api/v1/nodes/none")
     assert 'resource="nodes",subresource="",code="404"' in (await call("GET", "/metrics")).tree
     assert (await call("POST", "/version")).code == 405
+
+
+def test_names_that_anybody_can_make_up_get_no_series() -> None:
+    """Each would stay for ever, and one with a quote or a line break in it made the page unreadable."""
+
+    async def test(call: Caller) -> None:
+        for n in range(9):
+            assert (await call("GET", f'/apis/a{n}.example.com/v1/no"such\n{n}')).code == 404
+            assert (await call("GET", f'/api/v1/namespaces/default/pods/p/a"\n{n}')).code == 404
+        await call("GET", "/api/v1/namespaces/default/pods/none/status")
+        text = (await call("GET", "/metrics")).tree
+        samples = [s for family in text_string_to_metric_families(text) for s in family.samples]
+        counts = {tuple(s.labels.values()): s.value for s in samples if s.name == "apiserver_request_total"}
+        assert len(counts) == len(call.server.metrics.durations) == 3
+        assert counts["LIST", "", "", "", "", "404"] == counts["GET", "", "", "", "", "404"] == 9
+        assert counts["GET", "", "v1", "pods", "status", "404"] == 1
+
+    serving(test)
+
+
+def test_label_values_are_escaped() -> None:
+    value = 'a\\b"c\nd'
+    page = "\n".join([*head("x", "gauge", "A."), f"x{{{labels([('y', value)])}}} 1"])
+    (family,) = text_string_to_metric_families(page)
+    assert [(s.labels, s.value) for s in family.samples] == [({"y": value}, 1.0)]
 
 
 def test_access() -> None:
