@@ -59,18 +59,19 @@ def _load(file: Path, sets: Sequence[str] | None) -> dict[str, Any]:
 def run(
     file: File,
     out: Annotated[Path | None, Option("--out", metavar="DIR", help="Default: results/NAME.")] = None,
-    mode: Annotated[str, Option("--mode", help="simulated (others do not exist yet).")] = "simulated",
+    mode: Annotated[str, Option("--mode", help="simulated, or cycle (decisions alone); default: the file's.")] = "",
     seeds: Annotated[int, Option("--seeds", metavar="N", help="Seeds 1 to N; default: what the file says.")] = 0,
     only: Annotated[list[str] | None, Option("--only", metavar="FACTOR=LEVEL", help="Some cells only; also seed=N.")] = None,
     sets: Sets = None,
     jobs: Annotated[int, Option("--jobs", metavar="N", help="Processes; default: all cores.")] = 0,
     again: Annotated[bool, Option("--again", help="Runs what is done already, too.")] = False,
     report_: Annotated[bool, Option("--report/--no-report", help="Write report.html (needs the extra lab).")] = True,
+    images: Annotated[bool, Option("--images", help="Write the plots as PNG files, too.")] = False,
+    junit: Annotated[Path | None, Option("--junit", metavar="FILE", help="Write expectations and runs as JUnit XML.")] = None,
+    json_: Annotated[bool, Option("--json", help="Print runs and expectations as JSON, and nothing else.")] = False,
 ) -> None:
     """Run all cells with all seeds; what an earlier call has done is kept."""
-    if mode != "simulated":
-        stop(f"error: --mode {mode}: only simulated experiments exist so far", WRONG)
-    tree = _load(file, sets)
+    tree = _load(file, [*(sets or ()), *([f"cluster.mode={mode}"] if mode else ())])
     from lab.experiments import sweep
     from lab.experiments.file import cells
 
@@ -98,32 +99,82 @@ def run(
         )  # fmt: skip
     except KeyboardInterrupt:
         stop(f"\nstopped; what is done is kept in {folder}, and the same command goes on from there", 130)
-    _tell(tree, listed)
+    if junit:
+        junit.write_text(_junit(tree, listed))
+    if json_:
+        print(_json(tree, listed))
+    else:
+        _tell(tree, listed)
     if report_:
         try:
             from lab.experiments import report as reports
 
-            print(f"report: {reports.write(folder)}")
+            print(f"report: {reports.write(folder, images)}", file=sys.stderr if json_ else sys.stdout)
         except ImportError as error:
             print(f"no report: {error.name} is missing; install navarch[lab]", file=sys.stderr)
     _end(tree, listed)
+
+
+def _json(tree: dict[str, Any], listed: Sequence[Result]) -> str:
+    import json
+
+    from lab.experiments.sweep import verdicts
+
+    runs = [
+        {"levels": dict(r.levels), "seed": r.seed, "measures": {k: v if v == v else None for k, v in r.measures.items()},
+         "hash": r.digest, "virtual_seconds": r.virtual, "timeouts": list(r.timeouts), "error": r.error}
+        for r in listed
+    ]  # fmt: skip
+    judged = [{"expectation": v.text, "true": v.good, "why": v.why} for v in verdicts(tree, listed)]
+    return json.dumps({"name": tree["metadata"]["name"], "runs": runs, "expectations": judged}, indent=1)
+
+
+def _junit(tree: dict[str, Any], listed: Sequence[Result]) -> str:
+    """A test case for each run and each expectation, as CI servers read them."""
+    from xml.etree import ElementTree
+
+    from lab.experiments.sweep import verdicts
+
+    name = str(tree["metadata"]["name"])
+    suite = ElementTree.Element("testsuite", name=name)
+    for r in listed:
+        case = ElementTree.SubElement(suite, "testcase", classname=f"{name}.runs", name=r.name)
+        if r.error:
+            ElementTree.SubElement(case, "error", message=r.error.splitlines()[0]).text = r.error
+    judged = verdicts(tree, listed)
+    for v in judged:
+        case = ElementTree.SubElement(suite, "testcase", classname=f"{name}.expectations", name=v.text)
+        if not v.good:
+            ElementTree.SubElement(case, "failure", message=v.why)
+    suite.set("tests", str(len(listed) + len(judged)))
+    suite.set("errors", str(sum(bool(r.error) for r in listed)))
+    suite.set("failures", str(sum(not v.good for v in judged)))
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(suite, encoding="unicode") + "\n"
 
 
 def _tell(tree: dict[str, Any], listed: Sequence[Result]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from lab.experiments.expect import interval, number
+    from lab.experiments.expect import interval, within
     from lab.experiments.report import cells_of, warnings
     from lab.experiments.sweep import verdicts
 
     good = [r for r in listed if not r.error]
     names = list(good[0].measures) if good else []
-    table = Table("cell", "n", *names, box=None, header_style="bold")
-    for name, of_cell in cells_of(good).items():
+    by_cell = cells_of(good)
+    rows = {}
+    for name, of_cell in by_cell.items():
         values = [[v for r in of_cell if (v := r.measures[m]) == v] for m in names]
-        means = [interval(v) if v else None for v in values]
-        table.add_row(name, str(len(of_cell)), *(f"{number(m[0])} ±{number((m[2] - m[1]) / 2)}" if m else "-" for m in means))
+        rows[name] = [within(interval(v)) if v else "-" for v in values]
+    if len(names) > len(by_cell):  # the longer side goes down the page
+        table = Table("measure", *by_cell, box=None, header_style="bold")
+        for n, measure in enumerate(names):
+            table.add_row(measure, *(row[n] for row in rows.values()))
+    else:
+        table = Table("cell", *names, box=None, header_style="bold")
+        for name, row in rows.items():
+            table.add_row(name, *row)
     console = Console(highlight=False, soft_wrap=True)
     console.print(table)
     for warning in warnings(listed):
@@ -146,10 +197,11 @@ def check(file: File, sets: Sets = None) -> None:
     """Say every mistake in a file, or how many runs it makes."""
     tree = _load(file, sets)
     from lab.experiments.file import cells, parse
+    from lab.experiments.run import nodes_of
 
     all_cells = cells(tree)
     one = parse(all_cells[0].tree)
-    nodes = sum(g.count for g in one.cluster.nodes)
+    nodes = len(nodes_of(one))
     print(f"{one.metadata.name}: {len(all_cells)} cells, {one.seeds} seeds, {len(all_cells) * one.seeds} runs of {nodes} nodes")
     for cell in all_cells:
         print(f"  {cell.name}")
@@ -174,13 +226,15 @@ def _results(folder: Path) -> list[Result]:
 
 
 @group.command()
-def report(folder: Folder) -> None:
+def report(
+    folder: Folder, images: Annotated[bool, Option("--images", help="Write the plots as PNG files, too.")] = False
+) -> None:
     """Write report.html, summary.csv and plots from the recordings of a folder."""
     _results(folder)
     try:
         from lab.experiments import report as reports
 
-        print(reports.write(folder))
+        print(reports.write(folder, images))
     except ImportError as error:
         stop(f"error: {error.name} is missing; install navarch[lab]", WRONG)
 

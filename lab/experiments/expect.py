@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import math
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from lab.experiments.expressions import Expression
-from lab.experiments.file import Expectation
+from lab.experiments.file import Expectation, Reference
 from navarch.world import chance
 
 Row = tuple[Mapping[str, str], int, Mapping[str, float]]
@@ -21,11 +22,37 @@ class Verdict(NamedTuple):
     why: str
 
 
-def judge(expectation: str | Expectation, rows: Sequence[Row]) -> Verdict:
+class Known(NamedTuple):
+    """A result of others: of the cells with these levels."""
+
+    levels: Mapping[str, str]
+    measure: str
+    mean: float
+    deviation: float
+
+
+def known(reference: Reference | None, factors: Sequence[str]) -> list[Known]:
+    """The rows of a reference. Raises OSError, ValueError."""
+    if reference is None:
+        return []
+    out = []
+    with open(reference.file, newline="") as file:
+        for n, row in enumerate(csv.DictReader(file), 2):
+            try:
+                levels = {f: row[f] for f in factors if row.get(f)}
+                out.append(Known(levels, row["measure"], float(row["mean"]), float(row.get("deviation") or 0)))
+            except (KeyError, ValueError) as error:
+                raise ValueError(f"{reference.file}, line {n}: needs measure, mean, deviation: {error}") from error
+    return out
+
+
+def judge(expectation: str | Expectation, rows: Sequence[Row], references: Sequence[Known] = ()) -> Verdict:
     """Of no runs nothing is true."""
     one = Expectation(expr=expectation) if isinstance(expectation, str) else expectation
     picked = [r for r in rows if all(str(r[0].get(k)) == str(v) for k, v in one.where.items())]
     where = "".join(f" where {k} is {v}" for k, v in one.where.items())
+    if one.reference:
+        return _near(one, picked, references, where)
     if one.compare:
         return _compare(one, picked, where)
     text = f"{one.expr}{where}{' in the mean' if one.of == 'mean' else ''}"
@@ -56,6 +83,25 @@ def _compare(one: Expectation, rows: Sequence[Row], where: str) -> Verdict:
     return Verdict(text, mean < 0, f"mean difference {number(mean)} [{number(low)}, {number(high)}], n = {len(differences)}")
 
 
+def _near(one: Expectation, rows: Sequence[Row], references: Sequence[Known], where: str) -> Verdict:
+    text = f"{one.reference} is within {number(one.deviations)} deviations of the reference{where}"
+    wrong, right = [], 0
+    for ref in references:
+        values = [m[one.reference] for lv, _, m in rows if all(lv.get(k) == v for k, v in ref.levels.items())]
+        if ref.measure != one.reference or not values:
+            continue
+        mean, name = statistics.fmean(values), ", ".join(f"{k}={v}" for k, v in ref.levels.items()) or "all runs"
+        if abs(mean - ref.mean) <= one.deviations * ref.deviation:
+            right += 1
+        else:
+            wrong.append(f"{name}: {number(mean)}, reference {number(ref.mean)} ± {number(ref.deviation)}")
+    if not wrong and not right:
+        return Verdict(text, False, "the reference has no such measure of these cells")
+    if not wrong:
+        return Verdict(text, True, f"in all {right}")
+    return Verdict(text, False, f"not in {len(wrong)} of {len(wrong) + right}; {'; '.join(wrong)}")
+
+
 def paired(rows: Sequence[Row], measure: str, factor: str, a: str, b: str) -> list[float]:
     """``a`` less ``b``, for each two runs that differ in this factor only (common random numbers)."""
     by: dict[tuple[object, ...], dict[str, float]] = {}
@@ -75,6 +121,16 @@ def interval(values: Sequence[float], confidence: float = 0.95, draws: int = 100
     means = sorted(statistics.fmean(own.choices(values, k=len(values))) for _ in range(draws))
     low = int(draws * (1 - confidence) / 2)
     return mean, means[low], means[draws - 1 - low]
+
+
+def within(found: tuple[float, float, float]) -> str:
+    """A mean with half of its interval, told to two digits of the latter."""
+    mean, low, high = found
+    half = (high - low) / 2
+    if not 0 < half < math.inf:
+        return number(mean)
+    digits = max(0, 1 - math.floor(math.log10(half)))
+    return f"{mean:.{digits}f} ± {half:.{digits}f}"
 
 
 def number(value: float) -> str:

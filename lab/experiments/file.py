@@ -7,7 +7,9 @@ combinations of levels; ``parse`` makes one cell's tree into an Experiment.
 from __future__ import annotations
 
 import copy
+import csv
 import itertools
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +18,7 @@ from typing import Any, NamedTuple
 import msgspec
 import yaml
 
-from lab.experiments import measures
+from lab.experiments import measures, traces
 from lab.experiments.expressions import Expression, ExpressionError, meant
 from lab.experiments.schema import Problem, Strict, Words, WrongFile, read, seconds_of
 from lab.experiments.state import State, split
@@ -24,8 +26,8 @@ from nodeagent.runtime import stages
 from scheduler.framework.profiles import load_plugin
 
 VERSION, KIND = "lab.navarch.dev/v1", "Experiment"
-MODES = ("simulated",)
-DESIGNS = ("full", "one-at-a-time")
+MODES = ("simulated", "cycle")
+DESIGNS = ("full", "one-at-a-time", "pairs")
 
 CONDITIONS = (
     "ready", "desired", "unavailable", "total", "pending", "succeeded", "running_image", "nodes_ready", "available",
@@ -51,9 +53,11 @@ class Taint(Strict):
 
 
 class Nodes(Strict):
-    """A group of nodes that are alike."""
+    """A group of nodes that are alike; or those of a ``trace``, a file of a ``format`` (see lab/experiments/traces.py)."""
 
     count: int = 1
+    trace: str = ""
+    format: str = "csv"
     prefix: str = "node-"
     cpu: Words = "4"
     memory: Words = "16Gi"
@@ -90,6 +94,22 @@ class Arrivals(Strict):
     draw: dict[str, Words] = {}
 
 
+class Trace(Strict):
+    """Pods of a file. ``window``: from and to, in the trace's time; ``sample``: so large a part of them, such as 10%;
+    ``speed``: so many seconds of the trace go by in one; ``order``: recorded or shuffled; ``demand``: of a resource, the part
+    of the cluster's capacity (such as 130%) until which more pods are drawn. ``one-by-one``: each arrives once the one before
+    is decided upon, none leaves, and those that fit nowhere are dropped."""
+
+    file: str
+    format: str = "csv"
+    speed: float = 1.0
+    window: list[Words] = []
+    sample: Words = "100%"
+    order: str = "recorded"
+    demand: dict[str, Words] = {}
+    one_by_one: bool = False
+
+
 class Load(Strict):
     """Requests to a service. ``latency``: what an idle pod takes; ``capacity``: requests a second that one pod can answer."""
 
@@ -107,6 +127,7 @@ class Work(Strict):
     apply: Any = None
     arrivals: Arrivals | None = None
     load: Load | None = None
+    trace: Trace | None = None
 
 
 class Step(Strict):
@@ -127,6 +148,8 @@ class Step(Strict):
 class Expectation(Strict):
     """``expr`` holds for every run, or for the mean over the seeds of each cell (``of: mean``); ``where`` picks levels.
 
+    Or a measure that is in the ``reference``: the mean of each cell is not further from its than so many of its ``deviations``.
+
     Or ``compare`` a measure between two levels of a factor: ``less`` is below ``than``, in the mean over all pairs of runs that
     differ in this factor only.
     """
@@ -138,6 +161,29 @@ class Expectation(Strict):
     factor: str = ""
     less: Words = ""
     than: Words = ""
+    reference: str = ""
+    deviations: float = 1.0
+
+
+class Plot(Strict):
+    """A series over another, or over time: a line for each cell, with its spread over the seeds. ``step``: of x."""
+
+    name: str
+    y: str
+    x: str = ""
+    title: str = ""
+    step: float = 1.0
+    x_label: str = ""
+    y_label: str = ""
+    x_range: list[float] = []
+    y_range: list[float] = []
+
+
+class Reference(Strict):
+    """Results of others, to be set beside ours: CSV with a column for each factor, and measure, mean, deviation."""
+
+    file: str
+    title: str = "Reference"
 
 
 class Experiment(Strict):
@@ -149,11 +195,14 @@ class Experiment(Strict):
     behaviour: dict[str, dict[str, Words]] = {}
     workload: list[Work] = []
     factors: dict[str, Any] = {}
-    design: str = "full"
+    design: str | list[Any] = "full"
     seeds: int = 1
     steps: list[Step] = []
     for_: Words = "0s"
+    series: dict[str, str] = {}
     measure: dict[str, str] = {}
+    plots: list[Plot] = []
+    reference: Reference | None = None
     expect: list[str | Expectation] = []
 
 
@@ -180,6 +229,13 @@ def load(path: Path, overrides: Mapping[str, Any] = {}) -> dict[str, Any]:
     for where, value in overrides.items():
         _put(tree, where.split("."), value, where, problems)
     _inline(tree, path.parent, "", problems)
+    design = tree.get("design")
+    if isinstance(design, str) and design.endswith(".csv"):
+        try:
+            with (path.parent / design).open(newline="") as points:
+                tree["design"] = list(csv.DictReader(points))
+        except OSError as error:
+            problems.append(Problem("design", f"{design}: {error.strerror}"))
     if problems:
         raise WrongFile(problems)
     return tree
@@ -195,7 +251,7 @@ def _put(tree: Any, path: list[str], value: Any, where: str, problems: list[Prob
 
 
 def _inline(tree: Any, folder: Path, path: str, problems: list[Problem]) -> None:
-    """Reads the files that ``apply``, ``template``, ``plugins`` and ``config`` name."""
+    """Reads the files that ``apply``, ``template`` and ``config`` name; paths of traces, plugins and references stay paths."""
     if isinstance(tree, list):
         for n, one in enumerate(tree):
             _inline(one, folder, f"{path}[{n}]", problems)
@@ -207,6 +263,10 @@ def _inline(tree: Any, folder: Path, path: str, problems: list[Problem]) -> None
                     tree[key] = (folder / value).read_text()
                 except OSError as error:
                     problems.append(Problem(where, f"{value}: {error.strerror}"))
+            elif key in ("trace", "file") and isinstance(value, str) and value:
+                tree[key] = str(folder / value) if not Path(value).is_absolute() else value
+                if not Path(tree[key]).is_file():
+                    problems.append(Problem(where, f"there is no file {value}"))
             elif key == "plugins" and isinstance(value, list):
                 tree[key] = [
                     str(folder / one) if isinstance(one, str) and ".py:" in one and not one.startswith("/") else one
@@ -230,15 +290,21 @@ def cells(tree: dict[str, Any]) -> list[Cell]:
             text = "needs at least one level: a list of values, or a mapping of level to patch"
             problems.append(Problem(f"factors.{name}", text))
     design = tree.get("design", "full")
-    if design not in DESIGNS:
+    if design not in DESIGNS and not isinstance(design, list):
         problems.append(Problem("design", f"there is no design {design!r}{meant(str(design), DESIGNS)}"))
     if problems:
         raise WrongFile(problems)
     if design == "full":
         combinations = [dict(zip(levels, found, strict=True)) for found in itertools.product(*(v for v in levels.values()))]
-    else:
+    elif design == "one-at-a-time":
         first = {name: next(iter(found)) for name, found in levels.items()}
         combinations = [first, *(first | {n: v} for n, found in levels.items() for v in list(found)[1:])]
+    elif design == "pairs":
+        combinations = pairs({name: list(found) for name, found in levels.items()})
+    else:
+        combinations = _points(design, levels, problems)
+        if problems:
+            raise WrongFile(problems)
     out = []
     for combination in combinations:
         made = copy.deepcopy({k: v for k, v in tree.items() if k != "factors"})
@@ -255,6 +321,50 @@ def cells(tree: dict[str, Any]) -> list[Cell]:
     if problems:
         raise WrongFile(list(dict.fromkeys(problems)))
     return out
+
+
+def pairs(levels: Mapping[str, list[str]]) -> list[dict[str, str]]:
+    """Few combinations in which every two levels of two factors meet at least once: the next one is always that which has the
+    most pairs that have not met, the first in order among equals."""
+    names = list(levels)
+    open_: set[tuple[tuple[str, str], tuple[str, str]]] = {
+        ((a, x), (b, y)) for n, a in enumerate(names) for b in names[n + 1 :] for x in levels[a] for y in levels[b]
+    }
+    if len(names) < 2:
+        return [{n: v} for n in names for v in levels[n]] or [{}]
+
+    def meets(one: Mapping[str, str]) -> set[tuple[tuple[str, str], tuple[str, str]]]:
+        listed = [(n, one[n]) for n in names if n in one]
+        return {(a, b) for k, a in enumerate(listed) for b in listed[k + 1 :]} & open_
+
+    out = []
+    while open_:
+        chosen: dict[str, str] = dict(min(open_, key=lambda pair: [(names.index(n), levels[n].index(v)) for n, v in pair]))
+        for name in names:
+            if name not in chosen:
+                chosen[name] = max(levels[name], key=lambda v: (len(meets(chosen | {name: v})), -levels[name].index(v)))
+        out.append({n: chosen[n] for n in names})
+        open_ -= meets(chosen)
+    return out
+
+
+def _points(rows: list[Any], levels: Mapping[str, Mapping[str, Any]], problems: list[Problem]) -> list[dict[str, str]]:
+    """The combinations that a file of points lists: a column a factor. They were read as ``design``."""
+    out: list[dict[str, str]] = []
+    for n, row in enumerate(rows):
+        one = {str(k): str(v) for k, v in row.items()} if isinstance(row, dict) else {}
+        for name in levels:
+            if name not in one:
+                problems.append(Problem(f"design[{n}]", f"has no level for the factor {name}"))
+            elif one[name] not in levels[name]:
+                text = f"there is no level {one[name]!r}{meant(one[name], levels[name])}"
+                problems.append(Problem(f"design[{n}].{name}", text))
+        for name in set(one) - set(levels):
+            problems.append(Problem(f"design[{n}].{name}", f"there is no such factor{meant(name, levels)}"))
+        out.append({name: one.get(name, "") for name in levels})
+    if not out:
+        problems.append(Problem("design", "has no points"))
+    return list({tuple(one.items()): one for one in out}.values())
 
 
 def _merge(tree: dict[str, Any], patch: Mapping[str, Any]) -> None:
@@ -314,7 +424,16 @@ def _check(e: Experiment, problems: list[Problem]) -> None:
     if e.api_version != VERSION or e.kind != KIND:
         bad("apiVersion", f"{e.api_version} {e.kind} is not {VERSION} {KIND}")
     if e.cluster.mode not in MODES:
-        bad("cluster.mode", f"{e.cluster.mode!r}: only simulated experiments exist so far")
+        bad("cluster.mode", f"{e.cluster.mode!r}: only simulated and cycle exist so far")
+    if e.cluster.mode == "cycle":
+        for n, work in enumerate(e.workload):
+            if work.trace is None:
+                bad(f"workload[{n}]", "in mode cycle pods come from a trace: there is nothing but the scheduler's decisions")
+        for part in ("steps", "behaviour"):
+            if getattr(e, part):
+                bad(part, "has no meaning in mode cycle: nothing but the scheduler's decisions happens")
+        if len(e.workload) != 1:
+            bad("workload", "needs exactly one trace in mode cycle")
     one_of("cluster.heartbeats", e.cluster.heartbeats, ("full", "elided"))
     if e.seeds < 1:
         bad("seeds", "at least one is needed")
@@ -323,6 +442,8 @@ def _check(e: Experiment, problems: list[Problem]) -> None:
     for n, group in enumerate(e.cluster.nodes):
         if group.count < 1:
             bad(f"cluster.nodes[{n}].count", "must be at least 1")
+        if group.trace:
+            one_of(f"cluster.nodes[{n}].format", group.format, tuple(traces.FORMATS))
     for n, text in enumerate(e.cluster.scheduler.plugins):
         try:
             load_plugin(text)
@@ -340,10 +461,12 @@ def _check(e: Experiment, problems: list[Problem]) -> None:
             except ValueError as error:
                 bad(f"behaviour.{selector}.{key}", str(error))
     for n, work in enumerate(e.workload):
-        given = [k for k in ("apply", "arrivals", "load") if getattr(work, k) is not None]
+        given = [k for k in ("apply", "arrivals", "load", "trace") if getattr(work, k) is not None]
         if len(given) != 1:
             has = ", ".join(given) or "none"
-            bad(f"workload[{n}]", f"needs exactly one of apply, arrivals and load, and has {has}")
+            bad(f"workload[{n}]", f"needs exactly one of apply, arrivals, load and trace, and has {has}")
+        if work.trace is not None:
+            _check_trace(work.trace, f"workload[{n}].trace", problems)
         if work.arrivals is not None:
             seconds_of(work.arrivals.for_, f"workload[{n}].arrivals.for", problems)
             if bool(work.arrivals.poisson) == bool(work.arrivals.every):
@@ -362,6 +485,20 @@ def _check(e: Experiment, problems: list[Problem]) -> None:
             marks.append(step.mark)
     seconds_of(e.for_, "for", problems)
     names = ["begin", "finish", *marks]
+    for name, text in e.series.items():
+        _expression(text, f"series.{name}", measures.FUNCTIONS, names, problems)
+        names.append(name)
+    for n, plot in enumerate(e.plots):
+        for key in ("y", "x"):
+            if text := getattr(plot, key):
+                _expression(text, f"plots[{n}].{key}", measures.FUNCTIONS, names, problems)
+        for key in ("x_range", "y_range"):
+            if (limits := getattr(plot, key)) and (len(limits) != 2 or limits[0] >= limits[1]):
+                bad(f"plots[{n}].{key.replace('_', '-')}", "needs two numbers, the smaller one first")
+        if plot.step <= 0:
+            bad(f"plots[{n}].step", "must be above 0")
+        if not re.fullmatch(r"[\w-]+", plot.name) or plot.name in [p.name for p in e.plots[:n]]:
+            bad(f"plots[{n}].name", "must be a name of its own: letters, digits, hyphens")
     for name, text in e.measure.items():
         _expression(text, f"measure.{name}", measures.FUNCTIONS, names, problems)
         names.append(name)
@@ -369,13 +506,46 @@ def _check(e: Experiment, problems: list[Problem]) -> None:
         path = f"expect[{n}]"
         if isinstance(one, str):
             _expression(one, path, (), list(e.measure), problems)
-        elif bool(one.expr) == bool(one.compare):
-            bad(path, "needs exactly one of expr and compare")
+        elif sum(map(bool, (one.expr, one.compare, one.reference))) != 1:
+            bad(path, "needs exactly one of expr, compare and reference")
+        elif one.reference:
+            if e.reference is None:
+                bad(f"{path}.reference", "there is no reference in this file")
+            if one.reference not in e.measure:
+                bad(f"{path}.reference", f"there is no measure {one.reference!r}{meant(one.reference, e.measure)}")
         elif one.expr:
             _expression(one.expr, f"{path}.expr", (), list(e.measure), problems)
             one_of(f"{path}.of", one.of, ("every", "mean"))
         elif one.compare not in e.measure:
             bad(f"{path}.compare", f"there is no measure {one.compare!r}{meant(one.compare, e.measure)}")
+
+
+def part_of(value: Any) -> float:
+    """0.1 of ``10%`` or 0.1. Raises ValueError."""
+    text = str(value).strip()
+    found = float(text[:-1]) / 100 if text.endswith("%") else float(text)
+    if not 0 < found < math.inf:
+        raise ValueError
+    return found
+
+
+def _check_trace(trace: Trace, path: str, problems: list[Problem]) -> None:
+    if trace.format not in traces.FORMATS:
+        text = f"{trace.format!r} is none of {', '.join(traces.FORMATS)}{meant(trace.format, tuple(traces.FORMATS))}"
+        problems.append(Problem(f"{path}.format", text))
+    if trace.order not in ("recorded", "shuffled"):
+        problems.append(Problem(f"{path}.order", f"{trace.order!r} is neither recorded nor shuffled"))
+    if trace.speed <= 0:
+        problems.append(Problem(f"{path}.speed", "must be above 0"))
+    if trace.window and len(trace.window) != 2:
+        problems.append(Problem(f"{path}.window", "needs two times, such as [0h, 6h]"))
+    for n, one in enumerate(trace.window):
+        seconds_of(one, f"{path}.window[{n}]", problems)
+    for where, value in (("sample", trace.sample), *((f"demand.{k}", v) for k, v in trace.demand.items())):
+        try:
+            part_of(value)
+        except ValueError:
+            problems.append(Problem(f"{path}.{where}", f"{value!r} is no part such as 10%"))
 
 
 def _check_step(step: Step, path: str, marks: list[str], problems: list[Problem]) -> None:

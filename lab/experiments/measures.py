@@ -1,9 +1,10 @@
 """Measures on a recording: the functions that expressions may call. Pure.
 
 Series (a value over time): ``ready(ref)``, ``desired(ref)``, ``unavailable(ref)``, ``total(ref)``, ``pending(ref)``,
-``running_image(ref, image)``, ``nodes_ready()``, ``requested(resource)``, ``allocatable(resource)``, ``nodes_used()``.
+``running_image(ref, image)``, ``nodes_ready()``, ``requested(resource)``, ``allocatable(resource)``, ``nodes_used()``,
+``arrived(resource)`` (what all pods that ever came ask for), ``gauge(name)`` (a scheduler plugin's own, see Plugin.gauges).
 Of a series, over a span (the whole run by default): ``min``, ``max``, ``mean`` (over time), ``integral`` (unit-seconds),
-``seconds`` (for how long it is not 0), ``last``.
+``seconds`` (for how long it is not 0), ``last``; ``along(y, x, at)``: the mean of y while x rounds to ``at``.
 
 Lists, a number a pod: ``waits(ref)`` (created to bound), ``starts(ref)`` (bound to ready), ``lives(ref)`` (created to
 gone), in seconds. Of a list: ``quantile(list, q)``, ``min``, ``max``, ``mean``, ``sum``, ``count``.
@@ -21,7 +22,7 @@ from typing import Any, NamedTuple
 
 from lab.experiments.expressions import Expression, ExpressionError
 from lab.experiments.recording import Recording
-from lab.experiments.series import Series, Span
+from lab.experiments.series import Series, Span, along
 from lab.experiments.state import State, Tree, is_live, is_ready, relevant
 from navarch.api import quantity
 from navarch.api.pods import TERMINAL_PHASES
@@ -122,6 +123,29 @@ class Measures:
         return self._counted(
             ("allocatable", resource), lambda n: _amount(n["status"].get("allocatable") or {}, resource), "nodes"
         )
+
+    def arrived(self, resource: str) -> Series:
+        """By all pods that ever came, on nodes or not; in cores, bytes, or units."""
+        key = ("arrived", resource)
+        if key not in self._series:
+            seen: set[str] = set()
+            total, points = 0.0, [(0.0, 0.0)]
+            for change in self.recording.of("pods"):
+                uid = change.object["metadata"].get("uid", change.key)
+                if uid not in seen:
+                    seen.add(uid)
+                    total += _requests(change.object, resource)
+                    points.append((change.time, total))
+            self._series[key] = Series.of(points)
+        return self._series[key]
+
+    def gauge(self, name: str) -> Series:
+        """A number that a scheduler plugin tells after each decision."""
+        found = [(s.time, s.values[name]) for s in self.recording.samples if s.name == "gauges" and name in s.values]
+        if not found:
+            known = sorted({k for s in self.recording.samples if s.name == "gauges" for k in s.values})
+            raise ExpressionError(f"no plugin tells a gauge {name!r}; told: {', '.join(known) or 'none'}")
+        return Series.of(found)
 
     def nodes_used(self) -> Series:
         """Nodes with at least one pod."""
@@ -270,7 +294,7 @@ def quantile(values: Iterable[float], q: float) -> float:
 
 
 METHODS = [n for n, v in vars(Measures).items() if not n.startswith("_") and inspect.isfunction(v)]
-REDUCERS = ("min", "max", "mean", "integral", "seconds", "last", "quantile", "sum", "count", "span")
+REDUCERS = ("min", "max", "mean", "integral", "seconds", "last", "along", "quantile", "sum", "count", "span")
 FUNCTIONS = (*METHODS, *REDUCERS)
 
 
@@ -293,6 +317,7 @@ def _functions(measures: Measures, whole: Span) -> dict[str, Callable[..., Any]]
         "integral": lambda series, span=whole: series.integral(span),
         "seconds": lambda series, span=whole: series.seconds(span),
         "last": lambda series: series.at(whole.end),
+        "along": lambda y, x, at: dict(along(y, x, whole)).get(float(at), math.nan),
         "quantile": quantile,
         "sum": lambda values: math.fsum(values),
         "count": len,
@@ -300,15 +325,10 @@ def _functions(measures: Measures, whole: Span) -> dict[str, Callable[..., Any]]
     }
 
 
-def measure(recording: Recording, expressions: Mapping[str, str]) -> dict[str, float]:
+def measure(recording: Recording, expressions: Mapping[str, str], series: Mapping[str, str] = {}) -> dict[str, float]:
     """The values of all expressions. Marks are names for their times (nan if they were not reached), ``begin`` and ``finish``
-    those of the whole run; an earlier measure is a name, too. Raises ExpressionError."""
-    measures = Measures(recording)
-    whole = Span(recording.mark("begin") or 0.0, recording.end)
-    functions = _functions(measures, whole)
-    names: dict[str, Any] = {"begin": whole.begin, "finish": whole.end}
-    declared = recording.header.get("marks") or ()
-    names |= {name: math.nan if (at := recording.mark(name)) is None else at for name in declared}
+    those of the whole run; ``series`` and earlier measures are names, too. Raises ExpressionError."""
+    names, functions = _names(recording, series)
     out: dict[str, float] = {}
     for name, text in expressions.items():
         value = Expression(text).evaluate(functions, names)
@@ -316,3 +336,35 @@ def measure(recording: Recording, expressions: Mapping[str, str]) -> dict[str, f
             raise ExpressionError(f"measure {name!r}: {text!r} is no number; take min, max, mean, last ... of it")
         out[name] = names[name] = float(value)
     return out
+
+
+def curve(recording: Recording, y: str, x: str, step: float, series: Mapping[str, str] = {}) -> list[tuple[float, float]]:
+    """Points of one series over another, or over time (``x`` is ""), in steps of x. Raises ExpressionError."""
+    names, functions = _names(recording, series)
+    over = Expression(y).evaluate(functions, names)
+    whole = Span(names["begin"], names["finish"])
+    if not isinstance(over, Series):
+        raise ExpressionError(f"{y!r} is no series, so it cannot be drawn")
+    if x:
+        place = Expression(x).evaluate(functions, names)
+        if not isinstance(place, Series):
+            raise ExpressionError(f"{x!r} is no series, so nothing can be drawn over it")
+        return along(over, place, whole, step)
+    count = min(1000, int((whole.end - whole.begin) / step) + 1)
+    return [(n * step, over.at(whole.begin + n * step)) for n in range(count)]
+
+
+def _names(
+    recording: Recording, series: Mapping[str, str]
+) -> tuple[dict[str, Any], Mapping[str, Callable[..., Any]]]:
+    measures = Measures(recording)
+    whole = Span(recording.mark("begin") or 0.0, recording.end)
+    functions = _functions(measures, whole)
+    names: dict[str, Any] = {"begin": whole.begin, "finish": whole.end}
+    declared = recording.header.get("marks") or ()
+    names |= {name: math.nan if (at := recording.mark(name)) is None else at for name in declared}
+    for name, text in series.items():
+        names[name] = Expression(text).evaluate(functions, names)
+        if not isinstance(names[name], Series):
+            raise ExpressionError(f"series {name!r}: {text!r} is a number; it belongs to measure")
+    return names, functions

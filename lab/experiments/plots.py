@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+from lab.experiments.file import Plot
 from lab.experiments.measures import Measures
 from lab.experiments.recording import Recording
 
+STYLES = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (5, 1.5, 1.2, 1.5)), (0, (8, 2)), (0, (3, 1, 1, 1, 1, 1)))
 COLOURS = ("#3b6ea5", "#d1622b", "#4b8f4b", "#8c5aa8", "#b8a12e", "#5aa0a8", "#a84b6e", "#777777")
 
 
@@ -31,16 +35,36 @@ def _figure(width: float, height: float, rows: int = 1, **more: Any) -> tuple[An
 def _svg(figure: Any) -> str:
     from matplotlib import pyplot
 
+    if _png is not None:
+        image = io.BytesIO()
+        figure.savefig(image, format="png", dpi=144, metadata={"Software": None})
+        _png.append(image.getvalue())
     out = io.StringIO()
     figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
     pyplot.close(figure)
     text = out.getvalue()
-    return text[text.index("<svg") :]
+    return _METADATA.sub("", text[text.index("<svg") :])
+
+
+_METADATA = re.compile(r"\s*<metadata>.*?</metadata>", re.DOTALL)  # names hosts, and a page shall name none
+_png: list[bytes] | None = None
+
+
+@contextmanager
+def images(wanted: bool = True) -> Iterator[list[bytes]]:
+    """What is drawn meanwhile is given as PNG files, too, in order, if that is wanted."""
+    global _png
+    made: list[bytes] = []
+    _png = made if wanted else None
+    try:
+        yield made
+    finally:
+        _png = None
 
 
 def by_level(measure: str, groups: Mapping[str, Sequence[float]]) -> str:
     """A box for each level, with every run as a point."""
-    figure, axes = _figure(7, 0.6 + 0.42 * len(groups))
+    figure, axes = _figure(6, 0.6 + 0.36 * len(groups))
     axis = axes[0][0]
     names = list(groups)
     values = [[v for v in groups[n] if not math.isnan(v)] for n in names]
@@ -51,6 +75,42 @@ def by_level(measure: str, groups: Mapping[str, Sequence[float]]) -> str:
     axis.set_yticks(range(1, len(names) + 1), names)
     axis.invert_yaxis()
     axis.set_xlabel(measure)
+    return _svg(figure)
+
+
+Curves = Sequence[Sequence[tuple[float, float]]]
+
+
+def band(curves: Curves) -> list[tuple[float, float, float, float]]:
+    """x, mean, least and most of several runs, wherever all of them have a point."""
+    found = [{point[0]: point[1] for point in c} for c in curves]
+    shared = sorted(set.intersection(*(set(c) for c in found))) if found else []
+    out = []
+    for x in shared:
+        values = [c[x] for c in found]
+        out.append((x, math.fsum(values) / len(values), min(values), max(values)))
+    return out
+
+
+def lines(plot: Plot, groups: Mapping[str, Curves]) -> str:
+    """A line for each cell: the mean over the seeds, with a band from the least to the most. Each has dashes of its own,
+    so that the plot can be read without colours."""
+    figure, axes = _figure(6, 3.3)
+    axis = axes[0][0]
+    for n, (name, curves) in enumerate(groups.items()):
+        points = band(curves)
+        xs = [p[0] for p in points]
+        colour, style = COLOURS[n % len(COLOURS)], STYLES[n % len(STYLES)]
+        axis.plot(xs, [p[1] for p in points], label=name, color=colour, linestyle=style, linewidth=1.5)
+        axis.fill_between(xs, [p[2] for p in points], [p[3] for p in points], color=colour, alpha=0.15, linewidth=0)
+    axis.set_xlabel(plot.x_label or plot.x or "seconds")
+    axis.set_ylabel(plot.y_label or plot.y)
+    if plot.x_range:
+        axis.set_xlim(*plot.x_range)
+    if plot.y_range:
+        axis.set_ylim(*plot.y_range)
+    if len(groups) > 1:
+        axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return _svg(figure)
 
 

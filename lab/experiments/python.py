@@ -8,8 +8,8 @@ from typing import Any
 
 from lab.experiments import file
 from lab.experiments import sweep as sweeps
+from lab.experiments.cycles import run_of
 from lab.experiments.recording import Recording
-from lab.experiments.run import Run
 from lab.experiments.schema import Problem, WrongFile
 from lab.experiments.sweep import Result
 
@@ -31,7 +31,7 @@ class Experiment:
         """One run, of the cell with these levels (of the first that has them)."""
         for cell in self.cells:
             if all(cell.levels.get(k) == str(v) for k, v in levels.items()):
-                return Run(file.parse(cell.tree), seed).run().recorder.recording()
+                return run_of(file.parse(cell.tree), seed).recorder.recording()
         raise WrongFile([Problem("", f"there is no cell with {levels}")])
 
 

@@ -12,29 +12,51 @@ from pathlib import Path
 from typing import Any
 
 from lab.experiments import plots
-from lab.experiments.expect import interval, number, paired
+from lab.experiments.expect import interval, known, number, paired, within
+from lab.experiments.expressions import Expression
+from lab.experiments.file import cells, parse
 from lab.experiments.measures import Measures
 from lab.experiments.recording import Recording
 from lab.experiments.sweep import LOCK, Result, results, verdicts
 
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.6rem; margin-bottom: 0.2rem; }
-h2 { font-size: 1.15rem; margin-top: 2.2rem; border-bottom: 1px solid #ddd; }
-table { border-collapse: collapse; font-size: 0.9em; }
-td, th { padding: 0.25rem 0.7rem; text-align: right; border-bottom: 1px solid #e5e5e5; }
+:root { --ink: #1f2328; --soft: #656d76; --line: #e3e5e8; --paper: #fff; --tint: #f6f7f9; --blue: #2f5d92; }
+* { box-sizing: border-box; }
+body { font: 15px/1.55 system-ui, "Segoe UI", Roboto, sans-serif; color: var(--ink); background: var(--paper); margin: 0 auto;
+  max-width: 66rem; padding: 2.2rem 1.4rem 4rem; }
+h1 { font-size: 1.75rem; line-height: 1.2; margin: 0 0 .3rem; letter-spacing: -.01em; }
+h2 { font-size: 1.2rem; margin: 2.6rem 0 .8rem; padding-bottom: .3rem; border-bottom: 1px solid var(--line); }
+h3 { font-size: 1rem; margin: 1.4rem 0 .4rem; }
+.question { font-size: 1.12rem; color: var(--soft); margin: 0 0 1rem; max-width: 50rem; }
+.facts { display: flex; flex-wrap: wrap; gap: .6rem; margin: 1rem 0 0; padding: 0; list-style: none; }
+.facts li { background: var(--tint); border-radius: 8px; padding: .45rem .9rem; }
+.facts b { font-size: 1.15rem; margin-right: .3rem; font-variant-numeric: tabular-nums; }
+table { border-collapse: collapse; font-size: .9em; font-variant-numeric: tabular-nums; }
+.wide { overflow-x: auto; }
+td, th { padding: .32rem .75rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
+th { color: var(--soft); font-weight: 600; border-bottom: 2px solid var(--line); }
 td:first-child, th:first-child { text-align: left; }
-code, pre { font: 0.85em ui-monospace, monospace; }
-pre { background: #f6f6f4; padding: 0.8rem; overflow-x: auto; }
-.good { color: #2d7a2d; }
-.bad { color: #b3261e; font-weight: 600; }
-.warning { background: #fff5dd; border-left: 4px solid #d9a400; padding: 0.4rem 0.8rem; margin: 0.5rem 0; }
-.question { font-size: 1.1rem; color: #444; }
-figure { margin: 1rem 0; }
-figcaption { color: #666; font-size: 0.85em; }
-svg { max-width: 100%; height: auto; }
-@media print { body { margin: 0; max-width: none; } figure, table { break-inside: avoid; } }
+tbody tr:hover { background: var(--tint); }
+code, pre { font: .86em ui-monospace, "SFMono-Regular", Menlo, monospace; }
+pre { background: var(--tint); padding: .9rem; overflow-x: auto; border-radius: 8px; }
+.expectations { list-style: none; padding: 0; margin: 0; }
+.expectations li { padding: .35rem 0; border-bottom: 1px solid var(--line); }
+.good, .bad { display: inline-block; min-width: 5.2rem; text-align: center; border-radius: 999px; font-size: .78rem;
+  font-weight: 700; padding: .08rem .6rem; margin-right: .6rem; }
+.good { color: #1a6334; background: #dff3e4; }
+.bad { color: #fff; background: #b3261e; }
+.why { color: var(--soft); }
+.warning { background: #fff6dd; border-left: 4px solid #d9a400; padding: .45rem .9rem; margin: .5rem 0; }
+.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(30rem, 1fr)); gap: 1.2rem; }
+figure { margin: 0; padding: .8rem; border: 1px solid var(--line); border-radius: 10px; background: #fff; break-inside: avoid; }
+figcaption { color: var(--soft); font-size: .86em; margin-top: .3rem; }
+svg { width: 100%; height: auto; display: block; }
+details { margin: 1rem 0; }
+summary { cursor: pointer; color: var(--blue); }
+@media (max-width: 34rem) { .plots { grid-template-columns: 1fr; } }
+@media print { body { max-width: none; padding: 0; } .plots { grid-template-columns: 1fr 1fr; } h2 { break-after: avoid; } }
 """
+PLOTTED_CELLS = 8  # cells whose first run is drawn over time; a sweep of hundreds would make a page that no browser opens
 
 
 def cells_of(listed: Sequence[Result]) -> dict[str, list[Result]]:
@@ -55,12 +77,15 @@ def warnings(listed: Sequence[Result]) -> list[str]:
         out.append(f"{len(failed)} of {len(listed)} runs failed; the first: {first}")
     slow = [r for r in good if r.timeouts]
     if slow:
-        out.append(f"{len(slow)} runs had a step that did not end in time; what they measure of it is \"at least\" or missing.")
+        text = "had a step that did not end in time; what they measure from there on is \"at least\" (≥)"
+        out.append(f"{len(slow)} of {len(listed)} runs {text}. The first: {slow[0].name}: {slow[0].timeouts[0]}")
     for name, found in cells_of(good).items():
         if len(found) > 1 and len({_values(r) for r in found}) == 1:
             out.append(f"{name}: all {len(found)} seeds gave the same. Nothing in this cell is random.")
-        elif len(found) == 1:
-            out.append(f"{name}: one seed only, so nothing is known of the spread.")
+    alone = [name for name, found in cells_of(good).items() if len(found) == 1]
+    if alone:
+        more = f" and {len(alone) - 1} more cells" if len(alone) > 1 else ""
+        out.append(f"{alone[0]}{more}: one seed only, so nothing is known of the spread.")
     factors = list(dict.fromkeys(k for r in good for k in r.levels))
     for factor in factors:
         levels = list(dict.fromkeys(r.levels[factor] for r in good))
@@ -109,7 +134,37 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return f"<table><thead><tr>{top}</tr></thead><tbody>\n{body}</tbody></table>"
 
 
-def _summary_tables(rows: Sequence[Mapping[str, Any]]) -> str:
+def late(tree: Mapping[str, Any], listed: Sequence[Result]) -> set[tuple[str, str]]:
+    """(cell, measure) of which some run tells "at least" only: the measure uses a mark of a step that timed out, or of a later
+    one."""
+    out = set()
+    for name, found in cells_of(listed).items():
+        for r in found:
+            steps = [int(text[6 : text.index("]")]) for text in r.timeouts if text.startswith("steps[")]
+            if not steps:
+                continue
+            marks = {s.get("mark") for s in (tree.get("steps") or ())[min(steps) :]} | {"finish"}
+            for measure, text in (tree.get("measure") or {}).items():
+                if Expression(str(text)).names & marks:
+                    marks.add(measure)
+                    out.add((name, measure))
+    return out
+
+
+def _overview(rows: Sequence[Mapping[str, Any]], atleast: set[tuple[str, str]]) -> tuple[list[str], list[list[str]]]:
+    """Mean and half of its interval, a row a cell, a column a measure."""
+    measures = list(dict.fromkeys(r["measure"] for r in rows))
+    body: dict[str, list[str]] = {}
+    for r in rows:
+        told = "-"
+        if "mean" in r:
+            sign = "≥ " if (r["cell"], r["measure"]) in atleast else ""
+            told = sign + within((r["mean"], r["low"], r["high"]))
+        body.setdefault(r["cell"], [r["cell"]]).append(told)
+    return ["", *measures], list(body.values())
+
+
+def _details(rows: Sequence[Mapping[str, Any]], atleast: set[tuple[str, str]]) -> str:
     out = []
     for measure in dict.fromkeys(r["measure"] for r in rows):
         body = []
@@ -120,8 +175,9 @@ def _summary_tables(rows: Sequence[Mapping[str, Any]]) -> str:
             more = ""
             if "difference" in r:
                 more = f"{r['difference']:+.4g} [{number(r['difference_low'])}, {number(r['difference_high'])}]"
+            sign = "≥ " if (r["cell"], measure) in atleast else ""
             body.append([
-                html.escape(r["cell"]), str(r["n"]), number(r.get("mean", math.nan)), between,
+                html.escape(r["cell"]), str(r["n"]), sign + number(r.get("mean", math.nan)), between,
                 number(r.get("median", math.nan)), number(r.get("min", math.nan)), number(r.get("max", math.nan)), more,
             ])  # fmt: skip
         head = ["cell", "n", "mean", "95 % interval", "median", "least", "most", "paired difference to the first"]
@@ -129,11 +185,28 @@ def _summary_tables(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(out)
 
 
-def write(folder: Path) -> Path:
-    """Writes ``report.html``, ``summary.csv`` and ``plots/`` from what lies in a folder of results; gives the report's path.
-    Raises OSError if there are none."""
+def beside(tree: Mapping[str, Any], listed: Sequence[Result]) -> list[list[str]]:
+    """Ours beside the reference, a row for each of its results that we have: cell, measure, ours, theirs, difference."""
+    experiment = parse(cells(dict(tree))[0].tree)
+    out = []
+    for ref in known(experiment.reference, list(tree.get("factors") or ())):
+        of = [r for r in listed if not r.error and all(r.levels.get(k) == v for k, v in ref.levels.items())]
+        values = [v for r in of if not math.isnan(v := r.measures.get(ref.measure, math.nan))]
+        if values:
+            mean, spread = statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+            name = ", ".join(ref.levels.values()) or "all runs"
+            ours, theirs = f"{mean:.2f} ± {spread:.2f}", f"{ref.mean:.2f} ± {ref.deviation:.2f}"
+            out.append([name, ref.measure, ours, theirs, f"{mean - ref.mean:+.2f}"])
+    return out
+
+
+def write(folder: Path, images: bool = False) -> Path:
+    """Writes ``report.html``, ``summary.csv``, ``table.md``, ``table.tex`` and ``plots/`` (SVG and CSV; with ``images`` PNG)
+    from what lies in a folder of results; gives the report's path. Raises OSError if there are none."""
     locked = json.loads((folder / LOCK).read_text())
-    tree, listed = locked["file"], results(folder)
+    tree = locked["file"]
+    order = [cell.levels for cell in cells(tree)]
+    listed = sorted(results(folder), key=lambda r: (order.index(r.levels) if r.levels in order else len(order), r.seed))
     shown = folder / "plots"
     shown.mkdir(exist_ok=True)
     rows = summary(listed)
@@ -142,27 +215,76 @@ def write(folder: Path) -> Path:
         writer = csv.DictWriter(file, names)
         writer.writeheader()
         writer.writerows(rows)
-    figures: list[tuple[str, str, str]] = []
-    good = [r for r in listed if not r.error]
-    cells = cells_of(good)
-    for measure in good[0].measures if good and len(good) > 1 else ():
-        groups = {name: [r.measures.get(measure, math.nan) for r in found] for name, found in cells.items()}
-        if any(not math.isnan(v) for found in groups.values() for v in found):
-            figures.append((f"level-{measure}", plots.by_level(measure, groups), f"{measure}: every run, by cell"))
-    ecdf: dict[str, list[float]] = {}
-    for name, found in cells.items():
-        recording = Recording.load(folder / "runs" / f"{found[0].name}.jsonl.gz")
-        ecdf[name] = Measures(recording).waits()
-        figures.append((f"time-{found[0].name}", plots.timeline(recording), f"{name}, seed {found[0].seed}: over time"))
-        figures.append((f"gantt-{found[0].name}", plots.gantt(recording), f"{name}, seed {found[0].seed}: pods on nodes"))
-    if any(ecdf.values()):
-        drawn = plots.waits({k: v for k, v in ecdf.items() if v})
-        figures.append(("waits", drawn, "how long pods waited for a node (first seed)"))
+    head, body = _overview(rows, late(tree, listed))
+    (folder / "table.md").write_text(_markdown(head, body))
+    (folder / "table.tex").write_text(_latex(head, body))
+    with plots.images(images) as drawn:
+        figures = _figures(tree, listed, folder)
     for name, svg, _ in figures:
         (shown / f"{name}.svg").write_text(svg)
+    for (name, _, _), image in zip(figures, drawn, strict=False):
+        (shown / f"{name}.png").write_bytes(image)
     path = folder / "report.html"
     path.write_text(_page(tree, locked, listed, rows, figures))
     return path
+
+
+def _figures(tree: Mapping[str, Any], listed: Sequence[Result], folder: Path) -> list[tuple[str, str, str]]:
+    """Name, SVG and caption of each plot; their data are written as CSV."""
+    out: list[tuple[str, str, str]] = []
+    good = [r for r in listed if not r.error]
+    by_cell = cells_of(good)
+    experiment = parse(cells(dict(tree))[0].tree)
+    factor = next(iter(tree.get("factors") or {}), "")
+    short = {name: (found[0].levels[factor] if len(found[0].levels) == 1 else name) for name, found in by_cell.items()}
+    seeds = len({r.seed for r in good})
+    for plot in experiment.plots:
+        groups = {short[name]: [r.curves[plot.name] for r in found if r.curves] for name, found in by_cell.items()}
+        groups = {name: curves for name, curves in groups.items() if curves}
+        if not groups:
+            continue
+        with (folder / "plots" / f"{plot.name}.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["cell", plot.x or "seconds", "mean", "least", "most"])
+            for name, curves in groups.items():
+                writer.writerows([name, *(f"{v:.6g}" for v in point)] for point in plots.band(curves))
+        spread = f": mean of {seeds} seeds, and the band from the least to the most" if seeds > 1 else ""
+        out.append((plot.name, plots.lines(plot, groups), (plot.title or plot.name) + spread))
+    declared = bool(out)
+    for measure in good[0].measures if good and len(good) > 1 else ():
+        values = {short[name]: [r.measures.get(measure, math.nan) for r in found] for name, found in by_cell.items()}
+        if any(not math.isnan(v) for found in values.values() for v in found):
+            out.append((f"level-{measure}", plots.by_level(measure, values), f"{measure}: every run, by cell"))
+    if declared or experiment.cluster.mode == "cycle":
+        return out  # the file says what is to be drawn; of a cycle alone nothing happens over time
+    ecdf: dict[str, list[float]] = {}
+    for name, found in list(by_cell.items())[:PLOTTED_CELLS]:
+        recording = Recording.load(folder / "runs" / f"{found[0].name}.jsonl.gz")
+        ecdf[name] = Measures(recording).waits()
+        out.append((f"time-{found[0].name}", plots.timeline(recording), f"{name}, seed {found[0].seed}: over time"))
+        out.append((f"gantt-{found[0].name}", plots.gantt(recording), f"{name}, seed {found[0].seed}: pods on nodes"))
+    if any(ecdf.values()):
+        drawn = plots.waits({k: v for k, v in ecdf.items() if v})
+        out.append(("waits", drawn, "how long pods waited for a node (first seed)"))
+    return out
+
+
+def _markdown(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in body)]) + "\n"
+
+
+def _latex(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    def cell(text: str) -> str:
+        for old, new in (("_", r"\_"), ("%", r"\%"), ("&", r"\&"), ("±", r"$\pm$"), ("≥", r"$\geq$")):
+            text = text.replace(old, new)
+        return text
+
+    lines = [" & ".join(map(cell, row)) + r" \\" for row in (head, *body)]
+    return "\n".join([
+        r"\begin{tabular}{l" + "r" * (len(head) - 1) + "}", r"\hline", lines[0], r"\hline", *lines[1:], r"\hline",
+        r"\end{tabular}",
+    ]) + "\n"  # fmt: skip
 
 
 def _page(
@@ -173,7 +295,7 @@ def _page(
     judged = verdicts(dict(tree), listed)
     said = "\n".join(
         f'<li><span class="{"good" if v.good else "bad"}">{"true" if v.good else "NOT TRUE"}</span> '
-        f"<code>{html.escape(v.text)}</code> ({html.escape(v.why)})</li>"
+        f'<code>{html.escape(v.text)}</code> <span class="why">{html.escape(v.why)}</span></li>'
         for v in judged
     )
     warned = "\n".join(f'<p class="warning">{html.escape(w)}</p>' for w in warnings(listed))
@@ -183,23 +305,46 @@ def _page(
     runs = _table(["run", "virtual seconds", "hash"], lines)
     seeds = len({r.seed for r in listed})
     versions = ", ".join(f"{k} {v}" for k, v in locked["versions"].items())
+    atleast = late(tree, listed)
+    head, body = _overview(rows, atleast)
+    overview = _table(head, [[html.escape(c) for c in row] for row in body])
+    ours = beside(tree, listed)
+    reference = ""
+    if ours:
+        title = html.escape(str((tree["reference"] or {}).get("title", "Reference")))
+        table = _table(["", "measure", "here", "reference", "difference"], [[html.escape(c) for c in row] for row in ours])
+        reference = f"<h2>Beside others' results</h2><p>{title}; mean ± standard deviation over the seeds.</p>{table}"
+    facts = [
+        (len(cells_of(listed)), "cells"), (seeds, "seed" if seeds == 1 else "seeds"), (len(listed), "runs"),
+        (sum(bool(r.error) for r in listed), "failed"),
+        (f"{sum(v.good for v in judged)} of {len(judged)}", "expectations true"),
+    ]  # fmt: skip
+    told = "".join(f"<li><b>{value}</b>{what}</li>" for value, what in facts)
     return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{html.escape(name)}</title><style>{STYLE}</style></head><body>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{html.escape(name)}</title><style>{STYLE}</style></head><body>
 <h1>{html.escape(name)}</h1>
 <p class="question">{html.escape(str(tree.get("question", "")))}</p>
-<p>{len(cells_of(listed))} cells, {seeds} seeds, {len(listed)} runs, {sum(bool(r.error) for r in listed)} failed.</p>
+<ul class="facts">{told}</ul>
 {warned}
 <h2>Expectations</h2>
-<ul>{said or "<li>none</li>"}</ul>
+<ul class="expectations">{said or "<li>none</li>"}</ul>
 <h2>Measures</h2>
-{_summary_tables(rows)}
+<p>Mean over the seeds, and half of its 95 % bootstrap interval.</p>
+<div class="wide">{overview}</div>
+<details><summary>Intervals, medians, extremes, paired differences</summary>
+{_details(rows, atleast)}
+</details>
 <h2>Plots</h2>
+<div class="plots">
 {drawn}
+</div>
+{reference}
 <h2>What was run</h2>
 <p>Digest of the file {html.escape(locked["digest"][:16])}; {html.escape(versions)}. To repeat it:
 <code>navarch experiment run FILE --out DIR</code>; equal files and seeds give equal hashes.</p>
-{runs}
-<pre>{html.escape(_yaml(tree))}</pre>
+<details><summary>Hashes of {len(listed)} runs</summary>{runs}</details>
+<details><summary>The file</summary><pre>{html.escape(_yaml(tree))}</pre></details>
 </body></html>
 """
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
@@ -13,12 +16,14 @@ import yaml
 
 from controllers.config import Config as ControllersConfig
 from lab.experiments import load as loads
+from lab.experiments import traces
 from lab.experiments.deeds import Deeds
 from lab.experiments.expressions import Expression
-from lab.experiments.file import CONDITIONS, Arrivals, Experiment, Load, Step, rate_of
+from lab.experiments.file import CONDITIONS, Arrivals, Experiment, Load, Step, Trace, part_of, rate_of
 from lab.experiments.recording import Recorder
-from lab.experiments.state import State
+from lab.experiments.state import State, condition
 from lab.simulation.cluster import POD_RANGE, Record, Simulation, node_specs
+from navarch.api import kinds, quantity
 from navarch.api.types import core_v1
 from navarch.api.wellknown import SERVICE_NAME
 from navarch.world import chance
@@ -28,9 +33,11 @@ from nodeagent.hollow.objects import NodeSpec
 from nodeagent.runtime import stages
 from nodeagent.runtime.spread import Spread, spread
 from scheduler.framework.config import SchedulerConfig
+from scheduler.framework.plugin import Profile
 from scheduler.framework.profiles import load_plugin
 from scheduler.options import SETTINGS
 
+_POD = kinds.kind_of(core_v1.Pod)
 LABEL = "lab.navarch.dev/experiment"
 
 
@@ -49,6 +56,13 @@ class StepFailed(Exception):
 def nodes_of(experiment: Experiment) -> list[NodeSpec]:
     out: list[NodeSpec] = []
     for group in experiment.cluster.nodes:
+        if group.trace:
+            for one in traces.nodes(Path(group.trace), group.format):
+                address = node_specs(1, first=len(out) + 1)[0].address
+                out.append(NodeSpec(
+                    one.name, one.cpu, one.memory, max(group.pods, 1000), address, labels=one.labels, resources=one.resources
+                ))  # fmt: skip
+            continue
         taints = tuple(core_v1.Taint(key=t.key, value=t.value or None, effect=t.effect) for t in group.taints)
         out += node_specs(
             group.count, group.prefix, len(out) + 1, group.zones, cpu=str(group.cpu), memory=str(group.memory), pods=group.pods,
@@ -58,28 +72,56 @@ def nodes_of(experiment: Experiment) -> list[NodeSpec]:
     return out
 
 
-def simulation_of(experiment: Experiment, seed: int, behaviour: Behaviour | None = None) -> Simulation:
-    """The cluster of an experiment. Raises ValueError for a setting that a component does not have."""
+def arrivals_of(experiment: Experiment, trace: Trace, seed: int) -> list[traces.TracePod]:
+    """The pods of a trace in the order in which they arrive: equal at every level of every factor."""
+    window = (stages_seconds(trace.window[0]), stages_seconds(trace.window[1])) if trace.window else None
+    capacity = {r: sum(_capacity(n, r) for n in nodes_of(experiment)) for r in trace.demand}
+    return traces.arrivals(
+        traces.pods(Path(trace.file), trace.format), chance(f"{seed} trace"), window=window, sample=part_of(trace.sample),
+        shuffled=trace.order == "shuffled", demand={r: part_of(p) * capacity[r] for r, p in trace.demand.items()},
+        speed=trace.speed,
+    )  # fmt: skip
+
+
+def _capacity(node: NodeSpec, resource: str) -> float:
+    listed = {"cpu": node.cpu, "memory": node.memory, **node.resources}
+    return float(quantity.parse(listed[resource])) if resource in listed else 0.0
+
+
+def profile_of(experiment: Experiment) -> Profile:
+    """The scheduler's first profile, with its rule for ties."""
+    config = _scheduler_of(experiment)
+    profile = config.profiles[0]
+    profile.tie_break = config.tie_break
+    return profile
+
+
+def _scheduler_of(experiment: Experiment) -> SchedulerConfig:
     part = experiment.cluster
-    user = [load_plugin(text) for text in part.scheduler.plugins]
-    scheduler = SchedulerConfig.load(part.scheduler.config, user)
-    controllers, told = [], [f"tie-break={part.scheduler.tie_break}"]
-    for name, value in part.set.items():
-        component, _, flag = name.partition(".")
-        if component == "controllers":
-            controllers.append(f"{flag}={value}")
-        elif component == "scheduler":
-            told.append(f"{flag}={value}")
-        else:
-            raise ValueError(f"cluster.set.{name}: only controllers.* and scheduler.* can be set in a simulation")
+    scheduler = SchedulerConfig.load(part.scheduler.config, [load_plugin(text) for text in part.scheduler.plugins])
+    told = [f"tie-break={part.scheduler.tie_break}"]
+    told += [f"{n.removeprefix('scheduler.')}={v}" for n, v in part.set.items() if n.startswith("scheduler.")]
     for name, value in SETTINGS.read_all(told).items():
         if name in ("config", "plugin"):
             raise ValueError(f"cluster.set.scheduler.{name}: say it in cluster.scheduler")
         setattr(scheduler, name.replace("-", "_"), value)
+    return scheduler
+
+
+def simulation_of(experiment: Experiment, seed: int, behaviour: Behaviour | None = None) -> Simulation:
+    """The cluster of an experiment. Raises ValueError for a setting that a component does not have."""
+    part = experiment.cluster
+    controllers = []
+    for name, value in part.set.items():
+        component, _, flag = name.partition(".")
+        if component == "controllers":
+            controllers.append(f"{flag}={value}")
+        elif component != "scheduler":
+            raise ValueError(f"cluster.set.{name}: only controllers.* and scheduler.* can be set in a simulation")
     return Simulation(
         seed,
         nodes=nodes_of(experiment),
-        scheduler=scheduler,
+        scheduler=_scheduler_of(experiment),
         controllers=ControllersConfig(cluster_cidr=POD_RANGE).with_settings(controllers),
         fleet=FleetConfig(seed=str(seed), behaviour=behaviour),
         heartbeats=part.heartbeats == "full",
@@ -123,16 +165,21 @@ class Run:
     async def _scenario(self, cluster: Simulation) -> None:
         deeds = Deeds(cluster, self.state, chance(f"{self.seed} deeds"))
         self._mark("begin")
+        background: list[asyncio.Task[None]] = []
         async with cluster.world.task_group() as group:
             for n, work in enumerate(self.experiment.workload):
                 if work.apply is not None:
                     await deeds.apply(work.apply)
                 elif work.arrivals is not None:
                     group.start(self._arrivals(work.arrivals, n, deeds), f"arrivals {n}")
+                elif work.trace is not None:
+                    background.append(group.start(self._trace(work.trace, deeds), f"trace {n}"))
                 elif work.load is not None:
                     group.start(self._load(work.load, n), f"load {n}")
             for n, step in enumerate(self.experiment.steps):
                 await self._step(n, step, deeds)
+            for one in background:
+                await one  # a trace is played to its end
             await cluster.sleep(stages_seconds(self.experiment.for_))
             group.cancel()
         self.recorder.finish(self.now)
@@ -209,6 +256,28 @@ class Run:
             count += 1
             text = arrivals.template if isinstance(arrivals.template, str) else yaml.safe_dump(arrivals.template)
             await deeds.apply(_filled(text, values | {"n": count}))
+
+    async def _trace(self, trace: Trace, deeds: Deeds) -> None:
+        began = self.now
+        plugins = [p for profile in self.cluster.scheduler.profiles.values() for p in profile.plugins]
+        gauges = [p for p in plugins if p.gauges() is not None]
+        resource = self.cluster.client.tree(_POD)
+        for pod in arrivals_of(self.experiment, trace, self.seed):
+            if not trace.one_by_one:
+                await self.cluster.world.sleep(max(0.0, began + pod.arrival - self.now))
+            await resource.create(pod.manifest(leaves=not trace.one_by_one), "default")
+            if trace.one_by_one:
+                key = f"/registry/pods/default/{pod.name}"
+                await self.cluster.run_until(partial(self._decided, key), 60, f"a decision on {pod.name}")
+                if not (self.state.get(key) or {})["spec"].get("nodeName"):
+                    await resource.delete(pod.name, "default")
+            for plugin in gauges:
+                self.recorder.sample(self.now, "gauges", plugin.gauges() or {})
+
+    def _decided(self, key: str) -> bool:
+        """Whether the scheduler has bound a pod, or said that it fits nowhere."""
+        pod = self.state.get(key)
+        return pod is not None and (bool(pod["spec"].get("nodeName")) or condition(pod, "PodScheduled") == "False")
 
     async def _load(self, load: Load, number: int) -> None:
         own, rate = chance(f"{self.seed} load {number}"), rate_of(load.rate)

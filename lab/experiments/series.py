@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
@@ -69,8 +70,7 @@ class Series:
     def _with(self, other: Series | Number, how: Callable[[Number, Number], Number]) -> Series:
         if not isinstance(other, Series):
             return Series(self.times, [how(v, other) for v in self.values])
-        times = sorted({*self.times, *other.times})
-        return Series.of([(t, how(self.at(t), other.at(t))) for t in times])
+        return Series.of([(t, how(a, b)) for t, a, b in together(self, other)])
 
     def __add__(self, other: Series | Number) -> Series:
         return self._with(other, operator.add)
@@ -84,8 +84,49 @@ class Series:
     def __truediv__(self, other: Series | Number) -> Series:
         return self._with(other, lambda a, b: a / b if b else 0.0)
 
+    def __radd__(self, other: Number) -> Series:
+        return self + other
+
+    def __rsub__(self, other: Number) -> Series:
+        return self._with(other, lambda a, b: b - a)
+
+    def __rmul__(self, other: Number) -> Series:
+        return self * other
+
+    def __rtruediv__(self, other: Number) -> Series:
+        return self._with(other, lambda a, b: b / a if a else 0.0)
+
     def __lt__(self, other: Series | Number) -> Series:
         return self._with(other, lambda a, b: float(a < b))
 
     def __gt__(self, other: Series | Number) -> Series:
         return self._with(other, lambda a, b: float(a > b))
+
+
+def together(a: Series, b: Series) -> list[tuple[float, Number, Number]]:
+    """The times at which either changes, with the values of both from then on."""
+    out: list[tuple[float, Number, Number]] = []
+    n = m = 0
+    left = right = 0.0
+    while n < len(a.times) or m < len(b.times):
+        at = min(a.times[n] if n < len(a.times) else math.inf, b.times[m] if m < len(b.times) else math.inf)
+        if n < len(a.times) and a.times[n] == at:
+            left, n = a.values[n], n + 1
+        if m < len(b.times) and b.times[m] == at:
+            right, m = b.values[m], m + 1
+        out.append((at, left, right))
+    return out
+
+
+def along(y: Series, x: Series, span: Span, step: float = 1.0) -> list[tuple[float, float]]:
+    """``y`` against ``x``: for each multiple of ``step``, the mean over time of y while x rounds to it."""
+    sums: dict[int, tuple[float, float]] = {}
+    points = together(y, x)
+    for n, (at, value, place) in enumerate(points):
+        end = points[n + 1][0] if n + 1 < len(points) else span.end
+        length = min(end, span.end) - max(at, span.begin)
+        if length > 0:
+            number = round(place / step)
+            total, weight = sums.get(number, (0.0, 0.0))
+            sums[number] = total + length * value, weight + length
+    return [(number * step, total / weight) for number, (total, weight) in sorted(sums.items())]

@@ -22,10 +22,10 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from lab.experiments.expect import Verdict, judge
+from lab.experiments.cycles import run_of
+from lab.experiments.expect import Verdict, judge, known
 from lab.experiments.file import Cell, cells, parse
-from lab.experiments.measures import measure
-from lab.experiments.run import Run
+from lab.experiments.measures import curve, measure
 
 LOCK = "experiment.lock"
 
@@ -40,6 +40,8 @@ class Result(NamedTuple):
     virtual: float
     timeouts: Sequence[str]
     error: str = ""
+    curves: Mapping[str, Sequence[tuple[float, float]]] = {}
+    """By the name of the plot: its points."""
 
     @property
     def name(self) -> str:
@@ -60,9 +62,11 @@ def one(tree: dict[str, Any], levels: Mapping[str, str], seed: int, folder: str)
     logging.disable(logging.WARNING)
     try:
         experiment = parse(tree)
-        outcome = Run(experiment, seed).run()
-        found = measure(outcome.recorder.recording(), experiment.measure)
-        result = Result(levels, seed, found, outcome.recorder.digest, outcome.virtual, outcome.timeouts)
+        outcome = run_of(experiment, seed)
+        recording = outcome.recorder.recording()
+        found = measure(recording, experiment.measure, experiment.series)
+        curves = {p.name: curve(recording, p.y, p.x, p.step, experiment.series) for p in experiment.plots}
+        result = Result(levels, seed, found, outcome.recorder.digest, outcome.virtual, outcome.timeouts, curves=curves)
     except Exception as error:  # the others go on
         where = "" if isinstance(error, ValueError) else traceback.format_exc(limit=-3)
         return Result(levels, seed, {}, "", 0.0, (), f"{type(error).__name__}: {_cause(error)}{where and chr(10) + where}")
@@ -182,5 +186,7 @@ def write_csv(path: Path, listed: Sequence[Result]) -> None:
 
 def verdicts(tree: dict[str, Any], listed: Sequence[Result]) -> list[Verdict]:
     """The outcomes of the file's expectations."""
-    expectations = parse(cells(tree)[0].tree).expect
-    return [judge(one, [(r.levels, r.seed, r.measures) for r in listed if not r.error]) for one in expectations]
+    experiment = parse(cells(tree)[0].tree)
+    references = known(experiment.reference, list(tree.get("factors") or ()))
+    rows = [(r.levels, r.seed, r.measures) for r in listed if not r.error]
+    return [judge(one, rows, references) for one in experiment.expect]

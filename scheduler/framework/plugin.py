@@ -122,6 +122,10 @@ class Plugin:
     def left(self, pod: PodInfo, row: int, share: Any) -> None:
         """A pod counts on the node of this row no longer; ``share`` is what ``placed`` gave it."""
 
+    def gauges(self) -> Mapping[str, float] | None:
+        """Numbers of the plugin's own account, which an experiment samples after each decision; None if it has none."""
+        return None
+
     def order(self, pod: PodInfo, since: float) -> tuple[Any, ...]:
         """QueueSort: the pod with the smallest key is tried first; ``since`` is when it was queued (monotonic). One plugin
         of a profile says it, and all profiles must agree on which."""

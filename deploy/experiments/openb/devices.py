@@ -2,8 +2,13 @@
 
 Amounts are thousandths of a device. A policy gives points to nodes; the points of a sort of pod are kept, and worked out again
 for the nodes on which a pod came or went. On a node, a share goes to the fullest device that has room for it, unless the policy
-says otherwise.
+says otherwise. ``Target`` is the workload that is expected, by which the fragmentation of a node is measured.
 """
+
+import collections
+import csv
+import gzip
+from pathlib import Path
 
 import numpy as np
 
@@ -21,11 +26,48 @@ def sort_of(pod):
     return pod.requests.get(MILLI, 0), pod.requests.get("cpu", 0)
 
 
+class Target:
+    """The most common sorts of pods of a workload, ``popular`` of all: (millicores, thousandths of a GPU) of each pod."""
+
+    def __init__(self, pods, popular=0.95):
+        common = sorted(collections.Counter(pods).items(), key=lambda one: (one[1], one[0]), reverse=True)
+        counts = np.cumsum([count for _, count in common])
+        typical = common[: int(np.searchsorted(counts, popular * counts[-1])) + 1]
+        weight = sum(count for _, count in typical)
+        sorts = sorted({gpu for (_, gpu), _ in typical if gpu})
+        self.milli = np.minimum(sorts, WHOLE)
+        self.number = np.maximum(1, np.array(sorts) // WHOLE)
+        self.cpus = np.array(sorted({cpu for (cpu, _), _ in typical}))
+        self.common = np.zeros((len(self.cpus) + 1, len(sorts)))  # of pods that ask for at most the n-th cpu, by sort
+        for (cpu, gpu), count in typical:
+            if gpu:
+                self.common[np.searchsorted(self.cpus, cpu) + 1 :, sorts.index(gpu)] += count / weight
+
+    def fragments(self, cores, free):
+        """Free GPU that the next pod, drawn from the workload, could not use, in the mean: cores (n), free (n x devices)."""
+        usable = free[:, None, :] >= self.milli[:, None]
+        enough = usable.sum(axis=2) >= self.number
+        weights = self.common[np.searchsorted(self.cpus, cores, side="right")] * enough
+        return free.sum(axis=1) - np.einsum("ng,ngd,nd->n", weights, usable, free)
+
+
+def target(path):
+    """Of the pods of a file, beside this one if the path is relative."""
+    with gzip.open(Path(__file__).parent / path, "rt") as file:
+        return Target([
+            (int(r["cpu_milli"]), int(r["num_gpu"]) * int(r["gpu_milli"])) for r in csv.DictReader(file)
+        ])  # fmt: skip
+
+
 class Devices(Plugin):
     """A subclass overrides ``points``: the node with the most is taken. It overrides ``device_points`` where the fullest device
     is not the best one."""
 
     reads = NOTHING_ELSE
+    scores_alone = True
+
+    def __init__(self, workload="pods.csv.gz"):
+        self.target = target(workload)
 
     def reach(self, pod, table):
         return Reach.ITS_NODE
@@ -34,6 +76,7 @@ class Devices(Plugin):
 
     def follow(self, table):
         self.table, self.log, self.kept = table, Log(), {}
+        self.fragmented, self.seen = None, (0, 0)  # of each row, and up to where
         self.sorts = {}  # thousandths that a pod asks for -> how many such pods each row has
 
     def placed(self, pod, row, before):
@@ -67,6 +110,22 @@ class Devices(Plugin):
         had = self.table.free_of("cpu")[[row]] + cpu
         points = np.where(free >= asks, self.device_points(pod, had, free), REFUSED)
         return [int(points[0].argmax())]
+
+    def gauges(self):
+        """Free GPU that the expected workload could not use: in per cent of all GPUs, and of the free ones."""
+        table, rows = self.table, None
+        if self.fragmented is not None and self.seen[0] == table.version:
+            rows = self.log.since(self.seen[1])
+        if rows is None:
+            self.fragmented, rows = np.zeros(table.size), np.flatnonzero(table.valid)
+        rows = np.asarray(rows, int)
+        if len(rows):
+            self.fragmented[rows] = self.target.fragments(table.free_of("cpu")[rows], self.free(rows))
+        self.seen = table.version, self.log.end
+        has = float(table.allocatable[MILLI].sum())
+        left = has - float(table.own("devices", MOST).sum())
+        sum_ = float(self.fragmented.sum())
+        return {"fragmented": 100 * sum_ / has, "of_free": 100 * sum_ / left if left else 0.0}
 
     # Decisions
 

@@ -82,39 +82,14 @@ class FGD(Devices):
     """Fragmentation gradient descent: where the pod makes the expected fragmentation grow least."""
 
     name = "FGD"
-    popular = 0.95  # so large a part of the workload is looked at, the most common sorts of pods first
-
-    def target(self, pods):
-        """The workload that is expected: (millicores, thousandths of a GPU) of each of its pods."""
-        common = sorted(collections.Counter(pods).items(), key=lambda one: (one[1], one[0]), reverse=True)
-        counts = np.cumsum([count for _, count in common])
-        typical = common[: int(np.searchsorted(counts, self.popular * counts[-1])) + 1]
-        weight = sum(count for _, count in typical)
-        sorts = sorted({gpu for (_, gpu), _ in typical if gpu})
-        self.milli = np.minimum(sorts, WHOLE)
-        self.number = np.maximum(1, np.array(sorts) // WHOLE)
-        self.cpus = np.array(sorted({cpu for (cpu, _), _ in typical}))
-        self.common = np.zeros((len(self.cpus) + 1, len(sorts)))  # of pods that ask for at most the n-th cpu, by sort
-        for (cpu, gpu), count in typical:
-            if gpu:
-                self.common[np.searchsorted(self.cpus, cpu) + 1 :, sorts.index(gpu)] += count / weight
-        return self
-
-    def fragments(self, cores, free):
-        """Free GPU that the next pod, drawn from the workload, could not use, in the mean: cores (n), free (n x devices)."""
-        usable = free[:, None, :] >= self.milli[:, None]
-        enough = usable.sum(axis=2) >= self.number
-        weights = self.common[np.searchsorted(self.cpus, cores, side="right")] * enough
-        return free.sum(axis=1) - np.einsum("ng,ngd,nd->n", weights, usable, free)
-
     def falls(self, before, cores, free):
         """Points for how much less fragmentation there would be."""
-        return np.floor(100 / (1 + np.exp((self.fragments(cores, free) - before) / 1000)))
+        return np.floor(100 / (1 + np.exp((self.target.fragments(cores, free) - before) / 1000)))
 
     def shares(self, asks, cpu, cores, free):
         """Points of each device of each row."""
         after = (free[:, None, :] - np.eye(MOST, dtype=int) * asks).reshape(-1, MOST)
-        before = np.repeat(self.fragments(cores, free), MOST)
+        before = np.repeat(self.target.fragments(cores, free), MOST)
         return self.falls(before, np.repeat(cores - cpu, MOST), np.maximum(after, 0)).reshape(free.shape)
 
     def points(self, asks, cpu, rows, free, cores):
@@ -122,7 +97,7 @@ class FGD(Devices):
             return np.where(free >= asks, self.shares(asks, cpu, cores, free), -1).max(axis=1)
         idle = free == WHOLE
         after = np.where(idle & (np.cumsum(idle, axis=1) <= asks // WHOLE), 0, free)
-        return self.falls(self.fragments(cores, free), cores - cpu, after)
+        return self.falls(self.target.fragments(cores, free), cores - cpu, after)
 
     def device_points(self, pod, cores, free):
         return self.shares(*sort_of(pod), cores, free)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pandas
 import pytest
@@ -182,6 +183,12 @@ def test_the_command(
     code, text = call("run", str(written(tmp_path)), "--set", "expect=['low > 100']", "--only", "replicas=2,seed=1",
                       "--out", str(tmp_path / "o"), "--no-report")  # fmt: skip
     assert code == 1 and "NOT TRUE" in text
+    code, text = call("run", str(written(tmp_path)), "--set", "expect=['low > 100']", "--only", "replicas=2,seed=1", "--json",
+                      "--out", str(tmp_path / "o"), "--no-report", "--junit", str(tmp_path / "j.xml"))  # fmt: skip
+    told = json.loads(text)
+    assert code == 1 and told["runs"][0]["seed"] == 1 and told["expectations"][0]["true"] is False
+    suite = ElementTree.parse(tmp_path / "j.xml").getroot()
+    assert suite.get("tests") == "2" and suite.get("failures") == "1" and suite.find("testcase/failure") is not None
     assert call("run", str(written(tmp_path)), "--mode", "real")[0] == 2
     assert call("run", str(written(tmp_path)), "--only", "replicas=9")[0] == 2
 
@@ -212,6 +219,12 @@ WRONG = [
     ("nodes: [{count: 3, zones: 2}]", "nodes: []", "cluster.nodes", "is required"),
     ("nodes: [", "scheduler: {plugins: [no_such.py:X]}, nodes: [", "cluster.scheduler.plugins[0]", "no_such.py"),
     ("nodes: [", "mode: real, nodes: [", "cluster.mode", "only simulated"),
+    ("nodes: [", "mode: cycle, nodes: [", "workload[0]", "pods come from a trace"),
+    ("- apply: |", "- trace: {file: none.csv}\n- apply: |", "workload[0].trace.file", "there is no file none.csv"),
+    ("seeds: 2", "series: {a: 1 + redy()}", "series.a", "did you mean 'ready'?"),
+    ("seeds: 2", "plots: [{name: a, y: begin, x-range: [3, 1]}]", "plots[0].x-range", "the smaller one first"),
+    ("seeds: 2", "design: [{replicas: 3}]", "design[0].replicas", "there is no level '3'"),
+    ("compare: used", "reference: used", "expect[1].reference", "there is no reference in this file"),
 ]  # fmt: skip
 
 

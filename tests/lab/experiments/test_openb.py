@@ -1,85 +1,89 @@
-"""The policies of deploy/experiments/openb on a small made-up trace: what a policy is depends on no data outside."""
+"""The openb experiment on a part of its trace: policies, modes that agree, the published table, the report."""
 
 from __future__ import annotations
 
+import copy
 import csv
-import importlib.util
+import gzip
 import inspect
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
-from lab import Cycle, Simulation, only
-from navarch.api import kinds
-from navarch.api.types import core_v1
-from scheduler.framework.config import SchedulerConfig
-from scheduler.framework.plugin import Profile
-from scheduler.framework.ties import tie_break
+from lab.experiments import file, report, sweep
+from lab.experiments.cycles import run_of
+from lab.experiments.expect import known
+from lab.experiments.recording import Recording
+from scheduler.framework.profiles import load_plugin
 
-POD = kinds.kind_of(core_v1.Pod)
 HERE = Path(__file__).parents[3] / "deploy/experiments/openb"
-NODES, PODS = str(HERE / "made-up-nodes.csv"), str(HERE / "made-up-pods.csv")
+POLICIES = ("Random", "DotProd", "GpuClustering", "GpuPacking", "BestFit", "FGD")
+
+
+def part(source: str, path: Path, every: int) -> str:
+    """Every n-th row of a file of the trace."""
+    with gzip.open(HERE / source, "rt") as whole:
+        head, *rows = whole.readlines()
+    path.write_text("".join([head, *rows[::every]]))
+    return str(path)
 
 
 @pytest.fixture(scope="module")
-def openb() -> ModuleType:
-    before = list(sys.path)
-    spec = importlib.util.spec_from_file_location("openb_run", HERE / "run.py")
-    assert spec and spec.loader
-    made = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(made)
-    sys.path[:] = before
-    return made
+def tree(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("trace")
+    tree = file.load(HERE / "openb.yaml")
+    tree["cluster"]["nodes"][0]["trace"] = part("nodes.csv.gz", folder / "nodes.csv", 40)
+    tree["workload"][0]["trace"]["file"] = part("pods.csv.gz", folder / "pods.csv", 20)
+    return tree
 
 
-def test_curves_of_all_policies(openb: ModuleType, tmp_path: Path):
-    means: dict[str, float] = {}
-    curves: dict[str, list[Any]] = {}
-    for policy, kind in openb.POLICIES.items():
-        assert len(inspect.getsource(kind).splitlines()) <= 60
-        found = [openb.one(policy, seed, NODES, PODS, "")[2] for seed in (1, 2)]
-        assert found[0] != found[1]
-        assert all(v <= 100 and v <= at + 1 for curve in found for at, v in curve.items())
-        means[policy], curves[policy] = sum(c[max(c)] for c in found) / 2, found
-    assert curves["FGD"][0] == openb.one("FGD", 1, NODES, PODS, "")[2]
-    assert means["FGD"] > means["Random"] and means["BestFit"] > means["Random"]
-    openb.write(tmp_path, curves, False)
-    rows = list(csv.DictReader((tmp_path / "table.csv").open()))
-    assert {r["policy"] for r in rows} == set(openb.POLICIES) and (tmp_path / "curves.svg").exists()
+def test_all_policies_and_their_report(tree: dict[str, Any], tmp_path: Path):
+    listed = sweep.sweep(tree, tmp_path, seeds=(1, 2))
+    assert [r.error for r in listed if r.error] == []
+    assert len({r.digest for r in listed}) == 12
+    mean = {p: sum(r.measures["at_110"] for r in listed if r.levels["policy"] == p) for p in POLICIES}
+    assert mean["FGD"] >= mean["BestFit"] > mean["Random"]
+    assert all(v.good for v in sweep.verdicts(tree, listed) if "fragmented" in v.text)
+    assert all(0 < y <= x + 1.5 for r in listed for x, y in r.curves["allocation"] if x > 3)
+    page = report.write(tmp_path, images=True).read_text()
+    assert "Beside others" in page and "http://" not in page.replace("http://www.w3.org", "").replace("https://", "http://")
+    assert (tmp_path / "plots/allocation.png").read_bytes()[:4] == b"\x89PNG"
+    rows = list(csv.DictReader((tmp_path / "plots/fragmentation.csv").open()))
+    assert {r["cell"] for r in rows} == set(POLICIES) and float(rows[0]["least"]) <= float(rows[0]["mean"])
+    assert r"\begin{tabular}" in (tmp_path / "table.tex").read_text()
+
+
+def test_policies_are_short():
+    for policy in POLICIES:
+        assert len(inspect.getsource(load_plugin(f"{HERE}/policies.py:{policy}")).splitlines()) <= 60
+
+
+def placements(recording: Recording) -> dict[str, str]:
+    out: dict[str, str] = {}
+    for change in recording.of("pods"):
+        if change.object["spec"].get("nodeName") or change.object["metadata"]["name"] not in out:
+            out[change.object["metadata"]["name"]] = change.object["spec"].get("nodeName", "")
+    return out
 
 
 @pytest.mark.parametrize("policy", ["FGD", "GpuClustering", "Random"])
-def test_the_cycle_alone_and_the_whole_system_agree_pod_by_pod(openb: ModuleType, policy: str):
-    listed = openb.arrivals(openb.pods_of(PODS), 0, 5)[:90]
+def test_the_cycle_alone_and_the_whole_system_agree_pod_by_pod(tree: dict[str, Any], policy: str):
+    one = copy.deepcopy(tree)
+    one["workload"][0]["trace"]["demand"] = {"openb/gpu-milli": "110%"}
+    one["cluster"]["scheduler"] = {"plugins": [f"{HERE}/policies.py:{policy}"], "tie-break": "name"}
+    del one["factors"], one["reference"], one["expect"]
+    found = []
+    for mode in ("cycle", "simulated"):
+        one["cluster"]["mode"] = mode
+        found.append(run_of(file.parse(one), 3).recorder.recording())
+    alone, whole = map(placements, found)
+    assert alone == whole and len(set(alone.values())) > 20 and "" in alone.values()
+    gauges = [[s.values for s in r.samples if s.name == "gauges"] for r in found]
+    assert gauges[0] == gauges[1] and len(gauges[0]) == len(alone)
 
-    def profile() -> Profile:
-        made = openb.POLICIES[policy]()
-        if policy == "FGD":
-            made.target([(cpu, gpu) for cpu, _, gpu in openb.pods_of(PODS)])
-        return only(made)
 
-    trees = []
-    for n, (cpu, memory, gpu) in enumerate(listed):
-        requests = {"cpu": f"{cpu}m", "memory": f"{memory}Mi", **({openb.MILLI: str(gpu)} if gpu else {})}
-        limits = {openb.MILLI: str(gpu)} if gpu else {}  # a whole system wants them equal
-        container = {"name": "c", "image": "c:1", "resources": {"requests": requests, "limits": limits}}
-        meta = {"name": f"p{n:03}", "namespace": "default"}
-        trees.append({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": {"containers": [container]}})
-    specs = openb.nodes_of(NODES)
-    cycle = Cycle(specs, profile(), ties="name")
-    expected = {t["metadata"]["name"]: cycle.place(t).node for t in trees}
-
-    async def scenario(cluster: Simulation) -> dict[str, str]:
-        for tree in trees:
-            await cluster.client.tree(POD).create(tree, "default")
-        await cluster.sleep(60)
-        return {p.metadata.name or "": p.spec.node_name or "" for p in cluster.objects(core_v1.Pod)}
-
-    whole = profile()
-    whole.tie_break = tie_break("name")
-    config = SchedulerConfig(profiles=[whole])
-    found = Simulation(1, nodes=specs, scheduler=config, heartbeats=False, events=False, history=False).run(scenario)
-    assert found == expected and len(set(expected.values())) > 5
+def test_the_published_table_is_whole():
+    reference = file.parse(file.cells(file.load(HERE / "openb.yaml"))[0].tree).reference
+    rows = known(reference, ["policy"])
+    assert len(rows) == 42 and {r.levels["policy"] for r in rows} == set(POLICIES)
