@@ -53,9 +53,9 @@ class CycleRun:
 
         def leave(until: float) -> None:
             while leaving and leaving[0][0] <= until:
-                at, uid, gone = heapq.heappop(leaving)
+                at, uid, pod = heapq.heappop(leaving)
                 cycle.remove(uid)
-                self._record(at, "DELETED", f"pods/default/{uid}", gone)
+                self._record(at, "DELETED", f"pods/default/{uid}", pod)
 
         for work in self.experiment.workload:
             assert work.trace is not None
@@ -64,17 +64,18 @@ class CycleRun:
                 leave(now)
                 tree = pod.manifest(leaves=False)
                 tree["metadata"]["uid"] = pod.name
-                found = cycle.place(tree)
-                tree["status"] = {"phase": "Running" if found.node else "Pending"}
-                if found.node:
-                    tree["spec"]["nodeName"] = found.node
+                placement = cycle.place(tree)
+                tree["status"] = {"phase": "Running" if placement.node else "Pending"}
+                if placement.node:
+                    tree["spec"]["nodeName"] = placement.node
                     if pod.duration and not work.trace.one_by_one:
                         heapq.heappush(leaving, (now + pod.duration, pod.name, tree))
                 else:
-                    told = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": found.message}
-                    tree["status"]["conditions"] = [told]
+                    why = placement.message
+                    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": why}
+                    tree["status"]["conditions"] = [condition]
                 self._record(now, "ADDED", f"pods/default/{pod.name}", tree)
-                if not found.node:
+                if not placement.node:
                     self._record(now, "DELETED", f"pods/default/{pod.name}", tree)
                 for plugin in gauges:
                     self.recorder.sample(now, "gauges", plugin.gauges() or {})

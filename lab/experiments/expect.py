@@ -22,7 +22,7 @@ class Verdict(NamedTuple):
     why: str
 
 
-class Known(NamedTuple):
+class Published(NamedTuple):
     """A result of others: of the cells with these levels."""
 
     levels: Mapping[str, str]
@@ -31,7 +31,7 @@ class Known(NamedTuple):
     deviation: float
 
 
-def known(reference: Reference | None, factors: Sequence[str]) -> list[Known]:
+def published(reference: Reference | None, factors: Sequence[str]) -> list[Published]:
     """The rows of a reference. Raises OSError, ValueError."""
     if reference is None:
         return []
@@ -40,13 +40,13 @@ def known(reference: Reference | None, factors: Sequence[str]) -> list[Known]:
         for n, row in enumerate(csv.DictReader(file), 2):
             try:
                 levels = {f: row[f] for f in factors if row.get(f)}
-                out.append(Known(levels, row["measure"], float(row["mean"]), float(row.get("deviation") or 0)))
+                out.append(Published(levels, row["measure"], float(row["mean"]), float(row.get("deviation") or 0)))
             except (KeyError, ValueError) as error:
                 raise ValueError(f"{reference.file}, line {n}: needs measure, mean, deviation: {error}") from error
     return out
 
 
-def judge(expectation: str | Expectation, rows: Sequence[Row], references: Sequence[Known] = ()) -> Verdict:
+def judge(expectation: str | Expectation, rows: Sequence[Row], references: Sequence[Published] = ()) -> Verdict:
     """Of no runs nothing is true."""
     one = Expectation(expr=expectation) if isinstance(expectation, str) else expectation
     picked = [r for r in rows if all(str(r[0].get(k)) == str(v) for k, v in one.where.items())]
@@ -83,7 +83,7 @@ def _compare(one: Expectation, rows: Sequence[Row], where: str) -> Verdict:
     return Verdict(text, mean < 0, f"mean difference {number(mean)} [{number(low)}, {number(high)}], n = {len(differences)}")
 
 
-def _near(one: Expectation, rows: Sequence[Row], references: Sequence[Known], where: str) -> Verdict:
+def _near(one: Expectation, rows: Sequence[Row], references: Sequence[Published], where: str) -> Verdict:
     text = f"{one.reference} is within {number(one.deviations)} deviations of the reference{where}"
     wrong, right = [], 0
     for ref in references:

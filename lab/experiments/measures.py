@@ -141,11 +141,11 @@ class Measures:
 
     def gauge(self, name: str) -> Series:
         """A number that a scheduler plugin tells after each decision."""
-        found = [(s.time, s.values[name]) for s in self.recording.samples if s.name == "gauges" and name in s.values]
-        if not found:
-            known = sorted({k for s in self.recording.samples if s.name == "gauges" for k in s.values})
-            raise ExpressionError(f"no plugin tells a gauge {name!r}; told: {', '.join(known) or 'none'}")
-        return Series.of(found)
+        points = [(s.time, s.values[name]) for s in self.recording.samples if s.name == "gauges" and name in s.values]
+        if not points:
+            names = sorted({k for s in self.recording.samples if s.name == "gauges" for k in s.values})
+            raise ExpressionError(f"no plugin tells a gauge {name!r}; told: {', '.join(names) or 'none'}")
+        return Series.of(points)
 
     def nodes_used(self) -> Series:
         """Nodes with at least one pod."""

@@ -51,13 +51,13 @@ _png: list[bytes] | None = None
 
 
 @contextmanager
-def images(wanted: bool = True) -> Iterator[list[bytes]]:
-    """What is drawn meanwhile is given as PNG files, too, in order, if that is wanted."""
+def images(on: bool = True) -> Iterator[list[bytes]]:
+    """Collects all that is drawn meanwhile as PNG files, in order; nothing unless ``on``."""
     global _png
-    made: list[bytes] = []
-    _png = made if wanted else None
+    files: list[bytes] = []
+    _png = files if on else None
     try:
-        yield made
+        yield files
     finally:
         _png = None
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.experiments import plots
-from lab.experiments.expect import interval, known, number, paired, within
+from lab.experiments.expect import interval, number, paired, published, within
 from lab.experiments.expressions import Expression
 from lab.experiments.file import cells, parse
 from lab.experiments.measures import Measures
@@ -156,11 +156,11 @@ def _overview(rows: Sequence[Mapping[str, Any]], atleast: set[tuple[str, str]]) 
     measures = list(dict.fromkeys(r["measure"] for r in rows))
     body: dict[str, list[str]] = {}
     for r in rows:
-        told = "-"
+        text = "-"
         if "mean" in r:
             sign = "≥ " if (r["cell"], r["measure"]) in atleast else ""
-            told = sign + within((r["mean"], r["low"], r["high"]))
-        body.setdefault(r["cell"], [r["cell"]]).append(told)
+            text = sign + within((r["mean"], r["low"], r["high"]))
+        body.setdefault(r["cell"], [r["cell"]]).append(text)
     return ["", *measures], list(body.values())
 
 
@@ -189,7 +189,7 @@ def beside(tree: Mapping[str, Any], listed: Sequence[Result]) -> list[list[str]]
     """Ours beside the reference, a row for each of its results that we have: cell, measure, ours, theirs, difference."""
     experiment = parse(cells(dict(tree))[0].tree)
     out = []
-    for ref in known(experiment.reference, list(tree.get("factors") or ())):
+    for ref in published(experiment.reference, list(tree.get("factors") or ())):
         of = [r for r in listed if not r.error and all(r.levels.get(k) == v for k, v in ref.levels.items())]
         values = [v for r in of if not math.isnan(v := r.measures.get(ref.measure, math.nan))]
         if values:
@@ -319,13 +319,13 @@ def _page(
         (sum(bool(r.error) for r in listed), "failed"),
         (f"{sum(v.good for v in judged)} of {len(judged)}", "expectations true"),
     ]  # fmt: skip
-    told = "".join(f"<li><b>{value}</b>{what}</li>" for value, what in facts)
+    counts = "".join(f"<li><b>{value}</b>{what}</li>" for value, what in facts)
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{html.escape(name)}</title><style>{STYLE}</style></head><body>
 <h1>{html.escape(name)}</h1>
 <p class="question">{html.escape(str(tree.get("question", "")))}</p>
-<ul class="facts">{told}</ul>
+<ul class="facts">{counts}</ul>
 {warned}
 <h2>Expectations</h2>
 <ul class="expectations">{said or "<li>none</li>"}</ul>

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from lab.experiments.cycles import run_of
-from lab.experiments.expect import Verdict, judge, known
+from lab.experiments.expect import Verdict, judge, published
 from lab.experiments.file import Cell, cells, parse
 from lab.experiments.measures import curve, measure
 
@@ -187,6 +187,6 @@ def write_csv(path: Path, listed: Sequence[Result]) -> None:
 def verdicts(tree: dict[str, Any], listed: Sequence[Result]) -> list[Verdict]:
     """The outcomes of the file's expectations."""
     experiment = parse(cells(tree)[0].tree)
-    references = known(experiment.reference, list(tree.get("factors") or ()))
+    references = published(experiment.reference, list(tree.get("factors") or ()))
     rows = [(r.levels, r.seed, r.measures) for r in listed if not r.error]
     return [judge(one, rows, references) for one in experiment.expect]

@@ -91,8 +91,8 @@ def _labels(text: str | None) -> dict[str, str]:
 
 
 def _extended(row: Row) -> dict[str, str]:
-    found = {k: str(v) for k, v in row.items() if k and "/" in k and v}
-    return found | ({GPU: str(row["gpu"])} if row.get("gpu") and str(row["gpu"]) != "0" else {})
+    resources = {k: str(v) for k, v in row.items() if k and "/" in k and v}
+    return resources | ({GPU: str(row["gpu"])} if row.get("gpu") and str(row["gpu"]) != "0" else {})
 
 
 def _csv_pods(listed: Iterable[Row]) -> Iterator[TracePod]:
@@ -155,11 +155,11 @@ def _google_pods(listed: Iterable[Row]) -> Iterator[TracePod]:
 
 def _google_nodes(listed: Iterable[Row]) -> Iterator[TraceNode]:
     """The machines that were added and have a capacity, each as it was last."""
-    found: dict[str, Row] = {}
+    machines: dict[str, Row] = {}
     for row in listed:
         if str(row["type"]) not in ("2", "REMOVE") and row.get("capacity.cpus"):
-            found[str(row["machine_id"])] = row
-    for name, row in found.items():
+            machines[str(row["machine_id"])] = row
+    for name, row in machines.items():
         cpu, memory = float(row["capacity.cpus"]) * GOOGLE_CPU, float(row["capacity.memory"]) * GOOGLE_MEMORY
         yield TraceNode(f"m-{name}", f"{round(cpu * 1000)}m", f"{round(memory)}Mi")
 

@@ -13,7 +13,7 @@ import pytest
 
 from lab.experiments import file, report, sweep
 from lab.experiments.cycles import run_of
-from lab.experiments.expect import known
+from lab.experiments.expect import published
 from lab.experiments.recording import Recording
 from scheduler.framework.profiles import load_plugin
 
@@ -85,5 +85,5 @@ def test_the_cycle_alone_and_the_whole_system_agree_pod_by_pod(tree: dict[str, A
 
 def test_the_published_table_is_whole():
     reference = file.parse(file.cells(file.load(HERE / "openb.yaml"))[0].tree).reference
-    rows = known(reference, ["policy"])
+    rows = published(reference, ["policy"])
     assert len(rows) == 42 and {r.levels["policy"] for r in rows} == set(POLICIES)
