@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from navarch.linux import syscalls
-from nodeagent.linux import cgroups, hostnamespace
+from navarch.linux import cgroups, syscalls
+from nodeagent.linux import hostnamespace
 
 
 def in_fork(function: Callable[[], bool]) -> bool:
