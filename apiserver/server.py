@@ -120,7 +120,7 @@ class APIServer:
             finally:
                 self.lifecycle.stopping.set()  # /readyz fails from now on
                 if self.config.shutdown_delay_duration and listener is not None:
-                    self.app.turning_away = self.config.shutdown_send_retry_after
+                    self.app.turn_away(self.config.shutdown_send_retry_after)
                     await self.world.sleep(self.config.shutdown_delay_duration)
                 self.watches.stop()
                 if listener is not None:

@@ -10,7 +10,7 @@ import binascii
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from apiserver.authn.certificates import Certificates
+from apiserver.authn.certificates import Certificates, Shown
 from apiserver.authn.identity import Identity, TokenAuthenticator, authenticated
 from apiserver.authn.tokens import InvalidToken
 from apiserver.request import User
@@ -47,6 +47,10 @@ class Authenticator:
         if identity.annotations:
             scope.get(ANNOTATIONS, {}).update(identity.annotations)
         return identity.user
+
+    def certificate(self, der: bytes) -> Shown:
+        """The user of a client certificate and its time. Raises Unauthorized for one that names nobody."""
+        return self.certificates.shown(der)
 
     async def identify(self, token: str, audiences: tuple[str, ...]) -> Identity:
         """Identifies the token's user. Raises InvalidToken with the reasons of all kinds that looked at it."""

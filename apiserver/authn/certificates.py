@@ -19,7 +19,9 @@ UID = x509.ObjectIdentifier("1.3.6.1.4.1.57683.2")
 """The attribute of a subject that holds the user's uid (Kubernetes' own)."""
 
 
-class _Shown(NamedTuple):
+class Shown(NamedTuple):
+    """The user that a certificate names, between two times."""
+
     user: User
     not_before: float
     not_after: float
@@ -31,16 +33,21 @@ class Certificates:
 
     def user(self, der: bytes, now: float) -> User:
         """Raises Unauthorized for a certificate that names nobody, or is out of its time."""
-        certificate: _Shown | None = self._certificates.get(der)
-        if certificate is None:
-            certificate = self._certificates.remember(der, _parse(der))
-        assert certificate is not None
+        certificate = self.shown(der)
         if not certificate.not_before <= now <= certificate.not_after:
             raise Unauthorized()
         return certificate.user
 
+    def shown(self, der: bytes) -> Shown:
+        """Raises Unauthorized for a certificate that names nobody."""
+        certificate: Shown | None = self._certificates.get(der)
+        if certificate is None:
+            certificate = self._certificates.remember(der, _parse(der))
+        assert certificate is not None
+        return certificate
 
-def _parse(der: bytes) -> _Shown:
+
+def _parse(der: bytes) -> Shown:
     try:
         certificate = x509.load_der_x509_certificate(der)
     except ValueError as error:
@@ -51,7 +58,7 @@ def _parse(der: bytes) -> _Shown:
     extra = {CREDENTIAL: [f"X509SHA256={hashlib.sha256(der).hexdigest()}"]}
     groups = tuple(_values(certificate, NameOID.ORGANIZATION_NAME))
     user = authenticated(User(names[0], groups, uids[0] if uids else "", extra))
-    return _Shown(user, certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp())
+    return Shown(user, certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp())
 
 
 def _values(certificate: x509.Certificate, oid: x509.ObjectIdentifier) -> list[str]:

@@ -43,6 +43,7 @@ class Rbac:
         self._grants: dict[_Subject, dict[_Grant, None]] = {}  # in the order in which they came
         self._bindings: dict[tuple[str, str], list[tuple[_Subject, _Grant]]] = {}
         self._aggregated: dict[str, tuple[Rule, ...]] = {}  # of aggregated roles; emptied when any role changes
+        self._generation = 0
         self._followers = [
             Follower(cache, f"/registry/{resource}/", put, drop, functools.partial(forget, cluster))
             for resource, cluster, put, drop, forget in (
@@ -54,6 +55,16 @@ class Rbac:
         ]
 
     # Questions
+
+    @property
+    def generation(self) -> int:
+        """A number that changes whenever an answer may."""
+        self._catch_up()
+        return self._generation
+
+    def every_name(self, user: User, info: RequestInfo) -> bool:
+        """Whether the user may do this to all objects, whatever their names."""
+        return any(not rule.names and rule.allows(info) for rule in self.rules_for(user, info.namespace))
 
     def authorize(self, user: User, info: RequestInfo) -> tuple[bool, str]:
         """(allowed, reason): the binding that allows, or what was wrong on the way."""
@@ -142,6 +153,7 @@ class Rbac:
             follower.close()
 
     def _put_role(self, obj: Tree) -> None:
+        self._generation += 1
         metadata = obj["metadata"]
         key = metadata.get("namespace", ""), metadata["name"]
         selectors = (obj.get("aggregationRule") or {}).get("clusterRoleSelectors")
@@ -150,11 +162,13 @@ class Rbac:
         self._aggregated = {}
 
     def _drop_role(self, obj: Tree) -> None:
+        self._generation += 1
         metadata = obj["metadata"]
         self._roles.pop((metadata.get("namespace", ""), metadata["name"]), None)
         self._aggregated = {}
 
     def _forget_roles(self, cluster: bool) -> None:
+        self._generation += 1
         self._roles = {k: v for k, v in self._roles.items() if bool(k[0]) == cluster}
         self._aggregated = {}
 
@@ -184,6 +198,7 @@ class Rbac:
         self._unhold((metadata.get("namespace", ""), metadata["name"]))
 
     def _unhold(self, binding: tuple[str, str]) -> None:
+        self._generation += 1
         for key, grant in self._bindings.pop(binding, ()):
             grants = self._grants.get(key)
             if grants is not None:
@@ -192,5 +207,6 @@ class Rbac:
                     del self._grants[key]
 
     def _forget_bindings(self, cluster: bool) -> None:
+        self._generation += 1
         for key in [k for k in self._bindings if bool(k[0]) != cluster]:
             self._unhold(key)

@@ -202,6 +202,13 @@ class Cache:
                 raise FutureRevision(f"Too large resource version: {target}, current: {self._revision}") from None
         return self._revision
 
+    def is_current(self) -> bool:
+        """Whether :meth:`current` would return at once, and without a question to the store."""
+        if not self._loaded.is_set():
+            return False
+        revision = self._store.known_revision()
+        return revision is not None and max(revision, self._acknowledged) <= self._revision
+
     def get(self, prefix: str, namespace: str | None, name: str) -> Entry | None:
         return self._resources[prefix].objects.get(f"{namespace}/{name}" if namespace else name)
 

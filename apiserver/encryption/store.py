@@ -122,6 +122,9 @@ class EncryptedStore:
     async def current_revision(self) -> int:
         return await self.store.current_revision()
 
+    def known_revision(self) -> int | None:
+        return self.store.known_revision()
+
     async def check(self) -> None:
         await self.store.check()
 

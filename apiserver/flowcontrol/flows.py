@@ -49,6 +49,7 @@ class Flows:
         self.levels: dict[str, Level] = {}
         self.schemas: dict[str, Schema] = {}
         self.fraction = 0.0
+        self.generation = 0  # what :meth:`flow_of` said holds as long as this stays
         self._ordered: list[tuple[Schema, Level]] = []
         self._flows: dict[tuple[Any, ...], Flow] = {}
         self.configure({}, {})
@@ -62,14 +63,10 @@ class Flows:
         """
         level, schema = flow.level, flow.schema
         ticket = Ticket(flow, seats, now)
-        fair = level.fair
-        if fair is None or fair.start(ticket, now):
-            ticket.running = True
-            level.demand.change(seats, now)
-            schema.dispatched += 1
-            schema.running += 1
-            schema.running_seats += seats
+        if self._begin(ticket, now):
             return ticket
+        fair = level.fair
+        assert fair is not None
         ticket.flow = flow.hash()
         if not fair.wait(ticket):
             raise self._refused(schema, QUEUE_FULL if fair.queues else NO_SEAT, 0.0)
@@ -79,6 +76,25 @@ class Flows:
         schema.waiting_seats += seats
         level.go_on(now)
         return ticket
+
+    def at_once(self, flow: Flow, now: float) -> Ticket | None:
+        """A place for a request that cannot wait; None, and nothing happened, if there is none at this moment."""
+        ticket = Ticket(flow, 1, now)
+        return ticket if self._begin(ticket, now) else None
+
+    @staticmethod
+    def _begin(ticket: Ticket, now: float) -> bool:
+        flow, seats = ticket.flow_of, ticket.seats
+        level, schema = flow.level, flow.schema
+        fair = level.fair
+        if fair is not None and not fair.start(ticket, now):
+            return False
+        ticket.running = True
+        level.demand.change(seats, now)
+        schema.dispatched += 1
+        schema.running += 1
+        schema.running_seats += seats
+        return True
 
     async def wait(self, ticket: Ticket) -> None:
         """Waits for the ticket's turn. Raises TooManyRequests if that takes too long."""
@@ -187,6 +203,7 @@ class Flows:
         in_order = sorted(new_schemas.values(), key=lambda s: schema_order(s.obj))
         self._ordered = [(s, new_levels[s.level]) for s in in_order if s.level in new_levels]
         self._flows.clear()
+        self.generation += 1
         self.share_out()
 
     def share_out(self) -> None:

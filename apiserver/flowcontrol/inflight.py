@@ -35,9 +35,16 @@ class InFlight:
     def __init__(self, reads: int, writes: int) -> None:
         self.limits = {True: reads, False: writes}
         self.running = {True: 0, False: 0}
+        self.generation = 0  # the limits never change
 
     def flow_of(self, user: User, info: RequestInfo) -> Kind:
         return Kind(info.verb in _READS, SYSTEM_MASTERS in user.groups)
+
+    def at_once(self, flow: Kind, now: float) -> Slot | None:
+        """As :meth:`enter`; None where that would raise."""
+        limit = self.limits[flow.reads]
+        full = limit and self.running[flow.reads] >= limit
+        return None if full and not flow.exempt else self.enter(flow, now)
 
     def enter(self, flow: Kind, now: float, seats: int = 1) -> Slot:
         """Raises TooManyRequests."""

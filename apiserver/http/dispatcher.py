@@ -18,6 +18,7 @@ from apiserver.flowcontrol.levels import Ticket
 from apiserver.http.apis import APIs
 from apiserver.http.deadlines import Deadlines, timeout_of, too_late
 from apiserver.http.gates import Gates
+from apiserver.http.lean import Lean
 from apiserver.http.metrics import Metrics
 from apiserver.http.pages import Pages
 from apiserver.http.requestinfo import parse_request
@@ -52,7 +53,12 @@ class Dispatcher:
         self.streams, self.world = resources.streams, resources.world
         self.offload = Offload(self.world)
         self.deadlines = Deadlines(self.world, request_timeout)
-        self.turning_away = False  # the server stops soon: new requests are sent elsewhere
+        self.turning_away = False
+        self.lean = Lean(self.world, gates, apis, metrics)
+
+    def turn_away(self, whether: bool) -> None:
+        """The server stops soon: new requests are sent elsewhere, if ``whether``."""
+        self.turning_away = self.lean.off = whether
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
@@ -104,6 +110,8 @@ class Dispatcher:
                 await other.handle(request, context)
             elif info.is_resource:
                 await self.resources.handle(request, context)
+                if verb == "get" and request.status == 200 and flows is not None and not stream:
+                    self.lean.learn(request, context, flow)
             else:
                 await self.pages.handle(request, context)
         except Disconnected:

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from apiserver.audit.audit import Audit
+from apiserver.authn.certificates import Shown
 from apiserver.request import RequestInfo, User
+from navarch.api.errors import Unauthorized
 
 
 class Authenticator(Protocol):
@@ -16,7 +18,21 @@ class Authenticator(Protocol):
         ...
 
 
+    def certificate(self, der: bytes) -> Shown:
+        """The user of a client certificate and its time. Raises Unauthorized for one that names nobody."""
+        ...
+
+
 class Authorizer(Protocol):
+    @property
+    def generation(self) -> int:
+        """A number that changes whenever an answer of :meth:`every_name` may."""
+        ...
+
+    def every_name(self, user: User, info: RequestInfo) -> bool:
+        """Whether the user may do this to all objects, whatever their names."""
+        ...
+
     def authorize(self, user: User, info: RequestInfo) -> tuple[bool, str]:
         """Whether the user may do this, and why (not)."""
         ...
@@ -24,6 +40,11 @@ class Authorizer(Protocol):
 
 class AllowAll:
     """The authorizer of a server without one: tests of the generic path."""
+
+    generation = 0
+
+    def every_name(self, user: User, info: RequestInfo) -> bool:
+        return True
 
     def authorize(self, user: User, info: RequestInfo) -> tuple[bool, str]:
         return True, ""
@@ -34,6 +55,9 @@ class NoCredentials:
 
     async def authenticate(self, scope: Mapping[str, Any]) -> User | None:
         return None
+
+    def certificate(self, der: bytes) -> Shown:
+        raise Unauthorized()
 
 
 @dataclass

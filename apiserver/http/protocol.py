@@ -11,34 +11,48 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import ssl
 from collections.abc import Callable
 from email.utils import formatdate
-from typing import Any
+from typing import Any, runtime_checkable
+from typing import Protocol as TypingProtocol
 
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 
+from apiserver.http.lean import CONNECTION, PEER, Lean, Route
 from navarch.client.upgrade import keep_alive
 from navarch.listening import inherited
 from navarch.world import World
 
-PEER = "navarch.peer_certificate"
 TAKE_OVER = "navarch.take_over"
-CONNECTION = "navarch.connection"
 TakeOver = Callable[[], tuple[asyncio.StreamReader, asyncio.StreamWriter]]
 CORK = 16 * 1024  # bytes
 BUFFER = 256 * 1024  # bytes read ahead of a connection that was taken over
 HEAD_SECONDS = 32.0  # in which the head of a request must have come
 HEAD_BYTES = 1 << 20
+MAX_ROUTES = 64  # that a connection remembers
+HEAD_END = b"\r\n\r\n"
 
 
 def peer_certificate(transport: asyncio.BaseTransport) -> bytes | None:
     """The DER of the client's certificate of a TLS connection."""
     tls = transport.get_extra_info("ssl_object")
     return tls.getpeercert(binary_form=True) if tls is not None else None
+
+
+# A head that announces a body, wants to be asked for it, or to leave HTTP: none of a GET that others are like.
+_BODY = re.compile(rb"\r\n(content-length|transfer-encoding|expect|upgrade|trailer):", re.IGNORECASE).search
+
+
+@runtime_checkable
+class LeanApp(TypingProtocol):
+    """An application that knows a short way."""
+
+    lean: Lean
 
 
 class Corked:
@@ -67,6 +81,14 @@ class Corked:
         if self._size > CORK:
             self._flush()
 
+    def write_now(self, data: bytes) -> None:
+        """Writes without waiting for more."""
+        if self._held:
+            self.write(data)
+            self._flush()
+        else:
+            self._transport.write(data)
+
     def _flush(self) -> None:
         held, self._held, self._size = self._held, [], 0
         if held:
@@ -90,10 +112,18 @@ class Protocol(HttpToolsProtocol):
     _head_bytes = 0
     _head_timer: asyncio.TimerHandle | None = None
     when_lost: Callable[[], object] | None = None
+    # Of the short way (see apiserver.http.lean): the whole head of the request that is being answered, and of those that
+    # were, what follows the path; the ways known to go with that.
+    _between = True  # the parser is between two requests
+    _head: bytes | None = None
+    _rest: bytes | None = None
+    _last = 0.0  # when a request went the short way
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(Corked(transport))  # type: ignore[arg-type]
         self._peer = peer_certificate(transport)
+        self._routes: dict[bytes, Route] = {}
+        self._answer = self.app.lean.answer if isinstance(self.app, LeanApp) else None
         keep_alive(transport)
         self.abort = transport.abort
         self._head_timer = self.loop.call_later(HEAD_SECONDS, transport.abort)
@@ -105,6 +135,13 @@ class Protocol(HttpToolsProtocol):
             self.when_lost()
 
     def data_received(self, data: bytes) -> None:
+        if self._between and data[:4] == b"GET " and (self.cycle is None or self.cycle.response_complete):
+            rest = self._rest
+            if rest is not None and data.endswith(rest) and self._go_lean(data[4 : -len(rest)]):
+                return
+            self._head = data
+        else:
+            self._head = None
         super().data_received(data)
         if self._in_head:  # seldom: a head comes in one piece
             self._head_bytes += len(data)
@@ -112,6 +149,42 @@ class Protocol(HttpToolsProtocol):
                 self._refuse_head()
             elif self._head_timer is None and self._head_bytes:
                 self._head_timer = self.loop.call_later(HEAD_SECONDS, self.transport.abort)
+
+    def _go_lean(self, path: bytes) -> bool:
+        """Answers a GET of ``path`` the short way, if that is known."""
+        collection, _, name = path.rpartition(b"/")
+        route = self._routes.get(collection)
+        if route is None or self.flow.write_paused or self.transport.is_closing() or not name.isascii():
+            return False
+        assert self._answer is not None
+        reply = self._answer(route, name.decode("ascii"), self.server_state.default_headers)
+        if reply is None:
+            return False
+        self._last = self.loop.time()
+        self.server_state.total_requests += 1
+        self.transport.write_now(reply)  # type: ignore[attr-defined]
+        return True
+
+    def learn(self, path: bytes, route: Route) -> None:
+        """The request that was just answered, a GET of ``path``, went on ``route``: others may go the short way."""
+        head, self._head = self._head, None
+        if head is None or self._answer is None or not self.cycle.keep_alive or head.find(HEAD_END) != len(head) - 4:
+            return
+        line = head[: head.index(b"\r\n")]
+        if line != b"GET %b HTTP/1.1" % path or _BODY(head):
+            return
+        rest = head[len(line) - 9 :]
+        if rest != self._rest or len(self._routes) >= MAX_ROUTES:
+            self._rest = rest
+            self._routes.clear()
+        self._routes[path.rpartition(b"/")[0]] = route
+
+    def timeout_keep_alive_handler(self) -> None:
+        remaining = self._last + self.timeout_keep_alive - self.loop.time()
+        if remaining > 0.001 and not self.transport.is_closing():  # what went the short way set no timer
+            self.timeout_keep_alive_task = self.loop.call_later(remaining, self.timeout_keep_alive_handler)
+        else:
+            super().timeout_keep_alive_handler()
 
     def _refuse_head(self) -> None:
         if not self.transport.is_closing():
@@ -127,8 +200,13 @@ class Protocol(HttpToolsProtocol):
         self.transport = self.transport.uncorked()  # type: ignore[attr-defined]
         super().handle_websocket_upgrade()
 
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._between = True
+
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._between = False
         self._in_head, self._head_bytes = True, 0
         self.scope[CONNECTION] = self  # type: ignore[literal-required]
         if self._peer is not None:

@@ -207,6 +207,11 @@ class EtcdStore:
                 raise StoreUnavailable(str(self._read_error))
             return self._acknowledged
 
+    def known_revision(self) -> int | None:
+        if self._closed or not self._presence.sole:
+            return None
+        return max(self._acknowledged, self._presence.floor)
+
     async def check(self) -> None:
         self._check()
         status = await self._connection.status()

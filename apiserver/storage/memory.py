@@ -115,6 +115,13 @@ class MemoryStore:
         self._check()
         return self._revision
 
+    def known_revision(self) -> int | None:
+        try:
+            self._check()
+        except StoreUnavailable:
+            return None
+        return self._revision
+
     async def check(self) -> None:
         self._check()
 

@@ -149,6 +149,13 @@ class SqliteStore:
         self._check()
         return self._revision
 
+    def known_revision(self) -> int | None:
+        try:
+            self._check()
+        except StoreUnavailable:
+            return None
+        return self._revision
+
     # Writing
 
     async def txn(

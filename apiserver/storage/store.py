@@ -136,6 +136,10 @@ class Store(Protocol):
         """A revision that every write acknowledged before this call, by any server, is at or below."""
         ...
 
+    def known_revision(self) -> int | None:
+        """The same, where that takes no question to the store; else None."""
+        ...
+
     async def check(self) -> None:
         """Whether reads and writes would go through at this moment, and the store is still the same.
 
