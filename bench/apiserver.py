@@ -203,7 +203,7 @@ class Bench:
         connections: list[Connection] = []
         for _ in range(watchers):
             connection = await self.target.connect()
-            connection.stream = _Counter(b'"ADDED"', events, finished)
+            connection.stream = StreamCounter(b'"ADDED"', events, finished)
             await connection.send(self.target.request("GET", query))
             connections.append(connection)
         with Meter(self.pids) as meter:
@@ -215,7 +215,7 @@ class Bench:
             connection.close()
 
 
-class _Counter:
+class StreamCounter:
     """Counts a word in a stream, and says when it came often enough."""
 
     def __init__(self, word: bytes, wanted: int, done: Callable[[], None]) -> None:

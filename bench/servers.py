@@ -48,8 +48,8 @@ def plane(store: str = "etcd", settings: Sequence[str] = (), seconds: float | No
 
 
 @contextmanager
-def apiserver(store: str = "etcd") -> Iterator[Server]:
-    """An API server of its own, with nothing beside it but the store."""
+def apiserver(store: str = "etcd", root: Path = ROOT) -> Iterator[Server]:
+    """An API server of its own, with nothing beside it but the store; of the checkout in ``root``."""
     folder = Path(tempfile.mkdtemp(prefix="bench-"))
     processes: dict[str, subprocess.Popen[bytes]] = {}
     address = {"memory": "memory", "sqlite": f"sqlite:{folder / 'db'}", "etcd": f"etcd:unix:{folder}/localhost:1"}[
@@ -61,7 +61,7 @@ def apiserver(store: str = "etcd") -> Iterator[Server]:
         with (folder / "log").open("wb") as log:
             command = [sys.executable, "-m", "apiserver", "--store", address, "--cert-dir", str(folder / "pki")]
             processes["apiserver"] = subprocess.Popen(
-                [*command, "--secure-port", "0"], cwd=ROOT, stdout=log, stderr=log
+                [*command, "--secure-port", "0"], cwd=root, stdout=log, stderr=log
             )
         end = time.monotonic() + 60
         while b"kubeconfig:" not in (folder / "log").read_bytes():
@@ -101,6 +101,10 @@ def memory_megabytes(pid: int) -> tuple[int, int]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """CPU time of a process since its start."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """CPU time of a process: of the threads that it has now by the nanosecond, else of all by the clock tick."""
+    tasks = Path(f"/proc/{pid}/task")
+    try:
+        return sum(int((tasks / task / "schedstat").read_text().split()[0]) for task in os.listdir(tasks)) / 1e9
+    except FileNotFoundError:  # a kernel without schedstat, or a thread that has just ended
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
