@@ -50,52 +50,37 @@ LABELS = Sort("labels", "label", "labels", "labeled")
 ANNOTATIONS = Sort("annotations", "annotation", "annotations", "annotated")
 
 
-@verb(app)
-def label(
-    where: Where,
-    words: Words = None,
-    filename: Filenames = None,
-    recursive: Recursive = False,
-    selector: Selector = "",
-    field_selector: FieldSelector = "",
-    all_: All = False,
-    all_namespaces: AllNamespaces = False,
-    overwrite: Overwrite = False,
-    resource_version: Version = "",
-    list_: List = False,
-    output: Output = "",
-    dry_run: DryRun = "",
-    field_manager: FieldManager = "kubectl-label",
-) -> None:
-    """Set labels, or remove them: navarch label pod web tier=front; label nodes --all old-."""
-    query = Query((), filename or (), recursive, selector, field_selector, all_namespaces, all_)
-    change = (output, dry_run, field_manager)
-    where.run(lambda session: _set(session, LABELS, words or [], query, overwrite, resource_version, list_, change))
+def _add_verb(sort: Sort, name: str, help_: str) -> None:
+    def change(
+        where: Where,
+        words: Words = None,
+        filename: Filenames = None,
+        recursive: Recursive = False,
+        selector: Selector = "",
+        field_selector: FieldSelector = "",
+        all_: All = False,
+        all_namespaces: AllNamespaces = False,
+        overwrite: Overwrite = False,
+        resource_version: Version = "",
+        list_: List = False,
+        output: Output = "",
+        dry_run: DryRun = "",
+        field_manager: FieldManager = f"kubectl-{name}",
+    ) -> None:
+        query = Query((), filename or (), recursive, selector, field_selector, all_namespaces, all_)
+        wish = (output, dry_run, field_manager)
+        where.run(lambda session: _set(session, sort, words or [], query, overwrite, resource_version, list_, wish))
+
+    change.__doc__ = help_
+    verb(app, name)(change)
 
 
-@verb(app)
-def annotate(
-    where: Where,
-    words: Words = None,
-    filename: Filenames = None,
-    recursive: Recursive = False,
-    selector: Selector = "",
-    field_selector: FieldSelector = "",
-    all_: All = False,
-    all_namespaces: AllNamespaces = False,
-    overwrite: Overwrite = False,
-    resource_version: Version = "",
-    list_: List = False,
-    output: Output = "",
-    dry_run: DryRun = "",
-    field_manager: FieldManager = "kubectl-annotate",
-) -> None:
-    """Set annotations, or remove them: navarch annotate deploy/web note='by hand'; annotate deploy/web note-."""
-    query = Query((), filename or (), recursive, selector, field_selector, all_namespaces, all_)
-    change = (output, dry_run, field_manager)
-    where.run(
-        lambda session: _set(session, ANNOTATIONS, words or [], query, overwrite, resource_version, list_, change)
-    )
+_add_verb(LABELS, "label", "Set labels, or remove them: navarch label pod web tier=front; label nodes --all old-.")
+_add_verb(
+    ANNOTATIONS,
+    "annotate",
+    "Set annotations, or remove them: navarch annotate deploy/web note='by hand'; annotate deploy/web note-.",
+)
 
 
 def split_pairs(words: list[str], sort: Sort) -> tuple[list[str], dict[str, str], list[str]]:

@@ -100,18 +100,29 @@ def _namespace(obj: Tree, field: str) -> list[Cause]:
     return [invalid(f"{field}.namespace", own, text)]
 
 
-class EventStrategy(Strategy):
-    kind = kind("v1", "Event")
+class _Events(Strategy):
+    """Rules of both kinds. ``ttl``: seconds that an event is there, 0: for ever."""
+
     generation = False
     create_on_update = True
     default_propagation = ""
-    selectable_fields = (
-        *(f"involvedObject.{f}" for f in REFERENCE), "reason", "reportingComponent", "source", "type",
-    )  # fmt: skip
     columns = COLUMNS
 
     def __init__(self, ttl: float = DEFAULT_TTL) -> None:
-        self.ttl = ttl  # 0: for ever
+        self.ttl = ttl
+
+    def fields(self, obj: Tree) -> dict[str, str]:
+        return event_fields(obj)
+
+    def cells(self, obj: Tree, now: float) -> list[Any]:
+        return event_cells(obj if "involvedObject" in obj else to_core(obj), now)
+
+
+class EventStrategy(_Events):
+    kind = kind("v1", "Event")
+    selectable_fields = (
+        *(f"involvedObject.{f}" for f in REFERENCE), "reason", "reportingComponent", "source", "type",
+    )  # fmt: skip
 
     def default(self, obj: Tree) -> None:
         for field in ("involvedObject", "source"):
@@ -124,12 +135,6 @@ class EventStrategy(Strategy):
     def validate(self, obj: Tree) -> list[Cause]:
         return _namespace(obj, "involvedObject")
 
-    def fields(self, obj: Tree) -> dict[str, str]:
-        return event_fields(obj)
-
-    def cells(self, obj: Tree, now: float) -> list[Any]:
-        return event_cells(obj, now)
-
 
 class _NewEvents(TreeCodec):
     def served_tree(self, obj: Tree) -> Tree:
@@ -139,21 +144,14 @@ class _NewEvents(TreeCodec):
         return to_core(obj)
 
 
-class NewEventStrategy(Strategy):
+class NewEventStrategy(_Events):
     """events.k8s.io/v1: stricter, and stored as the core shape."""
 
     codec = _NewEvents()
     kind = kind("events.k8s.io/v1", "Event")
-    generation = False
-    create_on_update = True
-    default_propagation = ""
     selectable_fields = (
         *(f"regarding.{f}" for f in REFERENCE), "reason", "reportingController", "type",
     )  # fmt: skip
-    columns = COLUMNS
-
-    def __init__(self, ttl: float = DEFAULT_TTL) -> None:
-        self.ttl = ttl
 
     def prepare_create(self, context: Context, obj: Tree) -> None:
         if obj.get("type") is None:
@@ -192,9 +190,3 @@ class NewEventStrategy(Strategy):
             return []
         fixed = (*IMMUTABLE_FIELDS, *RENAMED)
         return self.validate(obj) + [c for f in fixed for c in immutable(obj.get(f), old.get(f), f)]
-
-    def fields(self, obj: Tree) -> dict[str, str]:
-        return event_fields(obj)
-
-    def cells(self, obj: Tree, now: float) -> list[Any]:
-        return event_cells(obj if "involvedObject" in obj else to_core(obj), now)
