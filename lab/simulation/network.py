@@ -6,8 +6,18 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from typing import Unpack
 
-from navarch.client.transport import JSON, Query, Response, Stream, Transport, TransportError, WebSocket
+from navarch.client.transport import (
+    Query,
+    RequestOptions,
+    Response,
+    Stream,
+    StreamOptions,
+    Transport,
+    TransportError,
+    WebSocket,
+)  # fmt: skip
 from navarch.world import World
 
 TIMEOUT = 30.0  # seconds after which a request over a cut link is given up
@@ -48,49 +58,17 @@ class Link:
         if self.latency:
             await self.world.sleep(self.latency)
 
-    async def request(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Query = (),
-        body: bytes | None = None,
-        content_type: str = JSON,
-        accept: str = JSON,
-        headers: Mapping[str, str] | None = None,
-        timeout: float | None = None,
-    ) -> Response:
-        await self._pass(f"{method} {path}", timeout)
-        answer = await self.inner.request(
-            method,
-            path,
-            query=query,
-            body=body,
-            content_type=content_type,
-            accept=accept,
-            headers=headers,
-            timeout=timeout,
-        )
+    async def request(self, method: str, path: str, **options: Unpack[RequestOptions]) -> Response:
+        await self._pass(f"{method} {path}", options.get("timeout"))
+        answer = await self.inner.request(method, path, **options)
         if self.is_cut:  # the request arrived, its answer does not
-            await self._pass(f"{method} {path}", timeout)
+            await self._pass(f"{method} {path}", options.get("timeout"))
         return answer
 
     @contextlib.asynccontextmanager
-    async def stream(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Query = (),
-        body: bytes | None = None,
-        content_type: str = JSON,
-        accept: str = JSON,
-        headers: Mapping[str, str] | None = None,
-    ) -> AsyncIterator[Stream]:
+    async def stream(self, method: str, path: str, **options: Unpack[StreamOptions]) -> AsyncIterator[Stream]:
         await self._pass(f"{method} {path}", None)
-        async with self.inner.stream(
-            method, path, query=query, body=body, content_type=content_type, accept=accept, headers=headers
-        ) as inner:
+        async with self.inner.stream(method, path, **options) as inner:
             yield _LinkStream(self, inner)
 
     def websocket(

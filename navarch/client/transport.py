@@ -9,8 +9,10 @@ from navarch.client.inprocess import ASGIApp, InProcessTransport
 from navarch.client.wire import (
     JSON,
     Query,
+    RequestOptions,
     Response,
     Stream,
+    StreamOptions,
     Transport,
     TransportError,
     UndecodableAnswer,
@@ -20,6 +22,7 @@ from navarch.client.wire import (
 )
 
 __all__ = [
-    "JSON", "ASGIApp", "HTTPSTransport", "InProcessTransport", "Query", "Response", "Stream", "Transport", "TransportError",
+    "JSON", "ASGIApp", "HTTPSTransport", "InProcessTransport", "Query", "RequestOptions", "Response",
+    "Stream", "StreamOptions", "Transport", "TransportError",
     "UndecodableAnswer", "WebSocket", "connect", "error_of", "raw_target", "ssl_context",
 ]  # fmt: skip

@@ -11,7 +11,7 @@ import json
 import urllib.parse
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypedDict
 
 from navarch.api.errors import StatusError, from_status
 
@@ -61,6 +61,22 @@ class WebSocket(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+class StreamOptions(TypedDict, total=False):
+    """The options of :meth:`Transport.stream`, for those that pass them on."""
+
+    query: Query
+    body: bytes | None
+    content_type: str
+    accept: str
+    headers: Mapping[str, str] | None
+
+
+class RequestOptions(StreamOptions, total=False):
+    """The options of :meth:`Transport.request`. ``timeout`` in seconds."""
+
+    timeout: float | None
 
 
 class Transport(Protocol):
