@@ -116,6 +116,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Experiments": {
         "experiment": ("experiment", "Run experiments on virtual time, and read what came of them."),
+        "record": ("record", "Write every change of a cluster into a file, until Ctrl-C."),
     },
     "Other": {
         "auth": ("auth", "Who am I, and what may I do?"),

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cli.errors import CommandError, refused, warn
-from navarch.api.errors import StatusError
 from navarch.api.kinds import Kind
 from navarch.client import kubeconfig
 from navarch.client.client import Client, ResourceClient
-from navarch.client.transport import JSON, Response, TransportError, connect
+from navarch.client.discovery import Resource as Resource
+from navarch.client.discovery import discover
+from navarch.client.transport import Response, TransportError, connect
 
 if TYPE_CHECKING:
     from cli.target import Target
@@ -21,27 +21,6 @@ if TYPE_CHECKING:
 Tree = dict[str, Any]
 
 WARNING = re.compile(r'299 \S+ "((?:[^"\\]|\\.)*)"')
-AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList," + JSON
-
-
-@dataclass(frozen=True)
-class Resource:
-    """A kind that the server serves: its names, and what can be done with it."""
-
-    kind: Kind
-    verbs: tuple[str, ...] = ()
-    subresources: tuple[str, ...] = ()
-
-    @property
-    def full(self) -> str:
-        """``pods``, ``deployments.apps``."""
-        return f"{self.kind.resource}.{self.kind.group}" if self.kind.group else self.kind.resource
-
-    @property
-    def typed(self) -> str:
-        """How output names the type: ``pod``, ``deployment.apps``."""
-        kind = self.kind.kind.lower()
-        return f"{kind}.{self.kind.group}" if self.kind.group else kind
 
 
 class Resources:
@@ -132,16 +111,7 @@ class Session:
         """The resources that the server serves, asked once (``again``: asked anew, after a new kind was defined)."""
         async with self._lock:
             if self._resources is None or again:
-                async with self.world.task_group() as group:
-                    core = group.start(self.client.get_json("/api", accept=AGGREGATED))
-                    named = group.start(self.client.get_json("/apis", accept=AGGREGATED))
-                listed: list[Resource] = []
-                for document in (core.result(), named.result()):
-                    if document.get("kind") == "APIGroupDiscoveryList":
-                        listed += _aggregated(document)
-                    else:
-                        listed += await self._legacy(document)
-                self._resources = Resources(listed)
+                self._resources = Resources(await discover(self.client))
             return self._resources
 
     async def resource(self, word: str) -> Resource:
@@ -152,62 +122,3 @@ class Session:
         """The resource of an object's apiVersion and kind; asks the server again before it says None."""
         resource = (await self.resources()).of(api_version, kind)
         return resource or (await self.resources(again=True)).of(api_version, kind)
-
-    async def _legacy(self, document: Tree) -> list[Resource]:
-        """Servers without aggregated discovery: one request a group and version."""
-        if document.get("kind") == "APIVersions":
-            versions = [("", v) for v in document.get("versions") or ()]
-        else:
-            versions = [
-                (g["name"], v["version"]) for g in document.get("groups") or () for v in g.get("versions") or ()
-            ]
-        out: list[Resource] = []
-        for group, version in versions:
-            path = f"/apis/{group}/{version}" if group else f"/api/{version}"
-            try:
-                discovery = await self.client.get_json(path)
-            except StatusError:
-                continue  # an aggregated API whose server is away must not stop the rest
-            subresources: dict[str, list[str]] = {}
-            for each in discovery.get("resources") or ():
-                name, slash, sub = each["name"].partition("/")
-                if slash:
-                    subresources.setdefault(name, []).append(sub)
-            for each in discovery.get("resources") or ():
-                if "/" not in each["name"]:
-                    out.append(_resource(group, version, each, tuple(subresources.get(each["name"], ()))))
-        return out
-
-
-def _resource(group: str, version: str, each: Tree, subresources: tuple[str, ...]) -> Resource:
-    kind = Kind(
-        group,
-        version,
-        each["kind"],
-        each["name"],
-        each.get("namespaced", False),
-        tuple(each.get("shortNames") or ()),
-        tuple(each.get("categories") or ()),
-        each.get("singularName") or each["kind"].lower(),
-    )
-    return Resource(kind, tuple(each.get("verbs") or ()), subresources)
-
-
-def _aggregated(document: Tree) -> list[Resource]:
-    out: list[Resource] = []
-    for group in document.get("items") or ():
-        name = (group.get("metadata") or {}).get("name", "")
-        for version in group.get("versions") or ():
-            for each in version.get("resources") or ():
-                flat = {
-                    "name": each["resource"],
-                    "kind": (each.get("responseKind") or {}).get("kind", ""),
-                    "namespaced": each.get("scope") == "Namespaced",
-                    "shortNames": each.get("shortNames"),
-                    "categories": each.get("categories"),
-                    "singularName": each.get("singularResource"),
-                    "verbs": each.get("verbs"),
-                }
-                subresources = tuple(s["subresource"] for s in each.get("subresources") or ())
-                out.append(_resource(name, version["version"], flat, subresources))
-    return out

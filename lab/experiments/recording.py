@@ -19,7 +19,7 @@ import hashlib
 import io
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import orjson
 
@@ -108,10 +108,10 @@ class Recording:
 
 
 class Recorder:
-    """Writes a recording, line by line, in memory; ``save`` puts it into a file."""
+    """Writes a recording, line by line, in memory; ``save`` puts it into a file. With ``target``: there, at once."""
 
-    def __init__(self, header: Mapping[str, Any]) -> None:
-        self._bytes = io.BytesIO()
+    def __init__(self, header: Mapping[str, Any], target: IO[bytes] | None = None) -> None:
+        self._bytes = target or io.BytesIO()
         self._file = gzip.GzipFile(filename="", mode="wb", compresslevel=5, fileobj=self._bytes, mtime=0)
         self._hash = hashlib.sha256()
         self._write({"recording": FORMAT, **header})
@@ -146,7 +146,8 @@ class Recorder:
 
     @property
     def content(self) -> bytes:
-        """The compressed file, once it is finished."""
+        """The compressed file, once it is finished; only of what is kept in memory."""
+        assert isinstance(self._bytes, io.BytesIO)
         return self._bytes.getvalue()
 
     def save(self, path: Path) -> None:

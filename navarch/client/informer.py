@@ -185,8 +185,8 @@ class Informer(Generic[T]):
         page = await self.resource.list(
             self._namespace, label_selector=self._label_selector, field_selector=self._field_selector, tolerant=True
         )
+        self.resource_version = page.resource_version  # first: who hears that an object is gone may ask by when
         self._replace(page.items, page.undecodable)
-        self.resource_version = page.resource_version
         self._recovered()
         self._synced.set()
 

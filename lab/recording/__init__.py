@@ -1,0 +1,1 @@
+"""Recordings of live clusters: reading any cluster that speaks Kubernetes, and writing down every change."""
