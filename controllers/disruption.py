@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from controllers.controller import Context, Controller, key, patience
+from controllers.endpoints.selecting import BY_LABEL, label_pair, label_pairs
 from navarch.api import selectors
 from navarch.api.conditions import set_condition
 from navarch.api.intstr import scaled_value
@@ -90,7 +91,7 @@ class DisruptionController(Controller):
         super().__init__(context)
         self.budgets = self.informer(Budget)
         self.keys_are_of(self.budgets)
-        self.pods = self.informer(Pod)
+        self.pods = self.informer(Pod, {BY_LABEL: label_pairs})
         self.sets = self.informer(apps_v1.ReplicaSet)
         self.deployments = self.informer(apps_v1.Deployment)
         self.others: dict[tuple[str, str], Informer[Any]] = {
@@ -113,18 +114,35 @@ class DisruptionController(Controller):
                 self.queue.add_after(key(budget), patience(budget.status.expected_pods))
 
     def _scaled(self, kind: str, old: Any, new: Any) -> None:
-        if old is None or old.spec.replicas != new.spec.replicas:
-            for budget in self.budgets.list(new.metadata.namespace):
+        """Queues the budgets of an owner's pods. Pods that were given other labels than the owner's template has are seen at
+        their next change."""
+        if old is not None and old.spec.replicas == new.spec.replicas:
+            return
+        labels = new.spec.template.metadata.labels if new.spec.template and new.spec.template.metadata else None
+        for budget in self.budgets.list(new.metadata.namespace):
+            try:
+                selector = selectors.from_struct(budget.spec.selector)
+            except ValueError:
+                continue  # its own reconcile says what is wrong with it
+            if selector.matches(labels):
                 self.enqueue(budget)
+
+    def _pods_of(self, budget: Budget) -> list[Pod]:
+        """The pods that a budget selects. Looks only at those that have one of the labels asked for: a namespace has many."""
+        if budget.spec.selector is None:
+            return []
+        selector, namespace = selectors.from_struct(budget.spec.selector), budget.metadata.namespace
+        near = [self.pods.by_index(BY_LABEL, label_pair(namespace, k, v)) for k, v in selector.exact.items()]
+        return [
+            pod for pod in min(near or [self.pods.list(namespace)], key=len) if selector.matches(pod.metadata.labels)
+        ]
 
     async def reconcile(self, key: str) -> float | None:
         budget = self.budgets.get_key(key)
         if budget is None or budget.metadata.deletion_timestamp is not None:
             return None
         now = self.world.now()
-        selector = selectors.from_struct(budget.spec.selector)
-        near = self.pods.list(budget.metadata.namespace) if budget.spec.selector is not None else []
-        pods = [pod for pod in near if selector.matches(pod.metadata.labels)]
+        pods = self._pods_of(budget)
         counted = budget.spec.max_unavailable is not None or isinstance(budget.spec.min_available, str)
         scale = self._scale(pods) if counted else 0
         evicting, again = disrupted(budget.status, pods, now)

@@ -20,7 +20,8 @@ T = TypeVar("T")
 BY_SELECTOR, BY_LABEL, BY_NODE = "selector", "label", "node"
 
 
-def _pair(namespace: str | None, label: str, value: str) -> str:
+def label_pair(namespace: str | None, label: str, value: str) -> str:
+    """The index value of pods of a namespace that have a label."""
     return f"{namespace}/{label}={value}"
 
 
@@ -29,11 +30,12 @@ def _first_pair(service: Service) -> list[str]:
     if not selector:
         return []
     label = min(selector)
-    return [_pair(service.metadata.namespace, label, selector[label])]
+    return [label_pair(service.metadata.namespace, label, selector[label])]
 
 
-def _all_pairs(pod: Pod) -> list[str]:
-    return [_pair(pod.metadata.namespace, k, v) for k, v in (pod.metadata.labels or {}).items()]
+def label_pairs(pod: Pod) -> list[str]:
+    """The index BY_LABEL of a pod: one value a label."""
+    return [label_pair(pod.metadata.namespace, k, v) for k, v in (pod.metadata.labels or {}).items()]
 
 
 def _node(pod: Pod) -> list[str]:
@@ -51,7 +53,7 @@ class SelectingController(Controller):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self.services = self.informer(Service, {BY_SELECTOR: _first_pair})
-        self.pods = self.informer(Pod, {BY_LABEL: _all_pairs, BY_NODE: _node})
+        self.pods = self.informer(Pod, {BY_LABEL: label_pairs, BY_NODE: _node})
         self.keys_are_of(self.services)
         self.times = members.ChangeTimes()
         self._sizes: dict[str, int] = {}  # pods of each service when it was last looked at
@@ -73,7 +75,7 @@ class SelectingController(Controller):
         self.enqueue_services(new)
 
     def enqueue_services(self, pod: Pod) -> None:
-        for pair in _all_pairs(pod):
+        for pair in label_pairs(pod):
             for service in self.services.by_index(BY_SELECTOR, pair):
                 if selects(service, pod):
                     service_key = key(service)
@@ -84,7 +86,7 @@ class SelectingController(Controller):
         selector = service.spec.selector or {}
         if not selector:
             return []
-        near = [self.pods.by_index(BY_LABEL, _pair(service.metadata.namespace, k, v)) for k, v in selector.items()]
+        near = [self.pods.by_index(BY_LABEL, label_pair(service.metadata.namespace, k, v)) for k, v in selector.items()]
         pods = sorted((p for p in min(near, key=len) if selects(service, p)), key=lambda p: p.metadata.name or "")
         self._sizes[key(service)] = len(pods)
         return pods

@@ -8,7 +8,7 @@ import pytest
 
 from apiserver.kinds.core.pods.eviction import Evictor
 from apiserver.request import own_context
-from controllers.disruption import Scale, needs
+from controllers.disruption import DisruptionController, Scale, needs
 from navarch.api.errors import Forbidden, TooManyRequests
 from navarch.api.types import apps_v1, core_v1, meta_v1, policy_v1
 from tests.controllers.cluster import Cluster, run_cluster
@@ -67,6 +67,51 @@ def test_evictions_stay_within_the_budget() -> None:
         assert sum(gone) == 2
         await cluster.until(lambda: rolled_out(cluster))
         await cluster.until(allowed)  # replaced: the budget allows two again
+
+    run_cluster(test)
+
+
+def test_a_budget_is_looked_at_for_its_own_workload_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two workloads and two budgets, scaling one leaves the other's budget alone; its own follows the new size."""
+    looks: list[str] = []
+    reconcile = DisruptionController.reconcile
+
+    async def noted(self: DisruptionController, key: str) -> float | None:
+        looks.append(key)
+        return await reconcile(self, key)
+
+    monkeypatch.setattr(DisruptionController, "reconcile", noted)
+
+    async def test(cluster: Cluster) -> None:
+        budgets = cluster.client[Budget]
+        status = policy_v1.PodDisruptionBudgetStatus(
+            current_healthy=0, desired_healthy=0, disruptions_allowed=0, expected_pods=0
+        )
+        for name in ("a", "b"):
+            deployment = fresh(2)
+            deployment.metadata.name = name
+            deployment.spec.selector = meta_v1.LabelSelector(match_labels={"app": name})
+            assert deployment.spec.template.metadata is not None
+            deployment.spec.template.metadata.labels = {"app": name, "tier": "front"}
+            await cluster.client[apps_v1.Deployment].create(deployment)
+            spec = policy_v1.PodDisruptionBudgetSpec(
+                min_available="50%", selector=meta_v1.LabelSelector(match_labels={"tier": "front", "app": name})
+            )
+            await budgets.create(
+                Budget(metadata=meta_v1.ObjectMeta(name=name, namespace="default"), spec=spec, status=status)
+            )
+
+        async def healthy(name: str, wanted: int) -> bool:
+            return (await budgets.get(name, "default")).status.desired_healthy == wanted
+
+        await cluster.until(lambda: healthy("a", 1))
+        await cluster.until(lambda: healthy("b", 1))
+        await cluster.world.sleep(30)
+        looks.clear()
+        await cluster.client[apps_v1.Deployment].patch("a", "default", {"spec": {"replicas": 6}})
+        await cluster.until(lambda: healthy("a", 3))
+        await cluster.world.sleep(30)
+        assert {*looks} == {"default/a"}
 
     run_cluster(test)
 
