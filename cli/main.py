@@ -116,6 +116,10 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Experiments": {
         "experiment": ("experiment", "Run experiments on virtual time, and read what came of them."),
+        "rehearse": (
+            "rehearse",
+            "Tell what a change would do, on a twin of the cluster: navarch rehearse drain node-2.",
+        ),
         "record": ("record", "Write every change of a cluster into a file, until Ctrl-C."),
     },
     "Other": {

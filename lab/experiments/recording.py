@@ -90,6 +90,13 @@ class Recording:
         except (gzip.BadGzipFile, EOFError, orjson.JSONDecodeError) as error:
             raise ValueError(f"{path}: {error}") from error
 
+    @classmethod
+    def of_bytes(cls, content: bytes) -> Recording:
+        """Reads what a Recorder wrote in memory."""
+        with gzip.open(io.BytesIO(content), "rb") as file:
+            header, *lines = map(orjson.loads, file)
+        return cls(header, lines)
+
     def mark(self, name: str) -> float | None:
         """When a mark was set last."""
         return next((m.time for m in reversed(self.marks) if m.name == name), None)
@@ -155,9 +162,7 @@ class Recorder:
 
     def recording(self) -> Recording:
         """Reads back what was recorded."""
-        with gzip.open(io.BytesIO(self.content), "rb") as file:
-            header, *lines = map(orjson.loads, file)
-        return Recording(header, lines)
+        return Recording.of_bytes(self.content)
 
 
 def _time(value: float) -> float:

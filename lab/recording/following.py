@@ -46,8 +46,8 @@ class Follower(Informer[Tree]):
     watch too early, and the end of an object's predecessor would then be taken for its own."""
 
     def _apply(self, event: WatchEvent[Tree]) -> None:
-        new, known = event.resource_version, self.resource_version
-        if new.isdigit() and known.isdigit() and int(new) < int(known):
+        new, latest = event.resource_version, self.resource_version
+        if new.isdigit() and latest.isdigit() and int(new) < int(latest):
             return
         super()._apply(event)
 
@@ -66,7 +66,7 @@ class Following:
         self._over = False
         self.began = self.world.monotonic()
         self._informers: dict[tuple[str, str], Informer[Tree]] = {}
-        self._known: dict[str, tuple[str, int]] = {}  # key -> uid and revision written last
+        self._latest: dict[str, tuple[str, int]] = {}  # key -> uid and revision written last
         self._forbidden: dict[str, None] = {}
 
     @property
@@ -131,18 +131,18 @@ class Following:
         if self._over:
             return
         uid, revision = tree["metadata"].get("uid", ""), revision_of(tree)
-        known = self._known.get(key)
+        latest = self._latest.get(key)
         if type == "DELETED":
-            self._known.pop(key, None)
-            if known is not None and revision <= known[1]:
+            self._latest.pop(key, None)
+            if latest is not None and revision <= latest[1]:
                 # A list has told that it is gone: all that is known is that it was by the time of the list.
-                revision = max(int(listed) if listed.isdigit() else 0, known[1])
+                revision = max(int(listed) if listed.isdigit() else 0, latest[1])
         else:
-            if known is not None and revision and revision <= known[1]:
+            if latest is not None and revision and revision <= latest[1]:
                 return
-            self._known[key] = uid, revision
+            self._latest[key] = uid, revision
         self.counts.changes += 1
-        self.counts.objects = len(self._known)
+        self.counts.objects = len(self._latest)
         tree["metadata"].pop("resourceVersion", None)  # it is in the line, and stored objects have none
         self.recorder.change(self.now, type, key, revision, orjson.dumps(tree))
 

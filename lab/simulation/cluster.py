@@ -137,8 +137,10 @@ class Simulation:
 
         async def main() -> T:
             store = MemoryStore()
+            first = await store.current_revision() + 1
+            await self.prepare(store)
             async with self.world.task_group() as self._group:
-                self._group.start(self._record(store), "history")
+                self._group.start(self._record(store, first), "history")
                 self.server = assemble(self.world, store, self._apiserver)
                 up = asyncio.Event()
                 self._group.start(self.server.run(lambda _: up.set(), listen=False), "apiserver")
@@ -150,6 +152,7 @@ class Simulation:
                     self.nodes,
                     self._fleet,
                 )
+                self.arrange(self.fleet)
                 self._factories = {
                     "nodes": self.fleet.run,
                     "controllers": self._run_controllers,
@@ -157,21 +160,33 @@ class Simulation:
                 }
                 for name in self._factories:
                     self.start(name)
-                waiting = [spec.name for spec in reversed(self.nodes)]
-
-                def all_schedulable() -> bool:
-                    while waiting and self.node_schedulable(waiting[-1]):
-                        waiting.pop()  # each is looked at again only until it is
-                    return not waiting
-
-                await self.run_until(all_schedulable, 600)
-                await self.run_until(self._scheduler_knows, 60)
+                await self.settle()
                 result = await scenario(self)
                 self._group.cancel()
             await store.close()
             return result
 
         return self.world.run(main)
+
+    # What a cluster of another kind does otherwise (lab/twin/cluster.py)
+
+    async def prepare(self, store: MemoryStore) -> None:
+        """Puts objects into the store before anything starts; there are none."""
+
+    def arrange(self, fleet: HollowFleet) -> None:
+        """Brings the nodes into another state than new and on, before they start."""
+
+    async def settle(self) -> None:
+        """Waits until pods can be scheduled to all nodes, and the scheduler knows it."""
+        waiting = [spec.name for spec in reversed(self.nodes)]
+
+        def all_schedulable() -> bool:
+            while waiting and self.node_schedulable(waiting[-1]):
+                waiting.pop()  # each is looked at again only until it is
+            return not waiting
+
+        await self.run_until(all_schedulable, 600)
+        await self.run_until(self._scheduler_knows, 60)
 
     # Playing fate
 
@@ -349,8 +364,8 @@ class Simulation:
         if self._checks:
             self.check()
 
-    async def _record(self, store: MemoryStore) -> None:
-        async for batch in store.watch("/registry/", await store.current_revision() + 1):
+    async def _record(self, store: MemoryStore, first: int) -> None:
+        async for batch in store.watch("/registry/", first):
             now = self.world.monotonic()
             for event in batch.events:
                 if event.value is None:

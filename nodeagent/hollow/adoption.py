@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
+
 from navarch.api.times import parse_time
 from navarch.api.types import core_v1
 from nodeagent.pods.machine import container_hash
@@ -41,6 +43,14 @@ def adopt(node: HollowNode, pod: core_v1.Pod, stages: Callable[[str, int], Drawn
         if container.state == RUNNING:
             alive.append(container)
     return alive
+
+
+def _last(status: core_v1.ContainerStatus) -> core_v1.ContainerStatus:
+    """The status with the last state of a container that waits to be started again: what lies on the machine has ended."""
+    state, last = status.state, status.last_state
+    if state is None or state.waiting is None or last is None or last.terminated is None:
+        return status
+    return msgspec.structs.replace(status, state=last, container_id=status.container_id or last.terminated.container_id)
 
 
 def _container(role: Role, status: core_v1.ContainerStatus, sandbox_id: str, created: float) -> Container:

@@ -204,6 +204,11 @@ class HollowFleet:
                 return
         raise KeyError(container)
 
+    def add_images(self, name: str, references: Iterable[str]) -> None:
+        """Puts images on a node's disk: they need not be pulled."""
+        for reference in references:
+            self._nodes[name].machine.node.add_image(reference)
+
     def serving(self, uid: str) -> float | None:
         """Since when (Unix) all containers of a pod run, on a node that can be reached; None if they do not."""
         node, pod = self._pods.get(uid, (None, None))

@@ -1,0 +1,182 @@
+"""Plays a change on a twin, with several seeds, and records what happens."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import traceback
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from typing import Any
+
+from lab.experiments.deeds import RETRY, Deeds
+from lab.experiments.run import Outcome, Run
+from lab.simulation.cluster import Record, Simulation
+from lab.twin.changes import Change, experiment
+from lab.twin.cluster import Settings, Twin
+from lab.twin.findings import Findings, findings
+from lab.twin.learning import Learned
+from lab.twin.settling import KINDS, restless
+from lab.twin.snapshot import Snapshot
+from navarch.api.errors import StatusError
+from navarch.client.transport import error_of
+from navarch.world import chance
+
+QUIET = 20.0  # seconds for which nothing may be amiss before a change counts as done
+LOOK = 0.2  # seconds between two looks
+RELEVANT = {*KINDS, "pods", "nodes"}
+BEGIN, CHANGE, END, REST = "begin", "change", "end", "rest"
+
+
+@dataclass
+class Rehearsed:
+    """One seed: ``findings``, or why it failed; ``recording`` is the file's content, of one seed only."""
+
+    seed: int
+    findings: Findings | None
+    error: str = ""
+    recording: bytes = b""
+
+
+class TwinDeeds(Deeds):
+    """Deeds that tell which evictions are refused, and go on when the server refuses a change."""
+
+    def __init__(self, cluster: Simulation, run: Rehearsal) -> None:
+        super().__init__(cluster, run.state, chance(f"{run.seed} deeds"))
+        self.run = run
+
+    async def _evict(self, namespace: str, name: str) -> None:
+        path = f"/api/v1/namespaces/{namespace}/pods/{name}/eviction"
+        body = b'{"apiVersion":"policy/v1","kind":"Eviction","metadata":{"name":"%s"}}' % name.encode()
+        while True:
+            # Straight to the server: a client would obey Retry-After without a word, and nobody would know of the refusal.
+            answer = await self.cluster.client.transport.request("POST", path, body=body)
+            error = error_of(answer.status, answer.body) if answer.status >= 400 else None
+            if error is None or error.http_code == 404:
+                return
+            if error.http_code != 429:
+                self.run.note(f"refused: eviction of pod {namespace}/{name}: {error.message}")
+                return
+            causes = [c.get("message", "") for c in error.details.get("causes") or ()]
+            self.run.note(f"blocked: pod {namespace}/{name}: {' '.join(causes) or error.message}")
+            # Clients of navarch are told to come back in so many seconds and do; upstream says nothing, and kubectl waits 5 s.
+            retry_after = float(error.details.get("retryAfterSeconds") or 0) if self.run.snapshot.is_navarch else 0.0
+            await self.cluster.world.sleep(retry_after or RETRY)
+
+
+class Rehearsal(Run):
+    """One seed of a change on the twin of a snapshot, until all is at rest again or ``seconds`` are over."""
+
+    def __init__(
+        self, snapshot: Snapshot, learned: Learned, change: Change, seed: int, seconds: float, settings: Settings | None = None,
+        say: Callable[[str], None] = lambda text: None,
+    ) -> None:  # fmt: skip
+        super().__init__(experiment(change, seconds), seed, say)
+        self.snapshot, self.learned, self.change, self.seconds, self.settings = (
+            snapshot,
+            learned,
+            change,
+            seconds,
+            settings,
+        )
+        self._last = 0.0  # when something relevant changed last
+        self._news = 0
+
+    def run(self) -> Outcome:
+        self.cluster = Twin(self.snapshot, self.learned, self.seed, self.settings)
+        self.cluster.on_record = self._record
+        self.cluster.run(self._scenario)
+        return Outcome(self.recorder, self.now, self.timeouts)
+
+    def note(self, text: str) -> None:
+        self.recorder.step(self.now, -1, text)
+
+    def _record(self, record: Record) -> None:
+        super()._record(record)
+        if record.key.split("/")[2] in RELEVANT:
+            self._last, self._news = record.time, self._news + 1
+
+    async def _scenario(self, cluster: Simulation) -> None:
+        self._mark(BEGIN)
+        before = restless(self.state)
+        generations = self._generations()
+        self._mark(CHANGE)
+        deeds = TwinDeeds(cluster, self)
+        for number, step in enumerate(self.experiment.steps):
+            try:
+                await self._step(number, step, deeds)
+            except StatusError as error:
+                self.note(f"refused: {error.message}")
+        rest, begun, looked_at = None, self.now, -1
+        while self.now - begun < self.seconds:
+            if self._news != looked_at:
+                looked_at = self._news
+                changed = {k for k, g in self._generations().items() if generations.get(k) != g}
+                amiss = restless(self.state, self.change.drained, self.change.lost)
+                amiss = {k: why for k, why in amiss.items() if k not in before or k in changed}
+                rest = None if amiss else (rest if rest is not None else max(self._last, begun))
+            if rest is not None and self.now - rest >= QUIET:
+                break
+            await cluster.sleep(LOOK)
+        if rest is not None:
+            self.recorder.mark(rest, REST)
+        self._mark(END)
+        self.recorder.finish(self.now)
+
+    def _generations(self) -> dict[str, Any]:
+        return {
+            f"{kind} {tree['metadata']['namespace']}/{tree['metadata']['name']}": tree["metadata"].get("generation")
+            for resource, kind in KINDS.items()
+            for tree in self.state.all(resource)
+        }
+
+
+_shared: tuple[Any, ...] = ()  # what the processes of a rehearsal have from their parent
+
+
+def _one(seed: int, keep: bool) -> Rehearsed:
+    snapshot, learned, change, seconds, settings = _shared
+    logging.disable(logging.WARNING)
+    try:
+        run = Rehearsal(snapshot, learned, change, seed, seconds, settings)
+        outcome = run.run()
+        result = findings(outcome.recorder.recording(), change.drained, change.lost)
+        return Rehearsed(seed, result, recording=outcome.recorder.content if keep else b"")
+    except Exception as error:  # the other seeds go on
+        cause: BaseException = error
+        while isinstance(cause, BaseExceptionGroup):
+            cause = cause.exceptions[0]
+        return Rehearsed(
+            seed, None, f"{type(cause).__name__}: {cause}\n{''.join(traceback.format_exception(cause)[-3:])}"
+        )
+
+
+def rehearse(
+    snapshot: Snapshot, learned: Learned, change: Change, *, seeds: Sequence[int], seconds: float, jobs: int = 1,
+    settings: Settings | None = None, progress: Callable[[Rehearsed], None] = lambda one: None,
+) -> list[Rehearsed]:  # fmt: skip
+    """Plays a change with every seed, in the order of the seeds; the first keeps its recording. Raises ChangeError."""
+    global _shared
+    experiment(change, seconds)
+    _shared = snapshot, learned, change, seconds, settings
+    try:
+        if jobs <= 1 or len(seeds) <= 1:
+            out = []
+            for seed in seeds:
+                out.append(_one(seed, seed == seeds[0]))
+                progress(out[-1])
+            return out
+        # Forked, not spawned: the snapshot need not be sent, and the imports are there.
+        context = multiprocessing.get_context("fork")
+        with ProcessPoolExecutor(min(jobs, len(seeds)), mp_context=context) as pool:
+            waiting = [pool.submit(_one, seed, seed == seeds[0]) for seed in seeds]
+            try:
+                for future in as_completed(waiting):
+                    progress(future.result())
+            except KeyboardInterrupt:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+            return [future.result() for future in waiting]
+    finally:
+        _shared = ()
