@@ -22,6 +22,7 @@ from apiserver.request import SYSTEM_MASTERS, Context, User
 from apiserver.serviceresolver import NoEndpoint, ServiceResolver
 from apiserver.webhookclient import read_all
 from apiserver.wire.asgi import Request
+from apiserver.wire.dialing import dial_error
 from navarch.api.errors import BadRequest, ServiceUnavailable
 
 if TYPE_CHECKING:
@@ -94,7 +95,11 @@ class Remote:
         try:
             if not self.available:
                 raise ServiceUnavailable("service unavailable")
-            await self._forwarder.forward(request, self._target(), line, extra=user_headers(user))
+            try:
+                target = self._target()
+            except ServiceUnavailable:  # why stands in the APIService's condition
+                raise ServiceUnavailable("service unavailable") from None
+            await self._forwarder.forward(request, target, line, extra=user_headers(user))
         except ServiceUnavailable as error:
             if self.available:
                 self._suspect()
@@ -147,7 +152,7 @@ class Remote:
             except TimeoutError:
                 why = f'Get "{url}": context deadline exceeded'
             except _client_errors() as error:
-                why = f'Get "{url}": {error or type(error).__name__}'
+                why = f'Get "{url}": {dial_error(error, target.authority)}'
         self._fresh = False
         return failed(url, why)
 

@@ -38,6 +38,7 @@ from navarch.api.errors import (
 )  # fmt: skip
 
 log = logging.getLogger(__name__)
+UNFORESEEN = "the API server met a mistake of its own; its log tells more"
 
 HEALTH = ("/healthz", "/livez", "/readyz")
 
@@ -264,4 +265,5 @@ def as_status(error: Exception, path: str) -> StatusError:
     if isinstance(error, StoreUnavailable):
         return ServiceUnavailable(f"the store is unavailable: {error}", {"retryAfterSeconds": 1})
     log.error("%s: %s", path, error, exc_info=error)
-    return InternalError(f"Internal error occurred: {error}", {"causes": [{"message": str(error)}]})
+    # An exception's own words are for those who mend the server, and may tell of what others asked.
+    return InternalError(f"Internal error occurred: {UNFORESEEN}", {"causes": [{"message": UNFORESEEN}]})

@@ -209,7 +209,7 @@ class Forwarder:
             async with upgraded(target.host, target.port, target.tls, target.server_name, head) as other:
                 await relay.bytes_to_bytes(self._world, request, other, protocol)
         except TransportError as error:
-            raise ServiceUnavailable(f"error trying to reach service: {error}") from None
+            raise ServiceUnavailable(f"error trying to reach service: {_reason(error, target)}") from None
 
     async def _websocket(self, request: Request, target: Target, line: str, extra: Extra) -> None:
         scheme = "wss" if target.tls else "ws"

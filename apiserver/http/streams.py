@@ -23,6 +23,7 @@ from apiserver.registry.resources import Resources
 from apiserver.request import Admission, Context, RequestInfo
 from apiserver.serviceresolver import ServiceResolver
 from apiserver.wire.asgi import Request, flag, truth
+from apiserver.wire.dialing import dial_error
 from navarch.api import wellknown
 from navarch.api.errors import (
     BadRequest,
@@ -130,7 +131,7 @@ class Streams:
         _check_log(pod["metadata"]["name"], dict(query))
         path = f"/containerLogs/{context.info.namespace}/{context.info.name}/{container}"
         content_type = b"text/plain; charset=utf-8"
-        async with self._connected(pod) as agent:
+        async with self._connected(pod, path) as agent:
             if not flag(request.query, "follow"):
                 answer = await agent.request("GET", path, query=query, accept="*/*")
                 if answer.status >= 400:
@@ -203,7 +204,7 @@ class Streams:
                 agent = await stack.enter_async_context(self._connected(pod))
                 socket = await stack.enter_async_context(agent.websocket(path, query=query, protocols=[dialect.agent]))
             except TransportError as error:
-                return await _failed(request, chosen, f"error dialing backend: {error}")
+                return await _failed(request, chosen, f"error dialing backend: {dial_error(error, agent.authority)}")
             except StatusError as error:
                 return await _failed(request, chosen, f"unable to upgrade connection: {error.message}")
             await relay.messages_to_messages(world, request, socket, dialect)
@@ -262,12 +263,16 @@ class Streams:
         raise BadRequest(text)
 
     @asynccontextmanager
-    async def _connected(self, pod: dict[str, Any]) -> AsyncIterator[HTTPSTransport]:
-        """The transport to the agent of the pod's node. A lost connection becomes an InternalError."""
+    async def _connected(self, pod: dict[str, Any], path: str = "") -> AsyncIterator[HTTPSTransport]:
+        """The transport to the agent of the pod's node. Raises a StatusError without a reason, as upstream, if it cannot be
+        reached; ``path``: of a GET, which the text names."""
+        agent = self.agents.of_pod(pod)
         try:
-            yield self.agents.of_pod(pod)
+            yield agent
         except TransportError as error:
-            raise InternalError(f"Internal error occurred: error dialing backend: {error}") from error
+            why = dial_error(error, agent.authority)
+            text = f'Get "https://{agent.authority}{path}": {why}' if path else f"error dialing backend: {why}"
+            raise StatusError(text, code=500) from error
 
 
 async def _failed(request: Request, protocol: str, why: str) -> None:

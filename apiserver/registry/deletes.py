@@ -16,6 +16,7 @@ from apiserver.registry.reads import ListResult
 from apiserver.registry.strategy import Tree
 from apiserver.registry.writes import Stored, Writes
 from apiserver.request import DELETE, Attributes, Context, DeleteOptions
+from navarch.api.durations import as_duration
 from navarch.api.errors import NotFound, invalid, not_supported, resource_invalid
 from navarch.api.times import format_time, parse_time
 
@@ -117,16 +118,16 @@ class Deletes(Writes):
             metadata.pop("finalizers", None)
         since = metadata.get("deletionTimestamp")
         if since is None:
-            metadata["deletionTimestamp"] = format_time(self.world.now() + seconds)
+            metadata["deletionTimestamp"] = format_time(self.world.now() + as_duration(seconds))
             metadata["deletionGracePeriodSeconds"] = seconds
-            if metadata.get("generation"):
-                metadata["generation"] += 1
+            if generation := metadata.get("generation"):
+                metadata["generation"] = generation + 1
             self.strategy.begin_delete(obj)
         else:
             # Grace only gets shorter; a second delete that names none changes nothing.
             left = metadata.get("deletionGracePeriodSeconds") or 0
             if options.grace_period_seconds is not None and seconds < left:
-                metadata["deletionTimestamp"] = format_time(parse_time(since) - left + seconds)
+                metadata["deletionTimestamp"] = format_time(parse_time(since) - as_duration(left) + as_duration(seconds))
                 metadata["deletionGracePeriodSeconds"] = seconds
         return orjson.dumps(obj) != before
 

@@ -144,6 +144,15 @@ class Gate:
             except msgspec.ValidationError as last:
                 raise internal(_clear(str(last), self.kind)) from None
 
+    def reads(self, data: bytes) -> bool:
+        """Whether what is stored is an object of this kind that clients can decode."""
+        try:
+            obj = orjson.loads(data)
+            self._decode(obj)
+            return bool(obj["metadata"]["name"])
+        except (msgspec.ValidationError, ValueError, TypeError, KeyError):
+            return False
+
     def _decode(self, obj: Tree) -> None:
         if self.struct is not None:
             msgspec.convert(obj, self.struct, strict=True)

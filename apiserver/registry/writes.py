@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ import orjson
 
 from apiserver.cache.encoded import encode, with_revision
 from apiserver.registry import objectmeta
-from apiserver.registry.gate import Gate, may_create, of_metadata
+from apiserver.registry.gate import Gate, internal, may_create, of_metadata
 from apiserver.registry.managedfields import Tracker, differ_in_times
 from apiserver.registry.patches import STRATEGIC_PATCH, Patch
 from apiserver.registry.reads import Backend, Reads
@@ -40,6 +41,7 @@ from navarch.api.errors import (
 from navarch.api.patch import same
 from navarch.api.pruning import Problems, cannot_handle, prepare, strict_error
 
+log = logging.getLogger(__name__)
 STRICT, WARN = "Strict", "Warn"
 GENERATE_ATTEMPTS = 8
 CHANGE_ATTEMPTS = 100
@@ -360,8 +362,25 @@ class Writes(Reads):
         return result
 
     async def with_stored(self, namespace: str, name: str, act: Callable[[Stored], Any]) -> Any:
-        """Awaits ``act`` on the stored object until its answer is true of what the store has; see the module."""
+        """Awaits ``act`` on the stored object until its answer is true of what the store has; see the module. Raises
+        InternalError for an object that somebody stored in a form that nobody can read."""
         key = self.key(namespace, name)
+        try:
+            return await self._with_stored(key, namespace, name, act)
+        except _Lost:
+            raise
+        except Exception as error:
+            if isinstance(error, StatusError) and error.http_code != 500:
+                raise
+            found, _ = await self.store.get(key)
+            if found is None:  # the cache still had it
+                raise self.not_found(name) from error
+            if self.gate.reads(found.value):
+                raise
+            log.warning("%s cannot be read as it is stored: %s", key, error)
+            raise internal(f'{self.resource} "{name}" cannot be read as it is stored') from error
+
+    async def _with_stored(self, key: str, namespace: str, name: str, act: Callable[[Stored], Any]) -> Any:
         queue = self._queues.get(key)
         if queue is None:
             entry = self.cache.get(self.prefix, namespace, name)

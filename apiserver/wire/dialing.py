@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import socket
 from typing import Any
+
+from navarch.client.wire import TransportError
 
 
 def dial_error(error: Exception, authority: str) -> str:
     """``authority``: HOST:PORT that was dialled."""
+    if isinstance(error, TransportError):  # its own text names the request
+        if error.__cause__ is None:
+            return f"dial tcp {authority}: i/o timeout" if str(error).endswith("timed out") else "EOF"
+        return dial_error(error.__cause__, authority)  # type: ignore[arg-type]
     cause = getattr(error, "certificate_error", None) or getattr(error, "os_error", None) or error
     if verify := getattr(cause, "verify_message", None):
         return f"tls: failed to verify certificate: x509: {verify}"
@@ -16,6 +24,11 @@ def dial_error(error: Exception, authority: str) -> str:
         return f"dial tcp {authority}: connect: {os.strerror(number).lower()}"
     if reason := getattr(cause, "reason", None):  # of TLS
         return f"tls: {str(reason).lower().replace('_', ' ')}"
-    if type(error).__name__ == "ServerDisconnectedError":
-        return "EOF"
-    return str(cause) or type(cause).__name__
+    if isinstance(cause, socket.gaierror):
+        return f"dial tcp: lookup {authority.rpartition(':')[0]}: no such host"
+    if isinstance(cause, TimeoutError):
+        return f"dial tcp {authority}: i/o timeout"
+    # What is left is an answer that ended too soon, or is none: Python's words for it are no use to anybody.
+    if isinstance(cause, ValueError | asyncio.LimitOverrunError):
+        return "malformed HTTP response"
+    return "EOF"

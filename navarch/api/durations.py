@@ -87,3 +87,10 @@ def _two(big: int, big_unit: str, small: int, small_unit: str) -> str:
 def age(timestamp: str | None, now: float) -> str:
     """How long ago an API time was, ``<unknown>`` if there is none."""
     return human_duration(now - parse_time(timestamp)) if timestamp else "<unknown>"
+
+
+def as_duration(seconds: int) -> float:
+    """Seconds that Go's time.Duration of so many seconds lasts: it counts nanoseconds in 64 bits, and what is more than 292
+    years wraps around. The API takes such a grace period, and a date far beyond year 9999 cannot be written."""
+    wrapped = (seconds * 10**9 + (1 << 63)) % (1 << 64) - (1 << 63)
+    return wrapped / 10**9

@@ -60,6 +60,11 @@ class HTTPSTransport:
         self._token = config.token
         self._token_read = float("-inf")
 
+    @property
+    def authority(self) -> str:
+        """HOST:PORT of the server."""
+        return self._url.netloc
+
     def _connections(self) -> Pool:
         if self._pool is None:
             secure = self._url.scheme == "https"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from apiserver.crd import formats
-from navarch.api.durations import DurationError, parse_duration, parse_nanoseconds, parse_seconds
+from navarch.api.durations import DurationError, as_duration, parse_duration, parse_nanoseconds, parse_seconds
 
 
 @pytest.mark.parametrize(
@@ -59,3 +59,12 @@ def test_schemas_have_words_too() -> None:
     for text in ("soon", "", "3 fortnights"):
         with pytest.raises(ValueError, match="unable to parse"):
             formats.duration(text)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(0, 0), (30, 30), (-1, -1), (9223372036, 9223372036), (9223372037, -9223372036.709552), (2**63 - 1, -1), (-(2**63), 0),
+     (18446744074, 0.290448384), (10**18, -6930898828)],
+)  # fmt: skip
+def test_durations_wrap_as_go_does(seconds: int, expected: float) -> None:
+    assert as_duration(seconds) == pytest.approx(expected, rel=1e-9)
