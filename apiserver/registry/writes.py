@@ -357,9 +357,20 @@ class Writes(Reads):
         ``keeps``: ``change`` leaves the stored object as it is, and makes a new one that shares nothing with it.
         Raises NotFound and what ``change`` raises.
         """
-        attempt = _Attempt(context, namespace, name, change, options, subresource, operation, admit, keeps)
-        result: Result = await self.with_stored(namespace, name, lambda stored: self._change(attempt, stored))
+        gone: list[Tree] = []
+        attempt = _Attempt(context, namespace, name, change, options, subresource, operation, admit, keeps, gone)
+        try:
+            result: Result = await self.with_stored(namespace, name, lambda stored: self._change(attempt, stored))
+        finally:
+            await self.left(gone)
         return result
+
+    async def left(self, gone: Sequence[Tree]) -> None:
+        """Gives back what objects held that have left the store. Never while the queue for an object is held: a quota that
+        counts quotas is written here, too, and two of them that go at once would wait for each other for ever."""
+        for obj in gone:
+            await self.strategy.after_delete(obj)
+            await self.admission.removed(self.kind, obj)
 
     async def with_stored(self, namespace: str, name: str, act: Callable[[Stored], Any]) -> Any:
         """Awaits ``act`` on the stored object until its answer is true of what the store has; see the module. Raises
@@ -486,7 +497,7 @@ class Writes(Reads):
                 return Result(self._reply(old, None, stored.revision)), False
             if options.dry_run:
                 return Result(orjson.dumps(new)), False
-            result = await self._commit(attempt.namespace, attempt.name, new, stored)
+            result = await self._commit(attempt.namespace, attempt.name, new, stored, attempt.gone)
             done = True
             await self.admission.finished(attributes)
             return Result(result), True
@@ -523,11 +534,11 @@ class Writes(Reads):
         elif not subresource:
             self.strategy.prepare_update(context, new, old)
 
-    async def _commit(self, namespace: str, name: str, new: Tree, stored: Stored) -> bytes:
-        """Writes the new state, or removes the object if nothing keeps it any more. Raises _Lost."""
+    async def _commit(self, namespace: str, name: str, new: Tree, stored: Stored, gone: list[Tree]) -> bytes:
+        """Writes the new state, or removes the object if nothing keeps it any more; see :meth:`remove`. Raises _Lost."""
         key = self.key(namespace, name)
         if self.is_free(new):
-            await self.remove(namespace, name, new, stored)
+            await self.remove(namespace, name, new, stored, gone)
             return orjson.dumps(new)
         value = await self._encode(new)
         result = await self._txn(Compare(key, stored.revision), [Put(key, value, self.strategy.ttl)])
@@ -547,14 +558,13 @@ class Writes(Reads):
             and not self.strategy.is_held(obj)
         )
 
-    async def remove(self, namespace: str, name: str, obj: Tree, stored: Stored) -> int:
-        """Takes the object out of the store; returns the revision. Raises _Lost."""
+    async def remove(self, namespace: str, name: str, obj: Tree, stored: Stored, gone: list[Tree]) -> int:
+        """Takes the object out of the store, and notes it in ``gone`` for :meth:`left`; returns the revision. Raises _Lost."""
         key = self.key(namespace, name)
         result = await self._txn(Compare(key, stored.revision), deletes=[key])
         if not result.succeeded:
             raise _Lost
-        await self.strategy.after_delete(obj)
-        await self.admission.removed(self.kind, obj)
+        gone.append(obj)
         return result.revision
 
 
@@ -568,6 +578,7 @@ class _Attempt(NamedTuple):
     operation: str
     admit: bool
     keeps: bool
+    gone: list[Tree]
 
 
 class _Queue:

@@ -12,6 +12,7 @@ from apiserver.kinds.checks import (
     validate_label_selector,
 )
 from apiserver.kinds.core.pods.update import difference
+from apiserver.kinds.core.pods.warnings import claim_warnings
 from apiserver.kinds.core.volumefields import access_modes, modes_text, phase_cell, storage_class, volume_mode
 from apiserver.registry.strategy import AGE_COLUMN, NAME_COLUMN, Column, Strategy, Tree
 from apiserver.request import Context
@@ -96,6 +97,9 @@ class PersistentVolumeClaimStrategy(Strategy):
         if new != was:
             out.append(forbidden("spec", f"{CLAIM_UNCHANGEABLE}\n{difference(was, new)}"))
         return out
+
+    def warnings(self, obj: Tree, old: Tree | None) -> list[str]:
+        return claim_warnings(obj)
 
     def cells(self, obj: Tree, now: float) -> list[Any]:
         spec, status = spec_of(obj), status_of(obj)

@@ -14,6 +14,7 @@ from apiserver.kinds.cells import (
 )
 from apiserver.kinds.core.pods.defaults import default_pod_spec
 from apiserver.kinds.core.pods.validation import validate_template
+from apiserver.kinds.core.pods.warnings import template_warnings
 from apiserver.registry.strategy import NAME_COLUMN, Column, Strategy, Tree
 from navarch.api.errors import Cause
 
@@ -28,6 +29,9 @@ class PodTemplateStrategy(Strategy):
 
     def validate(self, obj: Tree) -> list[Cause]:
         return validate_template(obj.get("template") or {}, "template")
+
+    def warnings(self, obj: Tree, old: Tree | None) -> list[str]:
+        return template_warnings(obj.get("template"), (old or {}).get("template"), "template")
 
     def cells(self, obj: Tree, now: float) -> list[Any]:
         template = obj.get("template") or {}

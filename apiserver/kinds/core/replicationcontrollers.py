@@ -15,6 +15,7 @@ from apiserver.kinds.cells import (
     status_of,
 )
 from apiserver.kinds.checks import non_negative
+from apiserver.kinds.core.pods.warnings import template_warnings
 from apiserver.registry.strategy import AGE_COLUMN, NAME_COLUMN, Column, Tree
 from navarch.api.errors import Cause, invalid, required
 
@@ -62,6 +63,10 @@ class ReplicationControllerStrategy(Workload):
 
     def fields(self, obj: Tree) -> dict[str, str]:
         return {"status.replicas": str(status_of(obj).get("replicas") or 0)}
+
+    def warnings(self, obj: Tree, old: Tree | None) -> list[str]:
+        was = template_of(old) if old is not None else None
+        return template_warnings(spec_of(obj).get("template"), was, "spec.template")
 
     def cells(self, obj: Tree, now: float) -> list[Any]:
         spec, status = spec_of(obj), status_of(obj)

@@ -9,7 +9,7 @@ from typing import Any
 
 from apiserver.kinds.cells import age_cell, fill, kind, labels_text, name_cell, spec_of, status_of
 from apiserver.kinds.checks import immutable, named, one_of, optional_name, range_cause, validate_labels
-from apiserver.kinds.core.services_addresses import Addresses, needs_address
+from apiserver.kinds.core.services_addresses import Addresses, needs_address, needs_health_check
 from apiserver.registry.strategy import AGE_COLUMN, NAME_COLUMN, Column, Strategy, Tree
 from apiserver.request import Context
 from navarch.api import names
@@ -160,6 +160,9 @@ class ServiceStrategy(Strategy):
                 out.append(invalid("spec.clusterIPs[0]", [], "primary clusterIP can not be unset"))
             elif new["clusterIP"] != was["clusterIP"]:
                 out.append(invalid("spec.clusterIPs[0]", [new["clusterIP"]], "may not change once set"))
+        checked = needs_health_check(new) and needs_health_check(was)
+        if checked and new.get("healthCheckNodePort") != was.get("healthCheckNodePort"):
+            out.append(forbidden("spec.healthCheckNodePort", "field is immutable"))
         if new.get("type") == was.get("type") == "LoadBalancer":
             out += immutable(new.get("loadBalancerClass"), was.get("loadBalancerClass"), "spec.loadBalancerClass")
         return out
@@ -277,10 +280,6 @@ def _addresses(spec: Tree, type_: str) -> list[Cause]:
 
 def _host_address(text: str, path: str) -> list[Cause]:
     return [invalid(path, text, message) for message in names.ip_address(text) or special_address(text)]
-
-
-def needs_health_check(spec: Tree) -> bool:
-    return spec.get("type") == "LoadBalancer" and spec.get("externalTrafficPolicy") == "Local"
 
 
 def _load_balancer(spec: Tree, type_: str) -> list[Cause]:

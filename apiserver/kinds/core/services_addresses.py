@@ -30,6 +30,11 @@ def needs_node_ports(spec: Tree) -> bool:
     return bool(spec.get("type") == "NodePort")
 
 
+def needs_health_check(spec: Tree) -> bool:
+    """Whether each node tells balancers, on a port of its own, if it has endpoints of the Service."""
+    return spec.get("type") == "LoadBalancer" and spec.get("externalTrafficPolicy") == "Local"
+
+
 def held_address(obj: Tree) -> str | None:
     """The cluster IP that the stored Service holds."""
     address = spec_of(obj).get("clusterIP")
@@ -37,8 +42,12 @@ def held_address(obj: Tree) -> str | None:
 
 
 def held_ports(obj: Tree) -> list[str]:
-    """The node ports that the stored Service holds, each once (TCP and UDP may share one)."""
-    return list(dict.fromkeys(str(p["nodePort"]) for p in spec_of(obj).get("ports") or () if p.get("nodePort")))
+    """The node ports that the stored Service holds, each once (TCP and UDP may share one), that of health checks too."""
+    spec = spec_of(obj)
+    ports = [p["nodePort"] for p in spec.get("ports") or () if p.get("nodePort")]
+    if spec.get("healthCheckNodePort"):
+        ports.append(spec["healthCheckNodePort"])
+    return list(dict.fromkeys(map(str, ports)))
 
 
 class Addresses:
@@ -55,6 +64,8 @@ class Addresses:
         try:
             await self._address(obj, owner, before, taken, dry_run)
             await self._node_ports(obj, owner, before, taken, dry_run)
+            if needs_health_check(spec_of(obj)) and not (old is not None and needs_health_check(spec_of(old))):
+                await self._health_check_port(obj, owner, taken, dry_run)
         except BaseException:
             await self._give_back(taken, owner)
             raise
@@ -132,7 +143,8 @@ class Addresses:
         for i, port in enumerate(spec.get("ports") or ()):
             asked = port.get("nodePort")
             held = (self.ports, str(asked))
-            if not asked or held in before or held in taken:
+            checks = needs_health_check(spec) and asked == spec.get("healthCheckNodePort")  # it cannot be both
+            if not asked or (not checks and (held in before or held in taken)):
                 continue
             at = f"spec.ports[{i}].nodePort"
             try:
@@ -157,6 +169,28 @@ class Addresses:
                     taken.append((self.ports, str(shared)))
                 chosen[port.get("port")] = shared
             port["nodePort"] = shared
+
+    async def _health_check_port(self, obj: Tree, owner: str, taken: Held, dry_run: bool) -> None:
+        """Takes the port that was asked for, or any. Raises InternalError, as upstream, for a port that cannot be had."""
+        spec = spec_of(obj)
+        asked = spec.get("healthCheckNodePort")
+        failed = f"failed to allocate requested HealthCheck NodePort {asked}: provided port is"
+        try:
+            if asked:
+                await self._reserve(self.ports, str(asked), owner, taken, dry_run)
+                return
+            asked = int(await self.ports.choose(owner, dry_run))
+        except Taken:
+            raise InternalError(f"Internal error occurred: {failed} already allocated") from None
+        except OutOfRange:
+            text = f"{failed} not in the valid range. The range of valid ports is {self.ports.low}-{self.ports.high}"
+            raise InternalError(f"Internal error occurred: {text}") from None
+        except RangeFull:
+            text = "failed to allocate a HealthCheck NodePort 0: range is full"
+            raise InternalError(f"Internal error occurred: {text}") from None
+        if not dry_run:
+            taken.append((self.ports, str(asked)))
+        spec["healthCheckNodePort"] = asked
 
     def _refuse(self, obj: Tree, cause: Cause) -> Exception:
         return resource_invalid("Service", "", obj["metadata"].get("name", ""), [cause])

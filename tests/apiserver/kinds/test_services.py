@@ -11,7 +11,7 @@ from apiserver.kinds.core.services import ServiceStrategy
 from apiserver.kinds.core.services_addresses import Addresses
 from apiserver.registry.allocation import GRACE, AddressAllocator, OutOfRange, PortAllocator, RangeFull, Taken
 from apiserver.storage.memory import MemoryStore
-from navarch.api.errors import Invalid
+from navarch.api.errors import InternalError, Invalid
 from navarch.world import RealWorld
 from tests.apiserver.kinds.support import CONTEXT, created, tree
 
@@ -141,3 +141,66 @@ async def test_dry_run_takes_nothing() -> None:
     case = Case()
     obj = await case.create("a", dry_run=True, type="NodePort")
     assert obj["spec"]["clusterIP"] and obj["spec"]["ports"][0]["nodePort"] and not await case.reserved()
+
+
+LOCAL = {"type": "LoadBalancer", "externalTrafficPolicy": "Local"}
+
+
+async def updated(case: Case, old: dict[str, Any], **spec: Any) -> dict[str, Any]:
+    """As the registry updates; ``spec``: what a client sends that has no idea of what was allocated."""
+    new = tree("{metadata: {name: a, namespace: default}, spec: {ports: [{port: 80}]}}")
+    new["spec"] |= spec
+    case.rules.default(new)
+    case.rules.prepare_update(CONTEXT, new, old)
+    causes = [c.text() for c in case.rules.validate_update(new, old)]
+    if causes:
+        raise AssertionError(causes)
+    end = await case.rules.begin_update(CONTEXT, new, old, False)
+    assert end is not None
+    await end(True)
+    return new
+
+
+async def test_health_check_port_is_taken_kept_and_given_back() -> None:
+    case = Case()
+    plain = await case.create("a", type="LoadBalancer")
+    assert "healthCheckNodePort" not in plain["spec"] and len(await case.reserved()) == 2
+    local = await updated(case, plain, **LOCAL)
+    port = local["spec"]["healthCheckNodePort"]
+    assert 30000 <= port <= 30009 and str(port) in await case.reserved() and len(await case.reserved()) == 3
+    assert port not in [p["nodePort"] for p in local["spec"]["ports"]]
+    again = await updated(case, local, **LOCAL)
+    assert again["spec"]["healthCheckNodePort"] == port
+    with pytest.raises(AssertionError, match=r"spec.healthCheckNodePort: Forbidden: field is immutable"):
+        await updated(case, again, **LOCAL, healthCheckNodePort=port % 10 + 29999)
+    for other in ({"type": "LoadBalancer"}, {"type": "NodePort", "externalTrafficPolicy": "Local"}, {"type": "ClusterIP"}):
+        back = await updated(case, again, **other)
+        assert "healthCheckNodePort" not in back["spec"] and str(port) not in await case.reserved()
+        again = await updated(case, back, **LOCAL)
+        port = again["spec"]["healthCheckNodePort"]
+    await case.rules.after_delete(again)
+    assert await case.reserved() == set()
+
+
+async def test_health_check_port_that_was_asked_for() -> None:
+    case = Case()
+    asked = await case.create("a", **LOCAL, healthCheckNodePort=30004)
+    assert asked["spec"]["healthCheckNodePort"] == 30004
+    before = await case.reserved()
+    for port, why in (
+        (30004, "provided port is already allocated"),
+        (29999, "provided port is not in the valid range. The range of valid ports is 30000-30009"),
+    ):
+        with pytest.raises(InternalError, match=f"failed to allocate requested HealthCheck NodePort {port}: {why}"):
+            await case.create("b", **LOCAL, healthCheckNodePort=port)
+    with pytest.raises(InternalError, match="already allocated"):  # not even by its own
+        await case.create("b", **LOCAL, ports=[{"port": 1, "nodePort": 30008}], healthCheckNodePort=30008)
+    with pytest.raises(Invalid, match="provided port is already allocated"):
+        await updated(case, asked, **LOCAL, ports=[{"port": 80, "nodePort": 30004}])
+    assert await case.reserved() == before
+    dry = await case.create("c", dry_run=True, **LOCAL)
+    assert dry["spec"]["healthCheckNodePort"] and await case.reserved() == before
+    # A lost reservation is given back, that of a Service is not.
+    await case.ports.reserve("30009", "default/lost")
+    case.world.ahead = GRACE + 1
+    assert await case.rules.addresses.repair([asked]) == ["30009"] and "30004" in await case.reserved()

@@ -36,7 +36,7 @@ def ports(*found: dict[str, Any]) -> dict[str, Any]:
         ({"containers": [{"name": "a", "env": [{"name": "A"}, {"name": "B"}, {"name": "A"}]}]},
          ['spec.containers[0].env[2]: hides previous definition of "A", which may be dropped when using apply']),
         ({"imagePullSecrets": [{"name": "a"}, {"name": "a"}, {}]},
-         ['spec.imagePullSecrets[1]: duplicate name "a"', 'spec.imagePullSecrets[2]: invalid empty name ""']),
+         ['spec.imagePullSecrets[1].name: duplicate name "a"', 'spec.imagePullSecrets[2].name: invalid empty name ""']),
         ({"topologySpreadConstraints": [{"labelSelector": {}}, {}]},
          ["spec.topologySpreadConstraints[1].labelSelector: a null labelSelector results in matching no pod"]),
         ({"affinity": {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{"topologyKey": "x"}]}}},
@@ -45,7 +45,7 @@ def ports(*found: dict[str, Any]) -> dict[str, Any]:
     ],
 )  # fmt: skip
 def test_pods(spec: dict[str, Any], expected: list[str]) -> None:
-    assert pod_warnings(spec, "spec") == expected
+    assert pod_warnings({"spec": spec}) == expected
 
 
 async def test_negative_grace_is_accepted(ask: Asker) -> None:

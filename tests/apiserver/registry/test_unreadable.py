@@ -29,7 +29,7 @@ FORMS: dict[str, Any] = {
     "a-list": [1],
     "no-json": b"{nope",
 }
-POLICIES = ("", "propagationPolicy=Foreground", "propagationPolicy=Orphan", "propagationPolicy=Background", "gracePeriodSeconds=0")
+POLICIES = ("", *(f"propagationPolicy={p}" for p in ("Foreground", "Orphan", "Background")), "gracePeriodSeconds=0")
 MERGE = "application/merge-patch+json"
 
 

@@ -61,7 +61,7 @@ class PodStrategy(Strategy):
         return validate_pod_status(obj, old)
 
     def warnings(self, obj: Tree, old: Tree | None) -> list[str]:
-        return pod_warnings(spec_of(obj), "spec") if old is None else []
+        return pod_warnings(obj) if old is None else []
 
     def only_part(self, subresource: str, obj: Tree, old: Tree) -> Tree:
         return only_resources(obj, old) if subresource == "resize" else only_ephemeral(obj, old)
