@@ -9,6 +9,18 @@ from typing import Any
 
 from navarch.client.wire import TransportError
 
+_UNKNOWN = "certificate signed by unknown authority"
+_X509 = {
+    "unable to get local issuer certificate": _UNKNOWN,
+    "self-signed certificate": _UNKNOWN,
+    "self signed certificate": _UNKNOWN,
+    "self-signed certificate in certificate chain": _UNKNOWN,
+    "unable to verify the first certificate": _UNKNOWN,
+    "certificate has expired": "certificate has expired or is not yet valid",
+    "certificate is not yet valid": "certificate has expired or is not yet valid",
+}
+"""OpenSSL's words -> Go's."""
+
 
 def dial_error(error: Exception, authority: str) -> str:
     """``authority``: HOST:PORT that was dialled."""
@@ -18,7 +30,7 @@ def dial_error(error: Exception, authority: str) -> str:
         return dial_error(error.__cause__, authority)  # type: ignore[arg-type]
     cause = getattr(error, "certificate_error", None) or getattr(error, "os_error", None) or error
     if verify := getattr(cause, "verify_message", None):
-        return f"tls: failed to verify certificate: x509: {verify}"
+        return f"tls: failed to verify certificate: x509: {_X509.get(verify, verify)}"
     number: Any = getattr(error, "errno", None) or getattr(cause, "errno", None)
     if isinstance(number, int) and number > 0 and getattr(cause, "reason", None) is None:
         return f"dial tcp {authority}: connect: {os.strerror(number).lower()}"

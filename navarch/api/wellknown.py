@@ -11,6 +11,7 @@ OS, ARCH = "kubernetes.io/os", "kubernetes.io/arch"
 BETA_OS, BETA_ARCH = "beta.kubernetes.io/os", "beta.kubernetes.io/arch"
 ZONE, REGION = "topology.kubernetes.io/zone", "topology.kubernetes.io/region"
 BETA_ZONE, BETA_REGION = "failure-domain.beta.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/region"
+INSTANCE_TYPE, BETA_INSTANCE_TYPE = "node.kubernetes.io/instance-type", "beta.kubernetes.io/instance-type"
 NODE_ROLE = "kubernetes.io/role"
 
 # Nodes: taints

@@ -209,8 +209,9 @@ class Run:
             options["gracePeriodSeconds"] = self.random.choice((0, 1, 30))
         await self.ask("DELETE", kind.path(where, name), options)
 
-    async def sweep(self) -> None:
-        """Deletes what nobody keeps any more: orphans, claims, what a webhook gave finalizers, Events."""
+    async def sweep(self, owned: bool = False) -> None:
+        """Deletes what nobody keeps any more: orphans, claims, what a webhook gave finalizers, Events. ``owned``: what says
+        that it has an owner, too."""
         for where in (*SPACES, "default"):
             await self.ask("DELETE", _kind("events").path(where), {})
         for kind in KINDS:
@@ -222,7 +223,7 @@ class Run:
                 where, name = metadata.get("namespace"), metadata["name"]
                 if (where not in SPACES if where else not OWN.fullmatch(name)) or (kind, where, name) in self.alive:
                     continue
-                if name == "most" or any(ref.get("controller") for ref in metadata.get("ownerReferences") or ()):
+                if name == "most" or (not owned and any(r.get("controller") for r in metadata.get("ownerReferences") or ())):
                     continue
                 path, spec = kind.path(where, name), item.get("spec") or {}
                 if metadata.get("deletionTimestamp") and spec.get("finalizers") and kind.resource == "namespaces":
@@ -241,17 +242,19 @@ class Run:
         deadline = self.cluster.world.monotonic() + PATIENCE
         while left := await self.left():
             if self.cluster.world.monotonic() > deadline:
-                raise TimeoutError(f"not within {PATIENCE} s of virtual time: all is deleted; left: {left[:10]}")
+                raise TimeoutError(f"not within {PATIENCE} s of virtual time: all is deleted; left: {list(left.items())[:5]}")
             await self.cluster.sleep(10.0)
-            await self.sweep()
+            await self.sweep(owned=True)
         await self.canary()
 
-    async def left(self) -> list[str]:
-        """Keys of what is still there of the fuzz."""
-        keys = [item.key for item in (await self.cluster.server.store.list("/registry/")).items]
+    async def left(self) -> dict[str, bytes]:
+        """Keys and values of what is still there of the fuzz."""
+        items = (await self.cluster.server.store.list("/registry/")).items
         spaces = {f"/{name}/" for name in SPACES}
-        found = [k for k in keys if any(s in k for s in spaces) or OWN.fullmatch(k.rsplit("/", 1)[1])]
-        return [key for key in found if not key.startswith("/registry/allocations/")]
+        found = {i.key: i.value for i in items if not i.key.startswith("/registry/allocations/")}
+        return {
+            k: v for k, v in found.items() if any(s in k for s in spaces) or OWN.fullmatch(k.rsplit("/", 1)[1])
+        }
 
     async def ask(self, method: str, path: str, body: Tree) -> Tree | None:
         """What the API made of it, None if it refused."""

@@ -28,7 +28,7 @@ NODE_SIGNERS = (wellknown.SIGNER_KUBELET_SERVING, wellknown.SIGNER_KUBELET_CLIEN
 OWN_LABELS = frozenset((
     wellknown.HOSTNAME, wellknown.ARCH, wellknown.OS, wellknown.ZONE,
     wellknown.REGION, wellknown.BETA_ZONE,
-    wellknown.BETA_REGION, "node.kubernetes.io/instance-type", "beta.kubernetes.io/instance-type",
+    wellknown.BETA_REGION, wellknown.INSTANCE_TYPE, wellknown.BETA_INSTANCE_TYPE,
     wellknown.BETA_OS, wellknown.BETA_ARCH,
 ))  # fmt: skip
 OWN_LABEL_DOMAINS = ("kubelet.kubernetes.io", "node.kubernetes.io")

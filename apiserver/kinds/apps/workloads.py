@@ -101,7 +101,7 @@ class Workload(Strategy):
         total = status.get("replicas") or 0
         for field in self.counts[1:]:
             if field != "unavailableReplicas" and (status.get(field) or 0) > total:
-                out.append(invalid(f"status.{field}", status[field], "cannot be greater than status.replicas"))
+                out.append(invalid(f"status.{field}", status.get(field) or 0, "cannot be greater than status.replicas"))
         ready, available = status.get("readyReplicas") or 0, status.get("availableReplicas") or 0
         if available > ready:
             out.append(invalid("status.availableReplicas", available, "cannot be greater than readyReplicas"))

@@ -6,28 +6,27 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from apiserver.kinds.cells import Tree
-from navarch.api import names, quantity
+from navarch.api import names, quantity, wellknown
 
 CONTAINERS = ("initContainers", "containers", "ephemeralContainers")
 NO_SELECTOR = "a null labelSelector results in matching no pod"
-SINCE_117 = 'deprecated since v1.17; use "{}" instead'
 LABELS = {
-    "beta.kubernetes.io/arch": 'deprecated since v1.14; use "kubernetes.io/arch" instead',
-    "beta.kubernetes.io/os": 'deprecated since v1.14; use "kubernetes.io/os" instead',
-    "failure-domain.beta.kubernetes.io/region": SINCE_117.format("topology.kubernetes.io/region"),
-    "failure-domain.beta.kubernetes.io/zone": SINCE_117.format("topology.kubernetes.io/zone"),
-    "beta.kubernetes.io/instance-type": SINCE_117.format("node.kubernetes.io/instance-type"),
+    wellknown.BETA_ARCH: f'deprecated since v1.14; use "{wellknown.ARCH}" instead',
+    wellknown.BETA_OS: f'deprecated since v1.14; use "{wellknown.OS}" instead',
+    wellknown.BETA_REGION: f'deprecated since v1.17; use "{wellknown.REGION}" instead',
+    wellknown.BETA_ZONE: f'deprecated since v1.17; use "{wellknown.ZONE}" instead',
+    wellknown.BETA_INSTANCE_TYPE: f'deprecated since v1.17; use "{wellknown.INSTANCE_TYPE}" instead',
     "app.kubernetes.io/created-by": "deprecated since v1.9",
     "scheduler.alpha.kubernetes.io/preferAvoidPods": "deprecated since v1.22; use Taints and Tolerations instead",
     "node-role.kubernetes.io/master": 'use "node-role.kubernetes.io/control-plane" instead',
 }
-"""Labels of nodes by which nobody should choose any more."""
+"""Old labels of nodes, and what to choose by instead."""
 ANNOTATIONS = {
     "scheduler.alpha.kubernetes.io/critical-pod": 'non-functional in v1.16+; use the "priorityClassName" field instead',
     "security.alpha.kubernetes.io/sysctls": 'non-functional in v1.11+; use the "sysctls" field instead',
     "security.alpha.kubernetes.io/unsafe-sysctls": 'non-functional in v1.11+; use the "sysctls" field instead',
 }
-SECCOMP = "seccomp.security.alpha.kubernetes.io/pod"
+SECCOMP = wellknown.SECCOMP_POD
 SECCOMP_OF = "container.seccomp.security.alpha.kubernetes.io/"
 NO_SECCOMP = 'non-functional in v1.27+; use the "seccompProfile" field instead'
 APPARMOR_OF = "container.apparmor.security.beta.kubernetes.io/"
@@ -45,7 +44,7 @@ VOLUMES = {
 }
 _SHOWN = {"storageos": "storageOS"}  # the path says it in another way than the field
 BYTES = ("memory", "ephemeral-storage")
-STORAGE_CLASS = "volume.beta.kubernetes.io/storage-class"
+STORAGE_CLASS = wellknown.BETA_STORAGE_CLASS
 SIDECAR = "Always"
 
 
