@@ -63,9 +63,14 @@ class Addresses:
         before = self._held(old) if old is not None else []
         try:
             await self._address(obj, owner, before, taken, dry_run)
-            await self._node_ports(obj, owner, before, taken, dry_run)
-            if needs_health_check(spec_of(obj)) and not (old is not None and needs_health_check(spec_of(old))):
-                await self._health_check_port(obj, owner, taken, dry_run)
+            # The ports that were asked for come first, lest an automatic choice takes one of them.
+            await self._asked_ports(obj, owner, before, taken, dry_run)
+            checked = needs_health_check(spec_of(obj)) and not (old is not None and needs_health_check(spec_of(old)))
+            if checked and (asked := spec_of(obj).get("healthCheckNodePort")):
+                await self._asked_check_port(asked, owner, taken, dry_run)
+            await self._automatic_ports(obj, owner, taken, dry_run)
+            if checked and not spec_of(obj).get("healthCheckNodePort"):
+                await self._automatic_check_port(obj, owner, taken, dry_run)
         except BaseException:
             await self._give_back(taken, owner)
             raise
@@ -133,13 +138,10 @@ class Addresses:
         await allocator.reserve(value, owner)
         taken.append((allocator, value))
 
-    async def _node_ports(self, obj: Tree, owner: str, before: Held, taken: Held, dry_run: bool) -> None:
+    async def _asked_ports(self, obj: Tree, owner: str, before: Held, taken: Held, dry_run: bool) -> None:
         spec = spec_of(obj)
-        automatic = needs_node_ports(spec)
-        if not automatic and not (spec.get("type") == "LoadBalancer" and held_ports(obj)):
+        if spec.get("type") not in ("NodePort", "LoadBalancer"):
             return
-        chosen: dict[Any, int] = {}  # port number -> node port, so that TCP and UDP of one port share it
-        # The ports that were asked for come first, lest an automatic choice takes one of them.
         for i, port in enumerate(spec.get("ports") or ()):
             asked = port.get("nodePort")
             held = (self.ports, str(asked))
@@ -156,7 +158,11 @@ class Addresses:
                 raise self._refuse(
                     obj, invalid(at, asked, f"provided port is not in the valid range. {text}")
                 ) from None
-        for port in (spec.get("ports") or ()) if automatic else ():
+
+    async def _automatic_ports(self, obj: Tree, owner: str, taken: Held, dry_run: bool) -> None:
+        spec = spec_of(obj)
+        chosen: dict[Any, int] = {}  # port number -> node port, so that TCP and UDP of one port share it
+        for port in (spec.get("ports") or ()) if needs_node_ports(spec) else ():
             if port.get("nodePort"):
                 continue
             shared = chosen.get(port.get("port"))
@@ -170,27 +176,26 @@ class Addresses:
                 chosen[port.get("port")] = shared
             port["nodePort"] = shared
 
-    async def _health_check_port(self, obj: Tree, owner: str, taken: Held, dry_run: bool) -> None:
-        """Takes the port that was asked for, or any. Raises InternalError, as upstream, for a port that cannot be had."""
-        spec = spec_of(obj)
-        asked = spec.get("healthCheckNodePort")
-        failed = f"failed to allocate requested HealthCheck NodePort {asked}: provided port is"
+    async def _asked_check_port(self, asked: int, owner: str, taken: Held, dry_run: bool) -> None:
+        """Raises InternalError, as upstream, for a port that cannot be had."""
+        failed = f"Internal error occurred: failed to allocate requested HealthCheck NodePort {asked}: provided port is"
         try:
-            if asked:
-                await self._reserve(self.ports, str(asked), owner, taken, dry_run)
-                return
-            asked = int(await self.ports.choose(owner, dry_run))
+            await self._reserve(self.ports, str(asked), owner, taken, dry_run)
         except Taken:
-            raise InternalError(f"Internal error occurred: {failed} already allocated") from None
+            raise InternalError(f"{failed} already allocated") from None
         except OutOfRange:
-            text = f"{failed} not in the valid range. The range of valid ports is {self.ports.low}-{self.ports.high}"
-            raise InternalError(f"Internal error occurred: {text}") from None
+            valid = f"The range of valid ports is {self.ports.low}-{self.ports.high}"
+            raise InternalError(f"{failed} not in the valid range. {valid}") from None
+
+    async def _automatic_check_port(self, obj: Tree, owner: str, taken: Held, dry_run: bool) -> None:
+        try:
+            chosen = await self.ports.choose(owner, dry_run)
         except RangeFull:
             text = "failed to allocate a HealthCheck NodePort 0: range is full"
             raise InternalError(f"Internal error occurred: {text}") from None
         if not dry_run:
-            taken.append((self.ports, str(asked)))
-        spec["healthCheckNodePort"] = asked
+            taken.append((self.ports, chosen))
+        spec_of(obj)["healthCheckNodePort"] = int(chosen)
 
     def _refuse(self, obj: Tree, cause: Cause) -> Exception:
         return resource_invalid("Service", "", obj["metadata"].get("name", ""), [cause])
