@@ -70,15 +70,15 @@ class Deletes(Writes):
         check_options(options)
         self._warn(context, options)
 
-        gone: list[Tree] = []
+        removals: list[Tree] = []
 
         async def act(stored: Stored) -> tuple[Deleted, bool]:
-            return await self._delete(context, namespace, name, options, stored, gone)
+            return await self._delete(context, namespace, name, options, stored, removals)
 
         try:
             result: Deleted = await self.with_stored(namespace, name, act)
         finally:
-            await self.left(gone)
+            await self.release(removals)
         return result
 
     def _warn(self, context: Context, options: DeleteOptions) -> None:
@@ -86,7 +86,7 @@ class Deletes(Writes):
             context.warn(self.strategy.deletion_warning)
 
     async def _delete(
-        self, context: Context, namespace: str, name: str, options: DeleteOptions, stored: Stored, gone: list[Tree]
+        self, context: Context, namespace: str, name: str, options: DeleteOptions, stored: Stored, removals: list[Tree]
     ) -> tuple[Deleted, bool]:
         if self.converted is not None:
             stored = await self.served(stored)
@@ -103,13 +103,13 @@ class Deletes(Writes):
         if self.is_free(new):
             if options.dry_run:
                 return Deleted(self._answer(new, stored.revision), True), False
-            revision = await self.remove(namespace, name, new, stored, gone)
+            revision = await self.remove(namespace, name, new, stored, removals)
             return Deleted(self._answer(new, revision), True), True
         if not changed:
             return Deleted(self._reply(new, None, stored.revision), False), False
         if options.dry_run:
             return Deleted(orjson.dumps(new), False), False
-        return Deleted(await self._commit(namespace, name, new, stored, gone), False), True
+        return Deleted(await self._commit(namespace, name, new, stored, removals), False), True
 
     def _mark(self, obj: Tree, options: DeleteOptions) -> bool:
         """Sets what says that the object is being deleted; returns whether anything changed."""

@@ -357,18 +357,18 @@ class Writes(Reads):
         ``keeps``: ``change`` leaves the stored object as it is, and makes a new one that shares nothing with it.
         Raises NotFound and what ``change`` raises.
         """
-        gone: list[Tree] = []
-        attempt = _Attempt(context, namespace, name, change, options, subresource, operation, admit, keeps, gone)
+        removals: list[Tree] = []
+        attempt = _Attempt(context, namespace, name, change, options, subresource, operation, admit, keeps, removals)
         try:
             result: Result = await self.with_stored(namespace, name, lambda stored: self._change(attempt, stored))
         finally:
-            await self.left(gone)
+            await self.release(removals)
         return result
 
-    async def left(self, gone: Sequence[Tree]) -> None:
+    async def release(self, removals: Sequence[Tree]) -> None:
         """Gives back what objects held that have left the store. Never while the queue for an object is held: a quota that
         counts quotas is written here, too, and two of them that go at once would wait for each other for ever."""
-        for obj in gone:
+        for obj in removals:
             await self.strategy.after_delete(obj)
             await self.admission.removed(self.kind, obj)
 
@@ -497,7 +497,7 @@ class Writes(Reads):
                 return Result(self._reply(old, None, stored.revision)), False
             if options.dry_run:
                 return Result(orjson.dumps(new)), False
-            result = await self._commit(attempt.namespace, attempt.name, new, stored, attempt.gone)
+            result = await self._commit(attempt.namespace, attempt.name, new, stored, attempt.removals)
             done = True
             await self.admission.finished(attributes)
             return Result(result), True
@@ -534,11 +534,11 @@ class Writes(Reads):
         elif not subresource:
             self.strategy.prepare_update(context, new, old)
 
-    async def _commit(self, namespace: str, name: str, new: Tree, stored: Stored, gone: list[Tree]) -> bytes:
+    async def _commit(self, namespace: str, name: str, new: Tree, stored: Stored, removals: list[Tree]) -> bytes:
         """Writes the new state, or removes the object if nothing keeps it any more; see :meth:`remove`. Raises _Lost."""
         key = self.key(namespace, name)
         if self.is_free(new):
-            await self.remove(namespace, name, new, stored, gone)
+            await self.remove(namespace, name, new, stored, removals)
             return orjson.dumps(new)
         value = await self._encode(new)
         result = await self._txn(Compare(key, stored.revision), [Put(key, value, self.strategy.ttl)])
@@ -558,13 +558,16 @@ class Writes(Reads):
             and not self.strategy.is_held(obj)
         )
 
-    async def remove(self, namespace: str, name: str, obj: Tree, stored: Stored, gone: list[Tree]) -> int:
-        """Takes the object out of the store, and notes it in ``gone`` for :meth:`left`; returns the revision. Raises _Lost."""
+    async def remove(self, namespace: str, name: str, obj: Tree, stored: Stored, removals: list[Tree]) -> int:
+        """Takes the object out of the store, and notes it in ``removals`` for :meth:`release`; returns the revision.
+
+        Raises _Lost.
+        """
         key = self.key(namespace, name)
         result = await self._txn(Compare(key, stored.revision), deletes=[key])
         if not result.succeeded:
             raise _Lost
-        gone.append(obj)
+        removals.append(obj)
         return result.revision
 
 
@@ -578,7 +581,7 @@ class _Attempt(NamedTuple):
     operation: str
     admit: bool
     keeps: bool
-    gone: list[Tree]
+    removals: list[Tree]
 
 
 class _Queue:
