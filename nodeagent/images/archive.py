@@ -200,7 +200,7 @@ def save(store: ImageStore, images: Iterable[str], target: IO[bytes]) -> None:
     docker: list[dict[str, Any]] = []
     blobs: dict[str, None] = {}
     all_names = store.names()
-    with store.lock("collection", shared=True), tarfile.open(fileobj=target, mode="w") as archive:
+    with store.lock("collection", shared=True), tarfile.open(fileobj=target, mode="w|") as archive:
         for image in images:
             record = store.find(image)
             if record is None:

@@ -11,6 +11,7 @@ import contextlib
 import gzip
 import hashlib
 import os
+import shutil
 import stat
 import subprocess
 import tarfile
@@ -73,6 +74,8 @@ def uncompressed(path: Path) -> Iterator[Any]:
             with gzip.GzipFile(fileobj=raw) as stream:
                 yield stream
         elif magic == b"\x28\xb5\x2f\xfd":
+            if shutil.which("zstd") is None:
+                raise ValueError("the layer is packed with zstd, which is not installed; run deploy/setup")
             with subprocess.Popen(
                 ["zstd", "-dcq", str(path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
             ) as process:

@@ -110,35 +110,41 @@ class _Pull:
             if present is not None:
                 await blocking(store.tag, own_name, present.id)
                 return present
-        digest, manifest_digest, manifest = await self._resolve(digest or version)
+        digest, data = await self._resolve(digest or version)
+        manifest_digest, manifest = _digest(data), manifests.read(manifests.decode(data))
         for _ in range(3):
-            await self._fetch_all(manifest_digest, manifest)
+            try:
+                await blocking(_keep, store, data, manifest_digest)
+                await self._fetch_all(manifest)
+            except FileNotFoundError:
+                if await blocking(_has_blobs, store, manifest_digest, manifest):
+                    raise  # a layer links to nothing
+                log.info("%s: blobs were collected before an image stood on them; fetching again", reference)
+                continue
             record = await blocking(_finish, store, manifest_digest, manifest, own_name, digest)
             if record is not None:
                 return record
         raise PullFailed("images are being removed as fast as they come")
 
-    async def _resolve(self, version: str) -> tuple[str, str, manifests.Manifest]:
-        """The digest of what was asked for, and digest and content of this machine's manifest in it."""
-        digest, document, kind = await self._document(version)
-        own = digest
+    async def _resolve(self, version: str) -> tuple[str, bytes]:
+        """The digest of what was asked for, and the bytes of this machine's manifest in it."""
+        data, kind = await self._document(version)
+        digest = _digest(data)
         for _ in range(3):
             if kind not in manifests.INDEXES:
-                return digest, own, manifests.read(document)
-            choice = manifests.choose(document, architecture())
-            own, document, kind = await self._document(choice.digest)
+                return digest, data
+            choice = manifests.choose(manifests.decode(data), architecture())
+            data, kind = await self._document(choice.digest)
         raise BadManifest("an index of an index of an index")
 
-    async def _document(self, version: str) -> tuple[str, dict[str, object], str]:
+    async def _document(self, version: str) -> tuple[bytes, str]:
+        """A manifest or index, and its media type."""
         data, content_type = await self._repository.manifest(version)
-        digest = "sha256:" + hashlib.sha256(data).hexdigest()
-        if ":" in version and version != digest:
-            raise BadManifest(f"the manifest is {digest}, not {version} as asked for")
-        document = manifests.decode(data)
-        await self._world.blocking(_keep, self._store, data, digest)
-        return digest, document, manifests.kind_of(document, content_type)
+        if ":" in version and version != _digest(data):
+            raise BadManifest(f"the manifest is {_digest(data)}, not {version} as asked for")
+        return data, manifests.kind_of(manifests.decode(data), content_type)
 
-    async def _fetch_all(self, manifest_digest: str, manifest: manifests.Manifest) -> None:
+    async def _fetch_all(self, manifest: manifests.Manifest) -> None:
         store, progress = self._store, self._progress
         progress.layers, progress.ready = len(dict.fromkeys(manifest.layers)), 0
         progress.done, progress.total = (
@@ -297,6 +303,15 @@ class _Download:
         os.rename(self._path, self._store.blob(digest))
 
 
+def _has_blobs(store: ImageStore, manifest_digest: str, manifest: manifests.Manifest) -> bool:
+    blobs = (manifest_digest, manifest.config.digest, *(layer.digest for layer in manifest.layers))
+    return all(store.blob(blob).exists() for blob in blobs)
+
+
+def _digest(data: bytes) -> str:
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
 def _keep(store: ImageStore, data: bytes, digest: str) -> None:
     import io
 
@@ -314,8 +329,7 @@ def _finish(
 ) -> Record | None:
     """Names the image; None if parts of it went away again meanwhile."""
     with store.lock("collection", shared=True):
-        blobs = (manifest_digest, manifest.config.digest, *(layer.digest for layer in manifest.layers))
-        if not all(store.blob(blob).exists() for blob in blobs):
+        if not _has_blobs(store, manifest_digest, manifest):
             return None
         return store.add(manifest_digest, [name], digest, pulled=True)
 

@@ -50,6 +50,30 @@ def test_a_component_that_is_stopped_shows_and_is_replaced(forks: Forks) -> None
         assert forks.state("other")["restarts"] == 0
 
 
+def test_a_program_that_is_asked_over_tcp(forks: Forks) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        pulse = Pulse(f"127.0.0.1:{listener.getsockname()[1]}", "/health")
+        pulse.ask(os.getpid(), 0.0)
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.recv(100).startswith(b"GET /health HTTP/1.1\r\n") and not pulse.answered
+            connection.sendall(b"HTTP/1.1 503 No\r\n\r\ndisk is full\n")
+            pulse.wait(5)
+            assert pulse.answered and pulse.complaint == "disk is full"
+            pulse.ask(os.getpid(), 0.1)
+            connection.recv(100)
+            connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+            pulse.wait(5)
+            assert pulse.complaint == ""
+            pulse.ask(os.getpid(), 0.1)
+            pulse.ask(os.getpid(), 3.0)
+            assert pulse.dead, "it hangs"
+        pulse.close()
+    gone = Pulse("127.0.0.1:1", "/")
+    gone.ask(os.getpid(), 0.0)
+    assert not gone.answered
+
+
 def test_a_loop_that_is_blocked_leaves_its_stack(forks: Forks) -> None:
     spec = forks.looping("busy", BUSY)
     module = forks.directory / f"{spec.module}.py"

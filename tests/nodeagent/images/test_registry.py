@@ -322,3 +322,42 @@ def test_an_agent_that_hangs_up_ends_a_pull_for_nobody(registry: str, tmp_path: 
         server.cancel()
 
     run(work, tmp_path)
+
+
+def test_a_disk_that_is_full(registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pull that finds no room says so, leaves nothing half done, and works once there is room."""
+    root = tmp_path / "store"
+    root.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", root], check=True)
+    try:
+        with pytest.raises(PullFailed, match=r"no space left for a blob of \d+ bytes: \d+ are free; see: navarch image prune"):
+            pull(tmp_path, f"{registry}/library/bb:1")
+        monkeypatch.setattr("nodeagent.images.pull.MIN_ROOM", -(1 << 40))  # as if the room went while it came
+        with pytest.raises(PullFailed, match="No space left on device"):
+            pull(tmp_path, f"{registry}/library/bb:1")
+        store = ImageStore(root)
+        assert not store.records() and not list((root / "layers").iterdir()) and not list((root / "tmp").iterdir())
+        subprocess.run(["mount", "-o", "remount,size=64m", root], check=True)
+        assert store.is_whole(pull(tmp_path, f"{registry}/library/bb:1"))
+    finally:
+        subprocess.run(["umount", root], check=True)
+
+
+def test_an_image_that_is_removed_while_another_comes(registry: str, tmp_path: Path) -> None:
+    """Collection takes blobs of a pull that is not done yet: they are fetched again."""
+    store = ImageStore(tmp_path / "store")
+    other = busybox_image(store, "localhost/other", Env=["A=1"])
+    faults = Faults()
+
+    async def work(puller_of: Callable[..., Puller]) -> Record:
+        removed: list[bool] = []
+
+        def report(progress: Progress) -> None:
+            if progress.ready == 3 and not removed:
+                removed.append(store.remove(other.id))
+
+        return await puller_of(store).pull(f"{address}/team/three:v1", (), report)
+
+    with front(registry, faults) as address:
+        record = run(work, tmp_path)
+    assert store.is_whole(record) and faults.count("/blobs/") > 4
