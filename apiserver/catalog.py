@@ -3,7 +3,6 @@ about it and its paths answer 404. The review kinds, asked and never stored, are
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 
 from apiserver.aggregation.strategy import APIServiceStrategy
@@ -57,7 +56,6 @@ from apiserver.kinds.networking.ipaddresses import IPAddressStrategy
 from apiserver.kinds.networking.networkpolicies import NetworkPolicyStrategy
 from apiserver.kinds.networking.servicecidrs import ServiceCIDRStrategy
 from apiserver.kinds.node.runtimeclasses import RuntimeClassStrategy
-from apiserver.kinds.notyet import not_yet
 from apiserver.kinds.policy.poddisruptionbudgets import PodDisruptionBudgetStrategy
 from apiserver.kinds.rbac.clusterroles import ClusterRoleStrategy
 from apiserver.kinds.rbac.rolebindings import ClusterRoleBindingStrategy, RoleBindingStrategy
@@ -171,7 +169,6 @@ def catalog(world: World, store: Store, config: CatalogConfig | None = None) -> 
     out: dict[tuple[str, str], Strategy] = {}
     for strategy in strategies:
         kind = strategy.kind
-        strategy.create_warnings = (functools.partial(not_yet, kind.group, kind.kind),)
         first = (kind.group, kind.resource)
         out[first if first not in out else (kind.group, f"{kind.resource}.{kind.version}")] = strategy
     return out

@@ -9,6 +9,7 @@ from typing import Any
 
 from lab.addresses import Addresses
 from lab.apiclient import Api
+from lab.components import INGRESS_HTTP, INGRESS_HTTPS, INGRESS_USER
 from lab.hollow import rights
 from lab.paths import LabError
 from navarch.api import wellknown
@@ -76,12 +77,61 @@ def storage_classes() -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def apply_addons(addresses: Addresses, api: Api, simulated: bool) -> None:
+INGRESS_CLASS, INGRESS_SERVICE = "navarch", "navarch-ingress"
+
+
+def ingress_objects() -> list[tuple[str, dict[str, Any]]]:
+    """The ingress controller's class, its Service and its rights: (path of the collection, object) pairs."""
+    group, name = "rbac.authorization.k8s.io", INGRESS_USER
+    reads = ["get", "list", "watch"]
+    rules = [
+        {"apiGroups": ["networking.k8s.io"], "resources": ["ingresses", "ingressclasses"], "verbs": reads},
+        {"apiGroups": ["networking.k8s.io"], "resources": ["ingresses/status"], "verbs": ["patch", "update"]},
+        {"apiGroups": [""], "resources": ["services", "secrets"], "verbs": reads},
+        {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": [*reads, "create", "update"]},
+        {"apiGroups": ["", "events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch", "update"]},
+    ]
+    role = {"apiVersion": f"{group}/v1", "kind": "ClusterRole", "metadata": {"name": name}, "rules": rules}
+    binding = {
+        "apiVersion": f"{group}/v1", "kind": "ClusterRoleBinding", "metadata": {"name": name},
+        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": name},
+        "subjects": [{"kind": "User", "apiGroup": group, "name": INGRESS_USER}],
+    }  # fmt: skip
+    ingress_class = {
+        "apiVersion": "networking.k8s.io/v1", "kind": "IngressClass",
+        "metadata": {"name": INGRESS_CLASS, "annotations": {wellknown.DEFAULT_INGRESS_CLASS: "true"}},
+        "spec": {"controller": "navarch.dev/ingress"},
+    }  # fmt: skip
+    ports = [
+        {"name": "http", "port": 80, "protocol": "TCP", "targetPort": INGRESS_HTTP},
+        {"name": "https", "port": 443, "protocol": "TCP", "targetPort": INGRESS_HTTPS},
+    ]
+    # Local: the node that answers for the address serves by itself, and sees who asks.
+    spec = {"type": "LoadBalancer", "externalTrafficPolicy": "Local", "ports": ports, "allocateLoadBalancerNodePorts": False}
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": INGRESS_SERVICE, "namespace": "kube-system"}}
+    return [
+        (f"/apis/{group}/v1/clusterroles", role),
+        (f"/apis/{group}/v1/clusterrolebindings", binding),
+        ("/apis/networking.k8s.io/v1/ingressclasses", ingress_class),
+        ("/api/v1/namespaces/kube-system/services", service | {"spec": spec}),
+    ]
+
+
+def remove_ingress(api: Api) -> None:
+    """Deletes what `up --ingress` made."""
+    for path, obj in reversed(ingress_objects()):
+        status, body = api.call("DELETE", f"{path}/{obj['metadata']['name']}")
+        if status not in (200, 202, 404):
+            raise LabError(f"could not delete {obj['kind']}: {body.decode(errors='replace')[:300]}")
+
+
+def apply_addons(addresses: Addresses, api: Api, simulated: bool, ingress: bool) -> None:
     """Creates what is missing; what a user changed stays as it is. ``simulated``: there are simulated nodes."""
     services = "/api/v1/namespaces/kube-system/services"
     hollow = rights() if simulated else []
     classes = [("/apis/storage.k8s.io/v1/storageclasses", one) for one in storage_classes()]
-    for path, desired in [*publisher_role(), *hollow, *classes, (services, dns_service(addresses.dns))]:
+    more = ingress_objects() if ingress else []
+    for path, desired in [*publisher_role(), *hollow, *classes, *more, (services, dns_service(addresses.dns))]:
         name = desired["metadata"]["name"]
         if api.call("GET", f"{path}/{name}")[0] != 404:
             continue

@@ -21,6 +21,8 @@ from nodeagent.hollow.roster import RANGE
 FRONT_PROXY = "front-proxy-client"  # under this name the API server passes requests on to others behind it
 HOLLOW_USER = "system:hollow-nodes"
 DNS_RELAY_PORT = 10053  # on the lab's network
+INGRESS_USER = "navarch:ingress-controller"
+INGRESS_HTTP, INGRESS_HTTPS = 10080, 10443  # where a node's nginx listens, behind the load balancer's 80 and 443
 ETCD_SOCKET, ETCD_PEER_SOCKET = "localhost:2379", "localhost:2380"  # files that etcd makes in its working directory
 
 # `--failover fast`: what a cluster on one machine can afford; the defaults stay Kubernetes'.
@@ -289,6 +291,28 @@ def gateway(paths: LabPaths, record: LabRecord, lab_flag: str) -> Spec:
         cgroup=control_group(paths.id),
         stale=[str(paths.gateway_socket)],
     )
+
+
+def ingress(paths: LabPaths, record: LabRecord, node: NodeRecord, init: ProcessId) -> Spec:
+    """The ingress controller of a node, which starts nginx beside itself."""
+    addresses = Addresses(record.index)
+    return Spec(
+        name=f"ingress/{node.name}",
+        module="proxy.ingress.main",
+        alive=alive_socket(paths, f"ingress/{node.name}"),
+        argv=[
+            "--kubeconfig", str(paths.component_kubeconfig("ingress")),
+            "--node-name", node.name,
+            "--node-ip", addresses.node(node.number),
+            "--http-port", str(INGRESS_HTTP), "--https-port", str(INGRESS_HTTPS),
+            "--directory", f"{NODE_RUN}/ingress",
+            "--nginx-log", str(paths.logs / f"nginx-{node.name}.log"),
+            "--address", "127.0.0.1:10254",
+        ],
+        log=str(paths.logs / f"ingress-{node.name}.log"),
+        cgroup=f"{group(paths.id, node.name)}/sys",
+        node=init.dump(),
+    )  # fmt: skip
 
 
 def hollow(paths: LabPaths, record: LabRecord) -> Spec:

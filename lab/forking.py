@@ -43,6 +43,7 @@ PRELOAD = {
         "aiohttp.web",  # its server
     ),
     "proxy.main": (),
+    "proxy.ingress.main": (),
     "nodeagent.hollow.main": ("aiohttp.web",),
     "lab.gateway": (),
 }

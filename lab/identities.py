@@ -28,6 +28,8 @@ def issue_all(paths: LabPaths, record: LabRecord, hollow: bool) -> None:
         "controllers": ("system:kube-controller-manager", (), own),
         "proxy": ("system:kube-proxy", (), inside),
     }
+    if record.ingress:
+        clients["ingress"] = (components.INGRESS_USER, (), inside)
     for file, (user, groups, server) in clients.items():
         authority.issue(file, user, groups)
         path = paths.kubeconfig if file == "admin" else paths.component_kubeconfig(file)

@@ -90,7 +90,8 @@ class Nodes:
         init = ProcessId.load(entry.init)
         assert init is not None, "the node was booted"
         record = self.lab.required_record
-        return [make(self.paths, record, entry, init) for make in (components.agent, components.proxy)]
+        makers = [components.agent, components.proxy, *([components.ingress] if record.ingress else [])]
+        return [make(self.paths, record, entry, init) for make in makers]
 
     def power_off(self, entry: NodeRecord) -> None:
         nodenamespaces.power_off(self.paths.id, entry.name, ProcessId.load(entry.init))
@@ -184,5 +185,5 @@ class Nodes:
 
     def _stop_components(self, entry: NodeRecord) -> None:
         if self.lab.running():
-            names = [f"agent/{entry.name}", f"proxy/{entry.name}"]
+            names = [f"agent/{entry.name}", f"proxy/{entry.name}", f"ingress/{entry.name}"]
             supervisor.request(self.paths, "stop", names=names, timeout=10)

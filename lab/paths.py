@@ -142,6 +142,7 @@ class LabRecord:
     egress: bool = True  # whether nodes and pods may reach what the machine reaches, as `up --egress` says
     way_out: bool = False  # whether they do since the last `up`: the machine may forbid it
     registry: int = 0  # the port of the lab's image registry on loopback and on the lab's network; 0: it has none
+    ingress: bool = False  # whether nodes have an ingress controller
 
     @classmethod
     def load(cls, path: Path) -> LabRecord | None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lab import cgroups, components, networknamespace, supervisor, wayout
 from lab import settings as labsettings
-from lab.addons import apply_addons
+from lab.addons import apply_addons, remove_ingress
 from lab.addresses import FIRST_INDEX, claim_index
 from lab.cluster import Cluster
 from lab.health import ComponentRefused
@@ -38,6 +38,7 @@ class Wishes:
     unset: list[str] = field(default_factory=list)
     hollow: HollowNodes | None = None
     listen: list[str] | None = None  # addresses beside the lab's own; [] is none
+    ingress: bool | None = None  # an ingress controller on the real nodes
     names: list[str] | None = None  # further names in the API server's certificate
     egress: bool | None = None  # whether nodes and pods reach what the machine reaches
     registry: bool | None = None  # whether the lab has an image registry
@@ -65,7 +66,7 @@ class Start:
             with self.cluster.locked():
                 self.start()
             self.cluster.api.wait_ready(self.wait)
-            apply_addons(self.cluster.addresses, self.cluster.api, bool(self.cluster.hollow.roster.groups))
+            self.addons()
             self.cluster.hollow.start()
             nodes = [n.name for n in self.cluster.required_record.nodes if not n.stopped and not n.partitioned]
             self.cluster.nodes.wait(nodes, self.wait)
@@ -75,6 +76,12 @@ class Start:
             if not self.undo():
                 raise
             raise LabError(f"{error}\nthe settings are again what they were before") from error
+
+    def addons(self) -> None:
+        cluster = self.cluster
+        if self.wishes.ingress is False:
+            remove_ingress(cluster.api)
+        apply_addons(cluster.addresses, cluster.api, bool(cluster.hollow.roster.groups), cluster.required_record.ingress)
 
     def settings(self, record: LabRecord | None) -> dict[str, str]:
         """The lab's settings as they shall be. Raises LabError."""
@@ -198,6 +205,7 @@ class Start:
         if wishes.egress is not None:
             record.egress = wishes.egress
         record.way_out = record.egress and egress.machine_allows()
+        self.choose_ingress(record)
         self.before = record.settings
         record.settings = self.settings(record)
         was = set(components.apiserver_hosts(record))
@@ -207,6 +215,16 @@ class Start:
         if wishes.names:
             record.names = [*record.names, *(n for n in wishes.names if n not in record.names)]
         return set(components.apiserver_hosts(record)) != was
+
+    def choose_ingress(self, record: LabRecord) -> None:
+        if self.wishes.ingress is None:
+            return
+        if self.wishes.ingress and shutil.which("nginx", path="/usr/sbin:/usr/bin:/sbin:/bin") is None:
+            raise LabError("an ingress controller needs nginx: run deploy/setup, or apt-get install nginx-light")
+        if record.ingress and not self.wishes.ingress and self.cluster.running():
+            names = [f"ingress/{entry.name}" for entry in record.nodes]
+            supervisor.request(self.paths, "stop", names=names, timeout=10)
+        record.ingress = self.wishes.ingress
 
     def plan_hollow(self) -> None:
         hollow, wishes = self.cluster.hollow, self.wishes.hollow

@@ -1,8 +1,9 @@
-"""Publishes this node's resolver as an endpoint of kube-system/kube-dns."""
+"""Publishes what a node's own processes answer as an EndpointSlice: its resolver, its ingress proxy."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 from navarch.api import wellknown
 from navarch.api.errors import AlreadyExists, StatusError
@@ -15,14 +16,18 @@ from proxy.rules import SERVICE_NAME
 log = logging.getLogger(__name__)
 
 NAMESPACE, SERVICE = "kube-system", "kube-dns"
+DNS_PORTS = {"dns": (53, "UDP"), "dns-tcp": (53, "TCP")}
 
 
-def resolver_slice(node: str, address: str) -> discovery_v1.EndpointSlice:
+def node_slice(
+    namespace: str, service: str, manager: str, node: str, address: str, ports: Mapping[str, tuple[int, str]]
+) -> discovery_v1.EndpointSlice:
+    """One endpoint of a service: this node. ``ports``: name -> (number, protocol)."""
     return discovery_v1.EndpointSlice(
         metadata=meta_v1.ObjectMeta(
-            name=f"{SERVICE}-{node}",
-            namespace=NAMESPACE,
-            labels={SERVICE_NAME: SERVICE, wellknown.ENDPOINTSLICE_MANAGED_BY: "navarch-proxy"},
+            name=f"{service}-{node}",
+            namespace=namespace,
+            labels={SERVICE_NAME: service, wellknown.ENDPOINTSLICE_MANAGED_BY: manager},
         ),
         address_type="IPv4",
         endpoints=[
@@ -33,28 +38,33 @@ def resolver_slice(node: str, address: str) -> discovery_v1.EndpointSlice:
                 target_ref=core_v1.ObjectReference(kind="Node", name=node),
             )
         ],
-        ports=[
-            discovery_v1.EndpointPort(name="dns", port=53, protocol="UDP"),
-            discovery_v1.EndpointPort(name="dns-tcp", port=53, protocol="TCP"),
-        ],
+        ports=[discovery_v1.EndpointPort(name=n, port=number, protocol=p) for n, (number, p) in ports.items()],
     )
 
 
+def resolver_slice(node: str, address: str) -> discovery_v1.EndpointSlice:
+    return node_slice(NAMESPACE, SERVICE, "navarch-proxy", node, address, DNS_PORTS)
+
+
 async def publish(client: Client, world: World, node: str, address: str) -> None:
+    """Publishes this node's resolver as an endpoint of kube-system/kube-dns."""
+    await keep_slice(client, world, resolver_slice(node, address))
+
+
+async def keep_slice(client: Client, world: World, desired: discovery_v1.EndpointSlice) -> None:
     """Creates or corrects the slice; tries until it works."""
-    desired = resolver_slice(node, address)
-    slices, name = client[discovery_v1.EndpointSlice], desired.metadata.name or ""
+    slices, name, namespace = client[discovery_v1.EndpointSlice], desired.metadata.name or "", desired.metadata.namespace
     backoff = Backoff(world, first=0.2, most=10.0)
     while True:
         try:
             try:
-                await slices.create(desired, NAMESPACE)
+                await slices.create(desired, namespace)
             except AlreadyExists:
-                current = await slices.get(name, NAMESPACE)
+                current = await slices.get(name, namespace)
                 if (current.endpoints, current.ports) != (desired.endpoints, desired.ports):
                     current.endpoints, current.ports = desired.endpoints, desired.ports
                     await slices.update(current)
             return
         except (StatusError, TransportError) as error:
-            log.info("publishing the resolver: %s", error)
+            log.info("publishing %s/%s: %s", namespace, name, error)
             await world.sleep(backoff.next())

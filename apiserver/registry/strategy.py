@@ -59,7 +59,6 @@ class Strategy:
     verbs: tuple[str, ...] = (
         "create", "delete", "deletecollection", "get", "list", "patch", "update", "watch",
     )  # fmt: skip
-    create_warnings: Sequence[Callable[[Tree], list[str]]] = ()  # further things to tell who creates one
     deprecation: str = ""  # a warning to everybody who uses the kind
 
     # Subresources

@@ -285,7 +285,7 @@ class Writes(Reads):
             told = strategy.warnings(obj, None)
             if form is not None and decodes and not told and templates.form(obj) == form:
                 templates.found_right(form)
-        for text in [*told, *(text for tell in strategy.create_warnings for text in tell(obj))]:
+        for text in told:
             context.warn(text)
 
     async def _admit_unnamed(self, attributes: Attributes, obj: Tree, name: str) -> str:

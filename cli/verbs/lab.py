@@ -36,6 +36,7 @@ HollowTaint = Annotated[bool | None, Option("--hollow-taint/--no-hollow-taint", 
 EGRESS_HELP = "on: nodes and pods reach what this machine reaches; NAVARCH_EGRESS=off forbids it for the whole machine."
 REGISTRY_HELP = "Start an image registry for the lab, at a port of localhost that images can have in their names."
 PLUGIN_HELP = "A scheduler plugin of yours: policy.py:Class, module:Class, or an entry point's name. May be repeated."
+INGRESS_HELP = "Serve Ingresses: nginx on each real node, behind a load balancer's address; class navarch. Stored with the lab."
 CPU_HELP = "CPU of each node, such as 500m; default: a share of the machine."
 
 
@@ -58,6 +59,7 @@ def up(
     unset: Annotated[list[str] | None, Option("--unset", metavar="COMPONENT.FLAG", help=UNSET_HELP)] = None,
     listen: Annotated[list[str] | None, Option("--listen", metavar="ADDRESS", help=LISTEN_HELP)] = None,
     name: Annotated[list[str] | None, Option("--name", metavar="NAME", help=NAME_HELP)] = None,
+    ingress: Annotated[bool | None, Option("--ingress/--no-ingress", help=INGRESS_HELP)] = None,
     plugin: Annotated[list[str] | None, Option("--plugin", metavar="MODULE:CLASS", help=PLUGIN_HELP)] = None,
     egress: Annotated[str | None, Option("--egress", metavar="on|off", help=EGRESS_HELP, show_default="on")] = None,
     registry: Annotated[bool | None, Option("--registry/--no-registry", help=REGISTRY_HELP)] = None,
@@ -93,6 +95,7 @@ def up(
         wishes.names = name
         wishes.egress = None if egress is None else egress == "on"
         wishes.registry = registry
+        wishes.ingress = ingress
         wishes.listen = None if listen is None else [a for a in listen if a != "127.0.0.1"]
         bring_up(cluster, wishes)
         progress.finish()

@@ -1,4 +1,5 @@
-"""``navarch why POD``: why it runs where it runs, or nowhere; with ``--container`` what its node agent saw and did.
+"""``navarch why POD``: why it runs where it runs, or nowhere; with ``--container`` what its node agent saw and did; with
+``--to`` whether NetworkPolicies let it open a connection.
 ``navarch what-if -f FILE``: where a pod would go.
 
 The scheduler itself answers, over the socket that the lab gave it.
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlencode
 
+from cli import reach
 from cli.errors import CommandError
 from cli.options import App, Argument, Option
 from cli.output import printing
@@ -32,6 +34,7 @@ Address = Annotated[
     str,
     Option("--scheduler", metavar="ADDR", help="127.0.0.1:PORT or socket of the scheduler; default: the lab's."),
 ]
+TO_HELP = "May it reach this pod or address, by NetworkPolicies: web-1:80, other/db-0:5432, 192.0.2.1:53/UDP."
 NodeOption = Annotated[str, Option("--node", metavar="NAME", help="What about this node?")]
 Format = Annotated[str, Option("-o", "--output", metavar="FORMAT", help="json or yaml: all there is to know.")]
 
@@ -44,6 +47,7 @@ def why(
     container: Annotated[
         bool, Option("--container", help="What the node agent observed and decided about its containers.")
     ] = False,
+    to: Annotated[str, Option("--to", metavar="TARGET:PORT", help=TO_HELP)] = "",
     now: Annotated[bool, Option("--now", help="What would be decided now, instead of what was.")] = False,
     output: Format = "",
     scheduler: Address = "",
@@ -55,6 +59,10 @@ def why(
         if container:
             journal = await journal_of(session, name)
             print(printing.rendered(journal, output) if output else "\n".join(journal_lines(journal["journal"])))
+            return
+        if to:
+            reachable = await reach.explain(session, name, to)
+            print(printing.rendered(reachable, output) if output else "\n".join(reach.lines(reachable)))
             return
         query = {"namespace": session.namespace, "pod": name, "node": node}
         if now:

@@ -344,16 +344,3 @@ def _is_port(ports: Ports, member: Member | None, protocol: str, port: int) -> b
     if ports.name:
         return member is not None and (ports.name, protocol, port) in member.ports
     return ports.low <= port <= ports.high
-
-
-def describe(side: Side) -> str:
-    """One line on a side for people."""
-    if side.exempt:
-        return f"{side.direction}: allowed: {side.exempt}"
-    if not side.isolating:
-        return f"{side.direction}: allowed: no policy selects the pod in this direction"
-    if side.allowed:
-        field_name = side.direction.lower()
-        named = ", ".join(f"{key} (spec.{field_name}[{number}])" for key, number in side.allowing)
-        return f"{side.direction}: allowed by {named}"
-    return f"{side.direction}: denied: selected by {', '.join(side.isolating)}, and no rule of these allows it"

@@ -40,6 +40,7 @@ SKIP_MIRROR = "endpointslice.kubernetes.io/skip-mirror"
 ENDPOINTSLICE_MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
 SERVICE_SHOWN_AS = "kubernetes.io/name"  # label of what `cluster-info` lists
 INGRESS_CLASS = "kubernetes.io/ingress.class"
+DEFAULT_INGRESS_CLASS = "ingressclass.kubernetes.io/is-default-class"
 EXCLUDE_FROM_LOAD_BALANCERS = "node.kubernetes.io/exclude-from-external-load-balancers"  # label of a Node
 ANNOUNCED_BY = "navarch.dev/announced-by"  # the node that answers ARP for a Service's load balancer address
 

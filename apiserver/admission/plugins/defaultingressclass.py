@@ -5,7 +5,7 @@ from __future__ import annotations
 from apiserver.admission.plugins.defaultclass import DefaultClass
 from navarch.api import wellknown
 
-INGRESS_MARKS = ("ingressclass.kubernetes.io/is-default-class",)
+INGRESS_MARKS = (wellknown.DEFAULT_INGRESS_CLASS,)
 
 
 class DefaultIngressClass(DefaultClass):

@@ -7,11 +7,10 @@ from typing import Any
 import pytest
 
 from apiserver.kinds.core.pods.warnings import pod_warnings
-from apiserver.kinds.notyet import NOT_YET
 from navarch.api.patch import copy_tree
 from tests.apiserver.kinds.samples import SAMPLES
 from tests.apiserver.kinds.served import Asker
-from tests.apiserver.kinds.support import CATALOG, CONTEXT, pod, problems, strategy
+from tests.apiserver.kinds.support import CONTEXT, pod, problems, strategy
 from tests.apiserver.kinds.test_no_change import place
 from tests.apiserver.kinds.test_served import NS, create
 
@@ -66,25 +65,6 @@ async def test_negative_grace_is_accepted(ask: Asker) -> None:
         # A change elsewhere does not say it again.
         await ask("PATCH", f"{place(sample)}/sample", {"metadata": {"labels": {"x": "y"}}})
         assert not ask.warnings
-
-
-async def test_what_nobody_acts_on(ask: Asker) -> None:
-    """The table names kinds that are served; each of them, and no other sample, warns on create and not on change."""
-    assert NOT_YET.keys() <= {(s.kind.group, s.kind.kind) for s in CATALOG.values()}
-
-    told = set()
-    for sample in SAMPLES:
-        if sample["kind"] in ("Sample", "ServiceAccount", "Pod"):
-            continue
-        group = sample["apiVersion"].rpartition("/")[0]
-        made = await ask("POST", place(sample), sample)
-        if mine := NOT_YET.get((group, sample["kind"])):
-            assert f'299 - "{mine}"' in ask.warnings
-            told.add((group, sample["kind"]))
-            await ask("PUT", f"{place(sample)}/{made['metadata']['name']}", made)
-        else:
-            assert not [w for w in ask.warnings if "yet" in w]
-    assert told == NOT_YET.keys()
 
 
 @pytest.mark.parametrize(
