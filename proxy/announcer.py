@@ -34,8 +34,8 @@ def frame(operation: int, source: bytes, address: str, target: bytes, target_add
     """An ARP frame in which ``source`` (six bytes) has ``address``."""
     own, other = (ipaddress.IPv4Address(a).packed for a in (address, target_address))
     inner = BROADCAST if operation == REQUEST else target
-    asked = bytes(6) if operation == REQUEST else target
-    return _HEAD.pack(inner, source, ETHERTYPE_ARP, 1, ETHERTYPE_IPV4, 6, 4, operation, source, own, asked, other)
+    asked_hardware = bytes(6) if operation == REQUEST else target
+    return _HEAD.pack(inner, source, ETHERTYPE_ARP, 1, ETHERTYPE_IPV4, 6, 4, operation, source, own, asked_hardware, other)
 
 
 def announcement(hardware: bytes, address: str) -> bytes:
@@ -47,10 +47,10 @@ def request_of(data: bytes) -> tuple[str, bytes, str] | None:
     """(address that is asked for, hardware and address of who asks) of an ARP request; None for any other frame."""
     if len(data) < _HEAD.size:
         return None
-    _, _, ethertype, hardware, protocol, size, length, operation, sender, own, _, asked = _HEAD.unpack_from(data)
+    _, _, ethertype, hardware, protocol, size, length, operation, sender, own, _, asked_address = _HEAD.unpack_from(data)
     if (ethertype, hardware, protocol, size, length, operation) != (ETHERTYPE_ARP, 1, ETHERTYPE_IPV4, 6, 4, REQUEST):
         return None
-    return str(ipaddress.IPv4Address(asked)), sender, str(ipaddress.IPv4Address(own))
+    return str(ipaddress.IPv4Address(asked_address)), sender, str(ipaddress.IPv4Address(own))
 
 
 class Announcer:
@@ -84,10 +84,10 @@ class Announcer:
 
     def answer(self, data: bytes, hardware: bytes) -> bytes | None:
         """The reply to a frame, if it asks for one of our addresses."""
-        asked = request_of(data)
-        if asked is None or asked[0] not in self.addresses or asked[1] == hardware:
+        question = request_of(data)
+        if question is None or question[0] not in self.addresses or question[1] == hardware:
             return None
-        return frame(REPLY, hardware, asked[0], asked[1], asked[2])
+        return frame(REPLY, hardware, question[0], question[1], question[2])
 
     async def run(self) -> None:
         """Answers until cancelled."""

@@ -60,21 +60,21 @@ class Counted:
     """Elements by key with how many services want each: two services may share an endpoint's hairpin entry."""
 
     def __init__(self) -> None:
-        self._wanted: dict[tuple[str, str], dict[str, str]] = {}  # (set, key) -> service -> verdict
+        self._verdicts: dict[tuple[str, str], dict[str, str]] = {}  # (set, key) -> service -> verdict
 
     def get(self, element: tuple[str, str]) -> str | None:
-        owners = self._wanted.get(element)
+        owners = self._verdicts.get(element)
         return next(iter(owners.values())) if owners else None
 
     def put(self, element: tuple[str, str], owner: str, verdict: str) -> None:
-        self._wanted.setdefault(element, {})[owner] = verdict
+        self._verdicts.setdefault(element, {})[owner] = verdict
 
     def drop(self, element: tuple[str, str], owner: str) -> None:
-        owners = self._wanted.get(element)
+        owners = self._verdicts.get(element)
         if owners is not None:
             owners.pop(owner, None)
             if not owners:
-                del self._wanted[element]
+                del self._verdicts[element]
 
 
 class RuleSet:
@@ -90,11 +90,11 @@ class RuleSet:
         everything, self.services, self._elements = self.services, {}, Counted()
         return self.layout.skeleton + self.change(everything)
 
-    def change(self, wanted: Mapping[str, Rules]) -> str:
+    def change(self, changes: Mapping[str, Rules]) -> str:
         """Takes new rules of some services (empty Rules: gone); returns the commands that make them so."""
         table = self.layout.table
         removed: dict[tuple[str, str], str | None] = {}
-        for owner, new in wanted.items():
+        for owner, new in changes.items():
             old = self.services.get(owner, Rules())
             for element in {**old.elements, **new.elements}:
                 removed.setdefault(element, self._elements.get(element))
@@ -109,12 +109,12 @@ class RuleSet:
                 delete.append(f"delete element {table} {where} {{ {key} }}")
             if after is not None and before != after:
                 add.append(f"add element {table} {where} {{ {key}{' : ' + after if after else ''} }}")
-        chains, flushed, rules, gone, sets, unset = [], [], [], [], [], []
-        for owner, new in wanted.items():
+        chains, flushed, rules, deletions, sets, unset = [], [], [], [], [], []
+        for owner, new in changes.items():
             old = self.services.get(owner, Rules())
-            for name, kept in new.sets.items():
+            for name, kind in new.sets.items():
                 if name not in old.sets:
-                    spec = kept if isinstance(kept, str) else f"type ipv4_addr; flags dynamic,timeout; timeout {kept}s;"
+                    spec = kind if isinstance(kind, str) else f"type ipv4_addr; flags dynamic,timeout; timeout {kind}s;"
                     sets.append(f"add set {table} {name} {{ {spec} }}")
             for name, lines in new.chains.items():
                 if name not in old.chains:
@@ -125,12 +125,12 @@ class RuleSet:
                     rules += [f"add rule {table} {name} {line}" for line in lines]
             dropped = [name for name in old.chains if name not in new.chains]
             flushed += [f"flush chain {table} {name}" for name in dropped]
-            gone += [f"delete chain {table} {name}" for name in dropped]
+            deletions += [f"delete chain {table} {name}" for name in dropped]
             unset += [f"delete set {table} {name}" for name in old.sets if name not in new.sets]
             if new.chains or new.elements or new.sets:
                 self.services[owner] = new
             else:
                 self.services.pop(owner, None)
         # Order: nothing may point at a chain or set that is not there (yet, or any more).
-        steps = [*delete, *sets, *chains, *flushed, *rules, *add, *gone, *unset]
+        steps = [*delete, *sets, *chains, *flushed, *rules, *add, *deletions, *unset]
         return "".join(step + "\n" for step in steps)

@@ -269,8 +269,8 @@ class _Port:
 
 def _affinity_seconds(spec: core_v1.ServiceSpec) -> int:
     config = spec.session_affinity_config
-    wanted = (config.client_ip.timeout_seconds if config and config.client_ip else None) or AFFINITY_DEFAULT
-    return min(max(wanted, 1), MAX_AFFINITY)
+    seconds = (config.client_ip.timeout_seconds if config and config.client_ip else None) or AFFINITY_DEFAULT
+    return min(max(seconds, 1), MAX_AFFINITY)
 
 
 def _pick(ready: list[Endpoint], ending: list[Endpoint], here: Place, local_only: bool) -> list[Endpoint]:

@@ -36,7 +36,7 @@ from scheduler.framework.plugin import (
     POD_ADDED,
     POD_CHANGED,
     POD_GONE,
-    WANTED,
+    POD_PENDING,
     Attempt,
     Event,
     Handle,
@@ -383,7 +383,7 @@ class Scheduler:
                 return
             self.queue.add(info)
             if waiting is None:
-                self.queue.happened(Event(WANTED, pod=info))
+                self.queue.happened(Event(POD_PENDING, pod=info))
             if node:
                 self.nominated.add(info, node)
         elif node and uid not in self.nominated:

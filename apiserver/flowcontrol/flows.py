@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 Tree = dict[str, Any]
 
 SCHEMAS, LEVELS = "/registry/flowschemas/", "/registry/prioritylevelconfigurations/"
-KNOWN = 8192  # kinds of requests that are remembered
+MAX_FLOWS = 8192  # kinds of requests that are remembered
 RETRY_AFTER = 1  # seconds
 WIDEST = 10  # seats of the largest list
 OBJECTS_PER_SEAT = 100
@@ -145,7 +145,7 @@ class Flows:
         )  # fmt: skip
         flow = self._flows.get(key)
         if flow is None:
-            if len(self._flows) >= KNOWN:
+            if len(self._flows) >= MAX_FLOWS:
                 self._flows.clear()
             flow = self._flows[key] = self._classify(user, info)
         return flow

@@ -64,35 +64,35 @@ class Corked:
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
         self._soon = asyncio.get_running_loop().call_soon
-        self._held: list[bytes] = []
+        self._pieces: list[bytes] = []
         self._size = 0
         self.get_extra_info, self.is_closing = transport.get_extra_info, transport.is_closing
         self.pause_reading, self.resume_reading = transport.pause_reading, transport.resume_reading
         self.abort, self.set_protocol = transport.abort, transport.set_protocol
 
     def write(self, data: bytes) -> None:
-        if not self._held:
+        if not self._pieces:
             if len(data) > CORK:
                 self._transport.write(data)
                 return
             self._soon(self._flush)
-        self._held.append(data)
+        self._pieces.append(data)
         self._size += len(data)
         if self._size > CORK:
             self._flush()
 
     def write_now(self, data: bytes) -> None:
         """Writes without waiting for more."""
-        if self._held:
+        if self._pieces:
             self.write(data)
             self._flush()
         else:
             self._transport.write(data)
 
     def _flush(self) -> None:
-        held, self._held, self._size = self._held, [], 0
-        if held:
-            self._transport.write(held[0] if len(held) == 1 else b"".join(held))
+        pieces, self._pieces, self._size = self._pieces, [], 0
+        if pieces:
+            self._transport.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
 
     def close(self) -> None:
         self._flush()

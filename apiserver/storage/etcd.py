@@ -59,8 +59,8 @@ class EtcdStore:
 
     async def get(self, key: str) -> tuple[KeyValue | None, int]:
         response = await self._range(pb.RangeRequest(key=key.encode()))
-        found = response.kvs
-        return (_key_value(found[0]) if found else None), response.header.revision
+        pairs = response.kvs
+        return (_key_value(pairs[0]) if pairs else None), response.header.revision
 
     async def list(self, prefix: str, *, start_after: str = "", revision: int = 0, limit: int = 0) -> Page:
         start = start_after.encode() + b"\0" if start_after and start_after >= prefix else prefix.encode() or b"\0"
@@ -77,10 +77,10 @@ class EtcdStore:
         self._check()
         before = self._acknowledged
         response = await self._connection.range(request)
-        self._told(response, before)
+        self._note_revision(response, before)
         return response
 
-    def _told(self, response: Any, before: int) -> None:
+    def _note_revision(self, response: Any, before: int) -> None:
         """Notes the revision of an answer; ``before``: what was acknowledged when it was asked for. Raises StoreRewound."""
         revision = response.header.revision
         if revision < before:
@@ -115,7 +115,7 @@ class EtcdStore:
                 for put in puts:
                     self._leases.forget(put.ttl)
                 continue
-            self._told(response, before)
+            self._note_revision(response, before)
             if response.succeeded:
                 return TxnResult(True, response.header.revision)
             mine = response.responses[0].range.kvs

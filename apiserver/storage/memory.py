@@ -67,12 +67,12 @@ class MemoryStore:
         beyond = bool(start_after) and start_after >= prefix
         keys = self._keys.irange(start_after if beyond else prefix, prefix_end(prefix), (not beyond, False))
         for key in keys:
-            found = _at(self._keys[key], revision)
-            if found is None or found.value is None:
+            version = _at(self._keys[key], revision)
+            if version is None or version.value is None:
                 continue
             count += 1
             if not limit or len(items) < limit:
-                items.append(KeyValue(key, found.value, found.revision, found.created))
+                items.append(KeyValue(key, version.value, version.revision, version.created))
         return Page(items, revision, count > len(items), count)
 
     async def txn(

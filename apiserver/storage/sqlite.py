@@ -41,7 +41,7 @@ from navarch.world import World
 log = logging.getLogger(__name__)
 
 END = "\U0010ffff"  # behind every key
-KEPT = 4096  # batches that the feed holds in memory; older ones are read from the file
+MAX_BATCHES = 4096  # batches that the feed holds in memory; older ones are read from the file
 
 
 class StoreLocked(Exception):
@@ -82,7 +82,7 @@ class SqliteStore:
         self._writer = Writer(path, self._loop, self._committed)
         self._pending: list[tuple[list[Row], asyncio.Future[int]]] = []  # submitted, oldest first
         self._read_index()
-        self._feed = Feed(self._revision, compacted=self._writer.compacted, keep=KEPT)
+        self._feed = Feed(self._revision, compacted=self._writer.compacted, keep=MAX_BATCHES)
         self._set_timer()
 
     def _read_index(self) -> None:
@@ -115,11 +115,11 @@ class SqliteStore:
             self._check()
             if revision > self._revision:
                 raise FutureRevision(f"revision {revision} does not exist yet")
-            asked = revision or self._revision
-            if asked >= self._feed.compacted:
-                page = await self._loop.run_in_executor(self._readers, self._list, prefix, start_after, asked, limit)
+            at = revision or self._revision
+            if at >= self._feed.compacted:
+                page = await self._loop.run_in_executor(self._readers, self._list, prefix, start_after, at, limit)
                 # A compaction in between may have taken away what was to be read.
-                if asked >= self._feed.compacted:
+                if at >= self._feed.compacted:
                     return page
             if revision:
                 raise Compacted(self._feed.compacted)
@@ -164,8 +164,8 @@ class SqliteStore:
         self._check()
         check_txn(puts, deletes)
         index = self._index
-        for key, wanted in compares:
-            if index.get(key, (0, 0))[0] != wanted:
+        for key, expected in compares:
+            if index.get(key, (0, 0))[0] != expected:
                 await self._settled()
                 return TxnResult(False, self._revision)
         revision = self._submitted + 1
@@ -251,10 +251,10 @@ class SqliteStore:
         """Some of the events at ``start`` to ``end`` from the file, whole revisions only."""
         end = min(end, start + 500)
         query = "SELECT revision, key, created, value FROM revisions WHERE n >= ? AND n < ? ORDER BY n"
-        found: dict[int, list[StoreEvent]] = {}
+        by_revision: dict[int, list[StoreEvent]] = {}
         for revision, key, created, value in self._connection().execute(query, (start << SHIFT, end + 1 << SHIFT)):
-            found.setdefault(revision, []).append(StoreEvent(key, value, revision, None, created))
-        return [Batch(found.get(revision, []), revision) for revision in range(start, end + 1)]
+            by_revision.setdefault(revision, []).append(StoreEvent(key, value, revision, None, created))
+        return [Batch(by_revision.get(revision, []), revision) for revision in range(start, end + 1)]
 
     async def _with_previous(self, batch: Batch) -> Batch:
         query = "SELECT value FROM revisions WHERE key = ? AND revision < ? ORDER BY revision DESC LIMIT 1"
@@ -360,7 +360,7 @@ def _trouble(error: Exception) -> StoreUnavailable | StoreFull:
 def _identity(path: Path) -> tuple[int, int] | None:
     """Of the file under a name, None if there is none."""
     try:
-        found = os.stat(path)
+        stat = os.stat(path)
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return stat.st_dev, stat.st_ino

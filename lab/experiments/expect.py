@@ -63,7 +63,7 @@ def judge(expectation: str | Expectation, rows: Sequence[Row], references: Seque
         groups: dict[str, list[Mapping[str, float]]] = {}
         for levels, _, measures in picked:
             groups.setdefault(", ".join(f"{k}={v}" for k, v in levels.items()) or "all runs", []).append(measures)
-        cases = [(name, {k: statistics.fmean(m[k] for m in found) for k in found[0]}) for name, found in groups.items()]
+        cases = [(name, {k: statistics.fmean(m[k] for m in runs) for k in runs[0]}) for name, runs in groups.items()]
     else:
         cases = [(", ".join([*(f"{k}={v}" for k, v in lv.items()), f"seed {s}"]), dict(m)) for lv, s, m in picked]
     wrong = [(name, values) for name, values in cases if not expression.evaluate({}, values)]
@@ -108,8 +108,8 @@ def paired(rows: Sequence[Row], measure: str, factor: str, a: str, b: str) -> li
     for levels, seed, measures in rows:
         rest = tuple((k, v) for k, v in levels.items() if k != factor)
         by.setdefault((rest, seed), {})[str(levels.get(factor))] = measures.get(measure, math.nan)
-    found = [pair[a] - pair[b] for pair in by.values() if a in pair and b in pair]
-    return [d for d in found if not math.isnan(d)]
+    differences = [pair[a] - pair[b] for pair in by.values() if a in pair and b in pair]
+    return [d for d in differences if not math.isnan(d)]
 
 
 def interval(values: Sequence[float], confidence: float = 0.95, draws: int = 1000) -> tuple[float, float, float]:
@@ -123,9 +123,9 @@ def interval(values: Sequence[float], confidence: float = 0.95, draws: int = 100
     return mean, means[low], means[draws - 1 - low]
 
 
-def within(found: tuple[float, float, float]) -> str:
+def within(measured: tuple[float, float, float]) -> str:
     """A mean with half of its interval, told to two digits of the latter."""
-    mean, low, high = found
+    mean, low, high = measured
     half = (high - low) / 2
     if not 0 < half < math.inf:
         return number(mean)

@@ -69,9 +69,9 @@ def by_level(measure: str, groups: Mapping[str, Sequence[float]]) -> str:
     names = list(groups)
     values = [[v for v in groups[n] if not math.isnan(v)] for n in names]
     axis.boxplot(values, orientation="horizontal", widths=0.55, showfliers=False, medianprops={"color": "#222222"})
-    for n, found in enumerate(values, 1):
-        offsets = [((k * 37) % 21 - 10) / 60 for k in range(len(found))]
-        axis.plot(found, [n + o for o in offsets], "o", markersize=4, alpha=0.6, color=COLOURS[(n - 1) % len(COLOURS)])
+    for n, points in enumerate(values, 1):
+        offsets = [((k * 37) % 21 - 10) / 60 for k in range(len(points))]
+        axis.plot(points, [n + o for o in offsets], "o", markersize=4, alpha=0.6, color=COLOURS[(n - 1) % len(COLOURS)])
     axis.set_yticks(range(1, len(names) + 1), names)
     axis.invert_yaxis()
     axis.set_xlabel(measure)
@@ -83,11 +83,11 @@ Curves = Sequence[Sequence[tuple[float, float]]]
 
 def band(curves: Curves) -> list[tuple[float, float, float, float]]:
     """x, mean, least and most of several runs, wherever all of them have a point."""
-    found = [{point[0]: point[1] for point in c} for c in curves]
-    shared = sorted(set.intersection(*(set(c) for c in found))) if found else []
+    points = [{point[0]: point[1] for point in c} for c in curves]
+    shared = sorted(set.intersection(*(set(c) for c in points))) if points else []
     out = []
     for x in shared:
-        values = [c[x] for c in found]
+        values = [c[x] for c in points]
         out.append((x, math.fsum(values) / len(values), min(values), max(values)))
     return out
 
@@ -138,12 +138,12 @@ def timeline(recording: Recording) -> str:
     loads = sorted({s.name for s in recording.samples if s.name.startswith("load/")})
     figure, axes = _figure(8, 1.9 * (len(lanes) + len(loads)), len(lanes) + len(loads), sharex=True)
     begin = recording.mark("begin") or 0.0
-    for (title, found), (axis,) in zip(lanes, axes, strict=False):
-        for label, series in found:
+    for (title, curves), (axis,) in zip(lanes, axes, strict=False):
+        for label, series in curves:
             axis.step([*series.times, recording.end], [*series.values, series.values[-1]], where="post", label=label)
         axis.set_ylabel(title)
         axis.set_ylim(bottom=0)
-        if len(found) > 1:
+        if len(curves) > 1:
             axis.legend(frameon=False, loc="lower right", ncols=3)
     for name, (axis,) in zip(loads, axes[len(lanes) :], strict=True):
         samples = [s for s in recording.samples if s.name == name]
@@ -172,7 +172,7 @@ def gantt(recording: Recording, most: int = 300) -> str:
     figure, axes = _figure(8, max(1.5, 0.9 + 0.09 * len(lives)))
     axis = axes[0][0]
     owners = list(dict.fromkeys(p.owner or p.name for p in sorted(lives, key=lambda p: p.created)))
-    seen: dict[str, list[int]] = {}
+    rows_by_node: dict[str, list[int]] = {}
     for n, p in enumerate(lives):
         colour = COLOURS[owners.index(p.owner or p.name) % len(COLOURS)]
         end = recording.end if p.gone is None else p.gone
@@ -180,9 +180,9 @@ def gantt(recording: Recording, most: int = 300) -> str:
         assert p.bound is not None
         axis.barh(n, ready - p.bound, left=p.bound, color=colour, alpha=0.35, height=0.8)
         axis.barh(n, max(0.0, end - ready), left=ready, color=colour, height=0.8)
-        seen.setdefault(p.node, []).append(n)
-    axis.set_yticks([sum(rows) / len(rows) for rows in seen.values()], list(seen), fontsize=6.5)
-    for rows in seen.values():
+        rows_by_node.setdefault(p.node, []).append(n)
+    axis.set_yticks([sum(rows) / len(rows) for rows in rows_by_node.values()], list(rows_by_node), fontsize=6.5)
+    for rows in rows_by_node.values():
         axis.axhline(rows[-1] + 0.5, color="#cccccc", linewidth=0.6)
     axis.grid(visible=False, axis="y")
     axis.set_xlim(recording.mark("begin") or 0.0, recording.end)

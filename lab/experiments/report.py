@@ -79,10 +79,10 @@ def warnings(listed: Sequence[Result]) -> list[str]:
     if slow:
         text = "had a step that did not end in time; what they measure from there on is \"at least\" (≥)"
         out.append(f"{len(slow)} of {len(listed)} runs {text}. The first: {slow[0].name}: {slow[0].timeouts[0]}")
-    for name, found in cells_of(good).items():
-        if len(found) > 1 and len({_values(r) for r in found}) == 1:
-            out.append(f"{name}: all {len(found)} seeds gave the same. Nothing in this cell is random.")
-    alone = [name for name, found in cells_of(good).items() if len(found) == 1]
+    for name, runs in cells_of(good).items():
+        if len(runs) > 1 and len({_values(r) for r in runs}) == 1:
+            out.append(f"{name}: all {len(runs)} seeds gave the same. Nothing in this cell is random.")
+    alone = [name for name, of_cell in cells_of(good).items() if len(of_cell) == 1]
     if alone:
         more = f" and {len(alone) - 1} more cells" if len(alone) > 1 else ""
         out.append(f"{alone[0]}{more}: one seed only, so nothing is known of the spread.")
@@ -112,16 +112,16 @@ def summary(listed: Sequence[Result]) -> list[dict[str, Any]]:
     first = next(iter(cells.values()), [])
     for measure in first[0].measures if first else ():
         base = {r.seed: r.measures.get(measure, math.nan) for r in first}
-        for name, found in cells.items():
-            values = [v for r in found if not math.isnan(v := r.measures.get(measure, math.nan))]
+        for name, runs in cells.items():
+            values = [v for r in runs if not math.isnan(v := r.measures.get(measure, math.nan))]
             row: dict[str, Any] = {"measure": measure, "cell": name, "n": len(values)}
             if values:
                 mean, low, high = interval(values)
                 row |= {"mean": mean, "low": low, "high": high, "median": statistics.median(values)}
                 row |= {"min": min(values), "max": max(values)}
-            differences = [r.measures[measure] - base[r.seed] for r in found if r.seed in base and measure in r.measures]
+            differences = [r.measures[measure] - base[r.seed] for r in runs if r.seed in base and measure in r.measures]
             differences = [d for d in differences if not math.isnan(d)]
-            if found is not first and differences:
+            if runs is not first and differences:
                 mean, low, high = interval(differences)
                 row |= {"difference": mean, "difference_low": low, "difference_high": high}
             rows.append(row)
@@ -138,8 +138,8 @@ def late(tree: Mapping[str, Any], listed: Sequence[Result]) -> set[tuple[str, st
     """(cell, measure) of which some run tells "at least" only: the measure uses a mark of a step that timed out, or of a later
     one."""
     out = set()
-    for name, found in cells_of(listed).items():
-        for r in found:
+    for name, runs in cells_of(listed).items():
+        for r in runs:
             steps = [int(text[6 : text.index("]")]) for text in r.timeouts if text.startswith("steps[")]
             if not steps:
                 continue
@@ -236,10 +236,10 @@ def _figures(tree: Mapping[str, Any], listed: Sequence[Result], folder: Path) ->
     by_cell = cells_of(good)
     experiment = parse(cells(dict(tree))[0].tree)
     factor = next(iter(tree.get("factors") or {}), "")
-    short = {name: (found[0].levels[factor] if len(found[0].levels) == 1 else name) for name, found in by_cell.items()}
+    short = {name: (runs[0].levels[factor] if len(runs[0].levels) == 1 else name) for name, runs in by_cell.items()}
     seeds = len({r.seed for r in good})
     for plot in experiment.plots:
-        groups = {short[name]: [r.curves[plot.name] for r in found if r.curves] for name, found in by_cell.items()}
+        groups = {short[name]: [r.curves[plot.name] for r in runs if r.curves] for name, runs in by_cell.items()}
         groups = {name: curves for name, curves in groups.items() if curves}
         if not groups:
             continue
@@ -252,17 +252,17 @@ def _figures(tree: Mapping[str, Any], listed: Sequence[Result], folder: Path) ->
         out.append((plot.name, plots.lines(plot, groups), (plot.title or plot.name) + spread))
     declared = bool(out)
     for measure in good[0].measures if good and len(good) > 1 else ():
-        values = {short[name]: [r.measures.get(measure, math.nan) for r in found] for name, found in by_cell.items()}
-        if any(not math.isnan(v) for found in values.values() for v in found):
+        values = {short[name]: [r.measures.get(measure, math.nan) for r in runs] for name, runs in by_cell.items()}
+        if any(not math.isnan(v) for values_ in values.values() for v in values_):
             out.append((f"level-{measure}", plots.by_level(measure, values), f"{measure}: every run, by cell"))
     if declared or experiment.cluster.mode == "cycle":
         return out  # the file says what is to be drawn; of a cycle alone nothing happens over time
     ecdf: dict[str, list[float]] = {}
-    for name, found in list(by_cell.items())[:PLOTTED_CELLS]:
-        recording = Recording.load(folder / "runs" / f"{found[0].name}.jsonl.gz")
+    for name, runs in list(by_cell.items())[:PLOTTED_CELLS]:
+        recording = Recording.load(folder / "runs" / f"{runs[0].name}.jsonl.gz")
         ecdf[name] = Measures(recording).waits()
-        out.append((f"time-{found[0].name}", plots.timeline(recording), f"{name}, seed {found[0].seed}: over time"))
-        out.append((f"gantt-{found[0].name}", plots.gantt(recording), f"{name}, seed {found[0].seed}: pods on nodes"))
+        out.append((f"time-{runs[0].name}", plots.timeline(recording), f"{name}, seed {runs[0].seed}: over time"))
+        out.append((f"gantt-{runs[0].name}", plots.gantt(recording), f"{name}, seed {runs[0].seed}: pods on nodes"))
     if any(ecdf.values()):
         drawn = plots.waits({k: v for k, v in ecdf.items() if v})
         out.append(("waits", drawn, "how long pods waited for a node (first seed)"))
@@ -364,7 +364,7 @@ def compare(a: Sequence[Result], b: Sequence[Result]) -> list[str]:
             out.append(f"{name}: only in the first")
             continue
         for measure in left[name][0].measures:
-            rows = [({"side": s}, r.seed, r.measures) for s, found in (("a", left[name]), ("b", right[name])) for r in found]
+            rows = [({"side": s}, r.seed, r.measures) for s, runs in (("a", left[name]), ("b", right[name])) for r in runs]
             differences = paired(rows, measure, "side", "b", "a")
             if not differences:
                 continue

@@ -64,15 +64,15 @@ def one(tree: dict[str, Any], levels: Mapping[str, str], seed: int, folder: str)
         experiment = parse(tree)
         outcome = run_of(experiment, seed)
         recording = outcome.recorder.recording()
-        found = measure(recording, experiment.measure, experiment.series)
+        measures = measure(recording, experiment.measure, experiment.series)
         curves = {p.name: curve(recording, p.y, p.x, p.step, experiment.series) for p in experiment.plots}
-        result = Result(levels, seed, found, outcome.recorder.digest, outcome.virtual, outcome.timeouts, curves=curves)
+        result = Result(levels, seed, measures, outcome.recorder.digest, outcome.virtual, outcome.timeouts, curves=curves)
     except Exception as error:  # the others go on
         where = "" if isinstance(error, ValueError) else traceback.format_exc(limit=-3)
         return Result(levels, seed, {}, "", 0.0, (), f"{type(error).__name__}: {_cause(error)}{where and chr(10) + where}")
     runs = Path(folder) / "runs"
     outcome.recorder.save(runs / f"{result.name}.jsonl.gz")
-    written = result._asdict() | {"measures": {k: None if math.isnan(v) else v for k, v in found.items()}}
+    written = result._asdict() | {"measures": {k: None if math.isnan(v) else v for k, v in measures.items()}}
     partial = runs / f".{result.name}.{os.getpid()}"
     partial.write_bytes(orjson.dumps(written | {"of": digest_of(tree)}, option=orjson.OPT_INDENT_2))
     partial.rename(runs / f"{result.name}.json")
@@ -114,33 +114,33 @@ def sweep(
 ) -> list[Result]:
     """Runs every cell with every seed; gives the results in the order of cells and seeds. What is done already, by the same
     file, is taken as it is. Raises WrongFile before anything starts."""
-    found = [c for c in cells(tree) if all(c.levels.get(k) == v for k, v in only.items() if k != "seed")]
-    experiments = [parse(c.tree) for c in found]
+    chosen_cells = [c for c in cells(tree) if all(c.levels.get(k) == v for k, v in only.items() if k != "seed")]
+    experiments = [parse(c.tree) for c in chosen_cells]
     (folder / "runs").mkdir(parents=True, exist_ok=True)
     (folder / LOCK).write_text(json.dumps(lock(tree), indent=1, default=str) + "\n")
-    wanted: list[tuple[Cell, int]] = []
-    for cell, experiment in zip(found, experiments, strict=True):
+    plan: list[tuple[Cell, int]] = []
+    for cell, experiment in zip(chosen_cells, experiments, strict=True):
         chosen = list(seeds) if seeds is not None else list(range(1, experiment.seeds + 1))
-        wanted += [(cell, seed) for seed in chosen if only.get("seed", str(seed)) == str(seed)]
+        plan += [(cell, seed) for seed in chosen if only.get("seed", str(seed)) == str(seed)]
     done: dict[str, Result] = {}
     todo: list[tuple[Cell, int]] = []
-    for cell, seed in wanted:
+    for cell, seed in plan:
         path = folder / "runs" / f"{run_name(cell.levels, seed)}.json"
-        if resume and path.exists() and (known := read(path))[1] == digest_of(cell.tree):
-            done[known[0].name] = known[0]
+        if resume and path.exists() and (earlier := read(path))[1] == digest_of(cell.tree):
+            done[earlier[0].name] = earlier[0]
         else:
             todo.append((cell, seed))
 
     def finished(result: Result) -> None:
         done[result.name] = result
-        progress(len(done), len(wanted), result)
+        progress(len(done), len(plan), result)
 
     if jobs <= 1 or len(todo) <= 1:
         for cell, seed in todo:
             finished(one(cell.tree, cell.levels, seed, str(folder)))
     else:
         _in_processes(todo, folder, jobs, finished)
-    ordered = [done[run_name(cell.levels, seed)] for cell, seed in wanted]
+    ordered = [done[run_name(cell.levels, seed)] for cell, seed in plan]
     write_csv(folder / "runs.csv", ordered)
     return ordered
 

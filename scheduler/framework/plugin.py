@@ -37,7 +37,7 @@ ALL_ROWS = slice(None)
 NODE_ADDED, NODE_CHANGED, POD_GONE, POD_CHANGED, POD_ADDED = "NodeAdd", "NodeUpdate", "PodDelete", "PodUpdate", "PodAdd"
 NAMESPACE_CHANGED = "NamespaceUpdate"
 NODE_GONE = "NodeDelete"
-WANTED = "UnscheduledPodAdd"  # a pod that has no node yet
+POD_PENDING = "UnscheduledPodAdd"  # a pod that has no node yet
 # What storage adds to these is in volumes.py.
 
 

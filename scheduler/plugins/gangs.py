@@ -29,7 +29,7 @@ from scheduler.framework.plugin import (
     POD_ADDED,
     POD_CHANGED,
     POD_GONE,
-    WANTED,
+    POD_PENDING,
     Attempt,
     CycleState,
     Event,
@@ -66,7 +66,7 @@ class Coscheduling(Plugin):
 
     name = "Coscheduling"
     reads = NOTHING_ELSE
-    events = frozenset({POD_ADDED, POD_GONE, WANTED, NODE_ADDED, NODE_CHANGED, GROUP_CHANGED, POD_CHANGED})
+    events = frozenset({POD_ADDED, POD_GONE, POD_PENDING, NODE_ADDED, NODE_CHANGED, GROUP_CHANGED, POD_CHANGED})
 
     def __init__(self, wait: float = 60.0, backoff: float = 0.0) -> None:
         self.wait, self.backoff = wait, backoff
