@@ -328,15 +328,6 @@ PARTICIPLES = {
 # Path -> names that are still to be changed; this list only becomes shorter. Two stay: Gone is HTTP's word for 410, and
 # Plugin.left() is an extension point that users implement.
 STILL_PARTICIPLES: dict[str, set[str]] = {
-    "apiserver/http/dispatcher.py": {"wanted"},
-    "apiserver/http/forwarding.py": {"gone", "kept"},
-    "apiserver/http/streams.py": {"found", "gone"},
-    "apiserver/kinds/core/pods/strategy.py": {"asked"},
-    "apiserver/kinds/core/pods/warnings.py": {"found", "known", "seen"},
-    "apiserver/kinds/core/services.py": {"seen", "taken"},
-    "apiserver/kinds/core/services_addresses.py": {"Held", "_held", "asked", "held", "taken"},
-    "apiserver/registry/allocation.py": {"Taken"},
-    "apiserver/registry/deletes.py": {"found", "gone", "left", "wanted"},
     "apiserver/registry/gate.py": {"found", "kept", "known"},
     "apiserver/registry/writes.py": {"found", "told"},
     "lab/experiments/file.py": {"found", "given", "known", "made"},

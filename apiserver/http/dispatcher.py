@@ -224,14 +224,14 @@ class Dispatcher:
                 raise
             gates.audit.begin(request, info, user)
         user = user or await self._authenticate(scope, info)
-        wanted = impersonation.impersonation_of(scope["headers"])
-        if wanted is None:
+        target = impersonation.impersonation_of(scope["headers"])
+        if target is None:
             return user
-        for right in impersonation.rights(wanted, info.path):
+        for right in impersonation.rights(target, info.path):
             allowed, reason = gates.authorizer.authorize(user, right)
             if not allowed:
                 raise forbidden(user, right, reason)
-        user = impersonation.impersonated(wanted)
+        user = impersonation.impersonated(target)
         if isinstance(request, AuditedRequest) and request.audited is not None:
             request.audited.as_user = user
         return user

@@ -82,12 +82,12 @@ class Forwarder:
     def _headers(request: Request, extra: Extra) -> list[tuple[str, str]]:
         """The headers that the backend gets: not who the user is to us, nor those of this connection alone."""
         named = {t.strip().lower().encode() for t in request.header(b"connection").split(",")}
-        kept = [
+        own = [
             (name.decode("latin-1"), value.decode("latin-1"))
             for name, value in request.scope["headers"]
             if name not in _HOP and name not in named and name not in _OURS and not name.startswith(_WHO)
         ]
-        return [*kept, *extra, ("X-Forwarded-Uri", request.path), ("X-Forwarded-Host", request.header(b"host"))]
+        return [*own, *extra, ("X-Forwarded-Uri", request.path), ("X-Forwarded-Host", request.header(b"host"))]
 
     # Plain requests
 
@@ -118,12 +118,12 @@ class Forwarder:
             except Disconnected as error:
                 failures.append(error)
 
-        async def gone() -> None:
+        async def until_gone() -> None:
             await sent.wait()
             await request.disconnected()
 
         failures: list[Exception] = []
-        await relay.until_either(self._world, exchange(), gone())
+        await relay.until_either(self._world, exchange(), until_gone())
         if failures or not request.started:
             raise failures[0] if failures else Disconnected()
 
@@ -178,8 +178,8 @@ class Forwarder:
             body = await request.offload(4 * size, rewritten)
         except (OSError, EOFError, zlib.error):  # it is not what it says
             return data, headers
-        kept = [(name, value) for name, value in headers if name != b"content-length"]
-        return body, [*kept, (b"content-length", b"%d" % len(body))]
+        others = [(name, value) for name, value in headers if name != b"content-length"]
+        return body, [*others, (b"content-length", b"%d" % len(body))]
 
     @staticmethod
     def _location(request: Request, base: str, target: Target, location: str) -> str:

@@ -87,7 +87,7 @@ class ResourceHandler:
                 form = accept(request.header(b"accept"))
                 options = await opts.delete_options(request)
                 deleted = await resource.delete(context, namespace, info.name, options)
-                accepted = not deleted.gone and options.orphan_dependents is False
+                accepted = not deleted.is_gone and options.orphan_dependents is False
                 await self._reply(request, context, resource, 202 if accepted else 200, deleted.data, form)
             case "deletecollection":
                 selection = opts.list_options(request.query)

@@ -77,10 +77,10 @@ class Streams:
 
     def get(self, info: RequestInfo) -> Stream | None:
         """The handler of a request, None if it is none of ours."""
-        found = self._find(info)
-        if found is None or info.subresource == "log":
-            return found
-        return functools.partial(self._admitted, found)
+        stream = self._find(info)
+        if stream is None or info.subresource == "log":
+            return stream
+        return functools.partial(self._admitted, stream)
 
     async def _admitted(self, stream: Stream, request: Request, context: Context) -> None:
         info = context.info
@@ -143,9 +143,9 @@ class Streams:
                 await request.start_stream(200, content_type)
                 async with self.world.task_group() as group:
                     copy = group.start(_relay(answer_stream, request), "log-relay")
-                    gone = group.start(request.disconnected(), "log-disconnect")
-                    copy.add_done_callback(lambda _: gone.cancel())
-                    gone.add_done_callback(lambda _: copy.cancel())
+                    disconnection = group.start(request.disconnected(), "log-disconnect")
+                    copy.add_done_callback(lambda _: disconnection.cancel())
+                    disconnection.add_done_callback(lambda _: copy.cancel())
                 await request.end_stream()
 
     # Exec, attach, port-forward

@@ -22,7 +22,7 @@ GRACE = 180.0  # seconds that a reservation may exist without its Service
 ATTEMPTS = 32
 
 
-class Taken(Exception):
+class InUse(Exception):
     """The value asked for belongs to another object."""
 
 
@@ -52,13 +52,13 @@ class Allocator:
         self.loaded = True
 
     async def reserve(self, value: str, owner: str) -> None:
-        """Takes one value for ``owner`` (namespace/name). Raises Taken."""
+        """Takes one value for ``owner`` (namespace/name). Raises InUse."""
         key = self.prefix + value
         record = json.dumps({"owner": owner, "at": self.world.now()}).encode()
         result = await self.store.txn([Compare(key, 0)], [Put(key, record)])
         self.in_use[value] = None
         if not result.succeeded:
-            raise Taken(value)
+            raise InUse(value)
 
     async def choose(self, owner: str, dry_run: bool = False) -> str:
         """Takes any free value. Raises RangeFull."""
@@ -76,7 +76,7 @@ class Allocator:
             try:
                 await self.reserve(value, owner)
                 return value
-            except Taken:
+            except InUse:
                 continue
         raise RangeFull
 
@@ -119,7 +119,7 @@ class Allocator:
             if value not in reserved:
                 try:
                     await self.reserve(value, owner)
-                except Taken:
+                except InUse:
                     pass
         await self.load()
         return released

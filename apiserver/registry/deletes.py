@@ -27,10 +27,10 @@ ANSWER_OBJECT = {("", r) for r in ("pods", "services", "serviceaccounts", "podte
 
 
 class Deleted(NamedTuple):
-    """The answer of a delete; ``gone`` if the object has left the store."""
+    """The answer of a delete; ``is_gone`` if the object has left the store."""
 
     data: bytes
-    gone: bool
+    is_gone: bool
 
 
 def check_options(options: DeleteOptions) -> None:
@@ -46,7 +46,7 @@ def check_options(options: DeleteOptions) -> None:
         raise resource_invalid("DeleteOptions", META_GROUP, "", causes)
 
 
-def wanted_finalizers(found: list[str], options: DeleteOptions, default: str = "Background") -> list[str]:
+def finalizers_after(present: list[str], options: DeleteOptions, default: str = "Background") -> list[str]:
     """The finalizers after the propagation policy had its say. Without one those that are there decide, and then the
     kind's ``default`` (upstream's GarbageCollectionDeleteStrategy; "": the kind has no dependents)."""
     policy: str | None = options.propagation_policy
@@ -54,12 +54,12 @@ def wanted_finalizers(found: list[str], options: DeleteOptions, default: str = "
         policy = "Background"
     elif policy is None and options.orphan_dependents is not None:
         policy = "Orphan" if options.orphan_dependents else "Background"
-    if policy is None and (default != "Orphan" or FOREGROUND in found):
-        return found
+    if policy is None and (default != "Orphan" or FOREGROUND in present):
+        return present
     policy = policy or default
-    wanted = {"Orphan": [ORPHAN], "Foreground": [FOREGROUND]}.get(policy, [])
-    out = [f for f in found if f not in (ORPHAN, FOREGROUND) or f in wanted]
-    return out + [f for f in wanted if f not in out]
+    required = {"Orphan": [ORPHAN], "Foreground": [FOREGROUND]}.get(policy, [])
+    out = [f for f in present if f not in (ORPHAN, FOREGROUND) or f in required]
+    return out + [f for f in required if f not in out]
 
 
 class Deletes(Writes):
@@ -116,7 +116,7 @@ class Deletes(Writes):
         before = orjson.dumps(obj)
         metadata = obj["metadata"]
         seconds = max(0, self.strategy.graceful_seconds(obj, options.grace_period_seconds))
-        finalizers = wanted_finalizers(list(metadata.get("finalizers") or ()), options, self.strategy.default_propagation)
+        finalizers = finalizers_after(list(metadata.get("finalizers") or ()), options, self.strategy.default_propagation)
         if finalizers:
             metadata["finalizers"] = finalizers
         else:
@@ -130,9 +130,9 @@ class Deletes(Writes):
             self.strategy.begin_delete(obj)
         else:
             # Grace only gets shorter; a second delete that names none changes nothing.
-            left = metadata.get("deletionGracePeriodSeconds") or 0
-            if options.grace_period_seconds is not None and seconds < left:
-                metadata["deletionTimestamp"] = format_time(parse_time(since) - as_duration(left) + as_duration(seconds))
+            remaining = metadata.get("deletionGracePeriodSeconds") or 0
+            if options.grace_period_seconds is not None and seconds < remaining:
+                metadata["deletionTimestamp"] = format_time(parse_time(since) - as_duration(remaining) + as_duration(seconds))
                 metadata["deletionGracePeriodSeconds"] = seconds
         return orjson.dumps(obj) != before
 
@@ -154,8 +154,8 @@ class Deletes(Writes):
         """Deletes all that the selection lists; returns what it found. One that is gone already does not matter."""
         check_options(options)
         self._warn(context, options)
-        found = await self.list(namespace, selection)
-        for item in found.items:
+        result = await self.list(namespace, selection)
+        for item in result.items:
             metadata = orjson.loads(item)["metadata"]
             one = DeleteOptions(
                 options.dry_run, options.grace_period_seconds, options.propagation_policy, options.orphan_dependents,
@@ -165,4 +165,4 @@ class Deletes(Writes):
                 await self.delete(context, metadata.get("namespace", ""), metadata["name"], one)
             except NotFound:
                 continue
-        return found
+        return result

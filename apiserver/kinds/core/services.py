@@ -109,11 +109,11 @@ class ServiceStrategy(Strategy):
     def _ports(self, new: Tree, was: Tree) -> None:
         external = ("NodePort", "LoadBalancer")
         before = {(p.get("protocol"), p.get("port")): p.get("nodePort") for p in was.get("ports") or ()}
-        taken = [p.get("nodePort") for p in new.get("ports") or () if p.get("nodePort")]
+        node_ports = [p.get("nodePort") for p in new.get("ports") or () if p.get("nodePort")]
         for port in new.get("ports") or ():
             key = (port.get("protocol"), port.get("port"))
             if new.get("type") in external and was.get("type") in external:
-                if not port.get("nodePort") and before.get(key) and before[key] not in taken:
+                if not port.get("nodePort") and before.get(key) and before[key] not in node_ports:
                     port["nodePort"] = before[key]
             elif new.get("type") not in external and port.get("nodePort") == before.get(key):
                 port.pop("nodePort", None)
@@ -214,7 +214,7 @@ def _ports_causes(spec: Tree, type_: str) -> list[Cause]:
         return [required("spec.ports")]
     out: list[Cause] = []
     seen_names: set[str] = set()
-    seen: set[tuple[Any, Any]] = set()
+    keys: set[tuple[Any, Any]] = set()
     nodes: set[tuple[Any, Any]] = set()
     for i, port in enumerate(ports):
         at, name, protocol = f"spec.ports[{i}]", port.get("name") or "", port.get("protocol")
@@ -239,9 +239,9 @@ def _ports_causes(spec: Tree, type_: str) -> list[Cause]:
                 out.append(duplicate(f"{at}.nodePort", node))
             nodes.add((protocol, node))
         key = (protocol, port.get("port"))
-        if key in seen:
+        if key in keys:
             out.append(duplicate(at, {"port": key[1], "protocol": key[0]}))
-        seen.add(key)
+        keys.add(key)
     return out
 
 

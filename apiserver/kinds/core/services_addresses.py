@@ -9,15 +9,15 @@ from apiserver.kinds.cells import Tree, spec_of
 from apiserver.registry.allocation import (
     AddressAllocator,
     Allocator,
+    InUse,
     OutOfRange,
     PortAllocator,
     RangeFull,
-    Taken,
     owner_of,
 )
 from navarch.api.errors import Cause, InternalError, invalid, resource_invalid
 
-Held = list[tuple[Allocator, str]]
+Allocations = list[tuple[Allocator, str]]
 
 
 def needs_address(spec: Tree) -> bool:
@@ -59,36 +59,36 @@ class Addresses:
     async def begin(self, obj: Tree, old: Tree | None, dry_run: bool) -> Callable[[bool], Any]:
         """Sets clusterIP and node ports in ``obj``. The function it returns is to be awaited with whether ``obj`` was
         stored: then what only ``old`` needed is given back, else what was taken now."""
-        owner, taken = owner_of(obj), Held()
-        before = self._held(old) if old is not None else []
+        owner, allocations = owner_of(obj), Allocations()
+        before = self._allocations_of(old) if old is not None else []
         try:
-            await self._address(obj, owner, before, taken, dry_run)
+            await self._address(obj, owner, before, allocations, dry_run)
             # The ports that were asked for come first, lest an automatic choice takes one of them.
-            await self._asked_ports(obj, owner, before, taken, dry_run)
+            await self._given_ports(obj, owner, before, allocations, dry_run)
             checked = needs_health_check(spec_of(obj)) and not (old is not None and needs_health_check(spec_of(old)))
-            if checked and (asked := spec_of(obj).get("healthCheckNodePort")):
-                await self._asked_check_port(asked, owner, taken, dry_run)
-            await self._automatic_ports(obj, owner, taken, dry_run)
+            if checked and (check_port := spec_of(obj).get("healthCheckNodePort")):
+                await self._requested_check_port(check_port, owner, allocations, dry_run)
+            await self._automatic_ports(obj, owner, allocations, dry_run)
             if checked and not spec_of(obj).get("healthCheckNodePort"):
-                await self._automatic_check_port(obj, owner, taken, dry_run)
+                await self._automatic_check_port(obj, owner, allocations, dry_run)
         except BaseException:
-            await self._give_back(taken, owner)
+            await self._give_back(allocations, owner)
             raise
 
         async def end(stored: bool) -> None:
             if dry_run:
                 return
             if not stored:
-                await self._give_back(taken, owner)
+                await self._give_back(allocations, owner)
                 return
-            still = self._held(obj)
-            await self._give_back([held for held in before if held not in still], owner)
+            still = self._allocations_of(obj)
+            await self._give_back([allocation for allocation in before if allocation not in still], owner)
 
         return end
 
     async def release(self, obj: Tree) -> None:
         """After the Service is gone."""
-        await self._give_back(self._held(obj), owner_of(obj))
+        await self._give_back(self._allocations_of(obj), owner_of(obj))
 
     async def repair(self, services: Iterable[Tree]) -> list[str]:
         """Gives back what no Service has; returns those values."""
@@ -101,65 +101,65 @@ class Addresses:
             ports.update(dict.fromkeys(held_ports(service), owner))
         return await self.addresses.repair(addresses) + await self.ports.repair(ports)
 
-    def _held(self, obj: Tree) -> Held:
+    def _allocations_of(self, obj: Tree) -> Allocations:
         address = held_address(obj)
-        out: Held = [(self.addresses, address)] if address else []
+        out: Allocations = [(self.addresses, address)] if address else []
         return out + [(self.ports, port) for port in held_ports(obj)]
 
-    async def _give_back(self, held: Held, owner: str) -> None:
-        for allocator, value in held:
+    async def _give_back(self, allocations: Allocations, owner: str) -> None:
+        for allocator, value in allocations:
             await allocator.release(value, owner)
 
-    async def _address(self, obj: Tree, owner: str, before: Held, taken: Held, dry_run: bool) -> None:
+    async def _address(self, obj: Tree, owner: str, before: Allocations, allocations: Allocations, dry_run: bool) -> None:
         spec = spec_of(obj)
-        asked = spec.get("clusterIP")
-        if not needs_address(spec) or asked == "None" or (self.addresses, asked) in before:
+        address = spec.get("clusterIP")
+        if not needs_address(spec) or address == "None" or (self.addresses, address) in before:
             return
         try:
-            if asked:
-                await self._reserve(self.addresses, asked, owner, taken, dry_run)
+            if address:
+                await self._reserve(self.addresses, address, owner, allocations, dry_run)
                 return
-            asked = await self.addresses.choose(owner, dry_run)
-        except Taken:
-            raise self._refuse(obj, _why(asked or "", "provided IP is already allocated")) from None
+            address = await self.addresses.choose(owner, dry_run)
+        except InUse:
+            raise self._refuse(obj, _why(address or "", "provided IP is already allocated")) from None
         except OutOfRange:
             network = self.addresses.network
-            text = f"the provided IP ({asked}) is not in the valid range. The range of valid IPs is {network}"
-            raise self._refuse(obj, _why(asked or "", text)) from None
+            text = f"the provided IP ({address}) is not in the valid range. The range of valid IPs is {network}"
+            raise self._refuse(obj, _why(address or "", text)) from None
         except RangeFull:
             raise InternalError("failed to allocate a serviceIP: range is full") from None
         if not dry_run:
-            taken.append((self.addresses, asked))
-        spec["clusterIP"], spec["clusterIPs"] = asked, [asked]
+            allocations.append((self.addresses, address))
+        spec["clusterIP"], spec["clusterIPs"] = address, [address]
 
-    async def _reserve(self, allocator: Allocator, value: str, owner: str, taken: Held, dry_run: bool) -> None:
+    async def _reserve(self, allocator: Allocator, value: str, owner: str, allocations: Allocations, dry_run: bool) -> None:
         if dry_run:
             return
         await allocator.reserve(value, owner)
-        taken.append((allocator, value))
+        allocations.append((allocator, value))
 
-    async def _asked_ports(self, obj: Tree, owner: str, before: Held, taken: Held, dry_run: bool) -> None:
+    async def _given_ports(self, obj: Tree, owner: str, before: Allocations, allocations: Allocations, dry_run: bool) -> None:
         spec = spec_of(obj)
         if spec.get("type") not in ("NodePort", "LoadBalancer"):
             return
         for i, port in enumerate(spec.get("ports") or ()):
-            asked = port.get("nodePort")
-            held = (self.ports, str(asked))
-            checks = needs_health_check(spec) and asked == spec.get("healthCheckNodePort")  # it cannot be both
-            if not asked or (not checks and (held in before or held in taken)):
+            number = port.get("nodePort")
+            allocation = (self.ports, str(number))
+            checks = needs_health_check(spec) and number == spec.get("healthCheckNodePort")  # it cannot be both
+            if not number or (not checks and (allocation in before or allocation in allocations)):
                 continue
             at = f"spec.ports[{i}].nodePort"
             try:
-                await self._reserve(self.ports, str(asked), owner, taken, dry_run)
-            except Taken:
-                raise self._refuse(obj, invalid(at, asked, "provided port is already allocated")) from None
+                await self._reserve(self.ports, str(number), owner, allocations, dry_run)
+            except InUse:
+                raise self._refuse(obj, invalid(at, number, "provided port is already allocated")) from None
             except OutOfRange:
                 text = f"The range of valid ports is {self.ports.low}-{self.ports.high}"
                 raise self._refuse(
-                    obj, invalid(at, asked, f"provided port is not in the valid range. {text}")
+                    obj, invalid(at, number, f"provided port is not in the valid range. {text}")
                 ) from None
 
-    async def _automatic_ports(self, obj: Tree, owner: str, taken: Held, dry_run: bool) -> None:
+    async def _automatic_ports(self, obj: Tree, owner: str, allocations: Allocations, dry_run: bool) -> None:
         spec = spec_of(obj)
         chosen: dict[Any, int] = {}  # port number -> node port, so that TCP and UDP of one port share it
         for port in (spec.get("ports") or ()) if needs_node_ports(spec) else ():
@@ -172,29 +172,29 @@ class Addresses:
                 except RangeFull:
                     raise InternalError("failed to allocate a nodePort: range is full") from None
                 if not dry_run:
-                    taken.append((self.ports, str(shared)))
+                    allocations.append((self.ports, str(shared)))
                 chosen[port.get("port")] = shared
             port["nodePort"] = shared
 
-    async def _asked_check_port(self, asked: int, owner: str, taken: Held, dry_run: bool) -> None:
+    async def _requested_check_port(self, number: int, owner: str, allocations: Allocations, dry_run: bool) -> None:
         """Raises InternalError, as upstream, for a port that cannot be had."""
-        failed = f"Internal error occurred: failed to allocate requested HealthCheck NodePort {asked}: provided port is"
+        failed = f"Internal error occurred: failed to allocate requested HealthCheck NodePort {number}: provided port is"
         try:
-            await self._reserve(self.ports, str(asked), owner, taken, dry_run)
-        except Taken:
+            await self._reserve(self.ports, str(number), owner, allocations, dry_run)
+        except InUse:
             raise InternalError(f"{failed} already allocated") from None
         except OutOfRange:
             valid = f"The range of valid ports is {self.ports.low}-{self.ports.high}"
             raise InternalError(f"{failed} not in the valid range. {valid}") from None
 
-    async def _automatic_check_port(self, obj: Tree, owner: str, taken: Held, dry_run: bool) -> None:
+    async def _automatic_check_port(self, obj: Tree, owner: str, allocations: Allocations, dry_run: bool) -> None:
         try:
             chosen = await self.ports.choose(owner, dry_run)
         except RangeFull:
             text = "failed to allocate a HealthCheck NodePort 0: range is full"
             raise InternalError(f"Internal error occurred: {text}") from None
         if not dry_run:
-            taken.append((self.ports, chosen))
+            allocations.append((self.ports, chosen))
         spec_of(obj)["healthCheckNodePort"] = int(chosen)
 
     def _refuse(self, obj: Tree, cause: Cause) -> Exception:

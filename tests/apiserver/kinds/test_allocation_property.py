@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apiserver.registry.allocation import GRACE, AddressAllocator, RangeFull, Taken
+from apiserver.registry.allocation import GRACE, AddressAllocator, InUse, RangeFull
 from apiserver.storage.memory import MemoryStore
 from navarch.world import RealWorld
 
@@ -47,7 +47,7 @@ def test_no_double_no_leak(steps: list[tuple[str, int]]) -> None:
                         await allocator.reserve(value, owner)
                         assert value not in services
                         services[value] = owner
-                    except Taken:
+                    except InUse:
                         pass
                 case "delete" if services:
                     value = sorted(services)[number % len(services)]

@@ -9,7 +9,7 @@ import pytest
 
 from apiserver.kinds.core.services import ServiceStrategy
 from apiserver.kinds.core.services_addresses import Addresses
-from apiserver.registry.allocation import GRACE, AddressAllocator, OutOfRange, PortAllocator, RangeFull, Taken
+from apiserver.registry.allocation import GRACE, AddressAllocator, InUse, OutOfRange, PortAllocator, RangeFull
 from apiserver.storage.memory import MemoryStore
 from navarch.api.errors import InternalError, Invalid
 from navarch.world import RealWorld
@@ -133,7 +133,7 @@ async def test_crash_leaves_nothing_for_ever() -> None:
     case.world.ahead = GRACE + 1
     assert await addresses.repair([obj]) == ["10.96.0.77"]
     assert await case.reserved() == {address, port}
-    with pytest.raises(Taken):
+    with pytest.raises(InUse):
         await case.addresses.reserve(address, "default/b")
 
 

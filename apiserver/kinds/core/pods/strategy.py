@@ -87,12 +87,12 @@ class PodStrategy(Strategy):
     def cells(self, obj: Tree, now: float) -> list[Any]:
         return pod_cells(obj, now)
 
-    def graceful_seconds(self, obj: Tree, asked: int | None) -> int:
+    def graceful_seconds(self, obj: Tree, seconds: int | None) -> int:
         """The asked or the spec's grace; none for a pod that no node runs or that has ended."""
-        if asked is None:
-            asked = spec_of(obj).get("terminationGracePeriodSeconds")
-        if asked is None:
-            asked = 30
+        if seconds is None:
+            seconds = spec_of(obj).get("terminationGracePeriodSeconds")
+        if seconds is None:
+            seconds = 30
         if not spec_of(obj).get("nodeName") or status_of(obj).get("phase") in TERMINAL_PHASES:
             return 0
-        return 1 if asked < 0 else asked
+        return 1 if seconds < 0 else seconds

@@ -174,51 +174,51 @@ def _pod_affinity(affinity: Tree, path: str) -> list[str]:
     for kind in ("podAffinity", "podAntiAffinity"):
         terms = affinity.get(kind) or {}
         field = "requiredDuringSchedulingIgnoredDuringExecution"
-        found = [(term, f"{kind}.{field}[{i}]") for i, term in enumerate(terms.get(field) or ())]
+        terms_by_path = [(term, f"{kind}.{field}[{i}]") for i, term in enumerate(terms.get(field) or ())]
         field = "preferredDuringSchedulingIgnoredDuringExecution"
         for i, weighted in enumerate(terms.get(field) or ()):
-            found.append((weighted.get("podAffinityTerm") or {}, f"{kind}.{field}[{i}].podAffinityTerm"))
-        out += [f"{path}.{at}.labelSelector: {NO_SELECTOR}" for term, at in found if term.get("labelSelector") is None]
+            terms_by_path.append((weighted.get("podAffinityTerm") or {}, f"{kind}.{field}[{i}].podAffinityTerm"))
+        out += [f"{path}.{at}.labelSelector: {NO_SELECTOR}" for term, at in terms_by_path if term.get("labelSelector") is None]
     return out
 
 
 def _aliases_and_secrets(spec: Tree, path: str) -> list[str]:
     out = []
-    seen: set[str] = set()
+    names_before: set[str] = set()
     for i, alias in enumerate(spec.get("hostAliases") or ()):
         address = alias.get("ip") or ""
-        if address in seen:
+        if address in names_before:
             out.append(f'{path}.hostAliases[{i}].ip: duplicate ip "{address}"')
-        seen.add(address)
-    seen.clear()
+        names_before.add(address)
+    names_before.clear()
     secrets = [(secret.get("name") or "", f"{path}.imagePullSecrets[{i}].name")
                for i, secret in enumerate(spec.get("imagePullSecrets") or ())]  # fmt: skip
     for name, at in secrets:
-        if name in seen:
+        if name in names_before:
             out.append(f'{at}: duplicate name "{name}"')
-        seen.add(name)
+        names_before.add(name)
     return out + [f'{at}: invalid empty name ""' for name, at in secrets if not name]
 
 
 def _variables(variables: Sequence[Tree], path: str) -> list[str]:
     """Variables that are there twice, unless the later one makes something of the earlier."""
     out: list[str] = []
-    seen: set[str] = set()
+    names_before: set[str] = set()
     if len({variable.get("name") or "" for variable in variables}) == len(variables):
         return out
     for i, variable in enumerate(variables):
         name, value = variable.get("name") or "", variable.get("value") or ""
         builds_on = f"$({name})" in value and value != f"$({name})" and not variable.get("valueFrom")
-        if name in seen and not builds_on:
+        if name in names_before and not builds_on:
             out.append(f'{path}.env[{i}]: hides previous definition of "{name}", which may be dropped when using apply')
-        seen.add(name)
+        names_before.add(name)
     return out
 
 
 def _ports(spec: Tree, path: str) -> list[str]:
     """Ports that say the same, or contradict each other, across all containers."""
     out = []
-    known: dict[tuple[int, str], list[tuple[Tree, str]]] = {}
+    by_port: dict[tuple[int, str], list[tuple[Tree, str]]] = {}
     named: dict[str, str] = {}
     again = []
     for container, at in _containers(spec, path):
@@ -229,7 +229,7 @@ def _ports(spec: Tree, path: str) -> list[str]:
             if host_ip and not host_port:
                 shown = f"{{Name:{name} HostPort:0 ContainerPort:{number} Protocol:{protocol} HostIP:{host_ip}}}"
                 out.append(f"{here}: hostIP set without hostPort: {shown}")
-            others = known.setdefault((number, protocol), [])
+            others = by_port.setdefault((number, protocol), [])
             for other, there in others:
                 ip, other_port = other.get("hostIP") or "", other.get("hostPort") or 0
                 if (host_ip, host_port) == (ip, other_port):
