@@ -58,6 +58,11 @@ class Expression:
     def _calls(self) -> Iterator[ast.Call]:
         return (n for n in ast.walk(self._tree) if isinstance(n, ast.Call))
 
+    def constants(self, function: str, position: int) -> list[Any]:
+        """The arguments at a position of all calls of a function, as far as they are written out."""
+        calls = [c for c in self._calls() if isinstance(c.func, ast.Name) and c.func.id == function and len(c.args) > position]
+        return [a.value for c in calls if isinstance(a := c.args[position], ast.Constant)]
+
     def check(self, functions: Collection[str], names: Collection[str] | None = None) -> None:
         """Raises ExpressionError for a function or name that does not exist, with the one that was meant."""
         for call in sorted(self.calls - set(functions)):

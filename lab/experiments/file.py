@@ -11,6 +11,8 @@ import csv
 import itertools
 import math
 import re
+import shutil
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,10 +20,12 @@ from typing import Any, NamedTuple
 import msgspec
 import yaml
 
+from apiserver.cel.engine import CelError, compile_cel
+from lab.experiments import load as loads
 from lab.experiments import measures, traces
 from lab.experiments.expressions import Expression, ExpressionError, meant
 from lab.experiments.schema import Problem, Strict, Words, WrongFile, read, seconds_of
-from lab.experiments.state import State, split
+from lab.experiments.state import CEL, State, split
 from nodeagent.runtime import stages
 from scheduler.framework.profiles import load_plugin
 
@@ -30,7 +34,7 @@ MODES = ("simulated", "cycle")
 DESIGNS = ("full", "one-at-a-time", "pairs")
 
 CONDITIONS = (
-    "ready", "desired", "unavailable", "total", "pending", "succeeded", "running_image", "nodes_ready", "available",
+    "cel", "ready", "desired", "unavailable", "total", "pending", "succeeded", "running_image", "nodes_ready", "available",
     "rolled_out", "stuck", "node_ready",
 )  # fmt: skip
 """The functions of State that ``until`` and ``when`` may call."""
@@ -111,7 +115,9 @@ class Trace(Strict):
 
 
 class Load(Strict):
-    """Requests to a service. ``latency``: what an idle pod takes; ``capacity``: requests a second that one pod can answer."""
+    """Requests to a service. ``rate``: also a shape (see lab/experiments/load.py); ``latency``: the way there and back;
+    ``capacity``: requests a second that one pod can answer; ``cpu``: time of a core that a request takes; pods use so much, by
+    the annotation hollow.navarch.dev/cpu that metrics read."""
 
     service: str
     rate: Words
@@ -121,6 +127,7 @@ class Load(Strict):
     programming: Words = "50ms"
     """How long after a change of the endpoints the proxies know of it."""
     for_: Words = ""
+    cpu: Words = ""
 
 
 class Work(Strict):
@@ -263,6 +270,18 @@ def _inline(tree: Any, folder: Path, path: str, problems: list[Problem]) -> None
                     tree[key] = (folder / value).read_text()
                 except OSError as error:
                     problems.append(Problem(where, f"{value}: {error.strerror}"))
+            elif key == "apply" and isinstance(value, dict) and ("helm" in value or "kustomize" in value):
+                tree[key] = _rendered(value, folder, where, problems)
+            elif isinstance(value, str) and (call := _FILE.fullmatch(value.strip())):
+                try:
+                    if call[1] == "trace":
+                        tree[key] = loads.shape_of(folder / call[2].strip())
+                    else:
+                        tree[key] = f"choice({', '.join((folder / call[2].strip()).read_text().split())})"
+                except OSError as error:
+                    problems.append(Problem(where, f"{call[2]}: {error.strerror}"))
+                except ValueError as error:
+                    problems.append(Problem(where, str(error)))
             elif key in ("trace", "file") and isinstance(value, str) and value:
                 tree[key] = str(folder / value) if not Path(value).is_absolute() else value
                 if not Path(tree[key]).is_file():
@@ -274,6 +293,40 @@ def _inline(tree: Any, folder: Path, path: str, problems: list[Problem]) -> None
                 ]
             else:
                 _inline(value, folder, where, problems)
+
+
+_FILE = re.compile(r"(trace|empirical)\((.+)\)")
+
+
+def _rendered(what: Mapping[str, Any], folder: Path, path: str, problems: list[Problem]) -> str:
+    """The manifests that helm or kustomize make of a folder: ``{helm: chart, name: web, values: file or mapping}`` or
+    ``{kustomize: folder}``."""
+    program, fields = ("helm", ("helm", "name", "values")) if "helm" in what else ("kustomize", ("kustomize",))
+    for key in set(what) - set(fields):
+        problems.append(Problem(f"{path}.{key}", f"there is no such field{meant(key, fields)}"))
+    target = str(folder / str(what[program]))
+    stdin: str | None = None
+    if program == "helm":
+        command = ["helm", "template", str(what.get("name", "web")), target]
+        values = what.get("values")
+        if isinstance(values, str):
+            command += ["--values", str(folder / values)]
+        elif values:
+            command, stdin = [*command, "--values", "-"], yaml.safe_dump(values)
+    else:
+        command = ["kustomize", "build", target] if shutil.which("kustomize") else ["kubectl", "kustomize", target]
+    try:
+        done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60)
+    except FileNotFoundError:
+        problems.append(Problem(path, f"there is no program {command[0]!r} here: install it, or inline its output"))
+        return ""
+    except subprocess.TimeoutExpired:
+        problems.append(Problem(path, f"{' '.join(command)} did not end within 60 s"))
+        return ""
+    if done.returncode:
+        text = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
+        problems.append(Problem(path, f"{' '.join(command[:2])}: {text}"))
+    return str(done.stdout)
 
 
 def cells(tree: dict[str, Any]) -> list[Cell]:
@@ -474,7 +527,12 @@ def _check(e: Experiment, problems: list[Problem]) -> None:
             elif work.arrivals.poisson:
                 rate_of(work.arrivals.poisson, f"workload[{n}].arrivals.poisson", problems)
         if work.load is not None:
-            rate_of(work.load.rate, f"workload[{n}].load.rate", problems)
+            try:
+                loads.rate(work.load.rate)
+            except ValueError as error:
+                bad(f"workload[{n}].load.rate", str(error))
+            if work.load.cpu:
+                seconds_of(work.load.cpu, f"workload[{n}].load.cpu", problems)
             rate_of(work.load.capacity, f"workload[{n}].load.capacity", problems)
             for name in ("timeout", "latency", "programming"):
                 seconds_of(getattr(work.load, name), f"workload[{n}].load.{name}", problems)
@@ -562,6 +620,7 @@ def _check_step(step: Step, path: str, marks: list[str], problems: list[Problem]
     for name in ("when", "until"):
         if text := getattr(step, name):
             _expression(text, f"{path}.{name}", CONDITIONS, (), problems)
+            _cel(text, f"{path}.{name}", problems)
     if step.do and step.fault:
         problems.append(Problem(path, "has do and fault: make two steps of it"))
     for deed in step.do:
@@ -592,6 +651,19 @@ def _reference(text: Any, path: str, problems: list[Problem]) -> None:
         problems.append(Problem(path, str(error)))
 
 
+def _cel(text: str, path: str, problems: list[Problem]) -> None:
+    """Compiles what ``cel`` calls of a condition say."""
+    try:
+        sources = Expression(text).constants("cel", 1)
+    except ExpressionError:
+        return  # told already
+    for source in sources:
+        try:
+            compile_cel(str(source), CEL)
+        except CelError as error:
+            problems.append(Problem(path, str(error)))
+
+
 def _expression(text: str, path: str, functions: tuple[str, ...], names: Any, problems: list[Problem]) -> None:
     try:
         Expression(text).check(functions, names)
@@ -599,18 +671,14 @@ def _expression(text: str, path: str, functions: tuple[str, ...], names: Any, pr
         problems.append(Problem(path, str(error)))
 
 
-_PER = {"s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
-
-
 def rate_of(value: Any, path: str = "", problems: list[Problem] | None = None) -> float:
     """Of ``20/s``, ``12/min``, ``100/h``, a number a second. Raises WrongFile, or adds to ``problems``."""
-    number, slash, per = str(value).partition("/")
     try:
-        found = float(number) / (_PER[per.strip()] if slash else 1.0)
-        if found <= 0:
+        rate = loads.per_second(value)
+        if not rate:
             raise ValueError
-        return found
-    except (ValueError, KeyError):
+        return rate
+    except ValueError:
         problem = Problem(path, f"{value!r} is no rate such as 20/s, 12/min, 100/h")
         if problems is None:
             raise WrongFile([problem]) from None

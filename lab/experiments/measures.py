@@ -2,6 +2,7 @@
 
 Series (a value over time): ``ready(ref)``, ``desired(ref)``, ``unavailable(ref)``, ``total(ref)``, ``pending(ref)``,
 ``running_image(ref, image)``, ``nodes_ready()``, ``requested(resource)``, ``allocatable(resource)``, ``nodes_used()``,
+``skew(ref, label)`` (the most pods in one value of a node label, less the fewest in another),
 ``arrived(resource)`` (what all pods that ever came ask for), ``gauge(name)`` (a scheduler plugin's own, see Plugin.gauges).
 Of a series, over a span (the whole run by default): ``min``, ``max``, ``mean`` (over time), ``integral`` (unit-seconds),
 ``seconds`` (for how long it is not 0), ``last``; ``along(y, x, at)``: the mean of y while x rounds to ``at``.
@@ -145,6 +146,24 @@ class Measures:
         if not points:
             names = sorted({k for s in self.recording.samples if s.name == "gauges" for k in s.values})
             raise ExpressionError(f"no plugin tells a gauge {name!r}; told: {', '.join(names) or 'none'}")
+        return Series.of(points)
+
+    def skew(self, reference: str, label: str) -> Series:
+        """The most pods in one value of a node label, less the fewest in another: how unevenly they lie in the zones."""
+        domains = {o["metadata"]["name"]: (o["metadata"].get("labels") or {}).get(label) for o in self._state().all("nodes")}
+        counts = {d: 0 for d in domains.values() if d is not None}
+        belongs, where = self._state().member(reference), dict[str, str]()
+        points = [(0.0, 0.0)]
+        for change in self.recording.of("pods"):
+            here = change.type != "DELETED" and is_live(change.object) and belongs(change.object)
+            new = domains.get(change.object["spec"].get("nodeName", "")) if here else None
+            old = where.pop(change.key, None)
+            if new is not None:
+                where[change.key] = new
+            for domain, more in ((old, -1), (new, 1)) if new != old else ():
+                if domain is not None:
+                    counts[domain] += more
+            points.append((change.time, float(max(counts.values(), default=0) - min(counts.values(), default=0))))
         return Series.of(points)
 
     def nodes_used(self) -> Series:

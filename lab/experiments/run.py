@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -24,6 +25,7 @@ from lab.experiments.recording import Recorder
 from lab.experiments.state import State, condition
 from lab.simulation.cluster import POD_RANGE, Record, Simulation, node_specs
 from navarch.api import kinds, quantity
+from navarch.api.errors import NotFound
 from navarch.api.types import core_v1
 from navarch.api.wellknown import SERVICE_NAME
 from navarch.world import chance
@@ -38,6 +40,7 @@ from scheduler.framework.profiles import load_plugin
 from scheduler.options import SETTINGS
 
 _POD = kinds.kind_of(core_v1.Pod)
+USAGE_EVERY = 15.0  # seconds, as metrics are scraped
 LABEL = "lab.navarch.dev/experiment"
 
 
@@ -280,7 +283,7 @@ class Run:
         return pod is not None and (bool(pod["spec"].get("nodeName")) or condition(pod, "PodScheduled") == "False")
 
     async def _load(self, load: Load, number: int) -> None:
-        own, rate = chance(f"{self.seed} load {number}"), rate_of(load.rate)
+        own, shape = chance(f"{self.seed} load {number}"), loads.rate(load.rate)
         cluster, begins = self.cluster, self.cluster.world.now() - self.now
         late: dict[str, float] = {}
 
@@ -296,8 +299,12 @@ class Run:
         end = self.now + (stages_seconds(load.for_) if load.for_ else math.inf)
         latencies: list[float | None] = []
         due, sample_at, seen = self.now, self.now + loads.STEP, -1
+        began, cost, usage_at = self.now, stages_seconds(load.cpu) if load.cpu else 0.0, self.now
+        uses: dict[str, str] = {}
         while due < end:
-            due += own.expovariate(rate)
+            due += own.expovariate(shape.peak)
+            if (part := shape.at(due - began) / shape.peak) < 1.0 and own.random() >= part:
+                continue  # of more requests than there are, so many are left out that the rate is right
             while sample_at <= due:
                 await cluster.world.sleep(max(0.0, sample_at - self.now))
                 self.recorder.sample(self.now, f"load/{load.service}", loads.sample(latencies))
@@ -309,6 +316,20 @@ class Run:
                     known = now
                     model.endpoints(self.now, now)
             latencies.append(model.request(self.now))
+            if cost and self.now - usage_at >= USAGE_EVERY:
+                await self._usage(model, cost / (self.now - usage_at), uses)
+                usage_at = self.now
+
+    async def _usage(self, model: loads.Model, cost: float, uses: dict[str, str]) -> None:
+        """Tells metrics what pods used since the last time: ``cost`` is cores for each request that was served."""
+        for key, pod in [(p["metadata"]["uid"], p["metadata"]) for p in self.state.all("pods")]:
+            cpu = f"{round(1000 * cost * model.served.get(key, 0))}m"
+            if uses.get(key, "0m") != cpu:
+                uses[key] = cpu
+                note = {"metadata": {"annotations": {"hollow.navarch.dev/cpu": cpu}}}
+                with contextlib.suppress(NotFound):  # it went meanwhile
+                    await self.cluster.client.tree(_POD).patch(pod["name"], pod["namespace"], note, "strategic")
+        model.served.clear()
 
     def _endpoints(self, service: str, late: dict[str, float]) -> tuple[str, ...]:
         """The uids of the pods that the service's slices call ready; ``late``: how long each serves nothing."""

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from apiserver.cel.engine import CelError, compile_cel
 from navarch.api.pods import TERMINAL_PHASES
 
 Tree = dict[str, Any]
 
+CEL = (("object", "dyn"),)
 RESOURCES = {
     "deployment": "deployments", "replicaset": "replicasets", "statefulset": "statefulsets", "daemonset": "daemonsets",
     "job": "jobs", "pod": "pods", "node": "nodes", "service": "services",
@@ -132,6 +134,16 @@ class State:
         )
 
     # What may be asked of one object
+
+    def cel(self, reference: str, source: str) -> bool:
+        """Whether a CEL expression is true of an ``object``; false if there is none, or a field is missing."""
+        tree = self.object(reference)
+        if tree is None:
+            return False
+        try:
+            return compile_cel(source, CEL).evaluate({"object": tree}) is True
+        except CelError:
+            return False
 
     def ready(self, reference: str = "") -> int:
         return sum(map(is_ready, self.pods(reference)))

@@ -11,8 +11,10 @@ from lab.experiments import file, sweep
 FILES = sorted((Path(__file__).parents[3] / "deploy/experiments").glob("*.yaml"))
 
 
-def test_there_are_experiments():
-    assert len(FILES) >= 6
+def test_every_experiment_has_a_section_in_the_gallery():
+    page = (FILES[0].parents[2] / "docs/gallery.md").read_text()
+    assert len(FILES) >= 14
+    assert [p.name for p in FILES if f"deploy/experiments/{p.name}" not in page] == []
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
