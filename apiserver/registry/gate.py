@@ -57,23 +57,23 @@ class Gate:
 
     def __init__(self, strategy: Strategy) -> None:
         self.strategy, self.kind, self.schema = strategy, strategy.kind, strategy.schema
-        known = (self.kind.group, self.kind.version, self.kind.kind) in INDEX
-        self.struct = self.kind.type if known else None
+        is_builtin = (self.kind.group, self.kind.version, self.kind.kind) in INDEX
+        self.struct = self.kind.type if is_builtin else None
 
     def passport(self, obj: Tree) -> Passport:
         """Before mutating admission."""
         metadata = obj["metadata"]
         name = metadata.get("name") or ""
-        kept = {field: metadata[field] for field in _SERVERS if field in metadata}
+        server_fields = {field: metadata[field] for field in _SERVERS if field in metadata}
         fields = metadata.get("managedFields")
-        return Passport(obj["apiVersion"], obj["kind"], metadata.get("namespace") or "", name, bool(name), kept, fields)
+        return Passport(obj["apiVersion"], obj["kind"], metadata.get("namespace") or "", name, bool(name), server_fields, fields)
 
     def admitted(self, context: Context, obj: Tree, was: Passport) -> None:
         """After mutating admission. Raises InternalError for an object that is none of the kind any more, BadRequest for one
         that moved to another namespace, as upstream."""
-        found = obj.get("apiVersion"), obj.get("kind")
-        if found != (was.api_version, was.kind):
-            raise converted((was.api_version, was.kind), found)
+        now = obj.get("apiVersion"), obj.get("kind")
+        if now != (was.api_version, was.kind):
+            raise converted((was.api_version, was.kind), now)
         metadata = obj.get("metadata")
         if not isinstance(metadata, dict):
             raise internal("metadata is no object after admission")
@@ -179,9 +179,9 @@ def reviewed(new: Any, shown: Tree, schema: Node | None, *, strict: bool = True)
         raise internal("the patch of a webhook leaves no object")
     if not new.get("kind"):
         raise internal(f"Object 'Kind' is missing in '{orjson.dumps(new).decode()[:200]}'")
-    was, found = (shown.get("apiVersion"), shown.get("kind")), (new.get("apiVersion"), new.get("kind"))
-    if found != was:
-        raise converted(was, found)
+    was, now = (shown.get("apiVersion"), shown.get("kind")), (new.get("apiVersion"), new.get("kind"))
+    if now != was:
+        raise converted(was, now)
     if schema is None:
         key = (*group_version(str(was[0])), str(was[1]))
         if key not in INDEX:
@@ -206,9 +206,9 @@ def internal(why: str) -> StatusError:
     return InternalError(f"Internal error occurred: {why}")
 
 
-def converted(was: tuple[Any, Any], found: tuple[Any, Any]) -> StatusError:
+def converted(was: tuple[Any, Any], now: tuple[Any, Any]) -> StatusError:
     """The object of one kind has become one of another."""
-    return internal(f"converting ({found[0]}, Kind={found[1]}) to ({was[0]}, Kind={was[1]}): unknown conversion")
+    return internal(f"converting ({now[0]}, Kind={now[1]}) to ({was[0]}, Kind={was[1]}): unknown conversion")
 
 
 def _clear(text: str, kind: Kind) -> str:
