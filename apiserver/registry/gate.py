@@ -64,9 +64,9 @@ class Gate:
         """Before mutating admission."""
         metadata = obj["metadata"]
         name = metadata.get("name") or ""
-        server_fields = {field: metadata[field] for field in _SERVERS if field in metadata}
+        own_fields = {field: metadata[field] for field in _SERVERS if field in metadata}
         fields = metadata.get("managedFields")
-        return Passport(obj["apiVersion"], obj["kind"], metadata.get("namespace") or "", name, bool(name), server_fields, fields)
+        return Passport(obj["apiVersion"], obj["kind"], metadata.get("namespace") or "", name, bool(name), own_fields, fields)
 
     def admitted(self, context: Context, obj: Tree, was: Passport) -> None:
         """After mutating admission. Raises InternalError for an object that is none of the kind any more, BadRequest for one

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -257,6 +259,14 @@ def kubeconfig(
         print(path)
 
 
+@contextlib.contextmanager
+def _changing(lab: str) -> Iterator[Any]:
+    """The lab, for a verb that changes it: progress is shown, errors become one line."""
+    progress = Progress()
+    with reported(progress):
+        yield _cluster(lab, progress)
+
+
 def _cluster(lab: str, progress: Progress | None) -> Any:
     from lab.cluster import Cluster
 
@@ -345,22 +355,18 @@ def node_add(
 @node.command("remove")
 def node_remove(name: NodeName, lab: LabOption = "default") -> None:
     """Remove a node for good, with its Node object."""
-    progress = Progress()
-    with reported(progress):
-        cluster = _cluster(lab, progress)
+    with _changing(lab) as cluster:
         cluster.remove_node(name)
         if cluster.running():
             cluster.api.call("DELETE", f"/api/v1/nodes/{name}")
-        progress.finish()
+        cluster.progress.finish()
         print(f"node/{name} removed")
 
 
 @node.command("stop")
 def node_stop(name: NodeName, lab: LabOption = "default") -> None:
     """Cut a node's power: everything on it is dead at once."""
-    progress = Progress()
-    with reported(progress):
-        cluster = _cluster(lab, progress)
+    with _changing(lab) as cluster:
         cluster.stop_node(name)
         print(f"node/{name} is off; watch what happens:  kubectl get nodes,pods -o wide -w")
         print(f"start it again with:  navarch node start {name}{cluster.lab_flag}")
@@ -369,19 +375,16 @@ def node_stop(name: NodeName, lab: LabOption = "default") -> None:
 @node.command("start")
 def node_start(name: NodeName, lab: LabOption = "default") -> None:
     """Start a stopped node and wait until it is Ready."""
-    progress = Progress()
-    with reported(progress):
-        _cluster(lab, progress).start_node(name)
-        progress.finish()
+    with _changing(lab) as cluster:
+        cluster.start_node(name)
+        cluster.progress.finish()
         print(f"node/{name} is on")
 
 
 @node.command("partition")
 def node_partition(name: NodeName, lab: LabOption = "default") -> None:
     """Cut a node off the network; it keeps running."""
-    progress = Progress()
-    with reported(progress):
-        cluster = _cluster(lab, progress)
+    with _changing(lab) as cluster:
         cluster.partition_node(name)
         print(f"node/{name} is partitioned; heal it with:  navarch node heal {name}{cluster.lab_flag}")
 
@@ -389,9 +392,8 @@ def node_partition(name: NodeName, lab: LabOption = "default") -> None:
 @node.command("heal")
 def node_heal(name: NodeName, lab: LabOption = "default") -> None:
     """Connect a partitioned node again."""
-    progress = Progress()
-    with reported(progress):
-        _cluster(lab, progress).partition_node(name, heal=True)
+    with _changing(lab) as cluster:
+        cluster.partition_node(name, heal=True)
         print(f"node/{name} is healed")
 
 
