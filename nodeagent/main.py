@@ -38,7 +38,7 @@ def make_runtime(config: Config, world: World) -> Runtime:
     store = ImageStore(config.image_root)
     puller: LocalPuller | RemotePuller
     if config.image_puller:
-        puller = RemotePuller(Path(config.image_puller))
+        puller = RemotePuller(Path(config.image_puller), world)
     else:
         transport = Transport(world, egress.of_machine())
         puller = LocalPuller(Puller(world, store, transport, lambda: registries.load(config.registries_conf)))

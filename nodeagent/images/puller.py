@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from navarch.world import World
 from nodeagent.images.credentials import Login
 from nodeagent.images.pull import Puller, PullFailed
 from nodeagent.images.reference import InvalidReference
@@ -25,6 +26,7 @@ from nodeagent.runtime.runtime import RuntimeError_
 log = logging.getLogger(__name__)
 MAX_LINE = 1 << 20  # bytes
 MAX_IMAGES = 3  # pulled at a time
+PATIENCE = (0.0, 0.5, 1.0, 2.0)  # seconds before each time that a server is asked which does not answer
 
 
 class Request(msgspec.Struct):
@@ -126,29 +128,38 @@ class PullServer:
 class RemotePuller:
     """An agent's way to the server."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, world: World) -> None:
+        self._path, self._world = path, world
 
     async def pull(self, image: str, logins: Sequence[Login] = ()) -> None:
-        """Returns once the image is in the store. Raises RuntimeError_."""
-        request = msgspec.json.encode(Request(image, [tuple(login) for login in logins]))  # type: ignore[misc]
-        try:
-            with short_path(self._path) as name:
-                reader, writer = await asyncio.open_unix_connection(name, limit=MAX_LINE)
+        """Returns once the image is in the store. A server that ends meanwhile is asked again: it is started anew in a
+        moment, and goes on where it was. Raises RuntimeError_."""
+        request = msgspec.json.encode(Request(image, [tuple(login) for login in logins])) + b"\n"  # type: ignore[misc]
+        why = ""
+        for wait in PATIENCE:
+            await self._world.sleep(wait)
             try:
-                writer.write(request + b"\n")
-                await writer.drain()
-                line = await reader.readline()
-            finally:
-                writer.close()
-        except (OSError, ValueError) as error:
-            why = getattr(error, "strerror", "") or str(error)
-            raise RuntimeError_("ErrImagePull", f'failed to pull image "{image}": the lab\'s gateway: {why}') from None
-        if not line:
-            raise RuntimeError_("ErrImagePull", f'failed to pull image "{image}": the lab\'s gateway ended meanwhile')
-        reply = msgspec.json.decode(line, type=Reply)
-        if reply.reason:
-            raise RuntimeError_(reply.reason, reply.message)
+                line = await self._ask(request)
+            except (OSError, ValueError) as error:
+                why = getattr(error, "strerror", "") or str(error)
+                continue
+            if line:
+                reply = msgspec.json.decode(line, type=Reply)
+                if reply.reason:
+                    raise RuntimeError_(reply.reason, reply.message)
+                return
+            why = "it ended meanwhile"
+        raise RuntimeError_("ErrImagePull", f'failed to pull image "{image}": the lab\'s gateway: {why}')
+
+    async def _ask(self, request: bytes) -> bytes:
+        with short_path(self._path) as name:
+            reader, writer = await asyncio.open_unix_connection(name, limit=MAX_LINE)
+        try:
+            writer.write(request)
+            await writer.drain()
+            return await reader.readline()
+        finally:
+            writer.close()
 
 
 class LocalPuller:

@@ -50,6 +50,17 @@ class Record(msgspec.Struct, frozen=True):
     digests: tuple[str, ...] = ()  # repository@digest, for names it was pulled by
     pulled: bool = False  # from a registry, so that it can come back; what was built or imported cannot
 
+    def identity(self, name: str) -> str:
+        """The image as a container's status names it that asked for it by this name: by its registry's digest, if one has
+        it, else by id."""
+        try:
+            reference = parse(name)
+        except InvalidReference:
+            return self.id
+        start = f"{reference.repository}@"
+        local = reference.domain == "localhost"  # a build's name: no registry knows it
+        return self.id if local else next((d for d in reversed(self.digests) if d.startswith(start)), self.id)
+
 
 class Settings(msgspec.Struct, frozen=True):
     """The part of an image's config that containers are made from. Wire names are OCI's."""

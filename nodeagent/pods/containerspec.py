@@ -145,6 +145,7 @@ def container_config(
         name=container.name,
         attempt=attempt,
         image=image.id,
+        image_name=container.image or "",
         command=[expand(word, variables) for word in container.command or ()],
         args=[expand(word, variables) for word in container.args or ()],
         working_dir=container.working_dir or "",

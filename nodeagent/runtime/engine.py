@@ -202,7 +202,7 @@ class Engine:
             sandbox_id=sandbox.id,
             config=config,
             image=config.image_name or config.image,
-            image_id=image.id,
+            image_id=image.identity(config.image_name),
             created=self.now(),
             log_path=log,
             cgroup=cgroup,

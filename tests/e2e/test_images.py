@@ -53,7 +53,7 @@ def test_pushed_pulled_run_and_told_if_not(lab: Lab) -> None:
         lab.kubectl("run", "never", f"--image={place}/shop/web:v9", "--image-pull-policy=Never")
         for name in ("pulled", "by-digest"):
             wait_for(lambda name=name: ready(lab, name), f"{name} is ready", 60)
-        assert status(lab, "pulled")["imageID"] == status(lab, "by-digest")["imageID"]
+        assert status(lab, "pulled")["imageID"] == f"{place}/shop/web@{digest}"
         pulled = events(lab, "pulled")["Pulled"]
         assert pulled.startswith(f'Successfully pulled image "{place}/shop/web:v1" in ') and "Image size: " in pulled
         for name in ("missing", "outside"):

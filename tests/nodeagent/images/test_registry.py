@@ -276,12 +276,13 @@ def test_three_nodes_of_two_labs_pull_once(registry: str, tmp_path: Path) -> Non
             await asyncio.sleep(0.01)
         assert all(path.stat().st_mode & 0o777 == 0o600 for path in sockets)
         login, name = Login("user", "hunter2"), f"{address}/team/three:v1"
-        await asyncio.gather(*(RemotePuller(path).pull(name, [login]) for path in (*sockets, sockets[0])))
+        agents = [RemotePuller(path, RealWorld(brief=True)) for path in (*sockets, sockets[0])]
+        await asyncio.gather(*(agent.pull(name, [login]) for agent in agents))
         with pytest.raises(RuntimeError_, match="incorrect username or password") as caught:
-            await RemotePuller(sockets[0]).pull(f"{address}/team/app:v1", [])
+            await RemotePuller(sockets[0], RealWorld(brief=True)).pull(f"{address}/team/app:v1", [])
         assert caught.value.reason == "ErrImagePull"
         with pytest.raises(RuntimeError_, match="invalid reference format") as caught:
-            await RemotePuller(sockets[0]).pull("A B")
+            await RemotePuller(sockets[0], RealWorld(brief=True)).pull("A B")
         assert caught.value.reason == "InvalidImageName"
         for server in servers:
             server.cancel()
@@ -289,12 +290,31 @@ def test_three_nodes_of_two_labs_pull_once(registry: str, tmp_path: Path) -> Non
             for server in servers:
                 with pytest.raises(asyncio.CancelledError):
                     await server
-            await RemotePuller(sockets[0]).pull(name)
+            await RemotePuller(sockets[0], RealWorld(brief=True)).pull(name)
 
     with front(registry, faults) as address:
         run(work, tmp_path)
     record = store.find(f"{address}/team/three:v1")
     assert record is not None and faults.count("/blobs/") == len(record.layers) + 1, "each blob, and the config, once"
+
+
+def test_a_gateway_that_ends_meanwhile_is_asked_again(registry: str, tmp_path: Path) -> None:
+    asked = 0
+
+    async def once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        await reader.readline()
+        asked += 1
+        if asked == 3:
+            writer.write(b"{}\n")
+        writer.close()
+
+    async def work(puller_of: Callable[..., Puller]) -> None:
+        async with await asyncio.start_unix_server(once, tmp_path / "s"):
+            await RemotePuller(tmp_path / "s", RealWorld(brief=True)).pull("x")
+
+    run(work, tmp_path)
+    assert asked == 3
 
 
 def test_an_agent_that_hangs_up_ends_a_pull_for_nobody(registry: str, tmp_path: Path) -> None:
@@ -312,7 +332,7 @@ def test_an_agent_that_hangs_up_ends_a_pull_for_nobody(registry: str, tmp_path: 
         server = asyncio.ensure_future(PullServer(Slow()).serve(tmp_path / "s"))  # type: ignore[arg-type]
         while not (tmp_path / "s").exists():
             await asyncio.sleep(0.01)
-        agents = [asyncio.ensure_future(RemotePuller(tmp_path / "s").pull("x")) for _ in range(2)]
+        agents = [asyncio.ensure_future(RemotePuller(tmp_path / "s", RealWorld(brief=True)).pull("x")) for _ in range(2)]
         await started.wait()
         agents[0].cancel()
         await asyncio.sleep(0.05)
