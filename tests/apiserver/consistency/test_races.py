@@ -62,6 +62,27 @@ async def kill_and_start(world: RealWorld, servers: Servers, round: int) -> None
     await servers.ready(number)
 
 
+def check_histories(
+    world: RealWorld, recorder: Recorder, watchers: list[Watcher], final: dict[str, str], start: int
+) -> None:
+    """``final``: the objects that are left, name -> token. ``start``: the revision before the first write."""
+    assert recorder.unknown, "no client noticed the kills"
+    first = watchers[0].events
+    for watcher in watchers:
+        assert watcher.events == first, "two watchers saw different histories"
+    checks.check_watch(first)
+    attempted = {op.token for ops in recorder.operations.values() for op in ops if op.kind not in (READ, DELETE)}
+    checks.check_writes(first, recorder.writes, {*attempted, "mark"})
+    checks.check_order(recorder.writes)
+    checks.check_lists(first, recorder.writes, recorder.lists, start)
+    now = world.monotonic()
+    written = {event.token for event in first if event.type != "DELETED"}
+    for name in NAMES:
+        history = settled(recorder.operations.get(name, []), written)
+        at_last = Operation(READ, now, now + 1, "ok" if name in final else "absent", final.get(name, ""))
+        assert linearizable([*history, at_last]), f"{name} is not linearizable: {history}"
+
+
 @pytest.mark.parametrize(("store", "count"), SETUPS)
 def test_racing_writers(tmp_path: Path, store: str, count: int) -> None:
     world = RealWorld()
@@ -109,21 +130,7 @@ def test_racing_writers(tmp_path: Path, store: str, count: int) -> None:
         for transport in transports:
             await transport.close()
 
-        assert recorder.unknown, "no client noticed the kills"
-        first = watchers[0].events
-        for watcher in watchers:
-            assert watcher.events == first, "two watchers saw different histories"
-        checks.check_watch(first)
-        attempted = {op.token for ops in recorder.operations.values() for op in ops if op.kind not in (READ, DELETE)}
-        checks.check_writes(first, recorder.writes, {*attempted, "mark"})
-        checks.check_order(recorder.writes)
-        checks.check_lists(first, recorder.writes, recorder.lists, start)
-        now = world.monotonic()
-        written = {event.token for event in first if event.type != "DELETED"}
-        for name in NAMES:
-            history = settled(recorder.operations.get(name, []), written)
-            at_last = Operation(READ, now, now + 1, "ok" if name in final else "absent", final.get(name, ""))
-            assert linearizable([*history, at_last]), f"{name} is not linearizable: {history}"
+        check_histories(world, recorder, watchers, final, start)
 
     try:
         world.run(body)
@@ -131,95 +138,107 @@ def test_racing_writers(tmp_path: Path, store: str, count: int) -> None:
         servers.stop()
 
 
+class PodClients:
+    """Clients that each create a pod and delete it again, and what they were told: ``created`` is name -> uid of every
+    acknowledged pod, ``doubtful`` are deletions of unknown outcome."""
+
+    def __init__(self, world: RealWorld, transports: list[HTTPSTransport]) -> None:
+        self.world, self.transports = world, transports
+        self.created: dict[str, str] = {}
+        self.deleted: set[str] = set()
+        self.doubtful: set[str] = set()
+        self.refused = self.lost = 0
+        self.done = False
+
+    async def work(self, number: int) -> None:
+        turn = 0
+        while not self.done:
+            turn += 1
+            await self._once(number, f"p-{number}-{turn}")
+
+    async def _once(self, number: int, name: str) -> None:
+        pod = {"metadata": {"name": name}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+        status, answer = await self._send(number, "POST", PODS, pod)
+        if status == 403:
+            assert "exceeded quota: room, requested: pods=1" in answer["message"], answer
+            self.refused += 1
+        elif status == 201:
+            self.created[name] = answer["metadata"]["uid"]
+            status, _ = await self._send(number, "DELETE", f"{PODS}/{name}", {"gracePeriodSeconds": 0})
+            (self.deleted if status == 200 else self.doubtful).add(name)
+        elif status == 0 or status >= 500:
+            self.lost += 1
+            await self.world.sleep(0.05)
+        else:  # 409: the quota is contended beyond patience
+            assert status in (409, 429), answer
+
+    async def _send(self, number: int, method: str, path: str, body: Any) -> tuple[int, Any]:
+        try:
+            response = await self.transports[number].request(method, path, body=orjson.dumps(body), timeout=20)
+        except (TransportError, TimeoutError):
+            return 0, None
+        return response.status, orjson.loads(response.body)
+
+    def check(self, events: Any, there: dict[str, str], used: int) -> None:
+        """``there``: the pods that are left, name -> uid. ``used``: what the quota's status counts."""
+        checks.check_watch(events)
+        assert self.lost + len(self.doubtful), "no client noticed the kills"
+        most = max(len(state) for _, state in checks.replay(events))
+        assert most <= ROOM, f"{most} pods at once, the quota has room for {ROOM}"
+        assert len(there) <= used <= ROOM, f"the quota says {used}, there are {len(there)}"
+        added = {event.name: event.token for event in events if event.type == "ADDED"}
+        assert self.created.items() <= added.items(), "an acknowledged pod never was there, or twice"
+        gone = {event.name for event in events if event.type == "DELETED"}
+        assert self.deleted <= gone <= self.deleted | self.doubtful, "deletions asked for, and all that were acknowledged"
+        assert there.keys() == added.keys() - gone
+
+
+async def limit_pods(admin: HTTPSTransport) -> str:
+    """Makes a namespace with room for some pods; the path of its quota."""
+    hard = {"pods": str(ROOM)}
+    await ask(admin, "POST", "/api/v1/namespaces", {"metadata": {"name": "limited"}})
+    await ask(admin, "POST", "/api/v1/namespaces/limited/serviceaccounts", {"metadata": {"name": "default"}})
+    path = "/api/v1/namespaces/limited/resourcequotas"
+    quota = await ask(admin, "POST", path, {"metadata": {"name": "room"}, "spec": {"hard": hard}})
+    await ask(admin, "PUT", f"{path}/room/status", quota | {"status": {"hard": hard, "used": {"pods": "0"}}})
+    return f"{path}/room"
+
+
 @pytest.mark.parametrize(("store", "count"), ALONE)
 def test_racing_for_a_quota(tmp_path: Path, store: str, count: int) -> None:
     """Room for 20 pods, 64 clients that create and delete theirs: there are never more than 20, and none is lost."""
     world = RealWorld()
     servers = Servers(world, tmp_path, store, count)
-    hard = {"pods": str(ROOM)}
 
     async def body() -> None:
         await servers.start()
-        transports = [servers.client(n % count) for n in range(CLIENTS)]
-        admin = transports[0]
-        await ask(admin, "POST", "/api/v1/namespaces", {"metadata": {"name": "limited"}})
-        account = {"metadata": {"name": "default"}}
-        await ask(admin, "POST", "/api/v1/namespaces/limited/serviceaccounts", account)
-        path = "/api/v1/namespaces/limited/resourcequotas"
-        made = await ask(admin, "POST", path, {"metadata": {"name": "room"}, "spec": {"hard": hard}})
-        await ask(admin, "PUT", f"{path}/room/status", made | {"status": {"hard": hard, "used": {"pods": "0"}}})
+        clients = PodClients(world, [servers.client(n % count) for n in range(CLIENTS)])
+        admin = clients.transports[0]
+        quota = await limit_pods(admin)
         start = int((await ask(admin, "GET", PODS))["metadata"]["resourceVersion"])
         watcher = Watcher(world, admin, PODS, start, lambda obj: obj["metadata"]["uid"])
-        created: dict[str, str] = {}  # name -> uid of every acknowledged pod
-        deleted: set[str] = set()
-        doubtful: set[str] = set()  # deletions of unknown outcome
-        refused = lost = 0
-        done = False
-
-        async def work(number: int) -> None:
-            """Creates a pod and deletes it again, until told to stop."""
-            nonlocal refused, lost
-            turn = 0
-            while not done:
-                turn += 1
-                name = f"p-{number}-{turn}"
-                pod = {"metadata": {"name": name}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
-                status, answer = await send(number, "POST", PODS, pod)
-                if status == 403:
-                    assert "exceeded quota: room, requested: pods=1" in answer["message"], answer
-                    refused += 1
-                elif status == 201:
-                    created[name] = answer["metadata"]["uid"]
-                    status, _ = await send(number, "DELETE", f"{PODS}/{name}", {"gracePeriodSeconds": 0})
-                    if status == 200:
-                        deleted.add(name)
-                    else:
-                        doubtful.add(name)
-                elif status == 0 or status >= 500:
-                    lost += 1
-                    await world.sleep(0.05)
-                else:  # 409: the quota is contended beyond patience
-                    assert status in (409, 429), answer
-
-        async def send(number: int, method: str, path: str, body: Any) -> tuple[int, Any]:
-            try:
-                response = await transports[number].request(method, path, body=orjson.dumps(body), timeout=20)
-            except (TransportError, TimeoutError):
-                return 0, None
-            return response.status, orjson.loads(response.body)
-
         async with world.task_group() as watching:
             watching.start(watcher.run())
             async with world.task_group() as group:
                 for number in range(CLIENTS):
-                    group.start(work(number))
+                    group.start(clients.work(number))
                 for round in range(3):
-                    before = len(created) + refused
+                    enough = len(clients.created) + clients.refused + PODS_PER_PHASE
                     await until(
-                        world, lambda b=before: len(created) + refused > b + PODS_PER_PHASE, "writers get answers"
+                        world, lambda n=enough: len(clients.created) + clients.refused > n, "writers get answers"
                     )
                     if round < 2:
                         await kill_and_start(world, servers, round)
-                done = True
+                clients.done = True
             last = await ask(admin, "GET", PODS)
             there = {item["metadata"]["name"]: item["metadata"]["uid"] for item in last["items"]}
-            used = int((await ask(admin, "GET", f"{path}/room"))["status"]["used"]["pods"])
+            used = int((await ask(admin, "GET", quota))["status"]["used"]["pods"])
             # Nobody writes any more: once the watch shows what the list has, it has shown all.
             await until(world, lambda: last_state(watcher) == there, "the watch is there")
             watching.cancel()
-        for transport in transports:
+        for transport in clients.transports:
             await transport.close()
-
-        checks.check_watch(watcher.events)
-        assert lost + len(doubtful), "no client noticed the kills"
-        most = max(len(state) for _, state in checks.replay(watcher.events))
-        assert most <= ROOM, f"{most} pods at once, the quota has room for {ROOM}"
-        assert len(there) <= used <= ROOM, f"the quota says {used}, there are {len(there)}"
-        added = {event.name: event.token for event in watcher.events if event.type == "ADDED"}
-        assert created.items() <= added.items(), "an acknowledged pod never was there, or twice"
-        gone = {event.name for event in watcher.events if event.type == "DELETED"}
-        assert deleted <= gone <= deleted | doubtful, "deleted is what was asked for, and all that was acknowledged"
-        assert there.keys() == added.keys() - gone
+        clients.check(watcher.events, there, used)
 
     try:
         world.run(body)
