@@ -119,46 +119,46 @@ def test_removed_by_force(tmp_path: Path) -> None:
     run(tmp_path, body)
 
 
-def test_environment_and_volumes(tmp_path: Path) -> None:
-    async def body(api: Api, runtime: HollowRuntime, node: Agent) -> None:
-        spec: dict[str, Any] = {
-            "containers": [
-                {
-                    "name": "a",
-                    "env": [
-                        {"name": "X", "valueFrom": {"configMapKeyRef": {"name": "cm", "key": "x"}}},
-                        {"name": "Y", "value": "$(X)-$(KUBERNETES_SERVICE_HOST)"},
-                        {"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
-                    ],
-                    "volumeMounts": [
-                        {"name": "all", "mountPath": "/all"},
-                        {"name": "e", "mountPath": "/e", "subPath": "inner"},
-                    ],
-                }
+EVERYTHING: dict[str, Any] = {
+    "containers": [
+        {
+            "name": "a",
+            "env": [
+                {"name": "X", "valueFrom": {"configMapKeyRef": {"name": "cm", "key": "x"}}},
+                {"name": "Y", "value": "$(X)-$(KUBERNETES_SERVICE_HOST)"},
+                {"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
             ],
-            "volumes": [
-                {
-                    "name": "all",
-                    "projected": {
-                        "sources": [
-                            {"configMap": {"name": "cm"}},
-                            {"secret": {"name": "s", "items": [{"key": "k", "path": "deep/k", "mode": 0o400}]}},
-                            {"serviceAccountToken": {"path": "token", "expirationSeconds": 600}},
-                            {"downwardAPI": {"items": [{"path": "l", "fieldRef": {"fieldPath": "metadata.labels"}}]}},
-                        ]
-                    },
-                },
-                {"name": "e", "emptyDir": {}},
+            "volumeMounts": [
+                {"name": "all", "mountPath": "/all"},
+                {"name": "e", "mountPath": "/e", "subPath": "inner"},
             ],
         }
-        api.put(
-            "/api/v1/namespaces/default/services/kubernetes",
-            {
-                "metadata": {"name": "kubernetes", "namespace": "default"},
-                "spec": {"clusterIP": "10.96.0.1", "ports": [{"name": "https", "port": 443}]},
+    ],
+    "volumes": [
+        {
+            "name": "all",
+            "projected": {
+                "sources": [
+                    {"configMap": {"name": "cm"}},
+                    {"secret": {"name": "s", "items": [{"key": "k", "path": "deep/k", "mode": 0o400}]}},
+                    {"serviceAccountToken": {"path": "token", "expirationSeconds": 600}},
+                    {"downwardAPI": {"items": [{"path": "l", "fieldRef": {"fieldPath": "metadata.labels"}}]}},
+                ]
             },
-        )
-        path = api.pod("p", spec, labels={"app": "x"})
+        },
+        {"name": "e", "emptyDir": {}},
+    ],
+}
+KUBERNETES = {
+    "metadata": {"name": "kubernetes", "namespace": "default"},
+    "spec": {"clusterIP": "10.96.0.1", "ports": [{"name": "https", "port": 443}]},
+}
+
+
+def test_environment_and_volumes(tmp_path: Path) -> None:
+    async def body(api: Api, runtime: HollowRuntime, node: Agent) -> None:
+        api.put("/api/v1/namespaces/default/services/kubernetes", KUBERNETES)
+        path = api.pod("p", EVERYTHING, labels={"app": "x"})
         await api.until(lambda: api.events("FailedMount"))
         assert api.events("FailedMount")[0] == 'MountVolume.SetUp failed for volume "all" : configmap "cm" not found'
         api.config_map("cm", {"x": "1"})

@@ -143,29 +143,36 @@ class Clock(World):
         return self.at
 
 
+OIDC_FLAGS = Config(
+    oidc_issuer_url=Provider.url, oidc_client_id="me", oidc_groups_claim="groups", oidc_groups_prefix="oidc:",
+    oidc_required_claim=("hd=example.com",),
+)  # fmt: skip
+
+
+class Visitor:
+    """Somebody with tokens of an OIDC provider, and the authenticator that judges them."""
+
+    def __init__(self, world: World) -> None:
+        self.world, self.provider, self.clock = world, Provider(), Clock()
+        (issuer,) = from_flags(OIDC_FLAGS)
+        self.oidc = OIDC(self.clock, issuer, self.provider.fetch)
+        self.authenticator = Authenticator(world, AUDIENCES, [self.oidc])
+
+    async def user(self, **claims: Any) -> User:
+        token = self.provider.token(self.world, **{"hd": "example.com"} | claims)
+        return (await self.authenticator.identify(token, AUDIENCES)).user
+
+    async def refused(self, match: str, **claims: Any) -> None:
+        with pytest.raises(InvalidToken, match=match):
+            await self.user(**claims)
+
+
 def test_oidc() -> None:
-    flags = Config(
-        oidc_issuer_url=Provider.url, oidc_client_id="me", oidc_groups_claim="groups", oidc_groups_prefix="oidc:",
-        oidc_required_claim=("hd=example.com",),
-    )  # fmt: skip
-
     async def test(made: Cluster) -> None:
-        provider = Provider()
-        (issuer,) = from_flags(flags)
-        clock = Clock()
-        oidc = OIDC(clock, issuer, provider.fetch)
-        authenticator = Authenticator(made.world, AUDIENCES, [oidc])
-
-        async def user(**claims: Any) -> User:
-            token = provider.token(made.world, **{"hd": "example.com"} | claims)
-            return (await authenticator.identify(token, AUDIENCES)).user
-
-        async def refused(match: str, **claims: Any) -> None:
-            with pytest.raises(InvalidToken, match=match):
-                await user(**claims)
-
+        visitor = Visitor(made.world)
+        provider, authenticator, user, refused = visitor.provider, visitor.authenticator, visitor.user, visitor.refused
         await refused("not initialized")
-        await oidc.keys.refresh()
+        await visitor.oidc.keys.refresh()
         assert await user() == User(f"{provider.url}#jane", ("system:authenticated",))
         assert (await user(groups=["a", "b"])).groups == ("oidc:a", "oidc:b", "system:authenticated")
         assert (await user(groups="a")).groups == ("oidc:a", "system:authenticated")
@@ -183,7 +190,16 @@ def test_oidc() -> None:
         with pytest.raises(InvalidToken, match="Signature"):
             await authenticator.identify(stolen, AUDIENCES)
 
-        # A new key is fetched when a token names it, but not as often as tokens name keys that do not exist.
+    in_cluster(test)
+
+
+def test_oidc_keys_that_come_and_go() -> None:
+    """A new key is fetched when a token names it, but not as often as tokens name keys that do not exist."""
+
+    async def test(made: Cluster) -> None:
+        visitor = Visitor(made.world)
+        provider, clock, authenticator, user = visitor.provider, visitor.clock, visitor.authenticator, visitor.user
+        await visitor.oidc.keys.refresh()
         provider.add("two")
         clock.at += 100
         assert (await user(key="two")).name.endswith("#jane")

@@ -168,7 +168,7 @@ def test_addresses_in_html() -> None:
     rewrite_links("<a " + "x='" * 100_000, below)  # takes no longer than it is long
 
 
-def test_names_and_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_and_addresses() -> None:
     assert split_name("web", "pod") == ("", "web", "")
     assert split_name("web:80", "pod") == ("", "web", "80")
     assert split_name("https:web:", "pod") == ("https", "web", "")
@@ -182,6 +182,19 @@ def test_names_and_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     info = parse_request("PUT", "/api/v1/namespaces/d/services/https:web:443/proxy/api/v1/x", {})
     assert (info.verb, info.resource, info.name, info.subresource) == ("update", "services", "https:web:443", "proxy")
 
+
+SLICE = {
+    "metadata": {"name": "s1", "labels": {"kubernetes.io/service-name": "s"}},
+    "addressType": "IPv4",
+    "ports": [{"name": "web", "port": 8080}],
+    "endpoints": [
+        {"addresses": ["10.1.0.1"], "conditions": {"ready": False}},
+        {"addresses": ["10.1.0.2"], "conditions": {"ready": True}},
+    ],
+}
+
+
+def test_targets_of_services(tmp_path: Path) -> None:
     async def test(server: APIServer, transport: HTTPSTransport) -> None:
         async def make(path: str, body: Any) -> None:
             answer = await transport.request("POST", path, body=json.dumps(body).encode())
@@ -204,18 +217,7 @@ def test_names_and_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             await find("s:80")
         with pytest.raises(StatusError, match='no service port 81 found for service "s"'):
             await find("s:81")
-        await make(
-            "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices",
-            {
-                "metadata": {"name": "s1", "labels": {"kubernetes.io/service-name": "s"}},
-                "addressType": "IPv4",
-                "ports": [{"name": "web", "port": 8080}],
-                "endpoints": [
-                    {"addresses": ["10.1.0.1"], "conditions": {"ready": False}},
-                    {"addresses": ["10.1.0.2"], "conditions": {"ready": True}},
-                ],
-            },
-        )
+        await make("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices", SLICE)
         await server.cache.current()
         assert await find("s:80") == await find("s:web") == "10.1.0.2:8080"
 
