@@ -134,26 +134,30 @@ def signing(folder: Path) -> list[str]:
     ]  # fmt: skip
 
 
-def test_requests(tmp_path: Path) -> None:
+async def reached(cluster: Cluster, name: str, condition: str) -> Request:
+    """The request once it has a certificate ("Issued") or the condition."""
+
+    async def look() -> Request | None:
+        request = await cluster.client[Request].get(name)
+        done = request.status.certificate if condition == "Issued" else get_condition(request.status.conditions, condition)
+        return request if done else None
+
+    return await cluster.until(look, 120)
+
+
+async def gone(cluster: Cluster, name: str) -> bool:
+    try:
+        await cluster.client[Request].get(name)
+    except NotFound:
+        return True
+    return False
+
+
+def test_requests_of_people(tmp_path: Path) -> None:
+    """Nobody approves what a person asks for, until a person does; what is done with goes after an hour."""
+
     async def test(cluster: Cluster) -> None:
         requests = cluster.client[Request]
-
-        async def reached(name: str, what: str) -> Request:
-            async def look() -> Request | None:
-                found = await requests.get(name)
-                done = found.status.certificate if what == "Issued" else get_condition(found.status.conditions, what)
-                return found if done else None
-
-            return await cluster.until(look, 120)
-
-        async def gone(name: str) -> bool:
-            try:
-                await requests.get(name)
-            except NotFound:
-                return True
-            return False
-
-        # Nobody approves what a person asks for, until a person does.
         await requests.create(request_of("person", API_CLIENT, asked("jane")))
         await requests.create(request_of("wrong", API_CLIENT, asked("jane"), "server auth"))
         await requests.create(request_of("left", API_CLIENT, asked("joe")))
@@ -162,13 +166,26 @@ def test_requests(tmp_path: Path) -> None:
             condition = certificates_v1.CertificateSigningRequestCondition(type="Approved", status="True", reason="Asked")
             found.status.conditions = [condition]
             await requests.update(found, subresource="approval")
-        issued = await reached("person", "Issued")
+        issued = await reached(cluster, "person", "Issued")
         (certificate,) = x509.load_pem_x509_certificates(base64.b64decode(issued.status.certificate or ""))
         certificate.verify_directly_issued_by(x509.load_pem_x509_certificate((tmp_path / "ca.crt").read_bytes()))
-        failed = get_condition((await reached("wrong", "Failed")).status.conditions, "Failed")
+        failed = get_condition((await reached(cluster, "wrong", "Failed")).status.conditions, "Failed")
         assert failed is not None and failed.reason == "SignerValidationFailure"
         assert not (await requests.get("left")).status.conditions
-        # A new node's own request is approved once whoever asks has the right to.
+        await cluster.world.sleep(3500)
+        assert not await gone(cluster, "person") and not await gone(cluster, "wrong")
+        await cluster.world.sleep(200)
+        assert await gone(cluster, "person") and await gone(cluster, "wrong") and not await gone(cluster, "left")
+        assert due(await requests.get("left")) - cluster.world.now() > 22 * 3600, "what nobody looked at stays a day"
+
+    run_cluster(test, *signing(tmp_path), nodes=())
+
+
+def test_the_request_of_a_node(tmp_path: Path) -> None:
+    """It is approved once whoever asks has the right to that."""
+
+    async def test(cluster: Cluster) -> None:
+        requests = cluster.client[Request]
         user = User("system:bootstrap:abcdef", ("system:bootstrappers", "system:authenticated"))
         binding = rbac_v1.ClusterRoleBinding(
             metadata=meta_v1.ObjectMeta(name="boot"),
@@ -184,15 +201,11 @@ def test_requests(tmp_path: Path) -> None:
         binding.metadata.name = "approved"
         binding.role_ref.name = "system:certificates.k8s.io:certificatesigningrequests:nodeclient"
         await cluster.client[rbac_v1.ClusterRoleBinding].create(binding)
-        node = await reached("node", "Issued")
+        node = await reached(cluster, "node", "Issued")
         approved = get_condition(node.status.conditions, "Approved")
         assert approved is not None and approved.reason == "AutoApproved"
-        # What is done with goes after an hour.
-        await cluster.world.sleep(3500)
-        assert not await gone("person") and not await gone("wrong")
-        await cluster.world.sleep(200)
-        assert await gone("person") and await gone("wrong") and await gone("node") and not await gone("left")
-        assert due(await requests.get("left")) - cluster.world.now() > 22 * 3600, "what nobody looked at stays a day"
+        await cluster.world.sleep(3700)
+        assert await gone(cluster, "node")
 
     run_cluster(test, *signing(tmp_path), nodes=())
 

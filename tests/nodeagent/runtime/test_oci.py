@@ -250,6 +250,13 @@ def test_attach_and_reopen_log(image_root: Path, tmp_path: Path) -> None:
         assert await attached.wait() == 0
         await attached.close()
         assert harness.log_text(await harness.until_exited(oci, container_id)) == "bye\n"
+
+    harness.run(image_root, tmp_path, body)
+
+
+def test_attach_to_a_terminal(image_root: Path, tmp_path: Path) -> None:
+    async def body(oci: OciRuntime) -> None:
+        sandbox = await oci.run_sandbox(harness.sandbox_config())
         terminal = await oci.create_container(
             sandbox, await harness.config(oci, "sh", "-c", "read x; stty size", stdin=True, tty=True, name="tty")
         )
@@ -262,7 +269,15 @@ def test_attach_and_reopen_log(image_root: Path, tmp_path: Path) -> None:
         await harness.until_exited(oci, terminal)
         with pytest.raises(RuntimeError_, match="not running"):
             await oci.attach(terminal, stdin=False)
-        # Without stdinOnce the input stays open for the next client; who has no more to say has done with it.
+
+    harness.run(image_root, tmp_path, body)
+
+
+def test_attach_without_stdin_once(image_root: Path, tmp_path: Path) -> None:
+    """The input stays open for the next client; who has no more to say has done with it."""
+
+    async def body(oci: OciRuntime) -> None:
+        sandbox = await oci.run_sandbox(harness.sandbox_config())
         for name, tty in (("open", False), ("open-tty", True)):
             script = "while read x; do echo got $x; done"
             options = {"stdin": True, "tty": tty, "name": name}
@@ -278,7 +293,15 @@ def test_attach_and_reopen_log(image_root: Path, tmp_path: Path) -> None:
                 log = await harness.known(oci, open_)
                 await harness.until(lambda log=log, word=word: f"got {word}" in harness.log_text(log))
             assert (await harness.known(oci, open_)).state == "running"
-        # The monitor takes its socket away a moment before the agent knows of the end.
+
+    harness.run(image_root, tmp_path, body)
+
+
+def test_attach_while_it_ends(image_root: Path, tmp_path: Path) -> None:
+    """The monitor takes its socket away a moment before the agent knows of the end."""
+
+    async def body(oci: OciRuntime) -> None:
+        sandbox = await oci.run_sandbox(harness.sandbox_config())
         brief = await oci.create_container(sandbox, await harness.config(oci, "sleep", "100", name="brief"))
         await oci.start_container(brief)
         (oci._directories.bundle(brief) / "attach").unlink()
