@@ -20,6 +20,7 @@ from navarch.settings import Kind, Settings
 from navarch.world import RealWorld, keep_running
 from proxy.announcer import Announcer
 from proxy.dns import Server
+from proxy.healthchecks import HealthChecks
 from proxy.policies import Policies
 from proxy.proxy import Proxy
 from proxy.publish import publish
@@ -76,6 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         events = EventRecorder(client, world, "kube-proxy", options.node_name)
         proxy = Proxy(world, informers, options.node_name, options.cluster_cidr, events=events)
         policies = Policies(world, informers, options.node_name, options.node_ip, events=events, registry=proxy.registry)
+        checks = HealthChecks(world, informers, options.node_name)
         announcer = Announcer(world, informers, options.node_name)
         zone = Zone(world, informers, options.cluster_domain, options.node_ip)
         server = Server(zone, options.node_ip, upstream=upstream)
@@ -89,6 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             group.start(events.run(), name="events")
             group.start(proxy.run(), name="rules")
             group.start(policies.run(), name="policies")
+            group.start(keep_running(world, log, "health checks", checks.run), name="health checks")
             group.start(keep_running(world, log, "load balancers", announcer.run), name="load balancers")
             group.start(server.run(), name="dns")
             group.start(publish(client, world, options.node_name, options.node_ip), name="publish")

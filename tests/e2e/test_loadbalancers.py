@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -92,11 +93,23 @@ def patch(lab: Lab, name: str, spec: dict[str, Any]) -> None:
     lab.kubectl("patch", "svc", name, "-n", "lb", "--type=merge", "-p", json.dumps({"spec": spec}))
 
 
+def status_of(address: str, port: int) -> int:
+    connection = http.client.HTTPConnection(address, port, timeout=3)
+    try:
+        connection.request("GET", "/healthz")
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
 def test_local_policy_keeps_the_client_and_shared_addresses_their_ports(lab: Lab, servers: Servers) -> None:
     local = create(lab, "local", externalTrafficPolicy="Local", allocateLoadBalancerNodePorts=False)
     assert "nodePort" not in service(lab, "local")["spec"]["ports"][0]
     wait_for(lambda: all(ask(local)), "it answers", 20)
     assert set(ask(local, times=8)) == {f"on-{announced_by(lab, 'local')} 10.{lab.index}.128.1"}
+    port = service(lab, "local")["spec"]["healthCheckNodePort"]
+    answers = {node["name"]: status_of(node["address"], port) for node in lab.status()["nodes"]}
+    assert answers == {"node-1": 200, "node-2": 200, "node-3": 503}, "who has endpoints"
     shared = f"10.{lab.index}.140.77"
     assert create(lab, "one", 8001, loadBalancerIP=shared) == create(lab, "two", 8002, loadBalancerIP=shared) == shared
     wait_for(lambda: all([*ask(shared, 8001), *ask(shared, 8002)]), "both answer", 20)
