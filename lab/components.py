@@ -221,6 +221,7 @@ def proxy(paths: LabPaths, record: LabRecord, node: NodeRecord, init: ProcessId)
             "--node-ip", addresses.node(node.number),
             "--cluster-cidr", addresses.pods,
             "--cluster-domain", "cluster.local",
+            "--pod-socket", f"{NODE_RUN}/policies.sock",
             "--address", "127.0.0.1:10256",
             *(["--set", f"dns-upstream={dns_relay(record)}"] if record.way_out else []),
             *settings_of(record, "proxy"),

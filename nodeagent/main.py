@@ -49,6 +49,7 @@ def make_runtime(config: Config, world: World) -> Runtime:
         images=store,
         puller=puller,
         cgroups=cgroups,
+        policy_socket=config.run_dir / "policies.sock",
     )
 
 

@@ -9,6 +9,7 @@ import ipaddress
 import logging
 import signal
 from collections.abc import Sequence
+from pathlib import Path
 
 from navarch.client import kubeconfig
 from navarch.client.client import Client
@@ -54,6 +55,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--node-ip", required=True, help="the address to answer DNS on")
     parser.add_argument("--cluster-cidr", default="", help="where pods live; clients outside it are masqueraded")
     parser.add_argument("--cluster-domain", default="cluster.local")
+    parser.add_argument("--pod-socket", type=Path, help="where the node agent tells of new pods' addresses")
     parser.add_argument("--address", default="", help="serve /healthz, /readyz, /metrics on 127.0.0.1:PORT or a path")
     parser.add_argument("--set", action="append", default=[], metavar="FLAG=VALUE", help=f"one of: {', '.join(SETTINGS.kinds)}")
     return parser.parse_args(argv)
@@ -91,6 +93,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             group.start(events.run(), name="events")
             group.start(proxy.run(), name="rules")
             group.start(policies.run(), name="policies")
+            if options.pod_socket:
+                group.start(policies.serve(options.pod_socket), name="new pods")
             group.start(keep_running(world, log, "health checks", checks.run), name="health checks")
             group.start(keep_running(world, log, "load balancers", announcer.run), name="load balancers")
             group.start(server.run(), name="dns")

@@ -10,12 +10,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import json
 import logging
 from collections.abc import Callable
+from pathlib import Path
 
+import msgspec
 from prometheus_client import CollectorRegistry, Gauge, Histogram
 
-from navarch.api.networkpolicies import SlimPod, member_of, policy_of
+from navarch.api.networkpolicies import SlimPod, ipv4, member_of, policy_of
 from navarch.api.types import core_v1, networking_v1
 from navarch.client.events import EventRecorder
 from navarch.client.informer import Informer, SharedInformers, key_of
@@ -27,6 +30,8 @@ from proxy.programmer import Programmer, Runs
 from proxy.rules import Rules
 
 log = logging.getLogger(__name__)
+
+PATIENCE = 5.0  # seconds that an agent is waited for, and waits at most
 
 
 class Policies:
@@ -51,6 +56,8 @@ class Policies:
         self.nft = nft
         self.programmer: Programmer | None = None  # made when there is something to program
         self.aside: dict[str, tuple[Backoff, float]] = {}  # owner -> when it is tried again (monotonic)
+        self.claims: dict[str, str] = {}  # pod -> its address, as the agent says, until the API server says so too
+        self.waiting: dict[str, list[tuple[str, asyncio.Event]]] = {}  # pod -> agents that wait for it
         self.pending: list[Callable[[], None]] = []  # events that the compiler has not taken in yet
         self.wake, self.synced = asyncio.Event(), asyncio.Event()
         self.registry = registry = registry or CollectorRegistry()
@@ -84,11 +91,66 @@ class Policies:
 
     def on_pod(self, kind: str, old: SlimPod | None, pod: SlimPod) -> None:
         key = key_of(pod.metadata.namespace, pod.metadata.name or "")
+        address = self.claims.get(key)
+        if address is not None and (kind == DELETED or pod.status.pod_ip == address):
+            del self.claims[key]
+        elif address is not None:  # the agent knows more than the API server
+            pod = msgspec.structs.replace(pod, status=msgspec.structs.replace(pod.status, pod_ip=address))
         self._take(lambda: self.compiler.put_pod(key, None if kind == DELETED else member_of(pod)))
 
     def _take(self, change: Callable[[], None]) -> None:
         self.pending.append(change)
         self.wake.set()
+
+    # New pods, told of by the agent
+
+    async def serve(self, path: Path) -> None:
+        """Hears of new pods on a unix socket until cancelled: a line of JSON with namespace, name and address; answers
+        ``ready`` when their policies are in force, or if there is none."""
+
+        async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    claim = json.loads(await reader.readline())
+                    await self.isolate(key_of(claim["namespace"], claim["name"]), ipv4(claim["address"]))
+                    writer.write(b"ready\n")
+                    await writer.drain()
+            except (OSError, ValueError, KeyError, TypeError, TimeoutError) as error:
+                log.info("a new pod: %s", error or type(error).__name__)
+            finally:
+                writer.close()
+
+        path.unlink(missing_ok=True)
+        server = await asyncio.start_unix_server(client, str(path))
+        path.chmod(0o600)
+        async with server:
+            await server.serve_forever()
+
+    async def isolate(self, key: str, address: str) -> None:
+        """Takes note of a pod's address, and returns when what the policies say of the pod is in the kernel."""
+        if not self.policies.list():
+            return
+        event = asyncio.Event()
+        self.claims[key] = address
+        self.waiting.setdefault(key, []).append((address, event))
+        pod = self.pods.get_key(key) if self.pods is not None else None
+        if pod is not None:
+            self.on_pod("MODIFIED", None, pod)
+        try:
+            self._release()
+            await event.wait()
+        finally:
+            self.waiting[key].remove((address, event))
+            if not self.waiting[key]:
+                del self.waiting[key]
+
+    def _release(self) -> None:
+        """Answers those whose pods the kernel knows now, or need not know."""
+        for key, entries in self.waiting.items():
+            rules = self.programmer.rules.services.get(f"pod:{key}", Rules()) if self.programmer is not None else Rules()
+            for address, event in entries:
+                if not self.policies.list() or ("handled", address) in rules.elements:
+                    event.set()
 
     # The loop
 
@@ -107,6 +169,7 @@ class Policies:
                 continue
             backoff.reset()
             self.synced.set()
+            self._release()
             due = min((at for _, at in self.aside.values()), default=None)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(None if due is None else max(0.0, due - self.world.monotonic())):

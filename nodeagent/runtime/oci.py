@@ -29,6 +29,7 @@ from nodeagent.images import collection
 from nodeagent.images.credentials import Login
 from nodeagent.images.store import ImageStore
 from nodeagent.linux.cgroups import Cgroups, NodeUsage, Usage
+from nodeagent.network.isolation import wait_isolated
 from nodeagent.network.network import PodNetwork
 from nodeagent.runtime import portforward, process, rootfs, sandboxes, spec, storedimages
 from nodeagent.runtime.conmon import Crun
@@ -88,6 +89,7 @@ class OciRuntime:
         puller: ImagePuller | None = None,
         seccomp_directory: str | Path | None = None,
         threads: int = 6,
+        policy_socket: str | Path = "",
     ) -> None:
         self._world = world
         # An overlay cannot be the upper side of another: in a container that has no real disk, write to /run.
@@ -100,6 +102,7 @@ class OciRuntime:
         profiles = Path(seccomp_directory) if seccomp_directory else None
         self._engine = Engine(self._directories, images, cgroups, self._network, self._crun, world.now, profiles)
         self._puller = puller
+        self._policy_socket = Path(policy_socket) if policy_socket else None  # where the proxy hears of new pods
         self._pool = ThreadPoolExecutor(threads, "runtime")
         self._sweepers = ThreadPoolExecutor(2, "sweep")  # what containers wrote may take long to remove: nobody waits
         self._stopping = threading.Event()
@@ -217,6 +220,8 @@ class OciRuntime:
                 raise
             self._sandboxes[sandbox_id] = record
             self._watch_pause(record)
+        if record.ip and self._policy_socket is not None:
+            await wait_isolated(self._policy_socket, config.namespace, config.name, record.ip)
         return sandbox_id
 
     def _new_id(self) -> str:

@@ -97,5 +97,53 @@ async def test_the_loop(world):
         group.cancel()
 
 
+async def test_a_pod_that_the_agent_tells_of(world):
+    """The agent waits for its pod's rules, whether pod or address comes first; without policies it does not wait."""
+    informers, _, events = cluster()
+    kernel = Kernel()
+    policies = Policies(world, informers, "n1", "10.9.128.11", kernel, events)
+    pods = informers.listed[SlimPod]
+    async with world.task_group() as group:
+        group.start(policies.run())
+        await policies.synced.wait()
+        await policies.isolate("x/b", "10.9.1.7")
+        assert not policies.claims and not policies.waiting
+        informers.listed[networking_v1.NetworkPolicy].put(policy("p"))
+        await world.sleep(1)
+        ready = []
+
+        async def agent(name, address):
+            await policies.isolate(f"x/{name}", address)
+            assert f"handled {{ {address} }}" in kernel.has
+            ready.append(name)
+
+        group.start(agent("b", "10.9.1.7"))
+        await world.sleep(1)
+        assert not ready, "nobody knows the pod yet"
+        pods.put(slim("b", None))
+        await world.sleep(1)
+        assert ready == ["b"] and policies.claims == {"x/b": "10.9.1.7"}
+        pods.put(slim("b", "10.9.1.7"))
+        assert not policies.claims, "the API server knows it now"
+        pods.put(slim("c", None))
+        group.start(agent("c", "10.9.1.8"))
+        await world.sleep(1)
+        assert ready == ["b", "c"]
+        # A new sandbox of the pod: the agent's word is newer than the status.
+        group.start(agent("b", "10.9.1.9"))
+        await world.sleep(1)
+        assert ready == ["b", "c", "b"] and "delete element ip navarch-policy handled { 10.9.1.7 }" in kernel.has
+        assert not policies.waiting
+        pods.remove("x/c")
+        assert "x/c" not in policies.claims
+        group.cancel()
+
+
+def slim(name, address):
+    made = SlimPod(spec=SlimPodSpec(node_name="n1"), status=SlimPodStatus(pod_ip=address))
+    made.metadata.name, made.metadata.namespace = name, "x"
+    return made
+
+
 def metrics(policies):
     return generate_latest(policies.registry)
