@@ -121,6 +121,11 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
             "Tell what a change would do, on a twin of the cluster: navarch rehearse drain node-2.",
         ),
         "record": ("record", "Write every change of a cluster into a file, until Ctrl-C."),
+        "calibrate": (
+            "calibrate",
+            "Measure pods' start, readiness and stop on real nodes: navarch calibrate --image=web:v1 times.json.",
+        ),
+        "replay": ("record", "Feed a recording's work to a virtual cluster, and say what became different."),
     },
     "Other": {
         "auth": ("auth", "Who am I, and what may I do?"),

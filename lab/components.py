@@ -38,11 +38,15 @@ FAST_FAILOVER = {
 }
 
 
+def all_settings(record: LabRecord) -> dict[str, str]:
+    """``component.name`` -> value: the lab's own, and what fast failover turns."""
+    return (FAST_FAILOVER if record.failover == "fast" else {}) | record.settings
+
+
 def settings_of(record: LabRecord, component: str) -> list[str]:
-    """The ``--set`` arguments of a component: the lab's own, and what fast failover turns."""
-    merged = (FAST_FAILOVER if record.failover == "fast" else {}) | record.settings
+    """The ``--set`` arguments of a component."""
     out: list[str] = []
-    for key, value in merged.items():
+    for key, value in all_settings(record).items():
         owner, _, flag = key.partition(".")
         if owner == component:
             out += ["--set", f"{flag}={value}"]

@@ -241,7 +241,16 @@ def report(
 
 @group.command()
 def compare(first: Folder, second: Folder) -> None:
-    """Say in words what differs between two folders of results beyond the spread."""
+    """Say in words what differs between two folders of results beyond the spread, or between two recordings."""
+    if first.is_file() and second.is_file():
+        from lab.experiments.recording import Recording
+        from lab.recording.comparing import compare as of_recordings
+
+        try:
+            print("\n".join(of_recordings(Recording.load(first), Recording.load(second))))
+        except (OSError, ValueError) as error:
+            stop(f"error: {error}", WRONG)
+        return
     from lab.experiments.report import compare as compared
 
     print("\n".join(compared(_results(first), _results(second))))

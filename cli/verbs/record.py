@@ -1,4 +1,6 @@
-"""``navarch record``: writes every change of a cluster into a recording. Secrets keep their values."""
+"""``navarch record``: writes every change of a cluster into a recording; Secrets keep their values. ``navarch replay``: feeds
+the work in a recording to a virtual cluster.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +63,8 @@ async def _record(session: Session, out: Path, seconds: float | None, only: list
 
     from lab.experiments.recording import Recorder
     from lab.recording.following import Following
-    from navarch.api.times import format_time
+    from navarch.api.times import format_micro
+    from navarch.client.client import Client
 
     shown = sys.stderr.isatty()
     logging.getLogger("navarch.client").setLevel(logging.ERROR)  # reconnects are everyday; the line below counts on
@@ -70,18 +73,20 @@ async def _record(session: Session, out: Path, seconds: float | None, only: list
         file = partial.open("wb")
     except OSError as error:
         raise CommandError(f"{out}: {error.strerror}") from None
-    header = {"source": session.config.server, "start": format_time(session.world.now())}
+    header = {"source": session.config.server, "start": format_micro(session.world.now())}
     recorder = Recorder(header, file)
-    following = Following(
-        session.client, recorder, only=only, without=without, say=lambda c: _show(following.now, c, shown)
-    )
+    client = Client(
+        session.client.transport, session.world, "navarch"
+    )  # warnings on old kinds are not for who only reads
+    following = Following(client, recorder, only=only, without=without, say=lambda c: _show(following.now, c, shown))
 
     def ended() -> None:
         file.close()
         os.replace(partial, out)
 
     following.ended = ended
-    print(f"recording {session.config.server} into {out}" + ("" if seconds else "; Ctrl-C ends it"), file=sys.stderr)
+    ends = "" if seconds else "; Ctrl-C ends it"
+    following.begun = lambda: print(f"recording {session.config.server} into {out}{ends}", file=sys.stderr, flush=True)
     task = asyncio.ensure_future(following.run(seconds))
     try:
         await asyncio.wait((task,))
@@ -107,3 +112,55 @@ def _show(now: float, counts: Counts, live: bool) -> None:
     if live:
         text = f"{now:6.0f} s  {counts.resources} resources  {counts.objects:,} objects  {counts.changes:,} changes"
         print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+
+
+@app.command()
+def replay(
+    file: Annotated[Path, Argument("RECORDING")],
+    out: Annotated[Path | None, Option("--out", metavar="FILE", help="Write the new recording there.")] = None,
+    from_: Annotated[str, Option("--from", metavar="TIME", help="Begin there, such as 7m, with all as it was.")] = "",
+    pods: Annotated[bool, Option("--pods", help="The pods themselves arrive, without workloads.")] = False,
+    config: Annotated[
+        Path | None, Option("--scheduler-config", metavar="FILE", help="KubeSchedulerConfiguration.")
+    ] = None,
+    plugins: Annotated[list[str] | None, Option("--plugin", metavar="FILE:CLASS", help="A scheduler plugin.")] = None,
+    sets: Annotated[list[str] | None, Option("--set", metavar="NAME=VALUE", help="Such as controllers.x=1.")] = None,
+    seed: Annotated[int, Option("--seed", metavar="N", help="Of all chance.")] = 1,
+) -> None:
+    """Feed a recording's work to a virtual cluster, and say what became different."""
+    import logging
+
+    from lab.experiments.recording import Recording
+    from lab.experiments.telling import seconds
+    from lab.recording.comparing import compare
+    from lab.twin.cluster import Settings
+    from lab.twin.replay import Replay
+    from scheduler.framework.config import SchedulerConfig
+    from scheduler.framework.profiles import load_plugin
+
+    logging.disable(logging.WARNING)
+    settings = Settings()
+    try:
+        for text in sets or ():
+            name, equals, value = text.partition("=")
+            if not equals:
+                raise ValueError(
+                    f"--set {text}: expected NAME=VALUE, such as controllers.node-monitor-grace-period=20s"
+                )
+            settings.values[name] = value
+        settings.check()
+        if config is not None or plugins:
+            user = [load_plugin(text) for text in plugins or ()]
+            settings.scheduler = SchedulerConfig.load(config.read_text() if config else "", user)
+        before = Recording.load(file)
+        one = Replay(before, seconds(from_) if from_ else None, pods=pods, seed=seed, settings=settings)
+    except (OSError, ValueError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    after = one.run()
+    for text in one.refused[:10]:
+        warn(f"refused by the virtual cluster: {text}")
+    print("\n".join(compare(before, after, ("recorded", "replayed"))))
+    if out is not None:
+        one.recorder.save(out)
+        print(f"{out}: {len(after.changes)} changes")

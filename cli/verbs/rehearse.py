@@ -16,6 +16,7 @@ from cli.verb import Where, verb
 if TYPE_CHECKING:
     from cli.session import Session
     from lab.twin.changes import Change
+    from lab.twin.cluster import Settings
     from lab.twin.rehearsal import Rehearsed
     from lab.twin.snapshot import Snapshot
 
@@ -39,10 +40,14 @@ def rehearse(
     ] = 5,
     jobs: Annotated[int, Option("--jobs", metavar="N", help="Processes; default: all cores.")] = 0,
     asserts: Annotated[list[str] | None, Option("--assert", metavar="EXPR", help="Such as 'evicted == 0'.")] = None,
+    output: Annotated[str, Option("-o", "--output", metavar="json", help="All findings, for programs.")] = "",
     report: Annotated[Path | None, Option("--report", metavar="FILE.html", help="Write a page with plots.")] = None,
     history: Annotated[Path | None, Option("--history", metavar="RECORDING", help="Learn times from it, too.")] = None,
     calibration: Annotated[
         Path | None, Option("--calibration", metavar="FILE", help="Times where nothing is known; see calibrate.")
+    ] = None,
+    sets: Annotated[
+        list[str] | None, Option("--set", metavar="NAME=VALUE", help="A setting of the cluster, such as of `up --set`.")
     ] = None,
     scheduler: Annotated[
         Path | None, Option("--scheduler-config", metavar="FILE", help="The cluster's KubeSchedulerConfiguration.")
@@ -56,24 +61,37 @@ def rehearse(
         expressions = [answer.checked(text) for text in asserts or ()]
     except ExpressionError as error:
         _wrong(str(error))
+    if output not in ("", "json"):
+        _wrong(f"-o {output}: only json is known")
     seconds = _seconds(for_)
     snapshot, namespace = _snapshot(where)
     change = _change(snapshot, namespace, words, filenames, replicas, lose, steps)
-    done, unknowns = _play(snapshot, change, seconds, range(1, seeds + 1), jobs, history, calibration, scheduler)
+    settings = _settings(where, sets, scheduler)
+    done, unknowns = _play(snapshot, change, seconds, range(1, seeds + 1), jobs, history, calibration, settings)
     failed = [one for one in done if one.findings is None]
     for one in failed:
         print(f"error: seed {one.seed} failed: {one.error}", file=sys.stderr)
+    if output == "json":
+        import msgspec
+
+        runs = [{"seed": r.seed, "error": r.error, "findings": msgspec.to_builtins(r.findings)} for r in done]
+        print(
+            msgspec.json.format(
+                msgspec.json.encode({"change": change.words, "runs": runs, "unknown": unknowns})
+            ).decode()
+        )
     listed = answer.lines(done, seconds)
-    print(f"{change.words}: {len(done)} runs on a twin of {snapshot.source}")
-    print("\n".join(listed))
-    if unknowns:
+    if not output:
+        print(f"{change.words}: {len(done)} runs on a twin of {snapshot.source}")
+        print("\n".join(listed))
+    if unknowns and not output:
         print("\nthe twin does not know:")
         print("\n".join(f"  {line}" for line in unknowns))
     if report is not None:
         from lab.twin.page import page
 
         report.write_text(page(change.words, snapshot.source, done, listed, unknowns))
-        print(f"\nreport: {report}")
+        print(f"\nreport: {report}", file=sys.stderr)
     rests = all(one.findings is not None and one.findings.seconds is not None for one in done)
     good = not failed and (rests or bool(expressions))  # who asserts something says what matters
     for expression in expressions:
@@ -83,11 +101,10 @@ def rehearse(
             _wrong(str(error))
         good = good and not wrong
         shown = ", ".join(f"{k} = {v}" for k, v in wrong[0][1].items()) if wrong else ""
-        print(
-            f"true      {expression.text}"
-            if not wrong
-            else f"NOT TRUE  {expression.text}  (seed {wrong[0][0]}: {shown})"
+        verdict = (
+            f"NOT TRUE  {expression.text}  (seed {wrong[0][0]}: {shown})" if wrong else f"true      {expression.text}"
         )
+        print(verdict, file=sys.stderr if output else sys.stdout)
     raise SystemExit(0 if good else 1)
 
 
@@ -108,6 +125,7 @@ def _seconds(text: str) -> float:
 def _snapshot(where: Where) -> tuple[Snapshot, str]:
     """Reads the cluster. Ends the command if that fails."""
     from lab.twin.snapshot import take
+    from navarch.client.client import Client
 
     shown = sys.stderr.isatty()
     result: list[tuple[Snapshot, str]] = []
@@ -117,7 +135,10 @@ def _snapshot(where: Where) -> tuple[Snapshot, str]:
             print(f"\r\033[Kreading {text}", end="", file=sys.stderr, flush=True)
 
     async def read(session: Session) -> None:
-        result.append((await take(session.client, session.config.server, say), session.namespace))
+        client = Client(
+            session.client.transport, session.world, "navarch"
+        )  # warnings on old kinds are not for who only reads
+        result.append((await take(client, session.config.server, say), session.namespace))
 
     try:
         where.run(read)
@@ -164,22 +185,48 @@ def _text(name: str) -> str:
         _wrong(f"{name}: {error.strerror}")
 
 
-def _play(
-    snapshot: Snapshot, change: Change, seconds: float, seeds: range, jobs: int, history: Path | None,
-    calibration: Path | None, scheduler: Path | None,
-) -> tuple[list[Rehearsed], list[str]]:  # fmt: skip
-    """Plays the change; gives the runs, and what the twin does not know of this cluster."""
-    from lab.experiments.recording import Recording
-    from lab.twin.cluster import Settings, unknown
-    from lab.twin.learning import learn
-    from lab.twin.rehearsal import rehearse as play
+def _settings(where: Where, sets: list[str] | None, scheduler: Path | None) -> Settings:
+    """Settings of the twin: those of the lab, if the cluster is one of this home, then those of the command line."""
+    from lab.components import all_settings
+    from lab.paths import LabRecord
+    from lab.twin.cluster import LEASES, Settings
+    from navarch.client.kubeconfig import paths
     from scheduler.framework.config import SchedulerConfig
 
     settings = Settings()
+    record = LabRecord.load(paths(where.kubeconfig_path())[0].with_name("lab.json"))
+    if record is not None:
+        for name, value in all_settings(record).items():
+            if name.partition(".")[0] in ("controllers", "apiserver") or name == LEASES:
+                settings.values[name] = value
+    for text in sets or ():
+        name, equals, value = text.partition("=")
+        if not equals:
+            _wrong(f"--set {text}: expected NAME=VALUE, such as controllers.node-monitor-grace-period=20s")
+        settings.values[name] = value
+    try:
+        settings.check()
+        if scheduler is not None:
+            settings.scheduler = SchedulerConfig.load(scheduler.read_text())
+    except (OSError, ValueError) as error:
+        _wrong(str(error))
+    if record is None and not sets:
+        settings.assumed = True
+    return settings
+
+
+def _play(
+    snapshot: Snapshot, change: Change, seconds: float, seeds: range, jobs: int, history: Path | None,
+    calibration: Path | None, settings: Settings,
+) -> tuple[list[Rehearsed], list[str]]:  # fmt: skip
+    """Plays the change; gives the runs, and what the twin does not know of this cluster."""
+    from lab.experiments.recording import Recording
+    from lab.twin.cluster import unknown
+    from lab.twin.learning import learn
+    from lab.twin.rehearsal import rehearse as play
+
     try:
         past = Recording.load(history) if history else None
-        if scheduler is not None:
-            settings.scheduler = SchedulerConfig.load(str(scheduler), [])
         learned = learn(snapshot, past)
         if calibration is not None:
             learned.calibrate(calibration)
@@ -204,4 +251,6 @@ def _play(
     touched = {name for one in done if one.findings is not None for name in one.findings.workloads}
     unknowns = [*unknown(snapshot), *(f"not applied: {what}" for what in change.skipped)]
     unknowns += learned.explained(touched, change.images)
+    if settings.assumed:
+        unknowns.append("settings of the components are not in the API: Kubernetes' defaults are assumed (see --set)")
     return done, unknowns

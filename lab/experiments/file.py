@@ -26,6 +26,7 @@ from lab.experiments import measures, traces
 from lab.experiments.expressions import Expression, ExpressionError, meant
 from lab.experiments.schema import Problem, Strict, Words, WrongFile, read, seconds_of
 from lab.experiments.state import CEL, State, split
+from lab.twin import calibration
 from nodeagent.runtime import stages
 from scheduler.framework.profiles import load_plugin
 
@@ -236,6 +237,13 @@ def load(path: Path, overrides: Mapping[str, Any] = {}) -> dict[str, Any]:
     for where, value in overrides.items():
         _put(tree, where.split("."), value, where, problems)
     _inline(tree, path.parent, "", problems)
+    behaviour = tree.get("behaviour")
+    if isinstance(behaviour, dict) and isinstance(name := behaviour.get("calibrated"), str):
+        del behaviour["calibrated"]
+        try:
+            behaviour["default"] = calibration.load(path.parent / name) | (behaviour.get("default") or {})
+        except (OSError, ValueError) as error:
+            problems.append(Problem("behaviour.calibrated", str(error)))
     design = tree.get("design")
     if isinstance(design, str) and design.endswith(".csv"):
         try:

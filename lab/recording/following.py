@@ -62,6 +62,7 @@ class Following:
         self.client, self.world, self.recorder, self.say = client, client.world, recorder, say
         self.only, self.without = only, without
         self.counts = Counts()
+        self.begun: Callable[[], None] = lambda: None
         self.ended: Callable[[], None] = lambda: None
         self._over = False
         self.began = self.world.monotonic()
@@ -87,6 +88,7 @@ class Following:
                     late = [kind for (_, kind), i in self._informers.items() if not i.synced]
                     log.warning("recording without what cannot be listed yet: %s", ", ".join(late))
                 self.recorder.mark(self.now, BEGIN)
+                self.begun()
                 group.start(self._look_for_kinds(group), "kinds")
                 end = None if seconds is None else self.now + seconds
                 while end is None or self.now < end:

@@ -20,7 +20,7 @@ def load(path: Path) -> dict[str, str]:
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}: {error}") from None
     if not isinstance(tree, dict) or tree.get("calibration") != FORMAT:
-        raise ValueError(f"{path} is no calibration of format {FORMAT}; make one with: navarch calibrate --lab L")
+        raise ValueError(f"{path} is no calibration of format {FORMAT}; make one with: navarch calibrate --lab L OUT")
     stages = tree.get("stages")
     if not isinstance(stages, dict) or not all(k in STAGES and isinstance(v, str) for k, v in stages.items()):
         raise ValueError(f"{path}: stages: texts by {', '.join(STAGES)} were expected")

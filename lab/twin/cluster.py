@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from apiserver.cache.encoded import encode
+from apiserver.config import SETTINGS as APISERVER
 from apiserver.config import Config as APIServerConfig
 from apiserver.storage.memory import MemoryStore
 from apiserver.storage.store import Put
@@ -48,6 +49,7 @@ HARMLESS = {
 }  # fmt: skip
 """Resources that change nothing about pods, or that :func:`unknown` tells of in words of their own."""
 SCHEDULER = "default-scheduler"
+LEASES = "agent.node-lease-duration-seconds"
 
 
 @dataclass
@@ -55,7 +57,20 @@ class Settings:
     """Settings of the twin's components."""
 
     scheduler: SchedulerConfig | None = None
-    controllers: list[str] = field(default_factory=list)  # name=value
+    values: dict[str, str] = field(default_factory=dict)  # component.name -> value
+    assumed: bool = False  # nobody said what the cluster's settings are
+
+    def of(self, component: str) -> list[str]:
+        """``name=value`` of one component."""
+        return [f"{k.partition('.')[2]}={v}" for k, v in self.values.items() if k.partition(".")[0] == component]
+
+    def check(self) -> None:
+        """Raises ValueError for a setting that no component of the twin has."""
+        for name in self.values:
+            if name.partition(".")[0] not in ("controllers", "apiserver") and name != LEASES:
+                raise ValueError(f"{name}: the twin's settings are controllers.*, apiserver.* and {LEASES}")
+        ControllersConfig().with_settings(self.of("controllers"))
+        APISERVER.read_all(self.of("apiserver"))
 
 
 class Twin(Simulation):
@@ -65,21 +80,28 @@ class Twin(Simulation):
         self.snapshot, self.learned = snapshot, learned
         settings = settings or Settings()
         low, high = _node_ports(snapshot)
+        lease = int(settings.values.get(LEASES, FleetConfig.lease_duration))
+        values: dict[str, Any] = {
+            k.replace("-", "_"): v for k, v in APISERVER.read_all(settings.of("apiserver")).items()
+        }
+        own = APIServerConfig(
+            store="memory",
+            service_cluster_ip_range=service_range(snapshot),
+            service_node_port_range=f"{low}-{high}",
+        )
         # Far from the seeds that people take: new pods would get the uids of a simulation that was recorded with the same seed.
         super().__init__(
             int.from_bytes(hashlib.sha256(f"twin {seed}".encode()).digest()[:8], "big"),
             nodes=[node_spec(tree) for tree in snapshot.of("nodes")],
             start=snapshot.now,
-            apiserver=APIServerConfig(
-                store="memory",
-                service_cluster_ip_range=service_range(snapshot),
-                service_node_port_range=f"{low}-{high}",
-            ),
+            apiserver=replace(own, **values),
             controllers=ControllersConfig(
                 cluster_cidr=POD_RANGE, controllers="*,-horizontal-pod-autoscaler-controller"
-            ).with_settings(settings.controllers),
+            ).with_settings(settings.of("controllers")),
             scheduler=replace(settings.scheduler) if settings.scheduler else None,
-            fleet=FleetConfig(seed=str(seed), behaviour=learned.behaviour),
+            fleet=FleetConfig(
+                seed=str(seed), behaviour=learned.behaviour, lease_duration=lease, lease_period=lease / 4
+            ),
             heartbeats=False,
             history=False,
         )

@@ -132,6 +132,20 @@ def findings(recording: Recording, drained: tuple[str, ...] = (), lost: tuple[st
     return out
 
 
+def rested(
+    recording: Recording, change: float, drained: tuple[str, ...] = (), lost: tuple[str, ...] = ()
+) -> float | None:
+    """When a live recording came to rest for good after ``change`` (seconds since its start); None if it did not. A rehearsal
+    marks it itself."""
+    state = State()
+    rest: float | None = None
+    for one in recording.changes:
+        state.apply(one.type, one.key, one.object)
+        if one.time > change and one.key.split("/")[2] in (*KINDS, "pods", "nodes"):
+            rest = None if restless(state, drained, lost) else (one.time if rest is None else rest)
+    return rest
+
+
 class _Counts:
     """Ready pods by workload, over time."""
 

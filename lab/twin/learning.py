@@ -33,7 +33,7 @@ NEVER = 1e9  # seconds
 MAX_SAMPLES = 200  # of one distribution: more tell no more
 FAILING = ("ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull")
 BROKEN = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
-_PULLED = re.compile(r'Successfully pulled image "([^"]+)" in ([0-9.hmµus]+)')
+PULLED = re.compile(r'Successfully pulled image "([^"]+)" in ([0-9.hmµus]+)')
 _PRESENT = re.compile(r'Container image "([^"]+)" already present')
 _JOB_OF_CRON = re.compile(r"(.+)-\d{8,10}$")
 WORDS = {"pull": "to pull", "start": "to start", "ready": "to get ready", "run": "to run", "stop": "to stop"}
@@ -221,7 +221,7 @@ def _pulls(events: Iterable[Tree]) -> tuple[dict[str, float], dict[str, list[str
     for event in events:
         uid = (event.get("involvedObject") or {}).get("uid", "")
         text = event.get("message") or ""
-        if match := _PULLED.search(text):
+        if match := PULLED.search(text):
             pulls[uid] = pulls.get(uid, 0.0) + _seconds(match[2])
             present.setdefault(uid, []).append(match[1])
         elif match := _PRESENT.search(text):
@@ -232,7 +232,7 @@ def _pulls(events: Iterable[Tree]) -> tuple[dict[str, float], dict[str, list[str
 def _pull_samples(events: Iterable[Tree]) -> list[tuple[tuple[str, float], str]]:
     out = []
     for event in events:
-        if match := _PULLED.search(event.get("message") or ""):
+        if match := PULLED.search(event.get("message") or ""):
             out.append(((match[1], _seconds(match[2])), (event.get("involvedObject") or {}).get("uid", "")))
     return out
 

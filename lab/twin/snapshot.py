@@ -64,7 +64,7 @@ def started(recording: Recording) -> float:
     """When a recording began, in Unix seconds: what its header says, else the first object's age."""
     if text := recording.header.get("start"):
         return parse_time(str(text))
-    stamps = (c.object["metadata"].get("creationTimestamp") for c in recording.changes[:1])
+    stamps = (c.object.get("metadata", {}).get("creationTimestamp") for c in recording.changes[:100])
     return next((parse_time(text) for text in stamps if text), 0.0)
 
 

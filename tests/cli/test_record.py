@@ -49,3 +49,26 @@ def test_mistakes(navarch: Navarch, tmp_path: Path) -> None:
     assert ran.code == 1 and "--for never" in ran.err
     ran = navarch("record", "--for", "1s", "/nowhere/x")
     assert ran.code == 1 and "/nowhere/x: No such file or directory" in ran.err
+
+
+def test_replay_and_compare(navarch: Navarch, tmp_path: Path) -> None:
+    day, again = tmp_path / "day.jsonl.gz", tmp_path / "again.jsonl.gz"
+    navarch.ok("record", "--for", "1s", str(day), "--without", "leases,events")
+    said = navarch.ok("replay", str(day), "--out", str(again), "--set", "controllers.node-monitor-grace-period=20s")
+    assert "recorded" in said and "replayed" in said and "pods that arrived" in said and f"{again}: " in said
+    assert list(Recording.load(again).of("nodes"))
+    assert "fewest ready pods" in navarch.ok("experiment", "compare", str(day), str(again))
+    for words, text in (
+        (["--from", "9h"], "it cannot be replayed from 32400 s"),
+        (["--set", "agent.x=1"], "agent.x: the twin's settings are controllers.*"),
+        (["--plugin", "/nowhere.py:X"], "nowhere"),
+    ):
+        ran = navarch("replay", str(day), *words)
+        assert ran.code == 2 and text in ran.err, ran
+
+
+def test_calibrate(navarch: Navarch, tmp_path: Path) -> None:
+    out = tmp_path / "times.json"
+    said = navarch.ok("calibrate", "-n", navarch.namespace, "--image=web:v1", "--pods", "2", str(out))
+    assert "start " in said and "of 2" in said and f"--calibration {out}" in said
+    assert navarch.ok("get", "pods", "-n", navarch.namespace, "-o", "name") == ""
