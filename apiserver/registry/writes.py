@@ -272,7 +272,7 @@ class Writes(Reads):
         """After admission: defaults of what it added, validation, warnings. Raises Invalid, InternalError."""
         strategy, templates = self.strategy, self.templates
         form = templates.form(obj)
-        told: list[str] = []
+        warnings: list[str] = []
         if form is not None and templates.right(form) and self.gate.decodes_without_spec(obj):
             self._refuse(obj, objectmeta.causes(obj, strategy))
         else:
@@ -282,10 +282,10 @@ class Writes(Reads):
             self._refuse(obj, objectmeta.causes(obj, strategy) + strategy.validate(obj))
             if not decodes:
                 self.gate.prove(obj)
-            told = strategy.warnings(obj, None)
-            if form is not None and decodes and not told and templates.form(obj) == form:
+            warnings = strategy.warnings(obj, None)
+            if form is not None and decodes and not warnings and templates.form(obj) == form:
                 templates.found_right(form)
-        for text in told:
+        for text in warnings:
             context.warn(text)
 
     async def _admit_unnamed(self, attributes: Attributes, obj: Tree, name: str) -> str:
@@ -383,10 +383,10 @@ class Writes(Reads):
         except Exception as error:
             if isinstance(error, StatusError) and error.http_code != 500:
                 raise
-            found, _ = await self.store.get(key)
-            if found is None:  # the cache still had it
+            item, _ = await self.store.get(key)
+            if item is None:  # the cache still had it
                 raise self.not_found(name) from error
-            if self.gate.reads(found.value):
+            if self.gate.reads(item.value):
                 raise
             log.warning("%s cannot be read as it is stored: %s", key, error)
             raise internal(f'{self.resource} "{name}" cannot be read as it is stored') from error
@@ -430,10 +430,10 @@ class Writes(Reads):
         return result
 
     async def _load(self, key: str, name: str) -> Stored:
-        found, _ = await self.store.get(key)
-        if found is None:
+        item, _ = await self.store.get(key)
+        if item is None:
             raise self.not_found(name)
-        return Stored(with_revision(found.value, found.revision), found.revision)
+        return Stored(with_revision(item.value, item.revision), item.revision)
 
     async def served(self, stored: Stored) -> Stored:
         """The same state in the version that is served here, where somebody else has to convert it."""

@@ -342,11 +342,11 @@ def cells(tree: dict[str, Any]) -> list[Cell]:
     problems: list[Problem] = []
     factors = tree.get("factors") or {}
     levels: dict[str, dict[str, Any]] = {}
-    for name, found in factors.items() if isinstance(factors, dict) else ():
-        if isinstance(found, list) and found:
-            levels[name] = {str(v): v for v in found}
-        elif isinstance(found, dict) and found:
-            levels[name] = {str(k): v for k, v in found.items()}
+    for name, levels_of in factors.items() if isinstance(factors, dict) else ():
+        if isinstance(levels_of, list) and levels_of:
+            levels[name] = {str(v): v for v in levels_of}
+        elif isinstance(levels_of, dict) and levels_of:
+            levels[name] = {str(k): v for k, v in levels_of.items()}
         else:
             text = "needs at least one level: a list of values, or a mapping of level to patch"
             problems.append(Problem(f"factors.{name}", text))
@@ -356,29 +356,29 @@ def cells(tree: dict[str, Any]) -> list[Cell]:
     if problems:
         raise WrongFile(problems)
     if design == "full":
-        combinations = [dict(zip(levels, found, strict=True)) for found in itertools.product(*(v for v in levels.values()))]
+        combinations = [dict(zip(levels, choice, strict=True)) for choice in itertools.product(*(v for v in levels.values()))]
     elif design == "one-at-a-time":
-        first = {name: next(iter(found)) for name, found in levels.items()}
-        combinations = [first, *(first | {n: v} for n, found in levels.items() for v in list(found)[1:])]
+        first = {name: next(iter(of_factor)) for name, of_factor in levels.items()}
+        combinations = [first, *(first | {n: v} for n, of_factor in levels.items() for v in list(of_factor)[1:])]
     elif design == "pairs":
-        combinations = pairs({name: list(found) for name, found in levels.items()})
+        combinations = pairs({name: list(of_factor) for name, of_factor in levels.items()})
     else:
         combinations = _points(design, levels, problems)
         if problems:
             raise WrongFile(problems)
     out = []
     for combination in combinations:
-        made = copy.deepcopy({k: v for k, v in tree.items() if k != "factors"})
+        base = copy.deepcopy({k: v for k, v in tree.items() if k != "factors"})
         values: dict[str, Any] = {}
         for name, level in combination.items():
             value = levels[name][level]
             if isinstance(value, dict):
                 patch = value.get("patch")
                 if isinstance(patch, dict):
-                    _merge(made, patch)
+                    _merge(base, patch)
                 values |= {f"{name}.{k}": v for k, v in value.items() if k != "patch"}
             values[name] = level if isinstance(value, dict) else value
-        out.append(Cell(combination, _substituted(made, values, "", problems)))
+        out.append(Cell(combination, _substituted(base, values, "", problems)))
     if problems:
         raise WrongFile(list(dict.fromkeys(problems)))
     return out
@@ -463,13 +463,13 @@ def _substituted(tree: Any, values: Mapping[str, Any], path: str, problems: list
 def parse(tree: dict[str, Any]) -> Experiment:
     """One cell's tree as an Experiment. Raises WrongFile with every mistake."""
     problems: list[Problem] = []
-    made = read(Experiment, {"api-version" if k == "apiVersion" else k: v for k, v in tree.items()}, "", problems)
-    if made is None:
+    experiment = read(Experiment, {"api-version" if k == "apiVersion" else k: v for k, v in tree.items()}, "", problems)
+    if experiment is None:
         raise WrongFile(problems)
-    _check(made, problems)
+    _check(experiment, problems)
     if problems:
         raise WrongFile(problems)
-    return made
+    return experiment
 
 
 def _check(e: Experiment, problems: list[Problem]) -> None:
@@ -478,9 +478,9 @@ def _check(e: Experiment, problems: list[Problem]) -> None:
     def bad(path: str, text: str) -> None:
         problems.append(Problem(path, text))
 
-    def one_of(path: str, word: str, known: tuple[str, ...]) -> None:
-        if word not in known:
-            bad(path, f"{word!r} is none of {', '.join(known)}{meant(word, known) if len(known) > 1 else ''}")
+    def one_of(path: str, word: str, choices: tuple[str, ...]) -> None:
+        if word not in choices:
+            bad(path, f"{word!r} is none of {', '.join(choices)}{meant(word, choices) if len(choices) > 1 else ''}")
 
     if e.api_version != VERSION or e.kind != KIND:
         bad("apiVersion", f"{e.api_version} {e.kind} is not {VERSION} {KIND}")
@@ -510,21 +510,21 @@ def _check(e: Experiment, problems: list[Problem]) -> None:
             load_plugin(text)
         except Exception as error:  # whatever a user's file raises
             bad(f"cluster.scheduler.plugins[{n}]", f"{type(error).__name__}: {error}")
-    for selector, found in e.behaviour.items():
-        known = tuple(f.replace("_", "-") for f in stages.Stages.__dataclass_fields__)
+    for selector, stage_values in e.behaviour.items():
+        stage_names = tuple(f.replace("_", "-") for f in stages.Stages.__dataclass_fields__)
         if selector != "default" and "=" not in selector and not selector.startswith("image:"):
             bad(f"behaviour.{selector}", "is neither default, nor label=value, nor image:NAME")
-        for key, value in found.items():
+        for key, value in stage_values.items():
             try:
                 if key.replace("-", "_") not in stages.Stages.__dataclass_fields__:
-                    raise ValueError(f"there is no such stage{meant(key, known)}")
+                    raise ValueError(f"there is no such stage{meant(key, stage_names)}")
                 stages.value(key.replace("-", "_"), str(value))
             except ValueError as error:
                 bad(f"behaviour.{selector}.{key}", str(error))
     for n, work in enumerate(e.workload):
-        given = [k for k in ("apply", "arrivals", "load", "trace") if getattr(work, k) is not None]
-        if len(given) != 1:
-            has = ", ".join(given) or "none"
+        sorts = [k for k in ("apply", "arrivals", "load", "trace") if getattr(work, k) is not None]
+        if len(sorts) != 1:
+            has = ", ".join(sorts) or "none"
             bad(f"workload[{n}]", f"needs exactly one of apply, arrivals, load and trace, and has {has}")
         if work.trace is not None:
             _check_trace(work.trace, f"workload[{n}].trace", problems)
@@ -589,10 +589,10 @@ def _check(e: Experiment, problems: list[Problem]) -> None:
 def part_of(value: Any) -> float:
     """0.1 of ``10%`` or 0.1. Raises ValueError."""
     text = str(value).strip()
-    found = float(text[:-1]) / 100 if text.endswith("%") else float(text)
-    if not 0 < found < math.inf:
+    part = float(text[:-1]) / 100 if text.endswith("%") else float(text)
+    if not 0 < part < math.inf:
         raise ValueError
-    return found
+    return part
 
 
 def _check_trace(trace: Trace, path: str, problems: list[Problem]) -> None:
@@ -639,10 +639,10 @@ def _check_step(step: Step, path: str, marks: list[str], problems: list[Problem]
                 _reference(reference, f"{path}.do.{deed}", problems)
         elif deed in ("delete", "restart", "pause", "resume", "evict"):
             _reference(step.do[deed], f"{path}.do.{deed}", problems)
-    known = (*FAULTS, "for")
+    fault_names = (*FAULTS, "for")
     for fault in step.fault:
-        if fault not in known:
-            problems.append(Problem(f"{path}.fault.{fault}", f"there is no such fault{meant(fault, known)}"))
+        if fault not in fault_names:
+            problems.append(Problem(f"{path}.fault.{fault}", f"there is no such fault{meant(fault, fault_names)}"))
     if step.fault and len([f for f in step.fault if f != "for"]) != 1:
         problems.append(Problem(f"{path}.fault", f"needs exactly one of {', '.join(FAULTS)}"))
     if step.wait:

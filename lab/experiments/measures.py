@@ -39,7 +39,7 @@ class Life(NamedTuple):
     created: float
     bound: float | None
     ready: float | None
-    gone: float | None
+    deleted: float | None
     restarts: int
     evicted: bool
 
@@ -129,12 +129,12 @@ class Measures:
         """By all pods that ever came, on nodes or not; in cores, bytes, or units."""
         key = ("arrived", resource)
         if key not in self._series:
-            seen: set[str] = set()
+            arrivals: set[str] = set()
             total, points = 0.0, [(0.0, 0.0)]
             for change in self.recording.of("pods"):
                 uid = change.object["metadata"].get("uid", change.key)
-                if uid not in seen:
-                    seen.add(uid)
+                if uid not in arrivals:
+                    arrivals.add(uid)
                     total += _requests(change.object, resource)
                     points.append((change.time, total))
             self._series[key] = Series.of(points)
@@ -200,7 +200,7 @@ class Measures:
         return [p.ready - p.bound for p in self.lives(reference) if p.ready is not None and p.bound is not None]
 
     def lifetimes(self, reference: str = "") -> list[float]:
-        return [p.gone - p.created for p in self.lives(reference) if p.gone is not None]
+        return [p.deleted - p.created for p in self.lives(reference) if p.deleted is not None]
 
     def bound(self, reference: str = "") -> int:
         return sum(p.bound is not None for p in self.lives(reference))
@@ -252,10 +252,10 @@ class Measures:
                     if name.startswith("le_"):
                         buckets[name] = buckets.get(name, 0) + count
         ordered = sorted((float(name[3:]), count) for name, count in buckets.items())
-        wanted, seen = q * sum(c for _, c in ordered), 0.0
+        rank, total = q * sum(c for _, c in ordered), 0.0
         for bound, count in ordered:
-            seen += count
-            if seen >= wanted and count:
+            total += count
+            if total >= rank and count:
                 return bound
         return math.nan
 
@@ -273,29 +273,29 @@ def _requests(pod: Tree, resource: str) -> float:
 
 
 def _lives(recording: Recording) -> list[tuple[Life, Tree]]:
-    made: dict[str, dict[str, Any]] = {}
+    by_uid: dict[str, dict[str, Any]] = {}
     for change in recording.of("pods"):
         pod = change.object
         uid = pod["metadata"].get("uid", change.key)
-        one = made.setdefault(uid, {"created": change.time, "bound": None, "ready": None, "gone": None, "evicted": False})
+        one = by_uid.setdefault(uid, {"created": change.time, "bound": None, "ready": None, "deleted": None, "evicted": False})
         if pod["spec"].get("nodeName") and one["bound"] is None:
             one["bound"] = change.time
         if one["ready"] is None and is_ready(pod):
             one["ready"] = change.time
         if change.type == "DELETED":
-            one["gone"] = change.time
+            one["deleted"] = change.time
         reasons = {c.get("reason") for c in pod.get("status", {}).get("conditions") or () if c["type"] == "DisruptionTarget"}
         one["evicted"] = one["evicted"] or bool(reasons) or pod.get("status", {}).get("reason") == "Evicted"
         one["tree"] = pod
     out = []
-    for one in made.values():
+    for one in by_uid.values():
         pod = one["tree"]
         owner = next((o["name"] for o in pod["metadata"].get("ownerReferences") or () if o.get("controller")), "")
         restarts = sum(int(s.get("restartCount", 0)) for s in pod.get("status", {}).get("containerStatuses") or ())
         out.append((
             Life(
                 pod["metadata"]["name"], pod["spec"].get("nodeName", ""), owner, pod["spec"]["containers"][0].get("image", ""),
-                one["created"], one["bound"], one["ready"], one["gone"], restarts, one["evicted"],
+                one["created"], one["bound"], one["ready"], one["deleted"], restarts, one["evicted"],
             ), pod,
         ))  # fmt: skip
     return out

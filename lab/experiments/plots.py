@@ -175,7 +175,7 @@ def gantt(recording: Recording, most: int = 300) -> str:
     rows_by_node: dict[str, list[int]] = {}
     for n, p in enumerate(lives):
         colour = COLOURS[owners.index(p.owner or p.name) % len(COLOURS)]
-        end = recording.end if p.gone is None else p.gone
+        end = recording.end if p.deleted is None else p.deleted
         ready = end if p.ready is None else p.ready
         assert p.bound is not None
         axis.barh(n, ready - p.bound, left=p.bound, color=colour, alpha=0.35, height=0.8)

@@ -102,9 +102,9 @@ def profile_of(experiment: Experiment) -> Profile:
 def _scheduler_of(experiment: Experiment) -> SchedulerConfig:
     part = experiment.cluster
     scheduler = SchedulerConfig.load(part.scheduler.config, [load_plugin(text) for text in part.scheduler.plugins])
-    told = [f"tie-break={part.scheduler.tie_break}"]
-    told += [f"{n.removeprefix('scheduler.')}={v}" for n, v in part.set.items() if n.startswith("scheduler.")]
-    for name, value in SETTINGS.read_all(told).items():
+    pairs = [f"tie-break={part.scheduler.tie_break}"]
+    pairs += [f"{n.removeprefix('scheduler.')}={v}" for n, v in part.set.items() if n.startswith("scheduler.")]
+    for name, value in SETTINGS.read_all(pairs).items():
         if name in ("config", "plugin"):
             raise ValueError(f"cluster.set.scheduler.{name}: say it in cluster.scheduler")
         setattr(scheduler, name.replace("-", "_"), value)
@@ -295,10 +295,10 @@ class Run:
             own, stages_seconds(load.timeout), stages_seconds(load.latency), rate_of(load.capacity),
             stages_seconds(load.programming), serving,
         )  # fmt: skip
-        known: tuple[str, ...] = ()
+        endpoints: tuple[str, ...] = ()
         end = self.now + (stages_seconds(load.for_) if load.for_ else math.inf)
         latencies: list[float | None] = []
-        due, sample_at, seen = self.now, self.now + loads.STEP, -1
+        due, sample_at, version = self.now, self.now + loads.STEP, -1
         began, cost, usage_at = self.now, stages_seconds(load.cpu) if load.cpu else 0.0, self.now
         uses: dict[str, str] = {}
         while due < end:
@@ -310,10 +310,10 @@ class Run:
                 self.recorder.sample(self.now, f"load/{load.service}", loads.sample(latencies))
                 latencies, sample_at = [], sample_at + loads.STEP
             await cluster.world.sleep(max(0.0, due - self.now))
-            if seen != (seen := self.state.versions.get("endpointslices", 0)):
+            if version != (version := self.state.versions.get("endpointslices", 0)):
                 now = self._endpoints(load.service, late)
-                if now != known:
-                    known = now
+                if now != endpoints:
+                    endpoints = now
                     model.endpoints(self.now, now)
             latencies.append(model.request(self.now))
             if cost and self.now - usage_at >= USAGE_EVERY:
@@ -349,9 +349,9 @@ class Run:
 
 
 def stages_seconds(value: Any) -> float:
-    found = spread(str(value))
-    assert isinstance(found, float)
-    return found
+    seconds = spread(str(value))
+    assert isinstance(seconds, float)
+    return seconds
 
 
 def _is_time(text: Any) -> bool:
