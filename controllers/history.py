@@ -16,6 +16,8 @@ from navarch.client.informer import Informer
 Revision = apps_v1.ControllerRevision
 HASH = "controller-revision-hash"
 INDEX = {BY_CONTROLLER: by_controller}
+MAX_COLLISIONS = 8
+"""Names that are tried in one go for one revision."""
 
 
 def data_of(template: Any) -> dict[str, Any]:
@@ -36,8 +38,12 @@ def oldest_first(revisions: list[Revision]) -> list[Revision]:
 
 async def current(
     client: Client, informer: Informer[Revision], owner: Any, reference: meta_v1.OwnerReference
-) -> tuple[Revision, list[Revision]]:
-    """The revision of the owner's template, made or renumbered if need be, and the others, oldest first."""
+) -> tuple[Any, Revision, list[Revision]]:
+    """The owner, the revision of its template, made or renumbered if need be, and the others, oldest first.
+
+    The owner is another one than before if the revision's name belongs to another template: its status has a collision count
+    then, from which the next name follows.
+    """
     data = data_of(owner.spec.template)
     revisions = oldest_first(informer.by_index(BY_CONTROLLER, owner.metadata.uid or ""))
     last = revisions[-1].revision if revisions else 0
@@ -46,20 +52,30 @@ async def current(
         revision = same[-1]
         if revision.revision < last:
             revision = await client[Revision].update(msgspec.structs.replace(revision, revision=last + 1))
-        return revision, [r for r in revisions if r.metadata.uid != revision.metadata.uid]
+        return owner, revision, [r for r in revisions if r.metadata.uid != revision.metadata.uid]
+    for _ in range(MAX_COLLISIONS):
+        new = _named(owner, reference, data, last + 1)
+        try:
+            return owner, await client[Revision].create(new), revisions
+        except AlreadyExists as error:
+            other = await client[Revision].get(new.metadata.name or "", owner.metadata.namespace)
+            if other.data == data:  # the cache is behind
+                return owner, other, revisions
+            collision = error
+        status = msgspec.structs.replace(owner.status, collision_count=(owner.status.collision_count or 0) + 1)
+        owner = await client[type(owner)].update_status(msgspec.structs.replace(owner, status=status))
+    raise collision
+
+
+def _named(owner: Any, reference: meta_v1.OwnerReference, data: dict[str, Any], number: int) -> Revision:
     collision = owner.status.collision_count
     digest = content_hash([data, collision] if collision else data)
-    name = f"{owner.metadata.name}-{digest}"
     labels = {**(owner.spec.template.metadata.labels or {}), HASH: digest}
     meta = meta_v1.ObjectMeta(
-        name=name, namespace=owner.metadata.namespace, labels=labels, owner_references=[reference],
-        annotations=owner.metadata.annotations,
+        name=f"{owner.metadata.name}-{digest}", namespace=owner.metadata.namespace, labels=labels,
+        owner_references=[reference], annotations=owner.metadata.annotations,
     )  # fmt: skip
-    try:
-        new_revision = await client[Revision].create(Revision(metadata=meta, data=data, revision=last + 1))
-    except AlreadyExists:  # the cache is behind
-        new_revision = await client[Revision].get(name, owner.metadata.namespace)
-    return new_revision, revisions
+    return Revision(metadata=meta, data=data, revision=number)
 
 
 async def truncate(client: Client, old: list[Revision], live: set[str], limit: int) -> None:

@@ -6,6 +6,7 @@ import msgspec
 
 from controllers import history
 from controllers.controller import Context
+from controllers.controller import key as key_of
 from controllers.daemonset import plan as planning
 from controllers.podowner import UNSETTLED, PodOwner
 from navarch.api.pods import is_terminal
@@ -27,7 +28,8 @@ class DaemonSetController(PodOwner):
         self.nodes = self.informer(core_v1.Node)
         self.revisions = self.informer(history.Revision, history.INDEX)
         self.nodes.add_handler(self._node_changed)
-        self.failures: dict[tuple[str, str], tuple[float, float]] = {}  # (set's uid, node) -> delay, not before
+        # key of the set -> (its uid, node) -> delay, not before
+        self.failures: dict[str, dict[tuple[str, str], tuple[float, float]]] = {}
 
     def _node_changed(self, kind: str, old: core_v1.Node | None, new: core_v1.Node) -> None:
         """Only what decides about places is of interest; nodes report their health all the time."""
@@ -45,12 +47,13 @@ class DaemonSetController(PodOwner):
         ds: DaemonSet | None = self.owners.get_key(key)
         if ds is None:
             self.expectations.forget(key)
+            self.failures.pop(key, None)
             return None
         if ds.metadata.deletion_timestamp is not None:
             return None
         settled = self.expectations.satisfied(key)
         owner = self.reference(ds)
-        revision, old = await history.current(self.client, self.revisions, ds, owner)
+        ds, revision, old = await history.current(self.client, self.revisions, ds, owner)
         digest = (revision.metadata.labels or {})[history.HASH]
         pods = await self.claim(ds, keep=lambda pod: not is_terminal(pod))
         nodes = {n.metadata.name or "": n for n in sorted(self.nodes.list(), key=lambda n: n.metadata.name or "")}
@@ -90,15 +93,19 @@ class DaemonSetController(PodOwner):
     # A daemon that fails again and again is tried at longer and longer intervals.
 
     def _later(self, ds: DaemonSet, todo: planning.Plan, now: float) -> list[float]:
-        times = [self.failures.get((ds.metadata.uid or "", planning.node_of(p)), (0.0, 0.0))[1] for p in todo.failed]
+        times = [self._failure(ds, pod)[1] for pod in todo.failed]
         return [t - now for t in times if t > now]
 
     def _waits(self, ds: DaemonSet, pod: core_v1.Pod, now: float) -> bool:
-        return self.failures.get((ds.metadata.uid or "", planning.node_of(pod)), (0.0, 0.0))[1] > now
+        return self._failure(ds, pod)[1] > now
+
+    def _failure(self, ds: DaemonSet, pod: core_v1.Pod) -> tuple[float, float]:
+        place = (ds.metadata.uid or "", planning.node_of(pod))
+        return self.failures.get(key_of(ds), {}).get(place, (0.0, 0.0))
 
     def _back_off(self, ds: DaemonSet, pod: core_v1.Pod, now: float) -> None:
+        delay, _ = self._failure(ds, pod)
+        recent = {p: f for p, f in self.failures.get(key_of(ds), {}).items() if now <= f[1] + 2 * MAX_DELAY}  # forgets the rest
         place = (ds.metadata.uid or "", planning.node_of(pod))
-        delay, until = self.failures.get(place, (0.0, 0.0))
-        calm = now > until + 2 * MAX_DELAY
-        delay = FIRST_DELAY if calm or not delay else min(MAX_DELAY, delay * 2)
-        self.failures[place] = delay, now + delay
+        delay = min(MAX_DELAY, delay * 2) if place in recent else FIRST_DELAY
+        self.failures[key_of(ds)] = recent | {place: (delay, now + delay)}

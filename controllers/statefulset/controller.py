@@ -39,7 +39,7 @@ class StatefulSetController(PodOwner):
             return None
         settled = self.expectations.satisfied(key)
         owner = self.reference(stateful_set)
-        newest, old = await history.current(self.client, self.revisions, stateful_set, owner)
+        stateful_set, newest, old = await history.current(self.client, self.revisions, stateful_set, owner)
         update = newest.metadata.name or ""
         by_name = {r.metadata.name or "": r for r in [*old, newest]}
         current = stateful_set.status.current_revision or update

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from controllers.daemonset.controller import DaemonSetController
 from navarch.api.types import apps_v1, core_v1, meta_v1
 from tests.controllers.cluster import Cluster, run_cluster
 
@@ -105,5 +106,13 @@ def test_a_daemon_that_fails_is_made_again() -> None:
 
         await cluster.until(replaced)
         await rolled_out(cluster, "v1", 3)
+        controller = next(c for c in cluster.manager.controllers if isinstance(c, DaemonSetController))
+        assert list(controller.failures) == ["default/d"]
+        await cluster.client[DaemonSet].delete("d", "default", propagation_policy="Background")
+
+        async def forgotten() -> bool:
+            return not controller.failures
+
+        await cluster.until(forgotten)
 
     run_cluster(test)

@@ -213,6 +213,22 @@ def test_which_kinds_put_replaces_without_a_version() -> None:
     run(scenario)
 
 
+NAMELESS: list[Tree | None] = [{}, {"name": ""}, {"name": None}, {"generateName": ""}, {"name": "", "generateName": None}, None]
+
+
+def test_no_kind_is_created_without_a_name() -> None:
+    async def scenario(ask: Fuzzed) -> None:
+        for sample in (s for s in SAMPLES if s["kind"] != "Sample"):
+            others = {key: value for key, value in sample["metadata"].items() if key != "name"}
+            for name in NAMELESS:
+                tree = {key: value for key, value in sample.items() if key != "metadata"}
+                answer = await ask("POST", place(sample), tree if name is None else tree | {"metadata": others | name})
+                told = "metadata.name: Required value: name or generateName is required"
+                assert answer.code == 422 and told in answer.tree["message"], (sample["kind"], name, answer.text)
+
+    run(scenario)
+
+
 # Webhooks: (name of the case, operations, HTTP code, in the message)
 
 OPERATIONS: list[tuple[str, list[Tree], int, str]] = [
