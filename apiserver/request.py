@@ -61,6 +61,7 @@ class Context:
     user_agent: str = ""
     warnings: list[str] = field(default_factory=list)  # become Warning headers
     audit_annotations: dict[str, str] = field(default_factory=dict)  # go into the audit event
+    size: int = 0  # bytes of the body that is written
 
     def warn(self, text: str) -> None:
         if text not in self.warnings:

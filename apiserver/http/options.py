@@ -44,6 +44,7 @@ class Body(NamedTuple):
 
     tree: dict[str, Any]
     duplicates: list[str]
+    size: int = 0  # of the text, in bytes
 
 
 def list_options(query: Query) -> ListOptions:
@@ -132,13 +133,13 @@ async def body_of(request: Request, check_duplicates: bool, kind_of_body: Kind, 
         name = protobuf.type_name(kind_of_body)
         decoded = await request.offload(PROTOBUF_COST * len(data), protobuf.decode, data, name, schema)
         request.decoded(decoded)
-        return Body(decoded, [])
+        return Body(decoded, [], len(data))
     return await request.offload(len(data), _json_body, data, check_duplicates)
 
 
 def _json_body(data: bytes, check_duplicates: bool) -> Body:
     tree = decode_object(data)
-    return Body(tree, json_duplicates(data, tree) if check_duplicates else [])
+    return Body(tree, json_duplicates(data, tree) if check_duplicates else [], len(data))
 
 
 async def yaml_body(request: Request, data: bytes) -> Body:
@@ -151,7 +152,7 @@ def _yaml_body(data: bytes) -> Body:
         for tree, duplicates in decode_yaml_documents(data):
             if not isinstance(tree, dict):
                 raise BadRequest(f"the body is no object: {go_type(tree)}")
-            return Body(tree, duplicates)
+            return Body(tree, duplicates, len(data))
     except DecodeError as error:
         raise BadRequest(str(error)) from None
     raise BadRequest("the body is empty")

@@ -144,6 +144,7 @@ class ResourceHandler:
         form = accept(request.header(b"accept"))
         options = opts.write_options(request, "CreateOptions")
         body = await opts.body_of(request, options.field_validation != opts.IGNORE, resource.kind, resource.schema)
+        context.size = body.size
         result = await resource.create(context, namespace, body.tree, options, body.duplicates)
         await self._reply(request, context, resource, 201, result.data, form)
 
@@ -153,6 +154,7 @@ class ResourceHandler:
         form = accept(request.header(b"accept"))
         options = opts.write_options(request, "UpdateOptions")
         body = await opts.body_of(request, options.field_validation != opts.IGNORE, resource.kind, resource.schema)
+        context.size = body.size
         result = await resource.update(
             context, namespace, context.info.name, body.tree, options, subresource=subresource, duplicates=body.duplicates
         )
@@ -163,6 +165,7 @@ class ResourceHandler:
     ) -> None:
         form = accept(request.header(b"accept"))
         patch, options = await self._read_patch(request, resource)
+        context.size = len(patch.body)
         result = await resource.patch(context, namespace, context.info.name, patch, options, subresource=subresource)
         await self._reply(request, context, resource, 201 if result.created else 200, result.data, form)
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from dataclasses import field as attribute
 from typing import Any, NamedTuple
 
 import orjson
 
 from apiserver.cache.cache import Cache, Entry, Extract, Watcher, extract_fields, extract_metadata
 from apiserver.cache.history import Event
+from apiserver.offload import Offload
 from apiserver.registry import paging
 from apiserver.registry.convertedobjects import Converted, ConvertedEvents
 from apiserver.registry.options import EXACT, ListOptions, parse_revision
@@ -35,6 +37,10 @@ class Backend:
     admission: Admission
     authorize: Authorize = lambda user, info: (True, "")  # asked again where a change creates
     needs_rewrite: Callable[[str], bool] | None = None  # of a key: is it written even if nothing changes?
+    offload: Offload = attribute(init=False)
+
+    def __post_init__(self) -> None:
+        self.offload = Offload(self.world)
 
 
 class ListResult(NamedTuple):

@@ -73,9 +73,7 @@ class Resource(Deletes):
     ) -> Result:
         """Server-side apply; makes the object if there is none. Raises Conflict with the fields of other managers."""
         check_manager(options)
-        config: Tree = copy_tree(patch.tree)
-        objectmeta.check_kind(config, self.kind)
-        self.conform(context, config, options, patch.duplicates, keep_empty=True)
+        config: Tree = await self._beside(len(patch.body), self._configuration, context, patch, options)
         metadata = objectmeta.metadata_of(config)
         objectmeta.match_name(config, name, namespace)
         version, uid = metadata.pop("resourceVersion", None), metadata.pop("uid", None)
@@ -105,9 +103,17 @@ class Resource(Deletes):
                 if subresource or uid:
                     raise
             try:
-                return await self.create(context, namespace, merged(None), options, applied=True, ask=True)
+                new = await self._beside(len(patch.body), merged, None)
+                return await self.create(context, namespace, new, options, applied=True, ask=True)
             except AlreadyExists:
                 continue  # made by somebody else meanwhile: apply to that
+
+    def _configuration(self, context: Context, patch: Patch, options: WriteOptions) -> Tree:
+        """What is applied, checked as any body is."""
+        config: Tree = copy_tree(patch.tree)
+        objectmeta.check_kind(config, self.kind)
+        self.conform(context, config, options, patch.duplicates, keep_empty=True)
+        return config
 
     async def get_scale(self, namespace: str, name: str) -> bytes:
         return orjson.dumps(scale.scale_of(await self.get_tree(namespace, name), self.strategy.scale_paths))

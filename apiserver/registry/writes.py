@@ -45,6 +45,8 @@ log = logging.getLogger(__name__)
 STRICT, WARN = "Strict", "Warn"
 GENERATE_ATTEMPTS = 8
 CHANGE_ATTEMPTS = 100
+MIN_BESIDE = 64 * 1024
+"""Bytes of an object that is worked on beside the event loop: less takes up to 30 ms."""
 
 Change = Callable[[Tree], Tree]
 """Computes the new object from the stored one, which it may change and return. Raises a StatusError."""
@@ -198,7 +200,7 @@ class Writes(Reads):
         Raises AlreadyExists, Invalid, BadRequest, Forbidden, and what admission raises.
         """
         objectmeta.check_kind(obj, self.kind)
-        sent = self._conform_new(context, obj, options, duplicates)
+        sent = await self._beside(context.size, self._conform_new, context, obj, options, duplicates)
         metadata = objectmeta.metadata_of(obj)
         objectmeta.match_namespace(obj, namespace)
         if metadata.get("resourceVersion"):
@@ -224,14 +226,7 @@ class Writes(Reads):
     ) -> Result:  # fmt: skip
         strategy, metadata = self.strategy, obj["metadata"]
         name, namespace = metadata.get("name", ""), metadata.get("namespace", "")
-        if not sent.ready:
-            strategy.default(obj)
-            if sent.spec is not None:
-                self.templates.remember(sent.spec, obj["spec"])
-        # Before what the kind and admission add on their own: that has no owner.
-        if not applied:
-            self.tracker.created(obj, options.field_manager, status=not strategy.has_status)
-        strategy.prepare_create(context, obj)
+        await self._beside(context.size, self._begin_new, context, obj, options, sent, applied)
         attributes = Attributes(context, CREATE, self.kind, namespace, name, "", obj, None, options.dry_run, options)
         mutated = self.admission.mutates(attributes)
         if mutated:
@@ -243,7 +238,7 @@ class Writes(Reads):
                 self.gate.admitted(context, obj, passport)
             if attributes.again:  # what a webhook put where only the server may write
                 strategy.prepare_create(context, obj)
-        self._judge_new(context, obj, mutated)
+        await self._beside(context.size if strategy.strict_types else 0, self._judge_new, context, obj, mutated)
         finish = await strategy.begin_create(context, obj, options.dry_run)
         stored = False
         try:
@@ -267,6 +262,18 @@ class Writes(Reads):
             await finished(finish, stored)
             if not stored:
                 await undone(attributes)
+
+    def _begin_new(self, context: Context, obj: Tree, options: WriteOptions, sent: _Sent, applied: bool) -> None:
+        """Before admission: defaults, and who owns what."""
+        strategy = self.strategy
+        if not sent.ready:
+            strategy.default(obj)
+            if sent.spec is not None:
+                self.templates.remember(sent.spec, obj["spec"])
+        # Before what the kind and admission add on their own: that has no owner.
+        if not applied:
+            self.tracker.created(obj, options.field_manager, status=not strategy.has_status)
+        strategy.prepare_create(context, obj)
 
     def _judge_new(self, context: Context, obj: Tree, mutated: bool) -> None:
         """After admission: defaults of what it added, validation, warnings. Raises Invalid, InternalError."""
@@ -453,15 +460,9 @@ class Writes(Reads):
             rewrite = rewrite or self.backend.needs_rewrite(self.key(attempt.namespace, attempt.name))
         if self.converted is not None:
             stored = await self.served(stored)
-        old = self.tree_of(stored)
-        new = attempt.change(old if attempt.keeps else self.tree_of(stored))
-        objectmeta.keep_system_fields(new, old)
-        of_status = subresource in strategy.status_subresources
-        new = self._only_its_part(new, old, stored, subresource)
-        if not (strategy.defaults_spec and same(new.get("spec"), old.get("spec"))):  # else they are there
-            strategy.default(new)
-        self.tracker.changed(new, old, options.field_manager, attempt.operation, subresource)
-        self._prepare(context, new, old, subresource)
+        # What others compute, such as a binding, is small, and may look at more than the object: it stays in the loop.
+        size = max(context.size, len(stored.data)) if attempt.keeps else 0
+        old, new = await self._beside(size, self._computed, attempt, stored)
         attributes = Attributes(
             context, UPDATE, self.kind, attempt.namespace, attempt.name, subresource, new, old, options.dry_run, options
         )
@@ -473,6 +474,48 @@ class Writes(Reads):
                 new = attributes.obj = self._only_its_part(new, old, stored, subresource)
                 self._prepare(context, new, old, subresource)
             strategy.default(new)
+        await self._beside(size if strategy.strict_types else 0, self._judge, context, new, old, subresource)
+        finish = await strategy.begin_update(context, new, old, options.dry_run)
+        done = False
+        try:
+            if attempt.admit:
+                await self.admission.validate(attributes)
+            if not rewrite and await self._beside(size, differ_in_times, new, old):
+                return Result(self._reply(old, None, stored.revision)), False
+            if options.dry_run:
+                return Result(orjson.dumps(new)), False
+            result = await self._commit(attempt.namespace, attempt.name, new, stored, attempt.removals)
+            done = True
+            await self.admission.finished(attributes)
+            return Result(result), True
+        except (Timeout, asyncio.CancelledError):
+            attributes.undo.clear()  # it may have been stored
+            raise
+        finally:
+            await finished(finish, done)
+            if not done:
+                await undone(attributes)
+
+    async def _beside(self, size: int, work: Callable[..., Any], *arguments: Any) -> Any:
+        """Does the work, of an object of ``size`` bytes: in a thread if it would hold up the loop for long."""
+        return work(*arguments) if size < MIN_BESIDE else await self.backend.offload(size, work, *arguments)
+
+    def _computed(self, attempt: _Attempt, stored: Stored) -> tuple[Tree, Tree]:
+        """The stored object, and what the change makes of it, before admission."""
+        subresource, strategy = attempt.subresource, self.strategy
+        old = self.tree_of(stored)
+        new = attempt.change(old if attempt.keeps else self.tree_of(stored))
+        objectmeta.keep_system_fields(new, old)
+        new = self._only_its_part(new, old, stored, subresource)
+        if not (strategy.defaults_spec and same(new.get("spec"), old.get("spec"))):  # else they are there
+            strategy.default(new)
+        self.tracker.changed(new, old, attempt.options.field_manager, attempt.operation, subresource)
+        self._prepare(attempt.context, new, old, subresource)
+        return old, new
+
+    def _judge(self, context: Context, new: Tree, old: Tree, subresource: str) -> None:
+        """After admission: generation, validation, warnings. Raises Invalid, InternalError."""
+        strategy, of_status = self.strategy, subresource in self.strategy.status_subresources
         decodes = self.gate.settle(new)
         if strategy.generation and not of_status and objectmeta.body_differs(new, old):
             new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
@@ -488,26 +531,6 @@ class Writes(Reads):
             self.gate.prove(new)
         for text in strategy.warnings(new, old):
             context.warn(text)
-        finish = await strategy.begin_update(context, new, old, options.dry_run)
-        done = False
-        try:
-            if attempt.admit:
-                await self.admission.validate(attributes)
-            if not rewrite and differ_in_times(new, old):
-                return Result(self._reply(old, None, stored.revision)), False
-            if options.dry_run:
-                return Result(orjson.dumps(new)), False
-            result = await self._commit(attempt.namespace, attempt.name, new, stored, attempt.removals)
-            done = True
-            await self.admission.finished(attributes)
-            return Result(result), True
-        except (Timeout, asyncio.CancelledError):
-            attributes.undo.clear()  # it may have been stored
-            raise
-        finally:
-            await finished(finish, done)
-            if not done:
-                await undone(attributes)
 
     def _only_its_part(self, new: Tree, old: Tree, stored: Stored, subresource: str) -> Tree:
         """The change less what a request to this subresource cannot change: the object keeps its status, the status all

@@ -9,6 +9,7 @@ also in memory, so that reading and writing managedFields costs nothing. Sets ar
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import orjson
@@ -214,7 +215,8 @@ def created(new: Mapping[str, Any], schema: Node) -> Changes:
         _compare({}, mine, schema, changes)
         if len(key[1]) <= _CREATED_BYTES:
             if len(_CREATED) >= _CREATED_LIMIT:
-                _CREATED.pop(next(iter(_CREATED)))
+                with suppress(RuntimeError, StopIteration):  # large objects come from other threads
+                    _CREATED.pop(next(iter(_CREATED)), None)
             _CREATED[key] = changes
     return changes
 
