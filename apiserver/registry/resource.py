@@ -109,7 +109,7 @@ class Resource(Deletes):
                 continue  # made by somebody else meanwhile: apply to that
 
     def _configuration(self, context: Context, patch: Patch, options: WriteOptions) -> Tree:
-        """What is applied, checked as any body is."""
+        """Checks and prunes the configuration that is applied, as any body."""
         config: Tree = copy_tree(patch.tree)
         objectmeta.check_kind(config, self.kind)
         self.conform(context, config, options, patch.duplicates, keep_empty=True)
