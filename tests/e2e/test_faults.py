@@ -139,7 +139,7 @@ def test_partitioned_node(whole: Lab) -> None:
     print(f"heal: whole after {time.monotonic() - began:.1f} s")
 
 
-COMPONENTS = ("apiserver", "etcd", "controllers", "scheduler", "agent/node-1", "proxy/node-1")
+COMPONENTS = ("apiserver", "etcd", "controllers", "scheduler", "gateway", "agent/node-1", "proxy/node-1")
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "restarted"])
