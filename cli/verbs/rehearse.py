@@ -37,7 +37,7 @@ def rehearse(
     for_: Annotated[str, Option("--for", metavar="TIME", help="How long to wait for rest.")] = "30m",
     seeds: Annotated[
         int, Option("--seeds", metavar="N", help="How often it is played, with other chances.", min=1)
-    ] = 5,
+    ] = 3,
     jobs: Annotated[int, Option("--jobs", metavar="N", help="Processes; default: all cores.")] = 0,
     asserts: Annotated[list[str] | None, Option("--assert", metavar="EXPR", help="Such as 'evicted == 0'.")] = None,
     output: Annotated[str, Option("-o", "--output", metavar="json", help="All findings, for programs.")] = "",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import multiprocessing
 import traceback
@@ -12,14 +13,20 @@ from typing import Any
 
 from lab.experiments.deeds import RETRY, Deeds
 from lab.experiments.run import Outcome, Run
+from lab.experiments.state import is_live
 from lab.simulation.cluster import Record, Simulation
 from lab.twin.changes import Change, experiment
-from lab.twin.cluster import Settings, Twin
+from lab.twin.cluster import Settings, Twin, is_daemon
 from lab.twin.findings import Findings, findings
 from lab.twin.learning import Learned
 from lab.twin.settling import KINDS, restless
 from lab.twin.snapshot import Snapshot
-from navarch.api.errors import StatusError
+from navarch.api import kinds
+from navarch.api.errors import NotFound, StatusError
+from navarch.api.patch.diff import create_three_way_strategic_patch
+from navarch.api.schema import schema_of
+from navarch.api.serialization import decode_yaml
+from navarch.api.wellknown import LAST_APPLIED
 from navarch.client.transport import error_of
 from navarch.world import chance
 
@@ -45,6 +52,33 @@ class TwinDeeds(Deeds):
     def __init__(self, cluster: Simulation, run: Rehearsal) -> None:
         super().__init__(cluster, run.state, chance(f"{run.seed} deeds"))
         self.run = run
+
+    async def apply(self, what: Any) -> None:
+        """As ``kubectl apply`` does: a three-way patch, so that what is gone from the file goes from the object, too."""
+        for tree in decode_yaml(what) if isinstance(what, str) else what if isinstance(what, list) else [what]:
+            group, version = kinds.group_version(tree.get("apiVersion", ""))
+            kind = kinds.BY_GVK[group, version, str(tree["kind"])]
+            verbs, meta = self.cluster.client.tree(kind), tree["metadata"]
+            where = meta.get("namespace", "default") if kind.namespaced else None
+            try:
+                current = await verbs.get(meta["name"], where)
+            except NotFound:
+                await verbs.create(tree, where)
+                continue
+            text = (current["metadata"].get("annotations") or {}).get(LAST_APPLIED)
+            patch = create_three_way_strategic_patch(
+                json.loads(text) if text else {}, tree, current, schema_of(kind.type)
+            )
+            if patch:
+                await verbs.patch(meta["name"], where, patch, "strategic")
+
+    async def drain(self, node: str) -> None:
+        """As ``kubectl drain --ignore-daemonsets``: mirrors of static pods stay, too."""
+        name = self.node(node)
+        await self.cordon(name)
+        for pod in self.state.pods(f"node/{name}"):
+            if is_live(pod) and not is_daemon(pod):
+                self._start(self._evict(pod["metadata"]["namespace"], pod["metadata"]["name"]))
 
     async def _evict(self, namespace: str, name: str) -> None:
         path = f"/api/v1/namespaces/{namespace}/pods/{name}/eviction"

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from lab.experiments.state import State, condition, is_live
 from lab.twin.cluster import is_daemon
 from lab.twin.snapshot import Tree
+from navarch.api.pods import TERMINAL_PHASES
 
 KINDS = {"deployments": "Deployment", "statefulsets": "StatefulSet", "daemonsets": "DaemonSet", "replicasets": "ReplicaSet",
          "replicationcontrollers": "ReplicationController"}  # fmt: skip
@@ -66,7 +67,9 @@ def restless(state: State, drained: Iterable[str] = (), lost: Iterable[str] = ()
             there.setdefault(pod["spec"].get("nodeName", ""), []).append(pod)
         for name in drained:
             remaining = [
-                p for p in there.get(name, ()) if not is_daemon(p) and p.get("status", {}).get("phase") != "Succeeded"
+                p
+                for p in there.get(name, ())
+                if not is_daemon(p) and p.get("status", {}).get("phase") not in TERMINAL_PHASES
             ]
             if remaining:
                 out[f"Node {name}"] = f"{len(remaining)} pods are still there: {_few(remaining)}"

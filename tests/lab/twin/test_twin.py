@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from lab.experiments.deeds import Deeds
-from lab.experiments.recording import Recorder
+from lab.experiments.recording import Recorder, Recording
 from lab.experiments.state import State
 from lab.simulation import Record, Simulation
 from lab.twin import answer
@@ -23,6 +23,7 @@ from lab.twin.rehearsal import Rehearsed, rehearse
 from lab.twin.settling import restless
 from lab.twin.snapshot import Snapshot, take
 from navarch.api.types import apps_v1, core_v1
+from navarch.api.wellknown import LAST_APPLIED, MIRROR_POD
 from navarch.world import chance
 from nodeagent.hollow.fleet import Config
 from nodeagent.runtime.spread import Spread, spread
@@ -177,6 +178,18 @@ def test_a_lost_node(snapshot: Snapshot) -> None:
     assert found.workloads["Deployment default/web"].fewest == 6 - sum(workload_of(p).startswith("Dep") for p in mine)
 
 
+def test_a_drain_leaves_static_pods_and_what_has_ended(snapshot: Snapshot) -> None:
+    more = Snapshot(snapshot.now, dict(snapshot.objects))
+    pod = next(p for p in snapshot.of("pods") if p["spec"]["nodeName"] == "node-1")
+    for name, phase, note in (("static", "Running", {MIRROR_POD: "x"}), ("ended", "Failed", {})):
+        meta = {**pod["metadata"], "name": name, "uid": name, "annotations": note, "ownerReferences": [], "labels": {}}
+        more.objects[f"/registry/pods/default/{name}"] = {
+            **pod, "metadata": meta, "status": {**pod["status"], "phase": phase},
+        }  # fmt: skip
+    found = one(more, from_words(["drain", "node-1"], more, "default"), 120)
+    assert found.seconds is not None and not {"default/static", "default/ended"} & found.evicted.keys()
+
+
 def test_a_budget_that_allows_nothing_blocks_a_drain(snapshot: Snapshot) -> None:
     strict = Snapshot(snapshot.now, {k: dict(v) for k, v in snapshot.objects.items()})
     key = "/registry/poddisruptionbudgets/default/web"
@@ -234,6 +247,22 @@ metadata: {name: w}
     found = one(snapshot, change, 300)
     assert found.preempted and set(found.preempted.values()) <= {"Deployment default/web", "Pod default/alone"}
     assert len(found.refused) == 1 and "no PriorityClass with name none" in found.refused[0]
+
+
+def test_apply_takes_away_what_is_gone_from_the_file() -> None:
+    """The objects were applied by kubectl before, with a label of the pods' that the new file no longer has."""
+    before = {
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c", "namespace": "default"},
+        "data": {"a": "1", "b": "2"},
+    }  # fmt: skip
+    note = orjson.dumps(before).decode()
+    taken = source()
+    stored = {**before, "metadata": {**before["metadata"], "annotations": {LAST_APPLIED: note}}}  # type: ignore[dict-item]
+    taken.objects["/registry/configmaps/default/c"] = stored
+    text = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {a: '3'}\n"
+    (done,) = rehearse(taken, learn(taken), from_files({"c.yaml": text}, "default"), seeds=[1], seconds=60)
+    last = [c for c in Recording.of_bytes(done.recording).of("configmaps") if c.key.endswith("/default/c")][-1]
+    assert done.findings is not None and done.findings.refused == [] and last.object["data"] == {"a": "3"}
 
 
 def test_a_pod_that_crashes_goes_on_crashing() -> None:
