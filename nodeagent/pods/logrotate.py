@@ -29,10 +29,11 @@ async def run(node: Node) -> None:
     """Looks at every running container's log again and again, until cancelled."""
     while True:
         await node.world.sleep(PERIOD)
-        for worker in node.workers():
-            for container in list(worker.containers.values()):
-                if container.state == RUNNING and _size(container.log_path) > node.config.max_log_size:
-                    await rotate(node, container.id, Path(container.log_path))
+        running = [c for worker in node.workers() for c in worker.containers.values() if c.state == RUNNING]
+        sizes = await node.world.blocking(lambda: [_size(container.log_path) for container in running])  # noqa: B023
+        for container, size in zip(running, sizes, strict=True):
+            if size > node.config.max_log_size:
+                await rotate(node, container.id, Path(container.log_path))
 
 
 async def rotate(node: Node, container_id: str, path: Path) -> None:
@@ -47,8 +48,13 @@ async def rotate(node: Node, container_id: str, path: Path) -> None:
         if aside.exists() and not path.exists():
             os.rename(aside, path)
         return
+    await node.world.blocking(_thin_out, path, node.config.max_log_files - 1)
+
+
+def _thin_out(path: Path, keep: int) -> None:
+    """Removes the oldest of the logs that were moved aside. It blocks: to free a large file takes its time."""
     old = sorted(path.parent.glob(f"{path.name}.*"))
-    for extra in old[: max(0, len(old) - (node.config.max_log_files - 1))]:
+    for extra in old[: max(0, len(old) - keep)]:
         extra.unlink(missing_ok=True)
 
 
