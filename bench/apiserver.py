@@ -71,10 +71,11 @@ class Bench:
     def count(self, operations: int) -> int:
         return max(AT_ONCE, int(operations * self.scale))
 
-    async def namespace(self, name: str) -> str:
-        """Makes it, and returns the path of its pods once pods can be made."""
+    async def namespace(self, name: str, patience: int = 100) -> str:
+        """Makes it, and returns the path of its pods once pods can be made. Controllers make its account, or nobody does
+        within ``patience`` tenths of a second."""
         await self.target.ask("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
-        for _ in range(100):
+        for _ in range(patience):
             if (await self.target.ask("GET", f"/api/v1/namespaces/{name}/serviceaccounts/default"))[0] == 200:
                 break
             await asyncio.sleep(0.1)

@@ -34,14 +34,14 @@ class Growth:
         self.path = ""
 
     async def begin(self) -> None:
-        self.path = await self.bench.namespace("few")
+        self.path = await self.bench.namespace("few", 0)
         await self._pump(self.target.request("POST", self.path, pod(f"p{n:06d}")) for n in range(FEW))
         self.total = FEW
 
     async def fill(self, size: int) -> None:
         """Makes pods in other namespaces until there are ``size`` in all."""
         while self.total < size:
-            path, count = await self.bench.namespace(f"other-{self.total}"), min(BLOCK, size - self.total)
+            path, count = await self.bench.namespace(f"other-{self.total}", 0), min(BLOCK, size - self.total)
             await self._pump(self.target.request("POST", path, pod(f"p{n:06d}")) for n in range(count))
             self.total += count
 

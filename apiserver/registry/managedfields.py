@@ -27,10 +27,11 @@ class Tracker:
         said = obj if status or "status" not in obj else {k: v for k, v in obj.items() if k != "status"}
         self._update(obj, None, said, manager, "")
 
-    def changed(self, obj: Tree, old: Tree, manager: str, operation: str, subresource: str) -> None:
-        """``manager`` owns what it changed; nobody owns what is gone. An apply has seen to it already."""
+    def changed(self, obj: Tree, old: Tree, said: Tree, manager: str, operation: str, subresource: str) -> None:
+        """``manager`` owns what it changed; nobody owns what is gone. An apply has seen to it already. ``said`` equals
+        ``obj``, and shares with ``old`` what is known to be the same."""
         if operation != APPLY:
-            self._update(obj, old, obj, manager, subresource)
+            self._update(obj, old, said, manager, subresource)
 
     def _update(self, obj: Tree, old: Tree | None, said: Tree, manager: str, subresource: str) -> None:
         entries = managed.update(

@@ -16,6 +16,7 @@ import msgspec
 
 from apiserver.registry.codec import SAME, Codec
 from apiserver.request import Context
+from navarch.api import names
 from navarch.api.durations import age
 from navarch.api.errors import Cause
 from navarch.api.kinds import Kind
@@ -149,8 +150,6 @@ class Strategy:
 
     def name_causes(self, name: str, prefix: bool) -> list[str]:
         """Validates metadata.name; ``prefix`` for generateName. DNS subdomain unless overridden."""
-        from navarch.api import names
-
         return names.dns_subdomain(name.rstrip("-") if prefix else name)
 
     def fields(self, obj: Tree) -> dict[str, str]:

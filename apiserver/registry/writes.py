@@ -507,9 +507,13 @@ class Writes(Reads):
         new = attempt.change(old if attempt.keeps else self.tree_of(stored))
         objectmeta.keep_system_fields(new, old)
         new = self._only_its_part(new, old, stored, subresource)
-        if not (strategy.defaults_spec and same(new.get("spec"), old.get("spec"))):  # else they are there
+        said = new
+        if strategy.defaults_spec and same(new.get("spec"), old.get("spec")):  # its defaults are there
+            if "spec" in old and "spec" in new:
+                said = {**new, "spec": old["spec"]}  # nobody need compare it again
+        else:
             strategy.default(new)
-        self.tracker.changed(new, old, attempt.options.field_manager, attempt.operation, subresource)
+        self.tracker.changed(new, old, said, attempt.options.field_manager, attempt.operation, subresource)
         self._prepare(attempt.context, new, old, subresource)
         return old, new
 
