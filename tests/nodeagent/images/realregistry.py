@@ -7,6 +7,7 @@ import contextlib
 import http.client
 import json
 import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -71,8 +72,8 @@ class Faults:
 
 
 @contextlib.contextmanager
-def front(registry: str, faults: Faults) -> Iterator[str]:
-    """A proxy of the registry with these faults: its address."""
+def front(registry: str, faults: Faults, certificate: Path | None = None) -> Iterator[str]:
+    """A proxy of the registry with these faults: its address. ``certificate``: a file with key and certificate, for TLS."""
     good = "Basic " + base64.b64encode(f"{faults.user}:{faults.password}".encode()).decode()
 
     class Handler(BaseHTTPRequestHandler):
@@ -147,6 +148,10 @@ def front(registry: str, faults: Faults) -> Iterator[str]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
+    if certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:

@@ -18,7 +18,7 @@ from navarch.egress import Egress
 from navarch.world import RealWorld
 from nodeagent.images import archive, layers, registries
 from nodeagent.images.credentials import Login
-from nodeagent.images.distribution import Transport
+from nodeagent.images.distribution import Repository, Transport
 from nodeagent.images.pull import Progress, Puller, PullFailed
 from nodeagent.images.puller import PullServer, RemotePuller
 from nodeagent.images.store import ImageStore, Record
@@ -381,3 +381,22 @@ def test_an_image_that_is_removed_while_another_comes(registry: str, tmp_path: P
     with front(registry, faults) as address:
         record = run(work, tmp_path)
     assert store.is_whole(record) and faults.count("/blobs/") > 4
+
+
+def test_tls(registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An authority that nobody knows is refused, with what to do; named or marked as insecure it will do."""
+    pem = tmp_path / "pem"
+    names = ["-subj", "/CN=x", "-addext", "subjectAltName=IP:127.0.0.1"]
+    line = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-keyout", "-", "-out", "-", *names]
+    pem.write_bytes(subprocess.run(line, check=True, capture_output=True).stdout)
+    # As if it were elsewhere: loopback needs no authority.
+    monkeypatch.setattr(Repository, "_insecure", property(lambda self: self.endpoint.insecure))
+    with front(registry, Faults(), pem) as address:
+        name = f"{address}/team/three:v1"
+        with pytest.raises(PullFailed, match=r"certificate.*name its authority as ca-file in registries\.conf, or mark it"):
+            pull(tmp_path, name)
+        with pytest.raises(PullFailed, match=r"if it speaks plain HTTP, mark it as insecure in registries\.conf"):
+            pull(tmp_path, f"{registry}/team/three:v1")
+        for setting in (f'ca-file = "{pem}"', "insecure = true"):
+            assert pull(tmp_path, name, conf=f'[[registry]]\nlocation = "{address}"\n{setting}\n').layers
+            ImageStore(tmp_path / "store").untag(name)
