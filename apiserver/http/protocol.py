@@ -22,6 +22,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
+from websockets import http11
 
 from apiserver.http.lean import CONNECTION, PEER, Lean, Route
 from navarch.client.upgrade import keep_alive
@@ -36,6 +37,10 @@ HEAD_SECONDS = 32.0  # in which the head of a request must have come
 HEAD_BYTES = 1 << 20
 MAX_ROUTES = 64  # that a connection remembers
 HEAD_END = b"\r\n\r\n"
+# The head of a WebSocket request, which has passed HEAD_BYTES, is parsed a second time by websockets. Its own limit, 8 KiB a
+# line, is too low: the command of an exec is in the first line.
+http11.MAX_LINE_LENGTH = http11.MAX_NUM_HEADERS = HEAD_BYTES
+BAD_HEAD = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 
 def peer_certificate(transport: asyncio.BaseTransport) -> bytes | None:
@@ -272,6 +277,20 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         super().__init__(*arguments, **options)
         # websockets refuses kubectl's SPDY/3.1+portforward.k8s.io: a slash may not stand in such a name.
         self.conn.process_subprotocol = lambda headers: None  # type: ignore[method-assign]
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        # uvicorn answers a handshake that it does not accept, but not a head that websockets cannot read: clients would wait.
+        if self._is_unreadable() and not self.transport.is_closing():
+            self.transport.write(b"".join(self.conn.data_to_send()) or BAD_HEAD)
+            self.transport.close()
+
+    def shutdown(self) -> None:
+        if not self._is_unreadable():  # which is answered, and closes
+            super().shutdown()
+
+    def _is_unreadable(self) -> bool:
+        return self.conn.handshake_exc is not None and not self.handshake_initiated
 
     async def run_asgi(self) -> None:
         keep_alive(self.transport)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator
@@ -87,6 +88,38 @@ def test_what_nobody_speaks_is_refused(tmp_path: Path) -> None:
                     assert (first.type == WSMsgType.TEXT) == ("base64" in "".join(protocols))
 
         await with_agent(server, transport, streams)
+
+    serving(tmp_path, test)
+
+
+@pytest.mark.parametrize("size", [9_000, 100_000, 900_000])
+def test_a_long_command(tmp_path: Path, size: int) -> None:
+    async def test(server: APIServer, transport: HTTPSTransport) -> None:
+        async def streams() -> None:
+            command = "command=" + "a" * size
+            async with connected(transport, f"{POD}/exec?{command}", "v4.channel.k8s.io") as socket:
+                assert (await socket.receive()).data == b"\x01" + command.encode()
+
+        await with_agent(server, transport, streams)
+
+    serving(tmp_path, test)
+
+
+KEY = "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="
+HEADS = ["Sec-WebSocket-Version: 13", KEY.replace("13", "8"), f"Content-Length: 5\r\n{KEY}"]
+HEADS.append(f"Transfer-Encoding: chunked\r\n{KEY}")
+
+
+@pytest.mark.parametrize("head", HEADS, ids=["no key", "old version", "body", "chunks"])
+def test_a_handshake_that_cannot_be_read_is_answered(tmp_path: Path, head: str) -> None:
+    async def test(server: APIServer, transport: HTTPSTransport) -> None:
+        host, port, tls = transport.endpoint()
+        reader, writer = await asyncio.open_connection(host, port, ssl=tls)
+        start = f"GET {MAPS}?watch=1 HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        writer.write(f"{start}{head}\r\n\r\n".encode())
+        async with asyncio.timeout(10):
+            assert (await reader.read()).startswith(b"HTTP/1.1 400 ")
+        writer.close()
 
     serving(tmp_path, test)
 
