@@ -21,8 +21,14 @@ MAX_COLLISIONS = 8
 
 
 def data_of(template: Any) -> dict[str, Any]:
-    """The data kept of a template: a strategic merge patch that brings it back (kubectl rollout undo applies it)."""
-    return {"spec": {"template": _sorted({**msgspec.to_builtins(template), "$patch": "replace"})}}
+    """The data kept of a template: a strategic merge patch that brings it back (kubectl rollout undo applies it).
+
+    The null is Kubernetes' own: a time that is not set was not left out when these data were first written, and clients compare
+    them byte for byte.
+    """
+    tree = msgspec.to_builtins(template)
+    metadata = {"creationTimestamp": None, **tree.get("metadata", {})}
+    return {"spec": {"template": _sorted({**tree, "metadata": metadata, "$patch": "replace"})}}
 
 
 def _sorted(value: Any) -> Any:

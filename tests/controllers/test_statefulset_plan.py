@@ -97,3 +97,4 @@ def test_what_a_revision_keeps_is_in_the_order_of_gos_maps() -> None:
     data = history.data_of(template)
     assert json.dumps(data) == json.dumps(data, sort_keys=True)
     assert list(data["spec"]["template"]) == ["$patch", "metadata", "spec"]
+    assert json.dumps(data["spec"]["template"]["metadata"]) == '{"creationTimestamp": null, "labels": {"a": "2", "z": "1"}}'
