@@ -89,6 +89,7 @@ class Agent:
             events=events,
             cluster_services=self._services,
             memory_capacity=self.capacity_memory,
+            cpu_capacity=quantity.milli(self.keeper.capacity["cpu"]),
             allocatable=self.keeper.capacity,
             oom_floor=oom_floor(),
             active=self._active,

@@ -34,8 +34,13 @@ def shares(milli: int) -> int:
     return max(MIN_SHARES, milli * 1024 // 1000)
 
 
-def quota(milli: int) -> int:
-    return max(MIN_QUOTA, milli * CPU_PERIOD // 1000) if milli else 0
+def quota(milli: int, node: int) -> int:
+    """Microseconds a period for a limit, 0 for none. ``node``: millicores that the node has, 0 if it is not bound to them.
+
+    A limit above that is cut: version 1 of cgroups refuses (EINVAL) a quota above that of the cgroup around it. A kubelet's
+    ``kubepods`` has none, our node has.
+    """
+    return max(MIN_QUOTA, (min(milli, node) if node else milli) * CPU_PERIOD // 1000) if milli else 0
 
 
 def oom_score(pod: core_v1.Pod, container: AnyContainer, memory_capacity: int, qos: str) -> int:
@@ -50,20 +55,22 @@ def oom_score(pod: core_v1.Pod, container: AnyContainer, memory_capacity: int, q
     return min(max(score, 1000 + GUARANTEED_OOM), BEST_EFFORT_OOM - 1)
 
 
-def container_resources(pod: core_v1.Pod, container: AnyContainer, memory_capacity: int, qos: str) -> Resources:
-    """The Linux limits of one container."""
+def container_resources(
+    pod: core_v1.Pod, container: AnyContainer, memory_capacity: int, qos: str, cpu_capacity: int = 0
+) -> Resources:
+    """The Linux limits of one container. Capacities of the node: memory in bytes, CPU in millicores (see :func:`quota`)."""
     own = container.resources or core_v1.ResourceRequirements()
     requests, limits = resources.amounts(own.requests), resources.amounts(own.limits)
     return Resources(
         cpu_shares=shares(requests.get("cpu", limits.get("cpu", 0))),
-        cpu_quota=quota(limits.get("cpu", 0)),
+        cpu_quota=quota(limits.get("cpu", 0), cpu_capacity),
         cpu_period=CPU_PERIOD,
         memory_limit=limits.get("memory", 0),
         oom_score_adj=oom_score(pod, container, memory_capacity, qos),
     )
 
 
-def pod_resources(pod: core_v1.Pod) -> Resources:
+def pod_resources(pod: core_v1.Pod, cpu_capacity: int = 0) -> Resources:
     """The limits of the pod's own cgroup: a side is limited only if every container is, or the pod as a whole. The
     overhead of its RuntimeClass comes on top."""
     requests, limits = resources.pod_requests(pod), resources.pod_limits(pod)
@@ -73,7 +80,7 @@ def pod_resources(pod: core_v1.Pod) -> Resources:
     cpu, memory = (name in whole or all(name in c for c in every) for name in ("cpu", "memory"))
     return Resources(
         cpu_shares=shares(requests.get("cpu", 0)),
-        cpu_quota=quota(limits.get("cpu", 0)) if cpu else 0,
+        cpu_quota=quota(limits.get("cpu", 0), cpu_capacity) if cpu else 0,
         cpu_period=CPU_PERIOD,
         memory_limit=limits.get("memory", 0) if memory else 0,
     )
@@ -89,9 +96,11 @@ def log_directory(root: Path, pod: core_v1.Pod) -> Path:
 
 
 def sandbox_config(
-    pod: core_v1.Pod, attempt: int, *, node_name: str, logs: Path, domain: str, qos: str, max_pids: int = 0
-) -> SandboxConfig:
-    """The arguments of ``run_sandbox``. ``max_pids``: how many processes the pod may have (0: no limit of its own)."""
+    pod: core_v1.Pod, attempt: int, *, node_name: str, logs: Path, domain: str, qos: str, max_pids: int = 0,
+    cpu_capacity: int = 0,
+) -> SandboxConfig:  # fmt: skip
+    """The arguments of ``run_sandbox``. ``max_pids``: how many processes the pod may have (0: no limit of its own);
+    ``cpu_capacity``: millicores of the node (0: it is not bound to them)."""
     spec, meta = pod.spec, pod.metadata
     uid = meta.uid or ""
     full = netfiles.fqdn(pod, domain)
@@ -114,7 +123,7 @@ def sandbox_config(
         share_process_namespace=bool(spec.share_process_namespace),
         log_directory=str(log_directory(logs, pod)),
         cgroup=pod_cgroup(uid, qos),
-        resources=replace(pod_resources(pod), pids_limit=max_pids),
+        resources=replace(pod_resources(pod, cpu_capacity), pids_limit=max_pids),
         port_mappings=tuple(mappings),
         sysctls={s.name: s.value for s in sysctls},
         labels=(meta.labels or {}) | _labels(pod),

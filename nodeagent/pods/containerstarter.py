@@ -62,6 +62,7 @@ class Starter:
             domain=self._s.config.cluster_domain,
             qos=self._qos,
             max_pids=max(0, self._s.config.pod_max_pids),
+            cpu_capacity=self._s.cpu_capacity,
         )
         await self._s.world.blocking(lambda: Path(config.log_directory).mkdir(parents=True, exist_ok=True))
         return await self._s.runtime.run_sandbox(config)
@@ -136,7 +137,7 @@ class Starter:
             nearby = [*nearby, api]
         env = environment.variables(pod, container, objects, nearby, facts)
         mounts = await s.world.blocking(self._mounts, pod, container, attempt, ip, dict(env))
-        limits = containerspec.container_resources(pod, container, s.memory_capacity, self._qos)
+        limits = containerspec.container_resources(pod, container, s.memory_capacity, self._qos, s.cpu_capacity)
         limits = replace(limits, oom_score_adj=max(limits.oom_score_adj, s.oom_floor))
         config = containerspec.container_config(
             pod, container, attempt=attempt, image=image, env=env, mounts=mounts, limits=limits,

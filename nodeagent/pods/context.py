@@ -34,6 +34,7 @@ class Services:
     events: EventRecorder
     cluster_services: Informer[core_v1.Service]
     memory_capacity: int = 1
+    cpu_capacity: int = 0  # millicores; 0: unknown, and no limit is cut to it
     allocatable: Mapping[str, quantity.Quantity] = field(default_factory=dict)
     counters: Counters = field(default_factory=Counters)
     removals: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))  # big trees, a few at a time

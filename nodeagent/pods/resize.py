@@ -17,7 +17,7 @@ from navarch.api.times import format_time
 from navarch.api.types import core_v1
 from nodeagent.pods import containerspec
 from nodeagent.pods.context import Services
-from nodeagent.runtime.runtime import RUNNING, Container, Resources, Runtime, RuntimeError_, Sandbox
+from nodeagent.runtime.runtime import RUNNING, Container, Resources, RuntimeError_, Sandbox
 
 PENDING, IN_PROGRESS = "PodResizePending", "PodResizeInProgress"
 CONDITIONS = (PENDING, IN_PROGRESS)
@@ -172,10 +172,11 @@ class Resizer:
         self._pending = pending
 
     async def _change(self, pod: core_v1.Pod, late: list[Container], sandbox: Sandbox) -> None:
-        runtime: Runtime = self._host.services.runtime
+        services = self._host.services
+        runtime, node_cpu = services.runtime, services.cpu_capacity
         specs = {c.name: c for c in _resizable(pod.spec)}
-        old = containerspec.pod_resources(with_resources(pod, self.granted | {c.name: self._has[c.id] for c in late}))
-        new = containerspec.pod_resources(pod)
+        before = with_resources(pod, self.granted | {c.name: self._has[c.id] for c in late})
+        old, new = containerspec.pod_resources(before, node_cpu), containerspec.pod_resources(pod, node_cpu)
         try:
             await runtime.resize_sandbox(sandbox.id, raised(old, new))
             for container in late:
@@ -184,7 +185,7 @@ class Resizer:
                     self._stopping[container.id] = None
                     self._host.stop(container)
                     continue
-                limits = containerspec.container_resources(pod, own, self._host.services.memory_capacity, self._host.qos)
+                limits = containerspec.container_resources(pod, own, services.memory_capacity, self._host.qos, node_cpu)
                 await runtime.resize_container(container.id, limits)
                 self._has[container.id] = self.granted[container.name]
             await runtime.resize_sandbox(sandbox.id, new)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -138,6 +139,17 @@ def test_network_files() -> None:
     assert netfiles.hosts(p, [], "cluster.local", "127.0.0.1 me\n", "n1").startswith(
         "# Kubernetes-managed hosts file (host network).\n127.0.0.1 me\n"
     )
+
+
+@pytest.mark.parametrize(("limit", "node", "quota"), [("1250m", 1000, 100_000), ("900m", 1000, 90_000), ("1250m", 0, 125_000)])
+def test_a_limit_above_the_node_is_cut_to_it(limit: str, node: int, quota: int) -> None:
+    p = pod({"containers": [{"name": "a", "resources": {"limits": {"cpu": limit}}}]})
+    assert containerspec.container_resources(p, p.spec.containers[0], 1 << 30, "Burstable", node).cpu_quota == quota
+    assert containerspec.pod_resources(p, node).cpu_quota == quota
+    config = containerspec.sandbox_config(
+        p, 0, node_name="n", logs=Path("/"), domain="cluster.local", qos="Burstable", cpu_capacity=node
+    )
+    assert config.resources.cpu_quota == quota
 
 
 def test_linux_limits() -> None:
