@@ -62,12 +62,15 @@ class Nodes(Strict):
 
     count: int = 1
     trace: str = ""
+    """A file of nodes; then only ``format`` and ``pods`` count beside it."""
     format: str = "csv"
     prefix: str = "node-"
+    """Of the names: node-1, node-2 and so on."""
     cpu: Words = "4"
     memory: Words = "16Gi"
     pods: int = 110
     zones: int = 0
+    """In so many zones they lie in turn (zone-1, zone-2 and so on)."""
     labels: dict[str, Words] = {}
     resources: dict[str, Words] = {}
     taints: list[Taint] = []
@@ -75,16 +78,22 @@ class Nodes(Strict):
 
 class SchedulerPart(Strict):
     plugins: list[str] = []
+    """``file.py:Class``, ``module:Class``, or the name of one that comes with navarch."""
     config: str = ""
+    """A KubeSchedulerConfiguration: a file, or its text."""
     tie_break: str = "random"
+    """Among equal nodes: random, name, or shuffled (one order from the seed)."""
 
 
 class ClusterPart(Strict):
     nodes: list[Nodes] = []
     mode: str = "simulated"
     heartbeats: str = "full"
+    """Or elided, with the same outcome at less cost."""
     events: bool = True
+    """Whether Event objects are written."""
     set: dict[str, Words] = {}
+    """Settings of components, such as controllers.node-monitor-grace-period."""
     scheduler: SchedulerPart = msgspec.field(default_factory=SchedulerPart)
 
 
@@ -132,7 +141,11 @@ class Load(Strict):
 
 
 class Work(Strict):
+    """Exactly one of these."""
+
     apply: Any = None
+    """Manifests: a file, a text, an object, a list, ``{helm: CHART, name, values}`` or ``{kustomize: FOLDER}``; at the
+    start."""
     arrivals: Arrivals | None = None
     load: Load | None = None
     trace: Trace | None = None
@@ -196,22 +209,37 @@ class Reference(Strict):
 
 class Experiment(Strict):
     metadata: Metadata
+    """``name``, after which the folder of results is called."""
     api_version: str = ""
+    """``lab.navarch.dev/v1``."""
     kind: str = ""
+    """``Experiment``."""
     question: str = ""
+    """Stands at the head of the report."""
     cluster: ClusterPart = msgspec.field(default_factory=ClusterPart)
     behaviour: dict[str, dict[str, Words]] = {}
+    """Stages of simulated containers: by ``default``, ``label=value`` or ``image:NAME``; times,
+    distributions, empirical(file)."""
     workload: list[Work] = []
     factors: dict[str, Any] = {}
+    """By name, the levels: a list of values, or a map of level to values (``${name.key}``) and ``patch``, which
+    changes the file."""
     design: str | list[Any] = "full"
+    """The combinations of levels that are run; see Words."""
     seeds: int = 1
+    """Of each cell, so many runs, with seeds from 1 on."""
     steps: list[Step] = []
+    """One after another."""
     for_: Words = "0s"
+    """How long a run goes on after its last step."""
     series: dict[str, str] = {}
+    """Names for values over time, which measures and plots use."""
     measure: dict[str, str] = {}
+    """By name, an expression that gives a number."""
     plots: list[Plot] = []
     reference: Reference | None = None
     expect: list[str | Expectation] = []
+    """Expectations; the exit code of ``run`` is 1 if something is not. A text is an ``expr``."""
 
 
 class Cell(NamedTuple):

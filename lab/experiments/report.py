@@ -152,15 +152,19 @@ def late(tree: Mapping[str, Any], listed: Sequence[Result]) -> set[tuple[str, st
 
 
 def _overview(rows: Sequence[Mapping[str, Any]], atleast: set[tuple[str, str]]) -> tuple[list[str], list[list[str]]]:
-    """Mean and half of its interval, a row a cell, a column a measure."""
+    """Mean and half of its interval, by cell and measure: the head, and the rows."""
     measures = list(dict.fromkeys(r["measure"] for r in rows))
+    single = all(r["cell"].count("=") == 1 for r in rows)  # there is but one factor: its name adds nothing
     body: dict[str, list[str]] = {}
     for r in rows:
         text = "-"
         if "mean" in r:
             sign = "≥ " if (r["cell"], r["measure"]) in atleast else ""
             text = sign + within((r["mean"], r["low"], r["high"]))
-        body.setdefault(r["cell"], [r["cell"]]).append(text)
+        body.setdefault(r["cell"], [r["cell"].partition("=")[2] if single else r["cell"]]).append(text)
+    if len(measures) > len(body):  # the longer side goes down the page
+        turned = list(zip(*body.values(), strict=True))
+        return ["", *turned[0]], [[m, *row] for m, row in zip(measures, turned[1:], strict=True)]
     return ["", *measures], list(body.values())
 
 

@@ -74,7 +74,7 @@ def one(tree: dict[str, Any], levels: Mapping[str, str], seed: int, folder: str)
     outcome.recorder.save(runs / f"{result.name}.jsonl.gz")
     written = result._asdict() | {"measures": {k: None if math.isnan(v) else v for k, v in measures.items()}}
     partial = runs / f".{result.name}.{os.getpid()}"
-    partial.write_bytes(orjson.dumps(written | {"of": digest_of(tree)}, option=orjson.OPT_INDENT_2))
+    partial.write_bytes(orjson.dumps(written | {"of": digest_of(of_run(tree))}, option=orjson.OPT_INDENT_2))
     partial.rename(runs / f"{result.name}.json")
     return result
 
@@ -83,6 +83,14 @@ def _cause(error: BaseException) -> str:
     while isinstance(error, BaseExceptionGroup) and error.exceptions:
         error = error.exceptions[0]
     return str(error)
+
+
+TELLS_ONLY = ("question", "expect", "reference", "design", "seeds")
+
+
+def of_run(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The parts of a cell that a run's result depends on: an expectation that changes makes no run anew."""
+    return {k: v for k, v in tree.items() if k not in TELLS_ONLY}
 
 
 def digest_of(tree: Any) -> str:
@@ -126,7 +134,7 @@ def sweep(
     todo: list[tuple[Cell, int]] = []
     for cell, seed in plan:
         path = folder / "runs" / f"{run_name(cell.levels, seed)}.json"
-        if resume and path.exists() and (earlier := read(path))[1] == digest_of(cell.tree):
+        if resume and path.exists() and (earlier := read(path))[1] == digest_of(of_run(cell.tree)):
             done[earlier[0].name] = earlier[0]
         else:
             todo.append((cell, seed))

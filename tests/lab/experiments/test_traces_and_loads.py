@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 import os
 import random
+import typing
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 
@@ -15,6 +17,7 @@ from lab.experiments import file, traces
 from lab.experiments.cycles import run_of
 from lab.experiments.load import rate, shape_of
 from lab.experiments.measures import Measures
+from lab.experiments.reference import PARTS, reference
 from lab.experiments.report import late, warnings
 from lab.experiments.schema import WrongFile
 from lab.experiments.series import Series, Span, along
@@ -28,6 +31,26 @@ POD = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {"c
 def loaded(folder: Path, **more: Any) -> dict[str, Any]:
     (folder / "e.yaml").write_text(yaml.safe_dump(HEAD | more))
     return file.load(folder / "e.yaml")
+
+
+def test_the_reference_is_made_from_the_schema():
+    path = Path(__file__).parents[3] / "docs/experiment-file.md"
+    text = reference()
+    assert path.read_text() == text, f"python -m lab.experiments.reference > {path}"
+    assert "| `one-by-one` | true/false | `false` |" in text and "`lognormal(median, sigma)`" in text
+
+    def parts(kind: type, found: set[type]) -> set[type]:
+        """All parts that a part of the file may hold."""
+        for one in typing.get_args(kind) or (kind,):
+            if one is not kind:
+                parts(one, found)
+            elif isinstance(one, type) and issubclass(one, msgspec.Struct) and one not in found:
+                found.add(one)
+                for field in msgspec.structs.fields(one):
+                    parts(field.type, found)
+        return found
+
+    assert parts(file.Experiment, set()) - {kind for _, kind in PARTS} == {file.Metadata}
 
 
 def test_csv_traces(tmp_path: Path):

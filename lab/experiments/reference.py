@@ -1,0 +1,103 @@
+"""The reference of an experiment's file, made from its schema.
+
+``python -m lab.experiments.reference`` prints docs/experiment-file.md.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import itertools
+import types
+import typing
+from typing import Any
+
+import msgspec
+
+from lab.experiments import file, load, measures, traces
+from lab.experiments.schema import Words
+from nodeagent.runtime import spread, stages
+
+HEAD = """# The file of an experiment: reference
+
+Made from the schema by `python -m lab.experiments.reference`; a test keeps it true. How to use it is in
+[experiments.md](experiments.md).
+A value written bare (`4`, `4Gi`, `10s`, `true`) may be a text, a number or true/false.
+"""
+PARTS = (
+    ("the file", file.Experiment), ("cluster", file.ClusterPart), ("cluster.nodes[]", file.Nodes),
+    ("cluster.nodes[].taints[]", file.Taint),
+    ("cluster.scheduler", file.SchedulerPart), ("workload[]", file.Work), ("workload[].arrivals", file.Arrivals),
+    ("workload[].load", file.Load), ("workload[].trace", file.Trace), ("steps[]", file.Step), ("plots[]", file.Plot),
+    ("reference", file.Reference), ("expect[]", file.Expectation),
+)  # fmt: skip
+
+
+def type_name(kind: Any) -> str:
+    """A type in plain words."""
+    if kind == Words:
+        return "value"
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(type_name(a) for a in arguments if a is not type(None))
+    if origin is list:
+        return f"list of {type_name(arguments[0])}"
+    if origin is dict:
+        return f"map to {type_name(arguments[1])}"
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return "see below"
+    return {str: "text", int: "whole number", float: "number", bool: "true/false", Any: "anything"}.get(kind, str(kind))
+
+
+def default_of(field: msgspec.structs.FieldInfo) -> str:
+    if field.required:
+        return "required"
+    value = field.default_factory() if field.default is msgspec.NODEFAULT else field.default
+    if value in ("", None) or isinstance(value, msgspec.Struct) or value in ([], {}):
+        return ""
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def notes(kind: type) -> dict[str, str]:
+    """The texts that stand below fields in the source."""
+    body = typing.cast(ast.ClassDef, ast.parse(inspect.getsource(kind)).body[0]).body
+    out = {}
+    for before, node in itertools.pairwise(body):
+        if isinstance(before, ast.AnnAssign) and isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            out[ast.unparse(before.target)] = " ".join(str(node.value.value).replace("``", "`").split())
+    return out
+
+
+def section(path: str, kind: type[msgspec.Struct]) -> list[str]:
+    lines = [f"## {path}", ""]
+    if kind.__doc__:
+        lines += [" ".join(inspect.cleandoc(kind.__doc__).replace("``", "`").split()), ""]
+    lines += ["| field | type | default | |", "|---|---|---|---|"]
+    texts = notes(kind)
+    for field in msgspec.structs.fields(kind):
+        name = "apiVersion" if field.encode_name == "api-version" else field.encode_name.rstrip("-")
+        lines.append(f"| `{name}` | {type_name(field.type)} | {default_of(field)} | {texts.get(field.name, '')} |")
+    return [*lines, ""]
+
+
+def reference() -> str:
+    lines = [HEAD]
+    for path, kind in PARTS:
+        lines += section(path, kind)
+    lines += ["## Words", ""]
+    words = {
+        "cluster.mode": file.MODES, "design": (*file.DESIGNS, "a CSV file"), "steps[].do": file.DEEDS,
+        "steps[].fault": (*file.FAULTS, "for"), "conditions of steps": file.CONDITIONS,
+        "functions of measures": measures.FUNCTIONS, "formats of traces": tuple(traces.FORMATS),
+        "stages of behaviour": tuple(f.replace("_", "-") for f in stages.Stages.__dataclass_fields__),
+        "distributions": tuple(k[2] for k in spread.KINDS.values()),
+    }  # fmt: skip
+    lines += [f"- **{name}**: {', '.join(f'`{w}`' for w in listed)}" for name, listed in words.items()]
+    modules = (("Shapes of load, and what requests meet", load), ("Formats of traces", traces), ("Measures", measures))
+    for title, module in modules:
+        lines += ["", f"## {title}", "", inspect.cleandoc(module.__doc__ or "").replace("``", "`")]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(reference(), end="")
