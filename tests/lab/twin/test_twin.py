@@ -349,6 +349,31 @@ def test_what_the_twin_does_not_know(snapshot: Snapshot) -> None:
     assert "/registry/example.com/widgets/default/w" not in dict(seeds(Snapshot(snapshot.now, more)))
 
 
+def test_rights_that_are_missing_are_told() -> None:
+    """A user who may read pods only: the rest is named, and pods are there."""
+    role = """
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: few}
+rules: [{apiGroups: [""], resources: [pods], verbs: [list]}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: few}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: few}
+subjects: [{kind: User, name: bob, apiGroup: rbac.authorization.k8s.io}]
+"""
+
+    async def as_bob(cluster: Simulation) -> Snapshot:
+        return await take(cluster._connect("bob", "bob", ("system:authenticated",), "test"))
+
+    _, taken = source(role, as_bob)
+    assert len(taken.of("pods")) == 7 and not taken.of("nodes")
+    assert {"nodes: not allowed", "secrets: not allowed", "deployments.apps: not allowed"} <= {*taken.missing}
+    assert "not listed: nodes: not allowed" in unknown(taken)
+
+
 def test_mistakes_are_told(snapshot: Snapshot, tmp_path: Any) -> None:
     for words, text in (
         (["drain", "node-9"], "there is no node 'node-9'; nodes: node-1"),
