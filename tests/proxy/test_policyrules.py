@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from dataclasses import replace
 
 import msgspec
 import pytest
@@ -297,6 +298,23 @@ def test_a_pod_and_its_node_reach_each_other_and_the_resolver_is_a_pod():
         table = Table(compilers([policy(text)], names, [pod("a")])["n1"].everything())
         assert table.passes(*ask, dport=53, hook="input"), rule
         assert not table.passes("10.9.1.2", "192.0.2.1", "tcp", dport=80), rule
+
+
+def test_answers_are_judged_by_the_port_that_was_asked():
+    """Random clusters seldom have an answer that hangs on its port alone."""
+    server, client = pod("a", ports=[("web", "TCP", 8080)]), pod("b", 3, "n2")
+    for direction in ("Ingress", "Egress"):
+        for port in ("80", "web", "7000, endPort: 9000"):
+            who = "b" if direction == "Egress" else "a"
+            text = f"{direction.lower()}: [{{ports: [{{port: {port}}}]}}]"
+            made = policy(f"{{podSelector: {{matchLabels: {{me: {who}}}}}, policyTypes: [{direction}], {text}}}")
+            pods = [replace(one, labels={"me": one.name}) for one in (server, client)]
+            nodes = tables(compilers([made], {"x": {}}, pods))
+            good, (one, two) = 80 if port == "80" else 8080, map(Party.pod, pods)
+            for reply in (False, True):
+                assert reaches(nodes, two, one, "TCP", good, reply=reply), (direction, port, reply)
+                assert not reaches(nodes, two, one, "TCP", 443, reply=reply), (direction, port, reply)
+                assert not reaches(nodes, two, one, "UDP", good, reply=reply), (direction, port, reply)
 
 
 def test_packets_that_conntrack_cannot_place_end_at_isolated_pods_only():
