@@ -64,7 +64,8 @@ class Counted:
 
     def get(self, element: tuple[str, str]) -> str | None:
         owners = self._verdicts.get(element)
-        return next(iter(owners.values())) if owners else None
+        # Two pods may have one address for a moment. Which one counts must not depend on the order of events.
+        return owners[min(owners)] if owners else None
 
     def put(self, element: tuple[str, str], owner: str, verdict: str) -> None:
         self._verdicts.setdefault(element, {})[owner] = verdict
