@@ -36,6 +36,14 @@ def module(name: str) -> ModuleType:
     return loaded
 
 
+def test_an_experiment_from_python() -> None:
+    """Packing turns away fewer pods than the default, and the table says so."""
+    lines = output("04_an_experiment_from_python.py").splitlines()
+    turned_away = {line.split()[0]: float(line.split()[1]) for line in lines[2:-1]}
+    assert len(turned_away) == 5 and turned_away["swarm-binpack"] < turned_away["default"]
+    assert lines[-1].startswith("{'busiest': 0.")
+
+
 def test_first_simulation() -> None:
     assert "rolled out in 4.1 s of virtual time; never fewer than 5 pods ready" in output("01_first_simulation.py")
 
