@@ -22,6 +22,7 @@ from navarch.api import schema as shapes
 from navarch.api.errors import BadRequest
 from navarch.api.kinds import Kind
 from navarch.api.schema import Node
+from navarch.api.times import text_of
 from navarch.api.types.index import INDEX
 
 Tree = dict[str, Any]
@@ -169,6 +170,8 @@ def _value(raw: Any, refers: str, node: Node) -> Any:
 def _time(parts: dict[int, Any], micro: bool) -> Any:
     if not parts:
         return _SKIP
-    moment = _EPOCH + timedelta(seconds=_signed(parts.get(1, 0)), microseconds=_signed(parts.get(2, 0)) // 1000)
-    text = moment.strftime("%Y-%m-%dT%H:%M:%S")
-    return f"{text}.{moment.microsecond:06d}Z" if micro else f"{text}Z"
+    try:
+        moment = _EPOCH + timedelta(seconds=_signed(parts.get(1, 0)), microseconds=_signed(parts.get(2, 0)) // 1000)
+    except OverflowError:
+        raise ValueError("a time is not within the years 1 to 9999") from None
+    return text_of(moment, micro)

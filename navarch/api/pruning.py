@@ -41,6 +41,7 @@ from navarch.api.schema import (
     walk_by,
 )
 from navarch.api.serialization import go_type
+from navarch.api.times import text_of
 
 _CONVERTED = {
     bool: "bool",
@@ -356,9 +357,7 @@ def _instant(text: str, micro: bool) -> str:
         moment = datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text.upper())).astimezone(UTC)
     except (ValueError, OverflowError) as error:
         raise _BadValue(f'parsing time "{text}" as "{layout}": cannot parse "{text}" as "2006"') from error
-    if micro:
-        return f"{moment.year:04d}" + moment.strftime("-%m-%dT%H:%M:%S.%fZ")
-    return f"{moment.year:04d}" + moment.strftime("-%m-%dT%H:%M:%SZ")
+    return text_of(moment, micro)
 
 
 @functools.lru_cache(maxsize=4096)

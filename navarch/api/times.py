@@ -13,12 +13,17 @@ def format_time(seconds: float) -> str:
 
 @lru_cache(maxsize=64)
 def _format_seconds(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return text_of(datetime.fromtimestamp(seconds, UTC))
+
+
+def text_of(moment: datetime, micro: bool = False) -> str:
+    """A time in UTC as text, with six decimals if ``micro``. strftime writes the year 1 as ``1``, which no client reads."""
+    return moment.replace(tzinfo=None).isoformat(timespec="microseconds" if micro else "seconds") + "Z"
 
 
 def format_micro(seconds: float) -> str:
     """metav1.MicroTime: six decimals, UTC."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return text_of(datetime.fromtimestamp(seconds, UTC), micro=True)
 
 
 def parse_time(text: str) -> float:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import pytest
 
 from apiserver.http import protobuf
+from navarch.api import times
 from navarch.api.errors import BadRequest
 from navarch.api.kinds import BY_GVK
 from navarch.api.schema import schema_of
@@ -74,6 +77,25 @@ def test_bytes_and_times() -> None:
     tree = decode("", "Secret", secret)
     assert tree["data"] == {"k": "AP8="}
     assert tree["metadata"] == {"name": "s", "deletionTimestamp": "1970-01-02T00:00:00Z"}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-62135596798, "0001-01-01T00:00:02.000000Z"), (-30610224000, "1000-01-01T00:00:00.000000Z"),
+        (253402300799, "9999-12-31T23:59:59.000000Z"), (253402300800, None), (-62135596801, None), (1 << 62, None),
+    ],
+)  # fmt: skip
+def test_the_years_that_a_time_has(seconds: int, text: str | None) -> None:
+    """Go's own zero is in the year 1: upstream's suite writes a Lease of two seconds later."""
+    lease = field(1, field(1, "l")) + field(2, field(3, field(1, seconds % (1 << 64))))
+    if text is None:
+        with pytest.raises(BadRequest):
+            decode("coordination.k8s.io", "Lease", lease)
+        return
+    assert decode("coordination.k8s.io", "Lease", lease)["spec"] == {"acquireTime": text}
+    assert times.text_of(datetime.fromisoformat(text), micro=True) == text
+    assert times.format_time(seconds) == text[:19] + "Z"
 
 
 @pytest.mark.parametrize("data", [b"", b"k8s", b"k8s\0\xff", b"k8s\0" + field(2, b"\x0a\x7f")])
