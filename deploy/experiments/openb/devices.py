@@ -7,7 +7,6 @@ says otherwise. ``Target`` is the workload that is expected, by which the fragme
 
 import collections
 import csv
-import gzip
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +52,7 @@ class Target:
 
 def target(path):
     """Of the pods of a file, beside this one if the path is relative."""
-    with gzip.open(Path(__file__).parent / path, "rt") as file:
+    with open(Path(__file__).parent / path) as file:
         return Target([
             (int(r["cpu_milli"]), int(r["num_gpu"]) * int(r["gpu_milli"])) for r in csv.DictReader(file)
         ])  # fmt: skip
@@ -66,7 +65,7 @@ class Devices(Plugin):
     reads = NOTHING_ELSE
     scores_alone = True
 
-    def __init__(self, workload="pods.csv.gz"):
+    def __init__(self, workload="openb_pod_list_default.csv"):
         self.target = target(workload)
 
     def reach(self, pod, table):

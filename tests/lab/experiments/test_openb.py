@@ -1,11 +1,13 @@
-"""The openb experiment on a part of its trace: policies, modes that agree, the published table, the report."""
+"""The openb experiment on a made-up trace of its shape: policies, modes that agree, the published table, the report."""
 
 from __future__ import annotations
 
 import copy
 import csv
-import gzip
 import inspect
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +19,23 @@ from lab.experiments.expect import published
 from lab.experiments.recording import Recording
 from scheduler.framework.profiles import load_plugin
 
-HERE = Path(__file__).parents[3] / "deploy/experiments/openb"
+SOURCE = Path(__file__).parents[3] / "deploy/experiments/openb"
 POLICIES = ("Random", "DotProd", "GpuClustering", "GpuPacking", "BestFit", "FGD")
 
 
-def part(source: str, path: Path, every: int) -> str:
-    """Every n-th row of a file of the trace."""
-    with gzip.open(HERE / source, "rt") as whole:
-        head, *rows = whole.readlines()
-    path.write_text("".join([head, *rows[::every]]))
-    return str(path)
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The experiment's folder with a made-up trace, whether somebody has put the real one into ours or not."""
+    folder = tmp_path_factory.mktemp("openb")
+    for path in [*SOURCE.glob("*.py"), *SOURCE.glob("*.yaml"), SOURCE / "published.csv"]:
+        shutil.copy(path, folder)
+    subprocess.run([sys.executable, folder / "made_up.py"], check=True)
+    return folder
 
 
 @pytest.fixture(scope="module")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    folder = tmp_path_factory.mktemp("trace")
-    tree = file.load(HERE / "openb.yaml")
-    tree["cluster"]["nodes"][0]["trace"] = part("nodes.csv.gz", folder / "nodes.csv", 40)
-    tree["workload"][0]["trace"]["file"] = part("pods.csv.gz", folder / "pods.csv", 20)
-    return tree
+def tree(place: Path) -> dict[str, Any]:
+    return file.load(place / "openb.yaml")
 
 
 def test_all_policies_and_their_report(tree: dict[str, Any], tmp_path: Path):
@@ -43,8 +43,9 @@ def test_all_policies_and_their_report(tree: dict[str, Any], tmp_path: Path):
     assert [r.error for r in listed if r.error] == []
     assert len({r.digest for r in listed}) == 12
     mean = {p: sum(r.measures["at_110"] for r in listed if r.levels["policy"] == p) for p in POLICIES}
-    assert mean["FGD"] >= mean["BestFit"] > mean["Random"]
-    assert all(v.good for v in sweep.verdicts(tree, listed) if "fragmented" in v.text)
+    assert min(mean["FGD"], mean["BestFit"]) > mean["Random"]
+    (less,) = [v for v in sweep.verdicts(tree, listed) if "BestFit is less than Random" in v.text]
+    assert less.good
     assert all(0 < y <= x + 1.5 for r in listed for x, y in r.curves["allocation"] if x > 3)
     page = report.write(tmp_path, images=True).read_text()
     assert "Beside others" in page and "http://" not in page.replace("http://www.w3.org", "").replace("https://", "http://")
@@ -54,9 +55,9 @@ def test_all_policies_and_their_report(tree: dict[str, Any], tmp_path: Path):
     assert r"\begin{tabular}" in (tmp_path / "table.tex").read_text()
 
 
-def test_policies_are_short():
+def test_policies_are_short(place: Path):
     for policy in POLICIES:
-        assert len(inspect.getsource(load_plugin(f"{HERE}/policies.py:{policy}")).splitlines()) <= 60
+        assert len(inspect.getsource(load_plugin(f"{place}/policies.py:{policy}")).splitlines()) <= 60
 
 
 def placements(recording: Recording) -> dict[str, str]:
@@ -68,10 +69,10 @@ def placements(recording: Recording) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("policy", ["FGD", "GpuClustering", "Random"])
-def test_the_cycle_alone_and_the_whole_system_agree_pod_by_pod(tree: dict[str, Any], policy: str):
+def test_the_cycle_alone_and_the_whole_system_agree_pod_by_pod(tree: dict[str, Any], place: Path, policy: str):
     one = copy.deepcopy(tree)
     one["workload"][0]["trace"]["demand"] = {"openb/gpu-milli": "110%"}
-    one["cluster"]["scheduler"] = {"plugins": [f"{HERE}/policies.py:{policy}"], "tie-break": "name"}
+    one["cluster"]["scheduler"] = {"plugins": [f"{place}/policies.py:{policy}"], "tie-break": "name"}
     del one["factors"], one["reference"], one["expect"]
     found = []
     for mode in ("cycle", "simulated"):
@@ -83,7 +84,7 @@ def test_the_cycle_alone_and_the_whole_system_agree_pod_by_pod(tree: dict[str, A
     assert gauges[0] == gauges[1] and len(gauges[0]) == len(alone)
 
 
-def test_the_published_table_is_whole():
-    reference = file.parse(file.cells(file.load(HERE / "openb.yaml"))[0].tree).reference
+def test_the_published_table_is_whole(place: Path):
+    reference = file.parse(file.cells(file.load(place / "openb.yaml"))[0].tree).reference
     rows = published(reference, ["policy"])
     assert len(rows) == 42 and {r.levels["policy"] for r in rows} == set(POLICIES)
