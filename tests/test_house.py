@@ -322,6 +322,68 @@ def test_a_vague_docstring_is_seen(text: str, lines: list[int]) -> None:
     assert [line for line, _ in vague_docstrings(ast.parse(text))] == lines
 
 
+MAX_TEST_LINES = 40
+# File -> tests that are longer and still to be taken apart; the list only becomes shorter.
+STILL_LONG: dict[str, set[str]] = {
+    "apiserver/admission/test_limits.py": {"test_limited_resources"},
+    "apiserver/admission/test_policies.py": {"test_custom_resources_as_params_and_in_other_versions"},
+    "apiserver/auth/test_encryption.py": {"test_servers"},
+    "apiserver/auth/test_tokens.py": {"test_account_tokens_to_the_letter"},
+    "apiserver/cache/test_replay.py": {"test_list_and_watch_agree"},
+    "apiserver/consistency/test_races.py": {"test_racing_writers"},
+    "apiserver/crd/test_kubectl.py": {"test_kubectl"},
+    "apiserver/crd/test_values.py": {"test_defaults_pruning_and_nulls"},
+    "apiserver/http/test_lean.py": {"test_a_kind_that_goes_or_changes"},
+    "apiserver/http/test_proxy.py": {"test_targets_of_services"},
+    "apiserver/kinds/test_ephemeral.py": {"test_each_stream_needs_its_own_right"},
+    "apiserver/kinds/test_no_change.py": {"test_nothing_changes"},
+    "apiserver/storage/test_store.py": {"test_watch"},
+    "client/test_against_server.py": {"test_an_informer_ends_up_with_what_the_server_has", "test_every_verb"},
+    "client/test_delegated.py": {"test_pages_over_tcp_need_a_token_with_rights"},
+    "client/test_hollow_runtime.py": {"test_a_pods_life"},
+    "client/test_informer.py": {"test_follows_through_interruptions"},
+    "clients/test_helm.py": {"test_release"},
+    "clients/test_kopf.py": {"test_operator"},
+    "clients/test_kubectl_flags.py": {"test_dry_runs_and_validation"},
+    "clients/test_kubectl_objects.py": {"test_create"},
+    "clients/test_kubectl_verbs.py": {"test_create_the_rest"},
+    "controllers/test_integration.py": {"test_a_node_dies_and_comes_back"},
+    "controllers/test_policies.py": {"test_a_budget_is_looked_at_for_its_own_workload_only"},
+    "e2e/test_egress.py": {"test_a_way_out_and_none"},
+    "e2e/test_hollow.py": {"test_hollow_nodes_beside_a_real_one"},
+    "lab/test_gateway.py": {"test_questions_are_passed_on"},
+    "nodeagent/real/test_real.py": {"test_sub_paths_while_a_neighbour_swaps_them_for_links"},
+    "nodeagent/runtime/test_crash.py": {"test_killed_at_any_moment"},
+    "nodeagent/runtime/test_oci.py": {"test_exec", "test_recovery"},
+    "nodeagent/test_blocking.py": {"test_logs_are_turned_over"},
+    "nodeagent/test_mishaps.py": {"test_no_file_is_touched_on_the_event_loop"},
+    "nodeagent/test_pod.py": {"test_whatever_happens"},
+    "proxy/ingress/test_controller.py": {"test_statuses_events_and_the_guilty"},
+    "proxy/test_healthchecks.py": {"test_the_node_tells_of_its_endpoints"},
+    "proxy/test_policies.py": {"test_the_loop"},
+    "proxy/test_proxy.py": {"test_a_service_that_is_refused_is_named_and_tried_again"},
+    "scheduler/test_cycle.py": {"test_filters_equal_a_plain_check_node_by_node"},
+    "scheduler/test_equivalence.py": {
+        "test_room_is_kept_for_nominated_pods_as_if_they_were_there",
+        "test_what_profiles_add_equals_the_reference",
+    },
+}
+
+
+def test_tests_are_short() -> None:
+    """CONTRIBUTING: at most 40 lines a test. What is data stands beside it, what is a step has a name."""
+    long: dict[str, set[str]] = {}
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        for node in ast.walk(parsed(path)):
+            is_test = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_")
+            if is_test and (node.end_lineno or 0) - node.lineno >= MAX_TEST_LINES:
+                long.setdefault(path.relative_to(ROOT / "tests").as_posix(), set()).add(node.name)
+    new = [f"{name}: {test}" for name, tests in long.items() for test in sorted(tests - STILL_LONG.get(name, set()))]
+    refuse(new, f"at most {MAX_TEST_LINES} lines a test (CONTRIBUTING):")
+    short = [f"{name}: {test}" for name, tests in STILL_LONG.items() for test in sorted(tests - long.get(name, set()))]
+    refuse(short, "no longer long: take them off STILL_LONG:")
+
+
 PARTICIPLES = {
     "asked", "found", "given", "gone", "held", "kept", "known", "left", "made", "seen", "taken", "told", "wanted",
 }  # fmt: skip
