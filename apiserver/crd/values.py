@@ -14,6 +14,7 @@ from apiserver.cel.patterns import Pattern, compile_pattern
 from apiserver.crd.formats import FORMATS, RANGES
 from navarch.api.errors import Cause, invalid, required, show, too_long, too_many, type_invalid
 from navarch.api.patch import same
+from navarch.api.pruning import MAX_EXACT
 
 Schema = Mapping[str, Any]
 ABSENT: Any = object()
@@ -113,7 +114,7 @@ class Check:
             return True
         if actual == "integer" and "number" in self.types:
             return True
-        if actual == "number" and "integer" in self.types and value.is_integer():
+        if actual == "number" and "integer" in self.types and value.is_integer() and abs(value) <= MAX_EXACT:
             return True
         types = ",".join(self.types)
         out.append(type_invalid(path or ROOT, actual, f'{path} in body must be of type {types}: "{actual}"'))

@@ -7,7 +7,7 @@ import gzip
 import zlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import aiohttp
 import yarl
@@ -87,7 +87,9 @@ class Forwarder:
             for name, value in request.scope["headers"]
             if name not in _HOP and name not in named and name not in _OURS and not name.startswith(_WHO)
         ]
-        return [*own, *extra, ("X-Forwarded-Uri", request.path), ("X-Forwarded-Host", request.header(b"host"))]
+        # Quoted again: line ends in the path would begin headers of the client's own, X-Remote-Group among them.
+        uri = quote(request.path, safe="/:@!$&'()*+,;=~")
+        return [*own, *extra, ("X-Forwarded-Uri", uri), ("X-Forwarded-Host", request.header(b"host"))]
 
     # Plain requests
 

@@ -111,9 +111,9 @@ def manager_of(user_agent: str) -> str:
 def is_dry_run(values: list[str] | None, kind: str) -> bool:
     """Raises Invalid for anything but All."""
     for value in values or ():
-        if value not in ("All", ""):
+        if value != "All":
             raise resource_invalid(kind, META_GROUP, "", [not_supported("dryRun", value, ["All"])])
-    return any(values or ())
+    return bool(values)
 
 
 async def body_of(request: Request, check_duplicates: bool, kind_of_body: Kind, schema: Node) -> Body:

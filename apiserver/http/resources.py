@@ -11,6 +11,7 @@ from apiserver.http import shapes
 from apiserver.http.streams import Streams
 from apiserver.http.watch import OpenWatches
 from apiserver.offload import YAML_COST
+from apiserver.registry import objectmeta
 from apiserver.registry.patches import APPLY_PATCH, JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, Patch, supported
 from apiserver.registry.resource import Resource
 from apiserver.registry.resources import Resources
@@ -230,6 +231,9 @@ class ResourceHandler:
         elif info.verb == "patch":
             raise UnsupportedMediaType("patches are not supported here")
         namespace = "" if info.resource == "namespaces" else info.namespace
+        if info.verb == "create" and namespace:
+            objectmeta.metadata_of(tree)
+            objectmeta.match_namespace(tree, namespace)
         out = await endpoint.handler(context, namespace, info.name, tree, request.query)
         code = 200 if info.verb in ("get", "update", "delete") else endpoint.code
         await request.reply(code, orjson.dumps(out), headers=warning_headers(context.warnings))

@@ -77,6 +77,8 @@ class Streams:
 
     def get(self, info: RequestInfo) -> Stream | None:
         """The handler of a request, None if it is none of ours."""
+        if info.verb == "watch":  # /api/v1/watch/...: no path of a stream, and who may watch may not exec
+            return None
         stream = self._find(info)
         if stream is None or info.subresource == "log":
             return stream

@@ -142,7 +142,9 @@ class Resource(Deletes):
             return await self._apply_scale(context, namespace, name, patch, options)
 
         def change(old: Tree) -> Tree:
-            return scale.set_scale(old, self._scale(patch.apply(scale.scale_of(old, paths), SCALE_SCHEMA)), paths)
+            desired = self._scale(patch.apply(scale.scale_of(old, paths), SCALE_SCHEMA))
+            self._same_scale(desired, old, namespace, name)
+            return scale.set_scale(old, desired, paths)
 
         return await self._scaled(context, namespace, name, change, options)
 
@@ -153,8 +155,11 @@ class Resource(Deletes):
         paths, config = self.strategy.scale_paths, self._scale(patch.tree)
         objectmeta.check_kind(config, scale.SCALE)
         objectmeta.match_name(config, name, namespace)
+        metadata = config["metadata"]
+        version, uid = metadata.pop("resourceVersion", None), metadata.pop("uid", None)
 
         def change(old: Tree) -> Tree:
+            self.check_preconditions(old, uid, version)
             entries = managed.decode(old["metadata"].get("managedFields"))
             view = scale.scale_of(old, paths)
             view["metadata"]["managedFields"] = managed.encode(scale.owners_of_scale(entries, paths))
@@ -169,6 +174,12 @@ class Resource(Deletes):
             return out
 
         return await self._scaled(context, namespace, name, change, options, operation=APPLY)
+
+    def _same_scale(self, desired: Tree, old: Tree, namespace: str, name: str) -> None:
+        """Checks that a patched Scale is still that of the object. Raises BadRequest, Conflict."""
+        metadata = objectmeta.metadata_of(desired)
+        objectmeta.match_name(desired, name, namespace)
+        self.check_preconditions(old, metadata.get("uid"), metadata.get("resourceVersion"))
 
     def _scale(self, tree: Mapping[str, Any]) -> Tree:
         body: Tree = orjson.loads(orjson.dumps(tree))

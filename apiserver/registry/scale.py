@@ -9,7 +9,7 @@ from typing import Any
 
 from apiserver.registry.strategy import ScalePaths
 from navarch.api import selectors
-from navarch.api.errors import BadRequest, invalid, resource_invalid
+from navarch.api.errors import BadRequest, InternalError, invalid, resource_invalid
 from navarch.api.kinds import Kind
 from navarch.api.patch import fieldsets
 from navarch.api.patch.fieldsets import FieldSet
@@ -34,8 +34,11 @@ def at(obj: Any, path: tuple[str, ...]) -> Any:
 
 
 def scale_of(obj: Tree, paths: ScalePaths = ScalePaths()) -> Tree:  # noqa: B008
-    """The Scale of an object."""
+    """The Scale of an object. Raises InternalError if what stands at the paths of a custom resource is of another type."""
     metadata, spec_replicas, status_replicas = obj["metadata"], at(obj, paths.spec), at(obj, paths.status)
+    for path, value in ((paths.spec, spec_replicas), (paths.status, status_replicas)):
+        if value is not None and type(value) is not int:  # of a custom resource, whose schema may leave it open
+            raise InternalError(f"Internal error occurred: .{'.'.join(path)} of {metadata['name']} is no integer")
     fields = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
     out: Tree = {
         "kind": SCALE.kind,
@@ -46,6 +49,10 @@ def scale_of(obj: Tree, paths: ScalePaths = ScalePaths()) -> Tree:  # noqa: B008
     }
     if paths.selector:
         if text := at(obj, paths.selector):
+            if not isinstance(text, str):
+                raise InternalError(
+                    f"Internal error occurred: .{'.'.join(paths.selector)} of {metadata['name']} is no string"
+                )
             out["status"]["selector"] = text
     elif paths.selector is not None and (selector := at(obj, ("spec", "selector"))) is not None:
         plain = obj.get("kind") == "ReplicationController"  # the one kind whose selector is a map of labels
@@ -66,9 +73,13 @@ def set_scale(obj: Tree, scale: Tree, paths: ScalePaths = ScalePaths()) -> Tree:
     if replicas < 0:
         why = "must be greater than or equal to 0"
         raise resource_invalid("Scale", SCALE.group, name, [invalid("spec.replicas", replicas, why)])
-    holder = obj
+    holder: Any = obj
     for field in paths.spec[:-1]:
-        holder = holder.setdefault(field, {})
+        holder = holder.setdefault(field, {}) if isinstance(holder, dict) else None
+    if not isinstance(holder, dict):  # a schema may leave open what is there
+        raise InternalError(
+            f"Internal error occurred: .{'.'.join(paths.spec)} of {name} is below something that is no object"
+        )
     holder[paths.spec[-1]] = replicas
     return obj
 

@@ -43,6 +43,9 @@ from navarch.api.schema import (
 from navarch.api.serialization import go_type
 from navarch.api.times import text_of
 
+MAX_EXACT = 1 << 53
+"""Up to here a float that has no fraction is taken for an integer, as upstream's validation does it."""
+
 _CONVERTED = {
     bool: "bool",
     str: "string",
@@ -305,7 +308,7 @@ def _convert(value: Any, node: Node) -> Any:
         return value
     if kind == QUANTITY and type(value) in (int, float):
         return _quantity(value)
-    if kind == INTEGER and type(value) is float and value.is_integer():
+    if kind == INTEGER and type(value) is float and value.is_integer() and abs(value) <= MAX_EXACT:
         return int(value)
     raise _BadValue("")
 

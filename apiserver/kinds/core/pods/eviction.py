@@ -15,7 +15,15 @@ from apiserver.kinds.cells import condition, spec_of, status_of
 from apiserver.registry.resource import Resource
 from apiserver.registry.resources import Resources
 from apiserver.request import CREATE, Admission, Attributes, Context, DeleteOptions, WriteOptions, own_context
-from navarch.api.errors import BadRequest, Forbidden, InternalError, NotFound, TooManyRequests
+from navarch.api.errors import (
+    BadRequest,
+    Forbidden,
+    InternalError,
+    NotFound,
+    TooManyRequests,
+    not_supported,
+    resource_invalid,
+)
 from navarch.api.kinds import Kind
 from navarch.api.pods import TERMINAL_PHASES
 from navarch.api.selectors import selector_matches
@@ -45,7 +53,10 @@ class Evictor:
         self, context: Context, namespace: str, name: str, body: Tree, query: Mapping[str, str]
     ) -> Tree:
         """Deletes the pod with the options of the Eviction. Raises TooManyRequests if a budget forbids it for now."""
-        dry_run = query.get("dryRun") == "All" or "All" in ((body.get("deleteOptions") or {}).get("dryRun") or ())
+        values = (body.get("deleteOptions") or {}).get("dryRun") or []
+        if any(value != "All" for value in values):
+            raise resource_invalid("DeleteOptions", "policy", "", [not_supported("dryRun", values, ["All"])])
+        dry_run = query.get("dryRun") == "All" or bool(values)
         attributes = Attributes(context, CREATE, AS_RESOURCE, namespace, name, "eviction", body, dry_run=dry_run)
         await self.admission.admit(attributes)
         metadata, options = body.get("metadata") or {}, body.get("deleteOptions") or {}
