@@ -114,8 +114,6 @@ def up(
                 print("\nEgress is off on this machine: NAVARCH_EGRESS=off")
             if cluster.required_record.registry:
                 print(f"\nRegistry:  navarch image push NAME localhost:{cluster.required_record.registry}/NAME{flag}")
-            if cluster.required_record.registry:
-                print(f"\nRegistry:  navarch image push NAME localhost:{cluster.required_record.registry}/NAME{flag}")
             if any(group.tainted for group in roster.groups):
                 print(f"\nOnly pods that tolerate {TAINT} are placed on hollow nodes.")
 
