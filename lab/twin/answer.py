@@ -53,12 +53,13 @@ def lines(done: Sequence[Rehearsed], seconds: float) -> list[str]:
         out.append(f"blocks evictions, {spread(counts)} times refused: {text}")
     out += [f"quota: {text}" for text in dict.fromkeys(t for f in good for t in f.quotas)]
     out += [f"the server would refuse: {text}" for text in dict.fromkeys(t for f in good for t in f.refused)]
-    pending: dict[str, list[str]] = {}
+    pending: dict[str, list[list[str]]] = {}  # reason -> the pods of each run that has some: their names differ
     for f in good:
-        for pod, why in f.pending.items():
-            pending.setdefault(why, []).append(pod)
-    for why, pods in pending.items():
-        out.append(f"Pending: {len(pods) / len(good):.3g} pods ({_some(sorted({*pods}))}): {why}")
+        for why in dict.fromkeys(f.pending.values()):
+            pending.setdefault(why, []).append(sorted(pod for pod, reason in f.pending.items() if reason == why))
+    for why, runs in pending.items():
+        mean = sum(map(len, runs)) / len(good)
+        out.append(f"Pending: {mean:.3g} pods ({_some(runs[0])}): {why}")
     return out
 
 

@@ -428,3 +428,9 @@ def test_equal_seeds_equal_answers(snapshot: Snapshot) -> None:
     first = rehearse(snapshot, learn(snapshot), change, seeds=[7, 8], seconds=600, jobs=2)
     again = rehearse(snapshot, learn(snapshot), change, seeds=[7], seconds=600)
     assert first[0].recording == again[0].recording and first[0].findings == again[0].findings
+
+
+def test_pods_of_several_seeds_are_not_added_up() -> None:
+    """A run's new pods have names of their own: the answer names those of one run."""
+    runs = [Rehearsed(seed, Findings(None, pending={f"d/web-{seed}{n}": "no room" for n in range(7)})) for seed in (1, 2)]
+    assert "Pending: 7 pods (d/web-10, d/web-11, d/web-12, d/web-13, d/web-14 and 2 more): no room" in answer.lines(runs, 60)
