@@ -137,3 +137,20 @@ def test_a_path_begins_no_headers_at_the_backend():
     scope = {"type": "http", "method": "GET", "path": path, "headers": [(b"host", b"h")]}
     headers = dict(Forwarder._headers(Request(None, scope, None, None), ()))
     assert headers["X-Forwarded-Uri"] == "/apis/x/v1/a%0D%0AX-Remote-Group:%20system:masters/%E2%82%AC"
+
+
+def test_the_annotation_of_a_mirror_pod_stays_as_it_was_created():
+    async def main() -> None:
+        async with served() as ask:
+            await ask("POST", NS + "serviceaccounts", {"metadata": {"name": "default"}})
+            await ask("POST", NS + "pods", POD)
+            annotations = {"kubernetes.io/config.mirror": "x"}
+            await ask("POST", NS + "pods", {"metadata": {"name": "m", "annotations": annotations}, "spec": POD["spec"]})
+            for path, value in (("p", "x"), ("m", "y"), ("m", None)):
+                for part in ("", "/status"):
+                    patch = {"metadata": {"annotations": {"kubernetes.io/config.mirror": value}}}
+                    refused = await ask("PATCH", f"{NS}pods/{path}{part}", patch, code=422)
+                    assert "mirror pod annotation" in refused["message"]
+            await ask("PATCH", NS + "pods/m", {"metadata": {"annotations": {"another": "z"}}})
+
+    asyncio.run(main())

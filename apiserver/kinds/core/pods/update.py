@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from apiserver.kinds.cells import Tree, condition
-from navarch.api import names
+from navarch.api import names, wellknown
 from navarch.api.errors import Cause, duplicate, forbidden, invalid
 
 UPDATABLE = (
@@ -18,11 +18,20 @@ UPDATABLE = (
 )
 
 
+def mirror_causes(obj: Tree, old: Tree) -> list[Cause]:
+    """Whether a pod is the mirror of a static one is settled at its creation: admission and agents treat it otherwise."""
+    was, now = ((tree["metadata"].get("annotations") or {}).get(wellknown.MIRROR_POD) for tree in (old, obj))
+    if was == now:
+        return []
+    what = "add" if was is None else "remove or update"
+    return [forbidden(f"metadata.annotations[{wellknown.MIRROR_POD}]", f"may not {what} mirror pod annotation")]
+
+
 def validate_pod_update(obj: Tree, old: Tree) -> list[Cause]:
     new_spec, old_spec = obj.get("spec") or {}, old.get("spec") or {}
+    out = mirror_causes(obj, old)
     if new_spec == old_spec:
-        return []
-    out: list[Cause] = []
+        return out
     munged = dict(new_spec)
     for field, word in (("containers", "containers"), ("initContainers", "initContainers")):
         new_list, old_list = new_spec.get(field) or [], old_spec.get(field) or []
@@ -115,7 +124,7 @@ def _gates(new: Tree, old: Tree, munged: Tree) -> list[Cause]:
 def validate_pod_status(obj: Tree, old: Tree) -> list[Cause]:
     """Status must stay believable: no container comes back to life in a pod that does not restart."""
     new_status, old_status = obj.get("status") or {}, old.get("status") or {}
-    out: list[Cause] = []
+    out = mirror_causes(obj, old)
     policy = (old.get("spec") or {}).get("restartPolicy")
     types: set[str] = set()
     for i, entry in enumerate(new_status.get("conditions") or ()):
