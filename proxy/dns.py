@@ -13,6 +13,7 @@ import struct
 from typing import cast
 
 from dnslib import CLASS, EDNS0, OPCODE, QTYPE, RCODE, RR, DNSError, DNSHeader, DNSQuestion, DNSRecord
+from dnslib.label import DNSLabelError
 
 from proxy.zone import Answer, Missing, Zone
 
@@ -22,6 +23,7 @@ UDP_SIZE, MAX_UDP_SIZE = 512, 4096
 HEADER = 12  # bytes
 MAX_ASKED = 1000  # questions that are being answered at a time, over UDP
 BADVERS = 16
+_UNREADABLE = (DNSError, DNSLabelError, ValueError, IndexError, struct.error, UnicodeError)
 _REVERSE = (".in-addr.arpa", ".ip6.arpa")
 
 
@@ -50,7 +52,8 @@ class Server:
             return None
         try:
             request = DNSRecord.parse(data)
-        except (DNSError, ValueError, IndexError, struct.error, UnicodeError):
+            request.pack()  # a name of more than 253 characters is read and cannot be written
+        except _UNREADABLE:
             return _bare(data, RCODE.FORMERR)
         if request.header.opcode != OPCODE.QUERY:
             return _bare(data, RCODE.NOTIMP)
@@ -125,7 +128,7 @@ class Server:
         data = await self._forward(question.pack())
         try:
             return list(DNSRecord.parse(data).rr) if data is not None else []
-        except (DNSError, ValueError, IndexError, struct.error, UnicodeError) as error:
+        except _UNREADABLE as error:
             log.info("upstream %s: %s", self.upstream, error)
             return []
 

@@ -206,7 +206,8 @@ class Forwarder:
         lines += [f"{name}: {value}" for name, value in self._headers(request, extra)]
         if request.method != "GET":
             lines.append("Content-Length: 0")
-        head = "\r\n".join([*lines, "", ""]).encode("latin-1")
+        # What the client sent is latin-1 here, byte for byte; a user's name may have any character.
+        head = b"\r\n".join(_bytes(text) for text in [*lines, "", ""])
         try:
             async with upgraded(target.host, target.port, target.tls, target.server_name, head) as other:
                 await relay.bytes_to_bytes(self._world, request, other, protocol)
@@ -263,6 +264,13 @@ async def _body(request: Request, sent: asyncio.Event) -> AsyncIterator[bytes]:
         if not message.get("more_body"):
             sent.set()
             return
+
+
+def _bytes(line: str) -> bytes:
+    try:
+        return line.encode("latin-1")
+    except UnicodeEncodeError:
+        return line.encode()
 
 
 def _reason(error: Exception, target: Target) -> str:

@@ -65,15 +65,20 @@ def finalizers_after(present: list[str], options: DeleteOptions, default: str = 
 class Deletes(Writes):
     """See the module."""
 
-    async def delete(self, context: Context, namespace: str, name: str, options: DeleteOptions) -> Deleted:
-        """Deletes, or begins to. Raises NotFound, Conflict (preconditions), Forbidden and what admission raises."""
+    async def delete(
+        self, context: Context, namespace: str, name: str, options: DeleteOptions, *, admit: bool = True
+    ) -> Deleted:
+        """Deletes, or begins to. Raises NotFound, Conflict (preconditions), Forbidden and what admission raises.
+
+        ``admit``: whether admission is asked; an eviction has been admitted as the creation that it is.
+        """
         check_options(options)
         self._warn(context, options)
 
         removals: list[Tree] = []
 
         async def act(stored: Stored) -> tuple[Deleted, bool]:
-            return await self._delete(context, namespace, name, options, stored, removals)
+            return await self._delete(context, namespace, name, options, stored, removals, admit)
 
         try:
             result: Deleted = await self.with_stored(namespace, name, act)
@@ -86,18 +91,20 @@ class Deletes(Writes):
             context.warn(self.strategy.deletion_warning)
 
     async def _delete(
-        self, context: Context, namespace: str, name: str, options: DeleteOptions, stored: Stored, removals: list[Tree]
-    ) -> tuple[Deleted, bool]:
+        self, context: Context, namespace: str, name: str, options: DeleteOptions, stored: Stored, removals: list[Tree],
+        admit: bool = True,
+    ) -> tuple[Deleted, bool]:  # fmt: skip
         if self.converted is not None:
             stored = await self.served(stored)
         old = self.tree_of(stored)
         self.check_preconditions(old, options.uid, options.resource_version)
         self.strategy.check_delete(context, old)
-        attributes = Attributes(
-            context, DELETE, self.kind, namespace, name, "", None, old, options.dry_run, options
-        )
-        await self.admission.admit(attributes)
-        await self.admission.validate(attributes)
+        if admit:
+            attributes = Attributes(
+                context, DELETE, self.kind, namespace, name, "", None, old, options.dry_run, options
+            )
+            await self.admission.admit(attributes)
+            await self.admission.validate(attributes)
         new = self.tree_of(stored)
         changed = self._mark(new, options)
         if self.is_free(new):

@@ -259,6 +259,8 @@ def test_what_is_no_question():
     assert code(b"\x00\x01garbage") is None and code(b"") is None
     assert code(good[:2] + b"\x81\x80" + good[4:]) is None  # an answer
     assert code(good[:14]) == "FORMERR"
+    long = b"".join(b"\x3f" + b"a" * 63 for _ in range(4)) + b"\0" + good[-4:]  # 255 characters
+    assert code(good[:12] + long) == "FORMERR"
     assert code(good[:2] + b"\x29\x00" + good[4:]) == "NOTIMP"  # an update
     none = DNSRecord(DNSHeader(id=5, rd=1)).pack()
     assert code(none) == "FORMERR"

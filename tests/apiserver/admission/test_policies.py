@@ -445,3 +445,17 @@ async def test_tables(server: Server) -> None:
     changed = {"spec": {"validations": [{"expression": "false"}]}}
     tree = await server.ok("PATCH", f"{POLICIES}/p", changed, type_=STRATEGIC)
     assert tree["metadata"]["generation"] == 2
+
+
+async def test_evictions_are_judged_as_evictions(server: Server) -> None:
+    """Who forbids to DELETE pods is not asked about an eviction; who forbids to CREATE pods/eviction is."""
+    await namespace(server, "n", {})
+    pods = "/api/v1/namespaces/n/pods"
+    for name in ("a", "b"):
+        await server.ok("POST", pods, {"metadata": {"name": name}, "spec": {"containers": [CONTAINER]}})
+    await bound(server, policy("false", rules=[rule("pods", operations="DELETE")]))
+    assert (await server("DELETE", f"{pods}/a")).code == 422
+    assert (await server("POST", f"{pods}/a/eviction", {"metadata": {"name": "a"}})).code == 201
+    assert (await server("GET", f"{pods}/a")).code == 404
+    await bound(server, policy("false", name="e", rules=[rule("pods/eviction", operations="CREATE")]), binding("e", "e"))
+    assert (await server("POST", f"{pods}/b/eviction", {"metadata": {"name": "b"}})).code == 422

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from apiserver.http import proxytargets
+from apiserver.http import forwarding, proxytargets
 from apiserver.http.htmllinks import rewrite_links
 from apiserver.http.protocol import Listener
 from apiserver.http.proxytargets import check_address, split_name
@@ -235,3 +235,8 @@ def test_targets_of_services(tmp_path: Path) -> None:
         assert proxytargets.Target("fd00::1", 80, None).authority == "[fd00::1]:80"
 
     serving(tmp_path, test)
+
+
+def test_header_lines_of_an_upgrade_have_any_character() -> None:
+    assert forwarding._bytes("X-A: \xe9") == b"X-A: \xe9"  # a byte of the client's
+    assert forwarding._bytes("X-Remote-User: J\u00f6rg \u20ac") == "X-Remote-User: J\u00f6rg \u20ac".encode()

@@ -83,6 +83,7 @@ class Evictor:
                 preconditions.get("uid") or pod["metadata"].get("uid"),
                 preconditions.get("resourceVersion"),
             ),
+            admit=False,  # as upstream: a webhook on DELETE of pods does not hear of evictions, one on pods/eviction does
         )
         return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
 
