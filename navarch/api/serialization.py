@@ -261,7 +261,8 @@ class _Reader:
             if isinstance(value, float) and not math.isfinite(value):
                 shown = "NaN" if math.isnan(value) else "+Inf" if value > 0 else "-Inf"
                 raise DecodeError(f"error converting YAML to JSON: json: unsupported value: {shown}")
-            return value
+            # Kubernetes makes JSON of YAML, and Go writes 1.0 as 1: an integer field takes it.
+            return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < _EXPONENT_FROM else value
         if node.tag == _PLAIN + "binary":
             try:
                 return base64.b64decode("".join(text.split()), validate=True).decode("utf-8", "replace")
@@ -287,6 +288,10 @@ class _Reader:
         return out
 
 
+_EXPONENT_FROM = 1e21  # from here on Go's JSON writes a float with an exponent
+_fraction_in_json = re.compile(rb"[:\[,]-?\d+(?:\.\d+(?:[eE][-+]?\d+)?|[eE][-+]?\d+)[,}\]]").search
+
+
 class _Loader(yaml.CSafeLoader):  # type: ignore[misc]
     """Composes nodes; gives unquoted scalars without a tag of their own the tag ``_BARE``, for :func:`resolve`."""
 
@@ -298,8 +303,11 @@ class _Loader(yaml.CSafeLoader):  # type: ignore[misc]
 
 def _plain_json(data: bytes) -> Any:
     """The value of a YAML text that is JSON as orjson writes it, in plain ASCII: most clients apply such, and YAML's parser
-    takes ten times as long. None for all others, and where YAML may differ: escapes, keys above 1,024 characters, depth."""
+    takes ten times as long. None for all others, and where YAML may differ: escapes, keys above 1,024 characters, depth, and
+    numbers that are no integers."""
     if data[:1] != b"{" or not data.isascii() or b"\\" in data or b"\x7f" in data:
+        return None
+    if _fraction_in_json(data):
         return None
     if data.count(b"{") + data.count(b"[") > MAX_DEPTH or max(map(len, data.split(b'"'))) > 1000:
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import json as stdlib_json
 from typing import Any
 
 import orjson
@@ -213,3 +214,17 @@ def test_duplicates_are_found_in_any_spacing(value: Any, separators: tuple[str, 
     for more in (f'"a"{separators[1]}{json.dumps(value)}', '"b c":1'):
         twice = f"{text[:-1]}{separators[0]}{more}}}".encode()
         assert len(s.json_duplicates(twice, s.decode_json(twice))) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "json"),
+    [
+        ("a: 1.0", b'{"a":1}'), ("a: 1e3", b'{"a":1000}'), ("a: -0.0", b'{"a":0}'), ("a: 0.5", b'{"a":0.5}'),
+        ("a: [2.0, 1e20]", b'{"a":[2,100000000000000000000]}'), ('a: "1.0"', b'{"a":"1.0"}'), ("a: 1e21", b'{"a":1e21}'),
+        ('{"a":1.0,"b":"nginx:1.25"}', b'{"a":1,"b":"nginx:1.25"}'),
+    ],
+)  # fmt: skip
+def test_whole_numbers_of_yaml_are_integers(text: str, json: bytes) -> None:
+    """As in Go's JSON, into which Kubernetes turns YAML: integer fields take 1.0."""
+    ((tree, _),) = s.decode_yaml_documents(text.encode())
+    assert stdlib_json.dumps(tree, separators=(",", ":")).encode().replace(b"1e+21", b"1e21") == json
