@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -48,16 +49,22 @@ class Progress:
             return
         took = self.shown - self.since
         text = self.step + (f": {self.far}" if self.far else "") + (f"  {took:.0f} s" if took >= 1.0 else "")
-        sys.stderr.write(f"\r\x1b[K  … {text}")
-        sys.stderr.flush()
+        self._write(f"\r\x1b[K  … {text}")
 
     def finish(self, mark: str = "✓") -> None:
         if self.step and not self.quiet:
             took = time.monotonic() - self.since
             start = "\r\x1b[K" if self.live else ""
-            sys.stderr.write(f"{start}  {mark} {self.step}" + (f"  {took:.1f} s" if took >= 0.1 else "") + "\n")
-            sys.stderr.flush()
+            self._write(f"{start}  {mark} {self.step}" + (f"  {took:.1f} s" if took >= 0.1 else "") + "\n")
         self.step = ""
+
+    def _write(self, text: str) -> None:
+        try:
+            sys.stderr.write(text)
+            sys.stderr.flush()
+        except BrokenPipeError:  # whoever read along went away (head): a lab that is half up helps nobody, so go on
+            self.quiet = True
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
     @property
     def total(self) -> float:
