@@ -211,8 +211,8 @@ class ResourceHandler:
                 return await resource.get_scale(namespace, name)
             case "update":
                 options = opts.write_options(request, "UpdateOptions")
-                body = await opts.body_of(request, False, SCALE, SCALE_SCHEMA)
-                return await resource.update_scale(context, namespace, name, body.tree, options)
+                body = await opts.body_of(request, options.field_validation != opts.IGNORE, SCALE, SCALE_SCHEMA)
+                return await resource.update_scale(context, namespace, name, body.tree, options, body.duplicates)
             case "patch":
                 patch, options = await self._read_patch(request, resource)
                 return await resource.patch_scale(context, namespace, name, patch, options)

@@ -5,7 +5,7 @@ Kinds never subclass this: what is special about a kind is in its Strategy.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -17,7 +17,7 @@ from apiserver.registry.options import META_GROUP
 from apiserver.registry.patches import APPLY_PATCH, Patch
 from apiserver.registry.scale import SCALE_SCHEMA
 from apiserver.registry.strategy import Tree
-from apiserver.registry.writes import Result
+from apiserver.registry.writes import STRICT, WARN, Result
 from apiserver.request import Context, WriteOptions
 from navarch.api import pruning
 from navarch.api.errors import (
@@ -119,10 +119,11 @@ class Resource(Deletes):
         return orjson.dumps(scale.scale_of(await self.get_tree(namespace, name), self.strategy.scale_paths))
 
     async def update_scale(
-        self, context: Context, namespace: str, name: str, body: Tree, options: WriteOptions
-    ) -> bytes:
-        """PUT of a Scale."""
-        desired = self._scale(body)
+        self, context: Context, namespace: str, name: str, body: Tree, options: WriteOptions,
+        duplicates: Sequence[str] = (),
+    ) -> bytes:  # fmt: skip
+        """PUT of a Scale; ``duplicates``: paths of its keys that stand twice."""
+        desired = self._scale(body, context, options, duplicates)
         objectmeta.must_name(desired, name, namespace)
         version, uid = desired["metadata"].get("resourceVersion"), desired["metadata"].get("uid")
         paths = self.strategy.scale_paths
@@ -142,7 +143,8 @@ class Resource(Deletes):
             return await self._apply_scale(context, namespace, name, patch, options)
 
         def change(old: Tree) -> Tree:
-            desired = self._scale(patch.apply(scale.scale_of(old, paths), SCALE_SCHEMA))
+            patched = patch.apply(scale.scale_of(old, paths), SCALE_SCHEMA)
+            desired = self._scale(patched, context, options, patch.duplicates, (patch, old))
             self._same_scale(desired, old, namespace, name)
             return scale.set_scale(old, desired, paths)
 
@@ -152,7 +154,7 @@ class Resource(Deletes):
         self, context: Context, namespace: str, name: str, patch: Patch, options: WriteOptions
     ) -> bytes:
         check_manager(options)
-        paths, config = self.strategy.scale_paths, self._scale(patch.tree)
+        paths, config = self.strategy.scale_paths, self._scale(patch.tree, context, options, patch.duplicates)
         objectmeta.check_kind(config, scale.SCALE)
         objectmeta.match_name(config, name, namespace)
         metadata = config["metadata"]
@@ -181,9 +183,27 @@ class Resource(Deletes):
         objectmeta.match_name(desired, name, namespace)
         self.check_preconditions(old, metadata.get("uid"), metadata.get("resourceVersion"))
 
-    def _scale(self, tree: Mapping[str, Any]) -> Tree:
+    def _scale(
+        self, tree: Mapping[str, Any], context: Context, options: WriteOptions, duplicates: Sequence[str],
+        patched: tuple[Patch, Tree] | None = None,
+    ) -> Tree:  # fmt: skip
+        """A copy of the Scale with the fields that one has. ``patched``: by what, and the object before, to say so.
+
+        Raises BadRequest, Invalid for a wrong type, and for an unknown or double field if fieldValidation is Strict.
+        """
         body: Tree = orjson.loads(orjson.dumps(tree))
-        pruning.prepare(body, SCALE_SCHEMA).raise_types("Scale", "v1")
+        problems = pruning.prepare(body, SCALE_SCHEMA)
+        problems.raise_types("Scale", "v1")
+        if (problems.unknown or duplicates) and options.field_validation in (STRICT, WARN):
+            texts = problems.strict(list(duplicates))
+            if options.field_validation == WARN:
+                for text in texts:
+                    context.warn(text)
+            elif patched is None:
+                raise pruning.strict_error("Scale", "v1", texts)
+            else:
+                patch, old = patched
+                raise patch.refused(old, SCALE_SCHEMA, "strict decoding error: " + ", ".join(texts))
         return body
 
     async def _scaled(

@@ -154,3 +154,21 @@ def test_the_annotation_of_a_mirror_pod_stays_as_it_was_created():
             await ask("PATCH", NS + "pods/m", {"metadata": {"annotations": {"another": "z"}}})
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(("method", "type"), [("PUT", "application/json"), ("PATCH", MERGE), ("PATCH", APPLY)])
+def test_fields_of_a_scale_are_validated_as_asked(method, type):
+    async def main() -> None:
+        async with served() as ask:
+            await ask("POST", APPS, DEPLOYMENT)
+            body = {**SCALE, "metadata": {"name": "d"}, "spec": {"replicas": 3, "nonsense": 1}}
+            query = "fieldManager=x&force=true&" if type == APPLY else ""
+            code = 422 if type == MERGE else 400
+            path = APPS + "/d/scale"
+            refused = await ask(method, path, body, type=type, query=query + "fieldValidation=Strict", code=code)
+            assert 'unknown field "spec.nonsense"' in refused["message"]
+            assert (await ask("GET", APPS + "/d"))["spec"]["replicas"] == 1
+            scale = await ask(method, path, body, type=type, query=query + "fieldValidation=Ignore")
+            assert scale["spec"] == {"replicas": 3}
+
+    asyncio.run(main())
