@@ -23,6 +23,7 @@ from navarch.api import pruning
 from navarch.api.errors import (
     AlreadyExists,
     BadRequest,
+    InternalError,
     NotFound,
     precondition,
     required,
@@ -116,7 +117,11 @@ class Resource(Deletes):
         return config
 
     async def get_scale(self, namespace: str, name: str) -> bytes:
-        return orjson.dumps(scale.scale_of(await self.get_tree(namespace, name), self.strategy.scale_paths))
+        """The Scale of an object. Raises InternalError, as upstream, for a custom resource without the replicas field."""
+        obj, paths = await self.get_tree(namespace, name), self.strategy.scale_paths
+        if scale.at(obj, paths.spec) is None:
+            raise InternalError(f'Internal error occurred: the spec replicas field ".{".".join(paths.spec)}" does not exist')
+        return orjson.dumps(scale.scale_of(obj, paths))
 
     async def update_scale(
         self, context: Context, namespace: str, name: str, body: Tree, options: WriteOptions,

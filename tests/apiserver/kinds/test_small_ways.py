@@ -112,6 +112,9 @@ def test_the_scale_of_a_custom_resource_with_odd_values_is_an_error_with_its_pat
             await ask("POST", THINGS, thing)
             scale = {"metadata": {"name": "t", "namespace": "default"}, "spec": {"replicas": 2}}
             assert ".spec.n.replicas" in (await ask("PUT", THINGS + "/t/scale", scale, code=500))["message"]
+            missing = 'the spec replicas field ".spec.n.replicas" does not exist'
+            assert missing in (await ask("GET", THINGS + "/t/scale", code=500))["message"]
+            await ask("PATCH", THINGS + "/t", {"spec": {"n": {"replicas": 1}}})
             for status in ({"replicas": "x"}, {"replicas": 1.5}, {"replicas": True}, {"sel": {"a": "b"}}):
                 await ask("PATCH", THINGS + "/t/status", {"status": {"replicas": None, "sel": None, **status}})
                 assert ".status." in (await ask("GET", THINGS + "/t/scale", code=500))["message"], status
