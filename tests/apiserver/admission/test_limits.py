@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from navarch.api import quota
 from tests.apiserver.admission.support import Server, Tree, namespace, running
+from tests.within import Within
 
 PODS = "/api/v1/namespaces/n/pods"
 CLAIMS = "/api/v1/namespaces/n/persistentvolumeclaims"
@@ -95,9 +99,7 @@ def test_claims() -> None:
     running(test)
 
 
-def test_limited_resources(tmp_path: Path) -> None:
-    file = tmp_path / "admission.yaml"
-    file.write_text("""
+LIMITED_RESOURCES = """
 apiVersion: apiserver.config.k8s.io/v1
 kind: AdmissionConfiguration
 plugins:
@@ -110,40 +112,57 @@ plugins:
       matchScopes: [{scopeName: PriorityClass, operator: In, values: [gold]}]
     - resource: persistentvolumeclaims
       matchContains: [fast.storageclass.storage.k8s.io/requests.storage]
-""")
+"""
 
-    async def test(server: Server) -> None:
-        await namespace(server, "n", {})
-        await server.ok(
-            "POST", "/apis/scheduling.k8s.io/v1/priorityclasses", {"metadata": {"name": "gold"}, "value": 1}
-        )
-        await server.server.cache.current()
-        refused = await server("POST", PODS, pod("p", container("a"), priorityClassName="gold"))
-        assert refused.message == (
-            'pods "p" is forbidden: insufficient quota to match these scopes: [{PriorityClass In [gold]}]'
-        )
-        await server.ok("POST", PODS, pod("p", container("a")))
-        spec = {
-            "accessModes": ["ReadWriteOnce"],
-            "resources": {"requests": {"storage": "1Gi"}},
-            "storageClassName": "fast",
-        }
-        refused = await server("POST", CLAIMS, {"metadata": {"name": "c"}, "spec": spec})
-        assert refused.message == (
-            'persistentvolumeclaims "c" is forbidden: insufficient quota to consume: '
-            "fast.storageclass.storage.k8s.io/requests.storage"
-        )
-        selector = {"matchExpressions": [{"scopeName": "PriorityClass", "operator": "In", "values": ["gold"]}]}
-        made = {"metadata": {"name": "q"}, "spec": {"hard": {"pods": "1"}, "scopeSelector": selector}}
-        await server.ok("POST", "/api/v1/namespaces/n/resourcequotas", made)
-        status = {"status": {"hard": {"pods": "1"}, "used": {"pods": "0"}}}
-        await server.ok("PATCH", "/api/v1/namespaces/n/resourcequotas/q/status", status)
-        await server.server.cache.current()
-        await server.ok("POST", PODS, pod("q", container("a"), priorityClassName="gold"))
-        refused = await server("POST", PODS, pod("r", container("a"), priorityClassName="gold"))
-        assert "exceeded quota: q, requested: pods=1, used: pods=1, limited: pods=1" in refused.message
 
-    running(test, admission_control_config_file=str(file))
+@pytest.fixture
+def limiting(tmp_path: Path) -> Within:
+    """A server on which some pods and claims need a quota, with the priority class gold."""
+    file = tmp_path / "admission.yaml"
+    file.write_text(LIMITED_RESOURCES)
+
+    def run(test: Callable[[Server], Awaitable[None]]) -> None:
+        async def main(server: Server) -> None:
+            await namespace(server, "n", {})
+            gold = {"metadata": {"name": "gold"}, "value": 1}
+            await server.ok("POST", "/apis/scheduling.k8s.io/v1/priorityclasses", gold)
+            await server.server.cache.current()
+            await test(server)
+
+        running(main, admission_control_config_file=str(file))
+
+    return Within(run)
+
+
+async def test_limited_pods(limiting: Server) -> None:
+    server = limiting
+    refused = await server("POST", PODS, pod("p", container("a"), priorityClassName="gold"))
+    assert refused.message == (
+        'pods "p" is forbidden: insufficient quota to match these scopes: [{PriorityClass In [gold]}]'
+    )
+    await server.ok("POST", PODS, pod("p", container("a")))
+    selector = {"matchExpressions": [{"scopeName": "PriorityClass", "operator": "In", "values": ["gold"]}]}
+    made = {"metadata": {"name": "q"}, "spec": {"hard": {"pods": "1"}, "scopeSelector": selector}}
+    await server.ok("POST", "/api/v1/namespaces/n/resourcequotas", made)
+    status = {"status": {"hard": {"pods": "1"}, "used": {"pods": "0"}}}
+    await server.ok("PATCH", "/api/v1/namespaces/n/resourcequotas/q/status", status)
+    await server.server.cache.current()
+    await server.ok("POST", PODS, pod("q", container("a"), priorityClassName="gold"))
+    refused = await server("POST", PODS, pod("r", container("a"), priorityClassName="gold"))
+    assert "exceeded quota: q, requested: pods=1, used: pods=1, limited: pods=1" in refused.message
+
+
+async def test_limited_claims(limiting: Server) -> None:
+    spec = {
+        "accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": "1Gi"}},
+        "storageClassName": "fast",
+    }
+    refused = await limiting("POST", CLAIMS, {"metadata": {"name": "c"}, "spec": spec})
+    assert refused.message == (
+        'persistentvolumeclaims "c" is forbidden: insufficient quota to consume: '
+        "fast.storageclass.storage.k8s.io/requests.storage"
+    )
 
 
 def test_only_cpu_and_memory_must_be_said() -> None:

@@ -200,47 +200,46 @@ async def _allowed(server: Server, path: str, name: str) -> bool:
     return (await server("POST", path, {"metadata": {"name": name}}, query="dryRun=All")).code == 201
 
 
-def test_custom_resources_as_params_and_in_other_versions() -> None:
-    async def test(server: Server) -> None:
-        await namespace(server, "n", {})
-        await server.ok("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", crontabs())
-        path = "/apis/stable.example.com/v1/namespaces/n/crontabs"
+async def test_custom_resources_as_params(server: Server) -> None:
+    await namespace(server, "n", {})
+    await server.ok("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", crontabs())
+    path = "/apis/stable.example.com/v1/namespaces/n/crontabs"
 
-        async def served() -> bool:
-            return (await server("GET", path)).code == 200
+    async def served() -> bool:
+        return (await server("GET", path)).code == 200
 
-        await server.until(served)
-        tab = crontab() | {"metadata": {"name": "limits"}}
-        await server.ok("POST", path, tab)
-        kind = {"apiVersion": "stable.example.com/v1", "kind": "CronTab"}
-        await bound(
-            server,
-            policy("object.data.size() <= params.spec.replicas", paramKind=kind),
-            binding(paramRef={"name": "limits", "namespace": "n", "parameterNotFoundAction": "Deny"}),
-        )
-        assert (await server("POST", MAPS, config_map("m", a="1"))).code == 201
-        assert (await server("POST", MAPS, config_map("q", a="1", b="1"))).code == 422
-        # Asked for in one version, judged in another: the same object.
-        scaler = {
-            "metadata": {"name": "h"},
-            "spec": {
-                "maxReplicas": 3,
-                "scaleTargetRef": {"kind": "Deployment", "name": "d"},
-                "targetCPUUtilizationPercentage": 50,
-            },
-        }
-        two = rule("horizontalpodautoscalers", "autoscaling") | {"apiVersions": ["v2"]}
-        check = (
-            "object.apiVersion == 'autoscaling/v2' && object.spec.metrics[0].resource.target.averageUtilization > 60"
-        )
-        await bound(server, policy(check, name="v2", rules=[two]), binding("v2", "v2"))
-        v1 = "/apis/autoscaling/v1/namespaces/n/horizontalpodautoscalers"
-        refused = await server("POST", v1, scaler)
-        assert refused.code == 422 and "failed expression" in refused.message
-        scaler["spec"]["targetCPUUtilizationPercentage"] = 70  # type: ignore[index]
-        await server.ok("POST", v1, scaler)
+    await server.until(served)
+    tab = crontab() | {"metadata": {"name": "limits"}}
+    await server.ok("POST", path, tab)
+    kind = {"apiVersion": "stable.example.com/v1", "kind": "CronTab"}
+    await bound(
+        server,
+        policy("object.data.size() <= params.spec.replicas", paramKind=kind),
+        binding(paramRef={"name": "limits", "namespace": "n", "parameterNotFoundAction": "Deny"}),
+    )
+    assert (await server("POST", MAPS, config_map("m", a="1"))).code == 201
+    assert (await server("POST", MAPS, config_map("q", a="1", b="1"))).code == 422
 
-    running(test)
+
+async def test_objects_are_judged_in_the_version_of_the_rule(server: Server) -> None:
+    """Asked for in one version, judged in another: the same object."""
+    await namespace(server, "n", {})
+    scaler = {
+        "metadata": {"name": "h"},
+        "spec": {
+            "maxReplicas": 3,
+            "scaleTargetRef": {"kind": "Deployment", "name": "d"},
+            "targetCPUUtilizationPercentage": 50,
+        },
+    }
+    two = rule("horizontalpodautoscalers", "autoscaling") | {"apiVersions": ["v2"]}
+    check = "object.apiVersion == 'autoscaling/v2' && object.spec.metrics[0].resource.target.averageUtilization > 60"
+    await bound(server, policy(check, name="v2", rules=[two]), binding("v2", "v2"))
+    v1 = "/apis/autoscaling/v1/namespaces/n/horizontalpodautoscalers"
+    refused = await server("POST", v1, scaler)
+    assert refused.code == 422 and "failed expression" in refused.message
+    scaler["spec"]["targetCPUUtilizationPercentage"] = 70  # type: ignore[index]
+    await server.ok("POST", v1, scaler)
 
 
 async def test_subresources(server: Server) -> None:

@@ -157,55 +157,80 @@ def raw(folder: Path) -> bytes:
     return b"".join(path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file())
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "etcd"])
-def test_servers(kind: str, tmp_path: Path) -> None:
-    """Rotation of keys, with the real kubectl; then the raw store; then a server without the key."""
-    file = tmp_path / "encryption.yaml"
-    flags = ("--encryption-provider-config", str(file))
-    folder = tmp_path / "store"
-    folder.mkdir()
-    rewrite = ("get", "secrets", "-n", "default", "-o", "json")
+SECRETS = ("get", "secrets", "-n", "default", "-o", "json")
 
-    def use(*providers: dict[str, Any]) -> None:
-        file.write_text(yaml.safe_dump(configuration(*providers)))
 
-    def steps(store: str) -> None:
-        with running(tmp_path, store=store) as kubectl:
+class Rotation:
+    """One store, the servers on it one after another, and the file of the providers that they are given."""
+
+    def __init__(self, home: Path, store: str) -> None:
+        self.home, self.store, self.file = home, store, home / "encryption.yaml"
+        self.flags = ("--encryption-provider-config", str(self.file))
+
+    def use(self, *providers: dict[str, Any]) -> None:
+        self.file.write_text(yaml.safe_dump(configuration(*providers)))
+
+    def write_in_plain(self) -> None:
+        with running(self.home, store=self.store) as kubectl:
             kubectl("create", "secret", "generic", "old", "--from-literal", f"word=plain{WORDS.decode()}")
-        assert b"k8s:enc" not in raw(folder)
-        use(keys("aesgcm", "a"), {"identity": {}})
-        with running(tmp_path, *flags, store=store) as kubectl:
+
+    def encrypt(self) -> None:
+        """Replacing all Secrets, as upstream's manual says, rewrites the one in plain; the next time nothing."""
+        version = ("get", "secret", "old", "-o", "jsonpath={.metadata.resourceVersion}")
+        with running(self.home, *self.flags, store=self.store) as kubectl:
             kubectl("create", "secret", "generic", "new", "--from-literal", f"word={WORDS.decode()}")
-            revision = kubectl("get", "secret", "old", "-o", "jsonpath={.metadata.resourceVersion}")
-            kubectl("replace", "-f", "-", text=kubectl(*rewrite))  # as upstream's manual says
-            assert kubectl("get", "secret", "old", "-o", "jsonpath={.metadata.resourceVersion}") != revision
-            revision = kubectl("get", "secret", "old", "-o", "jsonpath={.metadata.resourceVersion}")
-            kubectl("replace", "-f", "-", text=kubectl(*rewrite))
-            assert kubectl("get", "secret", "old", "-o", "jsonpath={.metadata.resourceVersion}") == revision
-        use(keys("secretbox", "b"), keys("aesgcm", "a"))
-        with running(tmp_path, *flags, store=store) as kubectl:
+            revision = kubectl(*version)
+            kubectl("replace", "-f", "-", text=kubectl(*SECRETS))
+            assert kubectl(*version) != revision
+            revision = kubectl(*version)
+            kubectl("replace", "-f", "-", text=kubectl(*SECRETS))
+            assert kubectl(*version) == revision
+
+    def read_and_rewrite(self) -> None:
+        with running(self.home, *self.flags, store=self.store) as kubectl:
             items = json.loads(kubectl("get", "secrets", "-o", "json"))["items"]
             words = {o["metadata"]["name"]: base64.b64decode(o["data"]["word"]) for o in items}
             assert words == {"new": WORDS, "old": b"plain" + WORDS}
-            kubectl("replace", "-f", "-", text=kubectl(*rewrite))
-        held = raw(folder)
-        assert b"k8s:enc:aesgcm:v1:key-a:" in held and b"k8s:enc:secretbox:v1:key-b:" in held
-        assert base64.b64encode(b"plain" + WORDS)[:20] in held, "the history of what was written in plain is there"
-        assert WORDS not in held and base64.b64encode(WORDS)[:20] not in held, "the word of Secret new nowhere"
-        use(keys("aesgcm", "a"))  # the key that wrote is gone
-        for used, text in (
-            (flags, "add that key behind the first"),
-            ((), "--encryption-provider-config with that key"),
-        ):
-            command = [sys.executable, "-m", "apiserver", "--cert-dir", str(tmp_path / "pki"), "--secure-port", "0"]
-            done = subprocess.run(
-                [*command, "--store", store, *used], cwd=ROOT, capture_output=True, text=True, timeout=60
-            )
-            assert done.returncode == 1 and text in done.stderr, done.stderr
-            assert "secretbox, key 'key-b'" in done.stderr
+            kubectl("replace", "-f", "-", text=kubectl(*SECRETS))
 
-    if kind == "sqlite":
-        steps(f"sqlite:{folder / 'db'}")
-    else:
-        with Etcd(folder) as etcd:
-            steps(f"etcd:{etcd.endpoint}")
+    def fails(self, *flags: str) -> str:
+        """A server that does not start; what it writes on stderr."""
+        command = [sys.executable, "-m", "apiserver", "--cert-dir", str(self.home / "pki"), "--secure-port", "0"]
+        command += ["--store", self.store, *flags]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 1, done.stderr
+        return done.stderr
+
+
+def rotate(servers: Rotation, folder: Path) -> None:
+    """Rotation of keys, with the real kubectl; then the raw store in ``folder``; then a server without the key."""
+    servers.write_in_plain()
+    assert b"k8s:enc" not in raw(folder)
+    servers.use(keys("aesgcm", "a"), {"identity": {}})
+    servers.encrypt()
+    servers.use(keys("secretbox", "b"), keys("aesgcm", "a"))
+    servers.read_and_rewrite()
+    stored = raw(folder)
+    assert b"k8s:enc:aesgcm:v1:key-a:" in stored and b"k8s:enc:secretbox:v1:key-b:" in stored
+    assert base64.b64encode(b"plain" + WORDS)[:20] in stored, "the history of what was written in plain is there"
+    assert WORDS not in stored and base64.b64encode(WORDS)[:20] not in stored, "the word of Secret new nowhere"
+    servers.use(keys("aesgcm", "a"))  # the key that wrote is gone
+    for flags, text in (
+        (servers.flags, "add that key behind the first"),
+        ((), "--encryption-provider-config with that key"),
+    ):
+        error = servers.fails(*flags)
+        assert text in error and "secretbox, key 'key-b'" in error, error
+
+
+def test_servers_on_sqlite(tmp_path: Path) -> None:
+    folder = tmp_path / "store"
+    folder.mkdir()
+    rotate(Rotation(tmp_path, f"sqlite:{folder / 'db'}"), folder)
+
+
+def test_servers_on_etcd(tmp_path: Path) -> None:
+    folder = tmp_path / "store"
+    folder.mkdir()
+    with Etcd(folder) as etcd:
+        rotate(Rotation(tmp_path, f"etcd:{etcd.endpoint}"), folder)

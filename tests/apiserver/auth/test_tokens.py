@@ -305,47 +305,83 @@ metadata: {name: sa, namespace: ns}
 """
 
 
-def test_account_tokens_to_the_letter() -> None:
-    async def test(made: Cluster) -> None:
+SA = Reference("sa", "uid-sa")
+
+
+class Accounts:
+    """Tokens of the account ns/sa, and an authenticator that knows them; one key and one issuer are older."""
+
+    def __init__(self, made: Cluster) -> None:
         keys = [new_key(), new_key()]
-        old = TokenIssuer(made.world, [keys[1]], "https://old")
-        issuer = TokenIssuer(made.world, keys, ["https://new", "https://old"], ("api", "other"))
-        accounts = AccountTokens(made.world, made.cache, issuer)
-        authenticator = Authenticator(made.world, issuer.audiences, [TokenFile({}), accounts])
+        self.old = TokenIssuer(made.world, [keys[1]], "https://old")
+        self.issuer = TokenIssuer(made.world, keys, ["https://new", "https://old"], ("api", "other"))
+        accounts = AccountTokens(made.world, made.cache, self.issuer)
+        self.identify = Authenticator(made.world, self.issuer.audiences, [TokenFile({}), accounts]).identify
+
+
+def test_account_tokens_of_an_older_key_and_issuer() -> None:
+    async def test(made: Cluster) -> None:
         await made.put(ACCOUNT)
-        reference = Reference("sa", "uid-sa")
-        earlier = old.issue("ns", reference, seconds=600, audiences=["other", "vault"])
-        found = await authenticator.identify(earlier, issuer.audiences)  # an older key, an older issuer
-        assert found.audiences == ("other",)
-        assert (await authenticator.identify(earlier, ("vault",))).audiences == ("vault",)
-        # A node's token dies with the node.
+        accounts = Accounts(made)
+        earlier = accounts.old.issue("ns", SA, seconds=600, audiences=["other", "vault"])
+        assert (await accounts.identify(earlier, accounts.issuer.audiences)).audiences == ("other",)
+        assert (await accounts.identify(earlier, ("vault",))).audiences == ("vault",)
+
+    in_cluster(test)
+
+
+def test_a_token_of_a_node_dies_with_the_node() -> None:
+    async def test(made: Cluster) -> None:
+        await made.put(ACCOUNT)
+        accounts = Accounts(made)
         await made.put("{apiVersion: v1, kind: Node, metadata: {name: n}}")
-        bound = issuer.issue("ns", reference, seconds=600, node=Reference("n", "uid-n"))
-        user = (await authenticator.identify(bound, ("api",))).user
+        bound = accounts.issuer.issue("ns", SA, seconds=600, node=Reference("n", "uid-n"))
+        user = (await accounts.identify(bound, ("api",))).user
         assert user.extra["authentication.kubernetes.io/node-name"] == ["n"]
         await made.drop("nodes/n")
         with pytest.raises(InvalidToken, match="node n has been deleted"):
-            await authenticator.identify(bound, ("api",))
-        # An account that is being deleted is believed for one more minute.
-        token = issuer.issue("ns", reference, seconds=600)
+            await accounts.identify(bound, ("api",))
+
+    in_cluster(test)
+
+
+def test_an_account_that_is_being_deleted_is_believed_for_one_more_minute() -> None:
+    async def test(made: Cluster) -> None:
+        await made.put(ACCOUNT)
+        accounts = Accounts(made)
+        token = accounts.issuer.issue("ns", SA, seconds=600)
         for ago, good in ((30, True), (90, False)):
             begun = format_time(made.world.now() - ago)
             await made.put(ACCOUNT.replace("namespace: ns", f'namespace: ns, deletionTimestamp: "{begun}"'))
             if good:
-                await authenticator.identify(token, ("api",))
+                await accounts.identify(token, ("api",))
             else:
                 with pytest.raises(InvalidToken, match="has been deleted"):
-                    await authenticator.identify(token, ("api",))
+                    await accounts.identify(token, ("api",))
+
+    in_cluster(test)
+
+
+def test_stale_tokens_stand_in_the_audit_log() -> None:
+    """Who still uses a token after its time to be read again."""
+
+    async def test(made: Cluster) -> None:
         await made.put(ACCOUNT)
-        # Who still uses a token after its time to be read again stands in the audit log.
+        accounts = Accounts(made)
         await made.put("{apiVersion: v1, kind: Pod, metadata: {name: p, namespace: ns}, spec: {}}")
-        late = issuer.issue("ns", reference, seconds=3607, pod=Reference("p", "uid-p"))
+        late = accounts.issuer.issue("ns", SA, seconds=3607, pod=Reference("p", "uid-p"))
         made.world.ahead = 3700
-        stale = await authenticator.identify(late, ("api",))
+        stale = await accounts.identify(late, ("api",))
         text = stale.annotations["authentication.k8s.io/stale-token"]
         assert text.startswith("subject: system:serviceaccount:ns:sa, seconds after warning threshold: 9")
-        short = TokenIssuer(made.world, keys, longest=7200)
-        claims = short.read(short.issue("ns", reference, seconds=3607, pod=Reference("p", "uid-p")))
+
+    in_cluster(test)
+
+
+def test_the_longest_time_of_an_issuer_bounds_the_extension() -> None:
+    async def test(made: Cluster) -> None:
+        short = TokenIssuer(made.world, [new_key(), new_key()], longest=7200)
+        claims = short.read(short.issue("ns", SA, seconds=3607, pod=Reference("p", "uid-p")))
         assert claims.expires - claims.not_before == 7200
 
     in_cluster(test)

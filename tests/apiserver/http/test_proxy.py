@@ -194,45 +194,67 @@ SLICE = {
 }
 
 
+SERVICE_PORTS = [{"name": "web", "port": 80, "targetPort": 8080}, {"name": "tls", "port": 443}]
+DEFAULT = "/api/v1/namespaces/default"
+
+
+class Targets:
+    """Service s of namespace default, and where the server's proxy leads for its names."""
+
+    def __init__(self, server: APIServer, transport: HTTPSTransport) -> None:
+        self.server, self.transport = server, transport
+
+    async def begin(self) -> None:
+        await self.make(DEFAULT + "/services", {"metadata": {"name": "s"}, "spec": {"ports": SERVICE_PORTS}})
+        await self.transport.request("GET", "/api/v1/nodes/none/proxy/")  # makes the proxy
+        assert self.server.streams._proxy is not None
+
+    async def make(self, path: str, body: Any) -> None:
+        answer = await self.transport.request("POST", path, body=json.dumps(body).encode())
+        assert answer.status == 201, answer.body
+
+    async def add_slice(self) -> None:
+        await self.make("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices", SLICE)
+        await self.server.cache.current()
+
+    async def find(self, name: str) -> str:
+        proxy = self.server.streams._proxy
+        assert proxy is not None
+        return (await proxy.targets.find(parse_request("GET", f"{DEFAULT}/services/{name}/proxy", {}))).authority
+
+
 def test_targets_of_services(tmp_path: Path) -> None:
     async def test(server: APIServer, transport: HTTPSTransport) -> None:
-        async def make(path: str, body: Any) -> None:
-            answer = await transport.request("POST", path, body=json.dumps(body).encode())
-            assert answer.status == 201, answer.body
-
-        core = "/api/v1/namespaces/default"
-        ports = [{"name": "web", "port": 80, "targetPort": 8080}, {"name": "tls", "port": 443}]
-        await make(core + "/services", {"metadata": {"name": "s"}, "spec": {"ports": ports}})
-        found = server.streams
-        await transport.request("GET", "/api/v1/nodes/none/proxy/")  # makes the proxy
-        assert found._proxy is not None
-
-        async def find(name: str) -> str:
-            assert found._proxy is not None
-            return (
-                await found._proxy.targets.find(parse_request("GET", f"{core}/services/{name}/proxy", {}))
-            ).authority
-
+        targets = Targets(server, transport)
+        await targets.begin()
         with pytest.raises(StatusError, match='no endpoints available for service "s:80"'):
-            await find("s:80")
+            await targets.find("s:80")
         with pytest.raises(StatusError, match='no service port 81 found for service "s"'):
-            await find("s:81")
-        await make("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices", SLICE)
-        await server.cache.current()
-        assert await find("s:80") == await find("s:web") == "10.1.0.2:8080"
+            await targets.find("s:81")
+        await targets.add_slice()
+        assert await targets.find("s:80") == await targets.find("s:web") == "10.1.0.2:8080"
+        assert proxytargets.Target("fd00::1", 80, None).authority == "[fd00::1]:80"
 
+    serving(tmp_path, test)
+
+
+def test_addresses_that_are_denied_are_no_targets(tmp_path: Path) -> None:
+    async def test(server: APIServer, transport: HTTPSTransport) -> None:
+        targets = Targets(server, transport)
+        await targets.begin()
+        await targets.add_slice()
+        assert await targets.find("s:80") == "10.1.0.2:8080"
         server.resolver.denied = ("10.1.0.0/16",)
         for host in ("10.1.0.2", "::ffff:10.1.0.2", "2002:a01:2::"):
             assert not server.resolver.reachable(host), host
         assert server.resolver.reachable("10.2.0.2") and server.resolver.reachable("web.example.com")
         with pytest.raises(StatusError, match="nobody answers"):
-            await find("s:80")
+            await targets.find("s:80")
         with pytest.raises(NoEndpoint, match="no endpoints available"):
             server.resolver.address("default", "s", 80)
         with pytest.raises(OSError, match="nobody answers at localhost"):
             server.resolver.denied = ("127.0.0.0/8", "::1/128")
             await server.resolver.names().resolve("localhost", 80)
-        assert proxytargets.Target("fd00::1", 80, None).authority == "[fd00::1]:80"
 
     serving(tmp_path, test)
 

@@ -6,7 +6,7 @@ import asyncio
 
 from apiserver.request import User
 from tests.apiserver.kinds.served import Asker
-from tests.apiserver.kinds.test_served import NS, POD, account, create, on_server
+from tests.apiserver.kinds.test_served import NS, POD, account, create
 
 VIEWER = User("vera", ("system:authenticated",))
 
@@ -48,44 +48,43 @@ async def test_ephemeral_containers_come_and_stay(ask: Asker) -> None:
     assert about["kind"] == "Pod" and about["verbs"] == ["get", "patch", "update"]
 
 
-def test_each_stream_needs_its_own_right() -> None:
-    async def body(ask: Asker) -> None:
-        await account(ask)
-        await ask("POST", NS + "/pods", POD)
-        role = """
-            apiVersion: rbac.authorization.k8s.io/v1
-            kind: Role
-            metadata: {name: some}
-            rules:
-            - {apiGroups: [""], resources: [pods/exec], verbs: [create]}
-            - {apiGroups: [""], resources: [pods/portforward, services/proxy], verbs: [get]}
-            """
-        binding = """
-            apiVersion: rbac.authorization.k8s.io/v1
-            kind: RoleBinding
-            metadata: {name: some}
-            roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: some}
-            subjects: [{kind: User, apiGroup: rbac.authorization.k8s.io, name: vera}]
-            """
-        await create(ask, role)
-        await create(ask, binding)
+ROLE = """
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: some}
+rules:
+- {apiGroups: [""], resources: [pods/exec], verbs: [create]}
+- {apiGroups: [""], resources: [pods/portforward, services/proxy], verbs: [get]}
+"""
+BINDING = """
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: some}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: some}
+subjects: [{kind: User, apiGroup: rbac.authorization.k8s.io, name: vera}]
+"""
 
-        async def may(method: str, path: str) -> bool:
-            """What is allowed fails all the same, later: no node has the pod."""
-            try:
-                await ask(method, NS + path, user=VIEWER, code=403)
-                return False
-            except AssertionError as error:
-                assert "Forbidden" not in str(error)
-                return True
 
-        async with asyncio.timeout(5):
-            while not await may("POST", "/pods/p/exec"):  # until the authorizer has seen the binding
-                await asyncio.sleep(0.01)
-        assert not await may("GET", "/pods/p/exec")
-        assert await may("GET", "/pods/p/portforward") and not await may("POST", "/pods/p/portforward")
-        assert not await may("POST", "/pods/p/attach")
-        assert await may("GET", "/services/s:80/proxy/a/b") and not await may("PUT", "/services/s:80/proxy/a/b")
-        assert not await may("PATCH", "/pods/p/ephemeralcontainers")
+async def test_each_stream_needs_its_own_right(ask: Asker) -> None:
+    await account(ask)
+    await ask("POST", NS + "/pods", POD)
+    await create(ask, ROLE)
+    await create(ask, BINDING)
 
-    on_server(body)
+    async def may(method: str, path: str) -> bool:
+        """What is allowed fails all the same, later: no node has the pod."""
+        try:
+            await ask(method, NS + path, user=VIEWER, code=403)
+            return False
+        except AssertionError as error:
+            assert "Forbidden" not in str(error)
+            return True
+
+    async with asyncio.timeout(5):
+        while not await may("POST", "/pods/p/exec"):  # until the authorizer has seen the binding
+            await asyncio.sleep(0.01)
+    assert not await may("GET", "/pods/p/exec")
+    assert await may("GET", "/pods/p/portforward") and not await may("POST", "/pods/p/portforward")
+    assert not await may("POST", "/pods/p/attach")
+    assert await may("GET", "/services/s:80/proxy/a/b") and not await may("PUT", "/services/s:80/proxy/a/b")
+    assert not await may("PATCH", "/pods/p/ephemeralcontainers")
