@@ -256,68 +256,87 @@ def test_a_namespace_goes_with_all_that_is_in_it() -> None:
     run_cluster(test)
 
 
-def test_a_node_dies_and_comes_back() -> None:
-    async def test(cluster: Cluster) -> None:
-        nodes = cluster.client[core_v1.Node]
+def patient(replicas: int) -> Deployment:
+    """A deployment whose pods bear a node that is not ready or unreachable for 300 seconds."""
+    made = fresh(replicas)
+    made.spec.template.spec.tolerations = [
+        core_v1.Toleration(key=key, operator="Exists", effect="NoExecute", toleration_seconds=300)
+        for key in ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
+    ]
+    return made
 
-        async def prepared() -> bool:
-            found = (await nodes.list()).items
-            return all(n.spec.pod_cidr and not n.spec.taints for n in found)
 
-        await cluster.until(prepared)
-        cidrs = [n.spec.pod_cidr for n in (await nodes.list()).items]
-        assert sorted(map(str, cidrs)) == ["10.244.0.0/24", "10.244.1.0/24", "10.244.2.0/24"]
-        made = fresh(6)
-        made.spec.template.spec.tolerations = [
-            core_v1.Toleration(key=key, operator="Exists", effect="NoExecute", toleration_seconds=300)
-            for key in ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
-        ]
-        await cluster.client[Deployment].create(made)
-        await cluster.until(lambda: rolled_out(cluster))
-        died = cluster.world.monotonic()
-        cluster.nodes.dead["n1"] = None
+async def pods_on(cluster: Cluster, node: str) -> list[Pod]:
+    return [p for p in await cluster.pods() if p.spec.node_name == node]
 
-        async def noticed() -> core_v1.Node | None:
-            node = await nodes.get("n1")
-            ready = get_condition(node.status.conditions, "Ready")
-            return node if ready is not None and ready.status == "Unknown" and len(node.spec.taints or ()) == 2 else None
 
-        node = await cluster.until(noticed)
-        assert 29 < cluster.world.monotonic() - died < 52
-        assert {(t.key, t.effect) for t in node.spec.taints or ()} == {
-            ("node.kubernetes.io/unreachable", "NoSchedule"),
-            ("node.kubernetes.io/unreachable", "NoExecute"),
-        }
-        there = [p for p in await cluster.pods() if p.spec.node_name == "n1"]
+async def nodes_get_their_cidrs(cluster: Cluster) -> None:
+    nodes = cluster.client[core_v1.Node]
 
-        async def unready() -> bool:
-            return not any(is_ready(p) for p in await cluster.pods() if p.spec.node_name == "n1")
+    async def prepared() -> bool:
+        return all(n.spec.pod_cidr and not n.spec.taints for n in (await nodes.list()).items)
 
-        await cluster.until(unready, 5)
-        noticed_at = cluster.world.monotonic()
+    await cluster.until(prepared)
+    cidrs = [n.spec.pod_cidr for n in (await nodes.list()).items]
+    assert sorted(map(str, cidrs)) == ["10.244.0.0/24", "10.244.1.0/24", "10.244.2.0/24"]
 
-        async def evicted() -> bool:
-            mine = [p for p in await cluster.pods() if p.spec.node_name == "n1"]
-            return all(p.metadata.deletion_timestamp for p in mine)
 
-        await cluster.until(evicted, 400)
-        assert 295 < cluster.world.monotonic() - noticed_at < 305
+async def the_death_of_n1_is_noticed(cluster: Cluster) -> None:
+    """n1 has just died: 29 to 52 seconds later its condition and its taints say so."""
+    died = cluster.world.monotonic()
 
-        async def replaced() -> bool:
-            return len([p for p in await cluster.pods() if is_ready(p) and p.spec.node_name != "n1"]) == 6
+    async def noticed() -> core_v1.Node | None:
+        node = await cluster.client[core_v1.Node].get("n1")
+        ready = get_condition(node.status.conditions, "Ready")
+        return node if ready is not None and ready.status == "Unknown" and len(node.spec.taints or ()) == 2 else None
 
-        await cluster.until(replaced)
-        assert len([p for p in await cluster.pods() if p.spec.node_name == "n1"]) == len(there) > 0
-        del cluster.nodes.dead["n1"]
+    node = await cluster.until(noticed)
+    assert 29 < cluster.world.monotonic() - died < 52
+    assert {(t.key, t.effect) for t in node.spec.taints or ()} == {
+        ("node.kubernetes.io/unreachable", "NoSchedule"),
+        ("node.kubernetes.io/unreachable", "NoExecute"),
+    }
 
-        async def healed() -> bool:
-            node = await nodes.get("n1")
-            return not node.spec.taints and len(await cluster.pods()) == 6
 
-        await cluster.until(healed)
-        assert "Node n1 status is now: NodeNotReady" in await cluster.events("NodeNotReady")
+async def pods_of_n1_are_replaced(cluster: Cluster) -> None:
+    """The pods of n1 become unready at once and are evicted after 300 seconds; nobody there removes them."""
+    there = await pods_on(cluster, "n1")
 
-    run_cluster(test)
+    async def unready() -> bool:
+        return not any(is_ready(p) for p in await pods_on(cluster, "n1"))
+
+    await cluster.until(unready, 5)
+    noticed_at = cluster.world.monotonic()
+
+    async def evicted() -> bool:
+        return all(p.metadata.deletion_timestamp for p in await pods_on(cluster, "n1"))
+
+    await cluster.until(evicted, 400)
+    assert 295 < cluster.world.monotonic() - noticed_at < 305
+
+    async def replaced() -> bool:
+        return len([p for p in await cluster.pods() if is_ready(p) and p.spec.node_name != "n1"]) == 6
+
+    await cluster.until(replaced)
+    assert len(await pods_on(cluster, "n1")) == len(there) > 0
+
+
+async def test_a_node_dies_and_comes_back(cluster: Cluster) -> None:
+    await nodes_get_their_cidrs(cluster)
+    await cluster.client[Deployment].create(patient(6))
+    await cluster.until(lambda: rolled_out(cluster))
+    cluster.nodes.dead["n1"] = None
+    await the_death_of_n1_is_noticed(cluster)
+    await pods_of_n1_are_replaced(cluster)
+    del cluster.nodes.dead["n1"]
+
+    async def healed() -> bool:
+        node = await cluster.client[core_v1.Node].get("n1")
+        return not node.spec.taints and len(await cluster.pods()) == 6
+
+    await cluster.until(healed)
+    assert "Node n1 status is now: NodeNotReady" in await cluster.events("NodeNotReady")
+
 
 
 def test_pods_of_a_removed_node_are_cleared_away() -> None:

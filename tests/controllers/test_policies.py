@@ -71,49 +71,55 @@ def test_evictions_stay_within_the_budget() -> None:
     run_cluster(test)
 
 
-def test_a_budget_is_looked_at_for_its_own_workload_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of two workloads and two budgets, scaling one leaves the other's budget alone; its own follows the new size."""
-    looks: list[str] = []
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Keys of the budgets that the disruption controller reconciles, in order."""
+    keys: list[str] = []
     reconcile = DisruptionController.reconcile
 
     async def noted(self: DisruptionController, key: str) -> float | None:
-        looks.append(key)
+        keys.append(key)
         return await reconcile(self, key)
 
     monkeypatch.setattr(DisruptionController, "reconcile", noted)
+    return keys
 
-    async def test(cluster: Cluster) -> None:
-        budgets = cluster.client[Budget]
-        status = policy_v1.PodDisruptionBudgetStatus(
-            current_healthy=0, desired_healthy=0, disruptions_allowed=0, expected_pods=0
-        )
-        for name in ("a", "b"):
-            deployment = fresh(2)
-            deployment.metadata.name = name
-            deployment.spec.selector = meta_v1.LabelSelector(match_labels={"app": name})
-            assert deployment.spec.template.metadata is not None
-            deployment.spec.template.metadata.labels = {"app": name, "tier": "front"}
-            await cluster.client[apps_v1.Deployment].create(deployment)
-            spec = policy_v1.PodDisruptionBudgetSpec(
-                min_available="50%", selector=meta_v1.LabelSelector(match_labels={"tier": "front", "app": name})
-            )
-            await budgets.create(
-                Budget(metadata=meta_v1.ObjectMeta(name=name, namespace="default"), spec=spec, status=status)
-            )
 
-        async def healthy(name: str, wanted: int) -> bool:
-            return (await budgets.get(name, "default")).status.desired_healthy == wanted
+async def workload_and_budget(cluster: Cluster, name: str) -> None:
+    """Creates a deployment of two pods and a budget that keeps half of them, both of this name."""
+    deployment = fresh(2)
+    deployment.metadata.name = name
+    deployment.spec.selector = meta_v1.LabelSelector(match_labels={"app": name})
+    assert deployment.spec.template.metadata is not None
+    deployment.spec.template.metadata.labels = {"app": name, "tier": "front"}
+    await cluster.client[apps_v1.Deployment].create(deployment)
+    spec = policy_v1.PodDisruptionBudgetSpec(
+        min_available="50%", selector=meta_v1.LabelSelector(match_labels={"tier": "front", "app": name})
+    )
+    status = policy_v1.PodDisruptionBudgetStatus(
+        current_healthy=0, desired_healthy=0, disruptions_allowed=0, expected_pods=0
+    )
+    metadata = meta_v1.ObjectMeta(name=name, namespace="default")
+    await cluster.client[Budget].create(Budget(metadata=metadata, spec=spec, status=status))
 
-        await cluster.until(lambda: healthy("a", 1))
-        await cluster.until(lambda: healthy("b", 1))
-        await cluster.world.sleep(30)
-        looks.clear()
-        await cluster.client[apps_v1.Deployment].patch("a", "default", {"spec": {"replicas": 6}})
-        await cluster.until(lambda: healthy("a", 3))
-        await cluster.world.sleep(30)
-        assert {*looks} == {"default/a"}
 
-    run_cluster(test)
+async def test_a_budget_is_looked_at_for_its_own_workload_only(cluster: Cluster, looks: list[str]) -> None:
+    """Of two workloads and two budgets, scaling one leaves the other's budget alone; its own follows the new size."""
+    for name in ("a", "b"):
+        await workload_and_budget(cluster, name)
+
+    async def healthy(name: str, desired: int) -> bool:
+        return (await cluster.client[Budget].get(name, "default")).status.desired_healthy == desired
+
+    await cluster.until(lambda: healthy("a", 1))
+    await cluster.until(lambda: healthy("b", 1))
+    await cluster.world.sleep(30)
+    looks.clear()
+    await cluster.client[apps_v1.Deployment].patch("a", "default", {"spec": {"replicas": 6}})
+    await cluster.until(lambda: healthy("a", 3))
+    await cluster.world.sleep(30)
+    assert {*looks} == {"default/a"}
+
 
 
 def test_a_quota_is_counted() -> None:

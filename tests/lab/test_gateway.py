@@ -61,26 +61,29 @@ def answer(data: bytes) -> DNSRecord:
     return reply
 
 
+async def over_tcp(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    (length,) = struct.unpack(">H", await reader.readexactly(2))
+    data = answer(await reader.readexactly(length)).pack()
+    writer.write(struct.pack(">H", len(data)) + data)
+    writer.close()
+
+
+async def ask(port: int, *names: str) -> list[DNSRecord]:
+    """The replies to questions for these names, all over one TCP connection."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    replies = []
+    for name in names:
+        data = DNSRecord.question(name).pack()
+        writer.write(struct.pack(">H", len(data)) + data)
+        (length,) = struct.unpack(">H", await reader.readexactly(2))
+        replies.append(DNSRecord.parse(await reader.readexactly(length)))
+    writer.close()
+    return replies
+
+
 def test_questions_are_passed_on(tmp_path: Path) -> None:
     conf, port, own = tmp_path / "resolv.conf", free_port(), free_port()
     conf.write_text("nameserver 127.0.0.1\n")
-
-    async def over_tcp(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        (length,) = struct.unpack(">H", await reader.readexactly(2))
-        data = answer(await reader.readexactly(length)).pack()
-        writer.write(struct.pack(">H", len(data)) + data)
-        writer.close()
-
-    async def ask(*names: str) -> list[DNSRecord]:
-        reader, writer = await asyncio.open_connection("127.0.0.1", own)
-        replies = []
-        for name in names:  # over one connection
-            data = DNSRecord.question(name).pack()
-            writer.write(struct.pack(">H", len(data)) + data)
-            (length,) = struct.unpack(">H", await reader.readexactly(2))
-            replies.append(DNSRecord.parse(await reader.readexactly(length)))
-        writer.close()
-        return replies
 
     async def body() -> None:
         loop = asyncio.get_running_loop()
@@ -90,19 +93,23 @@ def test_questions_are_passed_on(tmp_path: Path) -> None:
         await asyncio.sleep(0)
         while True:
             try:
-                small, large = await ask("small", "large")
+                small, large = await ask(own, "small", "large")
                 break
             except ConnectionRefusedError:
                 await asyncio.sleep(0.01)
         assert str(small.rr[0].rdata) == str(large.rr[0].rdata) == "203.0.113.9" and not large.header.tc
         conf.write_text("nameserver 127.0.0.1 # changed\nnameserver nonsense\n")
-        [silent] = await ask("silent")
+        [silent] = await ask(own, "silent")
         assert silent.header.rcode == RCODE.SERVFAIL and str(silent.q.qname) == "silent."
         task.cancel()
 
     RealWorld(brief=True).run(body)
+
+
+def test_a_failure_has_the_id_of_its_question() -> None:
     question = DNSRecord.question("x").pack()
     assert DNSRecord.parse(failure(question)).header.id == DNSRecord.parse(question).header.id
+
 
 
 def test_connections_are_passed_on() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -49,6 +50,18 @@ def test_a_pod_with_very_many_files_goes(tmp_path: Path) -> None:
     assert not folder.exists()
 
 
+def large_logs(folder: Path, containers: list[str]) -> None:
+    """Writes for each container a log of 100 bytes and five that were rotated before."""
+    for name in containers:
+        (folder / f"{name}.log").write_bytes(b"x" * 100)
+        for number in range(5):
+            (folder / f"{name}.log.2000010{number}-000000").write_bytes(b"old")
+
+
+def running_container(folder: Path, name: str) -> SimpleNamespace:
+    return SimpleNamespace(id=name, state=logrotate.RUNNING, log_path=str(folder / f"{name}.log"))
+
+
 def test_logs_are_turned_over(tmp_path: Path) -> None:
     """Many containers with large logs: sizes are looked up, and old logs removed, beside the loop."""
     calls: list[str] = []
@@ -64,25 +77,18 @@ def test_logs_are_turned_over(tmp_path: Path) -> None:
         if calls:
             raise asyncio.CancelledError
 
-    world = SimpleNamespace(now=lambda: 1e9 + len(calls), sleep=once, blocking=blocking)
     names = [f"c{i}" for i in range(100)]
-    for name in names:
-        (tmp_path / f"{name}.log").write_bytes(b"x" * 100)
-        for number in range(5):
-            (tmp_path / f"{name}.log.2000010{number}-000000").write_bytes(b"old")
-    containers = {n: SimpleNamespace(id=n, state=logrotate.RUNNING, log_path=str(tmp_path / f"{n}.log")) for n in names}
-    small = SimpleNamespace(id="s", state=logrotate.RUNNING, log_path=str(tmp_path / "absent.log"))
+    large_logs(tmp_path, names)
+    containers = {name: running_container(tmp_path, name) for name in [*names, "absent"]}
     node: Any = SimpleNamespace(
-        config=Config(node_name="n", max_log_size=50, max_log_files=3), world=world,
-        runtime=SimpleNamespace(reopen_log=reopen_log),
-        workers=lambda: [SimpleNamespace(containers=containers | {"s": small})],
+        config=Config(node_name="n", max_log_size=50, max_log_files=3),
+        world=SimpleNamespace(now=lambda: 1e9 + len(calls), sleep=once, blocking=blocking),
+        runtime=SimpleNamespace(reopen_log=reopen_log), workers=lambda: [SimpleNamespace(containers=containers)],
     )  # fmt: skip
 
     async def run() -> None:
-        try:
+        with contextlib.suppress(asyncio.CancelledError):
             await logrotate.run(node)
-        except asyncio.CancelledError:
-            pass
 
     turns(run)
     assert calls.count("_thin_out") == 100

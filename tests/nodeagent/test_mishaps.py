@@ -205,11 +205,9 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
                 seen.append(f"{event} {place} at {where}")
 
 
-def test_no_file_is_touched_on_the_event_loop(tmp_path: Path) -> None:
-    """Everything that a pod's life touches on disk is touched in threads: a disk may be slow and a tree large."""
-    world = RealWorld()
-    seen: list[str] = []
-    spec = {
+def spec_with_volumes(folder: Path) -> dict[str, Any]:
+    """A pod's spec with a sub path of an emptyDir, a ConfigMap, and ``folder`` as hostPath."""
+    return {
         "containers": [
             {
                 "name": "a",
@@ -222,10 +220,16 @@ def test_no_file_is_touched_on_the_event_loop(tmp_path: Path) -> None:
         "volumes": [
             {"name": "e", "emptyDir": {}},
             {"name": "cm", "configMap": {"name": "cm"}},
-            {"name": "h", "hostPath": {"path": str(tmp_path), "type": "Directory"}},
+            {"name": "h", "hostPath": {"path": str(folder), "type": "Directory"}},
         ],
         "terminationGracePeriodSeconds": 1,
     }
+
+
+def test_no_file_is_touched_on_the_event_loop(tmp_path: Path) -> None:
+    """Everything that a pod's life touches on disk is touched in threads: a disk may be slow and a tree large."""
+    world = RealWorld()
+    seen: list[str] = []
 
     async def main() -> None:
         api, runtime = Api(world), HollowRuntime(world)
@@ -233,7 +237,7 @@ def test_no_file_is_touched_on_the_event_loop(tmp_path: Path) -> None:
             api.config_map("cm", {"k": "v"})
             sys.addaudithook(_audit)
             _watched.append((threading.get_ident(), seen))
-            path = api.pod("p", spec)
+            path = api.pod("p", spec_with_volumes(tmp_path))
             await api.until(lambda: api.ready(path))
             volume = tmp_path / "root/pods" / api.objects[path]["metadata"]["uid"] / "volumes/kubernetes.io~empty-dir/e"
             assert os.path.isdir(volume / "x")

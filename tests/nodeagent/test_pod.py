@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from navarch.api.types import core_v1
 from nodeagent.pods.backoff import BackoffTable
 from nodeagent.pods.machine import CreateSandbox, Decision, PodMachine, StartContainer, StopSandbox
 from nodeagent.pods.observed import duration
@@ -251,6 +252,55 @@ EVENTS = st.lists(
 )
 
 
+def happens(life: Life, event: str, n: int) -> None:
+    """Lets one of EVENTS happen to the pod; ``n`` chooses the container, the seconds or the grace period."""
+    running = life.running()
+    if event.startswith("exit") and running:
+        life.exit(running[n % len(running)], int(event[-1]))
+    elif event == "time":
+        life.now += (1, 11, 100, 1000)[n]
+    elif event == "unwell" and running:
+        life.probe(running[n % len(running)], failed="Liveness")
+    elif event == "sandbox" and life.sandboxes:
+        s = list(life.sandboxes.values())[-1]
+        for c in list(life.containers.values()):
+            if c.state == RUNNING:
+                life.exit(c.name, 137)
+        life.sandboxes[s.id] = type(s)(s.id, s.config, False, s.created)
+    elif event == "delete":
+        life.delete(n)
+    elif event == "gone":
+        life.delete(n)
+        life.gone = True
+
+
+class Invariants:
+    """Judges each status of a pod by those before it."""
+
+    def __init__(self, life: Life) -> None:
+        self.life = life
+        self.counts: dict[str, int] = {}
+        self.final = ""
+
+    def check(self, status: core_v1.PodStatus) -> None:
+        life = self.life
+        for s in (*(status.container_statuses or ()), *(status.init_container_statuses or ())):
+            if not life.gone:
+                assert s.restart_count >= self.counts.get(s.name, 0)
+            self.counts[s.name] = s.restart_count
+        if self.final:
+            assert status.phase == self.final
+        if status.phase in ("Succeeded", "Failed"):
+            self.final = status.phase
+        if life.decision.ended:
+            assert all(c.state == EXITED for c in life.containers.values())
+            assert status.phase in ("Succeeded", "Failed")
+        if life.pod.spec.restart_policy == "Never":
+            assert all(s.restart_count == 0 or life.decision for s in status.container_statuses or ())
+        if life.pod.metadata.deletion_timestamp:
+            assert life.decision.ended
+
+
 @settings(max_examples=150, deadline=None)
 @given(EVENTS, st.sampled_from(["Always", "OnFailure", "Never"]), st.integers(0, 2))
 def test_whatever_happens(events: list[tuple[str, int]], policy: str, inits: int) -> None:
@@ -260,43 +310,11 @@ def test_whatever_happens(events: list[tuple[str, int]], policy: str, inits: int
         init[0]["restartPolicy"] = "Always"
     life = Life({"containers": [{"name": "a", "image": "i"}, {"name": "b", "image": "j"}], "initContainers": init})
     life.pod.spec.restart_policy = policy
-    counts: dict[str, int] = {}
-    final = ""
+    invariants = Invariants(life)
     for event, n in events:
-        running = life.running()
-        if event.startswith("exit") and running:
-            life.exit(running[n % len(running)], int(event[-1]))
-        elif event == "time":
-            life.now += (1, 11, 100, 1000)[n]
-        elif event == "unwell" and running:
-            life.probe(running[n % len(running)], failed="Liveness")
-        elif event == "sandbox" and life.sandboxes:
-            s = list(life.sandboxes.values())[-1]
-            for c in list(life.containers.values()):
-                if c.state == RUNNING:
-                    life.exit(c.name, 137)
-            life.sandboxes[s.id] = type(s)(s.id, s.config, False, s.created)
-        elif event == "delete":
-            life.delete(n)
-        elif event == "gone":
-            life.delete(n)
-            life.gone = True
-        status = life.settle()
-        for s in (*(status.container_statuses or ()), *(status.init_container_statuses or ())):
-            if not life.gone:
-                assert s.restart_count >= counts.get(s.name, 0)
-            counts[s.name] = s.restart_count
-        if final:
-            assert status.phase == final
-        if status.phase in ("Succeeded", "Failed"):
-            final = status.phase
-        if life.decision.ended:
-            assert all(c.state == EXITED for c in life.containers.values())
-            assert status.phase in ("Succeeded", "Failed")
-        if policy == "Never":
-            assert all(s.restart_count == 0 or life.decision for s in status.container_statuses or ())
-        if life.pod.metadata.deletion_timestamp:
-            assert life.decision.ended
+        happens(life, event, n)
+        invariants.check(life.settle())
+
 
 
 def test_backoff_table() -> None:
