@@ -281,26 +281,36 @@ def test_probes_restart_and_previous_log(image_root: Path, tmp_path: Path) -> No
     run(image_root, tmp_path, body)
 
 
-def test_sub_paths_while_a_neighbour_swaps_them_for_links(image_root: Path, tmp_path: Path) -> None:
+def neighbours() -> dict[str, Any]:
+    """A pod's spec: container a has the whole volume e, c0 to c2 its sub path x, which an init container has made."""
+    whole = [{"name": "e", "mountPath": "/e"}]
+    part = [{"name": "e", "mountPath": "/s", "subPath": "x"}]
+    prepare = "mkdir /e/x; touch /e/x/inside; ln -s / /e/y"
+    script = "test -e /s/etc/passwd && echo ESCAPED; test -e /s/inside && echo in; sleep 1000"
+    return {
+        "containers": [
+            {"name": "a", "volumeMounts": whole, "command": ["sleep", "1000"]},
+            *({"name": f"c{n}", "volumeMounts": part, "command": ["sh", "-c", script]} for n in range(3)),
+        ],
+        "initContainers": [{"name": "i", "command": ["sh", "-c", prepare], "volumeMounts": whole}],
+        "volumes": [{"name": "e", "emptyDir": {}}],
+    }
 
+
+async def very_deep_volumes_go(cluster: Cluster, folder: Path) -> None:
+    """The pod makes a hundred directories in each other; its volume goes with it all the same."""
+    deep = "cd /e; i=0; while [ $i -lt 100 ]; do mkdir d && cd d; i=$((i+1)); done; echo $i"
+    assert (await cluster.exec("p", "sh", "-c", deep))[0] == "100\n"
+    await cluster.pods.delete("p", "default")
+    await cluster.until_gone("p")
+    async with asyncio.timeout(20):
+        while folder.exists():
+            await asyncio.sleep(0.01)
+
+
+def test_sub_paths_while_a_neighbour_swaps_them_for_links(image_root: Path, tmp_path: Path) -> None:
     async def body(cluster: Cluster) -> None:
-        mount = {"name": "e", "mountPath": "/s", "subPath": "x"}
-        script = "test -e /s/etc/passwd && echo ESCAPED; test -e /s/inside && echo in; sleep 1000"
-        spec = {
-            "containers": [
-                {"name": "a", "volumeMounts": [{"name": "e", "mountPath": "/e"}], "command": ["sleep", "1000"]},
-                *({"name": f"c{n}", "volumeMounts": [mount], "command": ["sh", "-c", script]} for n in range(3)),
-            ],
-            "initContainers": [
-                {
-                    "name": "i",
-                    "command": ["sh", "-c", "mkdir /e/x; touch /e/x/inside; ln -s / /e/y"],
-                    "volumeMounts": [{"name": "e", "mountPath": "/e"}],
-                }
-            ],
-            "volumes": [{"name": "e", "emptyDir": {}}],
-        }
-        pod = await cluster.pod("p", spec)
+        pod = await cluster.pod("p", neighbours())
         folder = tmp_path / "node/pods" / (pod.metadata.uid or "") / "volumes/kubernetes.io~empty-dir/e"
         async with asyncio.timeout(20):
             while not (folder / "y").is_symlink():
@@ -315,13 +325,7 @@ def test_sub_paths_while_a_neighbour_swaps_them_for_links(image_root: Path, tmp_
                 while not (text := await cluster.log("p", f"c{n}")):
                     await asyncio.sleep(0.05)
             assert text == "in\n"
-        deep = "cd /e; i=0; while [ $i -lt 100 ]; do mkdir d && cd d; i=$((i+1)); done; echo $i"
-        assert (await cluster.exec("p", "sh", "-c", deep))[0] == "100\n"
-        await cluster.pods.delete("p", "default")
-        await cluster.until_gone("p")
-        async with asyncio.timeout(20):
-            while folder.exists():
-                await asyncio.sleep(0.01)
+        await very_deep_volumes_go(cluster, folder)
 
     run(image_root, tmp_path, body)
 

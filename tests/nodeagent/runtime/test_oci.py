@@ -7,7 +7,7 @@ import os
 import signal
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import pytest
@@ -180,51 +180,64 @@ def test_host_ports(image_root: Path, tmp_path: Path) -> None:
     harness.run(image_root, tmp_path, body)
 
 
-def test_exec(image_root: Path, tmp_path: Path) -> None:
-    async def body(oci: OciRuntime) -> None:
+async def exec_of_short_commands(oci: OciRuntime, main: str) -> None:
+    """exec_sync: the command's exit code and output, a command that is not there, and one that takes too long."""
+    assert await oci.exec_sync(main, ["sh", "-c", "echo out $A; echo err >&2; exit 7"], 10) == (7, b"out b c\nerr\n")
+    code, output = await oci.exec_sync(main, ["nothere"], 10)
+    assert code == 126 and b"not found" in output
+    with pytest.raises(TimeoutError):
+        await oci.exec_sync(main, ["sh", "-c", "sleep 1001; true"], 0.2)
+    assert not await sleeping(oci, main, 1001)
+
+
+async def exec_with_stdin_and_both_streams(oci: OciRuntime, main: str) -> None:
+    running = await oci.exec(main, ["sh", "-c", "cat; echo end >&2"], stdin=True, tty=False)
+
+    async def feed() -> None:
+        await running.write(b"x" * 200_000)
+        await running.close_stdin()
+
+    streams = {1: b"", 2: b""}
+    async with RealWorld().task_group() as group:
+        group.start(feed())
+        async for number, data in running.read():
+            streams[number] += data
+    assert (len(streams[1]), streams[2], await running.wait()) == (200_000, b"end\n", 0)
+    await running.close()
+
+
+async def exec_on_a_terminal(oci: OciRuntime, main: str) -> None:
+    running = await oci.exec(main, ["sh", "-c", "read x; stty size; tty; echo $x $TERM"], stdin=True, tty=True)
+    await running.resize(101, 37)
+    await running.write(b"word\n")
+    text = b"".join([data async for _, data in running.read()])
+    assert text.split() == [b"word", b"37", b"101", b"/dev/pts/0", b"word", b"xterm"]
+    assert await running.wait() == 0
+    await running.close()
+
+
+async def exec_ends_when_its_caller_goes(oci: OciRuntime, main: str) -> None:
+    running = await oci.exec(main, ["sleep", "1002"], stdin=False, tty=False)
+    while not await sleeping(oci, main, 1002):
+        pass
+    await running.close()
+    assert not await sleeping(oci, main, 1002)
+
+
+async def test_exec(image_root: Path, tmp_path: Path) -> None:
+    async with harness.runtime(image_root, tmp_path) as oci:
         sandbox = await oci.run_sandbox(harness.sandbox_config())
         main = await oci.create_container(sandbox, await harness.config(oci, "sleep", "1000", env=(("A", "b c"),)))
         await oci.start_container(main)
-        assert await oci.exec_sync(main, ["sh", "-c", "echo out $A; echo err >&2; exit 7"], 10) == (7, b"out b c\nerr\n")
-        code, output = await oci.exec_sync(main, ["nothere"], 10)
-        assert code == 126 and b"not found" in output
-        with pytest.raises(TimeoutError):
-            await oci.exec_sync(main, ["sh", "-c", "sleep 1001; true"], 0.2)
-        assert not await sleeping(oci, main, 1001)
-        # stdin, and both streams apart
-        running = await oci.exec(main, ["sh", "-c", "cat; echo end >&2"], stdin=True, tty=False)
-
-        async def feed() -> None:
-            await running.write(b"x" * 200_000)
-            await running.close_stdin()
-
-        streams = {1: b"", 2: b""}
-        async with RealWorld().task_group() as group:
-            group.start(feed())
-            async for number, data in running.read():
-                streams[number] += data
-        assert (len(streams[1]), streams[2], await running.wait()) == (200_000, b"end\n", 0)
-        await running.close()
-        # a terminal
-        running = await oci.exec(main, ["sh", "-c", "read x; stty size; tty; echo $x $TERM"], stdin=True, tty=True)
-        await running.resize(101, 37)
-        await running.write(b"word\n")
-        text = b"".join([data async for _, data in running.read()])
-        assert text.split() == [b"word", b"37", b"101", b"/dev/pts/0", b"word", b"xterm"]
-        assert await running.wait() == 0
-        await running.close()
-        # a caller that goes away ends what it started
-        running = await oci.exec(main, ["sleep", "1002"], stdin=False, tty=False)
-        while not await sleeping(oci, main, 1002):
-            pass
-        await running.close()
-        assert not await sleeping(oci, main, 1002)
+        await exec_of_short_commands(oci, main)
+        await exec_with_stdin_and_both_streams(oci, main)
+        await exec_on_a_terminal(oci, main)
+        await exec_ends_when_its_caller_goes(oci, main)
         await oci.stop_container(main, 0)
         with pytest.raises(RuntimeError_, match="not running"):
             await oci.exec_sync(main, ["true"], 1)
         assert not list(Path("/run/navarch/containers").glob("*/exec-*"))
 
-    harness.run(image_root, tmp_path, body)
 
 
 def test_attach_and_reopen_log(image_root: Path, tmp_path: Path) -> None:
@@ -421,50 +434,73 @@ def test_shared_namespaces(image_root: Path, tmp_path: Path) -> None:
     harness.run(image_root, tmp_path, body)
 
 
-def test_recovery(image_root: Path, tmp_path: Path) -> None:
+class Abandoned(NamedTuple):
+    """Ids of a sandbox and of its containers that a runtime has left."""
+
+    sandbox: str
+    goes_on: str
+    ends: str
+    orphan: str
+    created: str
+
+
+RECOVERED = {
+    "goes-on": ("running", 0), "ends": ("exited", 137), "orphan": ("exited", 137), "created": ("created", 0)
+}  # fmt: skip
+
+
+async def abandon(image_root: Path, folder: Path) -> Abandoned:
+    """Runs four containers in a runtime that goes; then one of them and the monitor of another are killed."""
+    async with harness.runtime(image_root, folder) as first:
+        sandbox = await first.run_sandbox(harness.sandbox_config(share_process_namespace=True))
+        goes_on, ends, orphan, created = [
+            await first.create_container(sandbox, await harness.config(first, "sleep", "1000", name=name))
+            for name in ("goes-on", "ends", "orphan", "created")
+        ]
+        for container_id in (goes_on, ends, orphan):
+            await first.start_container(container_id)
+        pid, monitor = (await harness.known(first, ends)).pid, first._containers[orphan].monitor
+    # nobody listens now
+    os.kill(pid, signal.SIGKILL)
+    os.kill(monitor, signal.SIGKILL)
+    (folder / "containers/stray/upper").mkdir(parents=True)
+    await harness.until(lambda: Path(f"/run/navarch/exits/{ends}").exists())
+    return Abandoned(sandbox, goes_on, ends, orphan, created)
+
+
+async def adopts(second: OciRuntime, before: Abandoned, folder: Path) -> None:
+    """The runtime shows what is there as it is, and removes what is nobody's."""
+    assert {c.name: (c.state, c.exit_code) for c in await second.list_containers()} == RECOVERED
+    await harness.until(lambda: not (folder / "containers/stray").exists())
+    sandboxes = await second.list_sandboxes()
+    assert [(s.id, s.ready, s.ip) for s in sandboxes] == [(before.sandbox, True, "10.244.7.2")]
+    assert sandboxes[0].config == harness.sandbox_config(share_process_namespace=True)
+
+
+async def watches_what_it_adopted(second: OciRuntime, before: Abandoned) -> None:
+    os.kill(second._containers[before.created].monitor, signal.SIGKILL)  # conmon killed while we watch
+    assert (await harness.until_exited(second, before.created)).exit_code == 137
+    os.kill((await harness.known(second, before.goes_on)).pid, signal.SIGKILL)
+    assert (await harness.until_exited(second, before.goes_on)).exit_code == 137
+
+
+async def test_recovery(image_root: Path, tmp_path: Path) -> None:
     """A second runtime finds what the first one left running, and what ended meanwhile."""
+    before = await abandon(image_root, tmp_path)
+    async with harness.runtime(image_root, tmp_path) as second:
+        await adopts(second, before, tmp_path)
+        await second.start_container(before.created)
+        other = await second.run_sandbox(harness.sandbox_config("other"))
+        assert (await second.list_sandboxes())[1].ip == "10.244.7.3"
+        await watches_what_it_adopted(second, before)
+        for sandbox_id in (before.sandbox, other):
+            await second.remove_sandbox(sandbox_id)
+        assert second._cgroups.processes(second._cgroups.path("")) == []
+    state = Path("/run/navarch")
+    left = [str(p) for name in ("sandboxes", "containers", "exits", "crun") for p in (state / name).iterdir()]
+    assert left == [] and list((tmp_path / "containers").iterdir()) == []
+    assert "/run/navarch" not in Path("/proc/self/mounts").read_text()
 
-    async def main() -> None:
-        async with harness.runtime(image_root, tmp_path) as first:
-            sandbox = await first.run_sandbox(harness.sandbox_config(share_process_namespace=True))
-            goes_on, ends, orphan, created = [
-                await first.create_container(sandbox, await harness.config(first, "sleep", "1000", name=name))
-                for name in ("goes-on", "ends", "orphan", "created")
-            ]
-            for container_id in (goes_on, ends, orphan):
-                await first.start_container(container_id)
-            pid, monitor = (await harness.known(first, ends)).pid, first._containers[orphan].monitor
-        # nobody listens now
-        os.kill(pid, signal.SIGKILL)
-        os.kill(monitor, signal.SIGKILL)
-        (tmp_path / "containers/stray/upper").mkdir(parents=True)
-        await harness.until(lambda: Path(f"/run/navarch/exits/{ends}").exists())
-        async with harness.runtime(image_root, tmp_path) as second:
-            states = {c.name: (c.state, c.exit_code) for c in await second.list_containers()}
-            assert states == {
-                "goes-on": ("running", 0), "ends": ("exited", 137), "orphan": ("exited", 137), "created": ("created", 0)
-            }  # fmt: skip
-            await harness.until(lambda: not (tmp_path / "containers/stray").exists())
-            found = await second.list_sandboxes()
-            assert [(s.id, s.ready, s.ip) for s in found] == [(sandbox, True, "10.244.7.2")]
-            assert found[0].config == harness.sandbox_config(share_process_namespace=True)
-            await second.start_container(created)
-            other = await second.run_sandbox(harness.sandbox_config("other"))
-            assert (await second.list_sandboxes())[1].ip == "10.244.7.3"
-            # conmon killed while we watch
-            os.kill(second._containers[created].monitor, signal.SIGKILL)
-            assert (await harness.until_exited(second, created)).exit_code == 137
-            os.kill((await harness.known(second, goes_on)).pid, signal.SIGKILL)
-            assert (await harness.until_exited(second, goes_on)).exit_code == 137
-            for sandbox_id in (sandbox, other):
-                await second.remove_sandbox(sandbox_id)
-            assert second._cgroups.processes(second._cgroups.path("")) == []
-        state = Path("/run/navarch")
-        left = [str(p) for name in ("sandboxes", "containers", "exits", "crun") for p in (state / name).iterdir()]
-        assert left == [] and list((tmp_path / "containers").iterdir()) == []
-        assert "/run/navarch" not in Path("/proc/self/mounts").read_text()
-
-    RealWorld().run(main)
 
 
 def test_events(image_root: Path, tmp_path: Path) -> None:
