@@ -83,60 +83,79 @@ class Forgetful(MemoryStore):
             yield batch
 
 
+class Story:
+    """A cache to which steps happen: the watches opened on the way, and the contents at each revision (key -> revision)."""
+
+    def __init__(self, store: Forgetful, cache: Cache) -> None:
+        self.store, self.cache = store, cache
+        self.followers: list[Follower] = []
+        self.past: dict[int, dict[str, int]] = {}
+
+    async def happen(self, kind: str, what: Any) -> None:
+        match kind:
+            case "write":
+                puts = []
+                for key, node, color in sorted(what):
+                    namespace, name = key.split("/")
+                    puts.append(Put(PODS + key, encode(pod(name, namespace, node, color=color))))
+                await self.store.txn([], puts)
+            case "delete":
+                await self.store.txn([], [], [PODS + key for key in sorted(what)])
+            case "watch":
+                self.follow(await self.cache.current(), what, contents(self.cache, **what))
+            case "reload":
+                self.store.breaking = True
+                await self.store.txn([], [Put("/registry/other/x", b"{}")])
+                await self.cache.current()
+                self.past.clear()
+        revision = await self.cache.current()
+        self.past[revision] = contents(self.cache)
+        stored = {item.key.removeprefix(PODS): item.revision for item in (await self.store.list(PODS)).items}
+        assert contents(self.cache) == stored
+
+    def follow(self, revision: int, selection: dict[str, Any], known: dict[str, int]) -> None:
+        watcher = self.cache.watch(PODS, from_revision=revision, **selection)
+        self.followers.append(Follower(watcher, selection, known, revision))
+
+    async def check_list(self, revision: int, expected: dict[str, int]) -> None:
+        """A list of the past, as a whole and in pages of one, shows what was there then."""
+        whole = await self.cache.list_at(PODS, revision)
+        assert {entry.key: entry.revision for entry in whole.entries} == expected
+        keys = sorted(key for key in expected if key.startswith("a/"))
+        pages, after = [], ""
+        while True:
+            page = await self.cache.list_at(PODS, revision, "a", start_after=after, limit=1)
+            pages += page.entries
+            if not page.more:
+                break
+            after = page.entries[-1].key
+            assert page.remaining == sum(key > after for key in keys)
+        assert [entry.key for entry in pages] == keys
+
+    def check_follower(self, follower: Follower) -> None:
+        # Something that all see would end the batch; nothing may be there, so look without waiting.
+        for event in follower.watcher.take():
+            follower.take(event)
+        assert follower.known == contents(self.cache, **follower.selection)
+
+
 @settings(max_examples=150, deadline=None)
 @given(STEPS)
 def test_list_and_watch_agree(steps: list[tuple[str, Any]]) -> None:
     async def main() -> None:
         store = Forgetful()
         async with running(store, history_least=1000) as cache:
-            followers: list[Follower] = []
-            past: dict[int, dict[str, int]] = {}
+            story = Story(store, cache)
             for kind, what in steps:
-                match kind:
-                    case "write":
-                        puts = []
-                        for key, node, color in sorted(what):
-                            namespace, name = key.split("/")
-                            puts.append(Put(PODS + key, encode(pod(name, namespace, node, color=color))))
-                        await store.txn([], puts)
-                    case "delete":
-                        await store.txn([], [], [PODS + key for key in sorted(what)])
-                    case "watch":
-                        revision = await cache.current()
-                        watcher = cache.watch(PODS, from_revision=revision, **what)
-                        followers.append(Follower(watcher, what, contents(cache, **what), revision))
-                    case "reload":
-                        store.breaking = True
-                        await store.txn([], [Put("/registry/other/x", b"{}")])
-                        await cache.current()
-                        past.clear()
-                revision = await cache.current()
-                past[revision] = contents(cache)
-                assert contents(cache) == {
-                    item.key.removeprefix(PODS): item.revision for item in (await store.list(PODS)).items
-                }
-            for revision, known in past.items():
-                watcher = cache.watch(PODS, from_revision=revision)
-                followers.append(Follower(watcher, {}, dict(known), revision))
-                found = await cache.list_at(PODS, revision)
-                assert {entry.key: entry.revision for entry in found.entries} == known
-                pages, after = [], ""
-                while True:
-                    page = await cache.list_at(PODS, revision, "a", start_after=after, limit=1)
-                    pages += page.entries
-                    if not page.more:
-                        break
-                    after = page.entries[-1].key
-                    assert page.remaining == sum(key > after for key in known if key.startswith("a/"))
-                assert [entry.key for entry in pages] == sorted(key for key in known if key.startswith("a/"))
-            for follower in followers:
+                await story.happen(kind, what)
+            for revision, known in story.past.items():
+                story.follow(revision, {}, dict(known))
+                await story.check_list(revision, known)
+            for follower in story.followers:
                 if follower.watcher.closed:
                     assert ("reload", None) in steps
-                    continue
-                # Something that all see would end the batch; nothing may be there, so look without waiting.
-                for event in follower.watcher.take():
-                    follower.take(event)
-                assert follower.known == contents(cache, **follower.selection)
+                else:
+                    story.check_follower(follower)
         await store.close()
 
     RealWorld().run(main)

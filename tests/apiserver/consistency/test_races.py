@@ -83,6 +83,44 @@ def check_histories(
         assert linearizable([*history, at_last]), f"{name} is not linearizable: {history}"
 
 
+class MapClients:
+    """Clients that write, read and delete the same objects; ``answered`` counts the steps that got an answer."""
+
+    def __init__(self, world: RealWorld, transports: list[HTTPSTransport]) -> None:
+        self.world, self.transports = world, transports
+        self.recorder = Recorder(world, MAPS)
+        self.clients = [Client(self.recorder, transport, n, NAMES) for n, transport in enumerate(transports)]
+        self.answered = 0
+        self.done = False
+
+    async def _work(self, client: Client) -> None:
+        while not self.done:
+            await client.step()
+            if client.broken:
+                await self.world.sleep(0.05)
+            else:
+                self.answered += 1
+
+    async def race(self, servers: Servers) -> None:
+        """Three phases, with a kill after the first and the second."""
+        async with self.world.task_group() as group:
+            for client in self.clients:
+                group.start(self._work(client))
+            for round in range(3):
+                before = self.answered
+                await until(self.world, lambda b=before: self.answered > b + PER_PHASE, "writers get answers")
+                if round < 2:
+                    await kill_and_start(self.world, servers, round)
+            self.done = True
+
+    async def newest(self) -> int:
+        """The newest change may be a deletion, whose revision no client was told: a write behind it ends the wait."""
+        newest = max(write.revision for write in self.recorder.writes)
+        body = {"metadata": {"name": "mark"}, "data": {"token": "mark"}}
+        mark = await ask(self.transports[0], "POST", MAPS, body)
+        return max(newest, int(mark["metadata"]["resourceVersion"]))
+
+
 @pytest.mark.parametrize(("store", "count"), SETUPS)
 def test_racing_writers(tmp_path: Path, store: str, count: int) -> None:
     world = RealWorld()
@@ -90,47 +128,23 @@ def test_racing_writers(tmp_path: Path, store: str, count: int) -> None:
 
     async def body() -> None:
         await servers.start()
-        recorder = Recorder(world, MAPS)
-        transports = [servers.client(n % count) for n in range(CLIENTS)]
-        clients = [Client(recorder, transport, n, NAMES) for n, transport in enumerate(transports)]
-        answered = 0
-
-        async def work(client: Client) -> None:
-            nonlocal answered
-            while not done:
-                await client.step()
-                if client.broken:
-                    await world.sleep(0.05)
-                else:
-                    answered += 1
-
-        done = False
+        clients = MapClients(world, [servers.client(n % count) for n in range(CLIENTS)])
+        transports = clients.transports
         start = int((await ask(transports[0], "GET", MAPS))["metadata"]["resourceVersion"])
         watchers = [Watcher(world, transports[n], MAPS, start, lambda obj: obj["data"]["token"]) for n in range(4)]
         async with world.task_group() as watching:
             for watcher in watchers:
                 watching.start(watcher.run())
-            async with world.task_group() as group:
-                for client in clients:
-                    group.start(work(client))
-                for round in range(3):
-                    before = answered
-                    await until(world, lambda b=before: answered > b + PER_PHASE, "writers get answers")
-                    if round < 2:
-                        await kill_and_start(world, servers, round)
-                done = True
+            await clients.race(servers)
             last = await ask(transports[0], "GET", MAPS)
             final = {item["metadata"]["name"]: item["data"]["token"] for item in last["items"]}
-            newest = max(write.revision for write in recorder.writes)
-            # The newest change may be a deletion, whose revision no client was told: a write behind it ends the wait.
-            mark = await ask(transports[0], "POST", MAPS, {"metadata": {"name": "mark"}, "data": {"token": "mark"}})
-            newest = max(newest, int(mark["metadata"]["resourceVersion"]))
+            newest = await clients.newest()
             await until(world, lambda: all(w.revision >= newest for w in watchers), "watchers see the newest write")
             watching.cancel()
         for transport in transports:
             await transport.close()
 
-        check_histories(world, recorder, watchers, final, start)
+        check_histories(world, clients.recorder, watchers, final, start)
 
     try:
         world.run(body)

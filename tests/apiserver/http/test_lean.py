@@ -348,50 +348,79 @@ def test_what_hangs_on_the_name_goes_the_long_way() -> None:
     clock.run(main)
 
 
+WIDGETS = "/apis/x.io/v1/widgets"
+WIDGET = {"apiVersion": "x.io/v1", "kind": "Widget", "metadata": {"name": "one"}}
+SIZED = {"type": "object", "properties": {"size": {"type": "integer", "default": 7}}}
+
+
+class Widgets:
+    """A kind that is defined, changed and deleted while the pair of one user's connections asks for its objects."""
+
+    def __init__(self, world: World, counted: list[int]) -> None:
+        self.world, self.ask, self.counted = world, world.ask, counted
+        self.short, self.long = world.pairs[0]
+
+    async def both(self, name: str) -> bytes:
+        """The reply of the short way, which must be that of the long way."""
+        reply = await self.short.send(get(f"{WIDGETS}/{name}"))
+        assert reply == await self.long.send(get(f"{WIDGETS}/{name}"))
+        return reply
+
+    async def define(self, version: Tree) -> None:
+        names = {"plural": "widgets", "kind": "Widget"}
+        spec = {"group": "x.io", "scope": "Cluster", "names": names, "versions": [version]}
+        await self.ask("POST", CRDS, {"metadata": {"name": "widgets.x.io"}, "spec": spec})
+        await self.world.settle()
+        await self.ask("POST", WIDGETS, WIDGET)
+
+    async def check_first(self, deprecated: bool) -> None:
+        """A version that is deprecated has a warning, and goes the long way."""
+        before = self.counted[0]
+        for _ in range(3):
+            reply = await self.both("one")
+            assert reply.startswith(b"HTTP/1.1 200") and (b"warning:" in reply) == deprecated
+        assert (self.counted[0] > before) != deprecated
+
+    async def change(self, version: Tree) -> None:
+        """The other of deprecated and not, with a default in the schema; waits until that is what the short way says."""
+        deprecated = not version["deprecated"]
+        other = version | {"deprecated": deprecated, "schema": {"openAPIV3Schema": SIZED}}
+        await self.ask("PATCH", f"{CRDS}/widgets.x.io", {"spec": {"versions": [other]}})
+        for _ in range(200):
+            reply = await self.short.send(get(f"{WIDGETS}/one"))
+            if (b"warning:" in reply) == deprecated:
+                break
+            await asyncio.sleep(0.01)
+        assert (b"warning:" in reply) == deprecated and reply == await self.long.send(get(f"{WIDGETS}/one"))
+
+    async def check_changed(self) -> None:
+        await self.ask("POST", WIDGETS, WIDGET | {"metadata": {"name": "two"}})
+        for name in ("two", "two", "one", "two"):  # "one" was stored before there was a default
+            assert b'"size":7' in await self.both(name)
+
+    async def go(self) -> None:
+        await self.ask("DELETE", f"{WIDGETS}/two")
+        await self.ask("DELETE", f"{WIDGETS}/one")
+        await self.world.drop_kind()
+        await self.world.settle()
+        assert (await self.both("one")).startswith(b"HTTP/1.1 404")
+
+
 def test_a_kind_that_goes_or_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     counted = counts(monkeypatch)
     clock = Clock()
 
     async def main() -> None:
         async with served(clock) as ask:
-            world = World(ask, clock, 0)
-            short, long = world.pairs[0]
-            request = get("/apis/x.io/v1/widgets/one")
+            widgets = Widgets(World(ask, clock, 0), counted)
             for deprecated in (False, True, False):
                 version = {"name": "v1", "served": True, "storage": True, "deprecated": deprecated,
                            "schema": {"openAPIV3Schema": {"type": "object"}}}  # fmt: skip
-                names = {"plural": "widgets", "kind": "Widget"}
-                spec = {"group": "x.io", "scope": "Cluster", "names": names, "versions": [version]}
-                await ask("POST", CRDS, {"metadata": {"name": "widgets.x.io"}, "spec": spec})
-                await world.settle()
-                widget = {"apiVersion": "x.io/v1", "kind": "Widget", "metadata": {"name": "one"}}
-                await ask("POST", "/apis/x.io/v1/widgets", widget)
-                before = counted[0]
-                for _ in range(3):
-                    reply = await short.send(request)
-                    assert reply == await long.send(request) and reply.startswith(b"HTTP/1.1 200")
-                    assert (b"warning:" in reply) == deprecated
-                assert (counted[0] > before) != deprecated
-                schema = {"type": "object", "properties": {"size": {"type": "integer", "default": 7}}}
-                other = version | {"deprecated": not deprecated, "schema": {"openAPIV3Schema": schema}}
-                await ask("PATCH", f"{CRDS}/widgets.x.io", {"spec": {"versions": [other]}})
-                for _ in range(200):
-                    reply = await short.send(request)
-                    if (b"warning:" in reply) != deprecated:
-                        break
-                    await asyncio.sleep(0.01)
-                assert (b"warning:" in reply) != deprecated and reply == await long.send(request)
-                newer = widget | {"metadata": {"name": "two"}}
-                await ask("POST", "/apis/x.io/v1/widgets", newer)
-                for name in ("two", "two", "one", "two"):  # "one" was stored before there was a default
-                    reply = await short.send(get(f"/apis/x.io/v1/widgets/{name}"))
-                    assert reply == await long.send(get(f"/apis/x.io/v1/widgets/{name}")) and b'"size":7' in reply
-                await ask("DELETE", "/apis/x.io/v1/widgets/two")
-                await ask("DELETE", "/apis/x.io/v1/widgets/one")
-                await world.drop_kind()
-                await world.settle()
-                reply = await short.send(request)
-                assert reply == await long.send(request) and reply.startswith(b"HTTP/1.1 404")
+                await widgets.define(version)
+                await widgets.check_first(deprecated)
+                await widgets.change(version)
+                await widgets.check_changed()
+                await widgets.go()
 
     clock.run(main)
 
