@@ -88,75 +88,99 @@ spec: {restartPolicy: Never, containers: [{name: c, image: {{ .Values.image }}, 
 }
 
 
-@pytest.mark.parametrize("program", ["helm3", "helm4"])
-def test_release(kubectl: Kubectl, program: str, tmp_path: Path) -> None:
-    group = f"{program}.example.com"
-    for name, text in CHART.items():
-        path = tmp_path / "web" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text.replace("GROUP", group))
+class Helm:
+    """A program of Helm's in kubectl's namespace, with the chart and with folders of its own. It must succeed if called."""
 
-    def run(*words: str) -> subprocess.CompletedProcess[str]:
-        folders = {f"HELM_{kind}_HOME": str(tmp_path / kind) for kind in ("CACHE", "CONFIG", "DATA")}
+    def __init__(self, kubectl: Kubectl, program: str, folder: Path) -> None:
+        self.kubectl, self.program, self.folder = kubectl, program, folder
+        self.group = f"{program}.example.com"
+        self.chart = str(folder / "web")
+        for name, text in CHART.items():
+            path = folder / "web" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text.replace("GROUP", self.group))
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        folders = {f"HELM_{kind}_HOME": str(self.folder / kind) for kind in ("CACHE", "CONFIG", "DATA")}
         return subprocess.run(
-            [tool(program), "-n", kubectl.namespace, *words],
-            env=kubectl.lab.environment | folders,
+            [tool(self.program), "-n", self.kubectl.namespace, *words],
+            env=self.kubectl.lab.environment | folders,
             capture_output=True,
             text=True,
             timeout=60,
         )
 
-    def helm(*words: str) -> str:
-        done = run(*words)
+    def __call__(self, *words: str) -> str:
+        done = self.run(*words)
         assert done.returncode == 0, done
         return done.stdout
 
-    def revisions() -> list[tuple[int, str]]:
-        return [(r["revision"], r["status"]) for r in json.loads(helm("history", "web", "-o", "json"))]
+    def revisions(self) -> list[tuple[int, str]]:
+        return [(r["revision"], r["status"]) for r in json.loads(self("history", "web", "-o", "json"))]
 
-    def environment() -> list[str]:
+    def variables(self) -> list[str]:
+        """Names of the deployment's environment variables."""
         path = "jsonpath={.spec.template.spec.containers[0].env[*].name}"
-        return kubectl("get", "deploy", "web", "-o", path).split()
+        return self.kubectl("get", "deploy", "web", "-o", path).split()
 
-    chart = str(tmp_path / "web")
+
+def installs(helm: Helm, kubectl: Kubectl) -> None:
+    assert "STATUS: deployed" in helm("install", "web", helm.chart, "--wait", "--timeout=50s")
+    assert kubectl.get("deploy", "web")["status"]["readyReplicas"] == 1
+    assert kubectl.get("gadget", "web")["spec"] == {"size": 1}
+    assert kubectl.get("jobs")["items"] == [], "the hook ran and went"
+    assert "still in use" in helm.run("install", "web", helm.chart).stderr
+
+
+def upgrades(helm: Helm, kubectl: Kubectl) -> None:
+    """What others change in the cluster and the chart does not, stays; what the chart changes and drops, follows it."""
+    kubectl("label", "deploy", "web", "by=hand")
+    changed = ("--set", "replicas=2,greeting=bye,grow=false")
+    assert "size: 2" in helm("upgrade", "web", helm.chart, *changed, "--dry-run=server")
+    assert helm.revisions() == [(1, "deployed")]
+    assert helm.variables() == ["FIXED", "GREETING"]
+    helm("upgrade", "web", helm.chart, *changed, "--wait", "--timeout=50s")
+    deployment = kubectl.get("deploy", "web")
+    assert (deployment["status"]["readyReplicas"], deployment["metadata"]["labels"]["by"]) == (2, "hand")
+    assert helm.variables() == ["FIXED"]
+    assert "not found" in kubectl.fails("get", "secret", "web-more")
+    assert "tested" in helm("test", "web", "--logs")
+
+
+def rolls_back(helm: Helm, kubectl: Kubectl) -> None:
+    helm("rollback", "web", "1", "--wait", "--timeout=50s")
+    assert helm.revisions() == [(1, "superseded"), (2, "superseded"), (3, "deployed")]
+    assert helm.variables() == ["FIXED", "GREETING"]
+    assert kubectl("get", "cm", "web", "-o", "jsonpath={.data.greeting}") == "hello"
+
+
+def records_a_failure(helm: Helm) -> None:
+    """A release that fails is recorded as failed, and says what the server said."""
+    bad = helm.run("upgrade", "web", helm.chart, "--set", "replicas=-1")
+    assert bad.returncode == 1 and "spec.replicas: Invalid value: -1" in bad.stderr, bad
+    assert helm.revisions()[-1] == (4, "failed")
+
+
+def is_stored_and_goes(helm: Helm, kubectl: Kubectl) -> None:
+    stored = kubectl.get("secret", "sh.helm.release.v1.web.v3")
+    assert stored["type"] == "helm.sh/release.v1"
+    release = base64.b64decode(base64.b64decode(stored["data"]["release"]))
+    assert json.loads(gzip.decompress(release))["info"]["status"] == "deployed"
+    assert [r["name"] for r in json.loads(helm("list", "-o", "json"))] == ["web"]
+    helm("uninstall", "web", "--wait", "--timeout=50s")
+    assert helm.run("status", "web").returncode == 1
+    left = "deploy,svc,gadget,jobs,secrets"
+    wait_for(lambda: not kubectl.get(left, "-l", "!kept")["items"], "all of it is gone")
+
+
+@pytest.mark.parametrize("program", ["helm3", "helm4"])
+def test_release(kubectl: Kubectl, program: str, tmp_path: Path) -> None:
+    helm = Helm(kubectl, program, tmp_path)
     try:
-        assert "STATUS: deployed" in helm("install", "web", chart, "--wait", "--timeout=50s")
-        assert kubectl.get("deploy", "web")["status"]["readyReplicas"] == 1
-        assert kubectl.get("gadget", "web")["spec"] == {"size": 1}
-        assert kubectl.get("jobs")["items"] == [], "the hook ran and went"
-        assert "still in use" in run("install", "web", chart).stderr
-
-        # What others change in the cluster and the chart does not, stays; what the chart changes and drops, follows it.
-        kubectl("label", "deploy", "web", "by=hand")
-        changed = ("--set", "replicas=2,greeting=bye,grow=false")
-        assert "size: 2" in helm("upgrade", "web", chart, *changed, "--dry-run=server")
-        assert revisions() == [(1, "deployed")]
-        assert environment() == ["FIXED", "GREETING"]
-        helm("upgrade", "web", chart, *changed, "--wait", "--timeout=50s")
-        deployment = kubectl.get("deploy", "web")
-        assert (deployment["status"]["readyReplicas"], deployment["metadata"]["labels"]["by"]) == (2, "hand")
-        assert environment() == ["FIXED"]
-        assert "not found" in kubectl.fails("get", "secret", "web-more")
-        assert "tested" in helm("test", "web", "--logs")
-
-        helm("rollback", "web", "1", "--wait", "--timeout=50s")
-        assert revisions() == [(1, "superseded"), (2, "superseded"), (3, "deployed")]
-        assert environment() == ["FIXED", "GREETING"]
-        assert kubectl("get", "cm", "web", "-o", "jsonpath={.data.greeting}") == "hello"
-
-        # A release that fails is recorded as failed, and says what the server said.
-        bad = run("upgrade", "web", chart, "--set", "replicas=-1")
-        assert bad.returncode == 1 and "spec.replicas: Invalid value: -1" in bad.stderr, bad
-        assert revisions()[-1] == (4, "failed")
-
-        stored = kubectl.get("secret", "sh.helm.release.v1.web.v3")
-        assert stored["type"] == "helm.sh/release.v1"
-        release = base64.b64decode(base64.b64decode(stored["data"]["release"]))
-        assert json.loads(gzip.decompress(release))["info"]["status"] == "deployed"
-        assert [r["name"] for r in json.loads(helm("list", "-o", "json"))] == ["web"]
-        helm("uninstall", "web", "--wait", "--timeout=50s")
-        assert run("status", "web").returncode == 1
-        left = "deploy,svc,gadget,jobs,secrets"
-        wait_for(lambda: not kubectl.get(left, "-l", "!kept")["items"], "all of it is gone")
+        installs(helm, kubectl)
+        upgrades(helm, kubectl)
+        rolls_back(helm, kubectl)
+        records_a_failure(helm)
+        is_stored_and_goes(helm, kubectl)
     finally:
-        kubectl("delete", "crd", f"gadgets.{group}", "--ignore-not-found")
+        kubectl("delete", "crd", f"gadgets.{helm.group}", "--ignore-not-found")

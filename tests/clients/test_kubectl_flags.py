@@ -98,6 +98,23 @@ def test_get_and_explain(kubectl: Kubectl, tmp_path: Path) -> None:
     assert "apiservices" in kubectl("api-resources", "--categories=api-extensions", "--sort-by=name", "--no-headers")
 
 
+# Words, with --dry-run=server -> the line they print.
+DRY_RUNS = (
+    (["set", "image", "deploy/web", f"web={IMAGE}x"], "deployment.apps/web image updated (server dry run)"),
+    (["scale", "deploy/web", "--replicas=9"], "deployment.apps/web scaled (server dry run)"),
+    (["label", "cm", "odd", "a=b"], "configmap/odd labeled (server dry run)"),
+    (["annotate", "cm", "odd", "a=b"], "configmap/odd annotated (server dry run)"),
+    (["patch", "cm", "odd", "-p", '{"data":{"a":"b"}}'], "configmap/odd patched"),
+    (["delete", "cm", "odd"], 'configmap "odd" deleted (server dry run)'),
+    (["expose", "deploy", "web", "--name=x", "--port=1"], "service/x exposed (server dry run)"),
+    (["autoscale", "deploy", "web", "--max=3"], "horizontalpodautoscaler.autoscaling/web autoscaled (server dry run)"),
+    (["run", "x", f"--image={IMAGE}"], "pod/x created (server dry run)"),
+    (["create", "sa", "x"], "serviceaccount/x created (server dry run)"),
+    (["cordon", "node-1"], "node/node-1 cordoned (server dry run)"),
+    (["taint", "node", "node-1", "a=b:NoSchedule"], "node/node-1 tainted"),
+)  # fmt: skip
+
+
 def test_dry_runs_and_validation(kubectl: Kubectl) -> None:
     assert kubectl("apply", "-f", "-", "--dry-run=client", stdin=WEB) == (
         "deployment.apps/web created (dry run)\nservice/web created (dry run)\n"
@@ -122,20 +139,7 @@ def test_dry_runs_and_validation(kubectl: Kubectl) -> None:
     )
     assert kubectl.run("apply", "--validate=warn", "-f", "-", stdin=odd).stderr == 'Warning: unknown field "dat"\n'
     assert kubectl.run("apply", "--validate=ignore", "-f", "-", stdin=odd).stderr == ""
-    for words, said in (
-        (["set", "image", "deploy/web", f"web={IMAGE}x"], "deployment.apps/web image updated (server dry run)"),
-        (["scale", "deploy/web", "--replicas=9"], "deployment.apps/web scaled (server dry run)"),
-        (["label", "cm", "odd", "a=b"], "configmap/odd labeled (server dry run)"),
-        (["annotate", "cm", "odd", "a=b"], "configmap/odd annotated (server dry run)"),
-        (["patch", "cm", "odd", "-p", '{"data":{"a":"b"}}'], "configmap/odd patched"),
-        (["delete", "cm", "odd"], 'configmap "odd" deleted (server dry run)'),
-        (["expose", "deploy", "web", "--name=x", "--port=1"], "service/x exposed (server dry run)"),
-        (["autoscale", "deploy", "web", "--max=3"], "horizontalpodautoscaler.autoscaling/web autoscaled (server dry run)"),
-        (["run", "x", f"--image={IMAGE}"], "pod/x created (server dry run)"),
-        (["create", "sa", "x"], "serviceaccount/x created (server dry run)"),
-        (["cordon", "node-1"], "node/node-1 cordoned (server dry run)"),
-        (["taint", "node", "node-1", "a=b:NoSchedule"], "node/node-1 tainted"),
-    ):  # fmt: skip
+    for words, said in DRY_RUNS:
         assert kubectl(*words, "--dry-run=server") == f"{said}\n"
     assert kubectl.get("deploy", "web")["spec"]["replicas"] == 3
     assert "data" not in kubectl.get("cm", "odd")

@@ -172,36 +172,42 @@ def test_explain(lab: Lab) -> None:
     assert lab.fails("explain", "deploy.spec.foo").endswith('error: field "foo" does not exist\n')
 
 
-def test_create(kubectl: Kubectl) -> None:
-    for words, said in (
-        (["cm", "c", "--from-literal=a=b"], "configmap/c"),
-        (["secret", "generic", "s", "--from-literal=a=b"], "secret/s"),
-        (["secret", "docker-registry", "d", "--docker-server=x", "--docker-username=u", "--docker-password=p"], "secret/d"),
-        (["deployment", "d", f"--image={IMAGE}", "--replicas=0", "--", "sleep", "1"], "deployment.apps/d"),
-        (["service", "clusterip", "a", "--tcp=80:8080"], "service/a"),
-        (["service", "nodeport", "b", "--tcp=80"], "service/b"),
-        (["service", "externalname", "e", "--external-name=example.com"], "service/e"),
-        (["service", "loadbalancer", "l", "--tcp=80"], "service/l"),
-        (["serviceaccount", "robot"], "serviceaccount/robot"),
-        (["role", "reader", "--verb=get,list", "--resource=pods"], "role.rbac.authorization.k8s.io/reader"),
-        (["rolebinding", "read", "--role=reader", f"--serviceaccount={kubectl.namespace}:robot"],
-         "rolebinding.rbac.authorization.k8s.io/read"),
-    ):  # fmt: skip
-        assert kubectl("create", *words) == f"{said} created\n"
-        assert "already exists" in kubectl.fails("create", *words)
+# Words after create -> the object they make; NAMESPACE stands for the test's own.
+CREATED = (
+    (["cm", "c", "--from-literal=a=b"], "configmap/c"),
+    (["secret", "generic", "s", "--from-literal=a=b"], "secret/s"),
+    (["secret", "docker-registry", "d", "--docker-server=x", "--docker-username=u", "--docker-password=p"], "secret/d"),
+    (["deployment", "d", f"--image={IMAGE}", "--replicas=0", "--", "sleep", "1"], "deployment.apps/d"),
+    (["service", "clusterip", "a", "--tcp=80:8080"], "service/a"),
+    (["service", "nodeport", "b", "--tcp=80"], "service/b"),
+    (["service", "externalname", "e", "--external-name=example.com"], "service/e"),
+    (["service", "loadbalancer", "l", "--tcp=80"], "service/l"),
+    (["serviceaccount", "robot"], "serviceaccount/robot"),
+    (["role", "reader", "--verb=get,list", "--resource=pods"], "role.rbac.authorization.k8s.io/reader"),
+    (["rolebinding", "read", "--role=reader", "--serviceaccount=NAMESPACE:robot"],
+     "rolebinding.rbac.authorization.k8s.io/read"),
+)  # fmt: skip
+
+
+def services_have_their_columns(kubectl: Kubectl) -> None:
     assert re.search(
         r"^a +ClusterIP +10\.\d+\.\d+\.\d+ +<none> +80/TCP +\d+s$", kubectl("get", "svc", "a"), re.MULTILINE
     )
     assert re.search(r"80:3\d{4}/TCP", kubectl("get", "svc", "b"))
     assert re.search(r"ExternalName +<none> +example.com +<none>", kubectl("get", "svc", "e"))
-    robot = f"system:serviceaccount:{kubectl.namespace}:robot"
+
+
+def robot_has_its_rights(kubectl: Kubectl, robot: str) -> None:
     assert kubectl("auth", "can-i", "list", "pods", f"--as={robot}") == "yes\n"
     denied = kubectl.run("auth", "can-i", "delete", "pods", f"--as={robot}", check=False)
     assert (denied.returncode, denied.stdout) == (1, "no\n")
     assert re.search(
         r"^pods +\[\] +\[\] +\[get list\]$", kubectl("auth", "can-i", "--list", f"--as={robot}"), re.MULTILINE
     )
-    # A token is a user: kubectl with it alone, without the administrator's certificate.
+
+
+def a_token_is_a_user(kubectl: Kubectl, robot: str) -> None:
+    """kubectl with the robot's token alone, without the administrator's certificate."""
     token = kubectl("create", "token", "robot", "--duration=30m")
     kubeconfig = Path(kubectl.lab.environment["KUBECONFIG"])
     config = yaml.safe_load(kubeconfig.read_text())
@@ -214,6 +220,17 @@ def test_create(kubectl: Kubectl) -> None:
         f'Error from server (Forbidden): secrets is forbidden: User "{robot}" cannot list resource "secrets" in API group "" '
         f'in the namespace "{kubectl.namespace}"'
     )
+
+
+def test_create(kubectl: Kubectl) -> None:
+    for row, said in CREATED:
+        words = [word.replace("NAMESPACE", kubectl.namespace) for word in row]
+        assert kubectl("create", *words) == f"{said} created\n"
+        assert "already exists" in kubectl.fails("create", *words)
+    services_have_their_columns(kubectl)
+    robot = f"system:serviceaccount:{kubectl.namespace}:robot"
+    robot_has_its_rights(kubectl, robot)
+    a_token_is_a_user(kubectl, robot)
     assert "may not specify a duration less than 10 minutes" in kubectl.fails(
         "create", "token", "robot", "--duration=1m"
     )

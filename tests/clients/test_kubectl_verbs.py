@@ -33,27 +33,30 @@ def key_and_request(name: str) -> tuple[bytes, bytes]:
     return pem, request.public_bytes(serialization.Encoding.PEM)
 
 
+# Words after create -> the object they make; UNIQUE stands for the namespace.
+CREATED = (
+    (["clusterrole", "UNIQUE-a", "--verb=get", "--resource=pods"], "clusterrole.rbac.authorization.k8s.io/UNIQUE-a"),
+    (["clusterrole", "UNIQUE-b", "--aggregation-rule=a=b"], "clusterrole.rbac.authorization.k8s.io/UNIQUE-b"),
+    (["clusterrole", "UNIQUE-c", "--verb=get", "--non-resource-url=/logs"], "clusterrole.rbac.authorization.k8s.io/UNIQUE-c"),
+    (["clusterrolebinding", "UNIQUE", "--clusterrole=UNIQUE-a", "--user=u"],
+     "clusterrolebinding.rbac.authorization.k8s.io/UNIQUE"),
+    (["cronjob", "c", f"--image={IMAGE}", "--schedule=0 0 1 1 *", "--", "true"], "cronjob.batch/c"),
+    (["job", "j", f"--image={IMAGE}", "--", "true"], "job.batch/j"),
+    (["job", "j2", "--from=cronjob/c"], "job.batch/j2"),
+    (["ingress", "i", "--rule=a.example.com/x*=svc:80,tls=t", "--class=nginx", "--default-backend=d:http"],
+     "ingress.networking.k8s.io/i"),
+    (["poddisruptionbudget", "p", "--selector=a=b", "--min-available=1"], "poddisruptionbudget.policy/p"),
+    (["priorityclass", "UNIQUE", "--value=10"], "priorityclass.scheduling.k8s.io/UNIQUE"),
+    (["quota", "q", "--hard=pods=5,configmaps=20"], "resourcequota/q"),
+)  # fmt: skip
+
+
 def test_create_the_rest(kubectl: Kubectl, tmp_path: Path) -> None:
     unique = kubectl.namespace
-    cluster = "clusterrole.rbac.authorization.k8s.io"
-    lines = (
-        (["clusterrole", f"{unique}-a", "--verb=get", "--resource=pods"], f"{cluster}/{unique}-a"),
-        (["clusterrole", f"{unique}-b", "--aggregation-rule=a=b"], f"{cluster}/{unique}-b"),
-        (["clusterrole", f"{unique}-c", "--verb=get", "--non-resource-url=/logs"], f"{cluster}/{unique}-c"),
-        (["clusterrolebinding", unique, f"--clusterrole={unique}-a", "--user=u"],
-         f"clusterrolebinding.rbac.authorization.k8s.io/{unique}"),
-        (["cronjob", "c", f"--image={IMAGE}", "--schedule=0 0 1 1 *", "--", "true"], "cronjob.batch/c"),
-        (["job", "j", f"--image={IMAGE}", "--", "true"], "job.batch/j"),
-        (["job", "j2", "--from=cronjob/c"], "job.batch/j2"),
-        (["ingress", "i", "--rule=a.example.com/x*=svc:80,tls=t", "--class=nginx", "--default-backend=d:http"],
-         "ingress.networking.k8s.io/i"),
-        (["poddisruptionbudget", "p", "--selector=a=b", "--min-available=1"], "poddisruptionbudget.policy/p"),
-        (["priorityclass", unique, "--value=10"], f"priorityclass.scheduling.k8s.io/{unique}"),
-        (["quota", "q", "--hard=pods=5,configmaps=20"], "resourcequota/q"),
-    )  # fmt: skip
     try:
-        for words, said in lines:
-            assert kubectl("create", *words) == f"{said} created\n"
+        for words, said in CREATED:
+            made = kubectl("create", *[word.replace("UNIQUE", unique) for word in words])
+            assert made == f"{said.replace('UNIQUE', unique)} created\n"
         kubectl("wait", "--for=condition=complete", "job/j", "job/j2", "--timeout=40s")
         used = kubectl.get("quota", "q")["status"]
         assert used["hard"] == {"pods": "5", "configmaps": "20"}

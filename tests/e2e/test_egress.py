@@ -81,6 +81,46 @@ def machine() -> Iterator[tuple[list[str], list[str]]]:
             process.wait()
 
 
+def forwarding(lab: Lab) -> str:
+    return lab.run("cat", "/proc/sys/net/ipv4/ip_forward").stdout.strip()
+
+
+def asks(where: Lab, url: str) -> str:
+    """What a pod gets from an address; "" if nothing."""
+    return where.run("kubectl", "exec", "web", "--", "/usr/bin/python3", *fetch(url)[1:], check=False).stdout
+
+
+def one_leads_out(lab: Lab, closed: Lab) -> None:
+    for each in (lab, closed):
+        each.kubectl("run", "web", f"--image={FRONTEND}:v1")
+        each.kubectl("wait", "--for=condition=Ready", "pod/web", "--timeout=60s")
+    assert asks(lab, "http://203.0.113.1/") == "203.0.113.2", "the internet sees the machine, not the pod"
+    assert asks(lab, "http://web.example/") == "203.0.113.2", "the cluster's DNS asks the machine's resolver"
+    assert lab.in_node("node-1", *fetch("http://203.0.113.1/")) == "203.0.113.2"
+    assert asks(closed, "http://203.0.113.1/") == asks(closed, "http://web.example/") == ""
+
+
+def own_ranges_stay_closed(lab: Lab, closed: Lab, internet: list[str]) -> None:
+    """The labs' addresses are closed to each other, and to whoever is outside; the machine itself reaches them."""
+    other = closed.get("pod", "web")["status"]["podIP"]
+    assert asks(lab, f"http://{other}:8080/version") == ""
+    pod = lab.get("pod", "web")["status"]["podIP"]
+    assert lab.run(*fetch(f"http://{pod}:8080/version")).stdout.startswith("v1"), "the machine reaches the pod"
+    for address in (pod, other):
+        network = address.rsplit(".", 2)[0] + ".0.0/16"
+        subprocess.run([*internet, "ip", "route", "add", network, "via", "203.0.113.2"], check=True)
+        assert subprocess.run([*internet, *fetch(f"http://{address}:8080/version")], capture_output=True).returncode != 0
+
+
+def closes_and_opens(lab: Lab) -> None:
+    lab.environment["NAVARCH_EGRESS"] = "off"
+    assert "Egress is off on this machine" in lab.up()
+    assert asks(lab, "http://203.0.113.1/") == "" and forwarding(lab) == "0"
+    del lab.environment["NAVARCH_EGRESS"]
+    lab.up()
+    wait_for(lambda: asks(lab, "http://web.example/") == "203.0.113.2", "it is open again", 30)
+
+
 def test_a_way_out_and_none(home: Path, machine: tuple[list[str], list[str]], tmp_path: Path) -> None:
     enter, internet = machine
     elsewhere = tmp_path / "home"
@@ -89,39 +129,12 @@ def test_a_way_out_and_none(home: Path, machine: tuple[list[str], list[str]], tm
     lab, closed = Lab(elsewhere, "out", enter), Lab(elsewhere, "closed", enter)
     for each in (lab, closed):
         each.environment.pop("NAVARCH_EGRESS", None)
-
-    def forwarding() -> str:
-        return lab.run("cat", "/proc/sys/net/ipv4/ip_forward").stdout.strip()
-
-    def asks(where: Lab, url: str) -> str:
-        """What a pod gets from an address; "" if nothing."""
-        return where.run("kubectl", "exec", "web", "--", "/usr/bin/python3", *fetch(url)[1:], check=False).stdout
-
     with down_at_last(closed), down_at_last(lab):
         closed.up("--nodes", "1", "--egress", "off")
-        assert forwarding() == "0"
+        assert forwarding(lab) == "0"
         lab.up("--nodes", "1")
-        assert forwarding() == "1" and lab.status()["egress"] and not closed.status()["egress"]
-        for each in (lab, closed):
-            each.kubectl("run", "web", f"--image={FRONTEND}:v1")
-            each.kubectl("wait", "--for=condition=Ready", "pod/web", "--timeout=60s")
-        assert asks(lab, "http://203.0.113.1/") == "203.0.113.2", "the internet sees the machine, not the pod"
-        assert asks(lab, "http://web.example/") == "203.0.113.2", "the cluster's DNS asks the machine's resolver"
-        assert lab.in_node("node-1", *fetch("http://203.0.113.1/")) == "203.0.113.2"
-        assert asks(closed, "http://203.0.113.1/") == asks(closed, "http://web.example/") == ""
-        # The labs' own ranges stay closed: to each other, and to whoever is outside.
-        other = closed.get("pod", "web")["status"]["podIP"]
-        assert asks(lab, f"http://{other}:8080/version") == ""
-        pod = lab.get("pod", "web")["status"]["podIP"]
-        assert lab.run(*fetch(f"http://{pod}:8080/version")).stdout.startswith("v1"), "the machine reaches the pod"
-        for address in (pod, other):
-            network = address.rsplit(".", 2)[0] + ".0.0/16"
-            subprocess.run([*internet, "ip", "route", "add", network, "via", "203.0.113.2"], check=True)
-            assert subprocess.run([*internet, *fetch(f"http://{address}:8080/version")], capture_output=True).returncode != 0
-        lab.environment["NAVARCH_EGRESS"] = "off"
-        assert "Egress is off on this machine" in lab.up()
-        assert asks(lab, "http://203.0.113.1/") == "" and forwarding() == "0"
-        del lab.environment["NAVARCH_EGRESS"]
-        lab.up()
-        wait_for(lambda: asks(lab, "http://web.example/") == "203.0.113.2", "it is open again", 30)
-    assert forwarding() == "0", "as it was before"
+        assert forwarding(lab) == "1" and lab.status()["egress"] and not closed.status()["egress"]
+        one_leads_out(lab, closed)
+        own_ranges_stay_closed(lab, closed, internet)
+        closes_and_opens(lab)
+    assert forwarding(lab) == "0", "as it was before"
