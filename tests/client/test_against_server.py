@@ -16,7 +16,7 @@ from apiserver.storage.memory import MemoryStore
 from lab.simulation.network import Link
 from navarch.api import errors
 from navarch.api.types import apps_v1, core_v1, meta_v1
-from navarch.client.client import Client
+from navarch.client.client import Client, ResourceClient
 from navarch.client.events import EventRecorder
 from navarch.client.informer import Informer
 from navarch.client.leader import LeaderElector
@@ -67,6 +67,15 @@ def test_every_verb() -> None:
             await maps.update(made)
         with pytest.raises(errors.Conflict):
             await maps.delete("a", "default", uid="another")
+        assert await maps.delete("a", "default") is None
+
+    cluster(test)
+
+
+def test_pages_and_collections() -> None:
+    async def test(world: SimulatedWorld, client: Client, link: Link) -> None:
+        maps = client[core_v1.ConfigMap]
+        await maps.create(config_map("a", x="1"))
         for n in range(5):
             await maps.create(config_map(f"m{n}"), field_manager="five")
         first = await maps.list("default", limit=4, field_selector="metadata.name!=kube-root-ca.crt")
@@ -81,6 +90,11 @@ def test_every_verb() -> None:
         assert [m.metadata.name for m in (await maps.list("default")).items] == ["a"]
         assert await maps.delete("a", "default") is None
 
+    cluster(test)
+
+
+def test_subresources() -> None:
+    async def test(world: SimulatedWorld, client: Client, link: Link) -> None:
         tree = {"metadata": {"name": "web"}, "spec": {"replicas": 1, "selector": {"matchLabels": {"a": "b"}}, "template": {
             "metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}}}  # fmt: skip
         deployments = client[apps_v1.Deployment]
@@ -141,6 +155,39 @@ STEPS = st.lists(
 )
 
 
+class Differences:
+    """The handler of an informer: adds up what it is told, name -> uid, and objects to what makes no sense."""
+
+    def __init__(self) -> None:
+        self.sum: dict[str, str] = {}
+
+    def __call__(self, kind: str, old: core_v1.ConfigMap | None, new: core_v1.ConfigMap) -> None:
+        name, uid = new.metadata.name or "", new.metadata.uid or ""
+        assert (kind == "ADDED") == (name not in self.sum)
+        assert kind == "ADDED" or self.sum[name] == (old or new).metadata.uid
+        if kind == "DELETED":
+            del self.sum[name]
+        else:
+            self.sum[name] = uid
+
+
+async def happen(step: str, n: int, writer: ResourceClient[core_v1.ConfigMap], link: Link, world: SimulatedWorld) -> None:
+    if step == "put":
+        try:
+            await writer.create(config_map(f"m{n}"))
+        except errors.AlreadyExists:
+            await writer.patch(f"m{n}", "default", {"data": {"at": str(world.now())}})
+    elif step == "delete":
+        try:
+            await writer.delete(f"m{n}", "default")
+        except errors.NotFound:
+            pass
+    elif step in ("cut", "mend"):
+        link.cut() if step == "cut" else link.mend()
+    else:
+        await world.sleep(1 if step == "wait" else 200)
+
+
 @settings(deadline=None, max_examples=40)
 @given(STEPS)
 def test_an_informer_ends_up_with_what_the_server_has(steps: list[tuple[str, int]]) -> None:
@@ -148,42 +195,18 @@ def test_an_informer_ends_up_with_what_the_server_has(steps: list[tuple[str, int
 
     async def test(world: SimulatedWorld, client: Client, link: Link) -> None:
         writer = Client(link.inner, world, "writer")[core_v1.ConfigMap]
-        informer = Informer(client[core_v1.ConfigMap], "default")
-        told: dict[str, str] = {}
-
-        def handler(kind: str, old: core_v1.ConfigMap | None, new: core_v1.ConfigMap) -> None:
-            name, uid = new.metadata.name or "", new.metadata.uid or ""
-            assert (kind == "ADDED") == (name not in told)
-            assert kind == "ADDED" or told[name] == (old or new).metadata.uid
-            if kind == "DELETED":
-                del told[name]
-            else:
-                told[name] = uid
-
-        informer.add_handler(handler)
+        informer, differences = Informer(client[core_v1.ConfigMap], "default"), Differences()
+        informer.add_handler(differences)
         async with world.task_group() as group:
             group.start(informer.run())
             for step, n in steps:
-                if step == "put":
-                    try:
-                        await writer.create(config_map(f"m{n}"))
-                    except errors.AlreadyExists:
-                        await writer.patch(f"m{n}", "default", {"data": {"at": str(world.now())}})
-                elif step == "delete":
-                    try:
-                        await writer.delete(f"m{n}", "default")
-                    except errors.NotFound:
-                        pass
-                elif step in ("cut", "mend"):
-                    link.cut() if step == "cut" else link.mend()
-                else:
-                    await world.sleep(1 if step == "wait" else 200)
+                await happen(step, n, writer, link, world)
             link.mend()
             await world.sleep(120)
             there = (await writer.list("default")).items
             here = {m.metadata.name: m.metadata.resource_version for m in informer.list()}
             assert here == {m.metadata.name: m.metadata.resource_version for m in there}
-            assert told == {m.metadata.name: m.metadata.uid for m in there}
+            assert differences.sum == {m.metadata.name: m.metadata.uid for m in there}
             group.cancel()
 
     cluster(test)

@@ -30,47 +30,46 @@ async def get(address, path: str, token: str = "") -> int:
     return int(answer.split(b" ")[1])
 
 
-def test_pages_over_tcp_need_a_token_with_rights(tmp_path):
-    async def main() -> None:
-        world = RealWorld()
-        server, up = assemble(world, MemoryStore(), Config(store="memory")), asyncio.Event()
+ACCOUNTS = "/api/v1/namespaces/default/serviceaccounts"
+RBAC = "/apis/rbac.authorization.k8s.io/v1/"
+ROLE = b'{"metadata":{"name":"r"},"rules":[{"nonResourceURLs":["/explain"],"verbs":["get"]}]}'
+BINDING = (
+    b'{"metadata":{"name":"r"},"roleRef":{"apiGroup":"rbac.authorization.k8s.io","kind":"ClusterRole","name":"r"},'
+    b'"subjects":[{"kind":"ServiceAccount","name":"reader","namespace":"default"}]}'
+)
 
-        def connect(*groups: str) -> Client:
-            user = User("system:kube-scheduler", (*groups, "system:authenticated"))
-            return Client(InProcessTransport(server.app, user), world, "test")
 
-        async with world.task_group() as group:
-            group.start(server.run(lambda _: up.set(), listen=False))
-            await up.wait()
-            admin = connect("system:masters")
+async def make_accounts(admin: Client) -> dict[str, str]:
+    """Account reader, whose role has /explain, and account nobody, without a role: name -> token."""
+    tokens = {}
+    for name in ("reader", "nobody"):
+        await admin.request("POST", ACCOUNTS, body=b'{"metadata":{"name":"%s"}}' % name.encode())
+        answer = await admin.request("POST", f"{ACCOUNTS}/{name}/token", body=b'{"spec":{}}')
+        tokens[name] = json.loads(answer.body)["status"]["token"]
+    await admin.request("POST", RBAC + "clusterroles", body=ROLE)
+    await admin.request("POST", RBAC + "clusterrolebindings", body=BINDING)
+    return tokens
 
-            async def post(path: str, body: bytes) -> None:
-                await admin.request("POST", path, body=body)
 
-            tokens = {}
-            for name in ("reader", "nobody"):
-                await post("/api/v1/namespaces/default/serviceaccounts", b'{"metadata":{"name":"%s"}}' % name.encode())
-                told = await admin.request(
-                    "POST", f"/api/v1/namespaces/default/serviceaccounts/{name}/token", body=b'{"spec":{}}'
-                )
-                tokens[name] = json.loads(told.body)["status"]["token"]
-            rbac = "/apis/rbac.authorization.k8s.io/v1/"
-            rules = b'[{"nonResourceURLs":["/explain"],"verbs":["get"]}]'
-            await post(rbac + "clusterroles", b'{"metadata":{"name":"r"},"rules":%s}' % rules)
-            await post(
-                rbac + "clusterrolebindings",
-                b'{"metadata":{"name":"r"},"roleRef":{"apiGroup":"rbac.authorization.k8s.io","kind":"ClusterRole","name":"r"},'
-                b'"subjects":[{"kind":"ServiceAccount","name":"reader","namespace":"default"}]}',
-            )
-            gate = Delegated(connect(), world).check  # with the rights of a scheduler
-            async with serving(PAGES, ("127.0.0.1", 0), gate) as address:
-                assert await get(address, "/healthz") == 200
-                assert await get(address, "/explain") == 401
-                assert await get(address, "/explain", "wrong") == 401
-                assert await get(address, "/explain", tokens["nobody"]) == 403
-                assert await get(address, "/explain", tokens["reader"]) == 200
-            async with serving(PAGES, str(tmp_path / "socket"), gate) as address:
-                assert await get(address, "/explain") == 200
-            group.cancel()
+async def test_pages_over_tcp_need_a_token_with_rights(tmp_path):
+    world = RealWorld()
+    server, up = assemble(world, MemoryStore(), Config(store="memory")), asyncio.Event()
 
-    RealWorld().run(main)
+    def connect(*groups: str) -> Client:
+        user = User("system:kube-scheduler", (*groups, "system:authenticated"))
+        return Client(InProcessTransport(server.app, user), world, "test")
+
+    async with world.task_group() as group:
+        group.start(server.run(lambda _: up.set(), listen=False))
+        await up.wait()
+        tokens = await make_accounts(connect("system:masters"))
+        gate = Delegated(connect(), world).check  # with the rights of a scheduler
+        async with serving(PAGES, ("127.0.0.1", 0), gate) as address:
+            assert await get(address, "/healthz") == 200
+            assert await get(address, "/explain") == 401
+            assert await get(address, "/explain", "wrong") == 401
+            assert await get(address, "/explain", tokens["nobody"]) == 403
+            assert await get(address, "/explain", tokens["reader"]) == 200
+        async with serving(PAGES, str(tmp_path / "socket"), gate) as address:
+            assert await get(address, "/explain") == 200
+        group.cancel()

@@ -33,51 +33,54 @@ async def ask(port):
     return int(head.split()[1]), json.loads(body)
 
 
-def test_the_node_tells_of_its_endpoints():
+async def answers(port):
+    try:
+        return await ask(port)
+    except OSError:
+        return None
+
+
+async def until(condition):
+    while not await condition():
+        await asyncio.sleep(0.01)
+
+
+class Node:
+    """Health checks of node "here" over Services and EndpointSlices that are put by hand."""
+
+    def __init__(self, world):
+        self.services, self.slices, self.pieces = Listed(), Listed(), {}
+        self.slices.by_index = lambda index, key: self.pieces.get(key, ())
+        listed = {core_v1.Service: self.services, discovery_v1.EndpointSlice: self.slices}
+        informers = SimpleNamespace(informer=lambda cls, **_: listed[cls])
+        self.checks = HealthChecks(world, informers, "here", "127.0.0.1")
+
+
+async def test_the_node_tells_of_its_endpoints():
     world = RealWorld()
-    services, slices = Listed(), Listed()
-    near, pieces = [slice_of(("10.9.1.1", "ready"), ("10.9.1.2", "unready"), ("10.9.2.1", "ready"))], {}
-    slices.by_index = lambda index, key: pieces.get(key, ())
-    listed = {core_v1.Service: services, discovery_v1.EndpointSlice: slices}
-    informers = SimpleNamespace(informer=lambda cls, **_: listed[cls])
+    holder = socket.create_server(("127.0.0.1", 0))
+    other = socket.create_server(("127.0.0.1", 0))
+    port, moved = holder.getsockname()[1], other.getsockname()[1]
+    other.close()
+    node = Node(world)
+    node.pieces["default/a"] = [slice_of(("10.9.1.1", "ready"), ("10.9.1.2", "unready"), ("10.9.2.1", "ready"))]
+    async with world.task_group() as group:
+        group.start(node.checks.run())
+        node.services.put(balanced("a", port))  # somebody else has the port
+        await world.sleep(0.1)
+        holder.close()
+        await until(lambda: answers(port))
+        status, body = await ask(port)
+        assert (status, body["localEndpoints"], body["service"]) == (200, 1, {"namespace": "default", "name": "a"})
+        node.pieces["default/a"] = [slice_of(("10.9.2.1", "ready"))]
+        assert (await ask(port))[0] == 503
+        node.services.put(balanced("a", moved))
+        await until(lambda: answers(moved))
+        assert await answers(port) is None
+        node.services.put(balanced("a", moved, "Cluster"))
 
-    async def until(check):
-        while not await check():
-            await world.sleep(0.01)
+        async def closed():
+            return await answers(moved) is None
 
-    async def main():
-        holder = socket.create_server(("127.0.0.1", 0))
-        other = socket.create_server(("127.0.0.1", 0))
-        port, moved = holder.getsockname()[1], other.getsockname()[1]
-        other.close()
-        checks = HealthChecks(world, informers, "here", "127.0.0.1")
-        pieces["default/a"] = near
-        async with world.task_group() as group:
-            group.start(checks.run())
-            services.put(balanced("a", port))  # somebody else has the port
-            await world.sleep(0.1)
-            holder.close()
-
-            async def answers(where):
-                try:
-                    return await ask(where)
-                except OSError:
-                    return None
-
-            await until(lambda: answers(port))
-            status, body = await ask(port)
-            assert (status, body["localEndpoints"], body["service"]) == (200, 1, {"namespace": "default", "name": "a"})
-            pieces["default/a"] = [slice_of(("10.9.2.1", "ready"))]
-            assert (await ask(port))[0] == 503
-            services.put(balanced("a", moved))
-            await until(lambda: answers(moved))
-            assert await answers(port) is None
-            services.put(balanced("a", moved, "Cluster"))
-
-            async def closed():
-                return await answers(moved) is None
-
-            await until(closed)
-            group.cancel()
-
-    world.run(main)
+        await until(closed)
+        group.cancel()

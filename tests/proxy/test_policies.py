@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from types import SimpleNamespace
 
 from prometheus_client import generate_latest
@@ -51,50 +52,84 @@ def cluster():
     return informers, told, SimpleNamespace(event=lambda obj, *rest: told.append((obj.metadata.name, *rest)))
 
 
-async def test_the_loop(world):
-    informers, told, events = cluster()
-    kernel = Kernel()
-    policies = Policies(world, informers, "n1", "10.9.128.11", kernel, events)
-    wanted = informers.listed[networking_v1.NetworkPolicy]
+class Loop:
+    """The loop on a node, its kernel, and the NetworkPolicies that it follows."""
+
+    def __init__(self, world):
+        self.informers, self.told, events = cluster()
+        self.kernel = Kernel()
+        self.policies = Policies(world, self.informers, "n1", "10.9.128.11", self.kernel, events)
+        self.listed = self.informers.listed[networking_v1.NetworkPolicy]
+
+
+@asynccontextmanager
+async def looping(world):
+    loop = Loop(world)
     async with world.task_group() as group:
-        group.start(policies.run())
-        await policies.synced.wait()
-        assert SlimPod not in informers.asked, "nobody follows pods without policies"
+        group.start(loop.policies.run())
+        await loop.policies.synced.wait()
+        yield loop
+        group.cancel()
+
+
+async def test_the_loop(world):
+    """No table without policies, also when the last one goes."""
+    async with looping(world) as loop:
+        kernel = loop.kernel
+        assert SlimPod not in loop.informers.asked, "nobody follows pods without policies"
         assert "add set" not in kernel.has and "delete table" in kernel.has, "what an earlier process left is gone"
-        wanted.put(policy("p"))
+        loop.listed.put(policy("p"))
         await world.sleep(1)
         assert "guarded { 10.9.1.0/24 }" in kernel.has and "handled { 10.9.1.2 }" in kernel.has
         assert "in { 10.9.1.2 : goto in-of-" in kernel.has and "x/p" in kernel.has
-        # One that the kernel does not take: the others stand, it is named, and tried again until it is taken.
+        for name in "qr":
+            loop.listed.put(policy(name))
+        loop.listed.put(policy("bad", "y"))
+        await world.sleep(1)
+        for key in ("x/p", "x/q", "x/r", "y/bad"):
+            loop.listed.remove(key)
+        await world.sleep(1)
+        assert kernel.has.endswith("delete table ip navarch-policy\n")
+        kernel.has = ""
+        loop.listed.put(policy("again"))
+        await world.sleep(1)
+        assert "x/again" in kernel.has and "in { 10.9.1.2 : goto in-of-" in kernel.has
+
+
+async def test_a_policy_that_the_kernel_does_not_take(world):
+    """The others stand, it is named, and tried again until it is taken."""
+    async with looping(world) as loop:
+        kernel = loop.kernel
+        loop.listed.put(policy("p"))
+        await world.sleep(1)
         kernel.bad = ["y/bad"]
-        wanted.put(policy("bad", "y"))
-        wanted.put(policy("q"))
+        loop.listed.put(policy("bad", "y"))
+        loop.listed.put(policy("q"))
         await world.sleep(1)
         assert "x/q" in kernel.has and "y/bad" not in kernel.has
-        assert told[0][:3] == ("bad", "Warning", "SyncNetworkPolicyFailed") and "node n1" in told[0][3]
-        assert b"set_aside 1.0" in metrics(policies)
+        assert loop.told[0][:3] == ("bad", "Warning", "SyncNetworkPolicyFailed") and "node n1" in loop.told[0][3]
+        assert b"set_aside 1.0" in metrics(loop.policies)
         before = kernel.runs
         await world.sleep(600)
         assert 8 <= kernel.runs - before <= 50
         kernel.bad = []
         await world.sleep(70)
-        assert "y/bad" in kernel.has and b"set_aside 0.0" in metrics(policies)
-        # A kernel that takes nothing at all for a while: everything is loaded anew.
+        assert "y/bad" in kernel.has and b"set_aside 0.0" in metrics(loop.policies)
+
+
+async def test_a_kernel_that_takes_nothing_for_a_while(world):
+    """Everything is loaded anew."""
+    async with looping(world) as loop:
+        kernel = loop.kernel
+        for name in "pq":
+            loop.listed.put(policy(name))
+        await world.sleep(1)
         kernel.broken = True
-        wanted.put(policy("r"))
+        loop.listed.put(policy("r"))
         await world.sleep(30)
         kernel.broken, kernel.has = False, ""
         await world.sleep(30)
         assert all(f"x/{name}" in kernel.has for name in "pqr") and "handled { 10.9.1.2 }" in kernel.has
-        for key in ("x/p", "x/q", "x/r", "y/bad"):
-            wanted.remove(key)
-        await world.sleep(1)
-        assert kernel.has.endswith("delete table ip navarch-policy\n")
-        kernel.has = ""
-        wanted.put(policy("again"))
-        await world.sleep(1)
-        assert "x/again" in kernel.has and "in { 10.9.1.2 : goto in-of-" in kernel.has
-        group.cancel()
 
 
 async def test_a_pod_that_the_agent_tells_of(world):

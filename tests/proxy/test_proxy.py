@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import asynccontextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -15,7 +16,6 @@ from navarch.linux.syscalls import (
     CLONE_NEWNET,
     unshare,
 )
-from navarch.virtual import SimulatedWorld
 from navarch.world import RealWorld
 from proxy.nftables import TABLE
 from proxy.programmer import Programmer
@@ -118,9 +118,22 @@ def proxy_on(world, kernel):
     return Proxy(world, informers, "here", CIDR, kernel, events), listed[core_v1.Service], told
 
 
-def test_a_service_that_is_refused_is_named_and_tried_again(monkeypatch):
-    world, kernel = SimulatedWorld(), Kernel("bad/")
+@asynccontextmanager
+async def running(world, kernel, *names):
+    """A proxy that has synced these Services, beside one that can put more, and what was told."""
     proxy, services, told = proxy_on(world, kernel)
+    for number, name in enumerate(names):
+        services.put(service(name, f"10.9.192.{number + 1}"))
+    async with world.task_group() as group:
+        group.start(proxy.run())
+        await proxy.synced.wait()
+        yield proxy, services, told
+        group.cancel()
+
+
+@pytest.fixture
+def odd(monkeypatch):
+    """Service default/odd has no rules until this is undone: an exception takes their place."""
     real = Proxy.rules_of
 
     def rules_of(self, key):
@@ -129,41 +142,42 @@ def test_a_service_that_is_refused_is_named_and_tried_again(monkeypatch):
         return real(self, key)
 
     monkeypatch.setattr(Proxy, "rules_of", rules_of)
+    return monkeypatch
 
-    async def main():
-        for number, name in enumerate(("a", "bad", "b", "odd")):
-            services.put(service(name, f"10.9.192.{number + 1}"))
-        async with world.task_group() as group:
-            group.start(proxy.run())
-            await proxy.synced.wait()
-            assert set(proxy.programmer.rules.services) == {"default/a", "default/b"}
-            assert {t[:3] for t in told} == {
-                ("bad", "Warning", "SyncProxyRulesFailed"),
-                ("odd", "Warning", "SyncProxyRulesFailed"),
-            }
-            assert any("node here" in t[3] and "unexpected junk" in t[3] for t in told)
-            assert b"navarch_proxy_services_set_aside 2.0" in proxy.metrics()
-            runs, said = kernel.runs, len(told)
-            await world.sleep(600)
-            assert 8 <= len(told) - said <= 40 and kernel.runs - runs <= 25  # after 1, 2, 4 ... 60 s
-            services.put(service("c", "10.9.192.9"))
-            await world.sleep(1)
-            assert "default/c" in proxy.programmer.rules.services
-            kernel.bad.clear()
-            monkeypatch.undo()
-            await world.sleep(70)
-            assert not proxy.aside and "default/bad" in proxy.programmer.rules.services
-            assert "default/odd" in proxy.programmer.rules.services
-            kernel.broken = True
-            services.put(service("d", "10.9.192.10"))
-            await world.sleep(30)
-            assert "default/d" not in proxy.programmer.rules.services
-            kernel.broken = False
-            await world.sleep(70)
-            assert "default/d" in proxy.programmer.rules.services and len(proxy.programmer.rules.services) == 6
-            group.cancel()
 
-    world.run(main)
+async def test_a_service_that_is_refused_is_named_and_tried_again(world, odd):
+    kernel = Kernel("bad/")
+    async with running(world, kernel, "a", "bad", "b", "odd") as (proxy, services, told):
+        assert set(proxy.programmer.rules.services) == {"default/a", "default/b"}
+        assert {t[:3] for t in told} == {
+            ("bad", "Warning", "SyncProxyRulesFailed"),
+            ("odd", "Warning", "SyncProxyRulesFailed"),
+        }
+        assert any("node here" in t[3] and "unexpected junk" in t[3] for t in told)
+        assert b"navarch_proxy_services_set_aside 2.0" in proxy.metrics()
+        runs, said = kernel.runs, len(told)
+        await world.sleep(600)
+        assert 8 <= len(told) - said <= 40 and kernel.runs - runs <= 25  # after 1, 2, 4 ... 60 s
+        services.put(service("c", "10.9.192.9"))
+        await world.sleep(1)
+        assert "default/c" in proxy.programmer.rules.services
+        kernel.bad.clear()
+        odd.undo()
+        await world.sleep(70)
+        assert not proxy.aside and "default/bad" in proxy.programmer.rules.services
+        assert "default/odd" in proxy.programmer.rules.services
+
+
+async def test_a_kernel_that_takes_nothing_for_a_while(world):
+    kernel = Kernel()
+    async with running(world, kernel, "a", "bad", "b", "odd", "c") as (proxy, services, _):
+        kernel.broken = True
+        services.put(service("d", "10.9.192.10"))
+        await world.sleep(30)
+        assert "default/d" not in proxy.programmer.rules.services
+        kernel.broken = False
+        await world.sleep(70)
+        assert "default/d" in proxy.programmer.rules.services and len(proxy.programmer.rules.services) == 6
 
 
 @pytest.mark.root

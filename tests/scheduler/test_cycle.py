@@ -97,6 +97,26 @@ def test_what_is_not_supported_is_refused():
 AMOUNT = st.integers(0, 8)
 
 
+def plain_fits(p: PodInfo, nodes: list[core_v1.Node], here: dict[str, tuple[PodInfo, str]]) -> list[str]:
+    """The nodes that a naive loop finds; ``here``: uid -> (pod, node) of all that are bound."""
+    fits = []
+    for n in nodes:
+        used = {"cpu": 0, "memory": 0}
+        for other, where in here.values():
+            if where == n.metadata.name:
+                for r in used:
+                    used[r] += other.requests.get(r, 0)
+        free = resources.amounts(n.status.allocatable)
+        spec = p.pod.spec
+        if (
+            all(p.requests.get(r, 0) == 0 or used[r] + p.requests[r] <= free[r] for r in used)
+            and pod_matches_node(spec, n.metadata.name, n.metadata.labels or {})
+            and untolerated(spec.tolerations, n.spec.taints) is None
+        ):
+            fits.append(n.metadata.name)
+    return fits
+
+
 @settings(max_examples=200, deadline=None)
 @given(
     st.lists(st.tuples(AMOUNT, AMOUNT, st.booleans(), st.booleans()), min_size=1, max_size=8),
@@ -119,21 +139,7 @@ def test_filters_equal_a_plain_check_node_by_node(nodes, pods, chance):
             node_selector={"l": "1"} if wants else None,
             tolerations=[core_v1.Toleration(key="k", operator="Exists")] if tolerates else None,
         )
-        fits = []
-        for n in made:
-            used = {"cpu": 0, "memory": 0}
-            for other, where in here.values():
-                if where == n.metadata.name:
-                    for r in used:
-                        used[r] += other.requests.get(r, 0)
-            free = resources.amounts(n.status.allocatable)
-            spec = p.pod.spec
-            if (
-                all(p.requests.get(r, 0) == 0 or used[r] + p.requests[r] <= free[r] for r in used)
-                and pod_matches_node(spec, n.metadata.name, n.metadata.labels or {})
-                and untolerated(spec.tolerations, n.spec.taints) is None
-            ):
-                fits.append(n.metadata.name)
+        fits = plain_fits(p, made, here)
         d = decide(p, t)
         assert d.feasible == len(fits)
         assert (d.node in fits) if fits else d.node == ""

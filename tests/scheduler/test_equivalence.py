@@ -220,8 +220,16 @@ def test_what_profiles_add_equals_the_reference(data):
         both.set_node(data.draw(clusters.nodes(name)))
     for _ in range(data.draw(st.integers(0, 10))):
         change(both, data)
-    table, pod = both.table, data.draw(clusters.pods())
-    added = data.draw(clusters.NODE_AFFINITY.filter(bool))
+    pod = data.draw(clusters.pods())
+    same_with_added_affinity(both, pod, data.draw(clusters.NODE_AFFINITY.filter(bool)))
+    pod.spec.node_name = data.draw(st.sampled_from([None, "unknown", *NAMES]))
+    same(both, NodeName(), pod, lambda c, p, n: p.spec.node_name not in (None, n.metadata.name), None)
+    pod.spec.node_name = pod.spec.topology_spread_constraints = None
+    same_with_default_spread(both, pod, data.draw(st.none() | DEFAULTS))
+
+
+def same_with_added_affinity(both: Both, pod, added: core_v1.NodeAffinity) -> None:
+    """A node must suit the profile's affinity and the pod's own; preferences of both count."""
     chosen = core_v1.Pod(
         metadata=pod.metadata,
         spec=core_v1.PodSpec(containers=[], affinity=core_v1.Affinity(node_affinity=added)),
@@ -237,24 +245,21 @@ def test_what_profiles_add_equals_the_reference(data):
 
     same(both, NodeAffinity(added), pod, both_choose, both_prefer)
 
-    pod.spec.node_name = data.draw(st.sampled_from([None, "unknown", *NAMES]))
-    same(both, NodeName(), pod, lambda c, p, n: p.spec.node_name not in (None, n.metadata.name), None)
 
-    pod.spec.node_name = pod.spec.topology_spread_constraints = None
-    labels = pod.metadata.labels
-    table.spread_selector = lambda p: from_labels(p.labels)
-    listed = data.draw(st.none() | DEFAULTS)
-    wanted = core_v1.Pod(metadata=pod.metadata, spec=structs.replace(pod.spec), status=core_v1.PodStatus())
-    wanted.spec.topology_spread_constraints = [
+def same_with_default_spread(both: Both, pod, listed: list[Default] | None) -> None:
+    """``listed``: the profile's constraints, None for upstream's; as if a pod without any had them, by its labels."""
+    both.table.spread_selector = lambda p: from_labels(p.labels)
+    explicit = core_v1.Pod(metadata=pod.metadata, spec=structs.replace(pod.spec), status=core_v1.PodStatus())
+    explicit.spec.topology_spread_constraints = [
         core_v1.TopologySpreadConstraint(
             max_skew=d.max_skew, topology_key=d.topology_key, when_unsatisfiable=d.when_unsatisfiable,
-            label_selector=meta_v1.LabelSelector(match_labels=labels),
+            label_selector=meta_v1.LabelSelector(match_labels=pod.metadata.labels),
         )
-        for d in (SYSTEM_DEFAULTS if listed is None else listed) if labels
+        for d in (SYSTEM_DEFAULTS if listed is None else listed) if pod.metadata.labels
     ]  # fmt: skip
     same(
-        both, PodTopologySpread(listed), pod, lambda c, p, n: reference.spread(c, wanted, n),
-        lambda c, p, left: reference.spreads(c, wanted, left, strict=listed is not None),
+        both, PodTopologySpread(listed), pod, lambda c, p, n: reference.spread(c, explicit, n),
+        lambda c, p, left: reference.spreads(c, explicit, left, strict=listed is not None),
     )  # fmt: skip
 
 
@@ -442,6 +447,38 @@ def test_preemption_takes_pods_of_lower_priority_as_few_as_needed(data):
         del both.plain.pods[uid]
 
 
+def change_nominations(both: Both, nominated: Nominated, sorts, n: int, data) -> None:
+    """One random delta of the cluster or of the nominations, or none; ``n`` numbers the pod that is nominated."""
+    what = data.draw(st.sampled_from(["change", "nominate", "nominate", "leave", "assume", "forget", "nothing"]))
+    uids = sorted(nominated)
+    if what == "change":
+        change(both, data)
+    elif what == "nominate":
+        other = PodInfo(data.draw(st.sampled_from(sorts)))
+        other.uid = f"other{n}"
+        nominated.add(other, data.draw(st.sampled_from(NAMES)))
+    elif uids and what == "leave":
+        nominated.remove(data.draw(st.sampled_from(uids)))
+    elif uids and what in ("assume", "forget"):
+        nominated.assumed(data.draw(st.sampled_from(uids)), what == "assume")
+
+
+def same_plans(pod: PodInfo, table: NodeTable, nominated: Nominated, n: int, ways, slow) -> None:
+    """``ways``: (plugin, decision); all plan alike, and as if the nominated pods were bound, without the shortcut."""
+    where = nominated.node_of(pod.uid)
+    plans = [
+        plugin.plan(pod, table, decision.ranking, Attempt(where, random.Random(n), others=nominated))
+        for plugin, decision in ways
+    ]
+    with table.as_if(nominated.beside(pod)):
+        plain = DefaultPreemption()
+        with patch("scheduler.plugins.preemption._fit_alone", lambda *_: None):
+            plans.append(plain.plan(pod, table, slow.ranking, Attempt(where, random.Random(n))))
+    assert plans[0] == plans[1]
+    assert (plans[0].node, plans[0].keep) == (plans[2].node, plans[2].keep)
+    assert {v.uid for v in plans[0].victims} == {v.uid for v in plans[2].victims}
+
+
 @pytest.mark.parametrize("calm", [False, True])
 @patch("scheduler.ranking.ranking.FEW", 0)
 @settings(RELAXED, max_examples=60)
@@ -456,18 +493,7 @@ def test_room_is_kept_for_nominated_pods_as_if_they_were_there(calm, data):
     sorts = [data.draw(clusters.pods(affinities=data.draw(st.booleans()))) for _ in range(2)]
     sorts = [calmed(pod) for pod in sorts] if calm else sorts
     for n in range(data.draw(st.integers(1, 16))):
-        what = data.draw(st.sampled_from(["change", "nominate", "nominate", "leave", "assume", "forget", "nothing"]))
-        uids = sorted(nominated)
-        if what == "change":
-            change(both, data)
-        elif what == "nominate":
-            other = PodInfo(data.draw(st.sampled_from(sorts)))
-            other.uid = f"other{n}"
-            nominated.add(other, data.draw(st.sampled_from(NAMES)))
-        elif uids and what == "leave":
-            nominated.remove(data.draw(st.sampled_from(uids)))
-        elif uids and what in ("assume", "forget"):
-            nominated.assumed(data.draw(st.sampled_from(uids)), what == "assume")
+        change_nominations(both, nominated, sorts, n, data)
         pod = PodInfo(data.draw(st.sampled_from(sorts)))
         pod.uid = data.draw(st.sampled_from([f"x{n}", *nominated]))
         fast = schedule(pod, table, profile, random.Random(n), rankings, nominated)
@@ -476,18 +502,7 @@ def test_room_is_kept_for_nominated_pods_as_if_they_were_there(calm, data):
         assert fast.feasible == slow.feasible and fast.refused_by == slow.refused_by
         assert np.array_equal(fast.ranking.total, slow.ranking.total)
         if not fast.node:
-            where = nominated.node_of(pod.uid)
-            plans = [
-                plugin.plan(pod, table, decision.ranking, Attempt(where, random.Random(n), others=nominated))
-                for plugin, decision in ((remembering, fast), (DefaultPreemption(), slow))
-            ]
-            with table.as_if(nominated.beside(pod)):
-                plain = DefaultPreemption()
-                with patch("scheduler.plugins.preemption._fit_alone", lambda *_: None):
-                    plans.append(plain.plan(pod, table, slow.ranking, Attempt(where, random.Random(n))))
-            assert plans[0] == plans[1]
-            assert (plans[0].node, plans[0].keep) == (plans[2].node, plans[2].keep)
-            assert {v.uid for v in plans[0].victims} == {v.uid for v in plans[2].victims}
+            same_plans(pod, table, nominated, n, ((remembering, fast), (DefaultPreemption(), slow)), slow)
         if fast.node and data.draw(st.booleans()):
             nominated.remove(pod.uid)
             table.add_pod(pod, fast.node)

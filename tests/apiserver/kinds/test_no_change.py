@@ -44,7 +44,7 @@ def test_every_kind_has_a_sample() -> None:
 
 
 async def send_again(ask: Asker, way: str, number: int, obj: Tree, stored: Tree) -> Tree:
-    """What is there is sent once more, as a manifest or as it was answered; the answer."""
+    """Sends the object once more, as its manifest or as the server has stored it; the answer."""
     one = f"{place(obj)}/{obj['metadata']['name']}"
     match way, number:
         case "apply", _:
