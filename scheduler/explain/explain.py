@@ -106,7 +106,8 @@ def explain(record: Record, node: str = "", top: int = SHOWN) -> dict[str, Any]:
             out["refused"] = [{"plugin": ranking.rejected_by, "reason": ranking.rejection}]
         elif refused[row]:
             bits = int(refused[row])
-            why = [r for n, r in enumerate(ranking.reasons) if bits >> n & 1]
+            # Sorted: the order in which a ranking met its reasons depends on which nodes it looked at first.
+            why = sorted((r for n, r in enumerate(ranking.reasons) if bits >> n & 1), key=lambda r: (r.plugin, r.text))
             out["refused"] = [{"plugin": r.plugin, "reason": r.text, "preemptionMayHelp": r.resolvable} for r in why]
         else:
             out["total"] = float(total[row])
