@@ -22,6 +22,7 @@ from lab.twin.page import page
 from lab.twin.rehearsal import Rehearsed, rehearse
 from lab.twin.settling import restless
 from lab.twin.snapshot import Snapshot, take
+from navarch.api.times import format_time, parse_time
 from navarch.api.types import apps_v1, core_v1
 from navarch.api.wellknown import LAST_APPLIED, MIRROR_POD
 from navarch.world import chance
@@ -294,6 +295,19 @@ spec:
         return found.status.container_statuses[0].restart_count - before
 
     assert Twin(taken, learned, 1).run(scenario) >= 1
+
+
+@pytest.mark.parametrize("conditions", [{"Ready": 6}, {"Ready": 4, "ContainersReady": 4}])
+def test_readiness_that_came_back_is_not_how_long_it_takes(snapshot: Snapshot, conditions: dict[str, int]) -> None:
+    """The node of a pod was not heard for a while (Ready alone), or most pods were unready for a while."""
+    taken = Snapshot(snapshot.now, copy.deepcopy(snapshot.objects))
+    pods = [p for p in taken.of("pods") if "web" in p["metadata"]["name"]]
+    for kind, count in conditions.items():
+        for number, pod in enumerate(pods[:count]):
+            one_ = next(c for c in pod["status"]["conditions"] if c["type"] == kind)
+            one_["lastTransitionTime"] = format_time(parse_time(one_["lastTransitionTime"]) + 40 + 30 * number)
+    ready = learn(taken).samples["ready"]["Deployment default/web", "web", "web:v1"]
+    assert len(ready) == 6 - conditions.get("ContainersReady", 0) and max(ready) <= 7
 
 
 def test_a_pod_that_never_gets_ready_stays_so(snapshot: Snapshot) -> None:
