@@ -206,7 +206,9 @@ def test_other_strategies_equal_the_reference(data):
 
 
 DEFAULTS = st.lists(
-    st.builds(Default, st.integers(1, 2), clusters.KEYS, st.sampled_from(["DoNotSchedule", "ScheduleAnyway"])),
+    st.tuples(st.integers(1, 2), clusters.KEYS, st.sampled_from(["DoNotSchedule", "ScheduleAnyway"])).map(
+        lambda constraint: Default(*constraint)
+    ),
     min_size=1, max_size=2,
 )  # fmt: skip
 
