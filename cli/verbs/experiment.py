@@ -212,7 +212,10 @@ def list_(folder: Folder = Path("results")) -> None:
     """List the results below a folder."""
     from lab.experiments.sweep import LOCK, results
 
-    for lock in sorted([*folder.glob(LOCK), *folder.glob(f"*/{LOCK}")]):
+    locks = sorted([*folder.glob(LOCK), *folder.glob(f"*/{LOCK}")])
+    if not locks:
+        print(f"No results below {folder}. To get some: navarch experiment run FILE", file=sys.stderr)
+    for lock in locks:
         runs = results(lock.parent)
         print(f"{lock.parent}  {len(runs)} runs")
 

@@ -172,6 +172,7 @@ def test_the_command(
 
     assert call("check", str(written(tmp_path)))[1].startswith("small: 2 cells, 2 seeds, 4 runs of 3 nodes")
     assert f"{folder}  4 runs" in call("list", str(folder))[1]
+    assert "To get some: navarch experiment run FILE" in call("list", str(tmp_path))[1]
     runs = folder / "runs"
     a, b = (str(runs / f"{r.name}.jsonl.gz") for r in listed[:2])
     assert call("diff", a, a) == (0, "they are the same\n")
