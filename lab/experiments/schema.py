@@ -5,13 +5,17 @@ msgspec stops at the first mistake; a person who writes a file wants all of them
 
 from __future__ import annotations
 
+import difflib
+import math
 import types
 import typing
+from collections.abc import Collection
 from typing import Any, TypeVar
 
 import msgspec
 
-from lab.experiments.expressions import meant
+from lab.experiments import load as loads
+from lab.experiments.expressions import Expression, ExpressionError, meant
 from nodeagent.runtime.spread import spread
 
 T = TypeVar("T")
@@ -126,3 +130,43 @@ def seconds_of(value: Any, path: str, problems: list[Problem]) -> float:
         problems.append(Problem(path, f"{value!r}: a time is expected here, not a distribution"))
         return 0.0
     return number
+
+
+def part_of(value: Any) -> float:
+    """0.1 of ``10%`` or 0.1. Raises ValueError."""
+    text = str(value).strip()
+    part = float(text[:-1]) / 100 if text.endswith("%") else float(text)
+    if not 0 < part < math.inf:
+        raise ValueError
+    return part
+
+
+def rate_of(value: Any, path: str = "", problems: list[Problem] | None = None) -> float:
+    """Of ``20/s``, ``12/min``, ``100/h``, a number a second. Raises WrongFile, or adds to ``problems``."""
+    try:
+        rate = loads.per_second(value)
+        if not rate:
+            raise ValueError
+        return rate
+    except ValueError:
+        problem = Problem(path, f"{value!r} is no rate such as 20/s, 12/min, 100/h")
+        if problems is None:
+            raise WrongFile([problem]) from None
+        problems.append(problem)
+        return 1.0
+
+
+def one_of(path: str, word: str, choices: Collection[str], problems: list[Problem]) -> None:
+    """Adds a problem unless the word is one of the choices."""
+    if word not in choices:
+        near = difflib.get_close_matches(word, list(choices), 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        problems.append(Problem(path, f"{word!r} is none of {', '.join(choices)}{hint}"))
+
+
+def expression(text: str, path: str, functions: Collection[str], names: Any, problems: list[Problem]) -> None:
+    """Adds a problem unless the text is an expression of these functions and names."""
+    try:
+        Expression(text).check(functions, names)
+    except ExpressionError as error:
+        problems.append(Problem(path, str(error)))

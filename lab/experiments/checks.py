@@ -1,0 +1,165 @@
+"""Mistakes in an experiment's file that types do not show: words, times, rates, expressions, and what excludes what."""
+
+from __future__ import annotations
+
+import re
+
+from lab.experiments import load as loads
+from lab.experiments import measures, traces
+from lab.experiments.expressions import meant
+from lab.experiments.model import KIND, MODES, VERSION, Experiment, Trace, Work
+from lab.experiments.schema import Problem, expression, one_of, part_of, rate_of, seconds_of
+from lab.experiments.stepchecks import check_step
+from nodeagent.runtime import stages
+from scheduler.framework.profiles import load_plugin
+
+
+def check(e: Experiment, problems: list[Problem]) -> None:
+    """Adds every problem of a file whose types are right."""
+    if e.api_version != VERSION or e.kind != KIND:
+        problems.append(Problem("apiVersion", f"{e.api_version} {e.kind} is not {VERSION} {KIND}"))
+    if e.seeds < 1:
+        problems.append(Problem("seeds", "at least one is needed"))
+    _cluster(e, problems)
+    _behaviour(e, problems)
+    for n, work in enumerate(e.workload):
+        _work(work, f"workload[{n}]", problems)
+    marks: list[str] = []
+    for n, step in enumerate(e.steps):
+        check_step(step, f"steps[{n}]", marks, problems)
+        if step.mark:
+            marks.append(step.mark)
+    seconds_of(e.for_, "for", problems)
+    _measures(e, marks, problems)
+    _expectations(e, problems)
+
+
+def _cluster(e: Experiment, problems: list[Problem]) -> None:
+    def bad(path: str, text: str) -> None:
+        problems.append(Problem(path, text))
+
+    if e.cluster.mode not in MODES:
+        bad("cluster.mode", f"{e.cluster.mode!r}: only simulated and cycle exist so far")
+    if e.cluster.mode == "cycle":
+        for n, work in enumerate(e.workload):
+            if work.trace is None:
+                bad(f"workload[{n}]", "in mode cycle pods come from a trace: there is nothing but the scheduler's decisions")
+        for part in ("steps", "behaviour"):
+            if getattr(e, part):
+                bad(part, "has no meaning in mode cycle: nothing but the scheduler's decisions happens")
+        if len(e.workload) != 1:
+            bad("workload", "needs exactly one trace in mode cycle")
+    one_of("cluster.heartbeats", e.cluster.heartbeats, ("full", "elided"), problems)
+    if not e.cluster.nodes:
+        bad("cluster.nodes", "is required: at least one group")
+    for n, group in enumerate(e.cluster.nodes):
+        if group.count < 1:
+            bad(f"cluster.nodes[{n}].count", "must be at least 1")
+        if group.trace:
+            one_of(f"cluster.nodes[{n}].format", group.format, traces.FORMATS, problems)
+    for n, text in enumerate(e.cluster.scheduler.plugins):
+        try:
+            load_plugin(text)
+        except Exception as error:  # whatever a user's file raises
+            bad(f"cluster.scheduler.plugins[{n}]", f"{type(error).__name__}: {error}")
+
+
+def _behaviour(e: Experiment, problems: list[Problem]) -> None:
+    fields = stages.Stages.__dataclass_fields__
+    names = tuple(f.replace("_", "-") for f in fields)
+    for selector, declared in e.behaviour.items():
+        if selector != "default" and "=" not in selector and not selector.startswith("image:"):
+            problems.append(Problem(f"behaviour.{selector}", "is neither default, nor label=value, nor image:NAME"))
+        for key, value in declared.items():
+            try:
+                if key.replace("-", "_") not in fields:
+                    raise ValueError(f"there is no such stage{meant(key, names)}")
+                stages.value(key.replace("-", "_"), str(value))
+            except ValueError as error:
+                problems.append(Problem(f"behaviour.{selector}.{key}", str(error)))
+
+
+def _work(work: Work, path: str, problems: list[Problem]) -> None:
+    sorts = [k for k in ("apply", "arrivals", "load", "trace") if getattr(work, k) is not None]
+    if len(sorts) != 1:
+        has = ", ".join(sorts) or "none"
+        problems.append(Problem(path, f"needs exactly one of apply, arrivals, load and trace, and has {has}"))
+    if work.trace is not None:
+        _check_trace(work.trace, f"{path}.trace", problems)
+    if work.arrivals is not None:
+        seconds_of(work.arrivals.for_, f"{path}.arrivals.for", problems)
+        if bool(work.arrivals.poisson) == bool(work.arrivals.every):
+            problems.append(Problem(f"{path}.arrivals", "needs poisson (such as 12/min) or every (such as 5s)"))
+        elif work.arrivals.poisson:
+            rate_of(work.arrivals.poisson, f"{path}.arrivals.poisson", problems)
+    if work.load is not None:
+        try:
+            loads.rate(work.load.rate)
+        except ValueError as error:
+            problems.append(Problem(f"{path}.load.rate", str(error)))
+        if work.load.cpu:
+            seconds_of(work.load.cpu, f"{path}.load.cpu", problems)
+        rate_of(work.load.capacity, f"{path}.load.capacity", problems)
+        for name in ("timeout", "latency", "programming"):
+            seconds_of(getattr(work.load, name), f"{path}.load.{name}", problems)
+
+
+def _measures(e: Experiment, marks: list[str], problems: list[Problem]) -> None:
+    """Series, plots and measures, each of which may name those before it."""
+    names = ["begin", "finish", *marks]
+    for name, text in e.series.items():
+        expression(text, f"series.{name}", measures.FUNCTIONS, names, problems)
+        names.append(name)
+    for n, plot in enumerate(e.plots):
+        path = f"plots[{n}]"
+        for key in ("y", "x"):
+            if text := getattr(plot, key):
+                expression(text, f"{path}.{key}", measures.FUNCTIONS, names, problems)
+        for key in ("x_range", "y_range"):
+            if (limits := getattr(plot, key)) and (len(limits) != 2 or limits[0] >= limits[1]):
+                problems.append(Problem(f"{path}.{key.replace('_', '-')}", "needs two numbers, the smaller one first"))
+        if plot.step <= 0:
+            problems.append(Problem(f"{path}.step", "must be above 0"))
+        if not re.fullmatch(r"[\w-]+", plot.name) or plot.name in [p.name for p in e.plots[:n]]:
+            problems.append(Problem(f"{path}.name", "must be a name of its own: letters, digits, hyphens"))
+    for name, text in e.measure.items():
+        expression(text, f"measure.{name}", measures.FUNCTIONS, names, problems)
+        names.append(name)
+
+
+def _expectations(e: Experiment, problems: list[Problem]) -> None:
+    def bad(path: str, text: str) -> None:
+        problems.append(Problem(path, text))
+
+    for n, one in enumerate(e.expect):
+        path = f"expect[{n}]"
+        if isinstance(one, str):
+            expression(one, path, (), list(e.measure), problems)
+        elif sum(map(bool, (one.expr, one.compare, one.reference))) != 1:
+            bad(path, "needs exactly one of expr, compare and reference")
+        elif one.reference:
+            if e.reference is None:
+                bad(f"{path}.reference", "there is no reference in this file")
+            if one.reference not in e.measure:
+                bad(f"{path}.reference", f"there is no measure {one.reference!r}{meant(one.reference, e.measure)}")
+        elif one.expr:
+            expression(one.expr, f"{path}.expr", (), list(e.measure), problems)
+            one_of(f"{path}.of", one.of, ("every", "mean"), problems)
+        elif one.compare not in e.measure:
+            bad(f"{path}.compare", f"there is no measure {one.compare!r}{meant(one.compare, e.measure)}")
+
+
+def _check_trace(trace: Trace, path: str, problems: list[Problem]) -> None:
+    one_of(f"{path}.format", trace.format, traces.FORMATS, problems)
+    one_of(f"{path}.order", trace.order, ("recorded", "shuffled"), problems)
+    if trace.speed <= 0:
+        problems.append(Problem(f"{path}.speed", "must be above 0"))
+    if trace.window and len(trace.window) != 2:
+        problems.append(Problem(f"{path}.window", "needs two times, such as [0h, 6h]"))
+    for n, one in enumerate(trace.window):
+        seconds_of(one, f"{path}.window[{n}]", problems)
+    for where, value in (("sample", trace.sample), *((f"demand.{k}", v) for k, v in trace.demand.items())):
+        try:
+            part_of(value)
+        except ValueError:
+            problems.append(Problem(f"{path}.{where}", f"{value!r} is no part such as 10%"))

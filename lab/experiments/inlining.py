@@ -1,0 +1,130 @@
+"""Reads an experiment's file, with the files that it names put in, so that a run needs nothing beside it."""
+
+from __future__ import annotations
+
+import csv
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lab.experiments import load as loads
+from lab.experiments.expressions import meant
+from lab.experiments.schema import Problem, WrongFile
+from lab.twin import calibration
+
+
+def load(path: Path, overrides: Mapping[str, Any] = {}) -> dict[str, Any]:
+    """The tree of a file with manifests inlined. Raises WrongFile, OSError."""
+    try:
+        tree = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise WrongFile([Problem("", f"is no YAML: {' '.join(str(error).split())}")]) from error
+    if not isinstance(tree, dict):
+        raise WrongFile([Problem("", "a mapping is expected")])
+    problems: list[Problem] = []
+    for where, value in overrides.items():
+        _put(tree, where.split("."), value, where, problems)
+    _inline(tree, path.parent, "", problems)
+    behaviour = tree.get("behaviour")
+    if isinstance(behaviour, dict) and isinstance(name := behaviour.get("calibrated"), str):
+        del behaviour["calibrated"]
+        try:
+            behaviour["default"] = calibration.load(path.parent / name) | (behaviour.get("default") or {})
+        except (OSError, ValueError) as error:
+            problems.append(Problem("behaviour.calibrated", str(error)))
+    design = tree.get("design")
+    if isinstance(design, str) and design.endswith(".csv"):
+        try:
+            with (path.parent / design).open(newline="") as points:
+                tree["design"] = list(csv.DictReader(points))
+        except OSError as error:
+            problems.append(Problem("design", f"{design}: {error.strerror}"))
+    if problems:
+        raise WrongFile(problems)
+    return tree
+
+
+def _put(tree: Any, path: list[str], value: Any, where: str, problems: list[Problem]) -> None:
+    for part in path[:-1]:
+        tree = tree.setdefault(part, {}) if isinstance(tree, dict) else None
+    if not isinstance(tree, dict):
+        problems.append(Problem(where, "cannot be set: what is above it is no mapping"))
+        return
+    tree[path[-1]] = value
+
+
+def _inline(tree: Any, folder: Path, path: str, problems: list[Problem]) -> None:
+    """Reads the files that ``apply``, ``template`` and ``config`` name; paths of traces, plugins and references stay paths."""
+    if isinstance(tree, list):
+        for n, one in enumerate(tree):
+            _inline(one, folder, f"{path}[{n}]", problems)
+    elif isinstance(tree, dict):
+        for key, value in tree.items():
+            where = f"{path}.{key}".lstrip(".")
+            if key in ("apply", "template", "config") and isinstance(value, str) and "\n" not in value and value:
+                try:
+                    tree[key] = (folder / value).read_text()
+                except OSError as error:
+                    problems.append(Problem(where, f"{value}: {error.strerror}"))
+            elif key == "apply" and isinstance(value, dict) and ("helm" in value or "kustomize" in value):
+                tree[key] = _rendered(value, folder, where, problems)
+            elif isinstance(value, str) and (call := _FILE.fullmatch(value.strip())):
+                try:
+                    if call[1] == "trace":
+                        tree[key] = loads.shape_of(folder / call[2].strip())
+                    else:
+                        tree[key] = f"choice({', '.join((folder / call[2].strip()).read_text().split())})"
+                except OSError as error:
+                    problems.append(Problem(where, f"{call[2]}: {error.strerror}"))
+                except ValueError as error:
+                    problems.append(Problem(where, str(error)))
+            elif key in ("trace", "file") and isinstance(value, str) and value:
+                tree[key] = str(folder / value) if not Path(value).is_absolute() else value
+                if not Path(tree[key]).is_file():
+                    problems.append(Problem(where, f"there is no file {value}"))
+            elif key == "plugins" and isinstance(value, list):
+                tree[key] = [
+                    str(folder / one) if isinstance(one, str) and ".py:" in one and not one.startswith("/") else one
+                    for one in value
+                ]
+            else:
+                _inline(value, folder, where, problems)
+
+
+_FILE = re.compile(r"(trace|empirical)\((.+)\)")
+
+
+def _rendered(what: Mapping[str, Any], folder: Path, path: str, problems: list[Problem]) -> str:
+    """The manifests that helm or kustomize make of a folder: ``{helm: chart, name: web, values: file or mapping}`` or
+    ``{kustomize: folder}``."""
+    program, fields = ("helm", ("helm", "name", "values")) if "helm" in what else ("kustomize", ("kustomize",))
+    for key in set(what) - set(fields):
+        problems.append(Problem(f"{path}.{key}", f"there is no such field{meant(key, fields)}"))
+    target = str(folder / str(what[program]))
+    stdin: str | None = None
+    if program == "helm":
+        command = ["helm", "template", str(what.get("name", "web")), target]
+        values = what.get("values")
+        if isinstance(values, str):
+            command += ["--values", str(folder / values)]
+        elif values:
+            command, stdin = [*command, "--values", "-"], yaml.safe_dump(values)
+    else:
+        command = ["kustomize", "build", target] if shutil.which("kustomize") else ["kubectl", "kustomize", target]
+    try:
+        done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60)
+    except FileNotFoundError:
+        problems.append(Problem(path, f"there is no program {command[0]!r} here: install it, or inline its output"))
+        return ""
+    except subprocess.TimeoutExpired:
+        problems.append(Problem(path, f"{' '.join(command)} did not end within 60 s"))
+        return ""
+    if done.returncode:
+        text = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
+        problems.append(Problem(path, f"{' '.join(command[:2])}: {text}"))
+    return str(done.stdout)

@@ -1,0 +1,221 @@
+"""The parts of an experiment's file as structs: every field, its type, its default and its meaning."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from lab.experiments.schema import Strict, Words
+from lab.experiments.state import State
+
+VERSION, KIND = "lab.navarch.dev/v1", "Experiment"
+MODES = ("simulated", "cycle")
+DESIGNS = ("full", "one-at-a-time", "pairs")
+
+CONDITIONS = (
+    "cel", "ready", "desired", "unavailable", "total", "pending", "succeeded", "running_image", "nodes_ready", "available",
+    "rolled_out", "stuck", "node_ready",
+)  # fmt: skip
+"""The functions of State that ``until`` and ``when`` may call."""
+assert all(hasattr(State, name) for name in CONDITIONS)
+
+FAULTS = ("power-off", "partition", "crash", "cut", "kill")
+DEEDS = (
+    "apply", "delete", "scale", "set-image", "restart", "pause", "resume", "cordon", "uncordon", "drain", "evict", "patch",
+)  # fmt: skip
+
+
+class Metadata(Strict):
+    name: str
+
+
+class Taint(Strict):
+    key: str
+    value: str = ""
+    effect: str = "NoSchedule"
+
+
+class Nodes(Strict):
+    """A group of nodes that are alike; or those of a ``trace``, a file of a ``format`` (see lab/experiments/traces.py)."""
+
+    count: int = 1
+    trace: str = ""
+    """A file of nodes; then only ``format`` and ``pods`` count beside it."""
+    format: str = "csv"
+    prefix: str = "node-"
+    """Of the names: node-1, node-2 and so on."""
+    cpu: Words = "4"
+    memory: Words = "16Gi"
+    pods: int = 110
+    zones: int = 0
+    """In so many zones they lie in turn (zone-1, zone-2 and so on)."""
+    labels: dict[str, Words] = {}
+    resources: dict[str, Words] = {}
+    taints: list[Taint] = []
+
+
+class SchedulerPart(Strict):
+    plugins: list[str] = []
+    """``file.py:Class``, ``module:Class``, or the name of one that comes with navarch."""
+    config: str = ""
+    """A KubeSchedulerConfiguration: a file, or its text."""
+    tie_break: str = "random"
+    """Among equal nodes: random, name, or shuffled (one order from the seed)."""
+
+
+class ClusterPart(Strict):
+    nodes: list[Nodes] = []
+    mode: str = "simulated"
+    heartbeats: str = "full"
+    """Or elided, with the same outcome at less cost."""
+    events: bool = True
+    """Whether Event objects are written."""
+    set: dict[str, Words] = {}
+    """Settings of components, such as controllers.node-monitor-grace-period."""
+    scheduler: SchedulerPart = msgspec.field(default_factory=SchedulerPart)
+
+
+class Arrivals(Strict):
+    """Objects that come over time: ``poisson`` or ``every``; ``draw`` gives ``${draw.NAME}`` in the template its values."""
+
+    template: Any
+    for_: Words
+    poisson: str = ""
+    every: Words = ""
+    count: int = 0
+    draw: dict[str, Words] = {}
+
+
+class Trace(Strict):
+    """Pods of a file. ``window``: from and to, in the trace's time; ``sample``: so large a part of them, such as 10%;
+    ``speed``: so many seconds of the trace go by in one; ``order``: recorded or shuffled; ``demand``: of a resource, the part
+    of the cluster's capacity (such as 130%) until which more pods are drawn. ``one-by-one``: each arrives once the one before
+    is decided upon, none leaves, and those that fit nowhere are dropped."""
+
+    file: str
+    format: str = "csv"
+    speed: float = 1.0
+    window: list[Words] = []
+    sample: Words = "100%"
+    order: str = "recorded"
+    demand: dict[str, Words] = {}
+    one_by_one: bool = False
+
+
+class Load(Strict):
+    """Requests to a service. ``rate``: also a shape (see lab/experiments/load.py); ``latency``: the way there and back;
+    ``capacity``: requests a second that one pod can answer; ``cpu``: time of a core that a request takes; pods use so much, by
+    the annotation hollow.navarch.dev/cpu that metrics read."""
+
+    service: str
+    rate: Words
+    timeout: Words = "2s"
+    latency: Words = "10ms"
+    capacity: Words = "100/s"
+    programming: Words = "50ms"
+    """How long after a change of the endpoints the proxies know of it."""
+    for_: Words = ""
+    cpu: Words = ""
+
+
+class Work(Strict):
+    """Exactly one of these."""
+
+    apply: Any = None
+    """Manifests: a file, a text, an object, a list, ``{helm: CHART, name, values}`` or ``{kustomize: FOLDER}``; at the
+    start."""
+    arrivals: Arrivals | None = None
+    load: Load | None = None
+    trace: Trace | None = None
+
+
+class Step(Strict):
+    """At most one of ``do`` and ``fault``. It begins at ``at``, once ``when`` holds, and ends after ``wait``, once ``until``
+    holds."""
+
+    at: Words = ""
+    when: str = ""
+    do: dict[str, Any] = {}
+    fault: dict[str, Words] = {}
+    wait: Words = ""
+    until: str = ""
+    within: Words = "10m"
+    on_timeout: str = "record"
+    mark: str = ""
+
+
+class Expectation(Strict):
+    """``expr`` holds for every run, or for the mean over the seeds of each cell (``of: mean``); ``where`` picks levels.
+
+    Or a measure that is in the ``reference``: the mean of each cell is not further from its than so many of its ``deviations``.
+
+    Or ``compare`` a measure between two levels of a factor: ``less`` is below ``than``, in the mean over all pairs of runs that
+    differ in this factor only.
+    """
+
+    expr: str = ""
+    of: str = "every"
+    where: dict[str, Words] = {}
+    compare: str = ""
+    factor: str = ""
+    less: Words = ""
+    than: Words = ""
+    reference: str = ""
+    deviations: float = 1.0
+
+
+class Plot(Strict):
+    """A series over another, or over time: a line for each cell, with its spread over the seeds. ``step``: of x."""
+
+    name: str
+    y: str
+    x: str = ""
+    title: str = ""
+    step: float = 1.0
+    x_label: str = ""
+    y_label: str = ""
+    x_range: list[float] = []
+    y_range: list[float] = []
+
+
+class Reference(Strict):
+    """Results of others, to be set beside ours: CSV with a column for each factor, and measure, mean, deviation."""
+
+    file: str
+    title: str = "Reference"
+
+
+class Experiment(Strict):
+    metadata: Metadata
+    """``name``, after which the folder of results is called."""
+    api_version: str = ""
+    """``lab.navarch.dev/v1``."""
+    kind: str = ""
+    """``Experiment``."""
+    question: str = ""
+    """Stands at the head of the report."""
+    cluster: ClusterPart = msgspec.field(default_factory=ClusterPart)
+    behaviour: dict[str, dict[str, Words]] = {}
+    """Stages of simulated containers: by ``default``, ``label=value`` or ``image:NAME``; times,
+    distributions, empirical(file)."""
+    workload: list[Work] = []
+    factors: dict[str, Any] = {}
+    """By name, the levels: a list of values, or a map of level to values (``${name.key}``) and ``patch``, which
+    changes the file."""
+    design: str | list[Any] = "full"
+    """The combinations of levels that are run; see Words."""
+    seeds: int = 1
+    """Of each cell, so many runs, with seeds from 1 on."""
+    steps: list[Step] = []
+    """One after another."""
+    for_: Words = "0s"
+    """How long a run goes on after its last step."""
+    series: dict[str, str] = {}
+    """Names for values over time, which measures and plots use."""
+    measure: dict[str, str] = {}
+    """By name, an expression that gives a number."""
+    plots: list[Plot] = []
+    reference: Reference | None = None
+    expect: list[str | Expectation] = []
+    """Expectations; the exit code of ``run`` is 1 if something is not. A text is an ``expr``."""
