@@ -144,11 +144,13 @@ def _junit(tree: dict[str, Any], listed: Sequence[Result]) -> str:
     judged = verdicts(tree, listed)
     for v in judged:
         case = ElementTree.SubElement(suite, "testcase", classname=f"{name}.expectations", name=v.text)
-        if not v.good:
+        if v.good is None:
+            ElementTree.SubElement(case, "skipped", message=v.why)
+        elif not v.good:
             ElementTree.SubElement(case, "failure", message=v.why)
     suite.set("tests", str(len(listed) + len(judged)))
     suite.set("errors", str(sum(bool(r.error) for r in listed)))
-    suite.set("failures", str(sum(not v.good for v in judged)))
+    suite.set("failures", str(sum(v.good is False for v in judged)))
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(suite, encoding="unicode") + "\n"
 
 
@@ -179,9 +181,10 @@ def _tell(tree: dict[str, Any], listed: Sequence[Result]) -> None:
     console.print(table)
     for warning in warnings(listed):
         console.print(f"warning: {warning}", style="yellow", markup=False)
+    styles = {True: "green", False: "red", None: "yellow"}
     for verdict in verdicts(tree, listed):
-        style, word = ("green", "true    ") if verdict.good else ("red", "NOT TRUE")
-        console.print(f"{word}  {verdict.text}  ({verdict.why})", style=style, markup=False)
+        line = f"{verdict.word:10}  {verdict.text}  ({verdict.why})"
+        console.print(line, style=styles[verdict.good], markup=False)
 
 
 def _end(tree: dict[str, Any], listed: Sequence[Result]) -> NoReturn:
@@ -189,7 +192,7 @@ def _end(tree: dict[str, Any], listed: Sequence[Result]) -> NoReturn:
 
     if failed := [r for r in listed if r.error]:
         stop(f"error: {len(failed)} runs failed; the first: {failed[0].name}: {failed[0].error}", FAILED)
-    raise SystemExit(0 if all(v.good for v in verdicts(tree, listed)) else NOT_TRUE)
+    raise SystemExit(NOT_TRUE if any(v.good is False for v in verdicts(tree, listed)) else 0)
 
 
 @group.command()

@@ -17,9 +17,15 @@ Row = tuple[Mapping[str, str], int, Mapping[str, float]]
 
 
 class Verdict(NamedTuple):
+    """``good`` is None if it was not judged: the runs that it speaks of were left out."""
+
     text: str
-    good: bool
+    good: bool | None
     why: str
+
+    @property
+    def word(self) -> str:
+        return "not judged" if self.good is None else "true" if self.good else "NOT TRUE"
 
 
 class Published(NamedTuple):
@@ -46,18 +52,26 @@ def published(reference: Reference | None, factors: Sequence[str]) -> list[Publi
     return out
 
 
-def judge(expectation: str | Expectation, rows: Sequence[Row], references: Sequence[Published] = ()) -> Verdict:
-    """Of no runs nothing is true."""
+def judge(
+    expectation: str | Expectation, rows: Sequence[Row], references: Sequence[Published] = (),
+    left_out: Sequence[Mapping[str, str]] = (),
+) -> Verdict:  # fmt: skip
+    """Of no runs nothing is true. ``left_out``: the cells that nobody asked to run; what depends on them is not judged."""
     one = Expectation(expr=expectation) if isinstance(expectation, str) else expectation
-    picked = [r for r in rows if all(str(r[0].get(k)) == str(v) for k, v in one.where.items())]
+
+    def speaks_of(levels: Mapping[str, str]) -> bool:
+        return all(str(levels.get(k)) == str(v) for k, v in one.where.items())
+
+    picked = [r for r in rows if speaks_of(r[0])]
+    absent = [levels for levels in left_out if speaks_of(levels)]
     where = "".join(f" where {k} is {v}" for k, v in one.where.items())
     if one.reference:
-        return _near(one, picked, references, where)
+        return _near(one, picked, references, where, absent)
     if one.compare:
-        return _compare(one, picked, where)
+        return _compare(one, picked, where, absent)
     text = f"{one.expr}{where}{' in the mean' if one.of == 'mean' else ''}"
     if not picked:
-        return Verdict(text, False, "there are no such runs")
+        return Verdict(text, None, _not_run(absent)) if absent else Verdict(text, False, "there are no such runs")
     expression = Expression(one.expr)
     if one.of == "mean":
         groups: dict[str, list[Mapping[str, float]]] = {}
@@ -74,16 +88,28 @@ def judge(expectation: str | Expectation, rows: Sequence[Row], references: Seque
     return Verdict(text, False, f"not in {len(wrong)} of {len(cases)}; first {name}: {shown}")
 
 
-def _compare(one: Expectation, rows: Sequence[Row], where: str) -> Verdict:
+def _not_run(absent: Sequence[Mapping[str, str]]) -> str:
+    name = ", ".join(f"{k}={v}" for k, v in absent[0].items()) or "it"
+    more = f" (and {len(absent) - 1} more cells)" if len(absent) > 1 else ""
+    return f"{name}{more} was not run"
+
+
+def _compare(one: Expectation, rows: Sequence[Row], where: str, absent: Sequence[Mapping[str, str]]) -> Verdict:
     text = f"{one.compare}: {one.factor}={one.less} is less than {one.than}{where}"
     differences = paired(rows, one.compare, one.factor, str(one.less), str(one.than))
     if not differences:
+        sides = [f"{one.factor}={side}" for side in (one.less, one.than)
+                 if any(str(levels.get(one.factor)) == str(side) for levels in absent)]  # fmt: skip
+        if sides:
+            return Verdict(text, None, f"{' and '.join(sides)} {'was' if len(sides) == 1 else 'were'} not run")
         return Verdict(text, False, "there are no pairs of runs that differ in this alone")
     mean, low, high = interval(differences)
     return Verdict(text, mean < 0, f"mean difference {number(mean)} [{number(low)}, {number(high)}], n = {len(differences)}")
 
 
-def _near(one: Expectation, rows: Sequence[Row], references: Sequence[Published], where: str) -> Verdict:
+def _near(
+    one: Expectation, rows: Sequence[Row], references: Sequence[Published], where: str, absent: Sequence[Mapping[str, str]]
+) -> Verdict:
     text = f"{one.reference} is within {number(one.deviations)} deviations of the reference{where}"
     wrong, right = [], 0
     for ref in references:
@@ -95,6 +121,8 @@ def _near(one: Expectation, rows: Sequence[Row], references: Sequence[Published]
             right += 1
         else:
             wrong.append(f"{name}: {number(mean)}, reference {number(ref.mean)} ± {number(ref.deviation)}")
+    if not wrong and not right and absent:
+        return Verdict(text, None, _not_run(absent))
     if not wrong and not right:
         return Verdict(text, False, "the reference has no such measure of these cells")
     if not wrong:

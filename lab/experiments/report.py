@@ -298,7 +298,7 @@ def _page(
     name = str(tree["metadata"]["name"])
     judged = verdicts(dict(tree), listed)
     said = "\n".join(
-        f'<li><span class="{"good" if v.good else "bad"}">{"true" if v.good else "NOT TRUE"}</span> '
+        f'<li><span class="{"why" if v.good is None else "good" if v.good else "bad"}">{v.word}</span> '
         f'<code>{html.escape(v.text)}</code> <span class="why">{html.escape(v.why)}</span></li>'
         for v in judged
     )
@@ -321,7 +321,7 @@ def _page(
     facts = [
         (len(cells_of(listed)), "cells"), (seeds, "seed" if seeds == 1 else "seeds"), (len(listed), "runs"),
         (sum(bool(r.error) for r in listed), "failed"),
-        (f"{sum(v.good for v in judged)} of {len(judged)}", "expectations true"),
+        (f"{sum(v.good is True for v in judged)} of {len(judged)}", "expectations true"),
     ]  # fmt: skip
     counts = "".join(f"<li><b>{value}</b>{what}</li>" for value, what in facts)
     return f"""<!doctype html>

@@ -193,8 +193,10 @@ def write_csv(path: Path, listed: Sequence[Result]) -> None:
 
 
 def verdicts(tree: dict[str, Any], listed: Sequence[Result]) -> list[Verdict]:
-    """The outcomes of the file's expectations."""
-    experiment = parse(cells(tree)[0].tree)
+    """The outcomes of the file's expectations; what speaks of cells that have no run in ``listed`` is not judged."""
+    every = cells(tree)
+    experiment = parse(every[0].tree)
     references = published(experiment.reference, list(tree.get("factors") or ()))
     rows = [(r.levels, r.seed, r.measures) for r in listed if not r.error]
-    return [judge(one, rows, references) for one in experiment.expect]
+    left_out = [c.levels for c in every if not any(r.levels == c.levels for r in listed)]
+    return [judge(one, rows, references, left_out) for one in experiment.expect]

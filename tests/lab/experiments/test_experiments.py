@@ -17,7 +17,7 @@ import yaml
 
 from cli.verbs.experiment import group
 from lab.experiments import file, report, sweep
-from lab.experiments.expect import interval, judge, paired
+from lab.experiments.expect import Published, interval, judge, paired
 from lab.experiments.file import Expectation
 from lab.experiments.measures import Measures, measure
 from lab.experiments.recording import Recording
@@ -269,6 +269,21 @@ def test_expectations_and_intervals():
     assert not judge(Expectation(expr="m > 0", where={"p": "z"}), rows).good
     mean, low, high = interval([1.0, 2.0, 3.0, 4.0])
     assert mean == 2.5 and 1 <= low < 2.5 < high <= 4 and interval([2.0]) == (2.0, 2.0, 2.0)
+
+
+def test_what_was_left_out_is_not_judged():
+    """Neither true nor false; a level that the file does not have is still false."""
+    rows = [({"p": "a", "q": "x"}, s, {"m": 1.0 * s}) for s in (1, 2)]
+    left_out = [{"p": "b", "q": "x"}]
+    compared = judge(Expectation(compare="m", factor="p", less="a", than="b"), rows, (), left_out)
+    assert compared.good is None and compared.word == "not judged" and compared.why == "p=b was not run"
+    told = judge(Expectation(expr="m > 0", where={"p": "b"}), rows, (), left_out)
+    assert told.good is None and told.why == "p=b, q=x was not run"
+    assert judge(Expectation(expr="m > 0", where={"p": "z"}), rows, (), left_out).good is False
+    assert judge(Expectation(compare="m", factor="p", less="a", than="z"), rows, (), left_out).good is False
+    published = [Published({"p": "b"}, "m", 1.0, 1.0)]
+    assert judge(Expectation(reference="m"), rows, published, left_out).good is None
+    assert judge(Expectation(reference="m"), rows, published).good is False
 
 
 def test_measures_on_a_recording_by_hand():
