@@ -200,7 +200,7 @@ def check(file: File, sets: Sets = None) -> None:
     """Say every mistake in a file, or how many runs it makes."""
     tree = _load(file, sets)
     from lab.experiments.file import cells, parse
-    from lab.experiments.run import nodes_of
+    from lab.experiments.inputs import nodes_of
 
     all_cells = cells(tree)
     one = parse(all_cells[0].tree)

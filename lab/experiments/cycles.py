@@ -12,16 +12,25 @@ from typing import Any
 
 import orjson
 
+from lab.experiments.drivers.stage import Outcome
 from lab.experiments.file import Experiment
+from lab.experiments.inputs import arrivals_of, nodes_of, profile_of
 from lab.experiments.recording import Recorder
-from lab.experiments.run import Outcome, Run, arrivals_of, nodes_of, profile_of
 from lab.simulation.cycle import Cycle
 from nodeagent.hollow import objects
 
 
-def run_of(experiment: Experiment, seed: int) -> Outcome:
-    """One run, in the file's mode. Raises StepFailed, ValueError."""
-    return (CycleRun if experiment.cluster.mode == "cycle" else Run)(experiment, seed).run()
+class CycleStage:
+    """Mode ``cycle``: nothing to start, and nothing to put away."""
+
+    def __enter__(self) -> CycleStage:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def run(self, experiment: Experiment, seed: int) -> Outcome:
+        return CycleRun(experiment, seed).run()
 
 
 class CycleRun:

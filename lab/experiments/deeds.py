@@ -1,15 +1,15 @@
-"""Actions of a step on a simulated cluster: deeds of its operator, and faults."""
+"""Actions of a step on a cluster: deeds of its operator, and faults."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import yaml
 
+from lab.experiments.drivers.driver import UNDO, Driver
 from lab.experiments.state import RESOURCES, State, is_live, split
-from lab.simulation.cluster import Simulation
 from navarch.api import kinds
 from navarch.api.errors import NotFound, StatusError
 from navarch.api.times import format_time
@@ -23,7 +23,7 @@ _KINDS = {kind.resource: kind for kind in kinds.BY_GVK.values() if kind.resource
 class Deeds:
     """On one cluster; each deed is a method of its name."""
 
-    def __init__(self, cluster: Simulation, state: State, chance: random.Random) -> None:
+    def __init__(self, cluster: Driver, state: State, chance: random.Random) -> None:
         self.cluster, self.state, self.chance = cluster, state, chance
 
     async def do(self, deeds: Mapping[str, Any]) -> None:
@@ -127,37 +127,29 @@ class Deeds:
 
     async def fault(self, fault: Mapping[str, Any]) -> None:
         """With ``for`` it ends after a while."""
-        (name, target), = ((k, str(v)) for k, v in fault.items() if k != "for")
-        cluster = self.cluster
-        undo: Callable[[], None]
-        if name in ("power-off", "partition"):
-            node = self.node(target)
-            begin, end = (
-                (cluster.power_off, cluster.power_on) if name == "power-off" else (cluster.partition, cluster.heal)
-            )
-            begin(node)
-            undo = lambda: end(node)  # noqa: E731
-        elif name == "crash":
-            cluster.crash(target)
-            undo = lambda: cluster.start(target)  # noqa: E731
-        elif name == "cut":
-            link = cluster.links[{"controllers": "controller-manager"}.get(target, target)]
-            link.cut()
-            undo = link.mend
-        else:
-            pod, _, container = target.removeprefix("pod/").partition("/")
-            pod_object = self.state.object(f"pod/{pod}")
-            first = pod_object["spec"]["containers"][0]["name"] if pod_object else ""
-            cluster.fleet.kill_container("default", pod, container or first)
-            return
-        if "for" in fault:
+        (name, value), = ((k, str(v)) for k, v in fault.items() if k != "for")
+        target = self._target(name, value)
+        await getattr(self.cluster, name.replace("-", "_"))(target)
+        if "for" in fault and UNDO[name]:
             seconds = spread(str(fault["for"]))
             assert isinstance(seconds, float)
-            self._start(self._after(seconds, undo))
+            self._start(self._after(seconds, getattr(self.cluster, UNDO[name]), target))
 
-    async def _after(self, seconds: float, what: Callable[[], None]) -> None:
+    def _target(self, fault: str, text: str) -> str:
+        """The node, the component, or for ``kill`` namespace/pod/container, that a fault is about."""
+        if fault in ("power-off", "partition"):
+            return self.node(text)
+        if fault != "kill":
+            return text
+        pod, _, container = text.removeprefix("pod/").partition("/")
+        pod_object = self.state.object(f"pod/{pod}")
+        if pod_object is None:
+            raise ValueError(f"kill: there is no pod/{pod}")
+        return f"default/{pod}/{container or pod_object['spec']['containers'][0]['name']}"
+
+    async def _after(self, seconds: float, end: Callable[[str], Awaitable[None]], target: str) -> None:
         await self.cluster.world.sleep(seconds)
-        what()
+        await end(target)
 
     def _start(self, work: Any) -> None:
         self.cluster.background(work)

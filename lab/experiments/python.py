@@ -8,7 +8,7 @@ from typing import Any
 
 from lab.experiments import file
 from lab.experiments import sweep as sweeps
-from lab.experiments.cycles import run_of
+from lab.experiments.drivers.modes import run_of
 from lab.experiments.recording import Recording
 from lab.experiments.schema import Problem, WrongFile
 from lab.experiments.sweep import Result

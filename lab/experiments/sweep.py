@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from lab.experiments.cycles import run_of
+from lab.experiments.drivers.modes import run_of
 from lab.experiments.expect import Verdict, judge, published
 from lab.experiments.file import Cell, cells, parse
 from lab.experiments.measures import curve, measure

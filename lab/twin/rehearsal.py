@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from lab.experiments.deeds import RETRY, Deeds
-from lab.experiments.run import Outcome, Run
+from lab.experiments.drivers.driver import Driver
+from lab.experiments.drivers.stage import Outcome
+from lab.experiments.drivers.virtual import play
+from lab.experiments.run import Run
 from lab.experiments.state import is_live
-from lab.simulation.cluster import Record, Simulation
 from lab.twin.changes import Change, experiment
 from lab.twin.cluster import Settings, Twin, is_daemon
 from lab.twin.findings import Findings, findings
@@ -49,7 +51,7 @@ class Rehearsed:
 class TwinDeeds(Deeds):
     """Deeds that tell which evictions are refused, and go on when the server refuses a change."""
 
-    def __init__(self, cluster: Simulation, run: Rehearsal) -> None:
+    def __init__(self, cluster: Driver, run: Rehearsal) -> None:
         super().__init__(cluster, run.state, chance(f"{run.seed} deeds"))
         self.run = run
 
@@ -118,28 +120,27 @@ class Rehearsal(Run):
         self._news = 0
 
     def run(self) -> Outcome:
-        self.cluster = Twin(self.snapshot, self.learned, self.seed, self.settings)
-        self.cluster.on_record = self._record
-        self.cluster.run(self._scenario)
-        return Outcome(self.recorder, self.now, self.timeouts)
+        play(self, Twin(self.snapshot, self.learned, self.seed, self.settings))
+        return self.outcome()
 
     def note(self, text: str) -> None:
         self.recorder.step(self.now, -1, text)
 
-    def _record(self, record: Record) -> None:
-        super()._record(record)
-        if record.key.split("/")[2] in RELEVANT:
-            self._last, self._news = record.time, self._news + 1
+    def changed(self, time: float, type: str, key: str, revision: int, value: bytes) -> None:
+        super().changed(time, type, key, revision, value)
+        if key.split("/")[2] in RELEVANT:
+            self._last, self._news = time, self._news + 1
 
-    async def _scenario(self, cluster: Simulation) -> None:
-        self._mark(BEGIN)
+    async def scenario(self, driver: Driver) -> None:
+        self.driver = driver
+        self.mark(BEGIN)
         before = restless(self.state)
         generations = self._generations()
-        self._mark(CHANGE)
-        deeds = TwinDeeds(cluster, self)
+        self.mark(CHANGE)
+        deeds = TwinDeeds(driver, self)
         for number, step in enumerate(self.experiment.steps):
             try:
-                await self._step(number, step, deeds)
+                await self.step(number, step, deeds)
             except StatusError as error:
                 self.note(f"refused: {error.message}")
         rest, begun, looked_at = None, self.now, -1
@@ -152,10 +153,10 @@ class Rehearsal(Run):
                 rest = None if amiss else (rest if rest is not None else max(self._last, begun))
             if rest is not None and self.now - rest >= QUIET:
                 break
-            await cluster.sleep(LOOK)
+            await driver.sleep(LOOK)
         if rest is not None:
             self.recorder.mark(rest, REST)
-        self._mark(END)
+        self.mark(END)
         self.recorder.finish(self.now)
 
     def _generations(self) -> dict[str, Any]:

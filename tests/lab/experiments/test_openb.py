@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from lab.experiments import file, report, sweep
-from lab.experiments.cycles import run_of
+from lab.experiments.drivers.modes import run_of
 from lab.experiments.expect import published
 from lab.experiments.recording import Recording
 from scheduler.framework.profiles import load_plugin

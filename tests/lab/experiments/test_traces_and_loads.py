@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from lab.experiments import file, traces
-from lab.experiments.cycles import run_of
+from lab.experiments.drivers.modes import run_of
 from lab.experiments.load import rate, shape_of
 from lab.experiments.measures import Measures
 from lab.experiments.reference import PARTS, reference

@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from lab.experiments.deeds import Deeds
+from lab.experiments.drivers.virtual import Virtual
 from lab.experiments.recording import Recorder, Recording
 from lab.experiments.state import State
 from lab.simulation import Record, Simulation
@@ -150,7 +151,7 @@ def test_the_twin_predicts_what_then_happens(words: list[str]) -> None:
             on(Record(cluster.world.monotonic(), revision, "ADDED", key, value))
         cluster.on_record = on
         recorder.mark(cluster.world.monotonic(), "change")
-        deeds = Deeds(cluster, state, chance("x"))
+        deeds = Deeds(Virtual(cluster), state, chance("x"))
         await (deeds.drain(words[1]) if words[0] == "drain" else deeds.restart("deployment/web"))
         await cluster.run_until(lambda: cluster.ready_pods(image="web:v1") < 6, 10)
         drained = words[1:] if words[0] == "drain" else []

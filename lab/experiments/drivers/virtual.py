@@ -1,0 +1,132 @@
+"""The driver of mode ``simulated``: a whole cluster in this process on virtual time (lab/simulation)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any
+
+from controllers.config import Config as ControllersConfig
+from lab.experiments.drivers.driver import Plugin
+from lab.experiments.drivers.queueing import Queueing
+from lab.experiments.drivers.stage import Outcome
+from lab.experiments.inputs import behaviour_of, nodes_of, scheduler_of
+from lab.experiments.run import Run
+from lab.simulation.cluster import POD_RANGE, Record, Simulation
+from navarch.world import World
+from nodeagent.hollow.fleet import Config as FleetConfig
+
+if TYPE_CHECKING:
+    from lab.experiments.file import Experiment, Load
+
+LINKS = {"controllers": "controller-manager"}  # the names of links that are not their component's
+
+
+def simulation_of(experiment: Experiment, seed: int) -> Simulation:
+    """The cluster of an experiment. Raises ValueError for a setting that a component does not have."""
+    part = experiment.cluster
+    controllers = []
+    for name, value in part.set.items():
+        component, _, flag = name.partition(".")
+        if component == "controllers":
+            controllers.append(f"{flag}={value}")
+        elif component != "scheduler":
+            raise ValueError(f"cluster.set.{name}: only controllers.* and scheduler.* can be set in a simulation")
+    return Simulation(
+        seed,
+        nodes=nodes_of(experiment),
+        scheduler=scheduler_of(experiment),
+        controllers=ControllersConfig(cluster_cidr=POD_RANGE).with_settings(controllers),
+        fleet=FleetConfig(seed=str(seed), behaviour=behaviour_of(experiment)),
+        heartbeats=part.heartbeats == "full",
+        events=part.events,
+        history=False,
+    )
+
+
+class Virtual:
+    """A simulation as a driver (see the protocol). Its faults are instants: all of them are plain calls."""
+
+    def __init__(self, cluster: Simulation, run: Run | None = None) -> None:
+        """``run`` is needed for load only."""
+        self.cluster, self.run = cluster, run
+        self.world: World = cluster.world
+        self.client = cluster.client
+        self.apply, self.sleep = cluster.apply, cluster.sleep
+
+    @property
+    def now(self) -> float:
+        return self.world.monotonic()
+
+    async def run_until(self, condition: Callable[[], Any], timeout: float, what: str = "") -> Any:
+        return await self.cluster.run_until(condition, timeout, what)
+
+    def background(self, work: Coroutine[Any, Any, None]) -> None:
+        self.cluster.background(work)
+
+    def load(self, load: Load, number: int) -> Coroutine[Any, Any, None]:
+        assert self.run is not None
+        begins, seed = self.world.now() - self.now, f"{self.run.seed} load {number}"
+        return Queueing(self, self.cluster.fleet, self.run.state, self.run.recorder, load, seed, begins).run()
+
+    def gauges(self) -> Sequence[Plugin]:
+        plugins = [p for profile in self.cluster.scheduler.profiles.values() for p in profile.plugins]
+        return [p for p in plugins if p.gauges() is not None]
+
+    # Faults
+
+    async def power_off(self, node: str) -> None:
+        self.cluster.power_off(node)
+
+    async def power_on(self, node: str) -> None:
+        self.cluster.power_on(node)
+
+    async def partition(self, node: str) -> None:
+        self.cluster.partition(node)
+
+    async def heal(self, node: str) -> None:
+        self.cluster.heal(node)
+
+    async def crash(self, component: str) -> None:
+        self.cluster.crash(component)
+
+    async def start(self, component: str) -> None:
+        self.cluster.start(component)
+
+    async def cut(self, component: str) -> None:
+        self.cluster.links[LINKS.get(component, component)].cut()
+
+    async def mend(self, component: str) -> None:
+        self.cluster.links[LINKS.get(component, component)].mend()
+
+    async def kill(self, container: str) -> None:
+        """``namespace/pod/container``."""
+        namespace, pod, name = container.split("/")
+        self.cluster.fleet.kill_container(namespace, pod, name)
+
+
+class VirtualStage:
+    """A new simulation for each run."""
+
+    def __enter__(self) -> VirtualStage:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def run(self, experiment: Experiment, seed: int) -> Outcome:
+        run = Run(experiment, seed)
+        play(run, simulation_of(experiment, seed))
+        return run.outcome()
+
+
+def play(run: Run, cluster: Simulation) -> None:
+    """Plays a run on a simulation that has not been started. Raises StepFailed, ValueError."""
+
+    def record(record: Record) -> None:
+        run.changed(record.time, record.type, record.key, record.revision, record.value)
+
+    async def scenario(cluster: Simulation) -> None:
+        await run.scenario(Virtual(cluster, run))
+
+    cluster.on_record = record
+    cluster.run(scenario)
