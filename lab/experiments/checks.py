@@ -6,7 +6,8 @@ import re
 
 from lab.experiments import load as loads
 from lab.experiments import measures, traces
-from lab.experiments.expressions import meant
+from lab.experiments.expressions import Expression, ExpressionError, meant
+from lab.experiments.library import own
 from lab.experiments.model import KIND, MODES, VERSION, Experiment, Trace, Work
 from lab.experiments.schema import Problem, expression, one_of, part_of, rate_of, seconds_of
 from lab.experiments.stepchecks import check_step
@@ -108,7 +109,7 @@ def _measures(e: Experiment, marks: list[str], problems: list[Problem]) -> None:
     """Series, plots and measures, each of which may name those before it."""
     names = ["begin", "finish", *marks]
     for name, text in e.series.items():
-        expression(text, f"series.{name}", measures.FUNCTIONS, names, problems)
+        _measure(text, f"series.{name}", names, problems)
         names.append(name)
     for n, plot in enumerate(e.plots):
         path = f"plots[{n}]"
@@ -123,30 +124,42 @@ def _measures(e: Experiment, marks: list[str], problems: list[Problem]) -> None:
         if not re.fullmatch(r"[\w-]+", plot.name) or plot.name in [p.name for p in e.plots[:n]]:
             problems.append(Problem(f"{path}.name", "must be a name of its own: letters, digits, hyphens"))
     for name, text in e.measure.items():
-        expression(text, f"measure.{name}", measures.FUNCTIONS, names, problems)
-        names.append(name)
+        _measure(text, f"measure.{name}", names, problems)
+        names += measures.names_of(name, text)
+
+
+def _measure(text: str, path: str, names: list[str], problems: list[Problem]) -> None:
+    try:
+        if own.function(text) is None:
+            expression(text, path, measures.FUNCTIONS, names, problems)
+            Expression(text).listed("quantiles", 1)
+    except ExpressionError as error:
+        if not problems or problems[-1].path != path:
+            problems.append(Problem(path, str(error)))
 
 
 def _expectations(e: Experiment, problems: list[Problem]) -> None:
+    values = [n for name, text in e.measure.items() for n in measures.names_of(name, text)]
+
     def bad(path: str, text: str) -> None:
         problems.append(Problem(path, text))
 
     for n, one in enumerate(e.expect):
         path = f"expect[{n}]"
         if isinstance(one, str):
-            expression(one, path, (), list(e.measure), problems)
+            expression(one, path, (), values, problems)
         elif sum(map(bool, (one.expr, one.compare, one.reference))) != 1:
             bad(path, "needs exactly one of expr, compare and reference")
         elif one.reference:
             if e.reference is None:
                 bad(f"{path}.reference", "there is no reference in this file")
-            if one.reference not in e.measure:
-                bad(f"{path}.reference", f"there is no measure {one.reference!r}{meant(one.reference, e.measure)}")
+            if one.reference not in values:
+                bad(f"{path}.reference", f"there is no measure {one.reference!r}{meant(one.reference, values)}")
         elif one.expr:
-            expression(one.expr, f"{path}.expr", (), list(e.measure), problems)
+            expression(one.expr, f"{path}.expr", (), values, problems)
             one_of(f"{path}.of", one.of, ("every", "mean"), problems)
-        elif one.compare not in e.measure:
-            bad(f"{path}.compare", f"there is no measure {one.compare!r}{meant(one.compare, e.measure)}")
+        elif one.compare not in values:
+            bad(f"{path}.compare", f"there is no measure {one.compare!r}{meant(one.compare, values)}")
 
 
 def _check_trace(trace: Trace, path: str, problems: list[Problem]) -> None:

@@ -51,9 +51,14 @@ class Expression:
         for node in ast.walk(self._tree):
             if not isinstance(node, _ALLOWED):
                 raise ExpressionError(f"{text!r}: {type(node).__name__} is not part of the language")
-        called = {id(n.func) for n in ast.walk(self._tree) if isinstance(n, ast.Call)}
+            if isinstance(node, ast.Attribute) and not isinstance(node.value, ast.Name):
+                raise ExpressionError(f"{text!r}: only a name may stand before a dot, such as wait.p95")
+        inner = {id(n.func) for n in ast.walk(self._tree) if isinstance(n, ast.Call)}
+        dotted = [n for n in ast.walk(self._tree) if isinstance(n, ast.Attribute)]
+        inner |= {id(n.value) for n in dotted}
         self.calls = {n.func.id for n in self._calls() if isinstance(n.func, ast.Name)}
-        self.names = {n.id for n in ast.walk(self._tree) if isinstance(n, ast.Name) and id(n) not in called}
+        self.names = {n.id for n in ast.walk(self._tree) if isinstance(n, ast.Name) and id(n) not in inner}
+        self.names |= {_dotted(n) for n in dotted}
 
     def _calls(self) -> Iterator[ast.Call]:
         return (n for n in ast.walk(self._tree) if isinstance(n, ast.Call))
@@ -62,6 +67,16 @@ class Expression:
         """The arguments at a position of all calls of a function, as far as they are written out."""
         calls = [c for c in self._calls() if isinstance(c.func, ast.Name) and c.func.id == function and len(c.args) > position]
         return [a.value for c in calls if isinstance(a := c.args[position], ast.Constant)]
+
+    def listed(self, function: str, position: int) -> list[Any] | None:
+        """The numbers of the list at a position of the call that the whole expression is; None if it is another."""
+        match self._tree:
+            case ast.Call(func=ast.Name(id=name), args=arguments) if name == function and len(arguments) > position:
+                values = [e.value for e in getattr(arguments[position], "elts", ()) if isinstance(e, ast.Constant)]
+                if not values or not all(isinstance(v, int | float) and 0 <= v <= 1 for v in values):
+                    raise ExpressionError(f"{self.text!r}: {function} needs a list of numbers from 0 to 1, such as [0.5, 0.95]")
+                return values
+        return None
 
     def check(self, functions: Collection[str], names: Collection[str] | None = None) -> None:
         """Raises ExpressionError for a function or name that does not exist, with the one that was meant."""
@@ -84,6 +99,10 @@ class Expression:
                 if node.id not in names:
                     raise ExpressionError(f"{self.text!r}: there is no {node.id!r}{meant(node.id, names)}")
                 return names[node.id]
+            case ast.Attribute():
+                if (dotted := _dotted(node)) not in names:
+                    raise ExpressionError(f"{self.text!r}: there is no {dotted!r}{meant(dotted, names)}")
+                return names[dotted]
             case ast.List() | ast.Tuple():
                 return [of(n) for n in node.elts]
             case ast.Call(func=ast.Name(id=name)):
@@ -110,9 +129,14 @@ class Expression:
         raise ExpressionError(f"{self.text!r}: {type(node).__name__} is not part of the language")
 
 
+def _dotted(node: ast.Attribute) -> str:
+    assert isinstance(node.value, ast.Name)
+    return f"{node.value.id}.{node.attr}"
+
+
 _ALLOWED = (
-    ast.Constant, ast.Name, ast.Load, ast.List, ast.Tuple, ast.Call, ast.keyword, ast.BinOp, ast.UnaryOp, ast.BoolOp,
-    ast.Compare, ast.And, ast.Or, ast.Not, ast.USub, *_BINARY, *_COMPARE,
+    ast.Attribute, ast.Constant, ast.Name, ast.Load, ast.List, ast.Tuple, ast.Call, ast.keyword, ast.BinOp, ast.UnaryOp,
+    ast.BoolOp, ast.Compare, ast.And, ast.Or, ast.Not, ast.USub, *_BINARY, *_COMPARE,
 )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ import yaml
 
 from lab.experiments import load as loads
 from lab.experiments.expressions import meant
+from lab.experiments.library import own
 from lab.experiments.schema import Problem, WrongFile
 from lab.twin import calibration
 
@@ -87,6 +88,8 @@ def _inline(tree: Any, folder: Path, path: str, problems: list[Problem]) -> None
                 tree[key] = str(folder / value) if not Path(value).is_absolute() else value
                 if not Path(tree[key]).is_file():
                     problems.append(Problem(where, f"there is no file {value}"))
+            elif parts := own.named(value):
+                tree[key] = f"{folder.resolve() / parts[0]}:{parts[1]}"
             elif key == "plugins" and isinstance(value, list):
                 tree[key] = [
                     str(folder / one) if isinstance(one, str) and ".py:" in one and not one.startswith("/") else one

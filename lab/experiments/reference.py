@@ -93,10 +93,24 @@ def reference() -> str:
         "distributions": tuple(k[2] for k in spread.KINDS.values()),
     }  # fmt: skip
     lines += [f"- **{name}**: {', '.join(f'`{w}`' for w in listed)}" for name, listed in words.items()]
-    modules = (("Shapes of load, and what requests meet", load), ("Formats of traces", traces), ("Measures", measures))
+    modules = (("Shapes of load, and what requests meet", load), ("Formats of traces", traces))
     for title, module in modules:
         lines += ["", f"## {title}", "", inspect.cleandoc(module.__doc__ or "").replace("``", "`")]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *measure_lines()]) + "\n"
+
+
+def measure_lines() -> list[str]:
+    """The library of measures: a table a subject, from the functions' docstrings."""
+    lines = [
+        "", "## Measures", "",
+        "A measure is an expression of these functions, or `file.py:function`, a function of yours that takes the Recording",
+        "and gives a number (in `series`: pairs of time and value). `ref` is `deployment/web`, `app=web`, or nothing for all",
+        "pods; `[x]` may be left out; `a..b` is a span between two times, by default the whole run.",
+    ]  # fmt: skip
+    for subject, rows in itertools.groupby(measures.table(), lambda row: row[0]):
+        lines += ["", f"**{subject}**", "", "| function | unit | |", "|---|---|---|"]
+        lines += [f"| `{call}` | {unit} | {text} |" for _, call, unit, text in rows]
+    return lines
 
 
 if __name__ == "__main__":

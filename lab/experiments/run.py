@@ -57,6 +57,11 @@ class Run:
     def mark(self, name: str) -> None:
         self.marks[name] = self.now
         self.recorder.mark(self.now, name)
+        self._requests()
+
+    def _requests(self) -> None:
+        for component, counts in self.driver.requests().items():
+            self.recorder.sample(self.now, f"requests/{component}", counts)
 
     async def scenario(self, driver: Driver) -> None:
         """Everything from the first manifest to the end of the recording. Raises StepFailed."""
@@ -80,6 +85,7 @@ class Run:
                 await one  # a trace is played to its end
             await driver.sleep(seconds_of(self.experiment.for_))
             group.cancel()
+        self._requests()
         self.recorder.finish(self.now)
 
     # Steps

@@ -179,11 +179,7 @@ class State:
     def rolled_out(self, reference: str) -> bool:
         """As ``rollout status``: all wanted pods are of the newest version and ready, and no others are left."""
         workload = self.object(reference)
-        if workload is None or not _observed(workload):
-            return False
-        status, desired = workload.get("status", {}), self.desired(reference)
-        names = ("updatedReplicas", "replicas", "availableReplicas" if "deployment" in reference else "readyReplicas")
-        return all(int(status.get(n, 0)) == desired for n in names)
+        return workload is not None and complete(workload, "deployment" in reference)
 
     def stuck(self, reference: str) -> bool:
         """A deployment whose progress deadline has passed."""
@@ -196,6 +192,15 @@ class State:
     def node_ready(self, name: str) -> bool:
         node = self.object(f"node/{name}")
         return node is not None and condition(node, "Ready") == "True"
+
+
+def complete(workload: Tree, is_deployment: bool) -> bool:
+    """Whether all pods of a workload are of its newest template and ready, and no others are left."""
+    if not _observed(workload):
+        return False
+    status, desired = workload.get("status", {}), int(workload["spec"].get("replicas", 1))
+    names = ("updatedReplicas", "replicas", "availableReplicas" if is_deployment else "readyReplicas")
+    return all(int(status.get(n, 0)) == desired for n in names)
 
 
 def _observed(tree: Tree) -> bool:

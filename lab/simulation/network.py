@@ -32,6 +32,7 @@ class Link:
     def __init__(self, inner: Transport, world: World, latency: float = 0.0, may_be_cut: bool = True) -> None:
         self.may_be_cut = may_be_cut
         self.inner, self.world, self.latency = inner, world, latency
+        self.reads = self.writes = 0  # requests so far
         self._whole = asyncio.Event()
         self._whole.set()
         self._cut = asyncio.Event()
@@ -59,6 +60,10 @@ class Link:
             await self.world.sleep(self.latency)
 
     async def request(self, method: str, path: str, **options: Unpack[RequestOptions]) -> Response:
+        if method == "GET":
+            self.reads += 1
+        else:
+            self.writes += 1
         await self._pass(f"{method} {path}", options.get("timeout"))
         answer = await self.inner.request(method, path, **options)
         if self.is_cut:  # the request arrived, its answer does not
@@ -67,6 +72,7 @@ class Link:
 
     @contextlib.asynccontextmanager
     async def stream(self, method: str, path: str, **options: Unpack[StreamOptions]) -> AsyncIterator[Stream]:
+        self.reads += 1
         await self._pass(f"{method} {path}", None)
         async with self.inner.stream(method, path, **options) as inner:
             yield _LinkStream(self, inner)

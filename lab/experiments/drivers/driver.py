@@ -55,6 +55,10 @@ class Driver(Protocol):
         """Makes the requests of a load, the number-th of the file, and records samples, until it is over or cancelled."""
         ...
 
+    def requests(self) -> Mapping[str, Mapping[str, float]]:
+        """By component, how many ``reads`` and ``writes`` it has sent to the API server so far; empty if nobody counts."""
+        ...
+
     def gauges(self) -> Sequence[Plugin]:
         """The scheduler's plugins that have gauges."""
         ...

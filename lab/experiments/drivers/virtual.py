@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from controllers.config import Config as ControllersConfig
@@ -67,6 +67,11 @@ class Virtual:
         assert self.run is not None
         begins, seed = self.world.now() - self.now, f"{self.run.seed} load {number}"
         return Queueing(self, self.cluster.fleet, self.run.state, self.run.recorder, load, seed, begins).run()
+
+    def requests(self) -> Mapping[str, Mapping[str, float]]:
+        links = self.cluster.links
+        components = {"scheduler": "scheduler", "nodes": "nodes", **LINKS}
+        return {name: {"reads": links[link].reads, "writes": links[link].writes} for name, link in components.items()}
 
     def gauges(self) -> Sequence[Plugin]:
         plugins = [p for profile in self.cluster.scheduler.profiles.values() for p in profile.plugins]
