@@ -21,6 +21,8 @@ from navarch.client.events import EventRecorder
 from navarch.client.informer import Informer
 from navarch.world import Backoff, TaskGroup, World
 from nodeagent.config import Config
+from nodeagent.devices.manager import DeviceManager
+from nodeagent.devices.podresources import PodResources
 from nodeagent.linux import trees
 from nodeagent.node import admission
 from nodeagent.node.configobjects import ObjectCache
@@ -58,6 +60,9 @@ class Agent:
         self._services = Informer(client[core_v1.Service])
         self._group: TaskGroup
         self.services: Services
+        self.devices = DeviceManager(world, config.kubelet_dir / "device-plugins", config.root_dir / "devices.json")
+        self.devices.changed = self.keeper.look_again
+        self.keeper.devices = self.devices.amounts
         self._node_news = asyncio.Event()
         self.ready = asyncio.Event()
         self.port = config.port
@@ -88,6 +93,7 @@ class Agent:
             status=status,
             events=events,
             cluster_services=self._services,
+            devices=self.devices,
             memory_capacity=self.capacity_memory,
             cpu_capacity=quantity.milli(self.keeper.capacity["cpu"]),
             allocatable=self.keeper.capacity,
@@ -98,6 +104,7 @@ class Agent:
         group.start(self._events(), name="runtime events")
         await asyncio.sleep(0)  # it listens from its first step on
         await self._find_what_was_left()
+        await self.devices.load()
         stop_serving = await self._serve()
         try:
             await self.keeper.register()
@@ -112,6 +119,8 @@ class Agent:
                 ("log rotation", self._keep("rotate logs", lambda: logrotate.run(self))),
             ):
                 group.start(task, name=name)
+            if config.plugins:
+                self._serve_plugins(group)
             self._node.add_handler(self._node_changed)
             events.event(self.reference(), "Normal", "Starting", "Starting kubelet.")
             await self._configure_network()
@@ -119,6 +128,7 @@ class Agent:
             group.start(self._pods.run(), name="pods")
             await self._pods.wait_synced()
             self._end_what_is_orphaned()
+            await self.devices.keep_only(self._workers)
             group.start(self._keep("remove orphans", self._remove_orphans), name="orphans")
             self.ready.set()
             log.info("node %s runs, serving on port %d", config.node_name, self.port)
@@ -126,6 +136,12 @@ class Agent:
         finally:
             self.services.stopping.set()
             await stop_serving()
+
+    def _serve_plugins(self, group: TaskGroup) -> None:
+        monitor = PodResources(self.devices, self._active)
+        socket = self.config.kubelet_dir / "pod-resources" / "kubelet.sock"
+        group.start(self._keep("serve device plugins", self.devices.run), name="device plugins")
+        group.start(self._keep("serve pod resources", lambda: monitor.run(socket)), name="pod resources")
 
     def _image_gc(self, events: EventRecorder) -> ImageGC:
         def tell(reason: str, message: str) -> None:
@@ -180,6 +196,8 @@ class Agent:
         for folder in (config.root_dir, config.pods_dir, config.logs_dir, config.run_dir):
             folder.mkdir(parents=True, exist_ok=True)
         config.secrets_dir.mkdir(mode=0o700, exist_ok=True)
+        if config.plugins and config.kubelet_dir != config.plugins_dir:
+            local.show_at(config.plugins_dir, config.kubelet_dir)
         if config.use_tmpfs and not _in_memory(config.secrets_dir):
             local.mount_tmpfs(config.secrets_dir, mode=0o700, executable=False)
         # Only we walk these folders: containers get what is inside as mounts of their own.
@@ -316,7 +334,8 @@ class Agent:
         if runs or is_terminal(pod) or pod.metadata.deletion_timestamp:
             return None
         keeper, unsafe = self.keeper, self.config.allowed_unsafe_sysctls
-        return admission.reject(pod, keeper.node, keeper.allocatable, self._active(), unsafe)
+        counted = {name: q for name, q in keeper.allocatable.items() if not self.devices.manages(name)}
+        return admission.reject(pod, keeper.node, counted, self._active(), unsafe)
 
     def _backoff(self) -> Backoff:
         return Backoff(self.world, first=mishaps.FIRST, most=mishaps.MAX)

@@ -72,12 +72,19 @@ class Config:
     image_min_age: float = 120.0  # seconds that an image is left alone
     image_max_age: float = 0.0  # seconds after which an unused image goes, however much room there is; 0: never
     image_gc_period: float = 300.0
+    plugins: bool = False  # serves device plugins and CSI drivers
+    kubelet_dir: Path = Path("/var/lib/kubelet")  # where plugins find the node's sockets
     use_tmpfs: bool = True  # secrets only ever in memory: run_dir gets a tmpfs where it is none
 
     @property
     def is_real(self) -> bool:
         """Whether volumes are mounted and host folders made: not for simulated containers, whose agent may be anybody."""
         return self.use_tmpfs
+
+    @property
+    def plugins_dir(self) -> Path:
+        """The folder that is mounted at ``kubelet_dir``."""
+        return self.root_dir / "kubelet"
 
     @property
     def pods_dir(self) -> Path:
@@ -103,6 +110,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--runtime", choices=("oci", "hollow"), default="oci", help="what runs containers")
     p.add_argument("--root-dir", type=Path, default=Config.root_dir, help="pods' volumes and logs")
     p.add_argument("--run-dir", type=Path, default=Config.run_dir, help="state that may not outlive a reboot (a tmpfs)")
+    p.add_argument(
+        "--kubelet-dir", type=Path, default=Config.kubelet_dir, help="where plugins find the node's sockets (a mount)"
+    )
     p.add_argument("--image-root", type=Path, default=Config.image_root, help="image store; may be shared by nodes")
     p.add_argument(
         "--image-puller", default="", help="socket of the process that pulls images (default: the agent pulls)"
@@ -197,7 +207,7 @@ PERCENT = Kind("a whole number from 0 to 100", _percent)
 
 SETTINGS = Settings("agent", {
     "node-name": TEXT, "node-ip": TEXT, "runtime": choice("oci", "hollow"), "root-dir": TEXT, "run-dir": TEXT,
-    "image-root": TEXT, "image-puller": TEXT, "registries-conf": FILE, "image-gc-high-threshold": PERCENT,
+    "kubelet-dir": TEXT, "image-root": TEXT, "image-puller": TEXT, "registries-conf": FILE, "image-gc-high-threshold": PERCENT,
     "image-gc-low-threshold": PERCENT, "minimum-image-ttl-duration": DURATION, "maximum-image-ttl-duration": DURATION,
     "image-gc-period": POSITIVE_DURATION, "pod-cidr": TEXT, "cgroup-root": TEXT, "runtime-cgroup": TEXT, "resolv-conf": FILE,
     "cluster-dns": TEXT, "cluster-domain": TEXT, "cpu": QUANTITY, "memory": QUANTITY, "max-pods": POSITIVE,
@@ -255,5 +265,6 @@ def parse(argv: Sequence[str]) -> tuple[Config, argparse.Namespace]:
     # Pods and system share one parent: the node's cgroup.
     values["cgroup_root"] = args.cgroup_root.removesuffix("/pods")
     values["use_tmpfs"] = args.runtime != "hollow"  # whose pods are nobody's secrets, and often not root's
+    values["plugins"] = args.runtime != "hollow"
     values["lease_renew"] = args.lease_seconds / 4
     return Config(**values), args

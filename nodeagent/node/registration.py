@@ -10,7 +10,7 @@ import logging
 import os
 import platform
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,7 @@ class NodeKeeper:
         self._look = asyncio.Event()
         self._images: list[core_v1.ContainerImage] | None = None
         self.capacity = capacity(config)
+        self.devices: Callable[[], dict[str, tuple[int, int]]] = dict  # resource -> (capacity, allocatable), of device plugins
 
     async def register(self) -> core_v1.Node:
         """Creates the Node, or takes it over; tries until it works."""
@@ -207,9 +208,10 @@ class NodeKeeper:
         such a capacity into the node's status sees it become allocatable, as with kubelet."""
         config = self.config
         capacity = self.capacity | extended(node.status.capacity if node else None)
+        devices = self.devices()
         return core_v1.NodeStatus(
-            capacity=capacity,
-            allocatable=capacity,
+            capacity=capacity | {name: str(count) for name, (count, _) in devices.items()},
+            allocatable=capacity | {name: str(count) for name, (_, count) in devices.items()},
             addresses=[
                 core_v1.NodeAddress(type="InternalIP", address=config.node_ip),
                 core_v1.NodeAddress(type="Hostname", address=config.node_name),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from navarch.api import quantity, resources
 from navarch.api.types import core_v1
+from nodeagent.devices.ledger import Gift
 from nodeagent.network import netfiles
 from nodeagent.pods.fieldrefs import ConfigError, expand
 from nodeagent.pods.machine import container_hash
@@ -170,6 +171,18 @@ def container_config(
         pod_security=pod.spec.security_context,
         labels=_labels(pod) | {CONTAINER_NAME: container.name, CONTAINER_HASH: container_hash(container)},
         annotations={IMAGE_NAME: container.image or ""},
+    )
+
+
+def with_gift(config: ContainerConfig, gift: Gift) -> ContainerConfig:
+    """The configuration with what device plugins add. Where the pod itself mounts something, its own mount stays."""
+    places = {mount.container_path for mount in config.mounts}
+    return replace(
+        config,
+        mounts=[*config.mounts, *(m for m in gift.mounts if m.container_path not in places)],
+        devices=gift.devices,
+        cdi_devices=gift.cdi,
+        annotations=gift.annotations | config.annotations,
     )
 
 

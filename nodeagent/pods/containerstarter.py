@@ -10,6 +10,7 @@ from pathlib import Path
 from navarch.api.errors import NotFound, StatusError
 from navarch.api.types import core_v1, node_v1
 from navarch.client.transport import TransportError
+from nodeagent.devices.ledger import DeviceError, Gift
 from nodeagent.pods import containerspec, environment, podfiles
 from nodeagent.pods.context import Services
 from nodeagent.pods.environment import Reference
@@ -135,7 +136,9 @@ class Starter:
         api = s.cluster_services.get("default", "kubernetes")
         if api is not None and namespace != "default":
             nearby = [*nearby, api]
+        gift = await self._devices(pod, container)
         env = environment.variables(pod, container, objects, nearby, facts)
+        env = [*((name, value) for name, value in gift.env.items() if name not in dict(env)), *env]
         mounts = await s.world.blocking(self._mounts, pod, container, attempt, ip, dict(env))
         limits = containerspec.container_resources(pod, container, s.memory_capacity, self._qos, s.cpu_capacity)
         limits = replace(limits, oom_score_adj=max(limits.oom_score_adj, s.oom_floor))
@@ -143,7 +146,14 @@ class Starter:
             pod, container, attempt=attempt, image=image, env=env, mounts=mounts, limits=limits,
             target=await self._target(container, sandbox),
         )  # fmt: skip
-        return config
+        return containerspec.with_gift(config, gift)
+
+    async def _devices(self, pod: core_v1.Pod, container: AnyContainer) -> Gift:
+        """Everything that the container gets with its devices. Raises ConfigError."""
+        try:
+            return await self._s.devices.prepare(pod, container.name)
+        except DeviceError as error:
+            raise ConfigError(str(error)) from error
 
     def _mounts(
         self, pod: core_v1.Pod, container: AnyContainer, attempt: int, ip: str, variables: dict[str, str]

@@ -14,6 +14,7 @@ from navarch.client.events import EventRecorder
 from navarch.client.informer import Informer
 from navarch.world import World
 from nodeagent.config import Config
+from nodeagent.devices.manager import DeviceManager
 from nodeagent.node.configobjects import ObjectCache
 from nodeagent.node.counters import Counters
 from nodeagent.node.statuswriter import StatusManager
@@ -33,6 +34,7 @@ class Services:
     status: StatusManager
     events: EventRecorder
     cluster_services: Informer[core_v1.Service]
+    devices: DeviceManager
     memory_capacity: int = 1
     cpu_capacity: int = 0  # millicores; 0: unknown, and no limit is cut to it
     allocatable: Mapping[str, quantity.Quantity] = field(default_factory=dict)

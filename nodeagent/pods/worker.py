@@ -17,6 +17,7 @@ from navarch.api import qos
 from navarch.api.pods import TERMINAL_PHASES
 from navarch.api.types import core_v1
 from navarch.world import Backoff, TaskGroup
+from nodeagent.devices.ledger import DeviceError
 from nodeagent.pods import environment, podfiles, podstatus
 from nodeagent.pods.containerstarter import Starter
 from nodeagent.pods.containerstopper import Stopper
@@ -165,6 +166,7 @@ class PodWorker:
             references += [Reference("Secret", r.name or "") for r in self.pod.spec.image_pull_secrets or ()]
             self.s.objects.hold(self.uid, meta.namespace or "", references)
             self._adopt()
+            await self._take_devices()
             while not await self._step():
                 pass
             self.group.cancel()
@@ -174,6 +176,18 @@ class PodWorker:
         self._stale.update(dict.fromkeys(self.containers))
         if self.sandboxes and self.pod.status.phase not in TERMINAL_PHASES:
             self._refresher.want()
+
+    async def _take_devices(self) -> None:
+        """Gets the devices that the pod asks for, or rejects it."""
+        is_new = not self.sandboxes and not self.machine.verdict and self.pod.status.phase not in TERMINAL_PHASES
+        if not is_new or self.is_gone or self.pod.metadata.deletion_timestamp:
+            return
+        try:
+            await self.s.devices.admit(self.pod)
+        except DeviceError as error:
+            reason, message = "UnexpectedAdmissionError", f"Pod was rejected: {error}"
+            self.machine.reject(reason, message)
+            self.tell("Warning", reason, message)
 
     async def _step(self) -> bool:
         """Observes, decides, acts, waits. True when the pod has left this node for good."""
@@ -361,6 +375,7 @@ class PodWorker:
         try:
             async with self.s.removals:
                 await self.volumes.tear_down(self.s.stopping.is_set)
+                await self.s.devices.release(self.uid)
         except OSError as error:
             self.tell("Warning", "FailedKillPod", f"error killing pod: cannot remove its volumes: {error}")
             return False

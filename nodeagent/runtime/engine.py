@@ -23,7 +23,7 @@ from nodeagent.linux import trees
 from nodeagent.linux.cgroups import Cgroups
 from nodeagent.network.hostports import HostPortError, HostPorts
 from nodeagent.network.network import NoAddress, PodNetwork
-from nodeagent.runtime import rootfs, sandboxes, security, spec, stragglers
+from nodeagent.runtime import cdi, rootfs, sandboxes, security, spec, stragglers
 from nodeagent.runtime.conmon import CommandFailed, Crun, signal_number
 from nodeagent.runtime.runtime import CREATED, EXITED, RUNNING, ContainerConfig, RuntimeError_, SandboxConfig
 from nodeagent.runtime.state import ContainerRecord, Directories, SandboxRecord, save_container, save_sandbox
@@ -221,7 +221,7 @@ class Engine:
             layers = [self.images.layer(layer) for layer in image.layers]
             rootfs.mount(root, layers, self.directories.uppers / container_id, devices=devices)
             around = self._surroundings(sandbox, cgroup, self.directories.sandbox(sandbox.id), target)
-            document = spec.build(config, sandbox.config, settings, root, around, os.uname().nodename)
+            document = spec.build(cdi.resolved(config), sandbox.config, settings, root, around, os.uname().nodename)
             syscalls.write_atomic(bundle / "config.json", msgspec.json.encode(document))  # last: now it is whole
             return record
         except RuntimeError_:

@@ -71,6 +71,15 @@ class Mount:
 
 
 @dataclass(frozen=True)
+class Device:
+    """A device node of the host for a container. ``permissions``: letters of r, w and m (mknod)."""
+
+    host_path: str
+    container_path: str
+    permissions: str = "rwm"
+
+
+@dataclass(frozen=True)
 class ContainerConfig:
     """``security`` and ``pod_security`` are taken as the pod spec has them."""
 
@@ -83,6 +92,8 @@ class ContainerConfig:
     working_dir: str = ""
     env: Sequence[tuple[str, str]] = ()
     mounts: Sequence[Mount] = ()
+    devices: Sequence[Device] = ()
+    cdi_devices: Sequence[str] = ()  # names such as vendor.com/class=name, resolved by the runtime (Container Device Interface)
     resources: Resources = Resources()
     stdin: bool = False
     stdin_once: bool = False

@@ -120,6 +120,19 @@ def no_new_privileges(security: core_v1.SecurityContext | None) -> bool:
     return security is not None and security.allow_privilege_escalation is False
 
 
+def device_node(path: str, info: os.stat_result) -> dict[str, Any]:
+    """A device node of these numbers at ``path``, in the OCI config's form."""
+    return {
+        "path": path,
+        "type": "c" if stat.S_ISCHR(info.st_mode) else "b",
+        "major": os.major(info.st_rdev),
+        "minor": os.minor(info.st_rdev),
+        "fileMode": stat.S_IMODE(info.st_mode),
+        "uid": info.st_uid,
+        "gid": info.st_gid,
+    }
+
+
 def all_devices() -> list[dict[str, Any]]:
     """Every device node of the machine, for privileged containers. Terminals and /dev/shm are the container's own."""
     devices = []
@@ -133,17 +146,7 @@ def all_devices() -> list[dict[str, Any]]:
                 continue
             if path == "/dev/console" or not (stat.S_ISCHR(info.st_mode) or stat.S_ISBLK(info.st_mode)):
                 continue
-            devices.append(
-                {
-                    "path": path,
-                    "type": "c" if stat.S_ISCHR(info.st_mode) else "b",
-                    "major": os.major(info.st_rdev),
-                    "minor": os.minor(info.st_rdev),
-                    "fileMode": stat.S_IMODE(info.st_mode),
-                    "uid": info.st_uid,
-                    "gid": info.st_gid,
-                }
-            )
+            devices.append(device_node(path, info))
     return devices
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from navarch.api.types import core_v1
 from nodeagent.images.store import Settings
-from nodeagent.runtime import security, users
+from nodeagent.runtime import devicenodes, security, users
 from nodeagent.runtime.runtime import ContainerConfig, RuntimeError_, SandboxConfig
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -199,14 +199,20 @@ def build(
         "rlimits": [{"type": "RLIMIT_NOFILE", "soft": around.open_files, "hard": around.open_files}],
         "oomScoreAdj": max(config.resources.oom_score_adj, around.oom_score_floor),
     }
+    nodes, rules = devicenodes.nodes(config.devices)
     linux: dict[str, Any] = {
         "namespaces": [{"type": k, "path": path} if path else {"type": k} for k, path in around.namespaces.items()],
         "cgroupsPath": around.cgroup,
         "resources": _resources(config, around, privileged),
         "rootfsPropagation": _root_propagation(config),
     }
+    if around.device_rules:
+        linux["resources"]["devices"] += rules
+    if nodes:
+        linux["devices"] = nodes
     if privileged:
-        linux["devices"] = security.all_devices()
+        own = {node["path"] for node in nodes}
+        linux["devices"] = nodes + [node for node in security.all_devices() if node["path"] not in own]
     elif not (context and context.proc_mount == "Unmasked"):
         linux["maskedPaths"] = list(security.MASKED_PATHS)
         linux["readonlyPaths"] = list(security.READONLY_PATHS)

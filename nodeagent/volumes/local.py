@@ -20,6 +20,17 @@ def mount_tmpfs(path: Path, size: int = 0, mode: int = 0o755, *, executable: boo
     syscalls.mount("tmpfs", path, "tmpfs", flags, options)
 
 
+def show_at(folder: Path, place: Path) -> None:
+    """Mounts ``folder`` at ``place``, too, where plugins expect it. What they mount below it, the node sees: it is shared.
+
+    Raises OSError."""
+    folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+    place.mkdir(mode=0o750, parents=True, exist_ok=True)
+    if not (os.path.ismount(place) and os.path.samefile(folder, place)):
+        syscalls.mount(folder, place, None, syscalls.MS_BIND)
+        syscalls.mount("none", place, None, syscalls.MS_SHARED)
+
+
 def unmount(path: Path) -> None:
     """Unmounts ``path`` if something is mounted there; busy mounts go when their last user goes."""
     if os.path.ismount(path):

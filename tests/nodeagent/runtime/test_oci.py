@@ -16,7 +16,7 @@ from navarch.api.types import core_v1
 from navarch.world import RealWorld
 from nodeagent.network.netlink import Netlink
 from nodeagent.runtime.oci import OciRuntime
-from nodeagent.runtime.runtime import Mount, PortMapping, Resources, RuntimeError_
+from nodeagent.runtime.runtime import Device, Mount, PortMapping, Resources, RuntimeError_
 from tests.nodeagent.runtime import harness
 
 pytestmark = pytest.mark.node
@@ -539,5 +539,34 @@ def test_mounts(image_root: Path, tmp_path: Path) -> None:
         _, text = await harness.result(oci, sandbox, "sh", "-c", script, mounts=mounts, working_dir="/made/here")
         assert text == "contentcontenttouch: /ro/no: Read-only file system\n/made/here\n"
         assert (tmp_path / "a/new").exists()
+
+    harness.run(image_root, tmp_path, body)
+
+
+def test_a_container_gets_devices(image_root: Path, tmp_path: Path) -> None:
+    """By their nodes, by a folder of nodes, and by a CDI name; no other is there, and what is no device is refused."""
+    cdi = Path("/run/cdi")
+
+    async def body(oci: OciRuntime) -> None:
+        cdi.mkdir(exist_ok=True)
+        edits = {"env": ["CDI=yes"], "deviceNodes": [{"path": "/dev/by-name", "hostPath": "/dev/full"}]}
+        devices = [{"name": "one", "containerEdits": edits}]
+        text = msgspec.json.encode({"cdiVersion": "0.6.0", "kind": "example.com/gpu", "devices": devices})
+        (cdi / "gpu.json").write_bytes(text)
+        sandbox = await oci.run_sandbox(harness.sandbox_config())
+        script = "ls /dev; echo x > /dev/fake0 && echo wrote; echo x > /dev/by-name || echo full; echo $CDI"
+        _, text_out = await harness.result(
+            oci, sandbox, "sh", "-c", script, name="c",
+            devices=[Device("/dev/null", "/dev/fake0", "rw")], cdi_devices=["example.com/gpu=one"],
+        )  # fmt: skip
+        assert {"fake0", "by-name"} <= set(text_out.split()) and "kmsg" not in text_out.split()
+        assert "wrote\n" in text_out and text_out.endswith("full\nyes\n")
+        for wrong, words in (
+            ({"devices": [Device("/etc/passwd", "/dev/x")]}, '"/etc/passwd" is not a device node'),
+            ({"cdi_devices": ["example.com/gpu=two"]}, "unresolvable CDI devices example.com/gpu=two"),
+        ):
+            with pytest.raises(RuntimeError_, match=words):
+                await oci.create_container(sandbox, await harness.config(oci, "true", name="d", **wrong))
+        await oci.remove_sandbox(sandbox)
 
     harness.run(image_root, tmp_path, body)
