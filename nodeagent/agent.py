@@ -13,7 +13,7 @@ import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from navarch.api import quantity
+from navarch.api import qos, quantity
 from navarch.api.pods import is_terminal
 from navarch.api.types import core_v1
 from navarch.client.client import Client
@@ -24,12 +24,14 @@ from nodeagent.config import Config
 from nodeagent.devices.manager import DeviceManager
 from nodeagent.devices.podresources import PodResources
 from nodeagent.linux import trees
-from nodeagent.node import admission
+from nodeagent.node import admission, eviction
 from nodeagent.node.configobjects import ObjectCache
 from nodeagent.node.counters import UNEXPECTED
 from nodeagent.node.imagegc import ImageGC
+from nodeagent.node.pressure import EvictionManager
 from nodeagent.node.registration import NodeKeeper
 from nodeagent.node.statuswriter import StatusManager
+from nodeagent.node.storage import LocalStorage
 from nodeagent.pods import logrotate, mishaps
 from nodeagent.pods.context import Services
 from nodeagent.pods.observed import POD_UID
@@ -64,6 +66,7 @@ class Agent:
         self.devices.changed = self.keeper.look_again
         self.keeper.devices = self.devices.amounts
         self._node_news = asyncio.Event()
+        self.storage = LocalStorage(config, world, runtime, lambda: self.services.stopping.is_set())
         self.ready = asyncio.Event()
         self.port = config.port
 
@@ -96,7 +99,7 @@ class Agent:
             devices=self.devices,
             memory_capacity=self.capacity_memory,
             cpu_capacity=quantity.milli(self.keeper.capacity["cpu"]),
-            allocatable=self.keeper.capacity,
+            allocatable=self.keeper.allocatable,
             oom_floor=oom_floor(),
             active=self._active,
             room_changed=self._room_changed,
@@ -116,6 +119,7 @@ class Agent:
                 ("services", self._services.run()),
                 ("node", self._node.run()),
                 ("image garbage", self._keep("collect images", self._image_gc(events).run)),
+                ("eviction", self._keep("evict pods", self._evictions(events).run)),
                 ("log rotation", self._keep("rotate logs", lambda: logrotate.run(self))),
             ):
                 group.start(task, name=name)
@@ -148,6 +152,16 @@ class Agent:
             events.event(self.reference(), "Warning", reason, message)
 
         return ImageGC(self.config, self.runtime, self.world, tell)
+
+    def _evictions(self, events: EventRecorder) -> EvictionManager:
+        def tell(reason: str, message: str) -> None:
+            events.event(self.reference(), "Warning", reason, message)
+
+        return EvictionManager(self, self.services.counters, tell)
+
+    def set_pressure(self, conditions: tuple[str, ...]) -> None:
+        """The pressure conditions of the node that are true."""
+        self.keeper.set_pressure(conditions)
 
     async def _keep(self, doing: str, run: Callable[[], Awaitable[None]]) -> None:
         """A part of the agent that is not about one pod. What it has not foreseen is counted, and it begins again, later
@@ -334,6 +348,8 @@ class Agent:
         if runs or is_terminal(pod) or pod.metadata.deletion_timestamp:
             return None
         keeper, unsafe = self.keeper, self.config.allowed_unsafe_sysctls
+        if why := eviction.reject(pod, keeper.pressure, qos.qos_class(pod)):
+            return eviction.REASON, why
         counted = {name: q for name, q in keeper.allocatable.items() if not self.devices.manages(name)}
         return admission.reject(pod, keeper.node, counted, self._active(), unsafe)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -22,7 +22,8 @@ from navarch.settings import (
     Settings,
     choice,
 )
-from nodeagent.node import sysctls
+from nodeagent.node import sysctls, thresholds
+from nodeagent.node.thresholds import Threshold
 
 VERSION = "v1.34.0+navarch"
 
@@ -74,6 +75,12 @@ class Config:
     image_gc_period: float = 300.0
     plugins: bool = False  # serves device plugins and CSI drivers
     kubelet_dir: Path = Path("/var/lib/kubelet")  # where plugins find the node's sockets
+    eviction_hard: str = thresholds.DEFAULT_HARD
+    eviction_soft: str = ""
+    eviction_soft_grace: str = ""
+    eviction_reclaim: str = ""
+    eviction_transition: float = 300.0  # seconds that a pressure condition stays after it was seen last
+    eviction_max_grace: float = 0.0  # seconds that a pod gets at most when a soft threshold is met
     use_tmpfs: bool = True  # secrets only ever in memory: run_dir gets a tmpfs where it is none
 
     @property
@@ -85,6 +92,11 @@ class Config:
     def plugins_dir(self) -> Path:
         """The folder that is mounted at ``kubelet_dir``."""
         return self.root_dir / "kubelet"
+
+    @property
+    def thresholds(self) -> tuple[Threshold, ...]:
+        """The eviction thresholds. Raises ValueError."""
+        return thresholds.read(self.eviction_hard, self.eviction_soft, self.eviction_soft_grace, self.eviction_reclaim)
 
     @property
     def pods_dir(self) -> Path:
@@ -133,6 +145,17 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument(
         "--image-gc-period", type=float, default=Config.image_gc_period, help="how often to look"
+    )
+    p.add_argument("--eviction-hard", default=Config.eviction_hard, help="SIGNAL<AMOUNT,... at which pods are evicted")
+    p.add_argument("--eviction-soft", default="", help="SIGNAL<AMOUNT,... at which they are after a grace period")
+    p.add_argument("--eviction-soft-grace-period", dest="eviction_soft_grace", default="", help="SIGNAL=DURATION,...")
+    p.add_argument("--eviction-minimum-reclaim", dest="eviction_reclaim", default="", help="SIGNAL=AMOUNT,...")
+    p.add_argument(
+        "--eviction-pressure-transition-period", dest="eviction_transition", type=float,
+        default=Config.eviction_transition,
+    )  # fmt: skip
+    p.add_argument(
+        "--eviction-max-pod-grace-period", dest="eviction_max_grace", type=float, default=Config.eviction_max_grace
     )
     p.add_argument("--pod-cidr", default="", help="pod addresses of this node, until its Node object names them")
     p.add_argument("--cgroup-root", default="", help="cgroup of this node's pods, e.g. /navarch/node-1/pods")
@@ -203,6 +226,20 @@ def _percent(text: str) -> int:
     return int(text)
 
 
+def _checked(read: Callable[..., object], *more: str) -> Callable[[str], str]:
+    """Text that ``read`` can read."""
+
+    def check(text: str) -> str:
+        read(text, *more)
+        return text
+
+    return check
+
+
+THRESHOLDS = Kind(
+    f"SIGNAL<QUANTITY or SIGNAL<PERCENT%, separated by commas; signals: {', '.join(thresholds.SIGNALS)}",
+    _checked(thresholds.read_amounts),
+)
 PERCENT = Kind("a whole number from 0 to 100", _percent)
 
 SETTINGS = Settings("agent", {
@@ -218,6 +255,10 @@ SETTINGS = Settings("agent", {
     "node-status-report-frequency": POSITIVE_DURATION, "container-log-max-size": POSITIVE,
     "container-log-max-files": POSITIVE, "v": COUNT, "max-pids": COUNT,
     "pod-max-pids": Kind("a whole number above 0, or -1 for no limit", _pids),
+    "eviction-hard": THRESHOLDS, "eviction-soft": THRESHOLDS,
+    "eviction-soft-grace-period": Kind("SIGNAL=DURATION,...", _checked(thresholds.read_durations)),
+    "eviction-minimum-reclaim": Kind("SIGNAL=QUANTITY,...", _checked(thresholds.read_amounts, "=")),
+    "eviction-pressure-transition-period": DURATION, "eviction-max-pod-grace-period": COUNT,
     "allowed-unsafe-sysctls": Kind("names or PREFIX*,... of sysctls that namespaces have of their own", _sysctls),
 })  # fmt: skip
 """Settings of ``--set``: every flag but the one that leads to the API server."""
@@ -230,6 +271,11 @@ def check(settings: Sequence[str]) -> None:
     low = values.get("image-gc-low-threshold", Config.image_gc_low)
     if low >= high:
         raise ValueError(f"agent.image-gc-low-threshold={low} must be below agent.image-gc-high-threshold={high}")
+    soft, graces = values.get("eviction-soft", ""), values.get("eviction-soft-grace-period", "")
+    try:
+        thresholds.read("", soft, graces)
+    except ValueError as error:
+        raise ValueError(f"agent.eviction-soft={soft}: {error}") from None
 
 
 def _flag(pair: str) -> str:
@@ -262,6 +308,10 @@ def parse(argv: Sequence[str]) -> tuple[Config, argparse.Namespace]:
         values["pod_max_pids"] = _pids(str(args.pod_max_pids))
     except ValueError as error:
         p.error(f"--allowed-unsafe-sysctls, --pod-max-pids: {error}")
+    try:
+        thresholds.read(args.eviction_hard, args.eviction_soft, args.eviction_soft_grace, args.eviction_reclaim)
+    except ValueError as error:
+        p.error(f"--eviction-...: {error}")
     # Pods and system share one parent: the node's cgroup.
     values["cgroup_root"] = args.cgroup_root.removesuffix("/pods")
     values["use_tmpfs"] = args.runtime != "hollow"  # whose pods are nobody's secrets, and often not root's

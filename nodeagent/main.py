@@ -34,7 +34,7 @@ def make_runtime(config: Config, world: World) -> Runtime:
     from nodeagent.runtime.oci import OciRuntime
 
     cgroups = Cgroups(config.cgroup_root or own_cgroup().removesuffix("/sys"))
-    cgroups.prepare(join=not own_cgroup().endswith("/sys"), max_pids=config.max_pids)
+    cgroups.prepare(join=not own_cgroup().endswith("/sys"), setting=config.max_pids)
     store = ImageStore(config.image_root)
     puller: LocalPuller | RemotePuller
     if config.image_puller:

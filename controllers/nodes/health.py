@@ -24,7 +24,7 @@ WATCHED = ("Ready", "MemoryPressure", "DiskPressure", "PIDPressure")
 """Conditions that become Unknown when the node falls silent."""
 
 PRESSURE_TAINTS = {
-    "MemoryPressure": "node.kubernetes.io/memory-pressure",
+    "MemoryPressure": wellknown.MEMORY_PRESSURE,
     "DiskPressure": "node.kubernetes.io/disk-pressure",
     "NetworkUnavailable": "node.kubernetes.io/network-unavailable",
     "PIDPressure": "node.kubernetes.io/pid-pressure",

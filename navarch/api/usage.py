@@ -2,6 +2,7 @@
 
     hollow.navarch.dev/cpu: 250m          every container of the pod uses a quarter of a core
     hollow.navarch.dev/web.memory: 64Mi   container "web" uses 64 MiB
+    hollow.navarch.dev/disk: 1Gi          every container has written 1 GiB into its writable layer
 
 What is not declared is not used.
 """
@@ -19,11 +20,19 @@ PREFIX = "hollow.navarch.dev/"
 
 def declared(annotations: Mapping[str, str] | None, container: str) -> tuple[int, int]:
     """Nanocores and bytes that a container uses. What is no quantity counts as nothing."""
-    amounts = []
-    for name in ("cpu", "memory"):
-        text = (annotations or {}).get(f"{PREFIX}{container}.{name}") or (annotations or {}).get(PREFIX + name) or "0"
-        try:
-            amounts.append(max(0, quantity.nanos(text) if name == "cpu" else quantity.value(text)))
-        except quantity.QuantityError:
-            amounts.append(0)
-    return amounts[0], amounts[1]
+    nanos, size = (_amount(annotations, container, name) for name in ("cpu", "memory"))
+    return nanos, size
+
+
+def declared_disk(annotations: Mapping[str, str] | None, container: str) -> int:
+    """Bytes that a container has written."""
+    return _amount(annotations, container, "disk")
+
+
+def _amount(annotations: Mapping[str, str] | None, container: str, name: str) -> int:
+    """Nanos of cpu; bytes of anything else."""
+    text = (annotations or {}).get(f"{PREFIX}{container}.{name}") or (annotations or {}).get(PREFIX + name) or "0"
+    try:
+        return max(0, quantity.nanos(text) if name == "cpu" else quantity.value(text))
+    except quantity.QuantityError:
+        return 0

@@ -17,6 +17,7 @@ NODE_ROLE = "kubernetes.io/role"
 # Nodes: taints
 NOT_READY = "node.kubernetes.io/not-ready"
 UNREACHABLE = "node.kubernetes.io/unreachable"
+MEMORY_PRESSURE = "node.kubernetes.io/memory-pressure"
 UNSCHEDULABLE = "node.kubernetes.io/unschedulable"
 
 # Pods: annotations

@@ -55,6 +55,11 @@ def machine_pids() -> int:
     return min(int(Path(f"/proc/sys/kernel/{name}").read_text()) for name in ("pid_max", "threads-max"))
 
 
+def max_pids(setting: int) -> int:
+    """How many processes and threads all pods of a node may have; ``setting`` 0: half of what the machine can have."""
+    return setting or max(MIN_PIDS, machine_pids() // 2)
+
+
 def own_cgroup() -> str:
     """The cgroup this process is in (of the memory controller, or the only one)."""
     paths: dict[str, str] = {}
@@ -81,18 +86,18 @@ class Cgroups(Hierarchies):
 
     # -- making and removing
 
-    def prepare(self, join: bool = True, max_pids: int = 0) -> None:
+    def prepare(self, join: bool = True, setting: int = 0) -> None:
         """Makes the root with ``sys`` and ``pods``; with ``join`` moves this process into ``sys``.
 
-        Pods that asked for nothing share the least weight, however many they are. All pods together may have ``max_pids``
-        processes and threads (0: half of what the machine can have), so that they never leave the machine without.
+        Pods that asked for nothing share the least weight, however many they are. ``setting`` bounds the processes of all
+        pods together (see :func:`max_pids`), so that they never leave the machine without.
         """
         self.make(f"{self.root}/sys")
         if join:
             self.add_process(os.getpid(), f"{self.root}/sys")
         self.make(f"{self.root}/pods")
         with contextlib.suppress(OSError):  # no pids controller
-            self.set_limits(f"{self.root}/pods", Limits(pids_limit=max_pids or max(MIN_PIDS, machine_pids() // 2)))
+            self.set_limits(f"{self.root}/pods", Limits(pids_limit=max_pids(setting)))
         with contextlib.suppress(OSError):  # no cpu controller
             self.ensure("besteffort", Limits(cpu_shares=MIN_SHARES))
 

@@ -28,7 +28,7 @@ def reject(
     ):
         return (
             "NodeAffinity",
-            "Pod was rejected: Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector",
+            "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector",
         )
     if node is not None and (pod.spec.os is not None and pod.spec.os.name != "linux"):
         return (
@@ -38,7 +38,7 @@ def reject(
     if _wants_apparmor(pod.spec):
         return "AppArmor", "Cannot enforce AppArmor: the node's runtime does not apply AppArmor profiles"
     if why := sysctls.forbidden(pod.spec, allowed_sysctls):
-        return "SysctlForbidden", f"Pod was rejected: {why}"
+        return "SysctlForbidden", why
     used: resources.Amounts = {}
     count = 0
     active = list(active)
@@ -57,7 +57,7 @@ def reject(
     if any(_conflict(one, two) for other in active for two in _host_ports(other) for one in ports):
         return (
             "NodePorts",
-            "Pod was rejected: Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports",
+            "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports",
         )
     return None
 
@@ -70,7 +70,7 @@ def _wants_apparmor(spec: core_v1.PodSpec) -> bool:
 
 def _out_of(name: str, requested: int, used: int, capacity: int) -> tuple[str, str]:
     amounts = f"{name}, requested: {requested}, used: {used}, capacity: {capacity}"
-    return f"OutOf{name}", f"Pod was rejected: Node didn't have enough resource: {amounts}"
+    return f"OutOf{name}", f"Node didn't have enough resource: {amounts}"
 
 
 HostPort = tuple[str, str, int]  # address ("" for all of the node's), protocol, port

@@ -8,9 +8,12 @@ PODS = "kubelet_started_pods_errors_total"
 CONTAINERS = "kubelet_started_containers_errors_total"
 UNEXPECTED = "navarch_agent_unexpected_errors_total"
 
+EVICTIONS = "kubelet_evictions"
+
 ABOUT = {
     PODS: "Sandboxes of pods that could not be made, by reason.",
     CONTAINERS: "Containers that could not be started, by kind and reason.",
+    EVICTIONS: "Pods that were evicted, by the signal that was low.",
     UNEXPECTED: "Exceptions that nobody had foreseen, by what the agent was doing; it was tried again later.",
 }
 

@@ -10,7 +10,7 @@ import logging
 import os
 import platform
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +24,14 @@ from navarch.client.client import Client
 from navarch.client.transport import TransportError
 from navarch.world import Backoff, World
 from nodeagent.config import VERSION, Config
+from nodeagent.node import thresholds
+from nodeagent.node.thresholds import Threshold
 from nodeagent.runtime.runtime import Runtime, RuntimeError_
 
 log = logging.getLogger(__name__)
 LEASES = "kube-node-lease"
 NO_RANGE = "the node has no pod CIDR yet"
 _ARCH = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
-MEMORY_LOW = 100 * 1024 * 1024  # kubelet's default eviction threshold memory.available
-DISK_LOW = 0.10  # nodefs.available
-INODES_LOW = 0.05
 
 
 class NodeKeeper:
@@ -51,6 +50,8 @@ class NodeKeeper:
         self._images: list[core_v1.ContainerImage] | None = None
         self.capacity = capacity(config)
         self.devices: Callable[[], dict[str, tuple[int, int]]] = dict  # resource -> (capacity, allocatable), of device plugins
+        self._own_allocatable = _allocatable(self.capacity, config.thresholds)
+        self.pressure: tuple[str, ...] = ()  # the pressure conditions that are true; see set_pressure
 
     async def register(self) -> core_v1.Node:
         """Creates the Node, or takes it over; tries until it works."""
@@ -160,7 +161,13 @@ class NodeKeeper:
     @property
     def allocatable(self) -> dict[str, quantity.Quantity]:
         """The resources that pods may have: the node's own, and extended ones that its object has been given."""
-        return self.capacity | (extended(self.node.status.allocatable) if self.node is not None else {})
+        return self._own_allocatable | (extended(self.node.status.allocatable) if self.node is not None else {})
+
+    def set_pressure(self, conditions: tuple[str, ...]) -> None:
+        """Which pressure conditions are true from now on."""
+        if conditions != self.pressure:
+            self.pressure = conditions
+            self.look_again()
 
     async def keep_status(self) -> None:
         """Looks at the node's condition again and again and writes what changed, until cancelled."""
@@ -207,11 +214,11 @@ class NodeKeeper:
         """The node's status now; transition times go on from ``node``, and so do extended resources: whoever patches
         such a capacity into the node's status sees it become allocatable, as with kubelet."""
         config = self.config
-        capacity = self.capacity | extended(node.status.capacity if node else None)
         devices = self.devices()
+        more = extended(node.status.capacity if node else None)
         return core_v1.NodeStatus(
-            capacity=capacity | {name: str(count) for name, (count, _) in devices.items()},
-            allocatable=capacity | {name: str(count) for name, (_, count) in devices.items()},
+            capacity=self.capacity | more | {name: str(count) for name, (count, _) in devices.items()},
+            allocatable=self._own_allocatable | more | {name: str(count) for name, (_, count) in devices.items()},
             addresses=[
                 core_v1.NodeAddress(type="InternalIP", address=config.node_ip),
                 core_v1.NodeAddress(type="Hostname", address=config.node_name),
@@ -241,26 +248,24 @@ class NodeKeeper:
         now = format_time(self.world.now())
         before = {c.type: c for c in (node.status.conditions if node else None) or ()}
         out = []
-        for type_, bad, reasons, messages in (
+        for type_, reasons, messages in (
             (
                 "MemoryPressure",
-                available_memory() < MEMORY_LOW,
                 ("KubeletHasInsufficientMemory", "KubeletHasSufficientMemory"),
                 ("kubelet has insufficient memory available", "kubelet has sufficient memory available"),
             ),
             (
                 "DiskPressure",
-                disk_is_full(self.config.root_dir),
                 ("KubeletHasDiskPressure", "KubeletHasNoDiskPressure"),
                 ("kubelet has disk pressure", "kubelet has no disk pressure"),
             ),
             (
                 "PIDPressure",
-                False,
                 ("KubeletHasInsufficientPID", "KubeletHasSufficientPID"),
                 ("kubelet has insufficient PID available", "kubelet has sufficient PID available"),
             ),
         ):
+            bad = type_ in self.pressure
             index = 0 if bad else 1
             out.append(_condition(type_, bad, reasons[index], messages[index], now, before.get(type_)))
         troubles = [f"container runtime is down: {self.runtime_error}"] if self.runtime_error else []
@@ -331,6 +336,17 @@ def capacity(config: Config) -> dict[str, quantity.Quantity]:
     return {name: quantity.canonical(q) for name, q in amounts.items()}
 
 
+def _allocatable(whole: Mapping[str, quantity.Quantity], listed: Sequence[Threshold]) -> dict[str, quantity.Quantity]:
+    """The capacity that pods may have: all but what hard eviction thresholds keep free."""
+    out = dict(whole)
+    for threshold in listed:
+        name = {thresholds.MEMORY: "memory", thresholds.NODE_DISK: "ephemeral-storage"}.get(threshold.signal)
+        if name is not None and threshold.hard:
+            size = quantity.value(whole[name])
+            out[name] = quantity.from_value(max(0, size - threshold.value.of(size)), quantity.family(whole[name]))
+    return out
+
+
 def available_memory() -> int:
     """Bytes that programs can still have."""
     return _meminfo("MemAvailable")
@@ -341,16 +357,6 @@ def _meminfo(key: str) -> int:
         if line.startswith(f"{key}:"):
             return int(line.split()[1]) * 1024
     return 0
-
-
-def disk_is_full(folder: Path) -> bool:
-    try:
-        stat = os.statvfs(folder)
-    except OSError:
-        return False
-    room = stat.f_bavail / stat.f_blocks if stat.f_blocks else 1.0
-    inodes = stat.f_favail / stat.f_files if stat.f_files else 1.0
-    return room < DISK_LOW or inodes < INODES_LOW
 
 
 def os_image() -> str:

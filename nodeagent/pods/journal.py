@@ -44,6 +44,8 @@ class _State(msgspec.Struct):
     grace: float
     finished: bool
     backoff: dict[str, tuple[float, float]]
+    disruption: str | None = None
+    verdict_grace: float | None = None
 
 
 def _noted(
@@ -121,6 +123,7 @@ def _state_of(machine: PodMachine) -> _State:
     return _State(
         machine.qos, machine.failures, machine.sandbox_failure, machine.verdict, machine.rejected, machine.terminating_since,
         machine.start_time, machine._grace, machine._finished_by_itself, machine.restarts._entries,
+        machine.disruption, machine.verdict_grace,
     )  # fmt: skip
 
 
@@ -131,6 +134,7 @@ def _machine(state: _State) -> PodMachine:
     machine.terminating_since, machine.start_time = state.terminating_since, state.start_time
     machine._grace, machine._finished_by_itself = state.grace, state.finished
     machine.restarts._entries = dict(state.backoff)
+    machine.disruption, machine.verdict_grace = state.disruption, state.verdict_grace
     return machine
 
 

@@ -118,6 +118,8 @@ class PodMachine:
         self.sandbox_failure: Waiting | None = None
         self.verdict: tuple[str, str] | None = None  # (reason, message) once the node fails the pod
         self.rejected = False  # it never ran here
+        self.disruption: str | None = None  # message of the DisruptionTarget condition, if the node disrupts the pod
+        self.verdict_grace: float | None = None  # seconds that the pod gets to end, if not its own grace period
         self.terminating_since: float | None = None
         self.start_time: str | None = None
         self._grace = DEFAULT_GRACE
@@ -141,9 +143,13 @@ class PodMachine:
         self.failures = {n: Waiting(f.reason, f.message, 0.0) for n, f in self.failures.items()}
         self.sandbox_failure = None
 
-    def fail(self, reason: str, message: str) -> None:
-        """The node fails the pod: it will be stopped, and its phase becomes Failed with this reason."""
-        self.verdict = self.verdict or (reason, message)
+    def fail(self, reason: str, message: str, grace: float | None = None, disruption: str | None = None) -> None:
+        """The node fails the pod: it will be stopped, and its phase becomes Failed with this reason.
+
+        ``grace``: seconds that it gets, where these are not its own; ``disruption``: message of a DisruptionTarget condition.
+        """
+        if self.verdict is None:
+            self.verdict, self.verdict_grace, self.disruption = (reason, message), grace, disruption
 
     def reject(self, reason: str, message: str) -> None:
         """The node does not take the pod."""
@@ -195,6 +201,7 @@ class PodMachine:
             rejected=self.rejected,
             qos=self.qos,
             start_time=self.start_time,
+            disruption=self.disruption,
         )
         self.start_time = self.start_time or decision.status.start_time
         return decision
@@ -395,6 +402,9 @@ class PodMachine:
         if self.terminating_since is None:
             self.terminating_since = now
             self._grace = _grace_of(pod)
+        if self.verdict_grace is not None:  # counted from the verdict, however long the pod has been ending already
+            self._grace = min(self._grace, now - self.terminating_since + self.verdict_grace)
+            self.verdict_grace = None
         self._grace = min(self._grace, _grace_of(pod))  # a grace period only ever gets shorter
         deadline = self.terminating_since + self._grace
         alive = observation.alive

@@ -15,6 +15,7 @@ from nodeagent.pods.observed import IMAGE_NAME, AnyContainer, Observed, Role, Wa
 from nodeagent.runtime.runtime import CREATED, EXITED, RUNNING, Container
 
 UNKNOWN_REASON = "ContainerStatusUnknown"
+DISRUPTION = "DisruptionTarget"  # ours only if the node disrupts the pod; else that of who evicts it by the API
 OWNED = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
 
 
@@ -29,12 +30,14 @@ def build(
     rejected: bool = False,
     qos: str = "",
     start_time: str | None = None,
+    disruption: str | None = None,
 ) -> core_v1.PodStatus:
     """The whole new status. ``ended``: nothing of the pod runs and nothing will; the phase must be a final one.
 
     ``verdict`` is (reason, message) of a pod that the node itself fails (DeadlineExceeded, OutOfcpu, ...).
     ``rejected``: the node never took it, so that there is nothing to be said of its containers (nor later, when only its
-    stored status tells). ``start_time`` is when the node first took the pod in.
+    stored status tells). ``start_time`` is when the node first took the pod in. ``disruption``: message of the
+    DisruptionTarget condition, if the node itself ends the pod for want of something.
     """
     old = pod.status
     init, main, ephemeral = _statuses(pod, observation, waiting)
@@ -70,7 +73,7 @@ def build(
     elif new_phase in TERMINAL_PHASES:
         status.reason, status.message = old.reason, old.message
     _addresses(pod, observation, status)
-    status.conditions = conditions(pod, status, observation, now, initialized)
+    status.conditions = conditions(pod, status, observation, now, initialized, disruption)
     return status
 
 
@@ -353,7 +356,12 @@ def phase(
 
 
 def conditions(
-    pod: core_v1.Pod, status: core_v1.PodStatus, observation: Observed, now: float, initialized: bool
+    pod: core_v1.Pod,
+    status: core_v1.PodStatus,
+    observation: Observed,
+    now: float,
+    initialized: bool,
+    disruption: str | None = None,
 ) -> list[core_v1.PodCondition]:
     """Kubelet's conditions, newest first as it writes them, and behind them those that others own."""
     old = {c.type: c for c in pod.status.conditions or ()}
@@ -368,13 +376,16 @@ def conditions(
         containers,
         _condition("PodScheduled", True),
     ]
+    if disruption is not None:
+        fresh.append(_condition(DISRUPTION, True, "TerminationByKubelet", disruption))
     stamp = format_time(now)
     for condition in fresh:
         before = old.get(condition.type)
         same = before is not None and before.status == condition.status
         condition.last_transition_time = (before.last_transition_time if before and same else None) or stamp
         condition.observed_generation = pod.metadata.generation
-    return fresh + [c for c in pod.status.conditions or () if c.type not in OWNED]
+    ours = {c.type for c in fresh}
+    return fresh + [c for c in pod.status.conditions or () if c.type not in ours]
 
 
 def _condition(type_: str, true: bool, reason: str | None = None, message: str | None = None) -> core_v1.PodCondition:

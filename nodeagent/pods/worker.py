@@ -69,7 +69,7 @@ class PodWorker:
         self.qos = qos.qos_class(pod)
         self.machine = RecordedMachine(qos=self.qos)
         if rejected:
-            self.machine.reject(*rejected)
+            self.machine.reject(rejected[0], f"Pod was rejected: {rejected[1]}")
             self.tell("Warning", rejected[0], rejected[1])
         self.volumes = PodVolumes(
             services.config, services.world, services.client, services.objects,
@@ -146,6 +146,23 @@ class PodWorker:
         """Another pod went or became smaller."""
         if self.resizer.deferred:
             self._dirty.set()
+
+    def end(self, reason: str, message: str, grace: float, disruption: str | None = None) -> None:
+        """The node ends the pod within ``grace`` seconds, and it has failed. ``disruption``: see PodMachine.fail."""
+        self.machine.fail(reason, message, grace, disruption)
+        self._dirty.set()
+
+    async def remove_dead(self) -> None:
+        """Removes the containers of a pod that is over, and their logs, for want of disk. Raises RuntimeError_, OSError."""
+        if not self._torn_down:
+            return
+        for container in [c for c in self.containers.values() if c.state == EXITED]:
+            await self._remove(RemoveContainer(container.id))
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing of the pod runs any more."""
+        return self._torn_down
 
     @property
     def counts(self) -> bool:
@@ -227,7 +244,7 @@ class PodWorker:
         """The pod with the newest status that we know: ours, with what others may write into it."""
         if self._status is None or self.pod.status.phase in TERMINAL_PHASES:
             return self.pod
-        owned = (*podstatus.OWNED, *CONDITIONS)
+        owned = (*podstatus.OWNED, *CONDITIONS, *([podstatus.DISRUPTION] if self.machine.disruption is not None else ()))
         own = [c for c in self._status.conditions or () if c.type in owned]
         foreign = [c for c in self.pod.status.conditions or () if c.type not in owned]
         status = msgspec.structs.replace(self._status, conditions=own + foreign)

@@ -10,14 +10,15 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import ipaddress
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 
-from navarch.api.usage import declared
+from navarch.api.usage import declared, declared_disk
 from navarch.world import World
 from nodeagent.hollow.timers import Timers
 from nodeagent.images.credentials import Login
 from nodeagent.linux.cgroups import NodeUsage, Usage
+from nodeagent.linux.diskusage import DiskUse
 from nodeagent.runtime.runtime import (
     CREATED,
     EXITED,
@@ -373,6 +374,13 @@ class HollowRuntime:
 
     async def resize_sandbox(self, sandbox_id: str, resources: Resources) -> None:
         return None
+
+    async def layers(self, container_ids: Sequence[str], max_age: float) -> Mapping[str, DiskUse]:
+        out = {}
+        for container in [self.node.containers[i] for i in container_ids if i in self.node.containers]:
+            annotations = self.node.sandboxes[container.sandbox_id].config.annotations
+            out[container.id] = DiskUse(declared_disk(annotations, container.name), 1)
+        return out
 
     async def usage(self) -> NodeUsage:
         usages, now = {}, self._world.now()

@@ -15,7 +15,7 @@ import resource
 import signal
 import subprocess
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -29,6 +29,7 @@ from nodeagent.images import collection
 from nodeagent.images.credentials import Login
 from nodeagent.images.store import ImageStore
 from nodeagent.linux.cgroups import Cgroups, NodeUsage, Usage
+from nodeagent.linux.diskusage import DiskUse, Meter
 from nodeagent.network.isolation import wait_isolated
 from nodeagent.network.network import PodNetwork
 from nodeagent.runtime import portforward, process, rootfs, sandboxes, spec, storedimages
@@ -106,6 +107,7 @@ class OciRuntime:
         self._pool = ThreadPoolExecutor(threads, "runtime")
         self._sweepers = ThreadPoolExecutor(2, "sweep")  # what containers wrote may take long to remove: nobody waits
         self._stopping = threading.Event()
+        self._meter = Meter(world.monotonic)
         self._watcher = Watcher()
         self._sandboxes: dict[str, SandboxRecord] = {}
         self._containers: dict[str, ContainerRecord] = {}
@@ -507,6 +509,16 @@ class OciRuntime:
                 raise RuntimeError_("ResizeError", f"cannot set the limits of {cgroup}: {error.strerror}") from None
 
         await self._call(work)
+
+    async def layers(self, container_ids: Sequence[str], max_age: float) -> Mapping[str, DiskUse]:
+        places = {i: str(self._directories.uppers / i / "upper") for i in container_ids if i in self._containers}
+
+        def work() -> dict[str, DiskUse]:
+            self._meter.keep(str(self._directories.uppers / i / "upper") for i in tuple(self._containers))
+            walked = self._meter.of(places.values(), max_age, self._stopping.is_set)
+            return {i: walked[path] for i, path in places.items()}
+
+        return await self._call(work)
 
     async def usage(self) -> NodeUsage:
         containers = {r.id: r.cgroup for r in self._containers.values() if r.state == RUNNING}

@@ -8,13 +8,14 @@ Stop and remove are idempotent: what is gone already is no error.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from navarch.api.types import core_v1
 from nodeagent.images.credentials import Login
 from nodeagent.linux.cgroups import NodeUsage
+from nodeagent.linux.diskusage import DiskUse
 
 
 @dataclass(frozen=True)
@@ -305,6 +306,11 @@ class Runtime(Protocol):
 
     async def resize_sandbox(self, sandbox_id: str, resources: Resources) -> None:
         """Changes the limits of the pod as a whole. Raises RuntimeError_."""
+        ...
+
+    async def layers(self, container_ids: Sequence[str], max_age: float) -> Mapping[str, DiskUse]:
+        """The disk usage of containers' writable layers, at most ``max_age`` seconds old where that can be had at a
+        bearable cost. Those of which it is not known are absent."""
         ...
 
     async def usage(self) -> NodeUsage:

@@ -16,16 +16,18 @@ from navarch.api.usage import WINDOW_HEADER
 from navarch.world import World
 from nodeagent.config import Config
 from nodeagent.node.sampling import Sampler
+from nodeagent.node.storage import LocalStorage
 from nodeagent.pods.context import Services
 from nodeagent.pods.observed import roles
 from nodeagent.pods.worker import PodWorker
 from nodeagent.runtime.runtime import EXITED, RUNNING, Container, Process, Runtime, RuntimeError_
-from nodeagent.server import logs, nodelogs, portforward, remotecommand, stats, streams, upgrade
+from nodeagent.server import fsstats, logs, nodelogs, portforward, remotecommand, stats, streams, upgrade
 from nodeagent.server.auth import Gate
 
 log = logging.getLogger(__name__)
 
 # What a reader of logs is told instead of these reasons of a waiting container.
+STORAGE_AGE = 60.0  # seconds that the storage in /stats/summary may be old, as with kubelet
 PULL_TROUBLE = {"ErrImagePull": "image can't be pulled", "ImagePullBackOff": "trying and failing to pull image"}
 
 
@@ -37,6 +39,8 @@ class Node(Protocol):
     world: World
     capacity_memory: int
     services: Services
+
+    storage: LocalStorage
 
     def workers(self) -> list[PodWorker]: ...
 
@@ -133,7 +137,13 @@ class Server:
 
     async def _summary(self, request: web.Request) -> web.Response:
         readings = await self._sampler.readings()
-        tree = stats.summary(readings, self._node.config, self._node.workers(), self._began)
+        node, workers = self._node, self._node.workers()
+        tree = stats.summary(readings, node.config, workers, self._began)
+        if request.query.get("only_cpu_and_memory") != "true":
+            disk = await node.storage.of(workers, STORAGE_AGE)
+            now, folders = readings.later.time, (node.config.root_dir, node.config.image_root)
+            disks = await node.world.blocking(lambda: [fsstats.file_system(folder, now) for folder in folders])
+            fsstats.add(tree, node.config, workers, disk, readings.later.usage, (disks[0], disks[1]))
         return web.json_response(tree, headers={WINDOW_HEADER: f"{readings.window:.3f}"})
 
     async def _node_logs(self, request: web.Request) -> web.StreamResponse:

@@ -13,6 +13,7 @@ from nodeagent.linux.cgroups import NodeUsage, Usage
 from nodeagent.node.counters import ABOUT, Counters
 from nodeagent.node.registration import available_memory, capacity
 from nodeagent.node.sampling import Readings, Sample
+from nodeagent.node.signals import node_usage
 from nodeagent.pods.observed import roles
 from nodeagent.pods.worker import PodWorker
 from nodeagent.runtime.runtime import RUNNING, Container
@@ -71,19 +72,15 @@ def summary(readings: Readings, config: Config, workers: Sequence[PodWorker], bo
             "cpu": _cpu(readings, pod_before, whole, oldest), "memory": _memory(readings, whole),
             "process_stats": {"process_count": whole.pids},
         })  # fmt: skip
-    node = _node_usage(now)
+    node = node_usage(now)
     memory = _memory(readings, node)
     memory["availableBytes"] = min(available_memory(), max(0, _size(config) - node.working_set))
     head = {"nodeName": config.node_name, "startTime": format_time(booted)}
-    return {"node": head | {"cpu": _cpu(readings, _node_usage(before), node), "memory": memory}, "pods": pods}
+    return {"node": head | {"cpu": _cpu(readings, node_usage(before), node), "memory": memory}, "pods": pods}
 
 
 def _size(config: Config) -> int:
     return quantity.value(capacity(config)["memory"])
-
-
-def _node_usage(used: NodeUsage) -> Usage:
-    return used.node or Usage.total((used.pods or used.containers).values())
 
 
 # --- for Prometheus; the names are kubelet's ---------------------------------------------------------------------------
@@ -146,7 +143,7 @@ def resource(sample: Sample, workers: Sequence[PodWorker]) -> str:
     out.head("container_start_time_seconds", "gauge", "When the container started, in Unix seconds.")
     for worker, container, _ in containers:
         out.add("container_start_time_seconds", container.started, **labels(worker, container))
-    node = _node_usage(used)
+    node = node_usage(used)
     out.head("node_cpu_usage_seconds_total", "counter", cpu)
     out.add("node_cpu_usage_seconds_total", node.cpu)
     out.head("node_memory_working_set_bytes", "gauge", memory)

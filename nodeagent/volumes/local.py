@@ -37,8 +37,13 @@ def unmount(path: Path) -> None:
         syscalls.umount(path)
 
 
+def empty_dir_folder(pods: Path, uid: str, name: str) -> Path:
+    """Where an emptyDir of a pod lies, below the folder of all pods."""
+    return pods / uid / "volumes" / "kubernetes.io~empty-dir" / name
+
+
 def empty_dir(folder: Path, source: core_v1.EmptyDirVolumeSource, gid: int | None, memory_limit: int = 0) -> None:
-    """Makes the folder of an emptyDir; with medium Memory a tmpfs, no larger than sizeLimit or the pod's memory."""
+    """Makes the folder of an emptyDir; with medium Memory a tmpfs, no larger than sizeLimit or ``memory_limit``."""
     folder.mkdir(parents=True, exist_ok=True)
     if source.medium == "Memory" and not os.path.ismount(folder):
         size = quantity.value(source.size_limit) if source.size_limit else 0

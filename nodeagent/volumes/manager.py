@@ -72,9 +72,9 @@ class PodVolumes:
         if volume.host_path is not None:
             return await blocking(local.host_path, volume.host_path)
         if volume.empty_dir is not None:
-            folder = self._folder("kubernetes.io~empty-dir", volume.name)
+            folder = local.empty_dir_folder(self._config.pods_dir, self._uid, volume.name)
             if volume.name not in self.paths:
-                limit = resources.pod_limits(pod).get("memory", 0)
+                limit = resources.pod_limits(pod).get("memory", 0) or resources.amounts(facts.allocatable).get("memory", 0)
                 await blocking(local.empty_dir, folder, volume.empty_dir, gid, limit)
             return folder
         if (claim := persistent.claim_name(pod, volume)) is not None:
@@ -108,9 +108,6 @@ class PodVolumes:
             policy = pod.spec.security_context.fs_group_change_policy if pod.spec.security_context else None
             await self._world.blocking(persistent.give_to_group, path, gid, policy)
         return Path(path)
-
-    def _folder(self, plugin: str, name: str) -> Path:
-        return self._config.pods_dir / self._uid / "volumes" / plugin / name
 
     async def tear_down(self, stop: Callable[[], bool]) -> None:
         """Takes the folders away, until ``stop`` says so. Nothing of the pod may run any more. Raises OSError."""

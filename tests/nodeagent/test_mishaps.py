@@ -178,7 +178,7 @@ def test_parts_of_the_agent_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             calls += 1
             raise LookupError("odd")
 
-        monkeypatch.setattr("nodeagent.node.registration.available_memory", broken)
+        monkeypatch.setattr("nodeagent.node.registration.os_image", broken)
         monkeypatch.setattr(node, "workers", broken)
         await node.world.sleep(300)
         assert 4 <= calls <= 40

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,10 +11,12 @@ from navarch.api.types import core_v1, meta_v1
 from navarch.virtual import SimulatedWorld
 from nodeagent.config import Config
 from nodeagent.linux.cgroups import NodeUsage, Usage
+from nodeagent.linux.diskusage import DiskUse
 from nodeagent.node import counters
 from nodeagent.node.sampling import Readings, Sample, Sampler
+from nodeagent.node.storage import PodDisk
 from nodeagent.runtime.runtime import RUNNING, Container
-from nodeagent.server import stats
+from nodeagent.server import fsstats, stats
 
 
 class Counters:
@@ -97,6 +100,23 @@ def test_summary() -> None:
     assert [(c["name"], c["cpu"]["usageNanoCores"]) for c in pod["containers"]] == [("a", 200_000_000), ("b", 0)]
     memory = pod["containers"][0]["memory"]
     assert (memory["usageBytes"], memory["workingSetBytes"], memory["rssBytes"]) == (50, 40, 20)
+
+
+def test_file_systems() -> None:
+    one = worker("p", "u", "a", "b")
+    one.uid = "u"
+    tree = stats.summary(readings(BEFORE, NOW), CONFIG, [one], 5.0)
+    use = {"a": DiskUse(10, 1)}
+    disk = {"u": PodDisk(use, {"a": DiskUse(5, 1)}, {"v": DiskUse(3, 2)}, {"m": DiskUse(7, 4)})}
+    whole = {"availableBytes": 900, "capacityBytes": 1000, "usedBytes": 100, "inodesFree": 9, "inodes": 10, "inodesUsed": 1}
+    fsstats.add(tree, CONFIG, [one], disk, NOW, (whole, whole))
+    assert tree["node"]["fs"] == tree["node"]["runtime"]["imageFs"] == whole and tree["node"]["rlimit"]["maxpid"] > 0
+    (pod,) = tree["pods"]
+    assert pod["containers"][0]["rootfs"] == whole | {"usedBytes": 10, "inodesUsed": 1}
+    assert pod["containers"][0]["logs"]["usedBytes"] == 5 and "rootfs" not in pod["containers"][1]
+    assert [(v["name"], v["usedBytes"], v["inodesUsed"]) for v in pod["volume"]] == [("v", 3, 2), ("m", 7, 4)]
+    assert (pod["ephemeral-storage"]["usedBytes"], pod["ephemeral-storage"]["capacityBytes"]) == (18, 1000)
+    assert fsstats.file_system(Path("/"), 5.0)["capacityBytes"] > 0 and fsstats.file_system(Path("/absent"), 5.0) == {}
 
 
 def test_a_pod_is_the_sum_where_nobody_counts_it() -> None:
