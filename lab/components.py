@@ -179,6 +179,10 @@ def controllers(paths: LabPaths, record: LabRecord, with_nodes: bool) -> Spec:
     )  # fmt: skip
 
 
+EVICTION = "memory.available<100Mi,nodefs.available<10%,nodefs.inodesFree<5%"
+"""kubelet's defaults but for imagefs: pods and images share the machine's disk, which is judged once."""
+
+
 def agent(paths: LabPaths, record: LabRecord, node: NodeRecord, init: ProcessId) -> Spec:
     addresses = Addresses(record.index)
     own = group(paths.id, node.name)
@@ -199,6 +203,7 @@ def agent(paths: LabPaths, record: LabRecord, node: NodeRecord, init: ProcessId)
             *(["--resolv-conf", str(paths.resolv_conf)] if record.way_out else []),
             "--cluster-dns", addresses.dns,
             "--cluster-domain", "cluster.local",
+            "--eviction-hard", EVICTION,
             "--cpu", node.cpu, "--memory", node.memory,
             "--cgroup-root", f"/{own}/pods",
             "--runtime-cgroup", f"/{own}/sys",
