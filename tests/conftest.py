@@ -24,6 +24,7 @@ SLOW = (
     "cli",
     "e2e",
     "lab",
+    "model",
     "nodeagent/real",
     "nodeagent/runtime",
     "apiserver/aggregation",

@@ -17,11 +17,13 @@ from controllers.controller import key as key_of_object
 from controllers.deployment import revisions, sizes, status
 from controllers.deployment.plan import Create, Delete, Plan, Update, plan
 from controllers.ownership import adoption_patch, claim, reference, release_patch
+from controllers.pendingwrites import Overlay
 from navarch.api import selectors
 from navarch.api.errors import AlreadyExists, Conflict, Invalid, NotFound, StatusError
 from navarch.api.pods import controller_of, is_terminal
 from navarch.api.types import apps_v1, core_v1
 from navarch.client.events import NORMAL, WARNING
+from navarch.client.transport import TransportError
 
 Deployment = apps_v1.Deployment
 ReplicaSet = apps_v1.ReplicaSet
@@ -37,6 +39,9 @@ class DeploymentController(Controller):
         self.deployments = self.informer(Deployment)
         self.sets = self.informer(ReplicaSet, {BY_CONTROLLER: by_controller})
         self.pods = self.informer(Pod, {BY_CONTROLLER: by_controller})
+        # A plan that does not see the set made a moment ago would make the next one as large as if it were alone.
+        self.own = Overlay(self.sets, self.world)
+        self._doubtful: set[str] = set()  # deployments with a write of which nobody knows whether it arrived
         self.enqueues(self.deployments)
         self.sets.add_handler(self._set_changed)
         self.pods.add_handler(self._pod_changed)
@@ -93,14 +98,23 @@ class DeploymentController(Controller):
         replica_sets = await self._claim(deployment, selector)
         old_pods_run = not sizes.is_rolling(deployment) and self._old_pods_run(deployment, replica_sets)
         rollout = plan(deployment, replica_sets, self.world.now(), old_pods_run=old_pods_run)
-        return await self._do(deployment, rollout)
+        try:
+            return await self._do(deployment, rollout)
+        except TransportError:
+            self._doubtful.add(key)
+            raise
 
     async def _claim(self, deployment: Deployment, selector: selectors.LabelSelector) -> list[ReplicaSet]:
         """The deployment's replica sets, after adopting and releasing."""
         meta = deployment.metadata
         refuse_undecodable(self.sets, meta.uid or "")
-        near = self.sets.by_index(BY_CONTROLLER, meta.uid or "") + self.sets.by_index(
-            BY_CONTROLLER, orphans(meta.namespace)
+        if key_of_object(deployment) in self._doubtful:
+            for live_set in (await self.client[ReplicaSet].list(meta.namespace)).items:
+                self.own.wrote(live_set)
+            self._doubtful.discard(key_of_object(deployment))
+        near = self.own.over(
+            self.sets.by_index(BY_CONTROLLER, meta.uid or "") + self.sets.by_index(BY_CONTROLLER, orphans(meta.namespace)),
+            lambda rs: by_controller(rs) == [meta.uid],
         )
         mine, adopt, release = claim(deployment, lambda rs: selector.matches(rs.metadata.labels), near)
         if adopt:
@@ -139,7 +153,7 @@ class DeploymentController(Controller):
                     if not await self._create(deployment, replica_set):
                         return None
                 case Update(_, new):
-                    await sets.update(new)
+                    self.own.wrote(await sets.update(new))
                 case Delete(old):
                     try:
                         meta = old.metadata
@@ -148,6 +162,7 @@ class DeploymentController(Controller):
                         )
                     except NotFound:
                         pass
+                    self.own.deleted(old)
             for text in () if isinstance(action, Delete) else action.events:
                 self.events.event(deployment, NORMAL, "ScalingReplicaSet", text)
         if rollout.revision is not None:
@@ -161,7 +176,7 @@ class DeploymentController(Controller):
     async def _create(self, deployment: Deployment, replica_set: ReplicaSet) -> bool:
         """True if the set was made; False if there is nothing more to do in this reconcile."""
         try:
-            await self.client[ReplicaSet].create(replica_set)
+            self.own.wrote(await self.client[ReplicaSet].create(replica_set))
             return True
         except AlreadyExists:
             await self._collided(deployment, replica_set)
