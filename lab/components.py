@@ -10,6 +10,7 @@ import shutil
 from pathlib import Path
 
 from lab.addresses import Addresses
+from lab.containerd import CONTAINERD
 from lab.forking import Spec
 from lab.namespaces import ProcessId
 from lab.nodenamespaces import NODE_RUN, group
@@ -195,7 +196,7 @@ def agent(paths: LabPaths, record: LabRecord, node: NodeRecord, init: ProcessId)
             "--node-name", node.name,
             "--node-ip", addresses.node(node.number),
             "--pod-cidr", addresses.pod_range(node.number),
-            "--runtime", "oci",
+            "--runtime", "cri" if record.runtime == CONTAINERD else "oci",
             "--root-dir", str(private_directory(paths.nodes / node.name)),
             "--run-dir", NODE_RUN,
             "--image-root", str(paths.images),

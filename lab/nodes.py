@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from lab import components, networknamespace, nodenamespaces, supervisor, wayout
+from lab import components, containerd, networknamespace, nodenamespaces, supervisor, wayout
 from lab.apiclient import Api
 from lab.forking import Spec
 from lab.hollow import Fleet
@@ -91,7 +91,8 @@ class Nodes:
         assert init is not None, "the node was booted"
         record = self.lab.required_record
         makers = [components.agent, components.proxy, *([components.ingress] if record.ingress else [])]
-        return [make(self.paths, record, entry, init) for make in makers]
+        first = [containerd.containerd(self.paths, entry, init)] if record.runtime == containerd.CONTAINERD else []
+        return [*first, *(make(self.paths, record, entry, init) for make in makers)]
 
     def power_off(self, entry: NodeRecord) -> None:
         nodenamespaces.power_off(self.paths.id, entry.name, ProcessId.load(entry.init))
@@ -186,4 +187,5 @@ class Nodes:
     def _stop_components(self, entry: NodeRecord) -> None:
         if self.lab.running():
             names = [f"agent/{entry.name}", f"proxy/{entry.name}", f"ingress/{entry.name}"]
+            names.append(containerd.component(entry.name))
             supervisor.request(self.paths, "stop", names=names, timeout=10)

@@ -35,7 +35,7 @@ OWN = {
         ("cluster-cidr", "node-cidr-mask-size", "root-ca-file", "load-balancer-range"), ""
     ),
     "agent": dict.fromkeys(
-        ("node-name", "node-ip", "runtime", "root-dir", "run-dir", "image-root", "image-puller", "pod-cidr",
+        ("node-name", "node-ip", "runtime", "cri-socket", "root-dir", "run-dir", "image-root", "image-puller", "pod-cidr",
          "cgroup-root", "registries-conf",
          "runtime-cgroup", "cluster-dns", "address", "port", "tls-cert-file", "tls-private-key-file", "client-ca-file"), ""
     ) | {"cpu": "use: navarch up --node-cpu", "memory": "use: navarch up --node-memory"},

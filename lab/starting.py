@@ -12,7 +12,7 @@ import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lab import cgroups, components, networknamespace, supervisor, wayout
+from lab import cgroups, components, containerd, networknamespace, supervisor, wayout
 from lab import settings as labsettings
 from lab.addons import apply_addons, remove_ingress
 from lab.addresses import FIRST_INDEX, claim_index
@@ -42,6 +42,7 @@ class Wishes:
     names: list[str] | None = None  # further names in the API server's certificate
     egress: bool | None = None  # whether nodes and pods reach what the machine reaches
     registry: bool | None = None  # whether the lab has an image registry
+    runtime: str | None = None  # what runs containers on real nodes
 
 
 def bring_up(cluster: Cluster, wishes: Wishes | None = None, wait: float = 60.0) -> None:
@@ -206,6 +207,7 @@ class Start:
             record.egress = wishes.egress
         record.way_out = record.egress and egress.machine_allows()
         self.choose_ingress(record)
+        self.choose_runtime(record)
         self.before = record.settings
         record.settings = self.settings(record)
         was = set(components.apiserver_hosts(record))
@@ -225,6 +227,16 @@ class Start:
             names = [f"ingress/{entry.name}" for entry in record.nodes]
             supervisor.request(self.paths, "stop", names=names, timeout=10)
         record.ingress = self.wishes.ingress
+
+    def choose_runtime(self, record: LabRecord) -> None:
+        if self.wishes.runtime is not None and self.wishes.runtime != record.runtime:
+            if record.next_number > 1:
+                raise LabError(
+                    f'the nodes of lab "{record.name}" run {record.runtime}; to start anew with {self.wishes.runtime}: '
+                    f"navarch down --purge{self.cluster.lab_flag}"
+                )
+            record.runtime = self.wishes.runtime
+        containerd.check(record.runtime)
 
     def plan_hollow(self) -> None:
         hollow, wishes = self.cluster.hollow, self.wishes.hollow

@@ -26,6 +26,7 @@ from nodeagent.node import sysctls, thresholds
 from nodeagent.node.thresholds import Threshold
 
 VERSION = "v1.34.0+navarch"
+RUNTIMES = ("oci", "cri", "hollow")
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Config:
     node_name: str
     node_ip: str = "127.0.0.1"
     runtime: str = "oci"
+    cri_socket: str = ""  # of containerd or another CRI runtime; empty: containerd.sock in run_dir
     root_dir: Path = Path("/var/lib/navarch/node")  # pods, volumes, logs: survives a reboot
     run_dir: Path = Path("/run/navarch")  # a tmpfs: secrets, runtime state; gone with power
     image_root: Path = Path("/var/lib/navarch/images")  # shared by the nodes of one machine
@@ -119,7 +121,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--kubeconfig", required=True, help="how to reach the API server, as system:node:NAME")
     p.add_argument("--node-name", default=socket.gethostname(), help="name of the Node object (default: the host's)")
     p.add_argument("--node-ip", default="127.0.0.1", help="address under which the API server and pods find this node")
-    p.add_argument("--runtime", choices=("oci", "hollow"), default="oci", help="what runs containers")
+    p.add_argument("--runtime", choices=RUNTIMES, default="oci", help="what runs containers")
+    p.add_argument(
+        "--cri-socket", default="", help="socket of containerd, for --runtime cri (default: containerd.sock in --run-dir)"
+    )
     p.add_argument("--root-dir", type=Path, default=Config.root_dir, help="pods' volumes and logs")
     p.add_argument("--run-dir", type=Path, default=Config.run_dir, help="state that may not outlive a reboot (a tmpfs)")
     p.add_argument(
@@ -243,7 +248,7 @@ THRESHOLDS = Kind(
 PERCENT = Kind("a whole number from 0 to 100", _percent)
 
 SETTINGS = Settings("agent", {
-    "node-name": TEXT, "node-ip": TEXT, "runtime": choice("oci", "hollow"), "root-dir": TEXT, "run-dir": TEXT,
+    "node-name": TEXT, "node-ip": TEXT, "runtime": choice(*RUNTIMES), "cri-socket": TEXT, "root-dir": TEXT, "run-dir": TEXT,
     "kubelet-dir": TEXT, "image-root": TEXT, "image-puller": TEXT, "registries-conf": FILE, "image-gc-high-threshold": PERCENT,
     "image-gc-low-threshold": PERCENT, "minimum-image-ttl-duration": DURATION, "maximum-image-ttl-duration": DURATION,
     "image-gc-period": POSITIVE_DURATION, "pod-cidr": TEXT, "cgroup-root": TEXT, "runtime-cgroup": TEXT, "resolv-conf": FILE,

@@ -31,8 +31,6 @@ def make_runtime(config: Config, world: World) -> Runtime:
     from nodeagent.images.puller import LocalPuller, RemotePuller
     from nodeagent.images.store import ImageStore
     from nodeagent.linux.cgroups import Cgroups, own_cgroup
-    from nodeagent.runtime.oci import OciRuntime
-
     cgroups = Cgroups(config.cgroup_root or own_cgroup().removesuffix("/sys"))
     cgroups.prepare(join=not own_cgroup().endswith("/sys"), setting=config.max_pids)
     store = ImageStore(config.image_root)
@@ -42,6 +40,22 @@ def make_runtime(config: Config, world: World) -> Runtime:
     else:
         transport = Transport(world, egress.of_machine())
         puller = LocalPuller(Puller(world, store, transport, lambda: registries.load(config.registries_conf)))
+    if config.runtime == "cri":
+        from nodeagent.runtime.cri.layout import containerd_socket
+        from nodeagent.runtime.cri.runtime import CriRuntime
+
+        return CriRuntime(
+            world,
+            socket=config.cri_socket or containerd_socket(config.run_dir),
+            run_dir=config.run_dir,
+            data=config.root_dir / "containers",
+            images=store,
+            puller=puller,
+            cgroups=cgroups,
+            policy_socket=config.run_dir / "policies.sock",
+        )
+    from nodeagent.runtime.oci import OciRuntime
+
     return OciRuntime(
         world,
         state=config.run_dir / "runtime",
@@ -75,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     config, args = parse(sys.argv[1:] if argv is None else argv)
     level = logging.WARNING if args.v < 1 else logging.DEBUG if args.v >= 4 else logging.INFO
     logging.basicConfig(level=level, format="%(asctime)s %(levelname).1s %(name)s: %(message)s")
-    if config.runtime == "oci":
+    if config.runtime == "oci":  # a CRI runtime is where it is: we must see the mounts that it sees
         from nodeagent.linux import hostnamespace
 
         hostnamespace.enter(config.run_dir / "mnt" / "ns")  # while there is only one thread

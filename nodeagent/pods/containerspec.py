@@ -105,6 +105,7 @@ def sandbox_config(
     spec, meta = pod.spec, pod.metadata
     uid = meta.uid or ""
     full = netfiles.fqdn(pod, domain)
+    every = [*(spec.init_containers or ()), *spec.containers, *(spec.ephemeral_containers or ())]
     sysctls = (spec.security_context.sysctls if spec.security_context else None) or ()
     mappings = [
         PortMapping(port.container_port, port.host_port, port.protocol or "TCP", port.host_ip or "")
@@ -126,6 +127,7 @@ def sandbox_config(
         cgroup=pod_cgroup(uid, qos),
         resources=replace(pod_resources(pod, cpu_capacity), pids_limit=max_pids),
         port_mappings=tuple(mappings),
+        privileged=any(c.security_context is not None and bool(c.security_context.privileged) for c in every),
         sysctls={s.name: s.value for s in sysctls},
         labels=(meta.labels or {}) | _labels(pod),
         annotations=dict(meta.annotations or {}),

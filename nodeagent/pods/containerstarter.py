@@ -54,7 +54,7 @@ class Starter:
         """Makes a sandbox; its id. Raises RuntimeError_ or OSError."""
         if pod.spec.host_users is False:
             raise RuntimeError_("RunPodSandboxError", "the runtime does not support user namespaces (hostUsers: false)")
-        await self._handler(pod)
+        handler = await self._handler(pod)
         config = containerspec.sandbox_config(
             pod,
             attempt,
@@ -66,13 +66,13 @@ class Starter:
             cpu_capacity=self._s.cpu_capacity,
         )
         await self._s.world.blocking(lambda: Path(config.log_directory).mkdir(parents=True, exist_ok=True))
-        return await self._s.runtime.run_sandbox(config)
+        return await self._s.runtime.run_sandbox(replace(config, runtime_handler=handler))
 
-    async def _handler(self, pod: core_v1.Pod) -> None:
-        """The node must have what the pod's RuntimeClass asks for. Raises RuntimeError_."""
+    async def _handler(self, pod: core_v1.Pod) -> str:
+        """The handler of the pod's RuntimeClass, which the node must have; "" is the default one. Raises RuntimeError_."""
         name = pod.spec.runtime_class_name
         if not name:
-            return
+            return ""
         reason, lead = "RunPodSandboxError", "rpc error: code = Unknown desc = failed to get sandbox runtime: "
         try:
             runtime_class = await self._s.client[node_v1.RuntimeClass].get(name)
@@ -82,6 +82,7 @@ class Starter:
             raise RuntimeError_(reason, f"failed to lookup RuntimeClass {name}: {error}") from error
         if runtime_class.handler not in self._s.runtime.handlers:
             raise RuntimeError_(reason, f'{lead}no runtime for "{runtime_class.handler}" is configured')
+        return runtime_class.handler
 
     async def image(self, pod: core_v1.Pod, container: AnyContainer) -> Image:
         """The container's image. Raises StartError."""

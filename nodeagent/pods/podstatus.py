@@ -206,7 +206,7 @@ def _before(spec: core_v1.PodSpec, role: Role) -> str:
 
 
 def _shown_id(container: Container) -> str:
-    return container.id if "://" in container.id else f"oci://{container.id}"
+    return container.id if "://" in container.id else f"{container.runtime}://{container.id}"
 
 
 def _mounts(container: AnyContainer) -> list[core_v1.VolumeMountStatus] | None:

@@ -1,8 +1,7 @@
 """The default runtime: crun under conmon, overlayfs, images from the shared store. No daemon.
 
 This is the asyncio side: it keeps the records in memory, serialises what happens to one sandbox or container, learns of
-ends through pidfds, and hands blocking work (engine.py) to a few threads. Cancelling a call does not cut its work
-short: the thread finishes its step first.
+ends through pidfds, and hands blocking work (engine.py) to a few threads.
 """
 
 from __future__ import annotations
@@ -15,24 +14,20 @@ import resource
 import signal
 import subprocess
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
 
 import msgspec
 
 from navarch.linux import syscalls
-from navarch.linux.cgroups import Limits
 from navarch.world import World
-from nodeagent.images import collection
-from nodeagent.images.credentials import Login
 from nodeagent.images.store import ImageStore
-from nodeagent.linux.cgroups import Cgroups, NodeUsage, Usage
+from nodeagent.linux.cgroups import Cgroups, NodeUsage
 from nodeagent.linux.diskusage import DiskUse, Meter
-from nodeagent.network.isolation import wait_isolated
 from nodeagent.network.network import PodNetwork
-from nodeagent.runtime import portforward, process, rootfs, sandboxes, spec, storedimages
+from nodeagent.runtime import portforward, process, rootfs, sandboxes, spec
+from nodeagent.runtime.base import ImagePuller, RealRuntime
 from nodeagent.runtime.conmon import Crun
 from nodeagent.runtime.engine import Engine
 from nodeagent.runtime.execution import start_exec
@@ -40,12 +35,9 @@ from nodeagent.runtime.runtime import (
     CREATED,
     EXITED,
     RUNNING,
-    CollectedImages,
     Container,
     ContainerConfig,
     Event,
-    Image,
-    ImagePolicy,
     Process,
     Resources,
     RuntimeError_,
@@ -55,8 +47,6 @@ from nodeagent.runtime.runtime import (
 from nodeagent.runtime.state import ContainerRecord, Directories, SandboxRecord, load_containers, load_sandboxes
 from nodeagent.runtime.watcher import Watcher
 
-T = TypeVar("T")
-
 log = logging.getLogger(__name__)
 
 OUTPUT_LIMIT = 16 << 10
@@ -64,15 +54,7 @@ SWEEP_PATIENCE = 1.0  # seconds that an end waits for removals; the next start g
 KILL_PATIENCE = 30.0  # seconds until we say that a killed container does not die
 
 
-class ImagePuller(Protocol):
-    """Brings an image into the store."""
-
-    async def pull(self, image: str, logins: Sequence[Login] = ()) -> None:
-        """Raises RuntimeError_ (InvalidImageName, ErrImagePull)."""
-        ...
-
-
-class OciRuntime:
+class OciRuntime(RealRuntime):
     """``state`` is a directory on the node's /run, ``data`` one on a disk (writable layers; emptied of strays)."""
 
     name = "oci"
@@ -92,19 +74,14 @@ class OciRuntime:
         threads: int = 6,
         policy_socket: str | Path = "",
     ) -> None:
-        self._world = world
+        super().__init__(world, images, cgroups, puller, policy_socket, threads)
         # An overlay cannot be the upper side of another: in a container that has no real disk, write to /run.
         on_overlay = syscalls.filesystem_type(_existing(Path(data))) == syscalls.OVERLAY_MAGIC
         self._directories = Directories(Path(state), Path(data).absolute(), diskless=on_overlay)
-        self._images = images
-        self._cgroups = cgroups
         self._network = PodNetwork(mtu)
         self._crun = Crun(self._directories.crun)
         profiles = Path(seccomp_directory) if seccomp_directory else None
         self._engine = Engine(self._directories, images, cgroups, self._network, self._crun, world.now, profiles)
-        self._puller = puller
-        self._policy_socket = Path(policy_socket) if policy_socket else None  # where the proxy hears of new pods
-        self._pool = ThreadPoolExecutor(threads, "runtime")
         self._sweepers = ThreadPoolExecutor(2, "sweep")  # what containers wrote may take long to remove: nobody waits
         self._stopping = threading.Event()
         self._meter = Meter(world.monotonic)
@@ -114,36 +91,17 @@ class OciRuntime:
         self._inside: dict[str, dict[str, None]] = {}  # sandbox id -> its containers' ids
         self._locks: dict[str, asyncio.Lock] = {}
         self._ended: dict[str, asyncio.Event] = {}
-        self._subscribers: list[asyncio.Queue[Event | None]] = []
-        self._tasks: dict[asyncio.Task[None], None] = {}
         self._execs = 0
         self.version = ""
 
     # -- plumbing
 
-    async def _call(self, function: Callable[..., T], *arguments: Any, pool: ThreadPoolExecutor | None = None) -> T:
-        """Runs blocking work in a thread; a cancelled caller waits for it all the same."""
-        future = asyncio.get_running_loop().run_in_executor(pool or self._pool, function, *arguments)
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            await asyncio.wait([future])
-            raise
-
     def _lock(self, key: str) -> asyncio.Lock:
         return self._locks.setdefault(key, asyncio.Lock())
 
-    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        """Work that an end of a process causes; ``close`` waits for it."""
-        task = asyncio.get_running_loop().create_task(coroutine)
-        self._tasks[task] = None
-        task.add_done_callback(lambda t: self._tasks.pop(t, None))
-
     def _emit(self, kind: str, container_id: str, sandbox_id: str) -> None:
         sandbox = self._sandboxes.get(sandbox_id)
-        event = Event(kind, container_id, sandbox.config.pod_uid if sandbox else "")
-        for queue in self._subscribers:
-            queue.put_nowait(event)
+        self._tell(Event(kind, container_id, sandbox.config.pod_uid if sandbox else ""))
 
     async def start(self) -> None:
         line = [self._crun.program, "--version"]
@@ -194,8 +152,7 @@ class OciRuntime:
 
     async def close(self) -> None:
         self._watcher.close()
-        for queue in self._subscribers:
-            queue.put_nowait(None)
+        self._tell(None)
         if self._tasks:
             await asyncio.wait(list(self._tasks), timeout=SWEEP_PATIENCE)
         self._stopping.set()
@@ -222,8 +179,7 @@ class OciRuntime:
                 raise
             self._sandboxes[sandbox_id] = record
             self._watch_pause(record)
-        if record.ip and self._policy_socket is not None:
-            await wait_isolated(self._policy_socket, config.namespace, config.name, record.ip)
+        await self._wait_isolated(config, record.ip)
         return sandbox_id
 
     def _new_id(self) -> str:
@@ -381,15 +337,6 @@ class OciRuntime:
         record = self._containers.get(container_id)
         return record.public() if record else None
 
-    async def events(self) -> AsyncIterator[Event]:
-        queue: asyncio.Queue[Event | None] = asyncio.Queue()
-        self._subscribers.append(queue)
-        try:
-            while (event := await queue.get()) is not None:
-                yield event
-        finally:
-            self._subscribers.remove(queue)
-
     # -- exec, attach, logs
 
     async def exec_sync(self, container_id: str, command: Sequence[str], timeout: float) -> tuple[int, bytes]:
@@ -457,29 +404,6 @@ class OciRuntime:
         with contextlib.suppress(OSError):  # it ended meanwhile
             process.control(self._directories.bundle(container_id) / "ctl", "2 0 0\n")
 
-    # -- images
-
-    async def image(self, reference: str) -> Image | None:
-        return await self._call(storedimages.find, self._images, reference)
-
-    async def pull(self, reference: str, logins: Sequence[Login] = ()) -> Image:
-        if self._puller is None:
-            raise RuntimeError_("ErrImagePull", f'failed to pull image "{reference}": this node pulls no images')
-        await self._puller.pull(reference, logins)
-        image = await self.image(reference)
-        if image is None:
-            raise RuntimeError_("ErrImagePull", f'failed to pull image "{reference}": it was removed at once')
-        return image
-
-    async def images(self) -> list[Image]:
-        return await self._call(storedimages.everything, self._images)
-
-    async def remove_image(self, image_id: str) -> None:
-        await self._call(storedimages.remove, self._images, image_id)
-
-    async def collect_images(self, policy: ImagePolicy) -> CollectedImages:
-        return await self._call(collection.collect, self._images, policy, self._world.now())
-
     # -- usage
 
     async def resize_container(self, container_id: str, resources: Resources) -> None:
@@ -495,21 +419,6 @@ class OciRuntime:
         if record.config.cgroup:
             await self._resize(self._cgroups.path(record.config.cgroup), resources)
 
-    async def _resize(self, cgroup: str, desired: Resources) -> None:
-        limits = Limits(desired.cpu_shares, desired.cpu_quota, desired.cpu_period, desired.memory_limit)
-
-        def work() -> None:
-            used = self._cgroups.usage(cgroup)
-            if used is not None and desired.memory_limit and used.memory > desired.memory_limit:
-                text = f"attempting to set memory limit ({desired.memory_limit}) below current usage ({used.memory})"
-                raise RuntimeError_("ResizeError", text)
-            try:
-                self._cgroups.change_limits(cgroup, limits)
-            except OSError as error:
-                raise RuntimeError_("ResizeError", f"cannot set the limits of {cgroup}: {error.strerror}") from None
-
-        await self._call(work)
-
     async def layers(self, container_ids: Sequence[str], max_age: float) -> Mapping[str, DiskUse]:
         places = {i: str(self._directories.uppers / i / "upper") for i in container_ids if i in self._containers}
 
@@ -523,15 +432,7 @@ class OciRuntime:
     async def usage(self) -> NodeUsage:
         containers = {r.id: r.cgroup for r in self._containers.values() if r.state == RUNNING}
         configs = [r.config for r in self._sandboxes.values() if r.config.cgroup]
-        pods = {c.pod_uid: self._cgroups.path(c.cgroup) for c in configs}
-
-        def read(paths: dict[str, str]) -> dict[str, Usage]:
-            return {key: used for key, path in paths.items() if (used := self._cgroups.usage(path)) is not None}
-
-        def work() -> NodeUsage:
-            return NodeUsage(self._cgroups.usage(self._cgroups.root), read(pods), read(containers))
-
-        return await self._call(work)
+        return await self._usage({c.pod_uid: self._cgroups.path(c.cgroup) for c in configs}, containers)
 
 
 def _existing(path: Path) -> Path:

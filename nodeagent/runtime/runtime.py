@@ -59,6 +59,8 @@ class SandboxConfig:
     resources: Resources = Resources()  # limits of the pod as a whole
     port_mappings: tuple[PortMapping, ...] = ()
     sysctls: dict[str, str] = field(default_factory=dict)
+    runtime_handler: str = ""  # one of the runtime's handlers
+    privileged: bool = False  # whether a container of the pod is
     labels: dict[str, str] = field(default_factory=dict)
     annotations: dict[str, str] = field(default_factory=dict)
 
@@ -141,6 +143,7 @@ class Container:
     message: str = ""
     log_path: str = ""  # absolute
     pid: int = 0
+    runtime: str = "oci"  # whose id it is, before :// in statuses
     labels: dict[str, str] = field(default_factory=dict)
     annotations: dict[str, str] = field(default_factory=dict)
 

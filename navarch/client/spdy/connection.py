@@ -110,9 +110,13 @@ class Stream:
 
 
 class Connection:
-    """``client``: we opened the connection, and give our streams odd numbers."""
+    """``client``: we opened the connection, and give our streams odd numbers. ``keep``: what came before a reset can still
+    be read (servers in Go reset their streams as soon as they have written everything)."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, client: bool) -> None:
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, client: bool, keep: bool = False
+    ) -> None:
+        self._keep = keep
         self._reader, self._writer = reader, writer
         self._odd = client
         self._next = 1 if client else 2
@@ -214,7 +218,8 @@ class Connection:
                 stream = self._streams.pop(number, None)
                 if stream is not None:
                     stream.break_off()
-                    stream.discard()
+                    if not self._keep:
+                        stream.discard()
             case Ping(number):
                 if (number % 2 == 1) != self._odd:
                     await self.send(frames.ping(number))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from grpc_tools import protoc
 
 ROOT = Path(__file__).parents[3]
@@ -15,6 +16,7 @@ def descriptor(code: Path) -> str:
     return line
 
 
-def test_generated_code_is_up_to_date(tmp_path: Path) -> None:
-    assert protoc.main(["", f"-I{ROOT}", f"--python_out={tmp_path}", str(ROOT / "protos/etcd.proto")]) == 0
-    assert descriptor(tmp_path / "protos/etcd_pb2.py") == descriptor(ROOT / "protos/etcd_pb2.py")
+@pytest.mark.parametrize("name", ["etcd", "cri"])
+def test_generated_code_is_up_to_date(tmp_path: Path, name: str) -> None:
+    assert protoc.main(["", f"-I{ROOT}", f"--python_out={tmp_path}", str(ROOT / f"protos/{name}.proto")]) == 0
+    assert descriptor(tmp_path / f"protos/{name}_pb2.py") == descriptor(ROOT / f"protos/{name}_pb2.py")

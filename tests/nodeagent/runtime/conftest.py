@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import pytest
 from navarch.world import RealWorld
 from nodeagent.images.store import ImageStore
 from tests.nodeagent.images.busybox import busybox_image
-from tests.nodeagent.node import left_overs, throwaway_node
+from tests.nodeagent.node import Node, left_overs, throwaway_node
+from tests.nodeagent.runtime.kinds import OCI, Kind, containerd_node, nothing_left
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -22,12 +24,35 @@ def pytest_pyfunc_call(pyfuncitem: Any) -> bool | None:
         return None
     names = inspect.signature(pyfuncitem.obj).parameters
     arguments = {name: pyfuncitem.funcargs[name] for name in names}
-    with throwaway_node(**marker.kwargs) as node:
-        if inspect.iscoroutinefunction(pyfuncitem.obj):
-            node.run(lambda: RealWorld().run(lambda: pyfuncitem.obj(**arguments)))
-        else:
-            node.run(lambda: pyfuncitem.obj(**arguments))
+    kind = arguments.get("kind")
+    place = contextlib.nullcontext(kind.node) if kind is not None and kind.node else throwaway_node(**marker.kwargs)
+    with place as node:
+        node.run(lambda: _inside(pyfuncitem.obj, arguments))
     return True
+
+
+def _inside(function: Callable[..., Any], arguments: dict[str, Any]) -> None:
+    try:
+        if inspect.iscoroutinefunction(function):
+            RealWorld().run(lambda: function(**arguments))
+        else:
+            function(**arguments)
+    finally:
+        kind = arguments.get("kind")
+        if kind is not None and kind.is_cri:
+            RealWorld().run(lambda: nothing_left(kind, arguments["image_root"], arguments["tmp_path"]))
+
+
+@pytest.fixture(scope="session")
+def cri_node(tmp_path_factory: pytest.TempPathFactory, image_root: Path) -> Iterator[Node]:
+    with containerd_node(tmp_path_factory.mktemp("containerd")) as node:
+        yield node
+
+
+@pytest.fixture(params=["oci", "cri"])
+def kind(request: pytest.FixtureRequest) -> Kind:
+    """Each runtime in turn. Tests on cri share a node, and leave nothing on it."""
+    return OCI if request.param == "oci" else Kind("cri", request.getfixturevalue("cri_node"))
 
 
 @pytest.fixture(scope="session")

@@ -4,35 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 from navarch.world import RealWorld
-from nodeagent.images.store import ImageStore
-from nodeagent.linux.cgroups import Cgroups, own_cgroup
-from nodeagent.runtime.oci import OciRuntime
 from nodeagent.runtime.runtime import Container, ContainerConfig, SandboxConfig
+from tests.nodeagent.runtime.kinds import Kind
 
+_attempts = itertools.count()
 CIDR = "10.244.7.0/24"
 
 
 @contextlib.asynccontextmanager
-async def runtime(image_root: Path, data: Path, cgroup: str = "") -> AsyncIterator[OciRuntime]:
-    cgroups = Cgroups(cgroup or own_cgroup().removesuffix("/sys"))
-    oci = OciRuntime(RealWorld(), state="/run/navarch", data=data, images=ImageStore(image_root), cgroups=cgroups)
-    await oci.start()
-    await oci.configure(CIDR)
+async def runtime(kind: Kind, image_root: Path, data: Path, cgroup: str = "") -> AsyncIterator[Any]:
+    made = kind.runtime(image_root, data, cgroup)
+    await made.start()
+    await made.configure(CIDR)
     try:
-        yield oci
+        yield made
     finally:
-        await oci.close()
+        await made.close()
 
 
-def run(image_root: Path, data: Path, body: Callable[[OciRuntime], Awaitable[None]], cgroup: str = "") -> None:
+def run(kind: Kind, image_root: Path, data: Path, body: Callable[[Any], Awaitable[None]], cgroup: str = "") -> None:
     async def main() -> None:
-        async with runtime(image_root, data, cgroup) as oci:
-            await body(oci)
+        async with runtime(kind, image_root, data, cgroup) as made:
+            await body(made)
 
     RealWorld().run(main)
 
@@ -49,25 +48,27 @@ def sandbox_config(name: str = "pod", **more: Any) -> SandboxConfig:
     return SandboxConfig(**{**values, **more})
 
 
-async def config(oci: OciRuntime, *command: str, name: str = "main", image: str = "busybox", **more: Any) -> ContainerConfig:
-    found = await oci.image(image)
+async def config(made: Any, *command: str, name: str = "main", image: str = "busybox", **more: Any) -> ContainerConfig:
+    found = await made.image(image)
     assert found is not None
-    values: dict[str, Any] = {"name": name, "attempt": 0, "image": found.id, "command": command, "log_path": f"{name}/0.log"}
+    attempt = next(_attempts)  # a name and an attempt are one container's for ever
+    values: dict[str, Any] = {"name": name, "attempt": attempt, "image": found.id, "command": command}
+    values["log_path"] = f"{name}/{attempt}.log"
     return ContainerConfig(**{**values, **more})
 
 
-async def until_exited(oci: OciRuntime, container_id: str, timeout: float = 10) -> Container:
-    await asyncio.wait_for(oci._ended[container_id].wait(), timeout)
-    container = await oci.container(container_id)
+async def until_exited(made: Any, container_id: str, timeout: float = 10) -> Container:
+    await asyncio.wait_for(made._ended[container_id].wait(), timeout)
+    container = await made.container(container_id)
     assert container is not None and container.state == "exited"
     return container
 
 
-async def result(oci: OciRuntime, sandbox_id: str, *command: str, **more: Any) -> tuple[Container, str]:
+async def result(made: Any, sandbox_id: str, *command: str, **more: Any) -> tuple[Container, str]:
     """Runs a container to its end; its state and its log's text."""
-    container_id = await oci.create_container(sandbox_id, await config(oci, *command, **more))
-    await oci.start_container(container_id)
-    container = await until_exited(oci, container_id)
+    container_id = await made.create_container(sandbox_id, await config(made, *command, **more))
+    await made.start_container(container_id)
+    container = await until_exited(made, container_id)
     return container, log_text(container)
 
 
@@ -80,8 +81,8 @@ def log_text(container: Container) -> str:
     return text
 
 
-async def known(oci: OciRuntime, container_id: str) -> Container:
-    container = await oci.container(container_id)
+async def known(made: Any, container_id: str) -> Container:
+    container = await made.container(container_id)
     assert container is not None
     return container
 

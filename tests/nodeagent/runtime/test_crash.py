@@ -12,6 +12,7 @@ import pytest
 
 from nodeagent.runtime.oci import OciRuntime
 from tests.nodeagent.runtime import harness
+from tests.nodeagent.runtime.kinds import OCI
 
 STATE = Path("/run/navarch")
 
@@ -71,11 +72,11 @@ def test_killed_at_any_moment(image_root: Path, tmp_path: Path) -> None:
         pid = os.fork()
         if pid == 0:
             try:
-                harness.run(image_root, tmp_path, busy)
+                harness.run(OCI, image_root, tmp_path, busy)
             finally:
                 os._exit(1)
         time.sleep(0.05 + delay * 0.017)
         os.kill(pid, signal.SIGKILL)
         assert os.waitpid(pid, 0)[1] == signal.SIGKILL
-        harness.run(image_root, tmp_path, recover_all)
+        harness.run(OCI, image_root, tmp_path, recover_all)
     assert not [name for name in os.listdir("/sys/class/net") if len(name) == 14 and name.startswith("nv")]

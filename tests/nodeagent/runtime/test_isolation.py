@@ -18,6 +18,7 @@ from nodeagent.volumes import manager
 from nodeagent.volumes.subpaths import SubPaths
 from tests.nodeagent.flipper import flipping
 from tests.nodeagent.runtime import harness
+from tests.nodeagent.runtime.kinds import OCI
 
 pytestmark = pytest.mark.node
 
@@ -54,7 +55,7 @@ def test_sub_paths_are_mounted_by_their_descriptors(image_root: Path, tmp_path: 
         assert not paths.place.exists() and (volume / "new").is_dir()
         assert [p.read_text() for p in volume.glob("*/inside")] == ["content"]
 
-    harness.run(image_root, tmp_path, body)
+    harness.run(OCI, image_root, tmp_path, body)
 
 
 def test_what_is_mounted_in_a_volume_is_not_emptied(image_root: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from navarch.linux.cgroups import Limits
 from nodeagent.linux.cgroups import Cgroups, own_cgroup
 from nodeagent.runtime.oci import OciRuntime
 from tests.nodeagent.runtime import harness
+from tests.nodeagent.runtime.kinds import OCI
 
 
 @pytest.mark.node(unified=True)
@@ -32,7 +33,7 @@ def test_containers_on_cgroup2(image_root: Path, tmp_path: Path) -> None:
     cgroups = Cgroups(root)
     try:
         cgroups.prepare()
-        harness.run(image_root, tmp_path, body, root)
+        harness.run(OCI, image_root, tmp_path, body, root)
     finally:
         Path("/sys/fs/cgroup/cgroup.procs").write_text("0")
         assert cgroups.remove_path(root)
