@@ -205,6 +205,7 @@ def agent(paths: LabPaths, record: LabRecord, node: NodeRecord, init: ProcessId)
             "--cluster-dns", addresses.dns,
             "--cluster-domain", "cluster.local",
             "--eviction-hard", EVICTION,
+            "--static-pod-path", str(private_directory(paths.nodes / node.name / "manifests")),
             "--cpu", node.cpu, "--memory", node.memory,
             "--cgroup-root", f"/{own}/pods",
             "--runtime-cgroup", f"/{own}/sys",

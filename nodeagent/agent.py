@@ -30,9 +30,10 @@ from nodeagent.node.counters import UNEXPECTED
 from nodeagent.node.imagegc import ImageGC
 from nodeagent.node.pressure import EvictionManager
 from nodeagent.node.registration import NodeKeeper
+from nodeagent.node.staticsource import StaticPods
 from nodeagent.node.statuswriter import StatusManager
 from nodeagent.node.storage import LocalStorage
-from nodeagent.pods import logrotate, mishaps
+from nodeagent.pods import logrotate, mishaps, sources
 from nodeagent.pods.context import Services
 from nodeagent.pods.observed import POD_UID
 from nodeagent.pods.pulling import Images
@@ -65,6 +66,7 @@ class Agent:
         self.devices = DeviceManager(world, config.kubelet_dir / "device-plugins", config.root_dir / "devices.json")
         self.devices.changed = self.keeper.look_again
         self.keeper.devices = self.devices.amounts
+        self.static: StaticPods | None = None
         self._node_news = asyncio.Event()
         self.storage = LocalStorage(config, world, runtime, lambda: self.services.stopping.is_set())
         self.ready = asyncio.Event()
@@ -110,6 +112,7 @@ class Agent:
         await self.devices.load()
         stop_serving = await self._serve()
         try:
+            await self._begin_static(status, events)
             await self.keeper.register()
             status.start()
             for name, task in (
@@ -131,6 +134,8 @@ class Agent:
             self._pods.add_handler(self._pod_changed)
             group.start(self._pods.run(), name="pods")
             await self._pods.wait_synced()
+            if self.static is not None:
+                self.static.synced = True
             self._end_what_is_orphaned()
             await self.devices.keep_only(self._workers)
             group.start(self._keep("remove orphans", self._remove_orphans), name="orphans")
@@ -152,6 +157,32 @@ class Agent:
             events.event(self.reference(), "Warning", reason, message)
 
         return ImageGC(self.config, self.runtime, self.world, tell)
+
+    async def _begin_static(self, status: StatusManager, events: EventRecorder) -> None:
+        """Starts the static pods, which wait for no API server; those with a network of their own for the pod range."""
+        if not self.config.static_pod_path:
+            return
+
+        def tell(reason: str, message: str) -> None:
+            events.event(self.reference(), "Warning", reason, message)
+
+        if self.config.pod_cidr:
+            await self.runtime.configure(self.config.pod_cidr)
+        static = self.static = StaticPods(self, tell)
+        status.shown = lambda pod: static.mirror_of(pod) if sources.is_static(pod) else pod
+        self._group.start(self._keep("run static pods", static.run), name="static pods")
+
+    @property
+    def node_object(self) -> core_v1.Node | None:
+        return self.keeper.node
+
+    def add_static(self, pod: core_v1.Pod) -> None:
+        """Runs a static pod."""
+        self._add(pod)
+
+    def forget_status(self, uid: str) -> None:
+        """The API server has no such pod any more."""
+        self.services.status.forget(uid)
 
     def _evictions(self, events: EventRecorder) -> EvictionManager:
         def tell(reason: str, message: str) -> None:
@@ -314,6 +345,10 @@ class Agent:
     # --- pods ---
 
     def _pod_changed(self, kind: str, old: core_v1.Pod | None, pod: core_v1.Pod) -> None:
+        if sources.is_mirror(pod):
+            if self.static is not None:
+                self.static.observe(pod, kind == "DELETED")
+            return
         uid = pod.metadata.uid or ""
         worker = self._workers.get(uid)
         if worker is not None:

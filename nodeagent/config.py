@@ -77,6 +77,7 @@ class Config:
     image_gc_period: float = 300.0
     plugins: bool = False  # serves device plugins and CSI drivers
     kubelet_dir: Path = Path("/var/lib/kubelet")  # where plugins find the node's sockets
+    static_pod_path: str = ""  # folder of static pods; empty: none
     eviction_hard: str = thresholds.DEFAULT_HARD
     eviction_soft: str = ""
     eviction_soft_grace: str = ""
@@ -151,6 +152,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--image-gc-period", type=float, default=Config.image_gc_period, help="how often to look"
     )
+    p.add_argument("--static-pod-path", "--pod-manifest-path", default="", help="folder of the node's own pods, as files")
     p.add_argument("--eviction-hard", default=Config.eviction_hard, help="SIGNAL<AMOUNT,... at which pods are evicted")
     p.add_argument("--eviction-soft", default="", help="SIGNAL<AMOUNT,... at which they are after a grace period")
     p.add_argument("--eviction-soft-grace-period", dest="eviction_soft_grace", default="", help="SIGNAL=DURATION,...")
@@ -260,7 +262,7 @@ SETTINGS = Settings("agent", {
     "node-status-report-frequency": POSITIVE_DURATION, "container-log-max-size": POSITIVE,
     "container-log-max-files": POSITIVE, "v": COUNT, "max-pids": COUNT,
     "pod-max-pids": Kind("a whole number above 0, or -1 for no limit", _pids),
-    "eviction-hard": THRESHOLDS, "eviction-soft": THRESHOLDS,
+    "static-pod-path": TEXT, "eviction-hard": THRESHOLDS, "eviction-soft": THRESHOLDS,
     "eviction-soft-grace-period": Kind("SIGNAL=DURATION,...", _checked(thresholds.read_durations)),
     "eviction-minimum-reclaim": Kind("SIGNAL=QUANTITY,...", _checked(thresholds.read_amounts, "=")),
     "eviction-pressure-transition-period": DURATION, "eviction-max-pod-grace-period": COUNT,

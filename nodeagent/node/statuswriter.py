@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +49,8 @@ class StatusManager:
         self._world, self._group = world, group
         self._entries: dict[str, _Entry] = {}
         self._ready: asyncio.Queue[str] = asyncio.Queue()
+        self.shown: Callable[[core_v1.Pod], core_v1.Pod | None] = lambda pod: pod
+        """The API object of a pod, if there is one: a static pod's is its mirror."""
 
     def start(self) -> None:
         for i in range(WRITERS):
@@ -55,7 +58,10 @@ class StatusManager:
 
     def set(self, pod: core_v1.Pod, status: core_v1.PodStatus, *, final: bool = False) -> None:
         """The pod's newest status. ``final``: nothing of it is left on the node and its object may be deleted."""
-        uid = pod.metadata.uid or ""
+        shown = self.shown(pod)
+        if shown is None:
+            return
+        pod, uid = shown, shown.metadata.uid or ""
         entry = self._entries.get(uid)
         if entry is None:
             entry = self._entries[uid] = _Entry(pod, status, pod.status, _version(pod))

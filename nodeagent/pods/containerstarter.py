@@ -11,7 +11,7 @@ from navarch.api.errors import NotFound, StatusError
 from navarch.api.types import core_v1, node_v1
 from navarch.client.transport import TransportError
 from nodeagent.devices.ledger import DeviceError, Gift
-from nodeagent.pods import containerspec, environment, podfiles
+from nodeagent.pods import containerspec, environment, podfiles, sources
 from nodeagent.pods.context import Services
 from nodeagent.pods.environment import Reference
 from nodeagent.pods.fieldrefs import ConfigError
@@ -131,7 +131,8 @@ class Starter:
         ip = s.config.node_ip if pod.spec.host_network else sandbox.ip
         facts = s.facts(ip)
         objects = await s.objects.get(pod.metadata.namespace or "", environment.references(container))
-        await s.cluster_services.wait_synced()
+        if not sources.is_static(pod):  # which starts without the API server
+            await s.cluster_services.wait_synced()
         namespace = pod.metadata.namespace or ""
         nearby = s.cluster_services.list(namespace)
         api = s.cluster_services.get("default", "kubernetes")

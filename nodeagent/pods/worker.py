@@ -18,7 +18,7 @@ from navarch.api.pods import TERMINAL_PHASES
 from navarch.api.types import core_v1
 from navarch.world import Backoff, TaskGroup
 from nodeagent.devices.ledger import DeviceError
-from nodeagent.pods import environment, podfiles, podstatus
+from nodeagent.pods import environment, podfiles, podstatus, sources
 from nodeagent.pods.containerstarter import Starter
 from nodeagent.pods.containerstopper import Stopper
 from nodeagent.pods.context import Services
@@ -66,6 +66,7 @@ class PodWorker:
         self.is_gone = False
         self.sandboxes = {x.id: x for x in sandboxes or ()}
         self.containers = {x.id: x for x in containers or ()}
+        self.is_static = sources.is_static(pod)
         self.qos = qos.qos_class(pod)
         self.machine = RecordedMachine(qos=self.qos)
         if rejected:

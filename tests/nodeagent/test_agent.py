@@ -16,11 +16,11 @@ from tests.nodeagent.cluster import NODE, Api, agent, config
 Body = Callable[[Api, HollowRuntime, Agent], Awaitable[None]]
 
 
-def run(folder: Path, body: Body, **settings: Any) -> None:
+def run(folder: Path, body: Body, api_class: type[Api] = Api, **settings: Any) -> None:
     world = SimulatedWorld()
 
     async def main() -> None:
-        api, runtime = Api(world), HollowRuntime(world)
+        api, runtime = api_class(world), HollowRuntime(world)
         async with agent(world, api, runtime, config(folder, **settings)) as node:
             await body(api, runtime, node)
 
