@@ -67,7 +67,7 @@ def _tree(text: bytes) -> dict[str, Any]:
         raise BadManifest("a file holds one pod")
     tree: dict[str, Any] = documents[0]
     if (tree.get("apiVersion"), tree.get("kind")) != ("v1", "Pod"):
-        raise BadManifest(f"couldn't parse as pod: it is {tree.get('apiVersion')} {tree.get('kind')}, not v1 Pod")
+        raise BadManifest(f"couldn't parse as pod: it is {tree.get('kind')!r} of {tree.get('apiVersion')!r}, not Pod of v1")
     return tree
 
 

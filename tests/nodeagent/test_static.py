@@ -128,7 +128,7 @@ def test_the_api_server_is_not_needed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("change", "why"), [
-    ({"kind": "Deployment"}, "it is v1 Deployment, not v1 Pod"),
+    ({"kind": "Deployment"}, "it is 'Deployment' of 'v1', not Pod of v1"),
     ({"metadata": {"name": "Web"}}, "metadata.name: Invalid value"),
     ({"spec": {"containers": []}}, "spec.containers: Required value"),
     ({"spec": {"containers": [{"name": "a"}]}}, r"spec.containers\[0\].image: Required value"),
