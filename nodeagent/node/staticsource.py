@@ -155,10 +155,10 @@ class StaticPods:
 
     async def _create(self, shown: core_v1.Pod) -> None:
         try:
-            made = await self._node.client[core_v1.Pod].create(shown, shown.metadata.namespace)
+            created = await self._node.client[core_v1.Pod].create(shown, shown.metadata.namespace)
         except (AlreadyExists, Conflict):
             return  # the informer will tell
-        self.observe(made, is_gone=False)
+        self.observe(created, is_gone=False)
 
 
 def _key(pod: core_v1.Pod) -> Key:

@@ -90,9 +90,9 @@ def test_bad_files_are_told_once_and_the_others_run(tmp_path: Path) -> None:
     async def body(api: Api, runtime: HollowRuntime, node: Agent) -> None:
         await api.until(lambda: api.ready(MIRROR))
         await api.until(lambda: len(api.events("InvalidStaticPod")) == 2)
-        told = sorted(text.partition("manifests/")[2] for text in api.events("InvalidStaticPod"))
-        assert told == ["bad.yaml: a file holds one pod", "z.yaml: " + told[1].removeprefix("z.yaml: ")]
-        assert told[1].endswith("web.yaml has this name already")
+        names = sorted(text.partition("manifests/")[2] for text in api.events("InvalidStaticPod"))
+        assert names == ["bad.yaml: a file holds one pod", "z.yaml: " + names[1].removeprefix("z.yaml: ")]
+        assert names[1].endswith("web.yaml has this name already")
         await node.world.sleep(60)
         assert len(api.events("InvalidStaticPod")) == 2 and len(node.workers()) == 1
 
