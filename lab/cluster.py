@@ -145,10 +145,14 @@ class Cluster(Lab):
         with self.locked():
             (self.hollow if name in self.hollow else self.nodes).remove(name)
 
-    def stop_node(self, name: str) -> None:
-        """Power loss."""
+    def stop_node(self, name: str, graceful: bool = False, timeout: float = 600) -> None:
+        """Power loss; if ``graceful``, after the node's agent has ended its pods, within ``timeout`` seconds."""
         self._need_running()
+        if graceful and name in self.hollow:
+            raise LabError(f"{name} is simulated: it has no graceful shutdown; cut its power: navarch node stop {name}")
         with self.locked():
+            if graceful:
+                self.nodes.shut_down(name, timeout)
             (self.hollow if name in self.hollow else self.nodes).stop(name)
 
     def start_node(self, name: str, wait: float = 60) -> None:

@@ -180,6 +180,8 @@ def controllers(paths: LabPaths, record: LabRecord, with_nodes: bool) -> Spec:
     )  # fmt: skip
 
 
+SHUTDOWN = (30, 10)
+"""Seconds that all pods of a node get together when it is stopped gracefully, and of these, those of critical pods."""
 EVICTION = "memory.available<100Mi,nodefs.available<10%,nodefs.inodesFree<5%"
 """kubelet's defaults but for imagefs: pods and images share the machine's disk, which is judged once."""
 
@@ -205,6 +207,7 @@ def agent(paths: LabPaths, record: LabRecord, node: NodeRecord, init: ProcessId)
             "--cluster-dns", addresses.dns,
             "--cluster-domain", "cluster.local",
             "--eviction-hard", EVICTION,
+            "--shutdown-grace-period", str(SHUTDOWN[0]), "--shutdown-grace-period-critical-pods", str(SHUTDOWN[1]),
             "--static-pod-path", str(private_directory(paths.nodes / node.name / "manifests")),
             "--cpu", node.cpu, "--memory", node.memory,
             "--cgroup-root", f"/{own}/pods",

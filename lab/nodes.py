@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import time
 from collections.abc import Callable
 from typing import Any
@@ -19,6 +20,7 @@ from lab.namespaces import ProcessId
 from lab.paths import LabError, NodeRecord
 from navarch.api import quantity, times
 from nodeagent.hollow.roster import number_of
+from nodeagent.node.shutdownperiods import STATE_FILE
 
 MEMORY_RESERVE = 1 << 30  # bytes kept for the host and the control plane
 
@@ -158,6 +160,22 @@ class Nodes:
         shutil.rmtree(self.paths.nodes / name, ignore_errors=True)
         for file in (f"{name}.crt", f"{name}.key", f"{name}.kubeconfig"):
             (self.paths.pki / file).unlink(missing_ok=True)
+
+    def shut_down(self, name: str, timeout: float) -> None:
+        """Has the node's agent end all pods of the node, and waits until it has. The node stays on.
+
+        Raises LabError if the agent does not run, or takes longer than ``timeout`` seconds."""
+        self.lab.required_record.node(name)
+        state = self.paths.nodes / name / STATE_FILE
+        state.unlink(missing_ok=True)
+        if not supervisor.request(self.paths, "signal", name=f"agent/{name}", number=int(signal.SIGPWR)):
+            raise LabError(f"the agent of node {name} does not run: only its power can be cut: navarch node stop {name}")
+        end = time.monotonic() + timeout
+        while "endTime" not in (state.read_text() if state.exists() else ""):
+            if time.monotonic() > end:
+                hint = f"cut its power: navarch node stop {name}"
+                raise LabError(f"the pods of node {name} have not ended within {timeout:g} s; {hint}")
+            time.sleep(0.1)
 
     def stop(self, name: str) -> None:
         """Power loss."""

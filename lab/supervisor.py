@@ -116,6 +116,14 @@ class Supervisor:
         self.end(going, timeout)
         self.save()
 
+    def do_signal(self, name: str, number: int) -> bool:
+        """Sends a component a signal. False if it does not run."""
+        managed = self.managed.get(name)
+        if managed is None or managed.process is None or not managed.runs:
+            return False
+        managed.process.kill(number)
+        return True
+
     def do_shutdown(self, timeout: float = 10.0) -> None:
         self.do_stop(list(self.managed), timeout)
         self.stopping = True

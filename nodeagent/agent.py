@@ -23,13 +23,14 @@ from navarch.world import Backoff, TaskGroup, World
 from nodeagent.config import Config
 from nodeagent.devices.manager import DeviceManager
 from nodeagent.devices.podresources import PodResources
-from nodeagent.linux import trees
-from nodeagent.node import admission, eviction
+from nodeagent.linux import process, trees
+from nodeagent.node import admission, eviction, shutdown
 from nodeagent.node.configobjects import ObjectCache
 from nodeagent.node.counters import UNEXPECTED
 from nodeagent.node.imagegc import ImageGC
 from nodeagent.node.pressure import EvictionManager
 from nodeagent.node.registration import NodeKeeper
+from nodeagent.node.shutdown import Shutdown
 from nodeagent.node.staticsource import StaticPods
 from nodeagent.node.statuswriter import StatusManager
 from nodeagent.node.storage import LocalStorage
@@ -67,6 +68,7 @@ class Agent:
         self.devices.changed = self.keeper.look_again
         self.keeper.devices = self.devices.amounts
         self.static: StaticPods | None = None
+        self.shutdown: Shutdown
         self._node_news = asyncio.Event()
         self.storage = LocalStorage(config, world, runtime, lambda: self.services.stopping.is_set())
         self.ready = asyncio.Event()
@@ -102,7 +104,7 @@ class Agent:
             memory_capacity=self.capacity_memory,
             cpu_capacity=quantity.milli(self.keeper.capacity["cpu"]),
             allocatable=self.keeper.allocatable,
-            oom_floor=oom_floor(),
+            oom_floor=process.oom_floor(),
             active=self._active,
             room_changed=self._room_changed,
         )
@@ -112,17 +114,18 @@ class Agent:
         await self.devices.load()
         stop_serving = await self._serve()
         try:
-            await self._begin_static(status, events)
+            await self._begin_static(status)
             await self.keeper.register()
             status.start()
+            self.shutdown = Shutdown(self, self._tell_node("Normal"))
             for name, task in (
                 ("events", events.run()),
                 ("lease", self._keep("renew lease", self.keeper.keep_lease)),
                 ("node status", self._keep("write node status", self.keeper.keep_status)),
                 ("services", self._services.run()),
                 ("node", self._node.run()),
-                ("image garbage", self._keep("collect images", self._image_gc(events).run)),
-                ("eviction", self._keep("evict pods", self._evictions(events).run)),
+                ("image garbage", self._keep("collect images", self._image_gc().run)),
+                ("eviction", self._keep("evict pods", self._evictions().run)),
                 ("log rotation", self._keep("rotate logs", lambda: logrotate.run(self))),
             ):
                 group.start(task, name=name)
@@ -152,23 +155,32 @@ class Agent:
         group.start(self._keep("serve device plugins", self.devices.run), name="device plugins")
         group.start(self._keep("serve pod resources", lambda: monitor.run(socket)), name="pod resources")
 
-    def _image_gc(self, events: EventRecorder) -> ImageGC:
-        def tell(reason: str, message: str) -> None:
-            events.event(self.reference(), "Warning", reason, message)
+    def _image_gc(self) -> ImageGC:
+        return ImageGC(self.config, self.runtime, self.world, self._tell_node("Warning"))
 
-        return ImageGC(self.config, self.runtime, self.world, tell)
+    def _tell_node(self, type_: str) -> Callable[[str, str], None]:
+        """A function that records an event about the node, of a reason and with a message."""
+        return lambda reason, message: self.services.events.event(self.reference(), type_, reason, message)
 
-    async def _begin_static(self, status: StatusManager, events: EventRecorder) -> None:
+    def shut_down(self) -> bool:
+        """Begins to shut the node down gracefully. False if it is not configured to."""
+        if self.shutdown.graceful:
+            self._group.start(self._keep("shut down", self.shutdown.run), name="shutdown")
+        return self.shutdown.graceful
+
+    def set_shutting_down(self) -> None:
+        """The node is not ready from now on."""
+        self.keeper.shutting_down = shutdown.NOT_READY
+        self.keeper.look_again()
+
+    async def _begin_static(self, status: StatusManager) -> None:
         """Starts the static pods, which wait for no API server; those with a network of their own for the pod range."""
         if not self.config.static_pod_path:
             return
 
-        def tell(reason: str, message: str) -> None:
-            events.event(self.reference(), "Warning", reason, message)
-
         if self.config.pod_cidr:
             await self.runtime.configure(self.config.pod_cidr)
-        static = self.static = StaticPods(self, tell)
+        static = self.static = StaticPods(self, self._tell_node("Warning"))
         status.shown = lambda pod: static.mirror_of(pod) if sources.is_static(pod) else pod
         self._group.start(self._keep("run static pods", static.run), name="static pods")
 
@@ -184,11 +196,8 @@ class Agent:
         """The API server has no such pod any more."""
         self.services.status.forget(uid)
 
-    def _evictions(self, events: EventRecorder) -> EvictionManager:
-        def tell(reason: str, message: str) -> None:
-            events.event(self.reference(), "Warning", reason, message)
-
-        return EvictionManager(self, self.services.counters, tell)
+    def _evictions(self) -> EvictionManager:
+        return EvictionManager(self, self.services.counters, self._tell_node("Warning"))
 
     def set_pressure(self, conditions: tuple[str, ...]) -> None:
         """The pressure conditions of the node that are true."""
@@ -243,7 +252,7 @@ class Agent:
         config.secrets_dir.mkdir(mode=0o700, exist_ok=True)
         if config.plugins and config.kubelet_dir != config.plugins_dir:
             local.show_at(config.plugins_dir, config.kubelet_dir)
-        if config.use_tmpfs and not _in_memory(config.secrets_dir):
+        if config.use_tmpfs and not process.in_memory(config.secrets_dir):
             local.mount_tmpfs(config.secrets_dir, mode=0o700, executable=False)
         # Only we walk these folders: containers get what is inside as mounts of their own.
         os.chmod(config.secrets_dir, 0o700)
@@ -383,6 +392,8 @@ class Agent:
         if runs or is_terminal(pod) or pod.metadata.deletion_timestamp:
             return None
         keeper, unsafe = self.keeper, self.config.allowed_unsafe_sysctls
+        if self.keeper.shutting_down:
+            return shutdown.REJECTION
         if why := eviction.reject(pod, keeper.pressure, qos.qos_class(pod)):
             return eviction.REASON, why
         counted = {name: q for name, q in keeper.allocatable.items() if not self.devices.manages(name)}
@@ -465,31 +476,3 @@ class Agent:
 
 async def _nothing() -> None:
     pass
-
-
-def oom_floor() -> int:
-    """The lowest oom_score_adj that we may give a process."""
-    try:
-        capabilities = next(
-            int(line.split()[1], 16)
-            for line in Path("/proc/self/status").read_text().splitlines()
-            if line.startswith("CapEff")
-        )
-        if capabilities & (1 << 24):  # CAP_SYS_RESOURCE
-            return -1000
-        return int(Path("/proc/self/oom_score_adj").read_text())
-    except (OSError, StopIteration, ValueError):
-        return 0
-
-
-def _in_memory(folder: Path) -> bool:
-    """Whether a folder lies on a tmpfs."""
-    best, kind = "", ""
-    path = str(folder.resolve())
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        left, _, right = line.partition(" - ")
-        place = left.split()[4]
-        inside = path == place or path.startswith(place.rstrip("/") + "/")
-        if inside and len(place) >= len(best):
-            best, kind = place, right.split()[0]
-    return kind in ("tmpfs", "ramfs")

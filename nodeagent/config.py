@@ -23,6 +23,7 @@ from navarch.settings import (
     choice,
 )
 from nodeagent.node import sysctls, thresholds
+from nodeagent.node.shutdownperiods import Period, read_periods, shutdown_periods
 from nodeagent.node.thresholds import Threshold
 
 VERSION = "v1.34.0+navarch"
@@ -77,6 +78,9 @@ class Config:
     image_gc_period: float = 300.0
     plugins: bool = False  # serves device plugins and CSI drivers
     kubelet_dir: Path = Path("/var/lib/kubelet")  # where plugins find the node's sockets
+    shutdown_grace: float = 0.0  # seconds that all pods get together when the node is shut down; 0: it is not graceful
+    shutdown_grace_critical: float = 0.0  # of these, those of critical pods
+    shutdown_by_priority: str = ""  # PRIORITY=DURATION,... instead of both
     static_pod_path: str = ""  # folder of static pods; empty: none
     eviction_hard: str = thresholds.DEFAULT_HARD
     eviction_soft: str = ""
@@ -100,6 +104,11 @@ class Config:
     def thresholds(self) -> tuple[Threshold, ...]:
         """The eviction thresholds. Raises ValueError."""
         return thresholds.read(self.eviction_hard, self.eviction_soft, self.eviction_soft_grace, self.eviction_reclaim)
+
+    @property
+    def shutdown_periods(self) -> tuple[Period, ...]:
+        """The periods of a graceful shutdown. Raises ValueError."""
+        return shutdown_periods(self.shutdown_grace, self.shutdown_grace_critical, self.shutdown_by_priority)
 
     @property
     def pods_dir(self) -> Path:
@@ -151,6 +160,11 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument(
         "--image-gc-period", type=float, default=Config.image_gc_period, help="how often to look"
+    )
+    p.add_argument("--shutdown-grace-period", dest="shutdown_grace", type=float, default=0.0)
+    p.add_argument("--shutdown-grace-period-critical-pods", dest="shutdown_grace_critical", type=float, default=0.0)
+    p.add_argument(
+        "--shutdown-grace-period-by-pod-priority", dest="shutdown_by_priority", default="", help="PRIORITY=DURATION,..."
     )
     p.add_argument("--static-pod-path", "--pod-manifest-path", default="", help="folder of the node's own pods, as files")
     p.add_argument("--eviction-hard", default=Config.eviction_hard, help="SIGNAL<AMOUNT,... at which pods are evicted")
@@ -262,6 +276,8 @@ SETTINGS = Settings("agent", {
     "node-status-report-frequency": POSITIVE_DURATION, "container-log-max-size": POSITIVE,
     "container-log-max-files": POSITIVE, "v": COUNT, "max-pids": COUNT,
     "pod-max-pids": Kind("a whole number above 0, or -1 for no limit", _pids),
+    "shutdown-grace-period": DURATION, "shutdown-grace-period-critical-pods": DURATION,
+    "shutdown-grace-period-by-pod-priority": Kind("PRIORITY=DURATION,...", _checked(read_periods)),
     "static-pod-path": TEXT, "eviction-hard": THRESHOLDS, "eviction-soft": THRESHOLDS,
     "eviction-soft-grace-period": Kind("SIGNAL=DURATION,...", _checked(thresholds.read_durations)),
     "eviction-minimum-reclaim": Kind("SIGNAL=QUANTITY,...", _checked(thresholds.read_amounts, "=")),
@@ -283,6 +299,9 @@ def check(settings: Sequence[str]) -> None:
         thresholds.read("", soft, graces)
     except ValueError as error:
         raise ValueError(f"agent.eviction-soft={soft}: {error}") from None
+    grace, critical = (values.get(f"shutdown-grace-period{end}", 0.0) for end in ("", "-critical-pods"))
+    if critical > grace and "shutdown-grace-period" in values:
+        raise ValueError(f"agent.shutdown-grace-period-critical-pods={critical:g}s is more than all pods get: {grace:g}s")
 
 
 def _flag(pair: str) -> str:
@@ -319,6 +338,10 @@ def parse(argv: Sequence[str]) -> tuple[Config, argparse.Namespace]:
         thresholds.read(args.eviction_hard, args.eviction_soft, args.eviction_soft_grace, args.eviction_reclaim)
     except ValueError as error:
         p.error(f"--eviction-...: {error}")
+    try:
+        shutdown_periods(args.shutdown_grace, args.shutdown_grace_critical, args.shutdown_by_priority)
+    except ValueError as error:
+        p.error(f"--shutdown-grace-period...: {error}")
     # Pods and system share one parent: the node's cgroup.
     values["cgroup_root"] = args.cgroup_root.removesuffix("/pods")
     values["use_tmpfs"] = args.runtime != "hollow"  # whose pods are nobody's secrets, and often not root's

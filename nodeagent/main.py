@@ -75,6 +75,7 @@ async def serve(config: Config, world: World) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, task.cancel)
+    loop.add_signal_handler(signal.SIGPWR, agent.shut_down)  # the node will be switched off
     try:
         with contextlib.suppress(asyncio.CancelledError):
             await task

@@ -365,10 +365,14 @@ def node_remove(name: NodeName, lab: LabOption = "default") -> None:
 
 
 @node.command("stop")
-def node_stop(name: NodeName, lab: LabOption = "default") -> None:
+def node_stop(
+    name: NodeName,
+    graceful: Annotated[bool, Option("End its pods first, critical ones last, as kubelet does at a shutdown.")] = False,
+    lab: LabOption = "default",
+) -> None:
     """Cut a node's power: everything on it is dead at once."""
     with _changing(lab) as cluster:
-        cluster.stop_node(name)
+        cluster.stop_node(name, graceful)
         print(f"node/{name} is off; watch what happens:  kubectl get nodes,pods -o wide -w")
         print(f"start it again with:  navarch node start {name}{cluster.lab_flag}")
 

@@ -17,6 +17,7 @@ NODE_ROLE = "kubernetes.io/role"
 # Nodes: taints
 NOT_READY = "node.kubernetes.io/not-ready"
 UNREACHABLE = "node.kubernetes.io/unreachable"
+CRITICAL_PRIORITY = 2_000_000_000  # of system-cluster-critical; pods of this priority or above are critical
 MEMORY_PRESSURE = "node.kubernetes.io/memory-pressure"
 UNSCHEDULABLE = "node.kubernetes.io/unschedulable"
 

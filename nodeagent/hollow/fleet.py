@@ -61,10 +61,10 @@ class Config:
 class _Node:
     """``on``: has power. ``cut``: is alive but neither hears nor reaches the API server."""
 
-    def __init__(self, spec: NodeSpec, machine: Machine) -> None:
+    def __init__(self, spec: NodeSpec, machine: Machine, pods: dict[str, HollowPod]) -> None:
         self.spec = spec
         self.machine = machine
-        self.pods: dict[str, HollowPod] = {}
+        self.pods = pods
         self.on = True
         self.cut = False
         self.bundle = 0
@@ -131,7 +131,15 @@ class HollowFleet:
         """A node more; while the fleet runs it registers at once, if it is on and not cut off."""
         timers = self._timers
         machine = HollowNode(self._world, timers, self._changed, spec.stages, spec.boot)
-        node = _Node(spec, Machine(self._world, timers, machine, spec.address, self._report, self._seed, self.config.behaviour))
+        pods: dict[str, HollowPod] = {}
+
+        def active() -> list[core_v1.Pod]:
+            return [p.grants.pod(p.pod) for p in pods.values() if p.counts]
+
+        room = {"cpu": spec.cpu, "memory": spec.memory}
+        behaviour = self.config.behaviour
+        m = Machine(self._world, timers, machine, spec.address, self._report, self._seed, behaviour, room, active)
+        node = _Node(spec, m, pods)
         node.on, node.cut = on, cut
         self._nodes[spec.name] = self._bundles[self._joined % PHASES][spec.name] = node
         node.bundle = self._joined % PHASES
@@ -156,7 +164,7 @@ class HollowFleet:
         for uid, pod in node.pods.items():
             pod.forget()
             self._pods.pop(uid, None)
-        node.pods = {}
+        node.pods.clear()
         node.machine.node.power_off()
 
     def power_on(self, name: str) -> None:
@@ -350,6 +358,8 @@ class HollowFleet:
             owner[1].step()
 
     def _report(self, pod: HollowPod, important: bool) -> None:
+        if pod.over and (owner := self._pods.get(pod.uid)) is not None:
+            self._room_changed(owner[0])
         if pod.is_gone:
             if pod.over:
                 self._forget(pod)
@@ -360,6 +370,11 @@ class HollowFleet:
         owner = self._pods.pop(pod.uid, None)
         if owner is not None:
             owner[0].pods.pop(pod.uid, None)
+            self._room_changed(owner[0])
+
+    def _room_changed(self, node: _Node) -> None:
+        for pod in list(node.pods.values()):
+            pod.room_changed()
 
     # Writing
 

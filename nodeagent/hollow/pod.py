@@ -7,13 +7,13 @@ back. As there, only one thing is being made at a time, so containers start in t
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
-from navarch.api import qos
+from navarch.api import qos, quantity
 from navarch.api.pods import TERMINAL_PHASES
 from navarch.api.types import core_v1
 from navarch.world import World, chance
@@ -33,8 +33,9 @@ from nodeagent.pods.machine import (
     container_hash,
 )
 from nodeagent.pods.observed import CONTAINER_HASH, IMAGE_NAME, Observed, ProbeView, Role, roles
+from nodeagent.pods.resize import CONDITIONS, Grants
 from nodeagent.runtime.hollow import HollowNode
-from nodeagent.runtime.runtime import EXITED, RUNNING, ContainerConfig, RuntimeError_, SandboxConfig
+from nodeagent.runtime.runtime import EXITED, RUNNING, Container, ContainerConfig, RuntimeError_, SandboxConfig
 from nodeagent.runtime.stages import NORMAL, Drawn, Stages, stages
 
 PULL_BACKOFF = 10.0
@@ -51,6 +52,8 @@ class Machine:
     report: Callable[[HollowPod, bool], None]  # (pod, important): its status has changed
     seed: str = ""  # of what pods draw
     behaviour: Callable[[core_v1.Pod, str], Stages] | None = None
+    allocatable: Mapping[str, quantity.Quantity] = field(default_factory=dict)
+    active: Callable[[], list[core_v1.Pod]] = list  # the node's pods that take room, as granted
 
 
 class HollowPod:
@@ -65,6 +68,7 @@ class HollowPod:
         self.is_gone = False
         self.over = False  # nothing of it is left here; its object may be deleted
         self.machine = PodMachine(qos=pod.status.qos_class or qos.qos_class(pod))
+        self.grants = Grants(pod, was_running=False)
         self._own = False  # status is ours, not the API server's
         self._busy = False
         self._stepping = False
@@ -77,6 +81,7 @@ class HollowPod:
 
     def adopt(self) -> None:
         """Adopts what runs here by the API server's knowledge: the node is the same, only its simulation is new."""
+        self.grants = Grants(self.pod, was_running=True)
         for container in adopt(self.m.node, self.pod, self._drawn):
             role = self._role(container.name)
             if role is not None:
@@ -108,6 +113,16 @@ class HollowPod:
         self.is_gone = True
         self.step()
 
+    @property
+    def counts(self) -> bool:
+        """Whether the pod takes room on the node."""
+        return not self.over and self.status.phase not in TERMINAL_PHASES
+
+    def room_changed(self) -> None:
+        """Another pod of the node went."""
+        if self.grants.deferred:
+            self.step()
+
     def forget(self) -> None:
         """The node lost power: no timer of this pod may do anything any more."""
         self._dead = True
@@ -136,13 +151,14 @@ class HollowPod:
             is_gone=self.is_gone,
         )
         decision = self.machine.decide(self._current(), observation, now)
-        acted = False
+        acted = self._resize(containers, now)
         for action in decision.actions:
             acted = self._do(action, now) or acted
         if acted:
             return True
         if decision.ended and not self._busy:
             self.over = True
+        decision.status = self.grants.shown(decision.status, self.pod.metadata.generation, now)
         if not self.is_gone and decision.status != self.status and (self.over or not decision.ended):
             important = _facts(decision.status) != _facts(self.status)
             self.status, self._own = decision.status, True
@@ -159,9 +175,28 @@ class HollowPod:
         """The pod with our newest status and with what others wrote into its conditions."""
         if not self._own or self.pod.status.phase in TERMINAL_PHASES:
             return self.pod
-        own = [c for c in self.status.conditions or () if c.type in podstatus.OWNED]
-        foreign = [c for c in self.pod.status.conditions or () if c.type not in podstatus.OWNED]
+        owned = (*podstatus.OWNED, *CONDITIONS)
+        own = [c for c in self.status.conditions or () if c.type in owned]
+        foreign = [c for c in self.pod.status.conditions or () if c.type not in owned]
         return msgspec.structs.replace(self.pod, status=msgspec.structs.replace(self.status, conditions=own + foreign))
+
+    def _resize(self, containers: list[Container], now: float) -> bool:
+        """Grants what the pod asks for, and has its containers run with it. True if one must be ended for that."""
+        if self.machine.terminating:
+            return False
+        grants, stopped = self.grants, False
+        grants.late(containers)  # what runs already has what was granted so far
+        grants.grant(self.pod, self.m.allocatable, self.m.active)
+        for container in grants.late(containers):
+            role = self._role(container.name)
+            if role is None or not isinstance(role.container, core_v1.Container):
+                continue
+            if not grants.change(container, role.container):
+                grace = float(self.pod.spec.termination_grace_period_seconds or 30)
+                why = f"Container {container.name} resize requires restart"
+                self._stop(StopContainer(container.id, container.name, now + grace, why), now)
+                stopped = True
+        return stopped
 
     def _probes(self, container_id: str, now: float) -> ProbeView:
         probing = self._probing.get(container_id)
@@ -258,6 +293,7 @@ class HollowPod:
         except RuntimeError_ as error:
             self.machine.failed(action.name, error.reason, error.message, now)
             return
+        self.grants.note_container(running.id, action.name)
         self.machine.started(action.name)
         chance = self._chance(action.name, action.attempt)
         self._probing[running.id] = Probing(container, declared, now, chance)

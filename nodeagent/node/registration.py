@@ -51,6 +51,7 @@ class NodeKeeper:
         self.capacity = capacity(config)
         self.devices: Callable[[], dict[str, tuple[int, int]]] = dict  # resource -> (capacity, allocatable), of device plugins
         self._own_allocatable = _allocatable(self.capacity, config.thresholds)
+        self.shutting_down = ""  # why the node is not ready although nothing is wrong with it
         self.pressure: tuple[str, ...] = ()  # the pressure conditions that are true; see set_pressure
 
     async def register(self) -> core_v1.Node:
@@ -272,6 +273,8 @@ class NodeKeeper:
         if self.network_error:
             network = "NetworkReady=false reason:NetworkPluginNotReady message:Network plugin returns error: "
             troubles.append(f"container runtime network not ready: {network}{self.network_error}")
+        if self.shutting_down:
+            troubles.append(self.shutting_down)
         ready = not troubles
         reason = "KubeletReady" if ready else "KubeletNotReady"
         message = "kubelet is posting ready status" if ready else "[" + ", ".join(troubles) + "]"

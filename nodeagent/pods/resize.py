@@ -116,11 +116,10 @@ class Host:
     wake_in: Callable[[float], None]  # has :meth:`Resizer.step` called again after some seconds
 
 
-class Resizer:
-    """Of one pod. ``granted`` is what the node has agreed to; :meth:`step` brings the containers there."""
+class Grants:
+    """The resources of one pod: ``granted`` is what the node has agreed to. No I/O: real and simulated nodes share it."""
 
-    def __init__(self, host: Host, pod: core_v1.Pod, was_running: bool) -> None:
-        self._host = host
+    def __init__(self, pod: core_v1.Pod, was_running: bool) -> None:
         self.granted = reported(pod) if was_running else desired_resources(pod)
         self._has: dict[str, core_v1.ResourceRequirements] = {}  # container id -> what it runs with
         self._stopping: dict[str, None] = {}
@@ -141,63 +140,36 @@ class Resizer:
         if name in self.granted:
             self._has[container_id] = self.granted[name]
 
-    async def step(self, pod: core_v1.Pod, containers: Iterable[Container], sandbox: Sandbox | None) -> None:
-        """Grants what the spec asks for, if there is room, and changes what runs."""
+    def late(self, containers: Iterable[Container]) -> list[Container]:
+        """The running containers that do not have what is granted, nor are being ended for it."""
         running = [c for c in containers if c.state == RUNNING and c.name in self.granted]
         for container in running:
             self._has.setdefault(container.id, self.granted[container.name])
         alive = {c.id for c in running}
         self._stopping = {i: None for i in self._stopping if i in alive}
         self._has = {i: r for i, r in self._has.items() if i in alive}
-        self._grant(pod)
-        late = [c for c in running if self._has[c.id] != self.granted[c.name] and c.id not in self._stopping]
-        if late and sandbox is not None:
-            await self._change(self.pod(pod), late, sandbox)
-        elif not late:
-            self._failed = ""
+        return [c for c in running if self._has[c.id] != self.granted[c.name] and c.id not in self._stopping]
 
-    def _grant(self, pod: core_v1.Pod) -> None:
-        """Takes what the spec asks for as granted, if there is room."""
-        desired, services = desired_resources(pod), self._host.services
+    def change(self, container: Container, spec: core_v1.Container) -> bool:
+        """A container has what is granted from now on; False if it has to start again for that."""
+        if restarts(spec, self._has[container.id]):
+            self._stopping[container.id] = None
+            return False
+        self._has[container.id] = self.granted[container.name]
+        return True
+
+    def grant(
+        self, pod: core_v1.Pod, allocatable: Mapping[str, quantity.Quantity], active: Callable[[], Iterable[core_v1.Pod]]
+    ) -> bool:
+        """Takes what the spec asks for as granted, if there is room beside the ``active`` pods. True if that changed."""
+        desired = desired_resources(pod)
         if desired == self.granted:
             self._pending = None
-            return
-        others = [p for p in services.active() if p.metadata.uid != pod.metadata.uid]
-        pending = refused(pod, services.allocatable, others)
-        if pending is None:
+            return False
+        self._pending = refused(pod, allocatable, [p for p in active() if p.metadata.uid != pod.metadata.uid])
+        if self._pending is None:
             self.granted, self._failed = desired, ""
-            services.room_changed()
-        elif pending != self._pending:
-            self._host.tell("Warning", f"Resize{pending[0]}", f"Pod resize {pending[0]}: {pending[1]}")
-        self._pending = pending
-
-    async def _change(self, pod: core_v1.Pod, late: list[Container], sandbox: Sandbox) -> None:
-        services = self._host.services
-        runtime, node_cpu = services.runtime, services.cpu_capacity
-        specs = {c.name: c for c in _resizable(pod.spec)}
-        before = with_resources(pod, self.granted | {c.name: self._has[c.id] for c in late})
-        old, new = containerspec.pod_resources(before, node_cpu), containerspec.pod_resources(pod, node_cpu)
-        try:
-            await runtime.resize_sandbox(sandbox.id, raised(old, new))
-            for container in late:
-                own = specs[container.name]
-                if restarts(own, self._has[container.id]):
-                    self._stopping[container.id] = None
-                    self._host.stop(container)
-                    continue
-                limits = containerspec.container_resources(pod, own, services.memory_capacity, self._host.qos, node_cpu)
-                await runtime.resize_container(container.id, limits)
-                self._has[container.id] = self.granted[container.name]
-            await runtime.resize_sandbox(sandbox.id, new)
-        except RuntimeError_ as error:
-            if error.message != self._failed:
-                self._host.tell("Warning", "ResizeError", f"Pod resize error: {error.message}")
-            self._failed = error.message
-            self._host.wake_in(RETRY)
-            return
-        self._failed = ""
-        if not self._stopping:
-            self._host.tell("Normal", "ResizeCompleted", "Pod resize completed")
+        return self._pending is None
 
     # What the status says
 
@@ -227,6 +199,58 @@ class Resizer:
                 status = msgspec.structs.replace(status, resources=shown, allocated_resources=granted)
             out.append(status)
         return out
+
+
+class Resizer(Grants):
+    """Resizes what runs of one pod: :meth:`step` brings its containers to what is granted."""
+
+    def __init__(self, host: Host, pod: core_v1.Pod, was_running: bool) -> None:
+        super().__init__(pod, was_running)
+        self._host = host
+
+    async def step(self, pod: core_v1.Pod, containers: Iterable[Container], sandbox: Sandbox | None) -> None:
+        """Grants what the spec asks for, if there is room, and changes what runs."""
+        containers = list(containers)
+        self.late(containers)  # what runs already has what was granted so far
+        services, before = self._host.services, self._pending
+        if self.grant(pod, services.allocatable, services.active):
+            services.room_changed()
+        elif self._pending is not None and self._pending != before:
+            reason, why = self._pending
+            self._host.tell("Warning", f"Resize{reason}", f"Pod resize {reason}: {why}")
+        late = self.late(containers)
+        if late and sandbox is not None:
+            await self._change(self.pod(pod), late, sandbox)
+        elif not late:
+            self._failed = ""
+
+    async def _change(self, pod: core_v1.Pod, late: list[Container], sandbox: Sandbox) -> None:
+        services = self._host.services
+        runtime, node_cpu = services.runtime, services.cpu_capacity
+        specs = {c.name: c for c in _resizable(pod.spec)}
+        before = with_resources(pod, self.granted | {c.name: self._has[c.id] for c in late})
+        old, new = containerspec.pod_resources(before, node_cpu), containerspec.pod_resources(pod, node_cpu)
+        try:
+            await runtime.resize_sandbox(sandbox.id, raised(old, new))
+            for container in late:
+                own = specs[container.name]
+                if restarts(own, self._has[container.id]):
+                    self.change(container, own)
+                    self._host.stop(container)
+                    continue
+                limits = containerspec.container_resources(pod, own, services.memory_capacity, self._host.qos, node_cpu)
+                await runtime.resize_container(container.id, limits)
+                self.change(container, own)
+            await runtime.resize_sandbox(sandbox.id, new)
+        except RuntimeError_ as error:
+            if error.message != self._failed:
+                self._host.tell("Warning", "ResizeError", f"Pod resize error: {error.message}")
+            self._failed = error.message
+            self._host.wake_in(RETRY)
+            return
+        self._failed = ""
+        if not self._stopping:
+            self._host.tell("Normal", "ResizeCompleted", "Pod resize completed")
 
 
 def _condition(

@@ -9,7 +9,6 @@ CONFIG_SOURCE = "kubernetes.io/config.source"  # "file" or "api"
 CONFIG_MIRROR = wellknown.MIRROR_POD  # of a mirror pod: the hash of what it mirrors
 CONFIG_HASH = "kubernetes.io/config.hash"
 CONFIG_SEEN = "kubernetes.io/config.seen"
-CRITICAL_PRIORITY = 2_000_000_000  # of system-cluster-critical and above
 NODE_CRITICAL = "system-node-critical"
 
 
@@ -25,4 +24,4 @@ def is_mirror(pod: core_v1.Pod) -> bool:
 
 def is_critical(pod: core_v1.Pod) -> bool:
     """Whether the node spares the pod when it runs short of something."""
-    return is_static(pod) or is_mirror(pod) or (pod.spec.priority or 0) >= CRITICAL_PRIORITY
+    return is_static(pod) or is_mirror(pod) or (pod.spec.priority or 0) >= wellknown.CRITICAL_PRIORITY

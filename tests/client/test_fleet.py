@@ -139,3 +139,43 @@ def test_pods_that_fail_or_finish() -> None:
         assert server.objects[POD + "job"]["status"]["phase"] == "Succeeded"
 
     simulated(test)
+
+
+def resize(server: Double, name: str, cpu: str, policy: str = "") -> None:
+    tree = server.objects[POD + name]
+    (container,) = tree["spec"]["containers"]
+    policies = [{"resourceName": "cpu", "restartPolicy": policy}] if policy else []
+    container = {**container, "resources": {"requests": {"cpu": cpu}}, "resizePolicy": policies}
+    meta = {**tree["metadata"], "generation": tree["metadata"]["generation"] + 1}
+    server.put(POD + name, {**tree, "metadata": meta, "spec": {**tree["spec"], "containers": [container]}})
+
+
+def test_pods_are_resized_in_place() -> None:
+    async def test(world: SimulatedWorld, server: Double, fleet: HollowFleet) -> None:
+        for name in ("p", "q"):
+            path, tree = pod(name, "n1")
+            tree["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "1500m"}}
+            server.put(path, tree)
+        await world.sleep(5)
+
+        def shown() -> tuple[str, str, int]:
+            status = server.objects[POD + "p"]["status"]
+            conditions = [c for c in status["conditions"] if c["type"] == "PodResizePending"]
+            (container,) = status["containerStatuses"]
+            reason = conditions[0]["reason"] if conditions else ""
+            return reason, container["resources"]["requests"]["cpu"], container["restartCount"]
+
+        assert shown() == ("", "1500m", 0)
+        for cpu, expected in (("2", ("", "2", 0)), ("3", ("Deferred", "2", 0)), ("5", ("Infeasible", "2", 0))):
+            resize(server, "p", cpu)
+            await world.sleep(1)
+            assert shown() == expected
+        resize(server, "p", "3")
+        server.remove(POD + "q")
+        await world.sleep(1)
+        assert shown() == ("", "3", 0), "there is room now"
+        resize(server, "p", "1", "RestartContainer")
+        await world.sleep(5)
+        assert shown() == ("", "1", 1)
+
+    simulated(test)

@@ -54,7 +54,7 @@ def validate_resize(obj: Tree, old: Tree) -> list[Cause]:
 
 
 def _supported(old: Tree) -> list[Cause]:
-    """The agent of the node has to say what its containers run with: simulated nodes do not."""
+    """The agent of the node has to say what its containers run with."""
     for status in status_of(old).get("containerStatuses") or ():
         if "running" in (status.get("state") or {}) and "resources" not in status:
             return [forbidden("", "Pod running on node without support for resize")]
