@@ -367,7 +367,7 @@ def node_remove(name: NodeName, lab: LabOption = "default") -> None:
 @node.command("stop")
 def node_stop(
     name: NodeName,
-    graceful: Annotated[bool, Option("End its pods first, critical ones last, as kubelet does at a shutdown.")] = False,
+    graceful: Annotated[bool, Option("--graceful", help="End its pods first, critical ones last.")] = False,
     lab: LabOption = "default",
 ) -> None:
     """Cut a node's power: everything on it is dead at once."""
