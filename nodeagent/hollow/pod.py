@@ -21,6 +21,7 @@ from nodeagent.hollow.adoption import adopt
 from nodeagent.hollow.probing import Probing
 from nodeagent.hollow.timers import Timers
 from nodeagent.pods import podstatus
+from nodeagent.pods.grants import CONDITIONS, Grants
 from nodeagent.pods.machine import (
     Action,
     CreateSandbox,
@@ -33,7 +34,6 @@ from nodeagent.pods.machine import (
     container_hash,
 )
 from nodeagent.pods.observed import CONTAINER_HASH, IMAGE_NAME, Observed, ProbeView, Role, roles
-from nodeagent.pods.resize import CONDITIONS, Grants
 from nodeagent.runtime.hollow import HollowNode
 from nodeagent.runtime.runtime import EXITED, RUNNING, Container, ContainerConfig, RuntimeError_, SandboxConfig
 from nodeagent.runtime.stages import NORMAL, Drawn, Stages, stages

@@ -23,6 +23,7 @@ from nodeagent.pods.containerstarter import Starter
 from nodeagent.pods.containerstopper import Stopper
 from nodeagent.pods.context import Services
 from nodeagent.pods.environment import Reference
+from nodeagent.pods.grants import CONDITIONS
 from nodeagent.pods.journal import RecordedMachine
 from nodeagent.pods.machine import (
     Action,
@@ -39,7 +40,7 @@ from nodeagent.pods.making import Making
 from nodeagent.pods.mishaps import Mishaps
 from nodeagent.pods.observed import AnyContainer, Observed, Role, roles
 from nodeagent.pods.probes import Prober
-from nodeagent.pods.resize import CONDITIONS, Host, Resizer
+from nodeagent.pods.resize import Host, Resizer
 from nodeagent.runtime.runtime import CREATED, EXITED, RUNNING, Container, Event, RuntimeError_, Sandbox
 from nodeagent.volumes import manager
 from nodeagent.volumes.manager import PodVolumes

@@ -11,17 +11,8 @@ import pytest
 from navarch.api.types import core_v1, meta_v1
 from navarch.virtual import SimulatedWorld
 from nodeagent.pods.context import Services
-from nodeagent.pods.resize import (
-    IN_PROGRESS,
-    PENDING,
-    Host,
-    Resizer,
-    desired_resources,
-    raised,
-    refused,
-    reported,
-    restarts,
-)
+from nodeagent.pods.grants import IN_PROGRESS, PENDING, desired_resources, refused, reported, restarts
+from nodeagent.pods.resize import Host, Resizer, raised
 from nodeagent.runtime.runtime import RUNNING, Container, Resources, RuntimeError_, Sandbox, SandboxConfig
 
 
