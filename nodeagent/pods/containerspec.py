@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from navarch.api import quantity, resources
+from navarch.api.pods import is_sidecar
 from navarch.api.types import core_v1
 from nodeagent.devices.ledger import Gift
 from nodeagent.network import netfiles
@@ -22,6 +23,7 @@ from nodeagent.pods.observed import (
     AnyContainer,
     pod_key,
 )
+from nodeagent.pods.sources import NODE_CRITICAL
 from nodeagent.runtime.runtime import ContainerConfig, Image, Mount, PortMapping, Resources, SandboxConfig
 
 MIN_SHARES = 2
@@ -46,14 +48,30 @@ def quota(milli: int, node: int) -> int:
 
 def oom_score(pod: core_v1.Pod, container: AnyContainer, memory_capacity: int, qos: str) -> int:
     """How early the kernel should kill the container: the less of its own request a pod has, the earlier."""
-    if (pod.spec.priority or 0) >= 2_000_000_000 or qos == "Guaranteed":
+    if pod.spec.priority_class_name == NODE_CRITICAL or qos == "Guaranteed":
         return GUARANTEED_OOM
     if qos == "BestEffort":
         return BEST_EFFORT_OOM
-    requests = container.resources.requests if container.resources else None
-    request = quantity.value((requests or {}).get("memory", 0))
+    request = _memory_request(container) + _remaining_memory(pod)
     score = 1000 - 1000 * request // max(memory_capacity, 1)
+    if isinstance(container, core_v1.Container) and is_sidecar(container):
+        # A sidecar goes no earlier than the main container that asks for least.
+        least = min(_memory_request(c) for c in pod.spec.containers)
+        score = min(score, 1000 - 1000 * least // max(memory_capacity, 1))
     return min(max(score, 1000 + GUARANTEED_OOM), BEST_EFFORT_OOM - 1)
+
+
+def _memory_request(container: AnyContainer) -> int:
+    return quantity.value(((container.resources.requests if container.resources else None) or {}).get("memory", 0))
+
+
+def _remaining_memory(pod: core_v1.Pod) -> int:
+    """The share of a container in what the pod as a whole requests beyond the sum of its containers' requests."""
+    whole = ((pod.spec.resources.requests if pod.spec.resources else None) or {}).get("memory")
+    if whole is None:
+        return 0
+    containers = [*pod.spec.containers, *(c for c in pod.spec.init_containers or () if is_sidecar(c))]
+    return max(0, quantity.value(whole) - sum(_memory_request(c) for c in containers)) // len(containers)
 
 
 def container_resources(

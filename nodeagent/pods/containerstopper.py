@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 
 from navarch.world import Backoff, TaskGroup, World
@@ -13,6 +14,7 @@ from nodeagent.pods.mishaps import words
 from nodeagent.pods.observed import AnyContainer
 from nodeagent.runtime.runtime import Runtime, RuntimeError_
 
+log = logging.getLogger(__name__)
 MIN_GRACE = 2.0  # what a container gets after its preStop hook used the grace period up
 SLACK = 0.5  # seconds by which a deadline must come nearer to count as a shorter grace period
 
@@ -83,6 +85,8 @@ class Stopper:
             async with asyncio.timeout(remaining):
                 await lifecycle.run(self._runtime, self._world, hook, spec, action.id, ip, remaining)
         except Outcome as outcome:
-            self._tell("Warning", "FailedPreStopHook", f"PreStopHook failed: {outcome.output}", spec)
+            # As with kubelet the event does not say why: what a hook printed or a server answered may be a secret.
+            log.warning("container %s: preStop hook failed: %s", action.name, outcome.output)
+            self._tell("Warning", "FailedPreStopHook", "PreStopHook failed", spec)
         except TimeoutError:
-            self._tell("Warning", "FailedPreStopHook", "PreStopHook failed: it took longer than the grace period", spec)
+            log.warning("container %s: preStop hook not completed in grace period", action.name)

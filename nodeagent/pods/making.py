@@ -7,6 +7,7 @@ attempt), an event that people see, and a count in the metrics.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
@@ -24,6 +25,7 @@ from nodeagent.pods.resize import Resizer
 from nodeagent.runtime.runtime import EXITED, Container, RuntimeError_, Sandbox
 from nodeagent.volumes.manager import PodVolumes, VolumeError
 
+log = logging.getLogger(__name__)
 _QUIET = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName")
 
 
@@ -212,7 +214,9 @@ class Making:
         try:
             await lifecycle.run(self._s.runtime, world, hook, container, container_id, w.ip_of(sandbox.id))
         except Outcome as outcome:
-            w.tell("Warning", "FailedPostStartHook", f"PostStartHook failed: {outcome.output}", container)
+            # As with kubelet the event does not say why: what a hook printed or a server answered may be a secret.
+            log.warning("container %s: postStart hook failed: %s", container.name, outcome.output)
+            w.tell("Warning", "FailedPostStartHook", "PostStartHook failed", container)
             grace = float(w.pod.spec.termination_grace_period_seconds or 30)
             w.stop(StopContainer(container_id, container.name, world.now() + grace, "FailedPostStartHook"))
         finally:

@@ -59,6 +59,7 @@ def termination_message(config: Config, uid: str, name: str, attempt: int) -> st
     try:
         fd = syscalls.open_plain(config.pods_dir / uid, termination_file(name, attempt), os.O_RDONLY | _PLAIN_FILE)
         with os.fdopen(fd, "rb") as file:
+            file.seek(max(0, os.fstat(fd).st_size - MAX_MESSAGE))  # its end: the last words count
             return file.read(MAX_MESSAGE).decode(errors="replace")
     except OSError:
         return ""

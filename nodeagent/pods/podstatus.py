@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+import msgspec
+
 from navarch.api.pods import TERMINAL_PHASES, is_sidecar
 from navarch.api.times import format_time
 from navarch.api.types import core_v1
@@ -15,6 +17,7 @@ from nodeagent.pods.observed import IMAGE_NAME, AnyContainer, Observed, Role, Wa
 from nodeagent.runtime.runtime import CREATED, EXITED, RUNNING, Container
 
 UNKNOWN_REASON = "ContainerStatusUnknown"
+MAX_MESSAGES = 12 * 1024  # bytes of the termination messages of all containers of a pod
 DISRUPTION = "DisruptionTarget"  # ours only if the node disrupts the pod; else that of who evicts it by the API
 OWNED = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
 
@@ -68,6 +71,8 @@ def build(
         nominated_node_name=old.nominated_node_name,
         observed_generation=pod.metadata.generation,
     )
+    for shown in (*init, *main, *ephemeral):
+        _shorten(shown, MAX_MESSAGES // max(1, len(init) + len(main) + len(ephemeral)))
     if verdict:
         status.reason, status.message = verdict
     elif new_phase in TERMINAL_PHASES:
@@ -167,6 +172,16 @@ def _container(
     return status
 
 
+def _shorten(status: core_v1.ContainerStatus, size: int) -> None:
+    """Cuts termination messages to so many bytes."""
+    for name in ("state", "last_state"):
+        state: core_v1.ContainerState | None = getattr(status, name)
+        end = state.terminated if state else None
+        if end is not None and end.message and len(text := end.message.encode()) > size:
+            cut = msgspec.structs.replace(end, message=text[:size].decode(errors="ignore"))
+            setattr(status, name, core_v1.ContainerState(terminated=cut))
+
+
 def _never_ran(
     spec: core_v1.PodSpec,
     role: Role,
@@ -229,7 +244,7 @@ def terminated(container: Container, messages: Mapping[str, str]) -> core_v1.Con
         exit_code=container.exit_code,
         signal=container.signal or None,
         reason=reason,
-        message=messages.get(container.id) or container.message or None,
+        message=": ".join(filter(None, (container.message, messages.get(container.id)))) or None,
         started_at=format_time(container.started) if container.started else None,
         finished_at=format_time(container.finished) if container.finished else None,
         container_id=_shown_id(container),

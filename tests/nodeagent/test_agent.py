@@ -16,11 +16,13 @@ from tests.nodeagent.cluster import NODE, Api, agent, config
 Body = Callable[[Api, HollowRuntime, Agent], Awaitable[None]]
 
 
-def run(folder: Path, body: Body, api_class: type[Api] = Api, **settings: Any) -> None:
+def run(
+    folder: Path, body: Body, api_class: type[Api] = Api, runtime_class: type[HollowRuntime] = HollowRuntime, **settings: Any
+) -> None:
     world = SimulatedWorld()
 
     async def main() -> None:
-        api, runtime = api_class(world), HollowRuntime(world)
+        api, runtime = api_class(world), runtime_class(world)
         async with agent(world, api, runtime, config(folder, **settings)) as node:
             await body(api, runtime, node)
 
