@@ -5,14 +5,16 @@ came true, 1 some did not, 2 the file is wrong, 3 runs failed.
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
+from cli.experimentwords import as_json, as_junit
 from cli.options import App, Argument, Option
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from lab.experiments.sweep import Result
 
@@ -23,6 +25,14 @@ app.add_group(group, "experiment")
 File = Annotated[Path, Argument("FILE", help="YAML, kind: Experiment.")]
 Folder = Annotated[Path, Argument("DIR", help="A folder of results.")]
 Sets = Annotated[list[str] | None, Option("--set", metavar="PATH=VALUE", help="Another value for a field of the file.")]
+Varies = Annotated[
+    list[str] | None,
+    Option("--vary", metavar="PATH=VALUES", help="A field that varies: PATH=[1, 2]; with --samples also PATH=uniform(1s, 9s)."),
+]
+Samples = Annotated[int, Option("--samples", metavar="N", help="So many random points of what varies, instead of a grid.")]
+Executor = Annotated[
+    str, Option("--executor", metavar="WHICH", help="processes, or dask://HOST:PORT (a scheduler of dask.distributed).")
+]
 NOT_TRUE, WRONG, FAILED = 1, 2, 3
 
 
@@ -31,20 +41,32 @@ def stop(text: str, code: int) -> NoReturn:
     raise SystemExit(code)
 
 
-def _load(file: Path, sets: Sequence[str] | None) -> dict[str, Any]:
+def _load(
+    file: Path, sets: Sequence[str] | None, vary: Sequence[str] | None = None, samples: int = 0
+) -> dict[str, Any]:
     import yaml
 
     from lab.experiments import file as files
     from lab.experiments.schema import WrongFile
+    from lab.experiments.varying import varied
 
-    overrides = {}
-    for text in sets or ():
-        where, equals, value = text.partition("=")
-        if not equals:
-            stop(f"error: --set {text}: expected PATH=VALUE, such as seeds=3", WRONG)
-        overrides[where] = yaml.safe_load(value)
+    def pairs(option: str, texts: Sequence[str] | None, example: str) -> dict[str, Any]:
+        out = {}
+        for text in texts or ():
+            where, equals, value = text.partition("=")
+            if not equals:
+                stop(f"error: {option} {text}: expected {example}", WRONG)
+            out[where] = yaml.safe_load(value)
+        return out
+
+    overrides = pairs("--set", sets, "PATH=VALUE, such as seeds=3")
+    fields = pairs("--vary", vary, "PATH=VALUES, such as cluster.nodes[0].count=[3, 6]")
+    if samples and not fields:
+        stop("error: --samples: say what varies with --vary", WRONG)
     try:
         tree = files.load(file, overrides)
+        if fields:
+            tree = varied(tree, fields, samples)
         for cell in files.cells(tree):
             files.parse(cell.tree)
         return tree
@@ -63,48 +85,41 @@ def run(
     seeds: Annotated[int, Option("--seeds", metavar="N", help="Seeds 1 to N; default: what the file says.")] = 0,
     only: Annotated[list[str] | None, Option("--only", metavar="FACTOR=LEVEL", help="Some cells only; also seed=N.")] = None,
     sets: Sets = None,
+    vary: Varies = None,
+    samples: Samples = 0,
     jobs: Annotated[int, Option("--jobs", metavar="N", help="Processes; default: all cores.")] = 0,
+    executor: Executor = "processes",
+    resume: Annotated[bool, Option("--resume", help="Only go on: an error unless DIR has runs of this very file.")] = False,
     again: Annotated[bool, Option("--again", help="Runs what is done already, too.")] = False,
     report_: Annotated[bool, Option("--report/--no-report", help="Write report.html (needs the extra lab).")] = True,
     images: Annotated[bool, Option("--images", help="Write the plots as PNG files, too.")] = False,
     junit: Annotated[Path | None, Option("--junit", metavar="FILE", help="Write expectations and runs as JUnit XML.")] = None,
     json_: Annotated[bool, Option("--json", help="Print runs and expectations as JSON, and nothing else.")] = False,
 ) -> None:
-    """Run all cells with all seeds; what an earlier call has done is kept."""
-    tree = _load(file, [*(sets or ()), *([f"cluster.mode={mode}"] if mode else ())])
+    """Run all cells with all seeds; what an earlier call has done is kept, and the same command goes on."""
+    tree = _load(file, [*(sets or ()), *([f"cluster.mode={mode}"] if mode else ())], vary, samples)
     from lab.experiments import sweep
     from lab.experiments.file import cells
+    from lab.experiments.sweep import plan_of, verdicts
 
-    chosen = {}
-    for text in only or ():
-        for part in text.split(","):
-            factor, _, level = part.partition("=")
-            if factor != "seed" and not any(c.levels.get(factor) == level for c in cells(tree)):
-                stop(f"error: --only {part}: there is no such level", WRONG)
-            chosen[factor] = level
+    chosen = _chosen(only, [c.levels for c in cells(tree)])
     folder = out or Path("results") / str(tree["metadata"]["name"])
-    shown = sys.stderr.isatty()
-
-    def progress(done: int, total: int, result: Result) -> None:
-        state = f"FAILED: {result.error.splitlines()[0]}" if result.error else f"{result.virtual:.0f} s of virtual time"
-        late = f", {len(result.timeouts)} timeouts" if result.timeouts else ""
-        text = f"{done}/{total} {result.name}: {state}{late}"
-        end = "" if shown and done < total else "\n"
-        print(f"\r\033[K{text}" if shown and not result.error else text, end=end, file=sys.stderr, flush=True)
-
-    try:
-        listed = sweep.sweep(
-            tree, folder, seeds=range(1, seeds + 1) if seeds else None, only=chosen, jobs=jobs or os.cpu_count() or 1,
-            resume=not again, progress=progress,
-        )  # fmt: skip
-    except KeyboardInterrupt:
-        stop(f"\nstopped; what is done is kept in {folder}, and the same command goes on from there", 130)
+    numbers = range(1, seeds + 1) if seeds else None
+    if resume and not any(sweep.earlier_result(folder, *one) for one in plan_of(tree, numbers, chosen)):
+        stop(f"error: --resume: {folder} has no run of this file with these settings", WRONG)
+    listed = _sweep(tree, folder, seeds=numbers, only=chosen, jobs=jobs or os.cpu_count() or 1, executor=executor,
+                    resume=not again)  # fmt: skip
+    judged = verdicts(tree, listed)
     if junit:
-        junit.write_text(_junit(tree, listed))
+        junit.write_text(as_junit(tree, listed, judged))
     if json_:
-        print(_json(tree, listed))
+        print(as_json(tree, listed, judged))
     else:
         _tell(tree, listed)
+    if others := sweep.foreign(folder):
+        name, by = next(iter(others.items()))
+        text = f"{len(others)} of the runs in {folder} were made by another version ({name}: {by}); --again makes them anew"
+        print(f"warning: {text}", file=sys.stderr)
     if report_:
         try:
             from lab.experiments import report as reports
@@ -115,43 +130,72 @@ def run(
     _end(tree, listed)
 
 
-def _json(tree: dict[str, Any], listed: Sequence[Result]) -> str:
-    import json
+def _chosen(only: Sequence[str] | None, levels: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """``--only`` as a mapping."""
+    chosen = {}
+    for part in [part for text in only or () for part in text.split(",")]:
+        factor, _, level = part.partition("=")
+        if factor != "seed" and not any(one.get(factor) == level for one in levels):
+            present = list(dict.fromkeys(f"{factor}={one[factor]}" for one in levels if factor in one))
+            has = f"; there are {', '.join(present)}" if present else f"; factors are {', '.join(levels[0]) or 'none'}"
+            stop(f"error: --only {part}: there is no such level{has}", WRONG)
+        chosen[factor] = level
+    return chosen
 
-    from lab.experiments.sweep import verdicts
 
-    runs = [
-        {"levels": dict(r.levels), "seed": r.seed, "measures": {k: v if v == v else None for k, v in r.measures.items()},
-         "hash": r.digest, "virtual_seconds": r.virtual, "timeouts": list(r.timeouts), "error": r.error}
-        for r in listed
-    ]  # fmt: skip
-    judged = [{"expectation": v.text, "true": v.good, "why": v.why} for v in verdicts(tree, listed)]
-    return json.dumps({"name": tree["metadata"]["name"], "runs": runs, "expectations": judged}, indent=1)
+def _sweep(tree: dict[str, Any], folder: Path, **how: Any) -> list[Result]:
+    """Runs, with progress; ends the program if it cannot, or on Ctrl-C."""
+    from lab.experiments import sweep
+    from lab.experiments.executors import ExecutorError
+    from lab.experiments.live import Live
+
+    live = Live(sys.stderr, sys.stderr.isatty())
+    try:
+        return sweep.sweep(tree, folder, listener=live, **how)
+    except ExecutorError as error:
+        stop(f"error: {error}", WRONG)
+    except KeyboardInterrupt:
+        live.end()
+        done, total = live.board.earlier + live.board.over, live.board.total
+        again = shlex.join(["navarch", *sys.argv[1:]])
+        stop(f"stopped: {done} of {total} runs are done and kept in {folder}. To go on, say the same again:\n  {again}", 130)
+    finally:
+        live.end()
 
 
-def _junit(tree: dict[str, Any], listed: Sequence[Result]) -> str:
-    """A test case for each run and each expectation, as CI servers read them."""
-    from xml.etree import ElementTree
+@group.command()
+def verify(
+    folder: Folder,
+    only: Annotated[list[str] | None, Option("--only", metavar="FACTOR=LEVEL", help="Some cells only; also seed=N.")] = None,
+    jobs: Annotated[int, Option("--jobs", metavar="N", help="Processes; default: all cores.")] = 0,
+    executor: Executor = "processes",
+) -> None:
+    """Make the runs of a folder again and compare the hashes of their recordings; reproduce.sh calls this. Exit code 0: all are
+    the same, 1: some are not."""
+    import tempfile
 
-    from lab.experiments.sweep import verdicts
+    listed = _results(folder)
+    from lab.experiments.folder import differences, read_lock
 
-    name = str(tree["metadata"]["name"])
-    suite = ElementTree.Element("testsuite", name=name)
-    for r in listed:
-        case = ElementTree.SubElement(suite, "testcase", classname=f"{name}.runs", name=r.name)
-        if r.error:
-            ElementTree.SubElement(case, "error", message=r.error.splitlines()[0]).text = r.error
-    judged = verdicts(tree, listed)
-    for v in judged:
-        case = ElementTree.SubElement(suite, "testcase", classname=f"{name}.expectations", name=v.text)
-        if v.good is None:
-            ElementTree.SubElement(case, "skipped", message=v.why)
-        elif not v.good:
-            ElementTree.SubElement(case, "failure", message=v.why)
-    suite.set("tests", str(len(listed) + len(judged)))
-    suite.set("errors", str(sum(bool(r.error) for r in listed)))
-    suite.set("failures", str(sum(v.good is False for v in judged)))
-    return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(suite, encoding="unicode") + "\n"
+    lock = read_lock(folder)
+    for line in differences(lock):
+        print(line, file=sys.stderr)
+    chosen = _chosen(only, [r.levels for r in listed])
+    hashes = lock["hashes"]
+    old = [r for r in listed if r.name in hashes and all(
+        str(r.seed) == v if k == "seed" else r.levels.get(k) == v for k, v in chosen.items()
+    )]  # fmt: skip
+    if not old:
+        stop(f"error: {folder} has no such run", WRONG)
+    with tempfile.TemporaryDirectory() as temporary:
+        new = _sweep(lock["file"], Path(temporary), seeds=sorted({r.seed for r in old}), only=chosen,
+                     jobs=jobs or os.cpu_count() or 1, executor=executor, with_tables=False)  # fmt: skip
+    digests = {r.name: r.digest or r.error.splitlines()[0] for r in new}
+    wrong = [r.name for r in old if digests.get(r.name) != hashes[r.name]]
+    for name in wrong:
+        print(f"DIFFERS  {name}: {hashes[name][:16]} then, {digests.get(name, 'not run')[:60]} now")
+    print(f"{len(old) - len(wrong)} of {len(old)} runs gave the same recording, byte for byte")
+    raise SystemExit(NOT_TRUE if wrong else 0)
 
 
 def _tell(tree: dict[str, Any], listed: Sequence[Result]) -> None:

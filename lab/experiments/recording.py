@@ -17,13 +17,17 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextvars import ContextVar
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import orjson
 
 FORMAT = 1
+
+listener: ContextVar[Callable[[float], None] | None] = ContextVar("listener", default=None)
+"""Is told the time of each line that is recorded by a Recorder that was made here: how the progress of a run is seen."""
 
 
 class Change(NamedTuple):
@@ -121,6 +125,7 @@ class Recorder:
         self._bytes = target or io.BytesIO()
         self._file = gzip.GzipFile(filename="", mode="wb", compresslevel=5, fileobj=self._bytes, mtime=0)
         self._hash = hashlib.sha256()
+        self._listener = listener.get()
         self._write({"recording": FORMAT, **header})
 
     def change(self, time: float, type: str, key: str, revision: int, value: bytes) -> None:
@@ -145,6 +150,8 @@ class Recorder:
         data = orjson.dumps(line) + b"\n"
         self._hash.update(data)
         self._file.write(data)
+        if self._listener is not None:
+            self._listener(line.get("t", 0.0))
 
     @property
     def digest(self) -> str:

@@ -1,82 +1,102 @@
-"""All runs of an experiment, on all cores: what is done is kept, and nothing depends on order or cores.
+"""All runs of an experiment: what is done is kept, and nothing depends on order, cores or who does the work.
 
-The folder of results has ``experiment.lock`` (the file with everything inlined, and versions), ``runs/NAME.json`` (levels,
-seed, measures, hash) and ``runs/NAME.jsonl.gz`` (the recording) for each run, ``runs.csv``, and the report.
+lab/experiments/folder.py tells what lies in the folder of results.
 """
 
 from __future__ import annotations
 
-import csv
-import hashlib
+import importlib.util
+import io
 import json
 import logging
 import math
-import multiprocessing
-import os
-import sys
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
 
-from lab.experiments.drivers.modes import run_of
+from lab.experiments import executors, origin, tables
+from lab.experiments import folder as folders
+from lab.experiments.drivers.modes import stage_of
+from lab.experiments.drivers.stage import Stage
+from lab.experiments.executors import PROCESSES, Done, Pulse, Task
 from lab.experiments.expect import Verdict, judge, published
-from lab.experiments.file import Cell, cells, parse
+from lab.experiments.file import Cell, Experiment, cells, parse
+from lab.experiments.folder import LOCK as LOCK
+from lab.experiments.folder import completed, digest_of
 from lab.experiments.measures import curve, measure
+from lab.experiments.recording import Recording
+from lab.experiments.result import Result as Result
+from lab.experiments.result import run_name as run_name
 
-LOCK = "experiment.lock"
-
-
-class Result(NamedTuple):
-    """One run. ``error`` says why there is nothing else; a measure that has no value is nan."""
-
-    levels: Mapping[str, str]
-    seed: int
-    measures: Mapping[str, float]
-    digest: str
-    virtual: float
-    timeouts: Sequence[str]
-    error: str = ""
-    curves: Mapping[str, Sequence[tuple[float, float]]] = {}
-    """By the name of the plot: its points."""
-
-    @property
-    def name(self) -> str:
-        return run_name(self.levels, self.seed)
+RUNS = "runs"
+ONE_AT_A_TIME = ("hollow", "real")
+"""Modes in which runs share a machine's clock, and would disturb each other."""
 
 
-def run_name(levels: Mapping[str, str], seed: int) -> str:
-    """A file's name: readable if it is short, and never that of another run."""
-    text = "_".join([*(f"{k}-{v}" for k, v in levels.items()), f"seed-{seed}"])
-    plain = "".join(c if c.isalnum() or c in "-_." else "-" for c in text)
-    if plain == text and len(text) <= 120:
-        return text
-    return f"{plain[:100]}_{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+class RunFiles(NamedTuple):
+    """A run and its files: paths below the folder of results, and their content."""
+
+    result: Result
+    files: Mapping[str, bytes]
 
 
-def one(tree: dict[str, Any], levels: Mapping[str, str], seed: int, folder: str) -> Result:
-    """Runs one cell with one seed, and writes its files. Also in processes of their own. What goes wrong is in the result."""
+def one(task: Task, stage: Stage | None = None) -> RunFiles:
+    """Makes one run, on a stage that is entered already or on one of its own; also in processes of its own. What goes wrong is
+    in the result."""
     logging.disable(logging.WARNING)
+    files: dict[str, bytes] = {}
     try:
-        experiment = parse(tree)
-        outcome = run_of(experiment, seed)
+        experiment = parse(task.tree)
+        with nullcontext(stage) if stage is not None else stage_of(experiment.cluster.mode) as entered:
+            outcome = entered.run(experiment, task.seed)
         recording = outcome.recorder.recording()
-        measures = measure(recording, experiment.measure, experiment.series)
-        curves = {p.name: curve(recording, p.y, p.x, p.step, experiment.series) for p in experiment.plots}
-        result = Result(levels, seed, measures, outcome.recorder.digest, outcome.virtual, outcome.timeouts, curves=curves)
+        run = Result(task.levels, task.seed, {}, outcome.recorder.digest, outcome.virtual, outcome.timeouts)
+        result = _measured(run, experiment, recording)
+        files[f"{RUNS}/{task.name}.jsonl.gz"] = outcome.recorder.content
+        if task.tables:
+            files |= _parquet(recording, result)
     except Exception as error:  # the others go on
         where = "" if isinstance(error, ValueError) else traceback.format_exc(limit=-3)
-        return Result(levels, seed, {}, "", 0.0, (), f"{type(error).__name__}: {_cause(error)}{where and chr(10) + where}")
-    runs = Path(folder) / "runs"
-    outcome.recorder.save(runs / f"{result.name}.jsonl.gz")
-    written = result._asdict() | {"measures": {k: None if math.isnan(v) else v for k, v in measures.items()}}
-    partial = runs / f".{result.name}.{os.getpid()}"
-    partial.write_bytes(orjson.dumps(written | {"of": digest_of(of_run(tree))}, option=orjson.OPT_INDENT_2))
-    partial.rename(runs / f"{result.name}.json")
-    return result
+        text = f"{type(error).__name__}: {_cause(error)}{where and chr(10) + where}"
+        result = Result(task.levels, task.seed, {}, "", 0.0, (), text)
+    files[f"{RUNS}/{task.name}.json"] = _written(result, task.tree, origin.made_by())  # last: with it the run is done
+    return RunFiles(result, files)
+
+
+def _measured(result: Result, experiment: Experiment, recording: Recording) -> Result:
+    measures = measure(recording, experiment.measure, experiment.series)
+    curves = {p.name: curve(recording, p.y, p.x, p.step, experiment.series) for p in experiment.plots}
+    return result._replace(measures=measures, curves=curves)
+
+
+def _written(result: Result, tree: Mapping[str, Any], by: str) -> bytes:
+    out = result._asdict() | {"measures": {k: None if math.isnan(v) else v for k, v in result.measures.items()}}
+    out |= {"of": digest_of(of_run(tree)), "measured": digest_of(of_measures(tree)), "by": by}
+    return orjson.dumps(out, option=orjson.OPT_INDENT_2)
+
+
+def _parquet(recording: Recording, result: Result) -> dict[str, bytes]:
+    """The tables of a run, each with the run's name, levels and seed in front."""
+    import pyarrow
+    from pyarrow import parquet
+
+    out: dict[str, bytes] = {}
+    for name, rows in tables.TABLES.items():
+        listed = rows(recording)
+        columns: dict[str, list[Any]] = {"run": [result.name] * len(listed)}
+        columns |= {k: [v] * len(listed) for k, v in result.levels.items()} | {"seed": [result.seed] * len(listed)}
+        for key in listed[0] if listed else ():
+            columns.setdefault(key, [row[key] for row in listed])
+        if listed:
+            buffer = io.BytesIO()
+            parquet.write_table(pyarrow.table(columns), buffer, compression="zstd")
+            out[f"{name}.parquet/{result.name}.parquet"] = buffer.getvalue()
+    return out
 
 
 def _cause(error: BaseException) -> str:
@@ -85,29 +105,100 @@ def _cause(error: BaseException) -> str:
     return str(error)
 
 
-TELLS_ONLY = ("question", "expect", "reference", "design", "seeds")
+TELLS_ONLY = ("question", "expect", "reference", "design", "seeds", "report")
+MEASURES = ("measure", "series", "plots")
 
 
 def of_run(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """The parts of a cell that a run's result depends on: an expectation that changes makes no run anew."""
-    return {k: v for k, v in tree.items() if k not in TELLS_ONLY}
+    """The parts of a cell on which its recording depends, defaults and all: another expectation makes no run anew, nor does
+    another measure, which is taken from the recording."""
+    return {k: v for k, v in completed(tree).items() if k not in (*TELLS_ONLY, *MEASURES)}
 
 
-def digest_of(tree: Any) -> str:
-    return hashlib.sha256(json.dumps(tree, sort_keys=True, default=str).encode()).hexdigest()
+def of_measures(tree: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in completed(tree).items() if k in MEASURES}
 
 
-def read(path: Path) -> tuple[Result, str]:
-    """A result that was written, and the digest of what it is a result of."""
+class Origin(NamedTuple):
+    """Digests of what was run and of what was measured, and by which version of navarch."""
+
+    of: str
+    measured: str
+    by: str
+
+
+def read(path: Path) -> tuple[Result, Origin]:
+    """A result that was written, and where it comes from."""
     tree = json.loads(path.read_text())
-    of = tree.pop("of", "")
+    source = Origin(*(str(tree.pop(key, "")) for key in Origin._fields))
     tree["measures"] = {k: math.nan if v is None else float(v) for k, v in tree["measures"].items()}
-    return Result(**tree), of
+    return Result(**tree), source
 
 
 def results(folder: Path) -> list[Result]:
-    """All results of a folder, by name."""
-    return [read(path)[0] for path in sorted((folder / "runs").glob("*.json"))]
+    """The runs in a folder of results, in the order of cells and seeds; not those of another file that were there before.
+    Raises OSError, ValueError."""
+    return [result for result, _ in _listed(folder)]
+
+
+def foreign(folder: Path) -> dict[str, str]:
+    """The runs that another version of navarch made, and which: by name."""
+    return {r.name: source.by for r, source in _listed(folder) if source.by and source.by != origin.made_by()}
+
+
+def _listed(folder: Path) -> list[tuple[Result, Origin]]:
+    listed = cells(folders.read_lock(folder)["file"])
+    digests = {
+        tuple(c.levels.items()): (n, digest_of(of_run(c.tree)), digest_of(of_measures(c.tree))) for n, c in enumerate(listed)
+    }
+    out: list[tuple[int, Result, Origin]] = []
+    for path in sorted((folder / RUNS).glob("*.json")):
+        result, source = read(path)
+        place, of, measured = digests.get(tuple(result.levels.items()), (0, "", ""))
+        if (source.of, source.measured) == (of, measured):
+            out.append((place, result, source))
+    return [(r, source) for _, r, source in sorted(out, key=lambda entry: (entry[0], entry[1].seed))]
+
+
+class Listener:
+    """Is told how a sweep goes; this one does nothing."""
+
+    def begin(self, total: int, earlier: int, jobs: int) -> None:
+        """So many runs, of which some are done already; ``jobs`` at a time."""
+
+    def pulse(self, pulse: Pulse) -> None:
+        """A run goes on."""
+
+    def done(self, result: Result, seconds: float) -> None:
+        """A run is over; in seconds of real time."""
+
+
+def plan_of(tree: dict[str, Any], seeds: Iterable[int] | None = None, only: Mapping[str, str] = {}) -> list[tuple[Cell, int]]:
+    """Cells and seeds to run. Raises WrongFile."""
+    listed = None if seeds is None else list(seeds)
+    out: list[tuple[Cell, int]] = []
+    for cell in cells(tree):
+        if all(cell.levels.get(k) == v for k, v in only.items() if k != "seed"):
+            count = parse(cell.tree).seeds
+            chosen = listed if listed is not None else range(1, count + 1)
+            out += [(cell, seed) for seed in chosen if only.get("seed", str(seed)) == str(seed)]
+    return out
+
+
+def earlier_result(folder: Path, cell: Cell, seed: int) -> Result | None:
+    """The result of an earlier call, if it is of the same file and did not fail; measured again if the measures are others."""
+    name = run_name(cell.levels, seed)
+    path = folder / RUNS / f"{name}.json"
+    if not path.exists():
+        return None
+    result, source = read(path)
+    if source.of != digest_of(of_run(cell.tree)) or result.error:
+        return None
+    if source.measured != digest_of(of_measures(cell.tree)):
+        recording = Recording.load(folder / RUNS / f"{name}.jsonl.gz")
+        result = _measured(result, parse(cell.tree), recording)
+        folders.replace(path, _written(result, cell.tree, source.by))
+    return result
 
 
 def sweep(
@@ -117,79 +208,63 @@ def sweep(
     seeds: Iterable[int] | None = None,
     only: Mapping[str, str] = {},
     jobs: int = 1,
+    executor: str = PROCESSES,
     resume: bool = True,
-    progress: Callable[[int, int, Result], None] = lambda done, total, result: None,
+    with_tables: bool = True,
+    listener: Listener | None = None,
 ) -> list[Result]:
     """Runs every cell with every seed; gives the results in the order of cells and seeds. What is done already, by the same
-    file, is taken as it is. Raises WrongFile before anything starts."""
-    chosen_cells = [c for c in cells(tree) if all(c.levels.get(k) == v for k, v in only.items() if k != "seed")]
-    experiments = [parse(c.tree) for c in chosen_cells]
-    (folder / "runs").mkdir(parents=True, exist_ok=True)
-    (folder / LOCK).write_text(json.dumps(lock(tree), indent=1, default=str) + "\n")
-    plan: list[tuple[Cell, int]] = []
-    for cell, experiment in zip(chosen_cells, experiments, strict=True):
-        chosen = list(seeds) if seeds is not None else list(range(1, experiment.seeds + 1))
-        plan += [(cell, seed) for seed in chosen if only.get("seed", str(seed)) == str(seed)]
-    done: dict[str, Result] = {}
-    todo: list[tuple[Cell, int]] = []
-    for cell, seed in plan:
-        path = folder / "runs" / f"{run_name(cell.levels, seed)}.json"
-        if resume and path.exists() and (earlier := read(path))[1] == digest_of(of_run(cell.tree)):
-            done[earlier[0].name] = earlier[0]
+    file, is taken as it is. ``with_tables``: writes them if pyarrow is here. Raises WrongFile before anything starts."""
+    plan, heard = plan_of(tree, seeds, only), listener or Listener()
+    (folder / RUNS).mkdir(parents=True, exist_ok=True)
+    earlier = {run_name(c.levels, s): earlier_result(folder, c, s) if resume else None for c, s in plan}
+    outcomes: dict[str, Result] = {name: result for name, result in earlier.items() if result is not None}
+    write_tables = with_tables and importlib.util.find_spec("pyarrow") is not None
+    tasks = [
+        Task(name, c.tree, c.levels, s, write_tables) for c, s in plan if (name := run_name(c.levels, s)) not in outcomes
+    ]
+    folders.write(folder, tree, cells(tree), list(outcomes.values()))
+    heard.begin(len(plan), len(outcomes), min(jobs, max(1, len(tasks))))
+
+    def hear(event: Pulse | Done) -> None:
+        if isinstance(event, Pulse):
+            heard.pulse(event)
+            return
+        run: RunFiles = event.output
+        for path, content in run.files.items():
+            (folder / path).parent.mkdir(exist_ok=True)
+            folders.replace(folder / path, content)
+        outcomes[event.name] = run.result
+        heard.done(run.result, event.seconds)
+
+    try:
+        _run_all(tasks, hear, executor, jobs)
+    finally:
+        folders.write(folder, tree, cells(tree), results(folder))
+        _forget(folder)
+    return [outcomes[run_name(cell.levels, seed)] for cell, seed in plan]
+
+
+def _run_all(tasks: Sequence[Task], hear: executors.Heard, executor: str, jobs: int) -> None:
+    """By mode: what shares a machine's clock goes one by one on one stage, here; all else wherever the executor has it done."""
+    by_mode: dict[str, list[Task]] = {}
+    for task in tasks:
+        by_mode.setdefault(parse(task.tree).cluster.mode, []).append(task)
+    for mode, of_mode in by_mode.items():
+        if mode in ONE_AT_A_TIME:
+            with stage_of(mode) as stage:
+                executors.run_all(of_mode, partial(one, stage=stage), hear)
         else:
-            todo.append((cell, seed))
-
-    def finished(result: Result) -> None:
-        done[result.name] = result
-        progress(len(done), len(plan), result)
-
-    if jobs <= 1 or len(todo) <= 1:
-        for cell, seed in todo:
-            finished(one(cell.tree, cell.levels, seed, str(folder)))
-    else:
-        _in_processes(todo, folder, jobs, finished)
-    ordered = [done[run_name(cell.levels, seed)] for cell, seed in plan]
-    write_csv(folder / "runs.csv", ordered)
-    return ordered
+            executors.run_all(of_mode, one, hear, executor=executor, jobs=jobs)
 
 
-def _in_processes(
-    todo: Sequence[tuple[Cell, int]], folder: Path, jobs: int, finished: Callable[[Result], None]
-) -> None:
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(jobs, len(todo)), mp_context=context) as pool:
-        waiting: set[Future[Result]] = {pool.submit(one, c.tree, c.levels, s, str(folder)) for c, s in todo}
-        try:
-            while waiting:
-                over, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in over:
-                    finished(future.result())
-        except KeyboardInterrupt:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def lock(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """The inputs that a run depends on: the file, and versions."""
-    import msgspec
-    import numpy
-
-    versions = {"python": sys.version.split()[0], "numpy": numpy.__version__, "msgspec": msgspec.__version__}
-    return {"file": dict(tree), "digest": digest_of(tree), "versions": versions}
-
-
-def write_csv(path: Path, listed: Sequence[Result]) -> None:
-    """A row a run: levels, seed, measures, hash."""
-    factors = list(dict.fromkeys(k for r in listed for k in r.levels))
-    names = list(dict.fromkeys(k for r in listed for k in r.measures))
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow([*factors, "seed", *names, "virtual_seconds", "timeouts", "hash", "error"])
-        for r in listed:
-            writer.writerow(
-                [*(r.levels.get(f, "") for f in factors), r.seed, *(r.measures.get(n, "") for n in names),
-                 round(r.virtual, 6), len(r.timeouts), r.digest, r.error.split("\n")[0]]
-            )  # fmt: skip
+def _forget(folder: Path) -> None:
+    """Removes tables of runs that are not of this file: whoever reads ``pods.parquet`` reads all of its parts."""
+    names = {r.name for r in results(folder) if not r.error}
+    for table in tables.TABLES:
+        for part in (folder / f"{table}.parquet").glob("*.parquet"):
+            if part.stem not in names:
+                part.unlink()
 
 
 def verdicts(tree: dict[str, Any], listed: Sequence[Result]) -> list[Verdict]:

@@ -72,6 +72,16 @@ def written(folder: Path, text: str = SMALL) -> Path:
     return path
 
 
+class Runs(sweep.Listener):
+    """The names of the runs that are made."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def done(self, result: sweep.Result, seconds: float) -> None:
+        self.names.append(result.name)
+
+
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path, list[sweep.Result]]:
     folder = tmp_path_factory.mktemp("small")
@@ -126,13 +136,14 @@ def test_what_is_done_is_kept(small: tuple[dict[str, Any], Path, list[sweep.Resu
     tree, folder, listed = small
     path = folder / "runs" / f"{listed[1].name}.json"
     path.unlink()
-    ran: list[str] = []
-    again = sweep.sweep(tree, folder, progress=lambda done, total, result: ran.append(result.name))
-    assert ran == [listed[1].name] and [r.digest for r in again] == [r.digest for r in listed]
+    runs = Runs()
+    again = sweep.sweep(tree, folder, listener=runs)
+    assert runs.names == [listed[1].name] and [r.digest for r in again] == [r.digest for r in listed]
     changed = json.loads(json.dumps(tree).replace("20s", "25s"))
-    ran.clear()
-    sweep.sweep(changed, folder, seeds=[1], only={"replicas": "2"}, progress=lambda d, t, r: ran.append(r.name))
-    assert ran == ["replicas-2_seed-1"]  # another file: nothing of it is done
+    runs.names.clear()
+    sweep.sweep(changed, folder, seeds=[1], only={"replicas": "2"}, listener=runs)
+    assert runs.names == ["replicas-2_seed-1"]  # another file: nothing of it is done
+    assert [r.name for r in sweep.results(folder)] == runs.names  # nor are its runs taken for this one's
     sweep.sweep(tree, folder)
 
 
@@ -186,7 +197,7 @@ def test_the_command(
     assert code == 1 and "NOT TRUE" in text
     code, text = call("run", str(written(tmp_path)), "--set", "expect=['low > 100']", "--only", "replicas=2,seed=1", "--json",
                       "--out", str(tmp_path / "o"), "--no-report", "--junit", str(tmp_path / "j.xml"))  # fmt: skip
-    told = json.loads(text)
+    told, _ = json.JSONDecoder().raw_decode(text)  # progress comes after it, from the other stream
     assert code == 1 and told["runs"][0]["seed"] == 1 and told["expectations"][0]["true"] is False
     suite = ElementTree.parse(tmp_path / "j.xml").getroot()
     assert suite.get("tests") == "2" and suite.get("failures") == "1" and suite.find("testcase/failure") is not None

@@ -1,0 +1,161 @@
+"""Executors do the work of a sweep: this process, processes on all cores, or workers of dask.distributed on any machines.
+
+Each is given tasks and tells, by ``heard``, how far runs are and what came of them, in whatever order that happens. What a
+run gives depends on its task alone, so the executor changes nothing but the time it takes.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from typing import Any, NamedTuple
+
+from lab.experiments import origin
+from lab.experiments.recording import listener
+from navarch.world import RealWorld
+
+PULSE = 0.25  # seconds between two words about how far a run is
+TOPIC = "navarch"
+PROCESSES, DASK = "processes", "dask://"
+
+
+class Task(NamedTuple):
+    """One run to make: a cell's tree, its levels, the seed; ``name`` of the run."""
+
+    name: str
+    tree: dict[str, Any]
+    levels: Mapping[str, str]
+    seed: int
+    tables: bool
+
+
+class Pulse(NamedTuple):
+    """A run has come so far; ``virtual`` in seconds since its start."""
+
+    name: str
+    virtual: float
+
+
+class Done(NamedTuple):
+    """A run is over. ``output``: of the work; ``seconds`` of real time."""
+
+    name: str
+    output: Any
+    seconds: float
+
+
+Work = Callable[[Task], Any]
+Heard = Callable[[Pulse | Done], None]
+
+
+class ExecutorError(Exception):
+    """There is no such executor, or it cannot be reached."""
+
+
+def run_all(tasks: Sequence[Task], work: Work, heard: Heard, *, executor: str = PROCESSES, jobs: int = 1) -> None:
+    """Does all tasks. Raises ExecutorError, and KeyboardInterrupt once what runs has been stopped."""
+    if executor.startswith(DASK):
+        _on_dask(tasks, work, heard, "tcp://" + executor.removeprefix(DASK))
+    elif executor != PROCESSES:
+        raise ExecutorError(f"there is no executor {executor!r}: processes, or dask://HOST:PORT")
+    elif jobs <= 1 or len(tasks) <= 1:
+        for task in tasks:
+            output, seconds = _worked(work, task, heard)
+            heard(Done(task.name, output, seconds))
+    else:
+        _in_processes(tasks, work, heard, jobs)
+
+
+def _worked(work: Work, task: Task, heard: Callable[[Pulse], None]) -> tuple[Any, float]:
+    """Does a task, and tells how far it is now and then."""
+    world = RealWorld()
+    began = latest = world.monotonic()
+    lines = 0
+
+    def listen(virtual: float) -> None:
+        nonlocal lines, latest
+        lines += 1
+        if lines & 31 == 0 and (now := world.monotonic()) - latest >= PULSE:
+            latest = now
+            heard(Pulse(task.name, virtual))
+
+    heard(Pulse(task.name, 0.0))
+    token = listener.set(listen)
+    try:
+        return work(task), world.monotonic() - began
+    finally:
+        listener.reset(token)
+
+
+# Processes
+
+
+def _begin(queue: Any) -> None:
+    global _queue
+    _queue = queue
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+
+
+_queue: Any = None
+
+
+def _in_child(work: Work, task: Task) -> tuple[Any, float]:
+    return _worked(work, task, _queue.put)
+
+
+def _in_processes(tasks: Sequence[Task], work: Work, heard: Heard, jobs: int) -> None:
+    context = multiprocessing.get_context("spawn")
+    queue = context.SimpleQueue()
+    with ProcessPoolExecutor(min(jobs, len(tasks)), context, _begin, (queue,)) as pool:
+        waiting: dict[Future[tuple[Any, float]], Task] = {pool.submit(_in_child, work, t): t for t in tasks}
+        try:
+            while waiting:
+                over, _ = wait(waiting, timeout=PULSE, return_when=FIRST_COMPLETED)
+                while not queue.empty():
+                    heard(queue.get())
+                for future in over:
+                    heard(Done(waiting.pop(future).name, *future.result()))
+        except BaseException:
+            for process in list((pool._processes or {}).values()):  # a run may take minutes to end by itself
+                process.kill()
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+# dask.distributed
+
+
+def _on_worker(work: Work, task: Task, sender: str) -> tuple[Any, float]:
+    from distributed import get_worker
+
+    if origin.made_by() != sender:
+        raise ExecutorError(f"a worker has {origin.made_by()}, and here is {sender}: results would not be the same")
+    worker = get_worker()
+    return _worked(work, task, lambda pulse: worker.log_event(TOPIC, tuple(pulse)))
+
+
+def _on_dask(tasks: Sequence[Task], work: Work, heard: Heard, address: str) -> None:
+    """Workers need this version of navarch, and the files that the experiment names at the same paths."""
+    try:
+        from distributed import Client, as_completed
+    except ImportError as error:
+        raise ExecutorError("dask.distributed is missing; install navarch[dask]") from error
+    try:
+        client = Client(address, timeout="10s", set_as_default=False)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise ExecutorError(f"no dask scheduler answers at {address}: {error}") from error
+    pulses: deque[tuple[str, float]] = deque()
+    with client, client.as_current():
+        client.subscribe_topic(TOPIC, lambda event: pulses.append(event[1]))
+        futures = {client.submit(_on_worker, work, task, origin.made_by(), pure=False): task for task in tasks}
+        try:
+            for future in as_completed(futures):
+                while pulses:
+                    heard(Pulse(*pulses.popleft()))
+                heard(Done(futures[future].name, *future.result()))
+                future.release()
+        finally:
+            client.cancel(list(futures))  # of what is over nothing is left to cancel
