@@ -15,6 +15,7 @@ use ``id()`` or ``hash()``, close async generators.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import functools
 import heapq
@@ -26,7 +27,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
 from typing import Any, NoReturn, TypeVar
 
 from navarch.world import TaskGroup, calm_gc
@@ -290,6 +291,18 @@ def _make_task(
 def on_virtual_time() -> bool:
     """Whether the calling thread is running a virtual loop."""
     return isinstance(asyncio._get_running_loop(), VirtualLoop)
+
+
+@contextlib.contextmanager
+def outside() -> Iterator[None]:
+    """Steps out of virtual time: a program may run, and the loop stands still meanwhile. What comes of it repeats only if the
+    program does the same each time."""
+    loop = asyncio._get_running_loop()
+    asyncio._set_running_loop(None)
+    try:
+        yield
+    finally:
+        asyncio._set_running_loop(loop)
 
 
 REFUSED_EVENTS = frozenset({

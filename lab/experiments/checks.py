@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 
 from lab.experiments import load as loads
-from lab.experiments import measures, traces
+from lab.experiments import measures, serving, traces
 from lab.experiments.expressions import Expression, ExpressionError, meant
 from lab.experiments.library import own
 from lab.experiments.model import KIND, MODES, VERSION, Experiment, Trace, Work
-from lab.experiments.schema import Problem, expression, one_of, part_of, rate_of, seconds_of
-from lab.experiments.stepchecks import check_step
+from lab.experiments.schema import Problem, expression, one_of, part_of, rate_of, seconds_of, time_of
+from lab.experiments.stepchecks import check_steps
 from nodeagent.runtime import stages
 from scheduler.framework.profiles import load_plugin
 
@@ -25,11 +25,7 @@ def check(e: Experiment, problems: list[Problem]) -> None:
     _behaviour(e, problems)
     for n, work in enumerate(e.workload):
         _work(work, f"workload[{n}]", problems)
-    marks: list[str] = []
-    for n, step in enumerate(e.steps):
-        check_step(step, f"steps[{n}]", marks, problems)
-        if step.mark:
-            marks.append(step.mark)
+    marks = check_steps(e, problems)
     seconds_of(e.for_, "for", problems)
     _measures(e, marks, problems)
     _expectations(e, problems)
@@ -73,9 +69,12 @@ def _behaviour(e: Experiment, problems: list[Problem]) -> None:
             problems.append(Problem(f"behaviour.{selector}", "is neither default, nor label=value, nor image:NAME"))
         for key, value in declared.items():
             try:
-                if key.replace("-", "_") not in fields:
-                    raise ValueError(f"there is no such stage{meant(key, names)}")
-                stages.value(key.replace("-", "_"), str(value))
+                if key in serving.FIELDS:
+                    serving.value(key, value)
+                elif key.replace("-", "_") not in fields:
+                    raise ValueError(f"there is no such stage{meant(key, (*names, *serving.FIELDS))}")
+                else:
+                    stages.value(key.replace("-", "_"), str(value))
             except ValueError as error:
                 problems.append(Problem(f"behaviour.{selector}.{key}", str(error)))
 
@@ -101,8 +100,15 @@ def _work(work: Work, path: str, problems: list[Problem]) -> None:
         if work.load.cpu:
             seconds_of(work.load.cpu, f"{path}.load.cpu", problems)
         rate_of(work.load.capacity, f"{path}.load.capacity", problems)
-        for name in ("timeout", "latency", "programming"):
+        for name in ("timeout", "latency", "backoff"):
             seconds_of(getattr(work.load, name), f"{path}.load.{name}", problems)
+        time_of(work.load.programming, f"{path}.load.programming", problems)
+        one_of(f"{path}.load.connections", work.load.connections, ("new", "kept"), problems)
+        if work.load.from_ != "outside" and not re.fullmatch(r"node/\S+", work.load.from_):
+            problems.append(Problem(f"{path}.load.from", f"{work.load.from_!r} is neither outside nor node/NAME"))
+        for name, least in (("clients", 1), ("retries", 0)):
+            if getattr(work.load, name) < least:
+                problems.append(Problem(f"{path}.load.{name}", f"must be at least {least}"))
 
 
 def _measures(e: Experiment, marks: list[str], problems: list[Problem]) -> None:

@@ -1,34 +1,37 @@
-"""Actions of a step on a cluster: deeds of its operator, and faults."""
+"""Deeds of a step on a cluster: what its operator does."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Awaitable, Callable, Mapping
+import copy
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
 
-from lab.experiments.drivers.driver import UNDO, Driver
-from lab.experiments.state import RESOURCES, State, is_live, split
+from controllers.deployment.revisions import TEMPLATE_HASH
+from lab.experiments.faults import ENDS, Faults
+from lab.experiments.state import RESOURCES, Tree, is_live, split
 from navarch.api import kinds
 from navarch.api.errors import NotFound, StatusError
 from navarch.api.times import format_time
-from navarch.api.wellknown import RESTARTED_AT
-from nodeagent.runtime.spread import spread
+from navarch.api.wellknown import RESTARTED_AT, REVISION
 
 RETRY = 5.0  # seconds after which an eviction that a budget refused is tried again, as kubectl drain does
 _KINDS = {kind.resource: kind for kind in kinds.BY_GVK.values() if kind.resource in RESOURCES.values()}
 
 
-class Deeds:
+class Deeds(Faults):
     """On one cluster; each deed is a method of its name."""
 
-    def __init__(self, cluster: Driver, state: State, chance: random.Random) -> None:
-        self.cluster, self.state, self.chance = cluster, state, chance
+    folder = ""
+    """In it commands run."""
 
     async def do(self, deeds: Mapping[str, Any]) -> None:
         for name, value in deeds.items():
-            await getattr(self, name.replace("-", "_"))(value)
+            if name in ENDS:
+                await self.end(name, str(value))
+            else:
+                await getattr(self, name.replace("-", "_"))(value)
 
     async def apply(self, what: Any) -> None:
         """A text of manifests, one object, or a list of them."""
@@ -37,27 +40,74 @@ class Deeds:
 
     async def patch(self, patches: Mapping[str, Any]) -> None:
         for reference, body in patches.items():
-            namespace, resource, name = split(reference)
-            where = None if resource == "nodes" else namespace
-            await self.cluster.client.tree(_KINDS[resource]).patch(name, where, body, "strategic")
+            await self._patch(reference, body, "strategic")
+
+    async def _patch(self, reference: str, body: Any, how: str) -> None:
+        namespace, resource, name = split(reference)
+        where = None if resource == "nodes" else namespace
+        await self.cluster.client.tree(_KINDS[resource]).patch(name, where, body, how)
 
     async def scale(self, replicas: Mapping[str, int]) -> None:
         await self.patch({reference: {"spec": {"replicas": int(n)}} for reference, n in replicas.items()})
 
-    async def set_image(self, images: Mapping[str, str]) -> None:
-        """Of the only container, or of all, where ``image`` is one text; else by container."""
+    async def set_image(self, images: Mapping[str, str | Mapping[str, str]]) -> None:
+        """By reference: one image for all containers, or images by container."""
         for reference, image in images.items():
             workload = self.state.object(reference)
             if workload is None:
                 raise ValueError(f"set-image: there is no {reference}")
             names = [c["name"] for c in workload["spec"]["template"]["spec"]["containers"]]
-            listed = [{"name": n, "image": image} for n in names]
+            by_container = image if isinstance(image, dict) else dict.fromkeys(names, image)
+            listed = [{"name": n, "image": i} for n, i in by_container.items()]
             await self.patch({reference: {"spec": {"template": {"spec": {"containers": listed}}}}})
 
     async def restart(self, reference: str) -> None:
         stamp = format_time(self.cluster.world.now())
         note = {"metadata": {"annotations": {RESTARTED_AT: stamp}}}
         await self.patch({reference: {"spec": {"template": note}}})
+
+    async def undo(self, what: str | Mapping[str, int]) -> None:
+        """Puts the template before the newest back, or with ``reference: revision`` that one, as ``kubectl rollout undo``."""
+        for reference, number in ({what: 0} if isinstance(what, str) else what).items():
+            past = self._templates(reference)
+            if number and number not in past:
+                raise ValueError(f"undo: {reference} has no revision {number}; revisions: {', '.join(map(str, past))}")
+            if not number and len(past) < 2:
+                raise ValueError(f"undo: {reference} has no earlier revision")
+            template = past[number or sorted(past)[-2]]
+            await self._patch(reference, [{"op": "replace", "path": "/spec/template", "value": template}], "json")
+
+    def _templates(self, reference: str) -> dict[int, Tree]:
+        """By revision: the pod templates that a workload has had."""
+        owner = self.state.object(reference)
+        if owner is None:
+            raise ValueError(f"undo: there is no {reference}")
+        uid = owner["metadata"]["uid"]
+        out: dict[int, Tree] = {}
+        for resource in ("replicasets", "controllerrevisions"):
+            for one in self.state.all(resource):
+                meta = one["metadata"]
+                if not any(o["uid"] == uid for o in meta.get("ownerReferences") or ()):
+                    continue
+                if resource == "replicasets":
+                    template = copy.deepcopy(one["spec"]["template"])
+                    (template.get("metadata", {}).get("labels") or {}).pop(TEMPLATE_HASH, None)
+                    out[int((meta.get("annotations") or {}).get(REVISION, 0))] = template
+                else:
+                    template = dict(one["data"]["spec"]["template"])
+                    template.pop("$patch", None)
+                    out[int(one["revision"])] = template
+        return out
+
+    async def load(self, rates: Mapping[str, Any]) -> None:
+        """Changes the rate of the load on each service."""
+        for service, rate in rates.items():
+            await self.cluster.change_load(service, str(rate))
+
+    async def run(self, command: str | list[str]) -> None:
+        """Runs a command in the file's folder. Raises ValueError if it fails. A text goes to a shell."""
+        argv = ["/bin/sh", "-c", command] if isinstance(command, str) else list(map(str, command))
+        await self.cluster.command(argv, self.folder)
 
     async def pause(self, reference: str) -> None:
         await self.patch({reference: {"spec": {"paused": True}}})
@@ -101,56 +151,3 @@ class Deeds:
                 if error.code != 429:
                     raise
             await self.cluster.world.sleep(RETRY)
-
-    # Faults
-
-    def node(self, text: str) -> str:
-        """A node's name; ``busiest-node`` and ``random-node`` are looked up now, and ``node-of:REFERENCE`` is where the first
-        of its pods is."""
-        names: list[str] = [n["metadata"]["name"] for n in self.state.all("nodes")]
-        if text == "random-node":
-            return self.chance.choice(names)
-        if text == "busiest-node":
-            counts = {n: 0 for n in names}
-            for pod in self.state.pods():
-                if is_live(pod) and pod["spec"].get("nodeName") in counts:
-                    counts[pod["spec"]["nodeName"]] += 1
-            return max(names, key=lambda n: counts[n])
-        if text.startswith("node-of:"):
-            pods = [p for p in self.state.pods(text.removeprefix("node-of:")) if p["spec"].get("nodeName") and is_live(p)]
-            if not pods:
-                raise ValueError(f"{text}: no such pod is on a node")
-            return str(pods[0]["spec"]["nodeName"])
-        if text not in names:
-            raise ValueError(f"there is no node {text!r}")
-        return text
-
-    async def fault(self, fault: Mapping[str, Any]) -> None:
-        """With ``for`` it ends after a while."""
-        (name, value), = ((k, str(v)) for k, v in fault.items() if k != "for")
-        target = self._target(name, value)
-        await getattr(self.cluster, name.replace("-", "_"))(target)
-        if "for" in fault and UNDO[name]:
-            seconds = spread(str(fault["for"]))
-            assert isinstance(seconds, float)
-            self._start(self._after(seconds, getattr(self.cluster, UNDO[name]), target))
-
-    def _target(self, fault: str, text: str) -> str:
-        """The node, the component, or for ``kill`` namespace/pod/container, that a fault is about."""
-        if fault in ("power-off", "partition"):
-            return self.node(text)
-        if fault != "kill":
-            return text
-        pod, _, container = text.removeprefix("pod/").partition("/")
-        pod_object = self.state.object(f"pod/{pod}")
-        if pod_object is None:
-            raise ValueError(f"kill: there is no pod/{pod}")
-        return f"default/{pod}/{container or pod_object['spec']['containers'][0]['name']}"
-
-    async def _after(self, seconds: float, end: Callable[[str], Awaitable[None]], target: str) -> None:
-        await self.cluster.world.sleep(seconds)
-        await end(target)
-
-    def _start(self, work: Any) -> None:
-        self.cluster.background(work)
-

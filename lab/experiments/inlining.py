@@ -19,8 +19,8 @@ from lab.experiments.schema import Problem, WrongFile
 from lab.twin import calibration
 
 
-def load(path: Path, overrides: Mapping[str, Any] = {}) -> dict[str, Any]:
-    """The tree of a file with manifests inlined. Raises WrongFile, OSError."""
+def load(path: Path, overrides: Mapping[str, Any] = {}, *, commands: bool = False) -> dict[str, Any]:
+    """The tree of a file with manifests inlined. Raises WrongFile, OSError. ``commands``: its steps may run some."""
     try:
         tree = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:
@@ -30,7 +30,10 @@ def load(path: Path, overrides: Mapping[str, Any] = {}) -> dict[str, Any]:
     problems: list[Problem] = []
     for where, value in overrides.items():
         _put(tree, where.split("."), value, where, problems)
+    _refuse(tree, "allow-commands", "", problems)
     _inline(tree, path.parent, "", problems)
+    if commands:
+        tree["allow-commands"] = str(path.parent.resolve())
     behaviour = tree.get("behaviour")
     if isinstance(behaviour, dict) and isinstance(name := behaviour.get("calibrated"), str):
         del behaviour["calibrated"]
@@ -48,6 +51,15 @@ def load(path: Path, overrides: Mapping[str, Any] = {}) -> dict[str, Any]:
     if problems:
         raise WrongFile(problems)
     return tree
+
+
+def _refuse(tree: Any, name: str, path: str, problems: list[Problem]) -> None:
+    """Adds a problem wherever a key stands that a file must not have: it could allow itself what its user has to allow."""
+    for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ():
+        where = f"{path}[{key}]" if isinstance(tree, list) else f"{path}.{key}".lstrip(".")
+        if key == name:
+            problems.append(Problem(where, "is for the command line alone: navarch experiment run --allow-commands FILE"))
+        _refuse(value, name, where, problems)
 
 
 def _put(tree: Any, path: list[str], value: Any, where: str, problems: list[Problem]) -> None:

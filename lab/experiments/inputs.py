@@ -7,6 +7,7 @@ from typing import Any
 
 from lab.experiments import traces
 from lab.experiments.file import Experiment, Trace, part_of
+from lab.experiments.serving import FIELDS, matches, rank
 from lab.simulation.cluster import node_specs
 from navarch.api import quantity
 from navarch.api.types import core_v1
@@ -85,20 +86,16 @@ def scheduler_of(experiment: Experiment) -> SchedulerConfig:
 
 def behaviour_of(experiment: Experiment) -> Behaviour:
     """The stages that the file declares for a container: "default", then by label, then by image."""
-    declared = sorted(experiment.behaviour.items(), key=lambda item: _rank(item[0]))
+    declared = sorted(experiment.behaviour.items(), key=lambda item: rank(item[0]))
 
     def behaviour(pod: core_v1.Pod, container: str) -> stages.Stages:
         labels = pod.metadata.labels or {}
         image = next((c.image for c in pod.spec.containers if c.name == container), pod.spec.containers[0].image)
         chosen: dict[str, Any] = {}
         for selector, values in declared:
-            key, equals, value = selector.partition("=")
-            if selector == "default" or (equals and labels.get(key) == value) or selector == f"image:{image}":
-                chosen |= {k.replace("-", "_"): stages.value(k.replace("-", "_"), str(v)) for k, v in values.items()}
+            if matches(selector, labels, [image or ""]):
+                fields = {k.replace("-", "_"): str(v) for k, v in values.items() if k not in FIELDS}
+                chosen |= {k: stages.value(k, v) for k, v in fields.items()}
         return stages.Stages(**chosen)
 
     return behaviour
-
-
-def _rank(selector: str) -> int:
-    return 0 if selector == "default" else 2 if selector.startswith("image:") else 1

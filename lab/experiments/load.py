@@ -1,10 +1,15 @@
 """Requests to a service of simulated pods: who gets each of them, and how long the answer takes.
 
-The proxies choose at random among the endpoints that they know, which is what the EndpointSlices said ``programming`` seconds
-ago. A pod works on one request after another, each for an exponential time whose mean is one over ``capacity``; a request that
-comes meanwhile waits. ``latency`` is the way there and back, which keeps no other request waiting. A request fails if no
-endpoint is known, if its pod does not run (any more), if the pod serves nothing yet (annotation
-``lab.navarch.dev/serves-after``, seconds since it runs: readiness that lies), or if the answer takes longer than ``timeout``.
+A request comes through one node's proxy: of a Ready node at random, or of the node that ``from`` names. The proxy chooses at
+random among the endpoints that it knows: those of the EndpointSlices ``programming`` ago, a time that is drawn for each node
+and change if it is a distribution. A node that is cut off learns of no change. With ``connections: kept`` each of ``clients``
+keeps its connection to one pod, whatever becomes of the endpoints, until a request on it fails.
+
+A pod works on one request after another, each for an exponential time whose mean is one over ``capacity``; a request that
+comes meanwhile waits. ``latency`` is the way there and back, which keeps no other request waiting. A try fails at once if no
+endpoint is known; after ``latency`` if its pod does not run (any more), or serves nothing yet (annotation
+``lab.navarch.dev/serves-after``, seconds since it runs: readiness that lies); after ``timeout`` if the answer would take longer
+(then the pod does no work for it), or if node or pod cannot be reached. It is tried again ``backoff`` later, ``retries`` times.
 
 The rate of requests is a text: ``20/s``, ``12/min``, ``100/h``, or a shape
 
@@ -18,12 +23,9 @@ from __future__ import annotations
 
 import csv
 import math
-import random
 import re
 from bisect import bisect_right
-from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -97,49 +99,12 @@ def shape_of(path: Path) -> str:
     return f"step({', '.join([*head, *(part for at, r in points[1:] for part in (f'{at:.9g}s', f'{r:.9g}'))])})"
 
 
-@dataclass
-class Model:
-    """The queues of one service. Times in seconds; ``serving(uid)`` says since when a pod can answer, None if it cannot."""
-
-    chance: random.Random
-    timeout: float
-    latency: float
-    capacity: float
-    programming: float
-    serving: Callable[[str, float], float | None]
-    served: Counter[str] = field(default_factory=Counter)
-    """By uid: requests that were answered."""
-    _programmed: deque[tuple[float, tuple[str, ...]]] = field(default_factory=deque)
-    _free: dict[str, float] = field(default_factory=dict)  # by uid: when its queue is empty
-
-    def endpoints(self, at: float, uids: Sequence[str]) -> None:
-        """From ``at`` on the API server says that these pods are the service's endpoints."""
-        self._programmed.append((at + self.programming, tuple(uids)))
-
-    def request(self, at: float) -> float | None:
-        """One request; how long its answer takes, or None if it fails."""
-        while len(self._programmed) > 1 and self._programmed[1][0] <= at:
-            self._programmed.popleft()
-        if not self._programmed or self._programmed[0][0] > at or not self._programmed[0][1]:
-            return None
-        uid = self._programmed[0][1][self.chance.randrange(len(self._programmed[0][1]))]
-        work = self.chance.expovariate(self.capacity)
-        since = self.serving(uid, at)
-        if since is None or since > at:
-            return None
-        begins = max(at, self._free.get(uid, 0.0))
-        answer = begins + work + self.latency - at
-        if answer > self.timeout:
-            return None
-        self._free[uid] = begins + work
-        self.served[uid] += 1
-        return answer
-
-
-def sample(latencies: Sequence[float | None]) -> Mapping[str, float]:
+def sample(latencies: Sequence[float | None], retries: int = 0) -> Mapping[str, float]:
     """The record of the requests of one step: counts, and a histogram of latencies by their upper bounds."""
     answered = [value for value in latencies if value is not None]
     out: dict[str, float] = {"sent": len(latencies), "ok": len(answered), "failed": len(latencies) - len(answered)}
+    if retries:
+        out["retries"] = retries
     for value in answered:
         name = f"le_{next((b for b in BOUNDS if value <= b), BOUNDS[-1])}"
         out[name] = out.get(name, 0) + 1

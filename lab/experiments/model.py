@@ -20,10 +20,27 @@ CONDITIONS = (
 """The functions of State that ``until`` and ``when`` may call."""
 assert all(hasattr(State, name) for name in CONDITIONS)
 
-FAULTS = ("power-off", "partition", "crash", "cut", "kill")
-DEEDS = (
-    "apply", "delete", "scale", "set-image", "restart", "pause", "resume", "cordon", "uncordon", "drain", "evict", "patch",
-)  # fmt: skip
+FAULTS = {
+    "power-off": "a node: its machine stops dead", "partition": "a node: its pods run on, and nobody hears of it",
+    "crash": "a component ends in the middle of its work", "cut": "a component's connection to the API server",
+    "slow": "a component's requests take longer, so much as `by` says",
+    "kill": "a container dies: of `pod/NAME/CONTAINER`, or of the first pod of a workload",
+    "delay-store": "a time that each question to the store, and each write, takes longer",
+    "fail-store": "the store fails: `all` of it, or its `writes`",
+}  # fmt: skip
+DEEDS = {
+    "apply": "manifests, as in `workload`", "delete": "a reference", "scale": "by reference, the replicas",
+    "set-image": "by reference, an image for all containers, or images by container",
+    "patch": "by reference, a strategic patch",
+    "restart": "a workload, as `kubectl rollout restart`", "pause": "a deployment's rollout",
+    "resume": "a deployment's rollout",
+    "undo": "a workload, as `kubectl rollout undo`; or by reference, the revision", "cordon": "a node", "uncordon": "a node",
+    "drain": "a node; it goes on while other steps begin", "evict": "a pod", "load": "by service, the rate from now on",
+    "run": "a command in the file's folder, only with `--allow-commands`", "power-on": "a node", "heal": "a partitioned node",
+    "start": "a component that crashed", "mend": "a component that is cut or slow",
+    "restore-store": "a store that is slow or fails: `all`",
+}  # fmt: skip
+COMPONENTS = ("scheduler", "controllers", "nodes")
 
 
 class Metadata(Strict):
@@ -114,9 +131,19 @@ class Load(Strict):
     latency: Words = "10ms"
     capacity: Words = "100/s"
     programming: Words = "50ms"
-    """How long after a change of the endpoints the proxies know of it."""
+    """How long after a change of the endpoints each node's proxy knows of it; may be a distribution."""
     for_: Words = ""
     cpu: Words = ""
+    retries: int = 0
+    """How often a request that failed is tried again."""
+    backoff: Words = "100ms"
+    """From a failure to the next try."""
+    connections: str = "new"
+    """``new`` for each request, or ``kept``: each client keeps its connection to one pod until a request on it fails."""
+    clients: int = 10
+    """With ``connections: kept``."""
+    from_: str = "outside"
+    """``outside``: through a Ready node at random; or ``node/NAME``: clients on this node."""
 
 
 class Work(Strict):
@@ -131,10 +158,15 @@ class Work(Strict):
 
 
 class Step(Strict):
-    """At most one of ``do`` and ``fault``. It begins at ``at``, once ``when`` holds, and ends after ``wait``, once ``until``
-    holds."""
+    """At most one of ``do`` and ``fault``. It begins once the step before it is over, or the one that ``after`` names, at
+    ``at``, once ``when`` holds; it ends after ``wait``, once ``until`` holds."""
 
+    name: str = ""
+    """For ``after`` of others."""
+    after: str = ""
+    """The name of a step, or begin: this one begins once that is over, beside all others."""
     at: Words = ""
+    """A time since the beginning, or a mark and a time, such as ``start+3s``."""
     when: str = ""
     do: dict[str, Any] = {}
     fault: dict[str, Words] = {}
@@ -193,12 +225,15 @@ class Experiment(Strict):
     """``lab.navarch.dev/v1``."""
     kind: str = ""
     """``Experiment``."""
+    allow_commands: str = ""
+    """Not for the file: the option ``--allow-commands`` sets it, to the folder in which steps may run commands."""
     question: str = ""
     """Stands at the head of the report."""
     cluster: ClusterPart = msgspec.field(default_factory=ClusterPart)
     behaviour: dict[str, dict[str, Words]] = {}
-    """Stages of simulated containers: by ``default``, ``label=value`` or ``image:NAME``; times,
-    distributions, empirical(file)."""
+    """Stages of simulated containers: by ``default``, ``label=value`` or ``image:NAME``; times, distributions,
+    empirical(file). Also ``capacity: 100/s`` (requests a second), and ``cpu`` and ``memory``: use such as ``50m + 10m*rate``,
+    where rate is the requests a second that the pod answers."""
     workload: list[Work] = []
     factors: dict[str, Any] = {}
     """By name, the levels: a list of values, or a map of level to values (``${name.key}``) and ``patch``, which

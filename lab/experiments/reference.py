@@ -86,8 +86,8 @@ def reference() -> str:
         lines += section(path, kind)
     lines += ["## Words", ""]
     words = {
-        "cluster.mode": file.MODES, "design": (*file.DESIGNS, "a CSV file"), "steps[].do": file.DEEDS,
-        "steps[].fault": (*file.FAULTS, "for"), "conditions of steps": file.CONDITIONS,
+        "cluster.mode": file.MODES, "design": (*file.DESIGNS, "a CSV file"), "steps[].do": tuple(file.DEEDS),
+        "steps[].fault": (*file.FAULTS, "for", "by"), "conditions of steps": file.CONDITIONS,
         "functions of measures": measures.FUNCTIONS, "formats of traces": tuple(traces.FORMATS),
         "stages of behaviour": tuple(f.replace("_", "-") for f in stages.Stages.__dataclass_fields__),
         "distributions": tuple(k[2] for k in spread.KINDS.values()),

@@ -38,6 +38,7 @@ class Run:
         self.timeouts: list[str] = []
         self.marks: dict[str, float] = {}
         marks = [s.mark for s in experiment.steps if s.mark]
+        self._marked = {name: asyncio.Event() for name in (BEGIN, *marks)}
         self.recorder = Recorder({"experiment": experiment.metadata.name, "seed": seed, "marks": marks})
         self.driver: Driver
         self._conditions = {name: getattr(self.state, name) for name in CONDITIONS}
@@ -56,6 +57,7 @@ class Run:
 
     def mark(self, name: str) -> None:
         self.marks[name] = self.now
+        self._marked[name].set()
         self.recorder.mark(self.now, name)
         self._requests()
 
@@ -67,6 +69,7 @@ class Run:
         """Everything from the first manifest to the end of the recording. Raises StepFailed."""
         self.driver = driver
         deeds = Deeds(driver, self.state, chance(f"{self.seed} deeds"))
+        deeds.folder = self.experiment.allow_commands
         self.mark(BEGIN)
         background: list[asyncio.Task[None]] = []
         async with driver.world.task_group() as group:
@@ -79,8 +82,7 @@ class Run:
                     background.append(group.start(self._trace(work.trace), f"trace {n}"))
                 elif work.load is not None:
                     group.start(driver.load(work.load, n), f"load {n}")
-            for n, step in enumerate(self.experiment.steps):
-                await self.step(n, step, deeds)
+            await self._steps(deeds)
             for one in background:
                 await one  # a trace is played to its end
             await driver.sleep(seconds_of(self.experiment.for_))
@@ -90,12 +92,36 @@ class Run:
 
     # Steps
 
+    async def _steps(self, deeds: Deeds) -> None:
+        """Each step begins once the one before it is over; with ``after``, once that one is, beside all others."""
+        steps = self.experiment.steps
+        names = {step.name: n for n, step in enumerate(steps) if step.name} | {BEGIN: -1}
+        over = [asyncio.Event() for _ in steps]
+
+        async def play(number: int, step: Step) -> None:
+            before = names[step.after] if step.after else number - 1
+            if before >= 0:
+                await over[before].wait()
+            await self.step(number, step, deeds)
+            over[number].set()
+
+        if not any(step.after for step in steps):
+            for n, step in enumerate(steps):
+                await self.step(n, step, deeds)
+            return
+        async with self.driver.world.task_group() as group:
+            for n, step in enumerate(steps):
+                group.start(play(n, step), f"step {n}")
+
     async def step(self, number: int, step: Step, deeds: Deeds) -> None:
         if step.at:
             base, plus, offset = str(step.at).partition("+")
-            start = self.marks.get(base.strip())
             after = offset if plus else "0s"
-            at = self.marks[BEGIN] + seconds_of(step.at) if start is None else start + seconds_of(after)
+            if base.strip() in self._marked:
+                await self._marked[base.strip()].wait()  # of a step beside this one
+                at = self.marks[base.strip()] + seconds_of(after)
+            else:
+                at = self.marks[BEGIN] + seconds_of(step.at)
             await self.driver.sleep(max(0.0, at - self.now))
         if step.when:
             await self._until(number, step.when, step)

@@ -119,6 +119,14 @@ def _shown(tree: Any) -> str:
     return text if len(text) < 60 else text[:57] + "..."
 
 
+def time_of(value: Any, path: str, problems: list[Problem]) -> None:
+    """Adds a problem unless the value is a time or a distribution of times."""
+    try:
+        spread(str(value))
+    except ValueError as error:
+        problems.append(Problem(path, str(error)))
+
+
 def seconds_of(value: Any, path: str, problems: list[Problem]) -> float:
     """A time such as ``30s``, ``2m`` or a number; 0, with a problem added, if it is none."""
     try:

@@ -26,6 +26,7 @@ from apiserver.server import APIServer
 from apiserver.storage.memory import MemoryStore
 from controllers.config import Config as ControllersConfig
 from controllers.manager import Manager
+from lab.simulation.faultystore import FaultyStore
 from lab.simulation.network import Link
 from navarch.api import kinds, pods, serialization
 from navarch.api.conditions import get_condition
@@ -125,6 +126,7 @@ class Simulation:
         self._factories: dict[str, Callable[[], Awaitable[None]]] = {}
         self._group: TaskGroup
         self.links: dict[str, Link] = {}
+        self.store: FaultyStore
         self.server: APIServer
         self.fleet: HollowFleet
         self.scheduler: Scheduler
@@ -137,11 +139,12 @@ class Simulation:
 
         async def main() -> T:
             store = MemoryStore()
+            self.store = FaultyStore(store, self.world)
             first = await store.current_revision() + 1
             await self.prepare(store)
             async with self.world.task_group() as self._group:
                 self._group.start(self._record(store, first), "history")
-                self.server = assemble(self.world, store, self._apiserver)
+                self.server = assemble(self.world, self.store, self._apiserver)
                 up = asyncio.Event()
                 self._group.start(self.server.run(lambda _: up.set(), listen=False), "apiserver")
                 await up.wait()
@@ -359,7 +362,7 @@ class Simulation:
 
     async def _catch_up(self) -> None:
         """Until the history holds all that is in the store."""
-        while self._revision < await self.server.store.current_revision():
+        while self._revision < await self.store.inner.current_revision():
             await self._news.wait()
         if self._checks:
             self.check()

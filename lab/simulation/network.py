@@ -32,6 +32,7 @@ class Link:
     def __init__(self, inner: Transport, world: World, latency: float = 0.0, may_be_cut: bool = True) -> None:
         self.may_be_cut = may_be_cut
         self.inner, self.world, self.latency = inner, world, latency
+        self._first_latency = latency
         self.reads = self.writes = 0  # requests so far
         self._whole = asyncio.Event()
         self._whole.set()
@@ -49,6 +50,8 @@ class Link:
         self._whole.clear()
 
     def mend(self) -> None:
+        """Whole again, and as fast as it was made."""
+        self.latency = self._first_latency
         self._cut.clear()
         self._whole.set()
 

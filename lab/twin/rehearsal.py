@@ -53,7 +53,7 @@ class TwinDeeds(Deeds):
 
     def __init__(self, cluster: Driver, run: Rehearsal) -> None:
         super().__init__(cluster, run.state, chance(f"{run.seed} deeds"))
-        self.run = run
+        self.rehearsal = run
 
     async def apply(self, what: Any) -> None:
         """As ``kubectl apply`` does: a three-way patch, so that what is gone from the file goes from the object, too."""
@@ -92,12 +92,12 @@ class TwinDeeds(Deeds):
             if error is None or error.http_code == 404:
                 return
             if error.http_code != 429:
-                self.run.note(f"refused: eviction of pod {namespace}/{name}: {error.message}")
+                self.rehearsal.note(f"refused: eviction of pod {namespace}/{name}: {error.message}")
                 return
             causes = [c.get("message", "") for c in error.details.get("causes") or ()]
-            self.run.note(f"blocked: pod {namespace}/{name}: {' '.join(causes) or error.message}")
+            self.rehearsal.note(f"blocked: pod {namespace}/{name}: {' '.join(causes) or error.message}")
             # Clients of navarch are told to come back in so many seconds and do; upstream says nothing, and kubectl waits 5 s.
-            retry_after = float(error.details.get("retryAfterSeconds") or 0) if self.run.snapshot.is_navarch else 0.0
+            retry_after = float(error.details.get("retryAfterSeconds") or 0) if self.rehearsal.snapshot.is_navarch else 0.0
             await self.cluster.world.sleep(retry_after or RETRY)
 
 

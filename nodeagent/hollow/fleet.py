@@ -217,6 +217,11 @@ class HollowFleet:
         for reference in references:
             self._nodes[name].machine.node.add_image(reference)
 
+    def is_connected(self, name: str) -> bool:
+        """Whether a node has power and reaches others; false of one that is not there."""
+        node = self._nodes.get(name)
+        return node is not None and node.connected
+
     def serving(self, uid: str) -> float | None:
         """Since when (Unix) all containers of a pod run, on a node that can be reached; None if they do not."""
         node, pod = self._pods.get(uid, (None, None))

@@ -9,9 +9,12 @@ from navarch.client.client import Client
 from navarch.world import World
 
 if TYPE_CHECKING:
-    from lab.experiments.file import Load
+    from lab.experiments.model import Load
 
-UNDO = {"power-off": "power_on", "partition": "heal", "crash": "start", "cut": "mend", "kill": ""}
+UNDO = {
+    "power-off": "power_on", "partition": "heal", "crash": "start", "cut": "mend", "slow": "mend", "kill": "",
+    "delay-store": "restore_store", "fail-store": "restore_store",
+}  # fmt: skip
 """By fault, the method that ends it; "": it is over at once. The method that begins it has the fault's name."""
 
 
@@ -53,6 +56,14 @@ class Driver(Protocol):
 
     def load(self, load: Load, number: int) -> Coroutine[Any, Any, None]:
         """Makes the requests of a load, the number-th of the file, and records samples, until it is over or cancelled."""
+        ...
+
+    async def change_load(self, service: str, rate: str) -> None:
+        """From now on the load on a service has another rate or shape. Raises ValueError if there is no load on it."""
+        ...
+
+    async def command(self, argv: Sequence[str], folder: str) -> None:
+        """Runs a program to its end. Raises ValueError if it fails, with what it wrote."""
         ...
 
     def requests(self) -> Mapping[str, Mapping[str, float]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,15 +11,20 @@ from controllers.config import Config as ControllersConfig
 from lab.experiments.drivers.driver import Plugin
 from lab.experiments.drivers.queueing import Queueing
 from lab.experiments.drivers.stage import Outcome
+from lab.experiments.drivers.usage import tell
 from lab.experiments.inputs import behaviour_of, nodes_of, scheduler_of
 from lab.experiments.run import Run
+from lab.experiments.serving import Servings
 from lab.simulation.cluster import POD_RANGE, Record, Simulation
+from navarch.virtual import outside
 from navarch.world import World
 from nodeagent.hollow.fleet import Config as FleetConfig
+from nodeagent.runtime.spread import seconds
 
 if TYPE_CHECKING:
     from lab.experiments.file import Experiment, Load
 
+COMMAND_TIMEOUT = 600.0  # seconds
 LINKS = {"controllers": "controller-manager"}  # the names of links that are not their component's
 
 
@@ -51,7 +58,11 @@ class Virtual:
         self.cluster, self.run = cluster, run
         self.world: World = cluster.world
         self.client = cluster.client
+        self.loads: dict[str, Queueing] = {}
+        self._servings = Servings(run.experiment.behaviour if run else {})
+        self._tells = False
         self.apply, self.sleep = cluster.apply, cluster.sleep
+        self._tell_usage()
 
     @property
     def now(self) -> float:
@@ -66,7 +77,32 @@ class Virtual:
     def load(self, load: Load, number: int) -> Coroutine[Any, Any, None]:
         assert self.run is not None
         begins, seed = self.world.now() - self.now, f"{self.run.seed} load {number}"
-        return Queueing(self, self.cluster.fleet, self.run.state, self.run.recorder, load, seed, begins).run()
+        queueing = Queueing(self, self.cluster.fleet, self.run.state, self.run.recorder, load, seed, begins, self._servings)
+        self.loads[load.service] = queueing
+        self._tell_usage(bool(load.cpu))
+        return queueing.run()
+
+    def _tell_usage(self, by_load: bool = False) -> None:
+        """Has the use of pods told to metrics, if it follows their load."""
+        if self.run is not None and not self._tells and (by_load or self._servings.uses):
+            self._tells = True
+            self.background(tell(self, self.run.state, self._servings, lambda: list(self.loads.values())))
+
+    async def change_load(self, service: str, rate: str) -> None:
+        if service not in self.loads:
+            raise ValueError(f"load: there is none on a service {service!r}; there is on: {', '.join(self.loads) or 'none'}")
+        self.loads[service].change(rate)
+
+    async def command(self, argv: Sequence[str], folder: str) -> None:
+        """No virtual time goes by meanwhile; the program sees it as NAVARCH_SECONDS. There is no server that it could ask."""
+        assert self.run is not None
+        more = {"NAVARCH_SECONDS": f"{self.now:.6f}", "NAVARCH_SEED": str(self.run.seed)}
+        with outside():
+            done = subprocess.run(
+                argv, cwd=folder, env=os.environ | more, capture_output=True, text=True, timeout=COMMAND_TIMEOUT
+            )
+        if done.returncode:
+            raise ValueError(f"{' '.join(argv)} ended with {done.returncode}: {(done.stderr or done.stdout).strip()[-500:]}")
 
     def requests(self) -> Mapping[str, Mapping[str, float]]:
         links = self.cluster.links
@@ -102,6 +138,20 @@ class Virtual:
 
     async def mend(self, component: str) -> None:
         self.cluster.links[LINKS.get(component, component)].mend()
+
+    async def slow(self, component: str, by: float) -> None:
+        """``by`` in seconds, for each request; what is cut stays cut."""
+        self.cluster.links[LINKS.get(component, component)].latency += by
+
+    async def delay_store(self, time: str) -> None:
+        self.cluster.store.delay = seconds(time)
+
+    async def fail_store(self, what: str) -> None:
+        """``all``, or ``writes`` alone."""
+        self.cluster.store.fails = what
+
+    async def restore_store(self, _: str = "") -> None:
+        self.cluster.store.delay, self.cluster.store.fails = 0.0, ""
 
     async def kill(self, container: str) -> None:
         """``namespace/pod/container``."""
