@@ -407,7 +407,7 @@ class Cache:
         """
         now = await self._store.current_revision()
         try:
-            page = await self._store.list("", revision=max(1, now - self._replay), limit=1000)
+            page = await self._store.list("", revision=self._store.earlier(now, self._replay), limit=1000)
         except Compacted:
             page = await self._store.list("", limit=1000)
         revision = page.revision

@@ -97,6 +97,9 @@ class EncryptedStore:
         page = await self.store.list(prefix, start_after=start_after, revision=revision, limit=limit)
         return page._replace(items=[kv._replace(value=self._opened(kv.key, kv.value, past=True)) for kv in page.items])
 
+    def earlier(self, revision: int, writes: int) -> int:
+        return self.store.earlier(revision, writes)
+
     async def txn(
         self, compares: Sequence[Compare], puts: Sequence[Put] = (), deletes: Sequence[str] = ()
     ) -> TxnResult:

@@ -2,7 +2,8 @@
 
 etcd has all that the protocol asks for; what is added here: one linearizable read is shared by all who ask for the
 current revision meanwhile, and none is needed while this server is the only one (see etcd_presence); keys with a time
-to live share leases.
+to live share leases; writes that come while others are on the way share a transaction (etcd_batches), and have a
+revision each all the same (etcd_revisions).
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, NoReturn
 
+from apiserver.storage.etcd_batches import Batches, Write, request, results
 from apiserver.storage.etcd_connection import TLS, Connection, LeaseNotFound
 from apiserver.storage.etcd_leases import Leases
 from apiserver.storage.etcd_presence import Presence
+from apiserver.storage.etcd_revisions import etcds, events, is_whole, key_value, whole
 from apiserver.storage.feed import prefix_end
 from apiserver.storage.grpc_channel import RpcError
 from apiserver.storage.store import (
@@ -46,7 +49,8 @@ class EtcdStore:
         self._connection = Connection(endpoints, tls, timeout)
         self._leases = Leases(world, self._connection)
         self._presence = Presence(world, self._connection)
-        self._acknowledged = 0  # highest revision that etcd told us
+        self._batches = Batches(world, self._send, timeout)
+        self._acknowledged = 0  # highest of etcd's revisions that it told us
         self._reads_begun = 0  # linearizable revision reads, numbered from 1
         self._read_ended = 0  # number of the last one that got an answer or an error
         self._read_lock = asyncio.Lock()
@@ -60,18 +64,24 @@ class EtcdStore:
     async def get(self, key: str) -> tuple[KeyValue | None, int]:
         response = await self._range(pb.RangeRequest(key=key.encode()))
         pairs = response.kvs
-        return (_key_value(pairs[0]) if pairs else None), response.header.revision
+        return (key_value(pairs[0]) if pairs else None), whole(response.header.revision)
 
     async def list(self, prefix: str, *, start_after: str = "", revision: int = 0, limit: int = 0) -> Page:
         start = start_after.encode() + b"\0" if start_after and start_after >= prefix else prefix.encode() or b"\0"
         end = (prefix_end(prefix) or "\0").encode()
-        request = pb.RangeRequest(key=start, range_end=end, revision=revision, limit=limit)
+        at, since = etcds(revision), self._presence.since
+        if revision and (at < since or not is_whole(revision)):  # between two writes of one transaction etcd knows nothing
+            await self._range(pb.RangeRequest(key=b"/", revision=max(at, since, 1), count_only=True))  # unless in future
+            raise Compacted(whole(max(at, since)))
         try:
-            response = await self._range(request)
+            response = await self._range(pb.RangeRequest(key=start, range_end=end, revision=at, limit=limit))
         except Compacted:
             raise Compacted(revision + 1) from None
-        items = [_key_value(kv) for kv in response.kvs]
-        return Page(items, revision or response.header.revision, response.more, response.count)
+        items = [key_value(kv) for kv in response.kvs]
+        return Page(items, revision or whole(response.header.revision), response.more, response.count)
+
+    def earlier(self, revision: int, writes: int) -> int:
+        return whole(max(self._presence.since, etcds(revision) - writes, 1))
 
     async def _range(self, request: Any) -> Any:
         self._check()
@@ -101,26 +111,31 @@ class EtcdStore:
     ) -> TxnResult:
         self._check()
         check_txn(puts, deletes)
+        while True:
+            leases = [await self._leases.lease(put.ttl) if put.ttl else 0 for put in puts]
+            try:
+                return await self._batches.commit(Write(compares, puts, deletes, leases))
+            except LeaseNotFound:  # of a time to live, perhaps another write's; nothing was written
+                for put in puts:
+                    self._leases.forget(put.ttl)
+
+    async def _send(self, writes: Sequence[Write]) -> Sequence[TxnResult]:
+        """One transaction with all of the writes; see etcd_batches."""
         presence = self._presence
         while True:
+            self._check()
             created = presence.created
             if not created:
                 await self._join()
                 continue
             before = self._acknowledged
-            request = await self._txn_request(compares, puts, deletes)
-            try:
-                response = await self._connection.txn(request)
-            except LeaseNotFound:  # of a time to live; nothing was written
-                for put in puts:
-                    self._leases.forget(put.ttl)
-                continue
+            response = await self._connection.txn(self._txn_request(writes))
             self._note_revision(response, before)
             if response.succeeded:
-                return TxnResult(True, response.header.revision)
+                return results(writes, response)
             mine = response.responses[0].range.kvs
-            if mine and mine[0].create_revision == created:
-                return TxnResult(False, response.header.revision)
+            if mine and mine[0].create_revision == created:  # so what failed is the only write
+                return results(writes, response)
             await self._join(created)
 
     async def _join(self, lost: int = 0) -> None:
@@ -128,35 +143,21 @@ class EtcdStore:
         await self._presence.join(lost)
         await self._range(pb.RangeRequest(key=self._presence.key.encode(), count_only=True))
 
-    async def _txn_request(self, compares: Sequence[Compare], puts: Sequence[Put], deletes: Sequence[str]) -> Any:
-        request = pb.TxnRequest()
-        presence = self._presence
-        own = presence.key.encode()
-        request.compare.add(target=pb.Compare.CREATE, key=own, create_revision=presence.created)
-        request.failure.add().range.key = own
-        for key, revision in compares:
-            request.compare.add(target=pb.Compare.MOD, key=key.encode(), mod_revision=revision)
-        for put in puts:
-            operation = request.success.add().put
-            operation.key = put.key.encode()
-            operation.value = put.value
-            if put.ttl:
-                operation.lease = await self._leases.lease(put.ttl)
-        for key in deletes:
-            request.success.add().delete.key = key.encode()
-        return request
+    def _txn_request(self, writes: Sequence[Write]) -> Any:
+        transaction = request(writes)
+        own = self._presence.key.encode()
+        transaction.compare.add(target=pb.Compare.CREATE, key=own, create_revision=self._presence.created)
+        transaction.failure.add().range.key = own
+        return transaction
 
     async def watch(self, prefix: str, from_revision: int, *, previous: bool = True) -> AsyncIterator[Batch]:
         self._check()
         response = await self._range(pb.RangeRequest(key=b"/", count_only=True))
-        if response.header.revision < from_revision - 1:
-            self._rewound(from_revision - 1, response.header.revision)
+        if response.header.revision < etcds(from_revision - 1):
+            self._rewound(etcds(from_revision - 1), response.header.revision)
+        # Of all keys: what a deletion has for a number shows in the whole transaction only.
         create = pb.WatchCreateRequest(
-            key=prefix.encode() or b"\0",
-            range_end=(prefix_end(prefix) or "\0").encode(),
-            start_revision=from_revision,
-            prev_kv=previous,
-            fragment=True,
+            key=b"\0", range_end=b"\0", start_revision=etcds(from_revision), prev_kv=previous, fragment=True
         )
         stream = await self._connection.watch()
         parts: list[Any] = []
@@ -169,12 +170,14 @@ class EtcdStore:
                 response = pb.WatchResponse.FromString(message)
                 if response.canceled:
                     if response.compact_revision:
-                        raise Compacted(response.compact_revision)
+                        raise Compacted(whole(response.compact_revision) + 1)
                     raise StoreUnavailable(f"etcd cancelled the watch: {response.cancel_reason}")
                 parts += response.events
                 # etcd puts whole revisions in a response, unless it says that the response goes on in the next one.
                 if parts and not response.fragment:
-                    yield Batch([_event(part) for part in parts], parts[-1].kv.mod_revision)
+                    batch = Batch(_select(events(parts), prefix, from_revision), whole(parts[-1].kv.mod_revision))
+                    if batch.events or not prefix:
+                        yield batch
                     parts = []
         except RpcError as error:
             raise self._connection.translate(error) from error
@@ -184,14 +187,14 @@ class EtcdStore:
     async def compact(self, revision: int) -> None:
         self._check()
         try:
-            await self._connection.compact(pb.CompactionRequest(revision=revision))
+            await self._connection.compact(pb.CompactionRequest(revision=etcds(revision + 1) - 1))
         except Compacted:
             pass
 
     async def current_revision(self) -> int:
         self._check()
         if self._presence.sole:
-            return max(self._acknowledged, self._presence.floor)
+            return whole(max(self._acknowledged, self._presence.floor))
         # A read that began after we were called serves us, whoever began it: so at most one runs and one is due.
         before = self._reads_begun
         async with self._read_lock:
@@ -205,12 +208,12 @@ class EtcdStore:
                 self._read_ended, self._read_error = number, error
             if self._read_error is not None:
                 raise StoreUnavailable(str(self._read_error))
-            return self._acknowledged
+            return whole(self._acknowledged)
 
     def known_revision(self) -> int | None:
         if self._closed or not self._presence.sole:
             return None
-        return max(self._acknowledged, self._presence.floor)
+        return whole(max(self._acknowledged, self._presence.floor))
 
     async def check(self) -> None:
         self._check()
@@ -224,6 +227,7 @@ class EtcdStore:
     async def close(self) -> None:
         if not self._closed:
             self._closed = True
+            await self._batches.close()
             await self._presence.leave()
             await self._connection.close()
 
@@ -232,13 +236,7 @@ class EtcdStore:
             raise StoreUnavailable("the store is closed")
 
 
-def _key_value(kv: Any) -> KeyValue:
-    return KeyValue(kv.key.decode(), kv.value, kv.mod_revision, kv.create_revision)
-
-
-def _event(event: Any) -> StoreEvent:
-    kv = event.kv
-    previous = event.prev_kv.value if event.HasField("prev_kv") else None
-    if event.type == pb.Event.DELETE:
-        return StoreEvent(kv.key.decode(), None, kv.mod_revision, previous, event.prev_kv.create_revision)
-    return StoreEvent(kv.key.decode(), kv.value, kv.mod_revision, previous, kv.create_revision)
+def _select(all_events: Sequence[StoreEvent], prefix: str, from_revision: int) -> Sequence[StoreEvent]:
+    if not prefix and all_events[0].revision >= from_revision:
+        return all_events
+    return [event for event in all_events if event.revision >= from_revision and event.key.startswith(prefix)]

@@ -99,7 +99,7 @@ class Connection:
             return FutureRevision(text)
         if "lease not found" in text:
             return LeaseNotFound(text)
-        if "too large" in text:
+        if "too large" in text or "too many operations" in text:
             return TooLarge(text)
         if "space exceeded" in text:
             return StoreFull(text)

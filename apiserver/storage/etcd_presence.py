@@ -8,6 +8,12 @@ write before it has joined again.
 
 The key tells which process holds it; a successor on the same machine that finds that process dead removes the key
 instead of waiting for its lease to end.
+
+Beside them lies a key for good, which keeps servers of older versions out: those take it for a server that never
+acknowledges them, and never write. They would not understand values with a place (etcd_revisions). Servers of older
+versions that were there before that key are waited for until they have ended. ``since`` is the etcd revision from which
+on no such server has written: the resourceVersions that clients had from it are lower than all that are given out now,
+and too old.
 """
 
 from __future__ import annotations
@@ -20,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from apiserver.storage.etcd_connection import Connection
+from apiserver.storage.etcd_revisions import PLACES
 from apiserver.storage.grpc_channel import RpcError, Stream
 from apiserver.storage.store import StoreUnavailable
 from navarch.world import World
@@ -28,6 +35,7 @@ from protos import etcd_pb2 as pb
 log = logging.getLogger(__name__)
 
 PREFIX = "/navarch/servers/"
+FORMAT = PREFIX + "format"
 TTL = 6  # seconds
 
 
@@ -40,12 +48,14 @@ class Presence:
         self.created = 0  # create revision of the key while we hold it; every transaction compares it
         self.alone = False  # nobody else has a key that we acknowledged
         self.floor = 0  # while alone: what others wrote is at or below this revision
+        self.since = 0  # see the module; 0 while it is not known
         self._until = 0.0  # monotonic seconds: the lease surely runs until then
         self._until_wall = 0.0  # the same in Unix time, as the monotonic clock stands still while a machine sleeps
         self._lease = 0
         self._joining = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
         self._listed = 0  # revision of the last list
+        self._older: dict[str, None] = {}  # servers of older versions that were told of
 
     @property
     def sole(self) -> bool:
@@ -69,12 +79,11 @@ class Presence:
             sent = self._clocks()
             self._lease = (await self._connection.grant(pb.LeaseGrantRequest(ttl=TTL))).id
             self._renewed(sent)
-            await self._connection.txn(pb.TxnRequest(success=[self._put(0)]))
+            await self._connection.txn(pb.TxnRequest(success=[_format(0, ready=False), self._put(0)]))
             others = await self._list()
             created = others.pop(self.key, (0, {}))[0]
             self._tasks = [asyncio.ensure_future(self._keep())]
-            # Whoever came later waits for us instead.
-            while waiting := [k for k, (c, v) in others.items() if c < created and v.get("seen", 0) < created]:
+            while waiting := self._before(others, created):
                 for key in waiting:
                     if _dead(others[key][1]):
                         await self._remove(key, others[key][0])
@@ -83,12 +92,29 @@ class Presence:
                 others = await self._list()
                 if others.pop(self.key, (0, {}))[0] != created:
                     raise StoreUnavailable("lost the lease while joining")
+            if not self.since:
+                await self._connection.txn(pb.TxnRequest(success=[_format(1, ready=True)]))
+                await self._list()
             self.created = created
             self._tasks.append(asyncio.ensure_future(self._follow()))
 
+    def _before(self, others: dict[str, tuple[int, dict[str, Any]]], created: int) -> list[str]:
+        """Those that we have to wait for: who was there before us and does not know of us, and all of an older version.
+        Whoever came later waits for us instead."""
+        out = []
+        for key, (since, value) in others.items():
+            older = not value.get("places")
+            if older and key not in self._older:
+                self._older[key] = None
+                log.warning("an API server of an older version (process %s) still runs on this etcd, of which it would not "
+                            "understand what this version writes: waiting until it has ended", value.get("pid"))  # fmt: skip
+            if older or (since < created and value.get("seen", 0) < created):
+                out.append(key)
+        return out
+
     def forget(self) -> None:
         """The store is another one: the key is to be made again before anything is written or answered from memory."""
-        self.alone, self.created, self.floor = False, 0, 0
+        self.alone, self.created, self.floor, self.since = False, 0, 0, 0
 
     async def leave(self) -> None:
         """Gives the key up; the store must not be used afterwards."""
@@ -156,11 +182,15 @@ class Presence:
                 await self._world.sleep(0.2)
 
     async def _list(self) -> dict[str, tuple[int, dict[str, Any]]]:
-        """Key -> create revision and value of every server."""
+        """Key -> create revision and value of every server, but for those of older versions that are kept out."""
         request = pb.RangeRequest(key=PREFIX.encode(), range_end=PREFIX[:-1].encode() + b"0")
         response = await self._connection.range(request)
         self._listed = response.header.revision
-        return {kv.key.decode(): (kv.create_revision, json.loads(kv.value)) for kv in response.kvs}
+        servers = {kv.key.decode(): (kv.create_revision, json.loads(kv.value)) for kv in response.kvs}
+        begun, value = servers.pop(FORMAT, (0, {}))
+        if value.get("ready"):
+            self.since = next(kv.mod_revision for kv in response.kvs if kv.key.decode() == FORMAT)
+        return {key: (created, v) for key, (created, v) in servers.items() if created < begun or v.get("places")}
 
     async def _change(self) -> None:
         """Waits until something changed behind the last list."""
@@ -183,8 +213,17 @@ class Presence:
         await self._connection.txn(pb.TxnRequest(compare=[compare], success=[delete]))
 
     def _put(self, newest: int) -> Any:
-        value = json.dumps({"seen": newest, **_process(os.getpid())}).encode()
+        value = json.dumps({"seen": newest, "places": PLACES, **_process(os.getpid())}).encode()
         return pb.RequestOp(put=pb.PutRequest(key=self.key.encode(), value=value, lease=self._lease))
+
+
+def _format(version: int, ready: bool) -> Any:
+    """Puts the key that keeps older versions out if etcd has put it ``version`` times before."""
+    note = "older versions of navarch do not understand what lies here: this key has their API servers wait"
+    value = json.dumps({"places": PLACES, "ready": ready, "note": note}).encode()
+    compare = pb.Compare(target=pb.Compare.VERSION, key=FORMAT.encode(), version=version)
+    put = pb.RequestOp(put=pb.PutRequest(key=FORMAT.encode(), value=value))
+    return pb.RequestOp(txn=pb.TxnRequest(compare=[compare], success=[put]))
 
 
 def _process(pid: int) -> dict[str, Any]:

@@ -75,6 +75,9 @@ class MemoryStore:
                 items.append(KeyValue(key, version.value, version.revision, version.created))
         return Page(items, revision, count > len(items), count)
 
+    def earlier(self, revision: int, writes: int) -> int:
+        return max(1, revision - writes)
+
     async def txn(
         self, compares: Sequence[Compare], puts: Sequence[Put] = (), deletes: Sequence[str] = ()
     ) -> TxnResult:

@@ -139,6 +139,9 @@ class SqliteStore:
         count = connection.execute(f"SELECT count(*) {where}", bounds).fetchone()[0]
         return Page(items[:limit], revision, True, count)
 
+    def earlier(self, revision: int, writes: int) -> int:
+        return max(1, revision - writes)
+
     def _connection(self) -> sqlite3.Connection:
         """The reading thread's own connection."""
         if self._list_connection is None:

@@ -1,7 +1,7 @@
 """The store protocol: a revisioned, watchable key-value space, as much of etcd as navarch needs.
 
-Every successful transaction that writes makes exactly one new revision, shared by all its keys. Revisions grow by
-one a write and never repeat, also over restarts.
+Every successful transaction that writes makes exactly one new revision, which all that it puts has; what it deletes beside
+that may have lower ones of its own. Revisions grow with each write and never repeat, also over restarts.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ class KeyValue(NamedTuple):
     key: str
     value: bytes
     revision: int  # of the last write (mod revision)
-    created: int  # revision at which the key came into being
+    created: int  # revision at which the key came into being; of a later state, that of the end of its transaction with others
 
 
 class Put(NamedTuple):
@@ -24,7 +24,7 @@ class Put(NamedTuple):
 
 
 class Compare(NamedTuple):
-    """Holds if the key's mod revision equals ``revision``; 0 means that the key does not exist."""
+    """Holds if the key's mod revision is ``revision``, which the store has told of that key; 0: the key does not exist."""
 
     key: str
     revision: int
@@ -105,7 +105,15 @@ class Store(Protocol):
         ...
 
     async def list(self, prefix: str, *, start_after: str = "", revision: int = 0, limit: int = 0) -> Page:
-        """Keys under ``prefix`` in order; ``revision`` 0 is now. Raises Compacted, FutureRevision."""
+        """Keys under ``prefix`` in order; ``revision`` 0 is now. Raises Compacted, FutureRevision.
+
+        Any revision of a batch, of a page and of :meth:`current_revision` can be listed until it is compacted. One of a single
+        write need not be (Compacted): the store may know the state after several writes only.
+        """
+        ...
+
+    def earlier(self, revision: int, writes: int) -> int:
+        """A revision that can be listed unless it is compacted, about ``writes`` writes before ``revision`` (one as well)."""
         ...
 
     async def txn(

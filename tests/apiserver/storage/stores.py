@@ -15,6 +15,8 @@ from navarch.world import RealWorld
 from tests.apiserver.storage.etcd_server import Etcd
 
 KINDS = ["memory", "sqlite", "etcd"]
+STEPS = {"memory": 1, "sqlite": 1, "etcd": 128}
+"""By how much the revision grows with a write that goes alone."""
 
 
 @asynccontextmanager

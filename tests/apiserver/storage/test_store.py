@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from apiserver.storage.store import Batch, Compacted, Compare, FutureRevision, Put, Store, StoreEvent
-from tests.apiserver.storage.stores import KINDS, run_with_store
+from tests.apiserver.storage.stores import KINDS, STEPS, run_with_store
 
 pytestmark = pytest.mark.parametrize("kind", KINDS)
 
@@ -25,30 +25,30 @@ async def take(store: Store, prefix: str, start: int, until: int) -> list[StoreE
 
 def test_a_write_makes_one_revision(kind: str) -> None:
     async def test(store: Store) -> None:
-        start = await store.current_revision()
+        start, step = await store.current_revision(), STEPS[kind]
         assert await store.get("/a") == (None, start)
         made = await store.txn([Compare("/a", 0)], [Put("/a", b"1"), Put("/b", b"2")])
-        assert made == (True, start + 1)
+        assert made == (True, start + 1 * step)
         found, revision = await store.get("/a")
-        assert found == ("/a", b"1", start + 1, start + 1) and revision == start + 1
-        assert await store.txn([Compare("/a", 0)], [Put("/a", b"x")]) == (False, start + 1)
-        assert await store.txn([Compare("/a", start + 1), Compare("/c", 0)], [Put("/a", b"3")], ["/b"]) == (
+        assert found == ("/a", b"1", start + 1 * step, start + 1 * step) and revision == start + 1 * step
+        assert await store.txn([Compare("/a", 0)], [Put("/a", b"x")]) == (False, start + 1 * step)
+        assert await store.txn([Compare("/a", start + 1 * step), Compare("/c", 0)], [Put("/a", b"3")], ["/b"]) == (
             True,
-            start + 2,
+            start + 2 * step,
         )
-        assert (await store.get("/a"))[0] == ("/a", b"3", start + 2, start + 1)
+        assert (await store.get("/a"))[0] == ("/a", b"3", start + 2 * step, start + 1 * step)
         assert (await store.get("/b"))[0] is None
         # What changes nothing makes no revision.
-        assert await store.txn([], [], ["/b"]) == (True, start + 2)
-        assert await store.txn([Compare("/a", start + 2)]) == (True, start + 2)
-        assert await store.txn([Compare("/a", start)], [], ["/a"]) == (False, start + 2)
+        assert await store.txn([], [], ["/b"]) == (True, start + 2 * step)
+        assert await store.txn([Compare("/a", start + 2 * step)]) == (True, start + 2 * step)
+        assert await store.txn([Compare("/a", start)], [], ["/a"]) == (False, start + 2 * step)
         # A key that comes back is a new one.
         await store.txn([], [], ["/a"])
         await store.txn([], [Put("/a", b"4")])
-        assert (await store.get("/a"))[0] == ("/a", b"4", start + 4, start + 4)
+        assert (await store.get("/a"))[0] == ("/a", b"4", start + 4 * step, start + 4 * step)
         with pytest.raises(ValueError):
             await store.txn([], [Put("/a", b"5"), Put("/a", b"6")])
-        assert await store.current_revision() == start + 4
+        assert await store.current_revision() == start + 4 * step
 
     run_with_store(kind, test)
 
@@ -58,7 +58,7 @@ def test_lists(kind: str) -> None:
         names = ["/p/a", "/p/b/1", "/p/b/2", "/p/b-1", "/p/c", "/pp/x", "/q"]
         for name in names:
             await store.txn([], [Put(name, name.encode())])
-        first = await store.current_revision()
+        first, step = await store.current_revision(), STEPS[kind]
         page = await store.list("/p/")
         assert [i.key for i in page.items] == ["/p/a", "/p/b-1", "/p/b/1", "/p/b/2", "/p/c"]
         assert (page.revision, page.more, page.count) == (first, False, 5)
@@ -80,9 +80,9 @@ def test_lists(kind: str) -> None:
             [*names[:2], names[2], names[4], "/p/aa", *names[5:]]
         )
         with pytest.raises(FutureRevision):
-            await store.list("/p/", revision=first + 3)
-        await store.compact(first + 1)
-        assert [i.key for i in (await store.list("/p/", revision=first + 1)).items][:2] == ["/p/a", "/p/aa"]
+            await store.list("/p/", revision=first + 3 * step)
+        await store.compact(first + 1 * step)
+        assert [i.key for i in (await store.list("/p/", revision=first + 1 * step)).items][:2] == ["/p/a", "/p/aa"]
         with pytest.raises(Compacted):
             await store.list("/p/", revision=first)
         assert (await store.get("/p/c"))[0].value == b"changed"
@@ -90,26 +90,27 @@ def test_lists(kind: str) -> None:
     run_with_store(kind, test)
 
 
-def comparable(events: list[StoreEvent]) -> list[StoreEvent]:
-    """Sorted within a revision, where the order is free; etcd does not tell when a deleted key was created."""
-    alike = [e._replace(created=e.created if e.value else 0) for e in events]
+def comparable(events: list[StoreEvent], step: int) -> list[StoreEvent]:
+    """Sorted within a transaction, where the order is free; etcd does not tell when a deleted key was created, and gives a
+    deletion a revision of its own."""
+    alike = [e._replace(created=e.created if e.value else 0, revision=e.revision // step) for e in events]
     return sorted(alike, key=lambda e: (e.revision, e.key))
 
 
 def test_a_watch_begins_in_the_past(kind: str) -> None:
     async def test(store: Store) -> None:
-        start = await store.current_revision()
-        await store.txn([], [Put("/p/a", b"1"), Put("/q", b"1"), Put("/p/b", b"1")])
-        await store.txn([Compare("/p/a", start + 1)], [Put("/p/a", b"2")], ["/p/b"])
+        start, step = await store.current_revision(), STEPS[kind]
+        one = (await store.txn([], [Put("/p/a", b"1"), Put("/q", b"1"), Put("/p/b", b"1")])).revision
+        two = (await store.txn([Compare("/p/a", one)], [Put("/p/a", b"2")], ["/p/b"])).revision
         expected = [
-            StoreEvent("/p/a", b"1", start + 1, None, start + 1),
-            StoreEvent("/p/b", b"1", start + 1, None, start + 1),
-            StoreEvent("/p/a", b"2", start + 2, b"1", start + 1),
-            StoreEvent("/p/b", None, start + 2, b"1", start + 1),
+            StoreEvent("/p/a", b"1", one, None, one),
+            StoreEvent("/p/b", b"1", one, None, one),
+            StoreEvent("/p/a", b"2", two, b"1", one),
+            StoreEvent("/p/b", None, two, b"1", one),
         ]
-        assert comparable(await take(store, "/p/", start + 1, start + 2)) == comparable(expected)
-        assert comparable(await take(store, "/p/", start + 2, start + 2)) == comparable(expected[2:])
-        assert len(await take(store, "", start + 1, start + 2)) == 5
+        assert comparable(await take(store, "/p/", start + 1, two), step) == comparable(expected, step)
+        assert comparable(await take(store, "/p/", one + 1, two), step) == comparable(expected[2:], step)
+        assert len(await take(store, "", start + 1, two)) == 5
 
     run_with_store(kind, test)
 
@@ -118,13 +119,13 @@ def test_a_watch_that_waits(kind: str) -> None:
     """It gets what comes later, in whole revisions and in order; after a compaction it begins behind that."""
 
     async def test(store: Store) -> None:
-        start = await store.current_revision()
+        start, step = await store.current_revision(), STEPS[kind]
 
         async def follow() -> list[Batch]:
             batches = []
             async for batch in store.watch("", start + 1):
                 batches.append(batch)
-                if batch.revision >= start + 20:
+                if batch.revision >= start + 20 * step:
                     break
             return batches
 
@@ -133,22 +134,22 @@ def test_a_watch_that_waits(kind: str) -> None:
             await store.txn([], [Put(f"/p/{n}", b"x"), Put(f"/r/{n}", b"y")])
         batches = await asyncio.wait_for(following, 10)
         revisions = [e.revision for b in batches for e in b.events]
-        assert revisions == [r for r in range(start + 1, start + 21) for _ in range(2)]
+        assert revisions == [start + n * step for n in range(1, 21) for _ in range(2)]
         assert all(b.events[-1].revision == b.revision for b in batches)
-        await store.compact(start + 8)
+        await store.compact(start + 8 * step)
         with pytest.raises(Compacted):
-            await take(store, "", start + 1, start + 20)
-        assert len(await take(store, "", start + 9, start + 20)) == 24
+            await take(store, "", start + 1, start + 20 * step)
+        assert len(await take(store, "", start + 8 * step + 1, start + 20 * step)) == 24
 
     run_with_store(kind, test)
 
 
 def test_time_to_live(kind: str) -> None:
     async def test(store: Store) -> None:
-        start = await store.current_revision()
+        start, step = await store.current_revision(), STEPS[kind]
         await store.txn([], [Put("/short", b"1", ttl=1), Put("/kept", b"1", ttl=1), Put("/long", b"1", ttl=3600)])
         await store.txn([], [Put("/kept", b"2")])  # without a time to live it stays
-        events = await take(store, "", start + 1, start + 3)
+        events = await take(store, "", start + 1, start + 3 * step)
         assert (events[-1].key, events[-1].value, events[-1].previous) == ("/short", None, b"1")
         assert [i.key for i in (await store.list("/k")).items] == ["/kept"]
         assert [i.key for i in (await store.list("/l")).items] == ["/long"]
