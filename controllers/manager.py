@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+from controllers.attachdetach import AttachDetachController
 from controllers.certificates.controllers import Approver, Cleaner, Signer
 from controllers.certificates.signer import Authority
 from controllers.config import Config
@@ -105,6 +106,7 @@ class Manager:
                 HorizontalPodAutoscalerController,
                 PersistentVolumeBinder,
                 EphemeralVolumeController,
+                AttachDetachController,
                 ClaimProtection,
                 VolumeProtection,
                 AttributesClassProtection,

@@ -41,7 +41,7 @@ PRELOAD = {
         "nodeagent.images.store",
         "nodeagent.runtime.oci",
         "aiohttp.web",  # its server
-        "nodeagent.devices.manager",  # grpcio
+        "nodeagent.nodeplugins",  # grpcio
     ),
     "proxy.main": (),
     "proxy.ingress.main": (),

@@ -21,8 +21,6 @@ from navarch.client.events import EventRecorder
 from navarch.client.informer import Informer
 from navarch.world import Backoff, TaskGroup, World
 from nodeagent.config import Config
-from nodeagent.devices.manager import DeviceManager
-from nodeagent.devices.podresources import PodResources
 from nodeagent.linux import process, trees
 from nodeagent.node import admission, eviction, shutdown
 from nodeagent.node.configobjects import ObjectCache
@@ -34,6 +32,7 @@ from nodeagent.node.shutdown import Shutdown
 from nodeagent.node.staticsource import StaticPods
 from nodeagent.node.statuswriter import StatusManager
 from nodeagent.node.storage import LocalStorage
+from nodeagent.nodeplugins import NodePlugins
 from nodeagent.pods import logrotate, mishaps, sources
 from nodeagent.pods.context import Services
 from nodeagent.pods.observed import POD_UID
@@ -64,9 +63,7 @@ class Agent:
         self._services = Informer(client[core_v1.Service])
         self._group: TaskGroup
         self.services: Services
-        self.devices = DeviceManager(world, config.kubelet_dir / "device-plugins", config.root_dir / "devices.json")
-        self.devices.changed = self.keeper.look_again
-        self.keeper.devices = self.devices.amounts
+        self.plugins = NodePlugins(config, client, world, self.keeper, self._active)
         self.static: StaticPods | None = None
         self.shutdown: Shutdown
         self._node_news = asyncio.Event()
@@ -100,7 +97,8 @@ class Agent:
             status=status,
             events=events,
             cluster_services=self._services,
-            devices=self.devices,
+            devices=self.plugins.devices,
+            csi=self.plugins.csi,
             memory_capacity=self.capacity_memory,
             cpu_capacity=quantity.milli(self.keeper.capacity["cpu"]),
             allocatable=self.keeper.allocatable,
@@ -111,7 +109,7 @@ class Agent:
         group.start(self._events(), name="runtime events")
         await asyncio.sleep(0)  # it listens from its first step on
         await self._find_what_was_left()
-        await self.devices.load()
+        await self.plugins.devices.load()
         stop_serving = await self._serve()
         try:
             await self._begin_static(status)
@@ -129,8 +127,7 @@ class Agent:
                 ("log rotation", self._keep("rotate logs", lambda: logrotate.run(self))),
             ):
                 group.start(task, name=name)
-            if config.plugins:
-                self._serve_plugins(group)
+            self.plugins.serve(group, self._keep)
             self._node.add_handler(self._node_changed)
             events.event(self.reference(), "Normal", "Starting", "Starting kubelet.")
             await self._configure_network()
@@ -140,7 +137,8 @@ class Agent:
             if self.static is not None:
                 self.static.synced = True
             self._end_what_is_orphaned()
-            await self.devices.keep_only(self._workers)
+            await self.plugins.devices.keep_only(self._workers)
+            self.plugins.tidy(group, self._keep, lambda uid: uid in self._workers or uid in self._remains)
             group.start(self._keep("remove orphans", self._remove_orphans), name="orphans")
             self.ready.set()
             log.info("node %s runs, serving on port %d", config.node_name, self.port)
@@ -148,12 +146,6 @@ class Agent:
         finally:
             self.services.stopping.set()
             await stop_serving()
-
-    def _serve_plugins(self, group: TaskGroup) -> None:
-        monitor = PodResources(self.devices, self._active)
-        socket = self.config.kubelet_dir / "pod-resources" / "kubelet.sock"
-        group.start(self._keep("serve device plugins", self.devices.run), name="device plugins")
-        group.start(self._keep("serve pod resources", lambda: monitor.run(socket)), name="pod resources")
 
     def _image_gc(self) -> ImageGC:
         return ImageGC(self.config, self.runtime, self.world, self._tell_node("Warning"))
@@ -396,7 +388,7 @@ class Agent:
             return shutdown.REJECTION
         if why := eviction.reject(pod, keeper.pressure, qos.qos_class(pod)):
             return eviction.REASON, why
-        counted = {name: q for name, q in keeper.allocatable.items() if not self.devices.manages(name)}
+        counted = {name: q for name, q in keeper.allocatable.items() if not self.plugins.devices.manages(name)}
         return admission.reject(pod, keeper.node, counted, self._active(), unsafe)
 
     def _backoff(self) -> Backoff:
@@ -455,6 +447,7 @@ class Agent:
             self.keeper.look_again()  # registers anew
         else:
             self.keeper.observe(node)
+            self.plugins.observe(node)
         self._node_news.set()
 
     def reference(self) -> core_v1.ObjectReference:

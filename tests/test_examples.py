@@ -78,7 +78,7 @@ def test_a_controller_of_your_own(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_all_examples_are_tried() -> None:
-    """05_fake_gpus.py has its own tests: tests/nodeagent/test_devices.py, tests/e2e/test_devices.py."""
+    """05_fake_gpus.py is tried in tests/nodeagent/test_devices.py, 06_a_csi_driver.py in tests/nodeagent/csi."""
     text = Path(__file__).read_text()
     for path in EXAMPLES.glob("[0-9]*.py"):
         assert path.name in text, f"{path.name} has no test"

@@ -21,6 +21,7 @@ VOLUMES, ATTACHMENTS = "/registry/persistentvolumes/", "/registry/volumeattachme
 STORAGE = "storage.k8s.io"
 LEASE_NAMESPACE = "kube-node-lease"
 READ = ("get", "list", "watch")
+NODE_SECRETS = ("nodeStageSecretRef", "nodePublishSecretRef", "nodeExpandSecretRef")
 
 
 def rule(groups: str, resources: str, verbs: str) -> dict[str, list[str]]:
@@ -182,7 +183,22 @@ class NodeAuthorizer:
             return False, "can only read namespaced object of this type"
         if not info.name:
             return False, "No Object name found"
-        return self._related(node, info.resource, info.namespace, info.name)
+        answer = self._related(node, info.resource, info.namespace, info.name)
+        if not answer[0] and info.resource == "secrets" and info.verb == "get":
+            return self._of_volume(node, info) or answer
+        return answer
+
+    def _of_volume(self, node: str, info: RequestInfo) -> tuple[bool, str] | None:
+        """A secret that a volume names for its driver on the node, and the volume is one of a pod there; None if it is not."""
+        for entry in self._cache.list(VOLUMES, None).entries:
+            spec = entry.tree().get("spec") or {}
+            refs = [(spec.get("csi") or {}).get(field) or {} for field in NODE_SECRETS]
+            claim = spec.get("claimRef") or {}
+            if any((r.get("namespace"), r.get("name")) == (info.namespace, info.name) for r in refs) and claim.get("name"):
+                answer = self._related(node, "persistentvolumeclaims", claim.get("namespace") or "", claim["name"])
+                if answer[0]:
+                    return answer
+        return None
 
     def _related(self, node: str, resource: str, namespace: str, name: str) -> tuple[bool, str]:
         on_node = parse_field_selector(f"spec.nodeName={escaped(node)}")

@@ -99,6 +99,7 @@ NAVARCH_CONTROLLER_RULES = [
     # The binder patches where upstream's updates; the provisioner of local paths is a controller here.
     rule("core", "persistentvolumes", "create delete get patch"),
     rule("core", "persistentvolumes/status persistentvolumeclaims/status", "patch"),
+    rule("storage.k8s.io", "volumeattachments", "create"),
     rule("core", "resourcequotas/status", "patch update"),
     rule("discovery.k8s.io", "endpointslices", ALL),
     rule("apps", "deployments deployments/status deployments/scale deployments/finalizers replicasets "

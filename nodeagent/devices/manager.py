@@ -16,11 +16,11 @@ import msgspec
 from navarch.api import names, resources
 from navarch.api.pods import all_containers
 from navarch.api.types import core_v1
+from navarch.rpc.sockets import Caller, Method, Refusal, RpcError, Server
 from navarch.world import TaskGroup, World
 from nodeagent.devices import ledger as ledgers
 from nodeagent.devices.ledger import DeviceError, Gift, Ledger, Share
 from nodeagent.devices.plugin import DevicePlugin
-from nodeagent.plugins.rpc import Method, Refusal, RpcError, Server
 from protos import deviceplugin_pb2 as messages
 
 log = logging.getLogger(__name__)
@@ -112,6 +112,18 @@ class DeviceManager:
         self._plugins[resource] = plugin
         self._absent.pop(resource, None)
         self._tasks[resource] = self._group.start(self._follow(plugin), name=f"device plugin {resource}")
+
+    async def adopt(self, resource: str, socket: Path) -> None:
+        """A plugin that was found by its registration socket. Raises RpcError."""
+        caller = Caller(socket)
+        try:
+            path, reply = "/v1beta1.DevicePlugin/GetDevicePluginOptions", messages.DevicePluginOptions
+            options = await caller.call(path, messages.Empty(), reply, 10.0, patient=True)
+        finally:
+            await caller.close()
+        self.add(
+            resource, socket, pre_start=options.pre_start_required, preferred=options.get_preferred_allocation_available
+        )
 
     async def _follow(self, plugin: DevicePlugin) -> None:
         resource = plugin.resource

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from navarch.rpc.sockets import Caller, RpcError
 from nodeagent.devices.ledger import Gift
-from nodeagent.plugins.rpc import Caller, RpcError
 from nodeagent.runtime.runtime import Device, Mount
 from protos import deviceplugin_pb2 as messages
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from navarch.api.pods import all_containers
 from navarch.api.types import core_v1
+from navarch.rpc.sockets import Method, Refusal, Server
 from nodeagent.devices.manager import DeviceManager
-from nodeagent.plugins.rpc import Method, Refusal, Server
 from protos import podresources_pb2 as messages
 
 

@@ -39,6 +39,7 @@ class NodeKeeper:
 
     def __init__(self, config: Config, client: Client, world: World, runtime: Runtime) -> None:
         self.config, self.world, self.runtime = config, world, runtime
+        self.volumes_in_use: Callable[[], list[str]] = list
         self._nodes = client[core_v1.Node]
         self._leases = client[coordination_v1.Lease]
         self.node: core_v1.Node | None = None
@@ -209,6 +210,7 @@ class NodeKeeper:
         body["addresses"] = [*body.get("addresses", ()), {"$patch": "replace"}]
         for name in extended(node.status.allocatable):
             body["allocatable"].setdefault(name, None)  # its capacity was taken away
+        body.setdefault("volumesInUse", None)
         return await self._nodes.patch_status(self.config.node_name, None, {"status": body}, "strategic")
 
     def status(self, node: core_v1.Node | None) -> core_v1.NodeStatus:
@@ -227,6 +229,7 @@ class NodeKeeper:
             daemon_endpoints=core_v1.NodeDaemonEndpoints(kubelet_endpoint=core_v1.DaemonEndpoint(port=self.port)),
             node_info=self._info(),
             images=self._images,
+            volumes_in_use=self.volumes_in_use() or None,
             runtime_handlers=[core_v1.NodeRuntimeHandler(name=name) for name in self.runtime.handlers],
             conditions=self._conditions(node),
         )
@@ -307,6 +310,7 @@ def _essence(status: core_v1.NodeStatus) -> Any:
         status.node_info,
         status.images,
         status.daemon_endpoints,
+        status.volumes_in_use or [],
         sorted(
             (c.type, c.status, c.reason or "", c.message or "") for c in status.conditions or () if c.type in _TYPES
         ),

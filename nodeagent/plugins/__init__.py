@@ -1,7 +1,1 @@
-"""Plugins of a node: programs that speak gRPC with the agent on unix sockets (device plugins, CSI drivers)."""
-
-import os
-
-# grpcio's own way with fork stops all of its threads before one and starts them after it. The agent forks to execute programs
-# (and tests fork into nodes): none of these children speaks gRPC. It is read when grpc is imported, so it stands here.
-os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+"""Plugins of a node make themselves known: CSI drivers, and device plugins that do not register by themselves."""

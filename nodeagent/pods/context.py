@@ -21,6 +21,7 @@ from nodeagent.node.statuswriter import StatusManager
 from nodeagent.pods.fieldrefs import Facts
 from nodeagent.pods.pulling import Images
 from nodeagent.runtime.runtime import Runtime
+from nodeagent.volumes.csi.mounter import CsiVolumes
 
 
 @dataclass
@@ -35,6 +36,7 @@ class Services:
     events: EventRecorder
     cluster_services: Informer[core_v1.Service]
     devices: DeviceManager
+    csi: CsiVolumes
     memory_capacity: int = 1
     cpu_capacity: int = 0  # millicores; 0: unknown, and no limit is cut to it
     allocatable: Mapping[str, quantity.Quantity] = field(default_factory=dict)

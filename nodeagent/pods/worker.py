@@ -75,7 +75,7 @@ class PodWorker:
             self.tell("Warning", rejected[0], rejected[1])
         self.volumes = PodVolumes(
             services.config, services.world, services.client, services.objects,
-            Tokens(services.client, services.world), self.uid,
+            Tokens(services.client, services.world), self.uid, services.csi,
         )  # fmt: skip
         host = Host(services, self.qos, self._stop_for_resize, self.tell, self._wake_in)
         self.resizer = Resizer(host, pod, was_running=bool(sandboxes))

@@ -25,6 +25,7 @@ from nodeagent.pods.environment import Reference
 from nodeagent.pods.fieldrefs import ConfigError, Facts
 from nodeagent.pods.observed import roles
 from nodeagent.volumes import atomic, local, payload, persistent
+from nodeagent.volumes.csi.mounter import CsiVolumes
 from nodeagent.volumes.subpaths import SubPaths
 from nodeagent.volumes.tokens import Tokens
 
@@ -41,9 +42,9 @@ class PodVolumes:
     """The volumes of one pod uid. ``paths`` maps volume names to host folders once they are set up."""
 
     def __init__(
-        self, config: Config, world: World, client: Client, objects: ObjectCache, tokens: Tokens, uid: str
+        self, config: Config, world: World, client: Client, objects: ObjectCache, tokens: Tokens, uid: str, csi: CsiVolumes
     ) -> None:
-        self._config, self._world, self._client = config, world, client
+        self._config, self._world, self._client, self._csi = config, world, client, csi
         self._objects, self._tokens, self._uid = objects, tokens, uid
         self.paths: dict[str, Path] = {}
         self.sub_paths = sub_paths(config, uid)
@@ -77,6 +78,8 @@ class PodVolumes:
                 limit = resources.pod_limits(pod).get("memory", 0) or resources.amounts(facts.allocatable).get("memory", 0)
                 await blocking(local.empty_dir, folder, volume.empty_dir, gid, limit)
             return folder
+        if volume.csi is not None:
+            return await self._csi.set_up(pod, volume, None, self._tokens)
         if (claim := persistent.claim_name(pod, volume)) is not None:
             return await self._persistent(pod, volume, claim, gid)
         if not payload.has_payload(volume):
@@ -98,7 +101,9 @@ class PodVolumes:
     async def _persistent(self, pod: core_v1.Pod, volume: core_v1.Volume, claim: str, gid: int | None) -> Path:
         if volume.name in self.paths:
             return self.paths[volume.name]
-        volume_object = await persistent.bound_volume(self._client, pod, claim, volume.ephemeral is not None)
+        claim_object, volume_object = await persistent.bound_volume(self._client, pod, claim, volume.ephemeral is not None)
+        if volume_object.spec.csi is not None:
+            return await self._csi.set_up(pod, volume, (claim_object, volume_object), self._tokens)
         if volume_object.spec.host_path is not None:
             return await self._world.blocking(local.host_path, volume_object.spec.host_path)
         if volume_object.spec.local is None:
@@ -111,6 +116,7 @@ class PodVolumes:
 
     async def tear_down(self, stop: Callable[[], bool]) -> None:
         """Takes the folders away, until ``stop`` says so. Nothing of the pod may run any more. Raises OSError."""
+        await self._csi.tear_down(self._uid)
         await self._world.blocking(tear_down, self._config, self._uid, stop)
         self.paths.clear()
 

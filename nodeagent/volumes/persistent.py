@@ -1,6 +1,7 @@
 """persistentVolumeClaim and ephemeral volumes: from a claim to the folder of its volume on this node.
 
-Volumes of type local and hostPath are folders of the node. Every other type needs a driver, and the pod waits.
+Volumes of type local and hostPath are folders of the node, those of type csi are its drivers' (csi/). With every other type the
+pod waits.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from navarch.client.client import Client
 from nodeagent.pods.fieldrefs import ConfigError
 
 Volume = core_v1.PersistentVolume
+Claim = core_v1.PersistentVolumeClaim
 
 
 def claim_name(pod: core_v1.Pod, volume: core_v1.Volume) -> str | None:
@@ -28,8 +30,8 @@ def is_read_only(volume: core_v1.Volume) -> bool:
     return bool(volume.persistent_volume_claim is not None and volume.persistent_volume_claim.read_only)
 
 
-async def bound_volume(client: Client, pod: core_v1.Pod, name: str, ephemeral: bool) -> Volume:
-    """The volume that a pod's claim is bound to. Raises ConfigError as kubelet words it, StatusError, TransportError."""
+async def bound_volume(client: Client, pod: core_v1.Pod, name: str, ephemeral: bool) -> tuple[Claim, Volume]:
+    """A pod's claim and the volume that it is bound to. Raises ConfigError as kubelet words it, StatusError, TransportError."""
     namespace = pod.metadata.namespace or ""
     claim = await client[core_v1.PersistentVolumeClaim].get(name, namespace)
     owners = claim.metadata.owner_references or ()
@@ -43,7 +45,7 @@ async def bound_volume(client: Client, pod: core_v1.Pod, name: str, ephemeral: b
         raise ConfigError(f"PVC {namespace}/{name} is not bound to PV {volume.metadata.name}")
     if volume.spec.volume_mode == "Block":
         raise ConfigError("block volumes are not supported")
-    return volume
+    return claim, volume
 
 
 def local_folder(volume: Volume) -> str:

@@ -18,6 +18,7 @@ OLDEST = 24 * 3600.0
 class _Token:
     text: str
     renew: float  # Unix seconds
+    expiry: str  # as the API server wrote it
 
 
 class Tokens:
@@ -54,8 +55,12 @@ class Tokens:
         life = parse_time(status["expirationTimestamp"]) - now
         # A jitter, so that pods that started together do not renew together.
         renew = now + min(life * RENEW_AT, OLDEST) - self._world.random.random() * min(10.0, life * 0.05)
-        self._tokens[wish] = _Token(status["token"], renew)
+        self._tokens[wish] = _Token(status["token"], renew, status["expirationTimestamp"])
         return self._tokens[wish].text
+
+    def expiry(self, wish: TokenWish) -> str:
+        """When a token that was asked for ends, in the API's form."""
+        return self._tokens[wish].expiry
 
     @property
     def next_renewal(self) -> float | None:

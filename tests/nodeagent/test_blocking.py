@@ -18,6 +18,13 @@ from tests.loopwatch import Watchdog
 FILES = 12_000  # 50,000 were tried, too
 
 
+class NoCsi:
+    """No volumes of drivers."""
+
+    async def tear_down(self, uid: str) -> None:
+        pass
+
+
 def turns(work: Any) -> int:
     """How often the loop turned while the work was done; whatever blocks it is an error."""
     watchdog, count = Watchdog(0.05), 0
@@ -45,7 +52,7 @@ def test_a_pod_with_very_many_files_goes(tmp_path: Path) -> None:
             os.close(os.open(f"f{j}", os.O_CREAT, dir_fd=where))
         os.close(where)
     none: Any = None
-    volumes = PodVolumes(config, RealWorld(), none, none, none, "uid")
+    volumes = PodVolumes(config, RealWorld(), none, none, none, "uid", NoCsi())  # type: ignore[arg-type]
     assert turns(lambda: volumes.tear_down(lambda: False)) > 20
     assert not folder.exists()
 

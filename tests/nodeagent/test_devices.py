@@ -15,13 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from navarch.api.types import core_v1
+from navarch.rpc.sockets import Caller, RpcError
 from navarch.world import RealWorld
 from nodeagent.devices import ledger as ledgers
 from nodeagent.devices.ledger import DeviceError, Gift, Ledger, Share
 from nodeagent.devices.manager import DeviceManager
 from nodeagent.devices.plugin import natural
 from nodeagent.devices.podresources import PodResources
-from nodeagent.plugins.rpc import Caller, RpcError
 from nodeagent.runtime.runtime import Device, Mount
 from protos import deviceplugin_pb2 as api
 from protos import podresources_pb2 as pr

@@ -66,7 +66,7 @@ class Node:
         self.wakes: list[float] = []
         some: Any = None
         services = Services(
-            some, some, SimulatedWorld(), self.runtime, some, some, some, some, some, some,  # type: ignore[arg-type]
+            some, some, SimulatedWorld(), self.runtime, some, some, some, some, some, some, some,  # type: ignore[arg-type]
             memory_capacity=1 << 30, allocatable={"cpu": "2", "memory": "1Gi"}, active=lambda: self.others,
         )  # fmt: skip
         host = Host(

@@ -1,0 +1,1 @@
+"""CSI volumes on a node, with the example's driver and real mounts."""
