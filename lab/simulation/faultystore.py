@@ -49,6 +49,9 @@ class FaultyStore:
         await self._pass()
         return await self.inner.list(prefix, start_after=start_after, revision=revision, limit=limit)
 
+    def earlier(self, revision: int, writes: int) -> int:
+        return self.inner.earlier(revision, writes)
+
     async def txn(
         self, compares: Sequence[Compare], puts: Sequence[Put] = (), deletes: Sequence[str] = ()
     ) -> TxnResult:
