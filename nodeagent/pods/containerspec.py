@@ -237,8 +237,10 @@ def volume_mounts(
     variables: Mapping[str, str],
     sub_path: Callable[[int, Path, str], Path],
     read_only_kinds: frozenset[str] = frozenset(),
+    images: frozenset[str] = frozenset(),
 ) -> list[Mount]:
-    """The mounts of a container's volumeMounts; ``read_only_kinds`` names volumes that are never writable.
+    """The mounts of a container's volumeMounts; ``read_only_kinds`` names volumes that are never writable,
+    ``images`` those in which nothing can be executed.
 
     ``sub_path(number of the mount, volume, path in it)`` gives what to mount for a part of a volume. Raises ConfigError.
     """
@@ -264,6 +266,7 @@ def volume_mounts(
                 container_path=mount.mount_path,
                 read_only=bool(mount.read_only) or mount.name in read_only_kinds,
                 propagation=mount.mount_propagation or "None",
+                executable=mount.name not in images,
             )
         )
     return out

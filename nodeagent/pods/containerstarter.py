@@ -96,6 +96,20 @@ class Starter:
         except TimeoutError as error:
             raise StartError("ContainerCreating", "", 1.0) from error
 
+    async def image_volumes(self, pod: core_v1.Pod, container: AnyContainer) -> None:
+        """Pulls and mounts the volumes of a container that are images. Raises StartError."""
+        mounted = {m.name for m in container.volume_mounts or ()}
+        for volume in pod.spec.volumes or ():
+            if (source := volume.image) is None or volume.name not in mounted:
+                continue
+            asks = core_v1.Container(name=container.name, image=source.reference, image_pull_policy=source.pull_policy)
+            image = await self.image(pod, asks)
+            try:
+                path = await self._s.runtime.image_volume(pod.metadata.uid or "", volume.name, image.id)
+            except RuntimeError_ as error:
+                raise StartError(error.reason, error.message) from error
+            self._volumes.paths[volume.name] = path
+
     async def _pull_secrets(self, pod: core_v1.Pod) -> list[core_v1.Secret]:
         """The pod's pull secrets that exist; an event names those that do not. Raises TimeoutError."""
         names = list(dict.fromkeys(r.name for r in pod.spec.image_pull_secrets or () if r.name))
@@ -170,7 +184,8 @@ class Starter:
         def sub_path(number: int, path: Path, relative: str) -> Path:
             return volumes.sub_paths.bind(container.name, number, path, relative)
 
-        mounts = containerspec.volume_mounts(container, volumes.paths, variables, sub_path, _read_only(pod.spec))
+        images = frozenset(v.name for v in pod.spec.volumes or () if v.image)
+        mounts = containerspec.volume_mounts(container, volumes.paths, variables, sub_path, _read_only(pod.spec), images)
         places = {m.container_path for m in mounts}
         (containerspec.log_directory(config.logs_dir, pod) / container.name).mkdir(parents=True, exist_ok=True)
         return mounts + podfiles.own_mounts(config, pod, container, attempt, ip, places)
@@ -212,5 +227,5 @@ def _read_only(spec: core_v1.PodSpec) -> frozenset[str]:
     return frozenset(
         v.name
         for v in spec.volumes or ()
-        if v.config_map or v.secret or v.downward_api or v.projected or persistent.is_read_only(v)
+        if v.config_map or v.secret or v.downward_api or v.projected or v.image or persistent.is_read_only(v)
     )

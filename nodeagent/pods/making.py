@@ -174,9 +174,10 @@ class Making:
         """
         w, container, runtime = self._w, role.container, self._s.runtime
         self._interruptible = True
-        if not all(v.name in w.volumes.paths for v in pod.spec.volumes or ()):
+        if not all(v.name in w.volumes.paths for v in pod.spec.volumes or () if v.image is None):
             await w.starter.volumes(pod, sandbox.ip)
         image = await w.starter.image(pod, container)
+        await w.starter.image_volumes(pod, container)
         self._interruptible = False
         if w.machine.terminating:
             return ""

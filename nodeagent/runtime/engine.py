@@ -25,6 +25,7 @@ from nodeagent.network.hostports import HostPortError, HostPorts
 from nodeagent.network.network import NoAddress, PodNetwork
 from nodeagent.runtime import cdi, rootfs, sandboxes, security, spec, stragglers
 from nodeagent.runtime.conmon import CommandFailed, Crun, signal_number
+from nodeagent.runtime.imagevolumes import ImageVolumes
 from nodeagent.runtime.runtime import CREATED, EXITED, RUNNING, ContainerConfig, RuntimeError_, SandboxConfig
 from nodeagent.runtime.state import ContainerRecord, Directories, SandboxRecord, save_container, save_sandbox
 
@@ -48,6 +49,7 @@ class Engine:
         self.directories, self.images, self.cgroups, self.network = directories, images, cgroups, network
         self.crun, self.now, self.seccomp_directory = crun, now, seccomp_directory
         self.host_ports = HostPorts()
+        self.image_volumes = ImageVolumes(directories.state / "images", images, directories.data)
         self.swap_limit = cgroups.limits_swap()
         # Without CAP_SYS_RESOURCE nobody may lower the score.
         self._oom_floor = -1000
@@ -152,6 +154,8 @@ class Engine:
     def remove_sandbox(self, record: SandboxRecord, last_of_pod: bool) -> None:
         directory = self.directories.sandbox(record.id)
         (self.directories.exits / record.id).unlink(missing_ok=True)
+        if last_of_pod:
+            self.image_volumes.remove(record.config.pod_uid)
         if last_of_pod and record.config.cgroup:
             self.cgroups.remove(record.config.cgroup)
         trees.remove(directory)
@@ -340,8 +344,9 @@ class Engine:
         keep = [s.id for s in sandboxes if s.ready] + [c.id for c in containers if c.state == RUNNING]
         stragglers.end(self.crun.root, self.crun.program, frozenset(keep))
 
-    def sweep(self, containers: frozenset[str]) -> list[Path]:
+    def sweep(self, containers: frozenset[str], pods: frozenset[str]) -> list[Path]:
         """After a restart: forgets the image uses of containers that went with the power; the writable directories that
         they left, which are to be removed."""
-        self.images.release_node(self.directories.data, containers)
+        volumes = self.image_volumes.sweep(pods)
+        self.images.release_node(self.directories.data, containers | volumes)
         return [path for path in sorted(self.directories.uppers.iterdir()) if path.name not in containers]

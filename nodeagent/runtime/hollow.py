@@ -12,6 +12,7 @@ import hashlib
 import ipaddress
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from navarch.api.usage import declared, declared_disk
 from navarch.world import World
@@ -359,6 +360,9 @@ class HollowRuntime:
 
     async def images(self) -> list[Image]:
         return list(self.node.images.values())
+
+    async def image_volume(self, pod_uid: str, name: str, image_id: str) -> Path:
+        return Path("/")  # nothing is mounted
 
     async def collect_images(self, policy: ImagePolicy) -> CollectedImages:
         return CollectedImages()  # a simulated disk is never full

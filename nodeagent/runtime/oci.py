@@ -136,7 +136,8 @@ class OciRuntime(RealRuntime):
                 await self._finish(container.id)
             else:
                 self._watch(container)
-        for remains in await self._call(self._engine.sweep, frozenset(self._containers)):
+        pods = frozenset(record.config.pod_uid for record in self._sandboxes.values())
+        for remains in await self._call(self._engine.sweep, frozenset(self._containers), pods):
             self._sweep(remains)
 
     def _sweep(self, remains: Path) -> None:
@@ -418,6 +419,10 @@ class OciRuntime(RealRuntime):
             raise RuntimeError_("ResizeError", f"sandbox {sandbox_id} does not exist")
         if record.config.cgroup:
             await self._resize(self._cgroups.path(record.config.cgroup), resources)
+
+    async def image_volume(self, pod_uid: str, name: str, image_id: str) -> Path:
+        async with self._lock(f"volumes of {pod_uid}"):
+            return await self._call(self._engine.image_volumes.mount, pod_uid, name, image_id)
 
     async def layers(self, container_ids: Sequence[str], max_age: float) -> Mapping[str, DiskUse]:
         places = {i: str(self._directories.uppers / i / "upper") for i in container_ids if i in self._containers}

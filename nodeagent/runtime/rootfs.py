@@ -45,6 +45,19 @@ def mount(target: Path, lower: Sequence[Path], writable: Path, *, devices: bool 
             os.close(fd)
 
 
+def mount_read_only(target: Path, lower: Sequence[Path], empty: Path) -> None:
+    """Mounts layers at ``target``, the lowest first, without a writable one; nothing in it can be executed. ``empty``: an
+    empty directory, since an overlay needs two layers."""
+    flags = syscalls.MS_RDONLY | syscalls.MS_NODEV | syscalls.MS_NOSUID | syscalls.MS_NOEXEC
+    fds = [os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for path in (*reversed(lower), empty)]
+    try:
+        options = "lowerdir=" + ":".join(f"/proc/self/fd/{fd}" for fd in fds)
+        syscalls.mount("overlay", target, "overlay", flags, options)
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
 def unmount(target: Path) -> None:
     """Not an error if nothing is mounted there."""
     syscalls.umount(target)

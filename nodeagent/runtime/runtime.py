@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from navarch.api.types import core_v1
@@ -71,6 +72,7 @@ class Mount:
     container_path: str
     read_only: bool = False
     propagation: str = "None"  # None, HostToContainer, Bidirectional
+    executable: bool = True
 
 
 @dataclass(frozen=True)
@@ -297,6 +299,11 @@ class Runtime(Protocol):
 
     async def remove_image(self, image_id: str) -> None:
         """Raises RuntimeError_ with reason ImageInUse while a container stands on it."""
+        ...
+
+    async def image_volume(self, pod_uid: str, name: str, image_id: str) -> Path:
+        """A folder with the files of an image, read-only, for a volume of a pod; it goes with the pod's last sandbox.
+        Raises RuntimeError_."""
         ...
 
     async def collect_images(self, policy: ImagePolicy) -> CollectedImages:

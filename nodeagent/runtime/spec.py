@@ -117,6 +117,8 @@ def _mounts(config: ContainerConfig, around: Surroundings, privileged: bool) -> 
     own: list[dict[str, Any]] = []
     for mount in config.mounts:
         options = ["rbind", _PROPAGATION.get(mount.propagation, "rprivate"), "ro" if mount.read_only else "rw"]
+        if not mount.executable:  # told again: a bind mount that is made read-only loses the options of its source
+            options += ["noexec", "nosuid", "nodev"]
         own.append({"destination": mount.container_path, "type": "bind", "source": mount.host_path, "options": options})
     # A mount over another's place hides it: outer ones first. What the pod mounts itself replaces ours.
     own.sort(key=lambda m: _depth(m["destination"]))

@@ -57,6 +57,8 @@ class PodVolumes:
     async def set_up(self, pod: core_v1.Pod, facts: Facts) -> None:
         """Makes every volume, or brings it up to date. Raises VolumeError for the first that fails."""
         for volume in pod.spec.volumes or ():
+            if volume.image is not None:
+                continue  # the first container that mounts it has it pulled; see Starter.image_volumes
             try:
                 self.paths[volume.name] = await self._one(pod, volume, facts)
             except (ConfigError, StatusError, TransportError) as error:

@@ -95,3 +95,16 @@ def test_hooks_that_fail(tmp_path: Path, hook: str, handler: dict[str, Any], rea
         assert not any("secret" in str(o) for p, o in api.objects.items() if "/events/" in p)
 
     run(tmp_path, body, runtime_class=Refusing)
+
+
+@pytest.mark.parametrize(("policy", "reason"), [("Never", "ErrImageNeverPull"), ("IfNotPresent", ""), (None, "")])
+def test_image_volumes_are_pulled(tmp_path: Path, policy: str | None, reason: str) -> None:
+    async def body(api: Api, runtime: HollowRuntime, node: Agent) -> None:
+        image = {"reference": "data:1"} | ({"pullPolicy": policy} if policy else {})
+        mounts = [{"name": "v", "mountPath": "/v"}]
+        path = api.pod("p", {"containers": [{"name": "a", "volumeMounts": mounts}], "volumes": [{"name": "v", "image": image}]})
+        await api.until(lambda: api.reason(path) == reason if reason else api.ready(path))
+        pulled = 'Successfully pulled image "data:1"'
+        assert any(text.startswith(pulled) for text in api.events("Pulled")) is (not reason)
+
+    run(tmp_path, body)

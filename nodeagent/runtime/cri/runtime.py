@@ -384,6 +384,9 @@ class CriRuntime(Commands):
         if sandbox.config.cgroup:
             await self._resize(self._cgroups.path(sandbox.config.cgroup), resources)
 
+    async def image_volume(self, pod_uid: str, name: str, image_id: str) -> Path:
+        raise RuntimeError_("CreateContainerError", "image volumes are not supported on this runtime")
+
     async def layers(self, container_ids: Sequence[str], max_age: float) -> Mapping[str, DiskUse]:
         """As the runtime measures them, every ten seconds."""
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from apiserver.kinds.cells import Tree
-from apiserver.kinds.core.pods.containers import descending_path, field_ref, resource_field_ref
+from apiserver.kinds.core.pods.containers import PULL_POLICIES, descending_path, field_ref, resource_field_ref
 from navarch.api import names, quantity
 from navarch.api.errors import Cause, duplicate, forbidden, invalid, not_supported, required
 
@@ -70,6 +70,12 @@ def _source(volume: Tree, at: str) -> list[Cause]:
         case "csi":
             if not source.get("driver"):
                 out.append(required(f"{here}.driver"))
+        case "image":
+            if not source.get("reference"):
+                out.append(required(f"{here}.reference"))
+            policy = source.get("pullPolicy")
+            if policy is not None and policy not in PULL_POLICIES:
+                out.append(not_supported(f"{here}.pullPolicy", policy, PULL_POLICIES))
         case "ephemeral":
             if not source.get("volumeClaimTemplate"):
                 out.append(required(f"{here}.volumeClaimTemplate"))
