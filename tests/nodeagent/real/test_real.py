@@ -121,6 +121,7 @@ async def started(world: RealWorld, client: Client, image_root: Path, folder: Pa
     config = Config(
         node_name="n1", node_ip=ADDRESS, root_dir=folder / "node", run_dir=Path("/run/navarch"), port=PORT,
         image_root=image_root, cpu="4", memory="2Gi", pod_cidr="10.244.7.0/24", cluster_dns=("10.96.0.10",), pod_max_pids=200,
+        eviction_hard="",  # the disk is the machine's
         tls_cert_file=str(folder / "pki/node.crt"), tls_private_key_file=str(folder / "pki/node.key"),
         client_ca_file=str(folder / "pki/ca.crt"),
     )  # fmt: skip
