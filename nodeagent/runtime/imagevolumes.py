@@ -53,14 +53,14 @@ class ImageVolumes:
 
     def sweep(self, uids: Iterable[str]) -> frozenset[str]:
         """Removes those of all pods but these; names under which the store knows the rest."""
-        known = set(uids)
+        remaining = set(uids)
         if not self._folder.is_dir():
             return frozenset()
         pods = [path for path in sorted(self._folder.iterdir()) if path.name != ".empty"]
         for path in pods:
-            if path.name not in known:
+            if path.name not in remaining:
                 self.remove(path.name)
-        return frozenset(_key(pod.name, v.name) for pod in pods if pod.name in known for v in pod.iterdir())
+        return frozenset(_key(pod.name, v.name) for pod in pods if pod.name in remaining for v in pod.iterdir())
 
 
 def _key(uid: str, name: str) -> str:

@@ -164,12 +164,12 @@ def _names_object(path: str) -> bool:
 def _merge(old: Any, patch: Any) -> Any:
     """A merge patch, with as much of a strategic one as statuses need: lists whose items have a type merge by it."""
     if isinstance(patch, list):
-        gone = [item.get("type") for item in patch if isinstance(item, dict) and item.get("$patch") == "delete"]
+        removed = [item.get("type") for item in patch if isinstance(item, dict) and item.get("$patch") == "delete"]
         patch = [item for item in patch if not (isinstance(item, dict) and "$patch" in item)]
         if isinstance(old, list) and all(isinstance(i, dict) and "type" in i for i in [*old, *patch]):
             by_type = {i["type"]: i for i in old}
             by_type.update({i["type"]: _merge(by_type.get(i["type"], {}), i) for i in patch})
-            return [item for kind, item in by_type.items() if kind not in gone]
+            return [item for kind, item in by_type.items() if kind not in removed]
     if not isinstance(patch, dict) or not isinstance(old, dict):
         return patch
     out = dict(old)

@@ -80,12 +80,12 @@ def test_when_a_container_is_restarted(tmp_path: Path, probes: dict[str, Any], e
     (70000, "Readiness probe errored and resulted in unknown state: invalid port number: 70000"),
 ])  # fmt: skip
 def test_ports_by_name(tmp_path: Path, port: str | int, text: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
+    urls: list[str] = []
 
     async def get(url: str, *rest: Any, **more: Any) -> Any:
         from nodeagent.pods.httpget import Answer
 
-        asked.append(url)
+        urls.append(url)
         return Answer(200, "")
 
     monkeypatch.setattr("nodeagent.pods.httpget._get", get)
@@ -96,6 +96,6 @@ def test_ports_by_name(tmp_path: Path, port: str | int, text: str | None, monkey
         path = api.pod("p", {"containers": [{"name": "a", "ports": ports, "readinessProbe": {"httpGet": action}}]})
         await api.until(lambda: api.events("Unhealthy") if text else api.ready(path))
         assert api.events("Unhealthy") == ([text] if text else [])
-        assert asked[:1] == ([] if text else ["https://10.9.9.9:8443/healthz"])
+        assert urls[:1] == ([] if text else ["https://10.9.9.9:8443/healthz"])
 
     run(tmp_path, body)
