@@ -13,7 +13,7 @@ from tests.nodeagent.runtime.kinds import OCI
 
 pytestmark = pytest.mark.node
 
-LOOK = "ls /img/bin/busybox && ! touch /img/x && ! /img/bin/busybox true && echo right"
+LOOK = "exec 2>&1; ls /img/bin/busybox && ! touch /img/x && ! /img/bin/busybox true && echo right"
 
 
 async def use(oci: OciRuntime) -> tuple[str, Path, str]:
@@ -24,7 +24,7 @@ async def use(oci: OciRuntime) -> tuple[str, Path, str]:
     folder = await oci.image_volume("uid-pod", "img", image.id)
     mounts = [Mount(str(folder), "/img", read_only=True, executable=False)]
     _, text = await harness.result(oci, sandbox, "sh", "-c", LOOK, mounts=mounts)
-    assert text.startswith("/img/bin/busybox\n") and text.endswith("right\n"), text
+    assert text.startswith("/img/bin/busybox\n") and text.endswith("\nright\n"), text
     return sandbox, folder, image.id
 
 
