@@ -6,8 +6,7 @@
 import tempfile
 from pathlib import Path
 
-from lab import Experiment, Recording, measure, sweep
-from lab.experiments.python import frame
+from lab import Experiment, measure, sweep
 
 GALLERY = Path(__file__).parents[1] / "deploy/experiments"
 
@@ -15,9 +14,9 @@ GALLERY = Path(__file__).parents[1] / "deploy/experiments"
 def main() -> None:
     experiment = Experiment.load(GALLERY / "five-schedulers-on-one-trace.yaml", seeds=2)
     with tempfile.TemporaryDirectory() as folder:
-        table = frame(sweep(experiment, folder, jobs=1))
-        print(table.groupby("scheduler", sort=False)[["turned_away", "nodes"]].mean().round(1))
-        recording = Recording.load(Path(folder) / "runs/scheduler-default_seed-1.jsonl.gz")
+        runs = sweep(experiment, folder)
+        print(runs.frame().groupby("scheduler", sort=False)[["turned_away", "nodes"]].mean().round(1))
+        recording = runs.recording(seed=1, scheduler="default")
     print(measure(recording, {"busiest": 'max(requested("cpu") / allocatable("cpu"))'}))
 
 

@@ -33,6 +33,7 @@ Samples = Annotated[int, Option("--samples", metavar="N", help="So many random p
 Executor = Annotated[
     str, Option("--executor", metavar="WHICH", help="processes, or dask://HOST:PORT (a scheduler of dask.distributed).")
 ]
+Commands = Annotated[bool, Option("--allow-commands", help="Let steps of the file run programs on this machine.")]
 NOT_TRUE, WRONG, FAILED = 1, 2, 3
 
 
@@ -42,7 +43,7 @@ def stop(text: str, code: int) -> NoReturn:
 
 
 def _load(
-    file: Path, sets: Sequence[str] | None, vary: Sequence[str] | None = None, samples: int = 0
+    file: Path, sets: Sequence[str] | None, vary: Sequence[str] | None = None, samples: int = 0, commands: bool = False
 ) -> dict[str, Any]:
     import yaml
 
@@ -64,7 +65,7 @@ def _load(
     if samples and not fields:
         stop("error: --samples: say what varies with --vary", WRONG)
     try:
-        tree = files.load(file, overrides)
+        tree = files.load(file, overrides, commands=commands)
         if fields:
             tree = varied(tree, fields, samples)
         for cell in files.cells(tree):
@@ -89,6 +90,7 @@ def run(
     samples: Samples = 0,
     jobs: Annotated[int, Option("--jobs", metavar="N", help="Processes; default: all cores.")] = 0,
     executor: Executor = "processes",
+    allow_commands: Commands = False,
     resume: Annotated[bool, Option("--resume", help="Only go on: an error unless DIR has runs of this very file.")] = False,
     again: Annotated[bool, Option("--again", help="Runs what is done already, too.")] = False,
     report_: Annotated[bool, Option("--report/--no-report", help="Write report.html (needs the extra lab).")] = True,
@@ -97,7 +99,7 @@ def run(
     json_: Annotated[bool, Option("--json", help="Print runs and expectations as JSON, and nothing else.")] = False,
 ) -> None:
     """Run all cells with all seeds; what an earlier call has done is kept, and the same command goes on."""
-    tree = _load(file, [*(sets or ()), *([f"cluster.mode={mode}"] if mode else ())], vary, samples)
+    tree = _load(file, [*(sets or ()), *([f"cluster.mode={mode}"] if mode else ())], vary, samples, allow_commands)
     from lab.experiments import sweep
     from lab.experiments.file import cells
     from lab.experiments.sweep import plan_of, verdicts
@@ -169,6 +171,7 @@ def verify(
     only: Annotated[list[str] | None, Option("--only", metavar="FACTOR=LEVEL", help="Some cells only; also seed=N.")] = None,
     jobs: Annotated[int, Option("--jobs", metavar="N", help="Processes; default: all cores.")] = 0,
     executor: Executor = "processes",
+    allow_commands: Commands = False,
 ) -> None:
     """Make the runs of a folder again and compare the hashes of their recordings; reproduce.sh calls this. Exit code 0: all are
     the same, 1: some are not."""
@@ -181,14 +184,16 @@ def verify(
     for line in differences(lock):
         print(line, file=sys.stderr)
     chosen = _chosen(only, [r.levels for r in listed])
-    hashes = lock["hashes"]
+    tree, hashes = lock["file"], lock["hashes"]
+    if not allow_commands:  # the folder may be another's
+        tree.pop("allow-commands", None)
     old = [r for r in listed if r.name in hashes and all(
         str(r.seed) == v if k == "seed" else r.levels.get(k) == v for k, v in chosen.items()
     )]  # fmt: skip
     if not old:
         stop(f"error: {folder} has no such run", WRONG)
     with tempfile.TemporaryDirectory() as temporary:
-        new = _sweep(lock["file"], Path(temporary), seeds=sorted({r.seed for r in old}), only=chosen,
+        new = _sweep(tree, Path(temporary), seeds=sorted({r.seed for r in old}), only=chosen,
                      jobs=jobs or os.cpu_count() or 1, executor=executor, with_tables=False)  # fmt: skip
     digests = {r.name: r.digest or r.error.splitlines()[0] for r in new}
     wrong = [r.name for r in old if digests.get(r.name) != hashes[r.name]]
@@ -240,31 +245,91 @@ def _end(tree: dict[str, Any], listed: Sequence[Result]) -> NoReturn:
 
 
 @group.command()
-def check(file: File, sets: Sets = None) -> None:
-    """Say every mistake in a file, or how many runs it makes."""
-    tree = _load(file, sets)
+def check(
+    file: File,
+    sets: Sets = None,
+    vary: Varies = None,
+    samples: Samples = 0,
+    allow_commands: Commands = False,
+    try_: Annotated[bool, Option("--try/--no-try", help="Run one cell, for 10 s of CPU at most, to tell the cost.")] = True,
+) -> None:
+    """Say every mistake in a file; or its cells, factors that change nothing, and what all runs will cost."""
+    tree = _load(file, sets, vary, samples, allow_commands)
+    from lab.experiments.estimate import idle_factors
     from lab.experiments.file import cells, parse
     from lab.experiments.inputs import nodes_of
+    from lab.experiments.sweep import plan_of
 
     all_cells = cells(tree)
-    one = parse(all_cells[0].tree)
+    one, runs = parse(all_cells[0].tree), len(plan_of(tree))
     nodes = len(nodes_of(one))
-    print(f"{one.metadata.name}: {len(all_cells)} cells, {one.seeds} seeds, {len(all_cells) * one.seeds} runs of {nodes} nodes")
+    print(f"{one.metadata.name}: {len(all_cells)} cells, {one.seeds} seeds, {runs} runs of {nodes} nodes")
     for cell in all_cells:
         print(f"  {cell.name}")
+    for factor in idle_factors(all_cells):
+        print(f"warning: factors.{factor} changes nothing: ${{{factor}}} stands nowhere, and its levels patch nothing")
+    if not one.measure:
+        print("warning: nothing is measured")
+    if try_:
+        _estimate(all_cells[0], runs)
+
+
+def _estimate(cell: Any, runs: int) -> None:
+    from lab.experiments.estimate import BUDGET, cost_of
+
+    try:
+        cost = cost_of(cell)
+    except Exception as error:  # what a run of it would say
+        stop(f"error: {cell.name}, seed 1: {type(error).__name__}: {error}", FAILED)
+    if cost is None:
+        print("not tried: runs of this mode take as long as their steps say")
+        return
+    cores = os.cpu_count() or 1
+    if not cost.ended:
+        print(f"one run takes more than {BUDGET:.0f} s of CPU: it was at {cost.virtual:.0f} s then; all {runs}: more than "
+              f"{_span(cost.cpu * runs)} of CPU, {_span(cost.cpu * runs / min(cores, runs))} on {cores} cores")  # fmt: skip
+        return
+    print(f"one run: {cost.virtual:.0f} s of virtual time in {cost.cpu:.1f} s of CPU, {_bytes(cost.size)}; all {runs}: "
+          f"{_span(cost.cpu * runs)} of CPU, {_span(cost.cpu * runs / min(cores, runs))} on {cores} cores, "
+          f"{_bytes(cost.size * runs)}")  # fmt: skip
+
+
+def _span(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def _bytes(count: float) -> str:
+    return f"{count / 1e3:.0f} kB" if count < 1e6 else f"{count / 1e6:.1f} MB" if count < 1e9 else f"{count / 1e9:.1f} GB"
 
 
 @group.command("list")
 def list_(folder: Folder = Path("results")) -> None:
-    """List the results below a folder."""
-    from lab.experiments.sweep import LOCK, results
+    """List the results below a folder: runs, failures, expectations, and the question."""
+    from rich.console import Console
+    from rich.table import Table
 
-    locks = sorted([*folder.glob(LOCK), *folder.glob(f"*/{LOCK}")])
+    from lab.experiments.folder import LOCK, read_lock
+    from lab.experiments.sweep import plan_of, results, verdicts
+
+    locks = sorted([*folder.glob(LOCK), *folder.glob(f"*/{LOCK}"), *folder.glob(f"*/*/{LOCK}")])
     if not locks:
         print(f"No results below {folder}. To get some: navarch experiment run FILE", file=sys.stderr)
+        return
+    table = Table("RESULTS", "RUNS", "FAILED", "TRUE", "QUESTION", box=None, header_style="bold", pad_edge=False)
     for lock in locks:
-        runs = results(lock.parent)
-        print(f"{lock.parent}  {len(runs)} runs")
+        try:
+            tree = read_lock(lock.parent)["file"]
+            runs = results(lock.parent)
+            judged = verdicts(tree, runs)
+        except (OSError, ValueError, KeyError) as error:  # of an older version, say
+            table.add_row(str(lock.parent), "?", "", "", f"cannot be read: {' '.join(str(error).split())[:80]}")
+            continue
+        done, failed = sum(not r.error for r in runs), sum(bool(r.error) for r in runs)
+        true = f"{sum(v.good is True for v in judged)}/{len(judged)}" if judged else ""
+        planned = max(len(plan_of(tree)), len(runs))
+        name = str(lock.parent)
+        table.add_row(name, f"{done}/{planned}", str(failed or ""), true, str(tree.get("question") or tree["metadata"]["name"]))
+    Console(highlight=False, soft_wrap=True).print(table)
 
 
 def _results(folder: Path) -> list[Result]:
@@ -306,35 +371,65 @@ def compare(first: Folder, second: Folder) -> None:
     print("\n".join(compared(_results(first), _results(second))))
 
 
+def _recording(text: Path) -> Path:
+    """The file of a recording: as it is, ``DIR/RUN``, or ``DIR/runs/RUN``."""
+    tries = (text, text.parent / "runs" / f"{text.name}.jsonl.gz", text.with_name(f"{text.name}.jsonl.gz"))
+    for path in tries:
+        if path.is_file():
+            return path
+    stop(f"error: there is no recording {text}; say its file, or DIR/RUN with a RUN of: navarch experiment show DIR", WRONG)
+
+
 @group.command()
 def show(
     folder: Folder,
-    name: Annotated[str, Argument("RUN", help="As runs/RUN.json is called.")],
+    name: Annotated[str, Argument("RUN", help="As runs/RUN.json is called; without it, all runs.")] = "",
     at: Annotated[str, Option("--at", metavar="TIME", help="How the cluster looked then, such as 90s.")] = "",
+    why: Annotated[str, Option("--why", metavar="POD", help="Why the scheduler put a pod there: the run is made again.")] = "",
 ) -> None:
-    """Tell a run: its steps and marks; with --at, its pods and nodes at a time."""
+    """Tell a run: its steps and marks; with --at, its pods and nodes at a time; with --why, how the scheduler saw a pod."""
     from lab.experiments import telling
     from lab.experiments.recording import Recording
 
+    if not name:
+        for r in _results(folder):
+            measures = "  ".join(f"{k}={v:.4g}" for k, v in r.measures.items())
+            print(f"{r.name}  {f'FAILED: {r.error.splitlines()[0]}' if r.error else measures}")
+        return
     path = folder / "runs" / f"{name}.jsonl.gz"
     if not path.exists():
         names = ", ".join(r.name for r in _results(folder)[:20])
         stop(f"error: {folder} has no run {name}; it has {names}", WRONG)
+    if why:
+        from cli.verbs.why import lines
+        from lab.experiments.parting import why_of
+
+        answer = why_of(path, why if "/" in why else f"default/{why}")
+        if answer is None or "error" in answer:
+            text = "its mode cannot be repeated" if answer is None else f"no pod {why} was decided upon"
+            stop(f"error: {name}: {text}", WRONG)
+        print("\n".join(lines(answer)))
+        return
     recording = Recording.load(path)
     print("\n".join(telling.at(recording, telling.seconds(at)) if at else telling.story(recording)))
 
 
 @group.command()
 def diff(
-    first: Annotated[Path, Argument("RECORDING")], second: Annotated[Path, Argument("RECORDING")]
+    first: Annotated[Path, Argument("RUN", help="A recording, or DIR/RUN.")], second: Annotated[Path, Argument("RUN")]
 ) -> None:
-    """Say where two recordings part first. Exit code 0: nowhere, 1: somewhere."""
-    from lab.experiments import telling
+    """Say where two runs part first: the change, and the scheduler's decision with its points (runs in folders of results are
+    made again for it). Exit code 0: nowhere, 1: somewhere."""
+    from lab.experiments import parting, telling
     from lab.experiments.recording import Recording
 
+    one, other = _recording(first), _recording(second)
     try:
-        lines = telling.parting(Recording.load(first), Recording.load(second))
+        lines = telling.parting(Recording.load(one), Recording.load(other))
+        apart = parting.first(one, other) if lines else None
     except (OSError, ValueError) as error:
         stop(f"error: {error}", WRONG)
+    if apart is not None:
+        lines += parting.lines(apart, (str(first), str(second)))
     print("\n".join(lines) if lines else "they are the same")
     raise SystemExit(1 if lines else 0)

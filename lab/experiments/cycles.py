@@ -18,6 +18,7 @@ from lab.experiments.inputs import arrivals_of, nodes_of, profile_of
 from lab.experiments.recording import Recorder
 from lab.simulation.cycle import Cycle
 from nodeagent.hollow import objects
+from scheduler.framework.cycle import Decision
 
 
 class CycleStage:
@@ -34,10 +35,12 @@ class CycleStage:
 
 
 class CycleRun:
-    """One run. ``say`` is told what happens now."""
+    """One run. ``on_decision`` is told each decision before the pod counts on its node."""
 
-    def __init__(self, experiment: Experiment, seed: int, say: Callable[[str], None] = lambda text: None) -> None:
-        self.experiment, self.seed, self.say = experiment, seed, say
+    def __init__(
+        self, experiment: Experiment, seed: int, on_decision: Callable[[Decision], None] = lambda decision: None
+    ) -> None:
+        self.experiment, self.seed, self.on_decision = experiment, seed, on_decision
         self.recorder = Recorder({"experiment": experiment.metadata.name, "seed": seed, "marks": []})
         self._revision = 0
 
@@ -49,6 +52,7 @@ class CycleRun:
         """To the end. Raises ValueError."""
         specs = nodes_of(self.experiment)
         cycle = Cycle(specs, profile_of(self.experiment), seed=self.seed)
+        cycle.on_decision = self.on_decision
         gauges = [p for p in cycle.profile.plugins if p.gauges() is not None]
         for spec in specs:
             listed = {"cpu": spec.cpu, "memory": spec.memory, "pods": str(spec.pods), **spec.resources}

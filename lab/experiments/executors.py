@@ -6,12 +6,14 @@ run gives depends on its task alone, so the executor changes nothing but the tim
 
 from __future__ import annotations
 
+import asyncio
 import multiprocessing
 import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from lab.experiments import origin
 from lab.experiments.recording import listener
@@ -19,6 +21,7 @@ from navarch.world import RealWorld
 
 PULSE = 0.25  # seconds between two words about how far a run is
 TOPIC = "navarch"
+T = TypeVar("T")
 PROCESSES, DASK = "processes", "dask://"
 
 
@@ -63,10 +66,26 @@ def run_all(tasks: Sequence[Task], work: Work, heard: Heard, *, executor: str = 
         raise ExecutorError(f"there is no executor {executor!r}: processes, or dask://HOST:PORT")
     elif jobs <= 1 or len(tasks) <= 1:
         for task in tasks:
-            output, seconds = _worked(work, task, heard)
+            output, seconds = apart(lambda task=task: _worked(work, task, heard))  # type: ignore[misc]
             heard(Done(task.name, output, seconds))
     else:
         _in_processes(tasks, work, heard, jobs)
+
+
+def apart(work: Callable[[], T]) -> T:
+    """Does work here; or in a thread of its own where an event loop runs already, as in a notebook."""
+    if asyncio._get_running_loop() is None:
+        return work()
+    future: Future[T] = Future()
+
+    def do() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=do, name="run", daemon=True).start()
+    return future.result()
 
 
 def _worked(work: Work, task: Task, heard: Callable[[Pulse], None]) -> tuple[Any, float]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from lab.experiments.cells import Cell, cells, pairs
 from lab.experiments.checks import check
-from lab.experiments.inlining import load
+from lab.experiments.inlining import inlined, load
 from lab.experiments.model import (
     CONDITIONS,
     DEEDS,
@@ -22,7 +22,6 @@ from lab.experiments.model import (
     ClusterPart,
     Expectation,
     Experiment,
-    Generate,
     Load,
     Metadata,
     Nodes,
@@ -38,8 +37,8 @@ from lab.experiments.schema import Problem, WrongFile, part_of, rate_of, read
 
 __all__ = [
     "CONDITIONS", "DEEDS", "DESIGNS", "FAULTS", "KIND", "MODES", "VERSION", "Arrivals", "Cell", "ClusterPart", "Expectation",
-    "Experiment", "Generate", "Load", "Metadata", "Nodes", "Plot", "Reference", "SchedulerPart", "Step", "Taint", "Trace",
-    "Work", "cells", "load", "pairs", "parse", "part_of", "rate_of",
+    "Experiment", "Load", "Metadata", "Nodes", "Plot", "Reference", "SchedulerPart", "Step", "Taint", "Trace", "Work", "cells",
+    "inlined", "load", "pairs", "parse", "part_of", "rate_of",
 ]  # fmt: skip
 
 

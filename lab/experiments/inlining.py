@@ -13,7 +13,6 @@ from typing import Any
 import yaml
 
 from lab.experiments import load as loads
-from lab.experiments import nodefiles
 from lab.experiments.expressions import meant
 from lab.experiments.library import own
 from lab.experiments.schema import Problem, WrongFile
@@ -25,28 +24,36 @@ def load(path: Path, overrides: Mapping[str, Any] = {}, *, commands: bool = Fals
     try:
         tree = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:
-        hint = '; a text that has ": " in it needs quotes' if "mapping values are not allowed" in str(error) else ""
-        raise WrongFile([Problem("", f"is no YAML: {' '.join(str(error).split())}{hint}")]) from error
+        raise WrongFile([Problem("", f"is no YAML: {' '.join(str(error).split())}")]) from error
     if not isinstance(tree, dict):
         raise WrongFile([Problem("", "a mapping is expected")])
     problems: list[Problem] = []
     for where, value in overrides.items():
         _put(tree, where.split("."), value, where, problems)
+    if problems:
+        raise WrongFile(problems)
+    return inlined(tree, path.parent, commands=commands)
+
+
+def inlined(tree: dict[str, Any], folder: Path, *, commands: bool = False) -> dict[str, Any]:
+    """A tree with the files that it names put in, looked up from a folder; it is changed in place. Raises WrongFile."""
+    problems: list[Problem] = []
+    folder = folder.resolve()
     _refuse(tree, "allow-commands", "", problems)
-    _inline(tree, path.parent, "", problems)
+    _inline(tree, folder, "", problems)
     if commands:
-        tree["allow-commands"] = str(path.parent.resolve())
+        tree["allow-commands"] = str(folder)
     behaviour = tree.get("behaviour")
     if isinstance(behaviour, dict) and isinstance(name := behaviour.get("calibrated"), str):
         del behaviour["calibrated"]
         try:
-            behaviour["default"] = calibration.load(path.parent / name) | (behaviour.get("default") or {})
+            behaviour["default"] = calibration.load(folder / name) | (behaviour.get("default") or {})
         except (OSError, ValueError) as error:
             problems.append(Problem("behaviour.calibrated", str(error)))
     design = tree.get("design")
     if isinstance(design, str) and design.endswith(".csv"):
         try:
-            with (path.parent / design).open(newline="") as points:
+            with (folder / design).open(newline="") as points:
                 tree["design"] = list(csv.DictReader(points))
         except OSError as error:
             problems.append(Problem("design", f"{design}: {error.strerror}"))
@@ -79,27 +86,13 @@ def _inline(tree: Any, folder: Path, path: str, problems: list[Problem]) -> None
         for n, one in enumerate(tree):
             _inline(one, folder, f"{path}[{n}]", problems)
     elif isinstance(tree, dict):
-        read: list[str] = []  # keys whose place others take
-        for key, value in list(tree.items()):
+        for key, value in tree.items():
             where = f"{path}.{key}".lstrip(".")
             if key in ("apply", "template", "config") and isinstance(value, str) and "\n" not in value and value:
                 try:
                     tree[key] = (folder / value).read_text()
                 except OSError as error:
                     problems.append(Problem(where, f"{value}: {error.strerror}"))
-            elif key in ("objects", "stages") and isinstance(value, list):
-                for n, one in enumerate(value):
-                    if isinstance(one, str) and one and "\n" not in one:
-                        try:
-                            value[n] = (folder / one).read_text()
-                        except OSError as error:
-                            problems.append(Problem(f"{where}[{n}]", f"{one}: {error.strerror}"))
-            elif key == "cluster" and isinstance(value, str) and path.startswith("cluster.nodes["):
-                try:
-                    tree["listed"] = nodefiles.of_cluster(folder / value)
-                except ValueError as error:
-                    problems.append(Problem(where, str(error)))
-                read.append(key)
             elif key == "apply" and isinstance(value, dict) and ("helm" in value or "kustomize" in value):
                 tree[key] = _rendered(value, folder, where, problems)
             elif isinstance(value, str) and (call := _FILE.fullmatch(value.strip())):
@@ -125,8 +118,6 @@ def _inline(tree: Any, folder: Path, path: str, problems: list[Problem]) -> None
                 ]
             else:
                 _inline(value, folder, where, problems)
-        for key in read:
-            del tree[key]
 
 
 _FILE = re.compile(r"(trace|empirical)\((.+)\)")

@@ -110,13 +110,6 @@ class Recording:
         prefix = f"/registry/{resource}/"
         return (c for c in self.changes if c.key.startswith(prefix))
 
-    def frame(self) -> Any:
-        """The changes as a pandas DataFrame, a row each, without the objects."""
-        import pandas
-
-        rows = [(c.time, c.type, c.key, c.revision) for c in self.changes]
-        return pandas.DataFrame(rows, columns=["time", "type", "key", "revision"])
-
 
 class Recorder:
     """Writes a recording, line by line, in memory; ``save`` puts it into a file. With ``target``: there, at once."""
@@ -126,27 +119,28 @@ class Recorder:
         self._file = gzip.GzipFile(filename="", mode="wb", compresslevel=5, fileobj=self._bytes, mtime=0)
         self._hash = hashlib.sha256()
         self._listener = listener.get()
-        self._write({"recording": FORMAT, **header})
+        self.line({"recording": FORMAT, **header})
 
     def change(self, time: float, type: str, key: str, revision: int, value: bytes) -> None:
         tree = orjson.loads(value)
         tree.get("metadata", {}).pop("managedFields", None)
-        self._write({"t": _time(time), "type": type, "key": key, "revision": revision, "object": tree})
+        self.line({"t": _time(time), "type": type, "key": key, "revision": revision, "object": tree})
 
     def sample(self, time: float, name: str, values: Mapping[str, float]) -> None:
-        self._write({"t": _time(time), "sample": name, "values": values})
+        self.line({"t": _time(time), "sample": name, "values": values})
 
     def mark(self, time: float, name: str) -> None:
-        self._write({"t": _time(time), "mark": name})
+        self.line({"t": _time(time), "mark": name})
 
     def step(self, time: float, number: int, what: str) -> None:
-        self._write({"t": _time(time), "step": number, "what": what})
+        self.line({"t": _time(time), "step": number, "what": what})
 
     def finish(self, time: float) -> None:
-        self._write({"t": _time(time), "end": True})
+        self.line({"t": _time(time), "end": True})
         self._file.close()
 
-    def _write(self, line: Mapping[str, Any]) -> None:
+    def line(self, line: Mapping[str, Any]) -> None:
+        """Writes a line as it is."""
         data = orjson.dumps(line) + b"\n"
         self._hash.update(data)
         self._file.write(data)

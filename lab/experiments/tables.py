@@ -137,3 +137,10 @@ def events(recording: Recording) -> list[Row]:
 TABLES: dict[str, Callable[[Recording], list[Row]]] = {"pods": pods, "nodes": nodes, "decisions": decisions}
 """The tables that a folder of results has for every run."""
 KINDS = TABLES | {"changes": changes, "events": events}
+
+
+def frame(recording: Recording, name: str = "pods") -> Any:
+    """A table of ``KINDS`` as a pandas DataFrame."""
+    import pandas
+
+    return pandas.DataFrame(KINDS[name](recording))

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import orjson
+
 from lab.experiments.measures import Measures
 from lab.experiments.recording import Change, Recording
 from lab.experiments.state import State, condition, images, is_ready
 from nodeagent.runtime.spread import spread
+
+MAX_FIELDS = 5
 
 
 def seconds(text: str) -> float:
@@ -47,7 +53,9 @@ def parting(a: Recording, b: Recording) -> list[str]:
     for one, other in zip(a.changes, b.changes, strict=False):
         if one != other:
             lines.append(f"first change that differs: {_shown(one)}")
-            lines.append(f"                     here: {_shown(other)}")
+            if _shown(one) != _shown(other):
+                lines.append(f"                     here: {_shown(other)}")
+            lines += _fields(one.object, other.object) if one.key == other.key else []
             break
     else:
         if len(a.changes) != len(b.changes) or a.samples != b.samples:
@@ -61,6 +69,22 @@ def parting(a: Recording, b: Recording) -> list[str]:
             lines.append(f"first pod on another node: {name}: {node or 'none'}, and {places[1][name] or 'none'}")
             break
     return lines
+
+
+def _fields(one: Any, other: Any, path: str = "") -> list[str]:
+    """The fields in which two objects differ, the first few."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        keys = [*one, *(k for k in other if k not in one)]
+        listed = [line for k in keys for line in _fields(one.get(k), other.get(k), f"{path}.{k}".lstrip("."))]
+        return listed[:MAX_FIELDS]
+    if one == other:
+        return []
+    return [f"  {path}: {_value(one)}, and {_value(other)}"]
+
+
+def _value(value: Any) -> str:
+    text = "none" if value is None else orjson.dumps(value).decode()
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _shown(change: Change) -> str:

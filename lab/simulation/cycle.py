@@ -11,7 +11,7 @@ permits, reserve, bindings and preemption.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -22,7 +22,7 @@ from navarch.world import chance
 from nodeagent.hollow import objects
 from nodeagent.hollow.objects import NodeSpec
 from scheduler.framework.config import SchedulerConfig
-from scheduler.framework.cycle import schedule
+from scheduler.framework.cycle import Decision, schedule
 from scheduler.framework.plugin import Plugin, Profile, Weighted, overriding
 from scheduler.framework.profiles import default_profile
 from scheduler.framework.ties import TieBreak, tie_break
@@ -74,6 +74,8 @@ class Cycle:
             self.set_node(node)
         for plugin in self.profile.accounts:
             self.table.attach(plugin)
+        self.on_decision: Callable[[Decision], None] = lambda decision: None
+        """Is told each decision before the pod counts on its node."""
         self._rankings = Rankings()
         self._number = 0
 
@@ -92,6 +94,7 @@ class Cycle:
         """Decides on a pod and counts it on its node. A pod without a uid is given one."""
         info = self._info(pod)
         decision = schedule(info, self.table, self.profile, self.chance, self._rankings)
+        self.on_decision(decision)
         if decision.node:
             self.table.add_pod(info, decision.node)
             return Placement(decision.node, {}, "")

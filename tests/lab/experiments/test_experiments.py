@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from cli.verbs.experiment import group
-from lab.experiments import file, report, sweep
+from lab.experiments import file, report, sweep, tables
 from lab.experiments.expect import Published, interval, judge, paired
 from lab.experiments.file import Expectation
 from lab.experiments.measures import Measures, measure
@@ -109,7 +109,7 @@ def test_a_recording_is_a_file_that_others_can_read(small: tuple[dict[str, Any],
     assert measure(recording, {"low": "min(ready(deployment/web), up..over)"})["low"] == listed[0].measures["low"]
     frame = pandas.read_json(path, lines=True)
     assert {"t", "type", "key", "object"} <= set(frame.columns) and len(frame) > 100
-    assert len(recording.frame()) == len(recording.changes)
+    assert len(tables.frame(recording, "changes")) == len(recording.changes)
     (folder / "broken.gz").write_bytes(path.read_bytes()[:1000])
     with pytest.raises(ValueError, match="broken"):
         Recording.load(folder / "broken.gz")
@@ -343,11 +343,9 @@ def test_the_page_tells_the_truth(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_from_python(tmp_path: Path):
     from lab import Experiment, Simulation
     from lab import sweep as all_runs
-    from lab.experiments.python import frame
-
     tree = yaml.safe_load(SMALL) | {"steps": [{"wait": "5s"}], "measure": {"n": "last(total(deployment/web))"}, "expect": []}
     results = all_runs(Experiment(tree), tmp_path, seeds=[3])
     assert [(r.levels["replicas"], r.measures["n"]) for r in results] == [("2", 2), ("4", 4)]
-    assert list(frame(results).columns) == ["replicas", "seed", "n"] and Simulation.__name__ == "Simulation"
+    assert list(results.frame().columns) == ["replicas", "seed", "n"] and Simulation.__name__ == "Simulation"
     with pytest.raises(WrongFile):
         Experiment({})
