@@ -426,6 +426,8 @@ class Writes(Reads):
     async def _attempt(self, key: str, name: str, act: Callable[[Stored], Any], stored: Stored, fresh: bool) -> Any:
         try:
             result, written = await act(stored)
+        except Timeout:
+            raise  # it may be written: a second attempt would do it again, or find itself in conflict with the first
         except StatusError:
             if fresh:
                 raise
