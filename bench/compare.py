@@ -28,7 +28,7 @@ from bench.wire import Target, pump
 # How many of each are asked in a round.
 COUNTS = {
     "create": 300, "create, one at a time": 100, "get": 1500, "get, one at a time": 500, "patch": 300, "status": 300,
-    "apply": 300, "event": 300, "lease": 300, "list": 20, "delete": 300,
+    "apply": 300, "event": 300, "lease": 300, "list": 20, "page of 10": 500, "delete": 300,
 }  # fmt: skip
 ALONE = ", one at a time"
 ANSWER = "time to the answer"
@@ -61,6 +61,8 @@ class Side:
                 return iter([ask("GET", name) for name in names])
             case "list":
                 return iter([ask("GET", self.path)] * count)
+            case "page of 10":
+                return iter([ask("GET", f"{self.path}?limit=10")] * count)
             case "patch":
                 bodies = ({"metadata": {"labels": {"r": f"s{first + n}"}}} for n in range(count))
                 return iter([ask("PATCH", n, body, STRATEGIC) for n, body in zip(names, bodies, strict=True)])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from base64 import b64decode
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
-from apiserver.authn.identity import CREDENTIAL, EXTRA, Identity, Recent
+from apiserver.authn.identity import CREDENTIAL, EXTRA, Identity, Recent, authenticated
 from apiserver.authn.tokens import Claims, InvalidToken, Reference, TokenIssuer
 from apiserver.cache.cache import Cache, Entry
 from apiserver.request import User
@@ -17,6 +18,22 @@ LEEWAY = 60.0  # seconds that a token outlives the beginning of its object's del
 STALE = "authentication.k8s.io/stale-token"
 INVALIDATED = "kubernetes.io/legacy-token-invalid-since"
 LAST_USED = "kubernetes.io/legacy-token-last-used"
+
+
+class Bond(NamedTuple):
+    """A good token, and the states of the objects that it is bound to: see Proof."""
+
+    user: User
+    not_before: float
+    expires: float
+    cache: Cache
+    objects: tuple[tuple[str, str | None, Entry], ...]  # prefix, namespace, state
+
+    def holds(self, now: float) -> bool:
+        if not self.not_before <= now < self.expires:
+            return False
+        get = self.cache.get
+        return all([get(prefix, namespace, entry.name) is entry for prefix, namespace, entry in self.objects])
 
 
 class AccountTokens:
@@ -50,6 +67,22 @@ class AccountTokens:
             annotations[STALE] = f"subject: {user.name}, seconds after warning threshold: {late}"
         return Identity(user, good, annotations)
 
+    def proof(self, token: str) -> Bond | None:
+        """The proof of a token that was found good; None if its end cannot be seen at a glance: it is a Secret's, which is
+        read each time, or something that it is bound to is being deleted."""
+        claims: Claims | None = self._claims.get(token)
+        if claims is None or claims.legacy:
+            return None
+        objects = []
+        for resource, namespace, reference in _bonds(claims):
+            prefix = f"/registry/{resource}/"
+            entry = self.cache.get(prefix, namespace or None, reference.name)
+            if entry is None or (reference.uid and entry.uid != reference.uid) or b'"deletionTimestamp"' in entry.data:
+                return None
+            objects.append((prefix, namespace or None, entry))
+        user = authenticated(account_user(claims))
+        return Bond(user, claims.not_before, claims.expires, self.cache, tuple(objects))
+
     def verify(self, token: str, audiences: tuple[str, ...] = ()) -> tuple[User, Claims]:
         """The user and the claims of a good token for one of ``audiences`` (default: the server's own).
 
@@ -76,13 +109,8 @@ class AccountTokens:
 
     def _live(self, claims: Claims) -> None:
         """The objects that a token is bound to are still the same ones."""
-        self._same("serviceaccounts", claims.namespace, claims.account, "service account")
-        if claims.pod is not None:
-            self._same("pods", claims.namespace, claims.pod, "pod")
-        if claims.secret is not None:
-            self._same("secrets", claims.namespace, claims.secret, "secret")
-        if claims.node is not None and claims.pod is None:
-            self._same("nodes", "", claims.node, "node")
+        for resource, namespace, reference in _bonds(claims):
+            self._same(resource, namespace, reference, WORDS[resource])
 
     def _same(self, resource: str, namespace: str, reference: Reference, what: str) -> Entry:
         entry: Entry | None = self.cache.get(f"/registry/{resource}/", namespace or None, reference.name)
@@ -109,6 +137,20 @@ class AccountTokens:
             raise InvalidToken("the token in secret has been marked invalid: see its label " + INVALIDATED)
         if labels.get(LAST_USED) != format_time(self.world.now())[:10]:
             self.used(claims.namespace, claims.secret.name)
+
+
+WORDS = {"serviceaccounts": "service account", "pods": "pod", "secrets": "secret", "nodes": "node"}
+
+
+def _bonds(claims: Claims) -> Iterator[tuple[str, str, Reference]]:
+    """Resource, namespace and name of each object that a token is bound to."""
+    yield "serviceaccounts", claims.namespace, claims.account
+    if claims.pod is not None:
+        yield "pods", claims.namespace, claims.pod
+    if claims.secret is not None:
+        yield "secrets", claims.namespace, claims.secret
+    if claims.node is not None and claims.pod is None:
+        yield "nodes", "", claims.node
 
 
 def account_user(claims: Claims) -> User:

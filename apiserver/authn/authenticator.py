@@ -10,8 +10,9 @@ import binascii
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from apiserver.authn.certificates import Certificates, Shown
-from apiserver.authn.identity import Identity, TokenAuthenticator, authenticated
+from apiserver.authn.accounts import AccountTokens
+from apiserver.authn.certificates import Certificates
+from apiserver.authn.identity import Identity, Proof, TokenAuthenticator, authenticated
 from apiserver.authn.tokens import InvalidToken
 from apiserver.request import User
 from navarch.api.errors import Unauthorized
@@ -48,9 +49,17 @@ class Authenticator:
             scope.get(ANNOTATIONS, {}).update(identity.annotations)
         return identity.user
 
-    def certificate(self, der: bytes) -> Shown:
-        """The user of a client certificate and its time. Raises Unauthorized for one that names nobody."""
-        return self.certificates.shown(der)
+    def proof(self, scope: Mapping[str, Any]) -> Proof | None:
+        """The proof of a request that was let in, by its certificate or a service account's token; None where the end of
+        that cannot be seen at a glance. Impersonation is not looked at."""
+        certificate, token = scope.get("navarch.peer_certificate"), bearer_token(scope)
+        if certificate:
+            try:
+                return self.certificates.shown(certificate)
+            except Unauthorized:
+                return None
+        accounts = [kind for kind in self.kinds if isinstance(kind, AccountTokens)]
+        return accounts[0].proof(token) if token and accounts else None
 
     async def identify(self, token: str, audiences: tuple[str, ...]) -> Identity:
         """Identifies the token's user. Raises InvalidToken with the reasons of all kinds that looked at it."""

@@ -26,6 +26,9 @@ class Shown(NamedTuple):
     not_before: float
     not_after: float
 
+    def holds(self, now: float) -> bool:
+        return self.not_before <= now <= self.not_after
+
 
 class Certificates:
     def __init__(self) -> None:
@@ -34,7 +37,7 @@ class Certificates:
     def user(self, der: bytes, now: float) -> User:
         """Raises Unauthorized for a certificate that names nobody, or is out of its time."""
         certificate = self.shown(der)
-        if not certificate.not_before <= now <= certificate.not_after:
+        if not certificate.holds(now):
             raise Unauthorized()
         return certificate.user
 

@@ -25,6 +25,17 @@ class Identity:
     annotations: Mapping[str, str] = field(default_factory=dict)  # for the audit event
 
 
+class Proof(Protocol):
+    """The reason why a request is its user's, for requests with the same credentials later on."""
+
+    @property
+    def user(self) -> User: ...
+
+    def holds(self, now: float) -> bool:
+        """Whether authentication would surely still find the same at ``now``, in Unix time."""
+        ...
+
+
 class TokenAuthenticator(Protocol):
     """One kind of bearer token."""
 

@@ -77,9 +77,9 @@ class Flows:
         level.go_on(now)
         return ticket
 
-    def at_once(self, flow: Flow, now: float) -> Ticket | None:
+    def at_once(self, flow: Flow, now: float, seats: int = 1) -> Ticket | None:
         """A place for a request that cannot wait; None, and nothing happened, if there is none at this moment."""
-        ticket = Ticket(flow, 1, now)
+        ticket = Ticket(flow, seats, now)
         return ticket if self._begin(ticket, now) else None
 
     @staticmethod

@@ -111,7 +111,7 @@ class Dispatcher:
                 await other.handle(request, context)
             elif info.is_resource:
                 await self.resources.handle(request, context)
-                if verb == "get" and request.status == 200 and flows is not None and not stream:
+                if verb in ("get", "list") and request.status == 200 and flows is not None and not stream:
                     self.lean.learn(request, context, flow)
             else:
                 await self.pages.handle(request, context)

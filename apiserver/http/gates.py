@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from apiserver.audit.audit import Audit
-from apiserver.authn.certificates import Shown
+from apiserver.authn.identity import Proof
 from apiserver.request import RequestInfo, User
-from navarch.api.errors import Unauthorized
 
 
 class Authenticator(Protocol):
@@ -17,9 +16,8 @@ class Authenticator(Protocol):
         """The user of a request; None without credentials. Raises Unauthorized for credentials that are no good."""
         ...
 
-
-    def certificate(self, der: bytes) -> Shown:
-        """The user of a client certificate and its time. Raises Unauthorized for one that names nobody."""
+    def proof(self, scope: Mapping[str, Any]) -> Proof | None:
+        """The proof of a request that was let in, as it can be looked at again; None if it cannot."""
         ...
 
 
@@ -56,8 +54,8 @@ class NoCredentials:
     async def authenticate(self, scope: Mapping[str, Any]) -> User | None:
         return None
 
-    def certificate(self, der: bytes) -> Shown:
-        raise Unauthorized()
+    def proof(self, scope: Mapping[str, Any]) -> Proof | None:
+        return None
 
 
 @dataclass

@@ -127,7 +127,8 @@ class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(Corked(transport))  # type: ignore[arg-type]
         self._peer = peer_certificate(transport)
-        self._routes: dict[bytes, Route] = {}
+        self._routes: dict[bytes, Route] = {}  # by the path of the collection
+        self._lists: dict[bytes, Route] = {}  # by the whole target
         self._answer = self.app.lean.answer if isinstance(self.app, LeanApp) else None
         keep_alive(transport)
         self.abort = transport.abort
@@ -157,32 +158,40 @@ class Protocol(HttpToolsProtocol):
 
     def _go_lean(self, path: bytes) -> bool:
         """Answers a GET of ``path`` the short way, if that is known."""
-        collection, _, name = path.rpartition(b"/")
-        route = self._routes.get(collection)
+        name = b""
+        route = self._lists.get(path)
+        if route is None:
+            collection, _, name = path.rpartition(b"/")
+            route = self._routes.get(collection)
         if route is None or self.flow.write_paused or self.transport.is_closing() or not name.isascii():
             return False
         assert self._answer is not None
         reply = self._answer(route, name.decode("ascii"), self.server_state.default_headers)
         if reply is None:
+            self._lists.pop(path, None)  # where a list has grown, its size is not found out each time
             return False
         self._last = self.loop.time()
         self.server_state.total_requests += 1
         self.transport.write_now(reply)  # type: ignore[attr-defined]
         return True
 
-    def learn(self, path: bytes, route: Route) -> None:
-        """The request that was just answered, a GET of ``path``, went on ``route``: others may go the short way."""
+    def learn(self, target: bytes, route: Route) -> None:
+        """The request that was just answered, a GET of ``target``, went on ``route``: others may go the short way."""
         head, self._head = self._head, None
         if head is None or self._answer is None or not self.cycle.keep_alive or head.find(HEAD_END) != len(head) - 4:
             return
         line = head[: head.index(b"\r\n")]
-        if line != b"GET %b HTTP/1.1" % path or _BODY(head):
+        if line != b"GET %b HTTP/1.1" % target or _BODY(head):
             return
         rest = head[len(line) - 9 :]
-        if rest != self._rest or len(self._routes) >= MAX_ROUTES:
+        if rest != self._rest or len(self._routes) + len(self._lists) >= MAX_ROUTES:
             self._rest = rest
             self._routes.clear()
-        self._routes[path.rpartition(b"/")[0]] = route
+            self._lists.clear()
+        if route.options is not None:
+            self._lists[target] = route
+        else:
+            self._routes[target.rpartition(b"/")[0]] = route
 
     def timeout_keep_alive_handler(self) -> None:
         remaining = self._last + self.timeout_keep_alive - self.loop.time()

@@ -6,14 +6,14 @@ what is there; a number waits for that revision. Only a list at an exact, older 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from dataclasses import field as attribute
 from typing import Any, NamedTuple
 
 import orjson
 
-from apiserver.cache.cache import Cache, Entry, Extract, Watcher, extract_fields, extract_metadata
+from apiserver.cache.cache import Cache, Entry, Extract, Listing, Watcher, extract_fields, extract_metadata
 from apiserver.cache.history import Event
 from apiserver.offload import Offload
 from apiserver.registry import paging
@@ -165,23 +165,36 @@ class Reads:
             page = await self._list_at(namespace, parse_revision(version), where, None)
         else:
             await self._reach(version)
-            if (one := self._one(namespace, options.fields)) and self.converted is None:
-                entry = self.cache.get(self.prefix, *one)
-                matches = entry is not None and options.labels.matches(entry.labels)
-                matches = matches and fields.matches(_field_values(entry))
-                return ListResult([self.render(entry)] if entry and matches else [], self.cache.revision)
+            if self.converted is None:
+                return self.list_now(namespace, options)
             page = self.cache.list(self.prefix, namespace or None, **where)
         entries = page.entries
         if self.converted is not None:
             entries = await self.converted.entries(entries)
             if after:
                 entries = [e for e in entries if fields.matches(self.converted.values(e))]
+        return self._result(page, entries, options)
+
+    def list_now(self, namespace: str, options: ListOptions) -> ListResult:
+        """A first page of what the cache has at this moment; not of a kind that a webhook converts."""
+        labels, fields = options.labels, options.fields
+        if one := self._one(namespace, fields):
+            entry = self.cache.get(self.prefix, *one)
+            matches = entry is not None and labels.matches(entry.labels) and fields.matches(_field_values(entry))
+            return ListResult([self.render(entry)] if entry and matches else [], self.cache.revision)
+        page = self.cache.list(
+            self.prefix, namespace or None, labels=None if labels.empty else labels,
+            fields=None if fields.empty else fields, limit=options.limit,
+        )  # fmt: skip
+        return self._result(page, page.entries, options)
+
+    def _result(self, page: Listing, entries: Sequence[Entry], options: ListOptions) -> ListResult:
         items = [e.data for e in entries] if self.codec.same else [self.render(e) for e in entries]
         if not page.more:
             return ListResult(items, page.revision)
         token = paging.encode(paging.Position(page.revision, page.entries[-1].key))
-        selected = where["labels"] is not None or not fields.empty
-        return ListResult(items, page.revision, token, None if selected else page.remaining)
+        everything = options.labels.empty and options.fields.empty
+        return ListResult(items, page.revision, token, page.remaining if everything else None)
 
     @staticmethod
     def _custom_fields(fields: FieldSelector) -> bool:

@@ -16,7 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from uvicorn.config import Config
 
-from apiserver.http.lean import Lean
+from apiserver.authn.accounts import Bond
+from apiserver.http.lean import Lean, Route
 from apiserver.http.protocol import Protocol
 from navarch.world import RealWorld
 from tests.apiserver.kinds.served import Asker, served
@@ -26,6 +27,12 @@ RBAC = "/apis/rbac.authorization.k8s.io/v1"
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 SCHEMAS = "/apis/flowcontrol.apiserver.k8s.io/v1/flowschemas"
 DATE = re.compile(rb"date: [^\r]*\r\n")
+ACCOUNTS = "/api/v1/namespaces/a/serviceaccounts"
+QUERIES = [
+    "?limit=1", "?limit=500&resourceVersion=0", "?labelSelector=n%3D1", "?labelSelector=n", "?resourceVersion=1",
+    "?fieldSelector=metadata.name%3Done", "?pretty=true", "?limit=x", "?watch=0",
+    "?resourceVersion=0&resourceVersionMatch=NotOlderThan", "?continue=x", "?sendInitialEvents=true",
+]  # fmt: skip
 HOUR = 3600.0
 
 
@@ -87,6 +94,7 @@ class Client:
         self.config = Config(ask.server.app, interface="asgi3", lifespan="off", proxy_headers=False, log_config=None)
         self.config.load()
         self.der, self.short = der, short
+        self.token = b""
         self.open()
 
     def open(self) -> None:
@@ -103,6 +111,8 @@ class Client:
         """The reply to one request, however it is cut."""
         if self.wire.closed:
             self.open()
+        if self.token:
+            data = data.replace(b"Host: x\r\n", b"Host: x\r\nAuthorization: Bearer %b\r\n" % self.token)
         self.wire.sent = b""
         step = -(-len(data) // pieces)
         for at in range(0, len(data), step):
@@ -129,7 +139,8 @@ class World:
         self.ask, self.clock, self.random = ask, clock, random.Random(seed)
         names = (("root", "system:masters"), ("alice",), ("bob", "devs"), ("system:node:n1", "system:nodes"))
         ders = [certificate(clock, *name) for name in names]
-        self.pairs = [(Client(ask, der, True), Client(ask, der, False)) for der in [*ders, None]]
+        self.pairs = [(Client(ask, der, True), Client(ask, der, False)) for der in [*ders, None, None]]
+        self.bearers = self.pairs[-1]
         self.count = 0
 
     async def begin(self) -> None:
@@ -140,14 +151,31 @@ class World:
                     await self.ask("POST", f"/api/v1/namespaces/{namespace}/{kind}", {"metadata": {"name": name}})
         for n in (1, 2):
             await self.ask("POST", "/api/v1/nodes", {"metadata": {"name": f"n{n}"}})
-        role = {"metadata": {"name": "all"}, "rules": [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["get"]}]}
+        role = {"metadata": {"name": "all"}, "rules": [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["get", "list"]}]}
         await self.ask("POST", f"{RBAC}/clusterroles", role)
         alice = {"kind": "User", "name": "alice", "apiGroup": "rbac.authorization.k8s.io"}
-        bound = {"metadata": {"name": "b"}, "subjects": [alice]}
+        account = {"kind": "ServiceAccount", "name": "one", "namespace": "a"}
+        bound = {"metadata": {"name": "b"}, "subjects": [alice, account]}
         reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "all"}
         await self.ask("POST", f"{RBAC}/namespaces/a/rolebindings", bound | {"roleRef": reference})
         event = {"metadata": {"name": "one"}, "involvedObject": {"namespace": "a"}}
         await self.ask("POST", "/api/v1/namespaces/a/events", event)
+        await self.issue()
+
+    async def issue(self) -> None:
+        """A new token for the account a/one, whose connections are the last ones."""
+        await self.ask.server.cache.current()
+        made = await self.ask("POST", f"{ACCOUNTS}/one/token", {"spec": {"expirationSeconds": int(HOUR)}})
+        for client in self.bearers:
+            client.token = made["status"]["token"].encode()
+
+    async def lose_account(self) -> None:
+        """The account of the token goes; sometimes it comes back, as another one or with another token, too."""
+        await self.try_("DELETE", f"{ACCOUNTS}/one")
+        if self.random.random() < 0.7:
+            await self.try_("POST", ACCOUNTS, {"metadata": {"name": "one"}})
+            if self.random.random() < 0.7:
+                await self.issue()
 
     async def settle(self) -> None:
         """Waits until what follows the objects in the background has followed."""
@@ -201,7 +229,8 @@ class World:
             lambda: self.try_("DELETE", f"{inside}/rolebindings/b"),
             lambda: self.try_("POST", f"{RBAC}/clusterrolebindings", bound | {"roleRef": reference | {"kind": "ClusterRole"}}),
             lambda: self.try_("DELETE", f"{RBAC}/clusterrolebindings/b"),
-            lambda: self.try_("POST", CRDS, crd), self.drop_kind,
+            lambda: self.try_("POST", CRDS, crd), self.drop_kind, self.lose_account,
+            lambda: self.try_("PATCH", f"{ACCOUNTS}/one", {"metadata": {"labels": {"n": str(self.count)}}}),
             lambda: self.try_("POST", f"/apis/x.io/v1/namespaces/{namespace}/widgets", widget),
             lambda: self.try_("POST", "/apis/x.io/v1/widgets", widget),
             lambda: self.try_("POST", SCHEMAS, flow), lambda: self.try_("DELETE", f"{SCHEMAS}/mine"),
@@ -236,15 +265,16 @@ class World:
             "Accept: application/yaml", "Impersonate-User: alice", "Connection: close", "Connection: keep-alive",
             "Authorization: Bearer nonsense", "Content-Length: 0", "User-Agent: curl/8", "Accept-Encoding: gzip",
         ])  # fmt: skip
-        return get(f"{path}/{name}", f"{more}\r\n" if more else "", choose(["1.1"] * 15 + ["1.0"]))
+        target = f"{path}/{name}" if self.random.random() < 0.6 else path + choose(["", "", *QUERIES])
+        return get(target, f"{more}\r\n" if more else "", choose(["1.1"] * 15 + ["1.0"]))
 
     async def scene(self, quiet: bool = False) -> None:
         """Some requests of one user, each as it is answered to two connections, while things happen; not if ``quiet``."""
         namespace = self.random.choice("ab")
         kind = self.random.choice(["secrets", "configmaps"])
-        usual = [get(f"/api/v1/namespaces/{namespace}/{kind}/{name}") for name in ("one", "two")]
+        usual = [get(f"/api/v1/namespaces/{namespace}/{kind}{name}") for name in ("/one", "/two", "")]
         few = [*usual, *(self.request() for _ in range(2))]
-        (short, long), = self.random.choices(self.pairs, [3, 3, 2, 1, 1])
+        (short, long), = self.random.choices(self.pairs, [3, 3, 2, 1, 1, 3])
         for _ in range(40):
             if not quiet and self.random.random() < 0.06:
                 await self.happen()
@@ -269,7 +299,7 @@ def test_no_answer_changes(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
             await world.begin()
             for _ in range(25):
                 await world.scene()
-            assert counted[0] > 40, "the short way was hardly gone"
+            assert counted[0] > 40 and counted[1] > 10 and counted[2] > 10, "the short way was hardly gone"
             clock.ahead = HOUR + 60  # every certificate is out of its time
             before = counted[0]
             for _ in range(5):
@@ -280,12 +310,15 @@ def test_no_answer_changes(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def counts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How often the short way led to an answer."""
-    counted, answer = [0], Lean.answer
+    """How often the short way led to an answer: in all, to a list, with a token."""
+    counted, answer = [0, 0, 0], Lean.answer
 
-    def count(self: Lean, *arguments: Any) -> bytes | None:
-        reply = answer(self, *arguments)
-        counted[0] += reply is not None
+    def count(self: Lean, route: Route, *arguments: Any) -> bytes | None:
+        reply = answer(self, route, *arguments)
+        if reply is not None:
+            counted[0] += 1
+            counted[1] += route.options is not None
+            counted[2] += isinstance(route.proof, Bond)
         return reply
 
     monkeypatch.setattr(Lean, "answer", count)
@@ -308,6 +341,7 @@ def on_connection(body: Callable[[Asker, Client, list[int]], Any], monkeypatch: 
 
 
 ONE = get("/api/v1/namespaces/a/configmaps/one")
+ALL = get("/api/v1/namespaces/a/configmaps")
 
 
 def test_what_hangs_on_the_name_goes_the_long_way() -> None:
@@ -423,6 +457,60 @@ def test_a_kind_that_goes_or_changes(monkeypatch: pytest.MonkeyPatch) -> None:
                 await widgets.go()
 
     clock.run(main)
+
+
+def test_a_token_ends_with_what_it_is_bound_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, counted = Clock(), counts(monkeypatch)
+
+    async def main() -> None:
+        async with served(clock) as ask:
+            world = World(ask, clock, 0)
+            await world.begin()
+            spec = {"serviceAccountName": "one", "containers": [{"name": "c", "image": "i"}]}
+            pod = {"metadata": {"name": "p"}, "spec": spec}
+            made = await ask("POST", "/api/v1/namespaces/a/pods", pod)
+            bond = {"kind": "Pod", "apiVersion": "v1", "name": "p", "uid": made["metadata"]["uid"]}
+            answer = await ask("POST", f"{ACCOUNTS}/one/token", {"spec": {"boundObjectRef": bond}})
+            client = world.bearers[0]
+            client.token = answer["status"]["token"].encode()
+
+            async def codes() -> list[bytes]:
+                await ask.server.cache.current()
+                before = counted[2]
+                replies = [await client.send(request) for request in (ONE, ONE, ALL, ALL)]
+                return [*(reply[9:12] for reply in replies), b"%d short" % (counted[2] - before)]
+
+            assert await codes() == [b"200"] * 4 + [b"2 short"]
+            assert await codes() == [b"200"] * 4 + [b"4 short"]
+            await ask("PATCH", "/api/v1/namespaces/a/pods/p", {"metadata": {"labels": {"a": "b"}}})
+            assert await codes() == [b"200"] * 4 + [b"2 short"], "another state of the pod is looked at once"
+            await ask("DELETE", "/api/v1/namespaces/a/pods/p", {"gracePeriodSeconds": 0})
+            assert await codes() == [b"401"] * 4 + [b"0 short"]
+            await ask("POST", "/api/v1/namespaces/a/pods", pod)
+            assert await codes() == [b"401"] * 4 + [b"0 short"], "of the same name, but another one"
+
+    clock.run(main)
+
+
+def test_a_list_that_grows(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body(ask: Asker, client: Client, counted: list[int]) -> None:
+        async def size() -> int:
+            await ask.server.cache.current()
+            return (await client.send(ALL)).count(b'"uid"')
+
+        first = await size()
+        assert await size() == first and counted[1] == 1
+        for n in range(64):
+            await ask("POST", "/api/v1/namespaces/a/configmaps", {"metadata": {"name": f"n{n}"}})
+            if n in (10, 63):
+                assert await size() == first + n + 1
+        assert counted[1] == 2 and await size() == first + 64 and counted[1] == 2
+        await ask("DELETE", "/api/v1/namespaces/a/configmaps/n1")
+        await ask("DELETE", "/api/v1/namespaces/a/configmaps/n2")
+        assert await size() == first + 62 and counted[1] == 2
+        assert await size() == first + 62 and counted[1] == 3, "it is small again"
+
+    on_connection(body, monkeypatch)
 
 
 def test_one_write_and_no_task(monkeypatch: pytest.MonkeyPatch) -> None:
