@@ -72,6 +72,10 @@ def storage_classes() -> list[dict[str, Any]]:
             "volumeBindingMode": "WaitForFirstConsumer",
         },
         head | {
+            "metadata": {"name": "local-loop"}, "provisioner": "navarch.dev/local-loop",
+            "volumeBindingMode": "WaitForFirstConsumer",
+        },
+        head | {
             "metadata": {"name": "lab-shared"}, "provisioner": "navarch.dev/shared-path", "volumeBindingMode": "Immediate",
         },
     ]  # fmt: skip

@@ -1,9 +1,9 @@
 """The provisioner of a lab: volumes that are folders of this machine, one for each claim.
 
 Class ``local-path`` makes a folder that belongs to one node: the volume says so by node affinity, and a pod that uses it stays
-there. Class ``lab-shared`` makes one that every node of the lab reaches (ReadWriteMany). The nodes of a lab are namespaces on
-one machine and see its files, so a controller can make the folders; on several machines an external provisioner has to.
-Sizes are not enforced.
+there. Class ``local-loop`` makes a file with a file system in it, which has the size that was asked for and no more. Class
+``lab-shared`` makes a folder that every node of the lab reaches (ReadWriteMany). The nodes of a lab are namespaces on one
+machine and see its files, so a controller can make the folders; on several machines an external provisioner has to.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from navarch.api.volumes import Claim, Volume
 from navarch.api.wellknown import HOSTNAME
 from navarch.client.events import NORMAL, WARNING
 
-LOCAL, SHARED = "navarch.dev/local-path", "navarch.dev/shared-path"
+LOCAL, SHARED, LOOP = "navarch.dev/local-path", "navarch.dev/shared-path", "navarch.dev/local-loop"
+OURS = (LOCAL, SHARED, LOOP)
+MIN_IMAGE = 8 << 20  # bytes of the smallest file system
 SINGLE = {"ReadWriteOnce", "ReadWriteOncePod"}
 REMOVAL_TIMEOUT = 600.0  # seconds
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*").fullmatch
@@ -48,7 +50,10 @@ def new_volume(claim: Claim, storage_class: storage_v1.StorageClass, root: Path,
     folder = "shared" if shared else host
     if not _SAFE(folder) or not _SAFE(uid):  # both become parts of a path
         raise Refused(f"not the name of a folder: {folder!r}")
-    path = str(root / folder / f"pvc-{uid}")
+    loop = storage_class.provisioner == LOOP
+    if loop and volumes.size_of(claim) < MIN_IMAGE:
+        raise Refused(f"a volume with a file system of its own has at least {MIN_IMAGE >> 20}Mi")
+    path = str(root / folder / (f"pvc-{uid}.img" if loop else f"pvc-{uid}"))
     term = core_v1.NodeSelectorTerm(
         match_expressions=[core_v1.NodeSelectorRequirement(key=HOSTNAME, operator="In", values=[host])]
     )
@@ -63,7 +68,7 @@ def new_volume(claim: Claim, storage_class: storage_v1.StorageClass, root: Path,
                 api_version="v1", kind="PersistentVolumeClaim", namespace=claim.metadata.namespace,
                 name=claim.metadata.name, uid=uid, resource_version=claim.metadata.resource_version,
             ),
-            local=core_v1.LocalVolumeSource(path=path) if not shared else None,
+            local=core_v1.LocalVolumeSource(path=path, fs_type="ext4" if loop else None) if not shared else None,
             host_path=core_v1.HostPathVolumeSource(path=path, type="DirectoryOrCreate") if shared else None,
             node_affinity=None if shared else affinity,
             mount_options=storage_class.mount_options,
@@ -83,13 +88,36 @@ def path_of(volume: Volume) -> str:
 
 def is_made_here(root: Path, path: Path, name: str) -> bool:
     """The path is one that this provisioner gives a volume: ROOT/FOLDER/NAME, with no way up in it."""
-    return path.parent.parent == root and path.name == name and name.startswith("pvc-") and ".." not in path.parts
+    is_ours = path.name in (name, f"{name}.img") and name.startswith("pvc-")
+    return path.parent.parent == root and is_ours and ".." not in path.parts
 
 
 def make_folder(path: str) -> None:
     """Anyone in a pod may write: which user that is the claim does not say. Raises OSError."""
     os.makedirs(path, 0o755, exist_ok=True)
     os.chmod(path, 0o777)
+
+
+def make_image(path: str, size: int) -> None:
+    """A file with an empty ext4 in it, whose top anyone may write to. It takes room on the disk as it fills.
+
+    Raises OSError, subprocess.SubprocessError."""
+    if os.path.exists(path):
+        return
+    os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
+    scratch = f"{path}.new"
+    with open(scratch, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+        file.truncate(size)
+    _tool("mkfs.ext4", "-q", "-F", "-m", "0", scratch)
+    # Databases want an empty folder; e2fsck makes lost+found again if it has something for it.
+    for change in ("rmdir lost+found", "set_inode_field <2> mode 040777"):
+        _tool("debugfs", "-w", "-R", change, scratch)
+    os.rename(scratch, path)
+
+
+def _tool(*command: str) -> None:
+    environment = os.environ | {"PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"}
+    subprocess.run(command, check=True, capture_output=True, timeout=REMOVAL_TIMEOUT, env=environment)
 
 
 def remove_folder(path: str) -> None:
@@ -118,7 +146,7 @@ class LocalPathProvisioner(Controller):
 
     @staticmethod
     def _concerns(claim: Claim) -> bool:
-        return (claim.metadata.annotations or {}).get(volumes.STORAGE_PROVISIONER) in (LOCAL, SHARED)
+        return (claim.metadata.annotations or {}).get(volumes.STORAGE_PROVISIONER) in OURS
 
     async def reconcile(self, key: str) -> float | None:
         if "/" in key:
@@ -131,14 +159,17 @@ class LocalPathProvisioner(Controller):
 
     async def _make(self, claim: Claim) -> None:
         storage_class = self.classes.get_key(volumes.class_of(claim))
-        if storage_class is None or storage_class.provisioner not in (LOCAL, SHARED):
+        if storage_class is None or storage_class.provisioner not in OURS:
             return  # anyone may write the annotation; the class decides who makes volumes
         if claim.spec.volume_name or self.volumes.get_key(f"pvc-{claim.metadata.uid}") is not None:
             return
         try:
             volume = new_volume(claim, storage_class, self.root, self._host(claim, storage_class))
-            await self.world.blocking(make_folder, path_of(volume))
-        except (Refused, OSError) as error:
+            if storage_class.provisioner == LOOP:
+                await self.world.blocking(make_image, path_of(volume), volumes.size_of(claim))
+            else:
+                await self.world.blocking(make_folder, path_of(volume))
+        except (Refused, OSError, subprocess.SubprocessError) as error:
             text = f'failed to provision volume with StorageClass "{storage_class.metadata.name}": {error}'
             self.events.event(claim, WARNING, "ProvisioningFailed", text)
             if isinstance(error, Refused):
@@ -166,12 +197,15 @@ class LocalPathProvisioner(Controller):
         return ((node.metadata.labels or {}) if node is not None else {}).get(HOSTNAME, name)
 
     async def _grow(self, claim: Claim) -> None:
-        """A folder has no size of its own: a claim that asks for more has it at once."""
+        """A folder has no size of its own: a claim that asks for more has it at once. A file system grows when mounted."""
         volume = self.volumes.get_key(claim.spec.volume_name or "")
         requested = volumes.size_of(claim)
         if volume is None or not _is_ours(volume) or claim.status.phase != "Bound":
             return
         size = ((claim.spec.resources.requests if claim.spec.resources else None) or {}).get("storage", "0")
+        if _is_image(volume):
+            await self._grow_image(claim, volume, str(size))
+            return
         if requested > volumes.capacity_of(volume):
             change: dict[str, Any] = {"spec": {"capacity": {"storage": size}}}
             await self.client[Volume].patch(volume.metadata.name or "", None, change)
@@ -179,6 +213,20 @@ class LocalPathProvisioner(Controller):
             status = {"status": {"capacity": {"storage": size}}}
             await self.client[Claim].patch_status(claim.metadata.name or "", claim.metadata.namespace, status)
             self.events.event(claim, NORMAL, "FileSystemResizeSuccessful", "MountVolume.NodeExpandVolume succeeded for volume")
+
+    async def _grow_image(self, claim: Claim, volume: Volume, size: str) -> None:
+        """Makes the file larger; the node's agent does the rest when a pod mounts it, and tells the claim."""
+        requested, path = volumes.size_of(claim), Path(path_of(volume))
+        if requested <= volumes.capacity_of(volume) or not is_made_here(self.root, path, volume.metadata.name or ""):
+            return
+        await self.world.blocking(_enlarge, path, requested)
+        text = "Waiting for user to (re-)start a pod to finish file system resize of volume on node."
+        pending = {"type": "FileSystemResizePending", "status": "True", "message": text}
+        status = {"status": {"conditions": [pending]}}
+        await self.client[Claim].patch_status(claim.metadata.name or "", claim.metadata.namespace, status)
+        self.events.event(claim, NORMAL, "FileSystemResizeRequired", "Require file system resize of volume on node")
+        change: dict[str, Any] = {"spec": {"capacity": {"storage": size}}}
+        await self.client[Volume].patch(volume.metadata.name or "", None, change)
 
     async def _take_away(self, volume: Volume) -> None:
         spec = volume.spec
@@ -201,4 +249,13 @@ class LocalPathProvisioner(Controller):
 
 
 def _is_ours(volume: Volume) -> bool:
-    return (volume.metadata.annotations or {}).get(volumes.PROVISIONED_BY) in (LOCAL, SHARED)
+    return (volume.metadata.annotations or {}).get(volumes.PROVISIONED_BY) in OURS
+
+
+def _is_image(volume: Volume) -> bool:
+    return (volume.metadata.annotations or {}).get(volumes.PROVISIONED_BY) == LOOP
+
+
+def _enlarge(path: Path, size: int) -> None:
+    if path.stat().st_size < size:
+        os.truncate(path, size)

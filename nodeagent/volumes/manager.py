@@ -24,7 +24,7 @@ from nodeagent.node.configobjects import ObjectCache
 from nodeagent.pods.environment import Reference
 from nodeagent.pods.fieldrefs import ConfigError, Facts
 from nodeagent.pods.observed import roles
-from nodeagent.volumes import atomic, local, payload, persistent
+from nodeagent.volumes import atomic, local, loopimages, payload, persistent
 from nodeagent.volumes.csi.mounter import CsiVolumes
 from nodeagent.volumes.subpaths import SubPaths
 from nodeagent.volumes.tokens import Tokens
@@ -110,11 +110,29 @@ class PodVolumes:
             return await self._world.blocking(local.host_path, volume_object.spec.host_path)
         if volume_object.spec.local is None:
             raise ConfigError("no volume plugin matched")
-        path = await self._world.blocking(persistent.local_folder, volume_object)
+        if loopimages.is_image(volume_object.spec.local.path):
+            path = await self._image(claim_object, volume_object)
+        else:
+            path = await self._world.blocking(persistent.local_folder, volume_object)
         if gid is not None and not persistent.is_read_only(volume):
             policy = pod.spec.security_context.fs_group_change_policy if pod.spec.security_context else None
             await self._world.blocking(persistent.give_to_group, path, gid, policy)
         return Path(path)
+
+    async def _image(self, claim: persistent.Claim, volume: persistent.Volume) -> str:
+        """Mounts a volume that is a file with a file system in it, for this pod; lets it grow if it has."""
+        if not self._config.is_real or volume.spec.local is None:
+            raise ConfigError("a simulated node mounts no file systems")
+        image = volume.spec.local.path
+        folder = self._config.pods_dir / self._uid / "volumes" / "kubernetes.io~local-volume"
+        target = folder / (volume.metadata.name or "")
+        has_grown = any(c.type == "FileSystemResizePending" for c in claim.status.conditions or ())
+        if await self._world.blocking(loopimages.mount, image, target, has_grown):
+            capacity = {"storage": (volume.spec.capacity or {}).get("storage", "0")}
+            status = {"status": {"capacity": capacity, "conditions": None}}
+            name, namespace = claim.metadata.name or "", claim.metadata.namespace
+            await self._client[core_v1.PersistentVolumeClaim].patch_status(name, namespace, status)
+        return str(target)
 
     async def tear_down(self, stop: Callable[[], bool]) -> None:
         """Takes the folders away, until ``stop`` says so. Nothing of the pod may run any more. Raises OSError."""

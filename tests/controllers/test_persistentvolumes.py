@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from controllers.persistentvolume.localpath import LOCAL, SHARED, Refused, is_made_here, new_volume, remove_folder
+from controllers.persistentvolume.localpath import LOCAL, LOOP, SHARED, Refused, is_made_here, new_volume, remove_folder
 from navarch.api.errors import NotFound
 from navarch.api.kinds import BY_GVK
 from navarch.api.types import core_v1, meta_v1, storage_v1
@@ -230,6 +230,11 @@ def test_a_provisioned_volume_belongs_to_its_node_and_claim() -> None:
     shared = msgspec.structs.replace(CLASS, provisioner=SHARED)
     everywhere = new_volume(made_claim(accessModes=["ReadWriteMany"]), shared, Path("/r"), "")
     assert everywhere.spec.node_affinity is None and everywhere.spec.host_path is not None
+    loop = new_volume(made_claim(), msgspec.structs.replace(CLASS, provisioner=LOOP), Path("/r"), "n1")
+    assert loop.spec.local is not None and (loop.spec.local.path, loop.spec.local.fs_type) == ("/r/n1/pvc-1234.img", "ext4")
+    tiny = made_claim(resources={"requests": {"storage": "1Mi"}})
+    with pytest.raises(Refused, match="at least 8Mi"):
+        new_volume(tiny, msgspec.structs.replace(CLASS, provisioner=LOOP), Path("/r"), "n1")
 
 
 @pytest.mark.parametrize(
@@ -250,6 +255,7 @@ def test_what_the_provisioner_refuses(spec: Tree, host: str, text: str) -> None:
     ("path", "name", "made_here"),
     [
         ("/r/n1/pvc-1", "pvc-1", True),
+        ("/r/n1/pvc-1.img", "pvc-1", True),
         ("/r/../pvc-1", "pvc-1", False),
         ("/r/../pki", "pki", False),
         ("/r/n1/pvc-1", "pvc-2", False),
