@@ -32,20 +32,20 @@ Manifests = str | Path | Mapping[str, Any] | Sequence[Any]
 class Cluster:
     """See the module. Calls return when they are done; of a virtual cluster nothing happens between two of them.
 
-    ``nodes``: a number, or groups as a file has them: ``[{"count": 3, "cpu": "8", "zones": 2}]``. ``mode``: simulated; hollow
-    and real bring up a lab of its own, which is taken down by ``close``. ``fields``: others of the file's ``cluster``
-    (``set={"controllers.node-monitor-grace-period": "10s"}``, ``scheduler={"plugins": ["mine.py:Mine"]}``), and ``behaviour``.
+    ``nodes``: a number, or groups as a file has them: ``[{"count": 3, "cpu": "8", "zones": 2}]``. ``fields``: others of the
+    file's ``cluster`` (``set={"controllers.node-monitor-grace-period": "20s"}``, ``scheduler={"plugins": ["mine.py:Mine"]}``),
+    and ``behaviour``.
     Raises WrongFile.
     """
 
     def __init__(
-        self, nodes: int | Sequence[Mapping[str, Any]] = 3, *, seed: int = 1, mode: str = "simulated", **fields: Any
+        self, nodes: int | Sequence[Mapping[str, Any]] = 3, *, seed: int = 1, **fields: Any
     ) -> None:
         from lab.experiments import file
 
         groups = [{"count": nodes}] if isinstance(nodes, int) else list(nodes)
         behaviour = fields.pop("behaviour", {})
-        cluster = {"nodes": groups, "mode": mode, **{k.replace("_", "-"): v for k, v in fields.items()}}
+        cluster = {"nodes": groups, **{k.replace("_", "-"): v for k, v in fields.items()}}
         tree = {"apiVersion": file.VERSION, "kind": file.KIND, "metadata": {"name": "cluster"}, "cluster": cluster}
         self._thread = ClusterThread(Session(file.parse({**tree, "behaviour": behaviour}), seed))
 

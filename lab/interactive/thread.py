@@ -52,4 +52,6 @@ class ClusterThread:
 def _play(session: Session) -> None:
     from lab.experiments.drivers.virtual import play, simulation_of
 
+    if (mode := session.experiment.cluster.mode) != "simulated":
+        raise ValueError(f"cluster.mode: {mode!r}: only a simulated cluster can be used step by step")
     play(session, simulation_of(session.experiment, session.seed))
