@@ -10,7 +10,8 @@ import pytest
 
 from nodeagent.node.pressure import EvictionManager
 from nodeagent.node.storage import LocalStorage
-from tests.nodeagent.real.test_real import Cluster, done, run, running
+from tests.nodeagent.real.onenode import Cluster, done, run, running
+from tests.nodeagent.runtime.kinds import Kind
 
 pytestmark = pytest.mark.node
 
@@ -27,7 +28,7 @@ async def evict(cluster: Cluster) -> None:
     await EvictionManager(agent, agent.services.counters, lambda reason, message: None).once()
 
 
-def test_limits_of_local_storage(image_root: Path, tmp_path: Path) -> None:
+def test_limits_of_local_storage(kind: Kind, image_root: Path, tmp_path: Path) -> None:
     async def body(cluster: Cluster) -> None:
         mounts = [{"name": "v", "mountPath": "/v"}]
         idle = {"name": "b", "command": ["sleep", "1000"], "resources": {"limits": {"ephemeral-storage": "100Mi"}}}
@@ -53,4 +54,4 @@ def test_limits_of_local_storage(image_root: Path, tmp_path: Path) -> None:
         assert fine["containers"][0]["rootfs"]["usedBytes"] >= 3 << 20
         assert fine["ephemeral-storage"]["usedBytes"] >= 3 << 20 and summary["node"]["fs"]["capacityBytes"] > 0
 
-    run(image_root, tmp_path, body)
+    run(kind, image_root, tmp_path, body)
