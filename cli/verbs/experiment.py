@@ -124,7 +124,7 @@ def run(
         print(f"warning: {text}", file=sys.stderr)
     if report_:
         try:
-            from lab.experiments import report as reports
+            from lab.reports import report as reports
 
             print(f"report: {reports.write(folder, images)}", file=sys.stderr if json_ else sys.stdout)
         except ImportError as error:
@@ -208,8 +208,9 @@ def _tell(tree: dict[str, Any], listed: Sequence[Result]) -> None:
     from rich.table import Table
 
     from lab.experiments.expect import interval, within
-    from lab.experiments.report import cells_of, warnings
     from lab.experiments.sweep import verdicts
+    from lab.reports.cautions import warnings
+    from lab.reports.statistics import cells_of
 
     good = [r for r in listed if not r.error]
     names = list(good[0].measures) if good else []
@@ -347,7 +348,7 @@ def report(
     """Write report.html, summary.csv and plots from the recordings of a folder."""
     _results(folder)
     try:
-        from lab.experiments import report as reports
+        from lab.reports import report as reports
 
         print(reports.write(folder, images))
     except ImportError as error:
@@ -366,7 +367,7 @@ def compare(first: Folder, second: Folder) -> None:
         except (OSError, ValueError) as error:
             stop(f"error: {error}", WRONG)
         return
-    from lab.experiments.report import compare as compared
+    from lab.reports.comparing import compare as compared
 
     print("\n".join(compared(_results(first), _results(second))))
 

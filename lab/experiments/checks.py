@@ -8,7 +8,7 @@ from lab.experiments import load as loads
 from lab.experiments import measures, serving, traces
 from lab.experiments.expressions import Expression, ExpressionError, meant
 from lab.experiments.library import own
-from lab.experiments.model import KIND, MODES, VERSION, Experiment, Trace, Work
+from lab.experiments.model import FIGURES, FILES, KIND, MODES, VERSION, Experiment, Trace, Work
 from lab.experiments.schema import Problem, expression, one_of, part_of, rate_of, seconds_of, time_of
 from lab.experiments.stepchecks import check_steps
 from nodeagent.runtime import stages
@@ -29,6 +29,7 @@ def check(e: Experiment, problems: list[Problem]) -> None:
     seconds_of(e.for_, "for", problems)
     _measures(e, marks, problems)
     _expectations(e, problems)
+    _report(e, problems)
 
 
 def _cluster(e: Experiment, problems: list[Problem]) -> None:
@@ -182,3 +183,19 @@ def _check_trace(trace: Trace, path: str, problems: list[Problem]) -> None:
             part_of(value)
         except ValueError:
             problems.append(Problem(f"{path}.{where}", f"{value!r} is no part such as 10%"))
+
+
+def _report(e: Experiment, problems: list[Problem]) -> None:
+    for n, form in enumerate(e.report.formats):
+        one_of(f"report.formats[{n}]", form, FILES, problems)
+    if isinstance(e.report.plots, str):
+        one_of("report.plots", e.report.plots, ("default", "all", "none"), problems)
+    else:
+        for n, kind in enumerate(e.report.plots):
+            one_of(f"report.plots[{n}]", kind, FIGURES, problems)
+    if e.report.pareto and len(e.report.pareto) != 2:
+        problems.append(Problem("report.pareto", f"needs two measures, and has {len(e.report.pareto)}"))
+    for name, goal in e.report.pareto.items():
+        if name not in e.measure:
+            problems.append(Problem(f"report.pareto.{name}", f"there is no measure {name!r}{meant(name, e.measure)}"))
+        one_of(f"report.pareto.{name}", goal, ("least", "most"), problems)

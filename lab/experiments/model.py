@@ -218,6 +218,24 @@ class Reference(Strict):
     title: str = "Reference"
 
 
+FIGURES = (
+    "declared", "differences", "levels", "factors", "pareto", "waits", "queue", "used", "replicas", "rollout", "requests",
+    "gantt-nodes", "gantt-owners", "utilisation", "pending", "events",
+)  # fmt: skip
+FILES = ("svg", "png", "pdf", "md", "latex")
+
+
+class Report(Strict):
+    """How the report is written: report.html, and CSV files of all tables and plots, always are."""
+
+    formats: list[str] = msgspec.field(default_factory=lambda: ["svg", "md", "latex"])
+    """Files beside the page: drawings of each plot, and the table for a README and a paper."""
+    plots: str | list[str] = "default"
+    """``default`` (those in which the runs have something to show), ``all``, ``none``, or a list; see Words."""
+    pareto: dict[str, str] = {}
+    """Two measures, each ``least`` or ``most``: the cells that are best in both are named."""
+
+
 class Experiment(Strict):
     metadata: Metadata
     """``name``, after which the folder of results is called."""
@@ -251,6 +269,7 @@ class Experiment(Strict):
     measure: dict[str, str] = {}
     """By name, an expression that gives a number."""
     plots: list[Plot] = []
+    report: Report = msgspec.field(default_factory=Report)
     reference: Reference | None = None
     expect: list[str | Expectation] = []
     """Expectations; the exit code of ``run`` is 1 if something is not. A text is an ``expr``."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from lab.experiments import file, load, measures, traces
+from lab.experiments import file, load, measures, model, traces
 from lab.experiments.schema import Words
 from nodeagent.runtime import spread, stages
 
@@ -29,6 +29,7 @@ PARTS = (
     ("cluster.nodes[].taints[]", file.Taint),
     ("cluster.scheduler", file.SchedulerPart), ("workload[]", file.Work), ("workload[].arrivals", file.Arrivals),
     ("workload[].load", file.Load), ("workload[].trace", file.Trace), ("steps[]", file.Step), ("plots[]", file.Plot),
+    ("report", model.Report),
     ("reference", file.Reference), ("expect[]", file.Expectation),
 )  # fmt: skip
 
@@ -88,6 +89,7 @@ def reference() -> str:
     words = {
         "cluster.mode": file.MODES, "design": (*file.DESIGNS, "a CSV file"), "steps[].do": tuple(file.DEEDS),
         "steps[].fault": (*file.FAULTS, "for", "by"), "conditions of steps": file.CONDITIONS,
+        "report.plots": model.FIGURES, "report.formats": model.FILES,
         "functions of measures": measures.FUNCTIONS, "formats of traces": tuple(traces.FORMATS),
         "stages of behaviour": tuple(f.replace("_", "-") for f in stages.Stages.__dataclass_fields__),
         "distributions": tuple(k[2] for k in spread.KINDS.values()),

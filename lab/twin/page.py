@@ -6,9 +6,9 @@ import html
 from collections.abc import Sequence
 
 from lab.experiments.recording import Recording
-from lab.experiments.report import STYLE
 from lab.experiments.series import Series
 from lab.experiments.state import is_ready
+from lab.reports.style import STYLE
 from lab.twin.findings import CHANGE, REST
 from lab.twin.learning import workload_of
 from lab.twin.rehearsal import Rehearsed

@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from lab.experiments import file, report, sweep
+from lab.experiments import file, sweep
 from lab.experiments.drivers.modes import run_of
 from lab.experiments.expect import published
 from lab.experiments.recording import Recording
+from lab.reports import report
 from scheduler.framework.profiles import load_plugin
 
 SOURCE = Path(__file__).parents[3] / "deploy/experiments/openb"

@@ -18,10 +18,11 @@ from lab.experiments.drivers.modes import run_of
 from lab.experiments.load import rate, shape_of
 from lab.experiments.measures import Measures
 from lab.experiments.reference import PARTS, reference
-from lab.experiments.report import late, warnings
 from lab.experiments.schema import WrongFile
 from lab.experiments.series import Series, Span, along
 from lab.experiments.sweep import Result
+from lab.reports.cautions import warnings
+from lab.reports.statistics import late
 from nodeagent.runtime.spread import spread
 
 HEAD = {"apiVersion": file.VERSION, "kind": file.KIND, "metadata": {"name": "t"}, "cluster": {"nodes": [{"count": 2}]}}

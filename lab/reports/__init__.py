@@ -1,0 +1,1 @@
+"""Pages and plots made of recordings and results: reports, comparisons, one run over time."""
