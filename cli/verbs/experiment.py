@@ -356,9 +356,14 @@ def report(
 
 
 @group.command()
-def compare(first: Folder, second: Folder) -> None:
+def compare(
+    first: Folder, second: Folder,
+    page: Annotated[Path | None, Option("--page", metavar="FILE", help="Write it as HTML, too (folders of results).")] = None,
+) -> None:  # fmt: skip
     """Say in words what differs between two folders of results beyond the spread, or between two recordings."""
     if first.is_file() and second.is_file():
+        if page:
+            stop("error: --page is of folders of results, and these are recordings", WRONG)
         from lab.experiments.recording import Recording
         from lab.recording.comparing import compare as of_recordings
 
@@ -367,9 +372,18 @@ def compare(first: Folder, second: Folder) -> None:
         except (OSError, ValueError) as error:
             stop(f"error: {error}", WRONG)
         return
-    from lab.reports.comparing import compare as compared
+    from lab.reports import comparing
 
-    print("\n".join(compared(_results(first), _results(second))))
+    runs = _results(first), _results(second)
+    print("\n".join(comparing.compare(*runs)))
+    if page:
+        names = first.resolve().name, second.resolve().name
+        names = names if names[0] != names[1] else (str(first), str(second))
+        try:
+            page.write_text(comparing.comparison(*runs, names))
+        except ImportError as error:
+            stop(f"error: {error.name} is missing; install navarch[lab]", WRONG)
+        print(f"page: {page}")
 
 
 def _recording(text: Path) -> Path:
@@ -387,8 +401,11 @@ def show(
     name: Annotated[str, Argument("RUN", help="As runs/RUN.json is called; without it, all runs.")] = "",
     at: Annotated[str, Option("--at", metavar="TIME", help="How the cluster looked then, such as 90s.")] = "",
     why: Annotated[str, Option("--why", metavar="POD", help="Why the scheduler put a pod there: the run is made again.")] = "",
+    page: Annotated[Path | None, Option("--page", metavar="FILE", help="Write HTML with a slider over time.")] = None,
 ) -> None:
-    """Tell a run: its steps and marks; with --at, its pods and nodes at a time; with --why, how the scheduler saw a pod."""
+    """Tell a run: its steps and marks; with --at, its pods and nodes at a time; with --why, how the scheduler saw a pod.
+
+    With --page all of it is written as a page."""
     from lab.experiments import telling
     from lab.experiments.recording import Recording
 
@@ -412,6 +429,12 @@ def show(
         print("\n".join(lines(answer)))
         return
     recording = Recording.load(path)
+    if page:
+        from lab.reports.runpage import run_page
+
+        page.write_text(run_page(recording, f"{folder.resolve().name}: {name}"))
+        print(f"page: {page}")
+        return
     print("\n".join(telling.at(recording, telling.seconds(at)) if at else telling.story(recording)))
 
 

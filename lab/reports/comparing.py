@@ -73,7 +73,7 @@ def forest(listed: Sequence[Difference], first: str) -> Figure:
         {"measure": d.measure, "cell": d.cell, "mean": d.mean, "low": d.low, "high": d.high, "n": d.pairs} for d in listed
     ]
     caption = "the second less the first, paired by seed: mean and 95 % interval; hollow: may be none"
-    return Figure("differences", caption, "forest", rows, {"base": first})
+    return Figure("differences", caption, "forest", rows, {"base": first if len(first) <= 24 else "the first"})
 
 
 def comparison(a: Sequence[Result], b: Sequence[Result], names: tuple[str, str]) -> str:
@@ -81,13 +81,14 @@ def comparison(a: Sequence[Result], b: Sequence[Result], names: tuple[str, str])
     listed = differences(a, b)
     beyond = [d for d in listed if d.beyond]
     counts = [
-        (len(beyond), "differences beyond the spread"), (len(listed), "measures compared"), (len(a), f"runs in {names[0]}"),
-        (len(b), f"runs in {names[1]}"),
+        (len(beyond), "differences beyond the spread"), (len(listed), "measures compared"), (len(a), "runs in the first"),
+        (len(b), "runs in the second"),
     ]  # fmt: skip
     said = "".join(f"<li>{escape(d.cell)}: {escape(d.words)}</li>" for d in beyond)
     body = [
-        f"<h1>{escape(names[0])} and {escape(names[1])}</h1>",
-        '<p class="question">What differs beyond the spread over the seeds?</p>', facts(counts),
+        "<h1>Comparison</h1>",
+        f'<p class="question">What differs beyond the spread over the seeds, from {escape(names[0])} (the first) to '
+        f"{escape(names[1])} (the second)?</p>", facts(counts),
         "<h2>In words</h2>", f"<ul>{said}</ul>" if said else "<p>Nothing differs beyond the spread.</p>",
         warned(only_in_one(a, b)),
     ]  # fmt: skip
@@ -95,7 +96,7 @@ def comparison(a: Sequence[Result], b: Sequence[Result], names: tuple[str, str])
         one = forest([d for d in listed if any(e.measure == d.measure and (e.low or e.high) for e in listed)], names[0])
         drawn = draw(one.kind, one.table(), one.options)["svg"].decode()
         body += ["<h2>Differences</h2>", figure(drawn, escape(one.caption))]
-    head = ["cell", "measure", names[0], names[1], "difference", "95 % interval", "pairs", "effect"]
+    head = ["cell", "measure", "first", "second", "difference", "95 % interval", "pairs", "effect"]
     rows = []
     for d in listed:
         effect = f"{signed(round(d.effect, 2))} ({effect_word(d.effect)})"

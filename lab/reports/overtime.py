@@ -37,6 +37,8 @@ def plain(what: str) -> str:
         value = rest
     if isinstance(value, dict):
         value = ", ".join(f"{k}: {v}" if not isinstance(v, dict | list) else str(k) for k, v in value.items())
+    if isinstance(value, str) and (named := re.match(r'\{"([^"]+)":', value)):
+        value = named[1]  # a long patch, cut off: its object says enough
     text = re.sub(r"\s+", " ", f"{word} {value}").strip()
     return text if len(text) <= 48 else f"{text[:47]}…"
 

@@ -27,7 +27,7 @@ def by_node(recording: Recording) -> list[Figure]:
     listed = [s for s in stories(recording) if s.bound is not None]
     colour_of = _colours(listed)
     groups: dict[str, list[Story]] = {}
-    for story in sorted(listed, key=lambda s: (_natural(s.node), s.bound)):
+    for story in sorted(listed, key=lambda s: (natural(s.node), s.bound)):
         groups.setdefault(story.node, []).append(story)
     return _gantt("gantt-nodes", "pods on nodes", groups, colour_of, recording, packed=True)
 
@@ -89,7 +89,8 @@ def _colours(listed: Sequence[Story]) -> Mapping[str, str]:
     return {s.uid: named[s.workload, s.version] if s.workload else "pods without an owner" for s in listed}
 
 
-def _natural(name: str) -> tuple[str, int, str]:
+def natural(name: str) -> tuple[str, int, str]:
+    """Sorts node-2 before node-10."""
     head = name.rstrip("0123456789")
     return (head, int(name[len(head) :] or 0), name)
 
@@ -138,7 +139,7 @@ def utilisation(recording: Recording) -> list[Figure]:
     for change in recording.of("nodes"):
         listed = change.object.get("status", {}).get("allocatable") or {}
         nodes[change.object["metadata"]["name"]] = _amount(listed, resource)
-    names = sorted((n for n, amount in nodes.items() if amount > 0), key=_natural)
+    names = sorted((n for n, amount in nodes.items() if amount > 0), key=natural)
     if not resource or not names:
         return []
     size = -(-len(names) // MAX_ROWS)

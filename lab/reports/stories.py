@@ -132,11 +132,16 @@ def why_of(pod: Tree) -> str:
 
 
 def versions(listed: Iterable[Story]) -> dict[tuple[str, str], str]:
-    """A name for each (workload, version), in order of appearance: the image where it tells versions apart."""
+    """A name for each (workload, version), in order of appearance: its image, or the workload, where that tells it apart."""
     images: dict[tuple[str, str], str] = {}
     for story in listed:
         images.setdefault((story.workload, story.version), story.image)
     names = list(images.values())
-    return {
-        key: image if names.count(image) == 1 else f"{key[0] or 'pods'} {key[1]}".strip() for key, image in images.items()
-    }
+    workloads = [workload for workload, _ in images]
+    out = {}
+    for (workload, version), image in images.items():
+        if names.count(image) == 1:
+            out[workload, version] = image
+        else:
+            out[workload, version] = workload if workloads.count(workload) == 1 else f"{workload} {version}".strip()
+    return out

@@ -79,20 +79,28 @@ def _duration(good: Sequence[Findings], seconds: float) -> list[str]:
     return out
 
 
-def _workloads(good: Sequence[Findings]) -> list[str]:
+HEAD = ("workload", "available", "fewest", "for how long", "in the end")
+
+
+def workload_rows(good: Sequence[Findings]) -> list[tuple[str, ...]]:
+    """A row under HEAD for each workload that is touched."""
     names = sorted({n for f in good for n in f.workloads})
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for name in names:
         lows = [f.workloads.get(name, Low()) for f in good]
         fewest = spread([low.fewest for low in lows])
         below = spread([low.below for low in lows], " s")
         now, then = lows[0].before, spread([low.after for low in lows])
         rows.append((name, str(now), fewest, below, f"{then} of {lows[0].desired}"))
+    return rows
+
+
+def _workloads(good: Sequence[Findings]) -> list[str]:
+    rows = workload_rows(good)
     if not rows:
         return ["no workload is touched"]
-    head = ("workload", "available", "fewest", "for how long", "in the end")
-    widths = [max(len(row[n]) for row in (head, *rows)) for n in range(len(head))]
-    listed = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in (head, *rows)]
+    widths = [max(len(row[n]) for row in (HEAD, *rows)) for n in range(len(HEAD))]
+    listed = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in (HEAD, *rows)]
     more = len(listed) - 1 - MAX_LINES
     return ["", *listed[: MAX_LINES + 1], *([f"and {more} more workloads"] if more > 0 else []), ""]
 
