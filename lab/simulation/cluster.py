@@ -35,6 +35,7 @@ from navarch.api.kinds import Kind
 from navarch.api.types import core_v1
 from navarch.api.types.base import Struct
 from navarch.client.client import Client
+from navarch.client.decodings import Decodings
 from navarch.client.transport import InProcessTransport
 from navarch.virtual import START, SimulatedWorld
 from navarch.world import TaskGroup
@@ -122,6 +123,7 @@ class Simulation:
         self._decoded: dict[str, tuple[int, Any]] = {}
         self._revision = 0  # up to where the history goes
         self._news = asyncio.Event()
+        self._decodings = Decodings()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._factories: dict[str, Callable[[], Awaitable[None]]] = {}
         self._group: TaskGroup
@@ -355,6 +357,7 @@ class Simulation:
         self.links[name] = Link(inner, self.world, self._latency, may_be_cut=name != "nodes" or self._fleet.heartbeats)
         client = Client(self.links[name], self.world, agent)
         client.tells_events = self._events
+        client.decodings = self._decodings
         return client
 
     def _component(self, name: str) -> Client:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 import msgspec
@@ -22,6 +23,7 @@ from navarch.api.kinds import Kind
 from navarch.api.types import meta_v1
 from navarch.api.types.base import Struct
 from navarch.client.codec import Codec, StructCodec, TreeCodec
+from navarch.client.decodings import Decodings
 from navarch.client.transport import JSON, Query, Response, Stream, Transport, UndecodableAnswer, WebSocket, error_of
 from navarch.client.undecodable import DECODE_ERRORS, Undecodable
 from navarch.client.watch import Watch
@@ -66,6 +68,7 @@ class Client:
         self.world = world
         self.user_agent = user_agent
         self.tells_events = True  # False: recorders of Events on this client stay silent
+        self.decodings: Decodings | None = None  # set: informers share what others of the same process decode
         self._headers = {"User-Agent": user_agent}
         self._resources: dict[type[Struct], ResourceClient[Any]] = {}
 
@@ -187,8 +190,12 @@ class ResourceClient(Generic[T]):
         timeout_seconds: int | None = None,
         bookmarks: bool = False,
         tolerant: bool = False,
+        share: bool = False,
     ) -> Watch[T]:
-        """Changes after ``resource_version``, as they happen; see :class:`navarch.client.watch.Watch`."""
+        """Changes after ``resource_version``, as they happen; see :class:`navarch.client.watch.Watch`.
+
+        ``share``: objects come without managedFields and may be others', too, if the client has ``decodings``.
+        """
         if name is not None:
             field_selector = ",".join(filter(None, (field_selector, f"metadata.name={name}")))
         query = _query(
@@ -199,7 +206,10 @@ class ResourceClient(Generic[T]):
             timeoutSeconds=timeout_seconds,
             allowWatchBookmarks=bookmarks or None,
         )
-        return Watch(self.client.stream("GET", self.kind.path(namespace), query=query), self.codec, tolerant)
+        decode: Any = None
+        if share and self.client.decodings is not None and isinstance(self.codec, StructCodec):
+            decode = partial(self.client.decodings.decode_one, self.codec)
+        return Watch(self.client.stream("GET", self.kind.path(namespace), query=query), self.codec, tolerant, decode)
 
     async def create(
         self,

@@ -83,7 +83,7 @@ class StructCodec(Generic[S]):
 
     def __init__(self, struct: type[S], kind: Kind | None = None) -> None:
         self._decode = kinds.decoder(struct).decode
-        self._struct = struct
+        self.struct = struct
         self._kind = kind
 
     def encode(self, obj: S) -> bytes:
@@ -97,12 +97,12 @@ class StructCodec(Generic[S]):
         except msgspec.ValidationError:
             # Go's decoder requires no field: another server, or another version, may leave out what our structs need.
             tree = msgspec.json.decode(data)
-            fill_required(tree, schema_of(self._struct))
-            return msgspec.convert(tree, self._struct)
+            fill_required(tree, schema_of(self.struct))
+            return msgspec.convert(tree, self.struct)
 
     def decode_list(self, data: bytes) -> tuple[list[S], meta_v1.ListMeta]:
         try:
-            page = _list_decoder(self._struct).decode(data)
+            page = _list_decoder(self.struct).decode(data)
         except msgspec.ValidationError:
             raw = _raw_page_decoder.decode(data)
             return [self.decode(item) for item in raw.items or ()], raw.metadata or meta_v1.ListMeta()
@@ -110,7 +110,7 @@ class StructCodec(Generic[S]):
 
     def decode_each(self, data: bytes) -> tuple[list[S], list[Undecodable], meta_v1.ListMeta]:
         try:
-            page = _list_decoder(self._struct).decode(data)
+            page = _list_decoder(self.struct).decode(data)
             return page.items or [], [], page.metadata or meta_v1.ListMeta()
         except DECODE_ERRORS:
             page = _raw_page_decoder.decode(data)  # one by one: some item does not fit

@@ -206,6 +206,7 @@ class Informer(Generic[T]):
             timeout_seconds=self._world.random.randint(*WATCH_SECONDS),
             bookmarks=True,
             tolerant=True,
+            share=not self._managed_fields,
         )
         async with watch as events:
             async for event in events:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Generic, NamedTuple, TypeVar, cast
 
@@ -28,6 +28,9 @@ class WatchEvent(NamedTuple, Generic[T]):
     resource_version: str
 
 
+Decode = Callable[[bytes | msgspec.Raw], T | Undecodable]
+
+
 class _Frame(msgspec.Struct):
     type: str
     object: msgspec.Raw
@@ -46,10 +49,15 @@ class Watch(Generic[T]):
     """
 
     def __init__(
-        self, opening: AbstractAsyncContextManager[Stream], codec: Codec[T], tolerant: bool = False
+        self,
+        opening: AbstractAsyncContextManager[Stream],
+        codec: Codec[T],
+        tolerant: bool = False,
+        decode: Decode[T] | None = None,
     ) -> None:
         self._opening = opening
         self._codec = codec
+        self._decode = decode or codec.decode_one
         self._tolerant = tolerant
         self._chunks: AsyncIterator[bytes] | None = None
         self._rest = b""  # the beginning of a line whose end has not come yet
@@ -102,7 +110,7 @@ class Watch(Generic[T]):
             if frame.type == BOOKMARK:
                 partial = _partial_decoder.decode(frame.object)
                 return WatchEvent(BOOKMARK, cast(Any, partial), partial.metadata.resource_version or "")
-            obj = self._codec.decode_one(frame.object)
+            obj = self._decode(frame.object)
         except DECODE_ERRORS as error:
             raise TransportError(f"the watch sent what is no event: {describe(error)}") from None
         if not isinstance(obj, Undecodable):
