@@ -12,6 +12,9 @@ from lab.experiments.expressions import meant
 from lab.experiments.model import DESIGNS
 from lab.experiments.schema import Problem, WrongFile
 
+PARTS = ("scheduler", "cluster", "behaviour", "stages", "workload", "steps")
+"""Keys of a level that are parts of the file, which the level changes, and no values; ``scheduler`` is cluster.scheduler."""
+
 
 class Cell(NamedTuple):
     """One combination of levels, and what the file says with it."""
@@ -61,9 +64,11 @@ def cells(tree: dict[str, Any]) -> list[Cell]:
             value = levels[name][level]
             if isinstance(value, dict):
                 patch = value.get("patch")
-                if isinstance(patch, dict):
-                    _merge(base, patch)
-                values |= {f"{name}.{k}": v for k, v in value.items() if k != "patch"}
+                for one in ({k: v for k, v in value.items() if k in PARTS}, patch if isinstance(patch, dict) else {}):
+                    scheduler = {"cluster": {"scheduler": one["scheduler"]}} if "scheduler" in one else {}
+                    _merge(base, {k: v for k, v in one.items() if k != "scheduler"})
+                    _merge(base, scheduler)
+                values |= {f"{name}.{k}": v for k, v in value.items() if k != "patch" and k not in PARTS}
             values[name] = level if isinstance(value, dict) else value
         out.append(Cell(combination, _substituted(base, values, "", problems)))
     if problems:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
+from lab.experiments import kwok, measures, nodefiles, serving, traces
 from lab.experiments import load as loads
-from lab.experiments import measures, serving, traces
 from lab.experiments.expressions import Expression, ExpressionError, meant
 from lab.experiments.library import own
 from lab.experiments.model import FIGURES, FILES, KIND, MODES, VERSION, Experiment, Trace, Work
@@ -42,9 +42,9 @@ def _cluster(e: Experiment, problems: list[Problem]) -> None:
         for n, work in enumerate(e.workload):
             if work.trace is None:
                 bad(f"workload[{n}]", "in mode cycle pods come from a trace: there is nothing but the scheduler's decisions")
-        for part in ("steps", "behaviour"):
-            if getattr(e, part):
-                bad(part, "has no meaning in mode cycle: nothing but the scheduler's decisions happens")
+        parts = {"steps": e.steps, "behaviour": e.behaviour, "stages": e.stages, "cluster.objects": e.cluster.objects}
+        for part in (p for p, value in parts.items() if value):
+            bad(part, "has no meaning in mode cycle: nothing but the scheduler's decisions happens")
         if len(e.workload) != 1:
             bad("workload", "needs exactly one trace in mode cycle")
     one_of("cluster.heartbeats", e.cluster.heartbeats, ("full", "elided"), problems)
@@ -53,6 +53,7 @@ def _cluster(e: Experiment, problems: list[Problem]) -> None:
     for n, group in enumerate(e.cluster.nodes):
         if group.count < 1:
             bad(f"cluster.nodes[{n}].count", "must be at least 1")
+        nodefiles.check(group, f"cluster.nodes[{n}]", problems)
         if group.trace:
             one_of(f"cluster.nodes[{n}].format", group.format, traces.FORMATS, problems)
     for n, text in enumerate(e.cluster.scheduler.plugins):
@@ -63,6 +64,7 @@ def _cluster(e: Experiment, problems: list[Problem]) -> None:
 
 
 def _behaviour(e: Experiment, problems: list[Problem]) -> None:
+    kwok.read(e.stages, "stages", problems)
     fields = stages.Stages.__dataclass_fields__
     names = tuple(f.replace("_", "-") for f in fields)
     for selector, declared in e.behaviour.items():
@@ -81,10 +83,12 @@ def _behaviour(e: Experiment, problems: list[Problem]) -> None:
 
 
 def _work(work: Work, path: str, problems: list[Problem]) -> None:
-    sorts = [k for k in ("apply", "arrivals", "load", "trace") if getattr(work, k) is not None]
+    sorts = [k for k in Work.__struct_fields__ if getattr(work, k) is not None]
     if len(sorts) != 1:
         has = ", ".join(sorts) or "none"
-        problems.append(Problem(path, f"needs exactly one of apply, arrivals, load and trace, and has {has}"))
+        problems.append(Problem(path, f"needs exactly one of {', '.join(Work.__struct_fields__)}, and has {has}"))
+    if work.generate is not None and work.generate.count < 1:
+        problems.append(Problem(f"{path}.generate.count", "must be at least 1"))
     if work.trace is not None:
         _check_trace(work.trace, f"{path}.trace", problems)
     if work.arrivals is not None:
@@ -114,7 +118,8 @@ def _work(work: Work, path: str, problems: list[Problem]) -> None:
 
 def _measures(e: Experiment, marks: list[str], problems: list[Problem]) -> None:
     """Series, plots and measures, each of which may name those before it."""
-    names = ["begin", "finish", *marks]
+    services = [work.load.service for work in e.workload if work.load is not None]
+    names = ["begin", "finish", *marks, *measures.RESOURCES, *services]
     for name, text in e.series.items():
         _measure(text, f"series.{name}", names, problems)
         names.append(name)

@@ -22,6 +22,14 @@ from lab.experiments.state import RESOURCES
 _REFERENCE = re.compile(
     r"(?<![\w\"'/:])((?:[\w-]+:)?(?:" + "|".join(RESOURCES) + r")/[\w.-]*\w)|(?<=[(,])\s*([\w./-]+=[\w.-]+)(?=\s*[,)])"
 )
+_HYPHENS = re.compile(r"\b[a-z]+(?:-[a-z]+)+(?=\()")  # rolled-out(...) is rolled_out(...)
+_INSTEAD = (
+    (r"\btime-mean\(", "write mean(...), which is over time; by node: mean(by_node(cpu)) or imbalance(cpu)"),
+    (r"\bbound\s*-\s*created\b", "write quantiles(waits(), [0.5, 0.95]), or of some pods waits(app=job)"),
+    (r"\bload\.(failed|sent|ok)\b", "write failed(SERVICE), sent(SERVICE) or ok(SERVICE), such as failed(web)"),
+    (r"\bby:\s*(node|pod|label)\b", "there is no by; a number a node: by_node(cpu), a number a label: shares(cpu, label)"),
+)
+"""Forms that people write, and what to write instead."""
 _SPAN = re.compile(r"([\w.]+|\([^()]*\))\s*\.\.\s*([\w.]+|\([^()]*\))")
 
 _BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
@@ -41,7 +49,11 @@ class Expression:
     """One expression, parsed. ``calls`` are the functions it calls, ``names`` the other names."""
 
     def __init__(self, text: str) -> None:
-        self.text = text
+        self.text = str(text)
+        for pattern, hint in _INSTEAD:
+            if re.search(pattern, str(text)):
+                raise ExpressionError(f"{text!r}: {hint}")
+        text = _HYPHENS.sub(lambda m: m[0].replace("-", "_"), str(text))
         prepared = _REFERENCE.sub(lambda m: repr(m[1] or m[2]), str(text))
         prepared = _SPAN.sub(r"span(\1, \2)", prepared)
         try:

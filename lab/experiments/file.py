@@ -22,6 +22,7 @@ from lab.experiments.model import (
     ClusterPart,
     Expectation,
     Experiment,
+    Generate,
     Load,
     Metadata,
     Nodes,
@@ -37,8 +38,8 @@ from lab.experiments.schema import Problem, WrongFile, part_of, rate_of, read
 
 __all__ = [
     "CONDITIONS", "DEEDS", "DESIGNS", "FAULTS", "KIND", "MODES", "VERSION", "Arrivals", "Cell", "ClusterPart", "Expectation",
-    "Experiment", "Load", "Metadata", "Nodes", "Plot", "Reference", "SchedulerPart", "Step", "Taint", "Trace", "Work", "cells",
-    "inlined", "load", "pairs", "parse", "part_of", "rate_of",
+    "Experiment", "Generate", "Load", "Metadata", "Nodes", "Plot", "Reference", "SchedulerPart", "Step", "Taint", "Trace",
+    "Work", "cells", "inlined", "load", "pairs", "parse", "part_of", "rate_of",
 ]  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from lab.experiments import load as loads
+from lab.experiments import nodefiles
 from lab.experiments.expressions import meant
 from lab.experiments.library import own
 from lab.experiments.schema import Problem, WrongFile
@@ -24,7 +25,8 @@ def load(path: Path, overrides: Mapping[str, Any] = {}, *, commands: bool = Fals
     try:
         tree = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:
-        raise WrongFile([Problem("", f"is no YAML: {' '.join(str(error).split())}")]) from error
+        hint = '; a text that has ": " in it needs quotes' if "mapping values are not allowed" in str(error) else ""
+        raise WrongFile([Problem("", f"is no YAML: {' '.join(str(error).split())}{hint}")]) from error
     if not isinstance(tree, dict):
         raise WrongFile([Problem("", "a mapping is expected")])
     problems: list[Problem] = []
@@ -86,13 +88,27 @@ def _inline(tree: Any, folder: Path, path: str, problems: list[Problem]) -> None
         for n, one in enumerate(tree):
             _inline(one, folder, f"{path}[{n}]", problems)
     elif isinstance(tree, dict):
-        for key, value in tree.items():
+        read: list[str] = []  # keys whose place others take
+        for key, value in list(tree.items()):
             where = f"{path}.{key}".lstrip(".")
             if key in ("apply", "template", "config") and isinstance(value, str) and "\n" not in value and value:
                 try:
                     tree[key] = (folder / value).read_text()
                 except OSError as error:
                     problems.append(Problem(where, f"{value}: {error.strerror}"))
+            elif key in ("objects", "stages") and isinstance(value, list):
+                for n, one in enumerate(value):
+                    if isinstance(one, str) and one and "\n" not in one:
+                        try:
+                            value[n] = (folder / one).read_text()
+                        except OSError as error:
+                            problems.append(Problem(f"{where}[{n}]", f"{one}: {error.strerror}"))
+            elif key == "cluster" and isinstance(value, str) and path.startswith("cluster.nodes["):
+                try:
+                    tree["listed"] = nodefiles.of_cluster(folder / value)
+                except ValueError as error:
+                    problems.append(Problem(where, str(error)))
+                read.append(key)
             elif key == "apply" and isinstance(value, dict) and ("helm" in value or "kustomize" in value):
                 tree[key] = _rendered(value, folder, where, problems)
             elif isinstance(value, str) and (call := _FILE.fullmatch(value.strip())):
@@ -118,6 +134,8 @@ def _inline(tree: Any, folder: Path, path: str, problems: list[Problem]) -> None
                 ]
             else:
                 _inline(value, folder, where, problems)
+        for key in read:
+            del tree[key]
 
 
 _FILE = re.compile(r"(trace|empirical)\((.+)\)")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lab.experiments import traces
+import msgspec
+
+from lab.experiments import kwok, nodefiles, traces
 from lab.experiments.file import Experiment, Trace, part_of
 from lab.experiments.serving import FIELDS, matches, rank
 from lab.simulation.cluster import node_specs
@@ -13,6 +16,7 @@ from navarch.api import quantity
 from navarch.api.types import core_v1
 from navarch.world import chance
 from nodeagent.hollow.fleet import Behaviour
+from nodeagent.hollow.fleet import Config as FleetConfig
 from nodeagent.hollow.objects import NodeSpec
 from nodeagent.runtime import stages
 from nodeagent.runtime.spread import spread
@@ -38,6 +42,10 @@ def nodes_of(experiment: Experiment) -> list[NodeSpec]:
                 out.append(NodeSpec(
                     one.name, one.cpu, one.memory, max(group.pods, 1000), address, labels=one.labels, resources=one.resources
                 ))  # fmt: skip
+            continue
+        if group.listed:
+            addresses = [spec.address for spec in node_specs(len(group.listed), first=len(out) + 1)]
+            out += [nodefiles.spec(one, address) for one, address in zip(group.listed, addresses, strict=True)]
             continue
         taints = tuple(core_v1.Taint(key=t.key, value=t.value or None, effect=t.effect) for t in group.taints)
         out += node_specs(
@@ -84,14 +92,15 @@ def scheduler_of(experiment: Experiment) -> SchedulerConfig:
     return scheduler
 
 
-def behaviour_of(experiment: Experiment) -> Behaviour:
-    """The stages that the file declares for a container: "default", then by label, then by image."""
+def behaviour_of(experiment: Experiment, seed: int = 0) -> Behaviour:
+    """The stages that the file declares for a container: KWOK's, then "default", then by label, then by image."""
+    rules = kwok.read(experiment.stages, "stages", [])
     declared = sorted(experiment.behaviour.items(), key=lambda item: rank(item[0]))
 
     def behaviour(pod: core_v1.Pod, container: str) -> stages.Stages:
         labels = pod.metadata.labels or {}
         image = next((c.image for c in pod.spec.containers if c.name == container), pod.spec.containers[0].image)
-        chosen: dict[str, Any] = {}
+        chosen: dict[str, Any] = kwok.stages_of(rules, msgspec.to_builtins(pod), str(seed)) if rules else {}
         for selector, values in declared:
             if matches(selector, labels, [image or ""]):
                 fields = {k.replace("-", "_"): str(v) for k, v in values.items() if k not in FIELDS}
@@ -99,3 +108,10 @@ def behaviour_of(experiment: Experiment) -> Behaviour:
         return stages.Stages(**chosen)
 
     return behaviour
+
+
+def fleet_of(experiment: Experiment, seed: int) -> FleetConfig:
+    """The simulated nodes' own settings: how their pods behave, and how often statuses are reported."""
+    own = FleetConfig(seed=str(seed), behaviour=behaviour_of(experiment, seed))
+    period = kwok.status_period(kwok.read(experiment.stages, "stages", []))
+    return replace(own, status_period=period) if period else own

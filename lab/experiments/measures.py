@@ -31,6 +31,8 @@ class Measures(Pods, Nodes, Rollouts, Loads, Control):
     """The functions on one recording. What is worked out once is kept."""
 
 
+RESOURCES = ("cpu", "memory", "pods")
+"""Names that stand for themselves: ``requested(cpu)``. So do services with a load: ``failed(web)``."""
 SUBJECTS = {"Pods": Pods, "Rollouts": Rollouts, "Nodes": Nodes, "Load": Loads, "Control plane": Control}
 METHODS = [n for subject in SUBJECTS.values() for n, f in vars(subject).items() if hasattr(f, UNIT)]
 FUNCTIONS = (*METHODS, *TEXTS)
@@ -101,7 +103,8 @@ def _names(
     measures = Measures(recording)
     whole = Span(recording.mark("begin") or 0.0, recording.end)
     functions = {**{n: getattr(measures, n) for n in METHODS}, **reducers(whole)}
-    names: dict[str, Any] = {"begin": whole.begin, "finish": whole.end}
+    names: dict[str, Any] = {"begin": whole.begin, "finish": whole.end, **{r: r for r in RESOURCES}}
+    names |= {name: name for s in recording.samples if s.name.startswith("load/") and (name := s.name[5:]).isidentifier()}
     declared = recording.header.get("marks") or ()
     names |= {name: math.nan if (at := recording.mark(name)) is None else at for name in declared}
     for name, text in series.items():

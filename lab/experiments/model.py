@@ -59,6 +59,10 @@ class Nodes(Strict):
     count: int = 1
     trace: str = ""
     """A file of nodes; then only ``format`` and ``pods`` count beside it."""
+    cluster: str = ""
+    """A kubeconfig: nodes like those of its cluster, as they are when the file is read."""
+    listed: list[dict[str, Any]] = []
+    """Nodes by name: name, cpu, memory, pods, labels, resources, taints. ``cluster`` fills it in."""
     format: str = "csv"
     prefix: str = "node-"
     """Of the names: node-1, node-2 and so on."""
@@ -90,6 +94,8 @@ class ClusterPart(Strict):
     """Whether Event objects are written."""
     set: dict[str, Words] = {}
     """Settings of components, such as controllers.node-monitor-grace-period."""
+    objects: list[Any] = []
+    """Manifests, as in ``apply``, that are there before anything begins: PriorityClasses, quotas, namespaces, budgets."""
     scheduler: SchedulerPart = msgspec.field(default_factory=SchedulerPart)
 
 
@@ -101,6 +107,14 @@ class Arrivals(Strict):
     poisson: str = ""
     every: Words = ""
     count: int = 0
+    draw: dict[str, Words] = {}
+
+
+class Generate(Strict):
+    """Objects of one shape, all at the start: ``${n}`` in the template is their number, from 1 on; ``draw`` as in arrivals."""
+
+    count: int
+    template: Any
     draw: dict[str, Words] = {}
 
 
@@ -152,6 +166,7 @@ class Work(Strict):
     apply: Any = None
     """Manifests: a file, a text, an object, a list, ``{helm: CHART, name, values}`` or ``{kustomize: FOLDER}``; at the
     start."""
+    generate: Generate | None = None
     arrivals: Arrivals | None = None
     load: Load | None = None
     trace: Trace | None = None
@@ -248,14 +263,16 @@ class Experiment(Strict):
     question: str = ""
     """Stands at the head of the report."""
     cluster: ClusterPart = msgspec.field(default_factory=ClusterPart)
+    stages: list[Any] = []
+    """KWOK's Stage resources, as objects, texts or names of files: see KWOK's Stages."""
     behaviour: dict[str, dict[str, Words]] = {}
     """Stages of simulated containers: by ``default``, ``label=value`` or ``image:NAME``; times, distributions,
     empirical(file). Also ``capacity: 100/s`` (requests a second), and ``cpu`` and ``memory``: use such as ``50m + 10m*rate``,
     where rate is the requests a second that the pod answers."""
     workload: list[Work] = []
     factors: dict[str, Any] = {}
-    """By name, the levels: a list of values, or a map of level to values (``${name.key}``) and ``patch``, which
-    changes the file."""
+    """By name, the levels: a list of values, or a map of level to values (``${name.key}``) and to parts of the file, which it
+    changes: ``scheduler``, ``cluster``, ``behaviour``, ``stages``, ``workload``, ``steps``, or any in ``patch``."""
     design: str | list[Any] = "full"
     """The combinations of levels that are run; see Words."""
     seeds: int = 1

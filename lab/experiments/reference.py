@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from lab.experiments import file, load, measures, model, traces
+from lab.experiments import file, kwok, load, measures, model, traces
 from lab.experiments.schema import Words
 from nodeagent.runtime import spread, stages
 
@@ -27,7 +27,8 @@ A value written bare (`4`, `4Gi`, `10s`, `true`) may be a text, a number or true
 PARTS = (
     ("the file", file.Experiment), ("cluster", file.ClusterPart), ("cluster.nodes[]", file.Nodes),
     ("cluster.nodes[].taints[]", file.Taint),
-    ("cluster.scheduler", file.SchedulerPart), ("workload[]", file.Work), ("workload[].arrivals", file.Arrivals),
+    ("cluster.scheduler", file.SchedulerPart), ("workload[]", file.Work), ("workload[].generate", file.Generate),
+    ("workload[].arrivals", file.Arrivals),
     ("workload[].load", file.Load), ("workload[].trace", file.Trace), ("steps[]", file.Step), ("plots[]", file.Plot),
     ("report", model.Report),
     ("reference", file.Reference), ("expect[]", file.Expectation),
@@ -95,7 +96,7 @@ def reference() -> str:
         "distributions": tuple(k[2] for k in spread.KINDS.values()),
     }  # fmt: skip
     lines += [f"- **{name}**: {', '.join(f'`{w}`' for w in listed)}" for name, listed in words.items()]
-    modules = (("Shapes of load, and what requests meet", load), ("Formats of traces", traces))
+    modules = (("Shapes of load, and what requests meet", load), ("Formats of traces", traces), ("KWOK's Stages", kwok))
     for title, module in modules:
         lines += ["", f"## {title}", "", inspect.cleandoc(module.__doc__ or "").replace("``", "`")]
     return "\n".join([*lines, *measure_lines()]) + "\n"

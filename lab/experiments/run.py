@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import re
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -16,7 +17,7 @@ from lab.experiments.deeds import Deeds
 from lab.experiments.drivers.driver import Driver
 from lab.experiments.drivers.stage import Outcome, StepFailed
 from lab.experiments.expressions import Expression
-from lab.experiments.file import CONDITIONS, Arrivals, Experiment, Step, Trace, rate_of
+from lab.experiments.file import CONDITIONS, Arrivals, Experiment, Generate, Step, Trace, rate_of
 from lab.experiments.inputs import arrivals_of, seconds_of
 from lab.experiments.recording import Recorder
 from lab.experiments.state import State, condition
@@ -57,8 +58,7 @@ class Run:
 
     def mark(self, name: str) -> None:
         self.marks[name] = self.now
-        if name in self._marked:  # a rehearsal marks what no step waits for
-            self._marked[name].set()
+        self._marked.setdefault(name, asyncio.Event()).set()
         self.recorder.mark(self.now, name)
         self._requests()
 
@@ -71,12 +71,16 @@ class Run:
         self.driver = driver
         deeds = Deeds(driver, self.state, chance(f"{self.seed} deeds"))
         deeds.folder = self.experiment.allow_commands
+        for one in self.experiment.cluster.objects:
+            await deeds.apply(one)
         self.mark(BEGIN)
         background: list[asyncio.Task[None]] = []
         async with driver.world.task_group() as group:
             for n, work in enumerate(self.experiment.workload):
                 if work.apply is not None:
                     await deeds.apply(work.apply)
+                elif work.generate is not None:
+                    await self._generate(work.generate, n, deeds)
                 elif work.arrivals is not None:
                     group.start(self._arrivals(work.arrivals, n, deeds), f"arrivals {n}")
                 elif work.trace is not None:
@@ -157,10 +161,15 @@ class Run:
 
     # Work
 
+    async def _generate(self, generate: Generate, number: int, deeds: Deeds) -> None:
+        """As arrivals, all at once."""
+        own = chance(f"{self.seed} generate {number}")
+        for n in range(1, generate.count + 1):
+            await deeds.apply(_filled(_text(generate.template), _drawn(generate.draw, own) | {"n": n}))
+
     async def _arrivals(self, arrivals: Arrivals, number: int, deeds: Deeds) -> None:
         """Of its own stream of chance: equal at every level of every factor."""
         own = chance(f"{self.seed} arrivals {number}")
-        draws = {name: spread(str(text)) if _is_time(text) else text for name, text in arrivals.draw.items()}
         began, count = self.now, 0
         gap = seconds_of(arrivals.every) if arrivals.every else 0.0
         rate = rate_of(arrivals.poisson) if arrivals.poisson else 0.0
@@ -170,10 +179,8 @@ class Run:
             if due - began > seconds_of(arrivals.for_) or (arrivals.count and count >= arrivals.count):
                 return
             await self.driver.world.sleep(max(0.0, due - self.now))
-            values = {f"draw.{k}": v.draw(own) if isinstance(v, Spread) else v for k, v in draws.items()}
             count += 1
-            text = arrivals.template if isinstance(arrivals.template, str) else yaml.safe_dump(arrivals.template)
-            await deeds.apply(_filled(text, values | {"n": count}))
+            await deeds.apply(_filled(_text(arrivals.template), _drawn(arrivals.draw, own) | {"n": count}))
 
     async def _trace(self, trace: Trace) -> None:
         began, driver = self.now, self.driver
@@ -195,6 +202,16 @@ class Run:
         """Whether the scheduler has bound a pod, or said that it fits nowhere."""
         pod = self.state.get(key)
         return pod is not None and (bool(pod["spec"].get("nodeName")) or condition(pod, "PodScheduled") == "False")
+
+
+def _text(template: Any) -> str:
+    return template if isinstance(template, str) else yaml.safe_dump(template)
+
+
+def _drawn(draws: Mapping[str, Any], own: random.Random) -> dict[str, Any]:
+    """By ``draw.NAME``, what is drawn from the distributions; what is none stands for itself."""
+    read = {name: spread(str(text)) if _is_time(text) else text for name, text in draws.items()}
+    return {f"draw.{k}": v.draw(own) if isinstance(v, Spread) else v for k, v in read.items()}
 
 
 def _is_time(text: Any) -> bool:

@@ -12,13 +12,12 @@ from lab.experiments.drivers.driver import Plugin
 from lab.experiments.drivers.queueing import Queueing
 from lab.experiments.drivers.stage import Outcome
 from lab.experiments.drivers.usage import tell
-from lab.experiments.inputs import behaviour_of, nodes_of, scheduler_of
+from lab.experiments.inputs import fleet_of, nodes_of, scheduler_of
 from lab.experiments.run import Run
 from lab.experiments.serving import Servings
 from lab.simulation.cluster import POD_RANGE, Record, Simulation
 from navarch.virtual import outside
 from navarch.world import World
-from nodeagent.hollow.fleet import Config as FleetConfig
 from nodeagent.runtime.spread import seconds
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ def simulation_of(experiment: Experiment, seed: int) -> Simulation:
         nodes=nodes_of(experiment),
         scheduler=scheduler_of(experiment),
         controllers=ControllersConfig(cluster_cidr=POD_RANGE).with_settings(controllers),
-        fleet=FleetConfig(seed=str(seed), behaviour=behaviour_of(experiment)),
+        fleet=fleet_of(experiment, seed),
         heartbeats=part.heartbeats == "full",
         events=part.events,
         history=False,
