@@ -55,11 +55,12 @@ class Nodes:
         for _ in range(count):
             self.new("", cpu, memory)
 
-    def new(self, name: str, cpu: str, memory: str) -> NodeRecord:
+    def new(self, name: str, cpu: str, memory: str, **more: Any) -> NodeRecord:
+        """Notes one more node; ``more``: other fields of NodeRecord."""
         record = self.lab.required_record
         number = record.next_number
         self.lab.addresses.node(number)  # checks that there is room
-        entry = NodeRecord(name or f"node-{number}", number, cpu, memory)
+        entry = NodeRecord(name or f"node-{number}", number, cpu, memory, **more)
         if number_of(entry.name):
             raise LabError(f"{entry.name} is the name of a simulated node; to add one: navarch node add --hollow 1")
         if any(n.name == entry.name for n in record.nodes):

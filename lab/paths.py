@@ -123,6 +123,10 @@ class NodeRecord:
     partitioned: bool = False
     stopped: bool = False  # by `node stop`: `up` leaves it off
     booted: float = 0.0  # when it was last switched on, Unix seconds
+    pods: int = 0  # how many it takes; 0: as usual
+    storage: str = ""  # its ephemeral storage; "": the disk's
+    labels: dict[str, str] = field(default_factory=dict)  # that it registers with
+    taints: list[str] = field(default_factory=list)  # the same: KEY=VALUE:EFFECT
 
 
 @dataclass

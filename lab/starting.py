@@ -11,6 +11,7 @@ import shutil
 import socket
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from lab import cgroups, components, containerd, networknamespace, supervisor, wayout
 from lab import settings as labsettings
@@ -33,6 +34,8 @@ class Wishes:
     store: str | None = None
     node_cpu: str = ""
     node_memory: str = ""
+    listed: list[dict[str, Any]] = field(default_factory=list)
+    """Instead of so many alike, the nodes of a new lab one by one: name, cpu, memory, and other fields of NodeRecord."""
     failover: str | None = None
     settings: dict[str, str] = field(default_factory=dict)
     unset: list[str] = field(default_factory=list)
@@ -109,7 +112,11 @@ class Start:
         record = cluster.required_record
         nodes = (3 if fresh else 0) if self.wishes.nodes is None else self.wishes.nodes
         if not record.nodes and record.next_number == 1:
-            cluster.nodes.plan(nodes, self.wishes.node_cpu, self.wishes.node_memory)
+            if self.wishes.listed:
+                for node in self.wishes.listed:
+                    cluster.nodes.new(**node)
+            else:
+                cluster.nodes.plan(nodes, self.wishes.node_cpu, self.wishes.node_memory)
         if self.with_nodes and os.geteuid() != 0:
             raise LabError("real nodes need root; without it use: navarch up --nodes 0")
         self.plan_hollow()

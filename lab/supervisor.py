@@ -107,13 +107,13 @@ class Supervisor:
         self.save()
         return pids
 
-    def do_stop(self, names: list[str], timeout: float = 10.0) -> None:
-        """TERM, and KILL after ``timeout`` seconds; they are not started again."""
+    def do_stop(self, names: list[str], grace: float = 10.0) -> None:
+        """TERM, and KILL after ``grace`` seconds; they are not started again."""
         going = [self.managed.pop(n) for n in names if n in self.managed]
         for managed in going:
             self.unattended(managed, False)
             self.sockets.close(managed.spec.name)
-        self.end(going, timeout)
+        self.end(going, grace)
         self.save()
 
     def do_signal(self, name: str, number: int) -> bool:
@@ -124,8 +124,8 @@ class Supervisor:
         managed.process.kill(number)
         return True
 
-    def do_shutdown(self, timeout: float = 10.0) -> None:
-        self.do_stop(list(self.managed), timeout)
+    def do_shutdown(self) -> None:
+        self.do_stop(list(self.managed))
         self.stopping = True
 
     # The inside

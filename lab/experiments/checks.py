@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from lab.experiments import kwok, measures, nodefiles, serving, traces
+from lab.experiments import kwok, limits, measures, nodefiles, serving, traces
 from lab.experiments import load as loads
 from lab.experiments.expressions import Expression, ExpressionError, meant
 from lab.experiments.library import own
@@ -30,14 +30,14 @@ def check(e: Experiment, problems: list[Problem]) -> None:
     _measures(e, marks, problems)
     _expectations(e, problems)
     _report(e, problems)
+    problems += limits.refusals(e)
 
 
 def _cluster(e: Experiment, problems: list[Problem]) -> None:
     def bad(path: str, text: str) -> None:
         problems.append(Problem(path, text))
 
-    if e.cluster.mode not in MODES:
-        bad("cluster.mode", f"{e.cluster.mode!r}: only simulated and cycle exist so far")
+    one_of("cluster.mode", e.cluster.mode, MODES, problems)
     if e.cluster.mode == "cycle":
         for n, work in enumerate(e.workload):
             if work.trace is None:
@@ -104,6 +104,8 @@ def _work(work: Work, path: str, problems: list[Problem]) -> None:
             problems.append(Problem(f"{path}.load.rate", str(error)))
         if work.load.cpu:
             seconds_of(work.load.cpu, f"{path}.load.cpu", problems)
+        if not work.load.path.startswith("/"):
+            problems.append(Problem(f"{path}.load.path", "must begin with /"))
         rate_of(work.load.capacity, f"{path}.load.capacity", problems)
         for name in ("timeout", "latency", "backoff"):
             seconds_of(getattr(work.load, name), f"{path}.load.{name}", problems)

@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 
 from lab.experiments import kwok, nodefiles, traces
-from lab.experiments.file import Experiment, Trace, part_of
+from lab.experiments.model import Experiment, Trace
+from lab.experiments.schema import part_of
 from lab.experiments.serving import FIELDS, matches, rank
 from lab.simulation.cluster import node_specs
 from navarch.api import quantity
@@ -86,8 +87,6 @@ def scheduler_of(experiment: Experiment) -> SchedulerConfig:
     pairs = [f"tie-break={part.scheduler.tie_break}"]
     pairs += [f"{n.removeprefix('scheduler.')}={v}" for n, v in part.set.items() if n.startswith("scheduler.")]
     for name, value in SETTINGS.read_all(pairs).items():
-        if name in ("config", "plugin"):
-            raise ValueError(f"cluster.set.scheduler.{name}: say it in cluster.scheduler")
         setattr(scheduler, name.replace("-", "_"), value)
     return scheduler
 

@@ -10,7 +10,7 @@ from lab.experiments.schema import Strict, Words
 from lab.experiments.state import State
 
 VERSION, KIND = "lab.navarch.dev/v1", "Experiment"
-MODES = ("simulated", "cycle")
+MODES = ("simulated", "cycle", "hollow", "real")
 DESIGNS = ("full", "one-at-a-time", "pairs")
 
 CONDITIONS = (
@@ -88,6 +88,8 @@ class SchedulerPart(Strict):
 class ClusterPart(Strict):
     nodes: list[Nodes] = []
     mode: str = "simulated"
+    """simulated: on virtual time; hollow: on the wall clock, a real control plane and simulated nodes; real: real nodes and
+    containers, as root; cycle: the scheduler's decisions alone. The same file in all of them."""
     heartbeats: str = "full"
     """Or elided, with the same outcome at less cost."""
     events: bool = True
@@ -158,6 +160,8 @@ class Load(Strict):
     """With ``connections: kept``."""
     from_: str = "outside"
     """``outside``: through a Ready node at random; or ``node/NAME``: clients on this node."""
+    path: str = "/"
+    """Of the requests; in mode real."""
 
 
 class Work(Strict):

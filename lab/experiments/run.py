@@ -33,19 +33,26 @@ BEGIN = "begin"
 class Run:
     """A stage feeds it with ``changed`` and awaits its ``scenario``. ``say`` is told what happens now."""
 
-    def __init__(self, experiment: Experiment, seed: int, say: Callable[[str], None] = lambda text: None) -> None:
+    def __init__(self, experiment: Experiment, seed: int, say: Callable[[str], None] = lambda text: None, **about: str) -> None:
+        """``about``: more for the recording's header."""
         self.experiment, self.seed, self.say = experiment, seed, say
         self.state = State(orjson.loads)
         self.timeouts: list[str] = []
+        self.ended = 0.0
         self.marks: dict[str, float] = {}
         marks = [s.mark for s in experiment.steps if s.mark]
         self._marked = {name: asyncio.Event() for name in (BEGIN, *marks)}
-        self.recorder = Recorder({"experiment": experiment.metadata.name, "seed": seed, "marks": marks})
+        self.recorder = Recorder({"experiment": experiment.metadata.name, "seed": seed, "marks": marks, **about})
         self.driver: Driver
         self._conditions = {name: getattr(self.state, name) for name in CONDITIONS}
 
     def outcome(self) -> Outcome:
-        return Outcome(self.recorder, self.now, self.timeouts)
+        return Outcome(self.recorder, self.ended, self.timeouts)
+
+    def finish(self) -> None:
+        """Ends the recording."""
+        self.ended = self.now
+        self.recorder.finish(self.ended)
 
     @property
     def now(self) -> float:
@@ -93,7 +100,7 @@ class Run:
             await driver.sleep(seconds_of(self.experiment.for_))
             group.cancel()
         self._requests()
-        self.recorder.finish(self.now)
+        self.finish()
 
     # Steps
 

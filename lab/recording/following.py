@@ -11,10 +11,10 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import orjson
 
-from lab.experiments.recording import Recorder
 from lab.recording.reading import Tree, chosen, cleaned, key_of, revision_of, verbs
 from navarch.api.errors import Forbidden, StatusError
 from navarch.client.client import Client
@@ -29,6 +29,16 @@ log = logging.getLogger(__name__)
 DISCOVERY = 30.0  # seconds between two looks for kinds that were defined meanwhile
 SYNC = 60.0  # seconds that the first lists may take before the recording begins without those that fail
 BEGIN = "begin"  # the mark that is set once everything has been listed
+
+
+class Sink(Protocol):
+    """Takes what is heard; a Recorder (lab/experiments/recording.py) is one. Times in seconds."""
+
+    def change(self, time: float, type: str, key: str, revision: int, value: bytes) -> None: ...
+
+    def mark(self, time: float, name: str) -> None: ...
+
+    def finish(self, time: float) -> None: ...
 
 
 @dataclass
@@ -53,10 +63,10 @@ class Follower(Informer[Tree]):
 
 
 class Following:
-    """Writes the changes of a cluster into ``recorder`` until cancelled. ``only``, ``without``: resources (see ``chosen``)."""
+    """Tells ``recorder`` the changes of a cluster until cancelled. ``only``, ``without``: resources (see ``chosen``)."""
 
     def __init__(
-        self, client: Client, recorder: Recorder, *, only: Collection[str] = (), without: Collection[str] = (),
+        self, client: Client, recorder: Sink, *, only: Collection[str] = (), without: Collection[str] = (),
         say: Callable[[Counts], None] = lambda counts: None,
     ) -> None:  # fmt: skip
         self.client, self.world, self.recorder, self.say = client, client.world, recorder, say

@@ -26,12 +26,11 @@ from apiserver.server import APIServer
 from apiserver.storage.memory import MemoryStore
 from controllers.config import Config as ControllersConfig
 from controllers.manager import Manager
+from lab.simulation.applying import apply
 from lab.simulation.faultystore import FaultyStore
 from lab.simulation.network import Link
-from navarch.api import kinds, pods, serialization
+from navarch.api import kinds, pods
 from navarch.api.conditions import get_condition
-from navarch.api.errors import AlreadyExists
-from navarch.api.kinds import Kind
 from navarch.api.types import core_v1
 from navarch.api.types.base import Struct
 from navarch.client.client import Client
@@ -225,15 +224,7 @@ class Simulation:
 
     async def apply(self, text: str, namespace: str = "default") -> None:
         """Creates every object of a YAML text, or patches the one that exists with what the text says."""
-        for tree in serialization.decode_yaml(text):
-            kind = _kind(tree)
-            resource = self.client.tree(kind)
-            meta = tree["metadata"]
-            where = (meta.get("namespace") or namespace) if kind.namespaced else None
-            try:
-                await resource.create(tree, where)
-            except AlreadyExists:
-                await resource.patch(meta["name"], where, tree, "strategic")
+        await apply(self.client, text, namespace)
         await self._catch_up()
 
     async def sleep(self, seconds: float) -> None:
@@ -394,11 +385,3 @@ class Simulation:
             obj.metadata.resource_version = str(revision)
             cached = self._decoded[key] = revision, obj
         return cast(S, cached[1])
-
-
-def _kind(tree: dict[str, Any]) -> Kind:
-    group, version = kinds.group_version(tree.get("apiVersion", ""))
-    try:
-        return kinds.BY_GVK[group, version, tree["kind"]]
-    except KeyError:
-        raise ValueError(f"no kind {tree.get('kind')} in {tree.get('apiVersion')}") from None

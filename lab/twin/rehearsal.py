@@ -157,7 +157,7 @@ class Rehearsal(Run):
         if rest is not None:
             self.recorder.mark(rest, REST)
         self.mark(END)
-        self.recorder.finish(self.now)
+        self.finish()
 
     def _generations(self) -> dict[str, Any]:
         return {

@@ -128,7 +128,7 @@ def test_a_next_supervisor_adopts_asks_and_replaces(forks: Forks) -> None:
         lost = forks.wait("lost", lambda s: s["state"] == "running")["pid"]
         first.save()
         notes = forks.paths.processes.read_text()
-        first.do_stop = lambda names, timeout=10.0: None  # type: ignore[method-assign]  # it is killed
+        first.do_stop = lambda names, grace=10.0: None  # type: ignore[method-assign]  # it is killed
     os.kill(lost, signal.SIGKILL)
     os.waitpid(lost, 0)
     forks.paths.processes.write_text(notes)

@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from controllers.config import Config as ControllersConfig
 from lab.experiments.drivers.driver import Plugin
-from lab.experiments.drivers.queueing import Queueing
+from lab.experiments.drivers.modelled import ModelledLoads
 from lab.experiments.drivers.stage import Outcome
-from lab.experiments.drivers.usage import tell
 from lab.experiments.inputs import fleet_of, nodes_of, scheduler_of
 from lab.experiments.run import Run
-from lab.experiments.serving import Servings
 from lab.simulation.cluster import POD_RANGE, Record, Simulation
 from navarch.virtual import outside
 from navarch.world import World
@@ -28,15 +26,13 @@ LINKS = {"controllers": "controller-manager"}  # the names of links that are not
 
 
 def simulation_of(experiment: Experiment, seed: int) -> Simulation:
-    """The cluster of an experiment. Raises ValueError for a setting that a component does not have."""
+    """The cluster of an experiment, whose file was checked. Raises ValueError for a setting that a component does not have."""
     part = experiment.cluster
     controllers = []
     for name, value in part.set.items():
         component, _, flag = name.partition(".")
         if component == "controllers":
             controllers.append(f"{flag}={value}")
-        elif component != "scheduler":
-            raise ValueError(f"cluster.set.{name}: only controllers.* and scheduler.* can be set in a simulation")
     return Simulation(
         seed,
         nodes=nodes_of(experiment),
@@ -57,11 +53,10 @@ class Virtual:
         self.cluster, self.run = cluster, run
         self.world: World = cluster.world
         self.client = cluster.client
-        self.loads: dict[str, Queueing] = {}
-        self._servings = Servings(run.experiment.behaviour if run else {})
-        self._tells = False
         self.apply, self.sleep = cluster.apply, cluster.sleep
-        self._tell_usage()
+        self.loads = ModelledLoads(self, cluster.fleet, run) if run is not None else None
+        if self.loads is not None:
+            self.loads.begin()
 
     @property
     def now(self) -> float:
@@ -74,23 +69,12 @@ class Virtual:
         self.cluster.background(work)
 
     def load(self, load: Load, number: int) -> Coroutine[Any, Any, None]:
-        assert self.run is not None
-        begins, seed = self.world.now() - self.now, f"{self.run.seed} load {number}"
-        queueing = Queueing(self, self.cluster.fleet, self.run.state, self.run.recorder, load, seed, begins, self._servings)
-        self.loads[load.service] = queueing
-        self._tell_usage(bool(load.cpu))
-        return queueing.run()
-
-    def _tell_usage(self, by_load: bool = False) -> None:
-        """Has the use of pods told to metrics, if it follows their load."""
-        if self.run is not None and not self._tells and (by_load or self._servings.uses):
-            self._tells = True
-            self.background(tell(self, self.run.state, self._servings, lambda: list(self.loads.values())))
+        assert self.loads is not None
+        return self.loads.load(load, number)
 
     async def change_load(self, service: str, rate: str) -> None:
-        if service not in self.loads:
-            raise ValueError(f"load: there is none on a service {service!r}; there is on: {', '.join(self.loads) or 'none'}")
-        self.loads[service].change(rate)
+        assert self.loads is not None
+        self.loads.change(service, rate)
 
     async def command(self, argv: Sequence[str], folder: str) -> None:
         """No virtual time goes by meanwhile; the program sees it as NAVARCH_SECONDS. There is no server that it could ask."""

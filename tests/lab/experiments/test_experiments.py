@@ -220,7 +220,7 @@ WRONG = [
     ("seeds: 2", "design: ful", "design", "did you mean 'full'?"),
     ("nodes: [{count: 3, zones: 2}]", "nodes: []", "cluster.nodes", "is required"),
     ("nodes: [", "scheduler: {plugins: [no_such.py:X]}, nodes: [", "cluster.scheduler.plugins[0]", "no_such.py"),
-    ("nodes: [", "mode: real, nodes: [", "cluster.mode", "only simulated"),
+    ("nodes: [", "mode: reel, nodes: [", "cluster.mode", "did you mean 'real'"),
     ("nodes: [", "mode: cycle, nodes: [", "workload[0]", "pods come from a trace"),
     ("- apply: |", "- trace: {file: none.csv}\n- apply: |", "workload[0].trace.file", "there is no file none.csv"),
     ("seeds: 2", "series: {a: 1 + redy()}", "series.a", "did you mean 'ready'?"),

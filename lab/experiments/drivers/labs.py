@@ -1,0 +1,77 @@
+"""The stages of the wall clock: a new lab for each run, which is gone afterwards.
+
+A lab comes up in about three seconds and goes in two; so nothing of one run can be met by the next, and there is nothing to be
+cleaned in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from lab.experiments.drivers.hand import Hand
+from lab.experiments.drivers.hollow import Hollow
+from lab.experiments.drivers.real import Real, lab_node
+from lab.experiments.drivers.stage import Outcome
+from lab.experiments.inputs import nodes_of
+from lab.experiments.model import Experiment
+from lab.experiments.run import Run
+from navarch.api.times import format_micro
+from navarch.client import kubeconfig
+from navarch.client.client import Client
+from navarch.client.transport import connect
+from navarch.world import RealWorld, World
+
+
+class LabStage:
+    """Of mode ``hollow`` or ``real``. ``say`` is told what happens now."""
+
+    def __init__(self, mode: str, say: Callable[[str], None] = lambda text: None) -> None:
+        self.mode, self.say = mode, say
+
+    def __enter__(self) -> LabStage:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def run(self, experiment: Experiment, seed: int) -> Outcome:
+        run = Run(experiment, seed, self.say, mode=self.mode, start=format_micro(RealWorld(brief=True).now()))
+        self.play(run)
+        return run.outcome()
+
+    def play(self, run: Run) -> None:
+        """Plays a run on a lab of its own. Raises StepFailed, LabError, ValueError."""
+        settings, files = settings_of(run.experiment)
+        real = self.mode == "real"
+        nodes = [lab_node(spec) for spec in nodes_of(run.experiment)] if real else []
+        with Hand(progress=self.say) as hand:
+            access = hand.ask("up", nodes=nodes, settings=settings, files=files)
+            world = RealWorld()
+            world.run(lambda: play(run, hand, world, access, Real if real else Hollow))
+
+
+def settings_of(experiment: Experiment) -> tuple[dict[str, str], dict[str, str]]:
+    """The settings of a lab's components, and by setting the texts of files that they shall name."""
+    part = experiment.cluster
+    settings = {name: str(value) for name, value in part.set.items()}
+    settings["scheduler.tie-break"] = part.scheduler.tie_break
+    if part.scheduler.plugins:
+        settings["scheduler.plugin"] = ",".join(part.scheduler.plugins)
+    return settings, {"scheduler.config": part.scheduler.config} if part.scheduler.config else {}
+
+
+async def play(run: Run, hand: Hand, world: World, access: dict[str, Any], driver: type[Real] | type[Hollow]) -> None:
+    """Plays a run on a lab that is up. Raises StepFailed, LabError, ValueError."""
+    client = Client(connect(kubeconfig.load(access["kubeconfig"])), world, "navarch experiment")
+    try:
+        async with world.task_group() as group:
+            one = driver(run, hand, world, client, group, access)
+            await one.follow()
+            await one.prepare()
+            await one.settle()
+            group.start(one.watch_machine(), "machine")
+            await run.scenario(one)
+            group.cancel()
+    finally:
+        await client.close()
