@@ -12,6 +12,8 @@ from cli.options import App, Argument, Option
 from cli.verb import Where, verb
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from cli.session import Session
 
 app = App()
@@ -21,19 +23,26 @@ app = App()
 def calibrate(
     where: Where,
     out: Annotated[Path, Argument("OUT", help="The file, such as calibration.json.")],
-    image: Annotated[str, Option("--image", metavar="IMAGE", help="One that the nodes have, or can pull.")],
+    image: Annotated[str, Option("--image", metavar="IMAGE", help="One that the nodes have, or can pull.")] = "",
     command: Annotated[str, Option("--command", metavar="TEXT", help="What it runs; it must run on.")] = "",
     ready: Annotated[str, Option("--ready", metavar="TEXT", help="A probe's command, to measure readiness, too.")] = "",
     pods: Annotated[
         int, Option("--pods", metavar="N", help="How many are started and stopped, one by one.", min=1)
     ] = 10,
+    from_: Annotated[
+        list[Path] | None, Option("--from", metavar="RECORDING", help="Take them from recordings instead; may be repeated.")
+    ] = None,
 ) -> None:
     """Measure pods' start, readiness and stop on real nodes: navarch calibrate --image=web:v1 times.json."""
+    if from_:
+        return _observe(out, from_)
+    if not image:
+        raise SystemExit("error: say --image IMAGE, or --from RECORDING")
     where.run(lambda session: _calibrate(session, out, image, shlex.split(command), shlex.split(ready), pods))
 
 
 async def _calibrate(session: Session, out: Path, image: str, command: list[str], ready: list[str], pods: int) -> int:
-    from lab.twin import calibration, measuring
+    from lab.twin import measuring
     from navarch.api import kinds
     from navarch.api.times import format_time
     from navarch.api.types import core_v1
@@ -59,13 +68,35 @@ async def _calibrate(session: Session, out: Path, image: str, command: list[str]
         warn("no Event tells of a pull, so the file has no times to pull")
     about = {"source": session.config.server, "image": image, "time": format_time(session.world.now())}
     try:
-        out.write_text(calibration.text(samples, about))
+        _write(out, samples, about)
     except OSError as error:
         raise CommandError(f"{out}: {error.strerror}") from None
+    return 0
+
+
+def _observe(out: Path, files: list[Path]) -> None:
+    """Writes the times of the pods in recordings."""
+    from lab.experiments.recording import Recording
+    from lab.twin import observing
+
+    try:
+        samples = observing.samples(Recording.load(file) for file in files)
+        if not samples:
+            raise ValueError(f"no pod of {', '.join(map(str, files))} started while it was recorded")
+        _write(out, samples, {"source": ", ".join(map(str, files))})
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+def _write(out: Path, samples: Mapping[str, list[float]], about: dict[str, str]) -> None:
+    """The file, and on the terminal what is in it."""
+    from lab.twin import calibration
+
+    out.write_text(calibration.text(samples, about))
     for stage, values in samples.items():
         middle = sorted(values)[len(values) // 2]
         print(f"{stage:6} {min(values):7.3f} s to {max(values):7.3f} s, median {middle:7.3f} s, of {len(values)}")
     print(
         f"{out}: use it as behaviour: {{calibrated: {out}}} in an experiment, or with navarch rehearse --calibration {out}"
     )
-    return 0

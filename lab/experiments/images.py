@@ -37,8 +37,9 @@ def _images(e: Experiment) -> Iterator[tuple[str, str]]:
         for image in _of_manifests(step.do.get("apply")):
             yield f"steps[{n}].do.apply", image
         images = step.do.get("set-image")
-        for image in images.values() if isinstance(images, dict) else ():
-            yield f"steps[{n}].do.set-image", str(image)
+        for value in images.values() if isinstance(images, dict) else ():
+            for image in value.values() if isinstance(value, dict) else (value,):
+                yield f"steps[{n}].do.set-image", str(image)
 
 
 def _of_manifests(what: Any) -> Iterator[str]:

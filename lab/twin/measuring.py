@@ -17,6 +17,7 @@ from navarch.client.watch import DELETED
 from nodeagent.runtime.spread import spread
 
 LABEL = "lab.navarch.dev/calibration"
+PERIOD = 1  # seconds between two questions of the probe
 PATIENCE = 120.0  # seconds for one stage of one pod
 POD = kinds.kind_of(core_v1.Pod)
 
@@ -31,7 +32,7 @@ def pod(name: str, image: str, command: list[str], ready: Sequence[str] = ()) ->
     if command:
         container["command"] = command
     if ready:
-        container["readinessProbe"] = {"exec": {"command": list(ready)}, "periodSeconds": 1}
+        container["readinessProbe"] = {"exec": {"command": list(ready)}, "periodSeconds": PERIOD}
     return {
         "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {LABEL: "true"}},
         "spec": {"containers": [container], "terminationGracePeriodSeconds": 10, "automountServiceAccountToken": False},
@@ -98,7 +99,8 @@ async def measure(
                 await verbs.delete(name, namespace)
                 samples["start"].append(running - bound)
                 if ready:
-                    samples["ready"].append(since - running)
+                    # The probe's own rhythm comes on top of what is measured: half a period back lies between two questions.
+                    samples["ready"].append(max(0.0, since - running - PERIOD / 2))
                 samples["stop"].append(await until(name, "removed") - began)
         finally:
             await verbs.delete_collection(namespace, label_selector=LABEL, grace_period_seconds=0)
