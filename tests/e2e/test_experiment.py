@@ -1,0 +1,137 @@
+"""Experiments on real containers: one file runs simulated and really, with the same order of events and counts; faults by the
+lab's own means; nothing is left behind."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lab.experiments.fidelity import compare, lines, read
+from lab.experiments.recording import Recording
+from tests.e2e.conftest import FRONTEND
+from tests.e2e.harness import ROOT, Lab, traces, wait_for
+
+pytestmark = pytest.mark.slow
+
+WEB = f"""
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: web}}
+spec:
+  replicas: 3
+  selector: {{matchLabels: {{app: web}}}}
+  strategy: {{rollingUpdate: {{maxSurge: 1, maxUnavailable: 0}}}}
+  template:
+    metadata: {{labels: {{app: web}}}}
+    spec:
+      containers:
+      - name: web
+        image: {FRONTEND}:v1
+        lifecycle: {{preStop: {{sleep: {{seconds: 1}}}}}}
+        readinessProbe: {{periodSeconds: 1, httpGet: {{path: /version, port: 8080}}}}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: web}}
+spec: {{selector: {{app: web}}, ports: [{{port: 80, targetPort: 8080}}]}}
+"""
+ROLLOUT = [
+    {"until": "available(deployment/web)", "within": "60s", "on-timeout": "fail"},
+    {"wait": "2s"},
+    {"mark": "start", "do": {"set-image": {"deployment/web": f"{FRONTEND}:v2"}}},
+    {"until": "rolled_out(deployment/web)", "within": "60s", "mark": "end", "on-timeout": "fail"},
+]
+FAULTS = [
+    {"mark": "killed", "fault": {"kill": "pod/alone"}},
+    {"until": "cel(pod/alone, 'object.status.containerStatuses[0].restartCount == 1')", "within": "20s", "on-timeout": "fail"},
+    {"fault": {"crash": "scheduler", "for": "1s"}},
+    {"fault": {"partition": "node-1", "for": "1s"}, "wait": "2s"},
+    {"do": {"scale": {"deployment/web": 4}}, "until": "available(deployment/web)", "within": "60s", "on-timeout": "fail"},
+    {"fault": {"power-off": "node-2", "for": "1s"}, "wait": "1s"},
+    {"until": "cel(pod/beside, 'object.status.containerStatuses[0].restartCount == 1')", "within": "60s", "on-timeout": "fail"},
+]
+
+
+def pod(name: str, node: str) -> dict[str, Any]:
+    spec = {"containers": [{"name": "c", "image": f"{FRONTEND}:v1"}], "nodeName": node}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
+
+
+def file(path: Path, *parts: list[dict[str, Any]], manifests: list[Any]) -> Path:
+    tree = {
+        "apiVersion": "lab.navarch.dev/v1", "kind": "Experiment", "metadata": {"name": path.stem},
+        "cluster": {"nodes": [{"count": 2, "cpu": "1", "memory": "1Gi", "zones": 2, "resources": {"example.com/x": "2"}}]},
+        "behaviour": {"default": {"pull": "0s", "start": "0.5s", "ready": "0.2s", "stop": "0s"}},
+        "workload": [*({"apply": m} for m in manifests), {"load": {"service": "web", "rate": "20/s", "path": "/version"}}],
+        "steps": [step for part in parts for step in part], "for": "6s",
+        "measure": {
+            "low": "min(ready(deployment/web), start..end)", "peak": "max(total(deployment/web), start..end)",
+            "failed": "failed(\"web\", start..end)", "sent": "sent(\"web\")", "x": "last(allocatable(\"example.com/x\"))",
+        },
+        "expect": ["low == 3", "peak == 4", "sent > 20", "x == 4"],
+    }  # fmt: skip
+    path.write_text(yaml.safe_dump(tree))
+    return path
+
+
+def run(lab: Lab, path: Path, mode: str, *words: str) -> Path:
+    """The folder of results, of runs that ended as the file expects."""
+    out = path.with_name(f"{path.stem}-{mode}")
+    lab.navarch("experiment", "run", str(path), "--mode", mode, "--out", str(out), "--no-report", *words, timeout=170)
+    return out
+
+
+@pytest.fixture
+def own(home: Path) -> Lab:
+    """The home with the images, and no lab."""
+    return Lab(home, "none")
+
+
+def test_a_rolling_update_runs_really_as_it_is_simulated(own: Lab, tmp_path: Path) -> None:
+    path = file(tmp_path / "rollout.yaml", ROLLOUT, manifests=[WEB])
+    fidelity = compare(read(run(own, path, "simulated")), read(run(own, path, "real")))
+    text = "\n".join(lines(fidelity))
+    print(text)
+    rows = {r.measure: r for r in fidelity.rows}
+    assert {*rows["low"].real} == {*rows["low"].simulated} == {3}, text
+    assert {*rows["peak"].real} == {*rows["peak"].simulated} == {4}, text
+    (order,) = fidelity.orders
+    assert order.same_counts, text
+    assert order.agreement > 0.9, text
+    assert min(rows["sent"].real) > 20, text
+    assert "experiment-" not in own.navarch("labs")
+
+
+def test_faults_of_a_real_lab(own: Lab, tmp_path: Path) -> None:
+    path = file(tmp_path / "faults.yaml", ROLLOUT, FAULTS, manifests=[WEB, pod("alone", "node-1"), pod("beside", "node-2")])
+    out = run(own, path, "real")
+    recording = Recording.load(out / "runs" / "seed-1.jsonl.gz")
+    steps = [s.what for s in recording.steps]
+    assert len(steps) == 6, steps
+    for what, name in zip(steps, ("set-image", "kill", "crash", "partition", "scale", "power-off"), strict=True):
+        assert name in what, steps
+    assert recording.header["mode"] == "real"
+
+
+def test_nothing_is_left_of_a_run_that_is_interrupted(own: Lab, tmp_path: Path) -> None:
+    path = file(tmp_path / "endless.yaml", ROLLOUT, [{"wait": "10m"}], manifests=[WEB])
+    words = [sys.executable, "-m", "cli", "experiment", "run", str(path), "--mode", "real", "--out", str(tmp_path / "out")]
+    process = subprocess.Popen(words, cwd=ROOT, env=own.environment, stderr=subprocess.PIPE)
+    lab = Lab(own.home, f"experiment-{process.pid}")
+    try:
+        record = lab.directory / "lab.json"
+        wait_for(lambda: record.exists() and json.loads(record.read_text())["nodes"], "the lab comes up", 60)
+        index = lab.index
+    finally:
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert not lab.directory.exists()
+    assert traces(lab, index) == []
