@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +57,18 @@ class Patch:
         if not isinstance(new, dict):
             raise BadRequest("the patched object is no object")
         return new
+
+    def leaves(self, field: str) -> bool:
+        """Whether a field of the object surely stays as it is, so that nobody need compare it."""
+        if self.type == MERGE_PATCH:
+            return field not in self.tree
+        return self.type == STRATEGIC_PATCH and field not in self.tree and not any(key.startswith("$") for key in self.tree)
+
+    def touches_only(self, fields: Sequence[str]) -> bool:
+        """Whether the patch surely changes nothing but these fields and, where it may not change, the type."""
+        if self.type not in (MERGE_PATCH, STRATEGIC_PATCH):
+            return False
+        return all([key in fields or key in ("apiVersion", "kind") for key in self.tree])
 
     def refused(self, old: Tree, schema: Node, why: str) -> StatusError:
         """The error for a patch whose outcome is no object of the kind: of a strategic patch it shows the patch, of the

@@ -67,7 +67,9 @@ class Resource(Deletes):
                 raise resource_conflict(self.resource, self.group, name, why)
             return new
 
-        return await self.change(context, namespace, name, change, options, subresource=subresource, keeps=True)
+        return await self.change(
+            context, namespace, name, change, options, subresource=subresource, keeps=True, patch=patch
+        )
 
     async def apply(
         self, context: Context, namespace: str, name: str, patch: Patch, options: WriteOptions, *, subresource: str = ""

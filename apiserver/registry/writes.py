@@ -103,10 +103,7 @@ class Writes(Reads):
         ``patched``: the patch that made ``obj``, and what it was applied to. Raises BadRequest (wrong types, Strict), or
         Invalid if a patch is at fault.
         """
-        if patched is None:
-            problems = prepare(obj, self.schema, keep_empty=keep_empty)
-        else:
-            problems = self._prepare_patched(obj, patched[1])
+        problems = prepare(obj, self.schema, keep_empty=keep_empty) if patched is None else self._prepare_patched(obj, *patched)
         objectmeta.drop_empty(obj)
         if problems.types and not self.strategy.strict_types:
             problems.types = [t for t in problems.types if of_metadata(t)]
@@ -144,11 +141,12 @@ class Writes(Reads):
         obj.update({key: rest[key] for key in keys if key in rest})  # in the order in which it came
         return _Sent(None, True)
 
-    def _prepare_patched(self, obj: Tree, old: Tree) -> Problems:
+    def _prepare_patched(self, obj: Tree, patch: Patch, old: Tree) -> Problems:
         """As prepare; what a patch left as it was stored is in order. (The schema of a custom resource may have changed.)"""
         if not self.codec.same or not self.strategy.strict_types:
             return prepare(obj, self.schema)
-        touched = {k: v for k, v in obj.items() if k not in old or orjson.dumps(v) != orjson.dumps(old[k])}
+        fields = [k for k in obj if not patch.leaves(k)]
+        touched = {k: obj[k] for k in fields if k not in old or orjson.dumps(obj[k]) != orjson.dumps(old[k])}
         keys = list(touched)
         problems = prepare(touched, self.schema)
         for key in keys:
@@ -356,16 +354,20 @@ class Writes(Reads):
     async def change(
         self, context: Context, namespace: str, name: str, change: Change, options: WriteOptions = WriteOptions(),  # noqa: B008
         *, subresource: str = "", operation: str = "Update", admit: bool = True, keeps: bool = False,
+        patch: Patch | None = None,
     ) -> Result:  # fmt: skip
         """Writes what ``change`` makes of the stored object, as often as others come in between.
 
         ``subresource`` "" keeps status, "status" keeps all else, one of the strategy's parts all but that; others
         (binding, scale, finalize) keep nothing: their ``change`` is trusted. ``admit`` False leaves out admission.
         ``keeps``: ``change`` leaves the stored object as it is, and makes a new one that shares nothing with it.
+        ``patch``: by which it does so, with nothing added but pruning of what that touched.
         Raises NotFound and what ``change`` raises.
         """
         removals: list[Tree] = []
-        attempt = _Attempt(context, namespace, name, change, options, subresource, operation, admit, keeps, removals)
+        if not self.codec.same or not self.strategy.strict_types:
+            patch = None  # all of the object is pruned
+        attempt = _Attempt(context, namespace, name, change, options, subresource, operation, admit, keeps, patch, removals)
         try:
             result: Result = await self.with_stored(namespace, name, lambda stored: self._change(attempt, stored))
         finally:
@@ -473,7 +475,7 @@ class Writes(Reads):
             await self.admission.admit(attributes)
             self.gate.admitted(context, new, passport)
             if attributes.again:  # what a webhook put where this request may not write
-                new = attributes.obj = self._only_its_part(new, old, stored, subresource)
+                new = attributes.obj = self._only_its_part(new, old, stored, subresource, None)
                 self._prepare(context, new, old, subresource)
             strategy.default(new)
         await self._beside(size if strategy.strict_types else 0, self._judge, context, new, old, subresource)
@@ -504,13 +506,14 @@ class Writes(Reads):
 
     def _computed(self, attempt: _Attempt, stored: Stored) -> tuple[Tree, Tree]:
         """The stored object, and what the change makes of it, before admission."""
-        subresource, strategy = attempt.subresource, self.strategy
+        subresource, strategy, patch = attempt.subresource, self.strategy, attempt.patch
         old = self.tree_of(stored)
         new = attempt.change(old if attempt.keeps else self.tree_of(stored))
         objectmeta.keep_system_fields(new, old)
-        new = self._only_its_part(new, old, stored, subresource)
+        new = self._only_its_part(new, old, stored, subresource, patch)
         said = new
-        if strategy.defaults_spec and same(new.get("spec"), old.get("spec")):  # its defaults are there
+        like = subresource in strategy.status_subresources or (patch is not None and patch.leaves("spec"))
+        if strategy.defaults_spec and (like or same(new.get("spec"), old.get("spec"))):  # its defaults are there
             if "spec" in old and "spec" in new:
                 said = {**new, "spec": old["spec"]}  # nobody need compare it again
         else:
@@ -538,12 +541,16 @@ class Writes(Reads):
         for text in strategy.warnings(new, old):
             context.warn(text)
 
-    def _only_its_part(self, new: Tree, old: Tree, stored: Stored, subresource: str) -> Tree:
+    def _only_its_part(self, new: Tree, old: Tree, stored: Stored, subresource: str, patch: Patch | None) -> Tree:
         """The change less what a request to this subresource cannot change: the object keeps its status, the status all
-        else, each part what is not its own."""
+        else, each part what is not its own. ``patch``: what made ``new`` of ``old``, if it was that alone."""
         strategy = self.strategy
         if subresource in strategy.status_subresources:
-            new = _only_status(new, self.tree_of(stored))
+            if patch is not None and patch.touches_only(("metadata", "status")):
+                rest = {**new, "metadata": orjson.loads(orjson.dumps(old["metadata"]))}
+            else:
+                rest = self.tree_of(stored)
+            new = _only_status(new, rest)
             if (zeros := strategy.zero_status()) is not None:
                 new["status"] = zeros | (new.get("status") or {})
         elif subresource in strategy.part_subresources:
@@ -551,7 +558,7 @@ class Writes(Reads):
             new = orjson.loads(orjson.dumps(strategy.only_part(subresource, new, old)))
             if managed is not None:
                 new["metadata"]["managedFields"] = managed
-        elif not subresource and strategy.has_status:
+        elif not subresource and strategy.has_status and not (patch is not None and patch.leaves("status")):
             new.pop("status", None)
             if "status" in old:
                 new["status"] = orjson.loads(orjson.dumps(old["status"]))
@@ -610,6 +617,7 @@ class _Attempt(NamedTuple):
     operation: str
     admit: bool
     keeps: bool
+    patch: Patch | None
     removals: list[Tree]
 
 
