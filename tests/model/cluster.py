@@ -82,11 +82,15 @@ class ModelCluster(Simulation):
         return min(self._stale_from, now - STALE) if now < self._stale_until + STALE else now - STALE
 
     def lag(self, resource: str, seconds: float) -> None:
-        now = self.world.monotonic()
         assert self.fate is not None
+        self.fate.lag(resource, seconds)
+        self._behind(seconds)
+
+    def _behind(self, seconds: float) -> None:
+        """For so long controllers may act on what holds now."""
+        now = self.world.monotonic()
         if now >= self._stale_until + STALE:
             self._stale_from = now - STALE
-        self.fate.lag(resource, seconds)
         self._stale_until = max(self._stale_until, now + seconds)
 
     def crash_at(self, after: int, arrives: bool, down: float) -> None:
@@ -96,6 +100,7 @@ class ModelCluster(Simulation):
 
     def _crash(self, down: float) -> None:
         self.crashed = True
+        self._behind(down)  # one controller's decision before it, the next one's deed after it
         self.crash("controllers")
         self.background(self._start_again(down))
 
