@@ -48,6 +48,7 @@ def _load(
     import yaml
 
     from lab.experiments import file as files
+    from lab.experiments.limits import missing_images
     from lab.experiments.schema import WrongFile
     from lab.experiments.varying import varied
 
@@ -68,8 +69,9 @@ def _load(
         tree = files.load(file, overrides, commands=commands)
         if fields:
             tree = varied(tree, fields, samples)
-        for cell in files.cells(tree):
-            files.parse(cell.tree)
+        experiments = [files.parse(cell.tree) for cell in files.cells(tree)]
+        if missing := list(dict.fromkeys(p for e in experiments for p in missing_images(e))):
+            raise WrongFile(missing)
         return tree
     except OSError as error:
         stop(f"error: {file}: {error.strerror}", WRONG)
@@ -82,7 +84,7 @@ def _load(
 def run(
     file: File,
     out: Annotated[Path | None, Option("--out", metavar="DIR", help="Default: results/NAME.")] = None,
-    mode: Annotated[str, Option("--mode", help="simulated, or cycle (decisions alone); default: the file's.")] = "",
+    mode: Annotated[str, Option("--mode", help="simulated, hollow, real, cycle; default: the file's.")] = "",
     seeds: Annotated[int, Option("--seeds", metavar="N", help="Seeds 1 to N; default: what the file says.")] = 0,
     only: Annotated[list[str] | None, Option("--only", metavar="FACTOR=LEVEL", help="Some cells only; also seed=N.")] = None,
     sets: Sets = None,
@@ -208,6 +210,8 @@ def _tell(tree: dict[str, Any], listed: Sequence[Result]) -> None:
     from rich.table import Table
 
     from lab.experiments.expect import interval, within
+    from lab.experiments.file import cells, parse
+    from lab.experiments.limits import all_notes
     from lab.experiments.sweep import verdicts
     from lab.reports.cautions import warnings
     from lab.reports.statistics import cells_of
@@ -229,7 +233,7 @@ def _tell(tree: dict[str, Any], listed: Sequence[Result]) -> None:
             table.add_row(name, *row)
     console = Console(highlight=False, soft_wrap=True)
     console.print(table)
-    for warning in warnings(listed):
+    for warning in [*warnings(listed), *all_notes(parse(c.tree) for c in cells(tree))]:
         console.print(f"warning: {warning}", style="yellow", markup=False)
     styles = {True: "green", False: "red", None: "yellow"}
     for verdict in verdicts(tree, listed):
@@ -343,16 +347,29 @@ def _results(folder: Path) -> list[Result]:
 
 @group.command()
 def report(
-    folder: Folder, images: Annotated[bool, Option("--images", help="Write the plots as PNG files, too.")] = False
-) -> None:
+    folder: Folder, images: Annotated[bool, Option("--images", help="Write the plots as PNG files, too.")] = False,
+    against: Annotated[
+        Path | None, Option("--against", metavar="DIR", help="Runs of another mode: simulated against real.")
+    ] = None,
+) -> None:  # fmt: skip
     """Write report.html, summary.csv and plots from the recordings of a folder."""
     _results(folder)
     try:
         from lab.reports import report as reports
 
-        print(reports.write(folder, images))
+        print(reports.write(folder, images, against))
+    except ValueError as error:
+        stop(f"error: {error}", WRONG)
     except ImportError as error:
         stop(f"error: {error.name} is missing; install navarch[lab]", WRONG)
+
+
+def _fidelity(first: Path, second: Path) -> str:
+    """Simulated against real, as text; "" if both folders are of one mode."""
+    from lab.experiments import fidelity
+
+    compared = fidelity.of_folders(first, second)
+    return "\n".join(fidelity.lines(compared[0])) if compared else ""
 
 
 @group.command()
@@ -375,6 +392,10 @@ def compare(
     from lab.reports import comparing
 
     runs = _results(first), _results(second)
+    if compared := _fidelity(first, second):
+        print(compared)
+        if not page:
+            return
     print("\n".join(comparing.compare(*runs)))
     if page:
         names = first.resolve().name, second.resolve().name

@@ -6,6 +6,7 @@ of all pairs of happenings was the same one first, compared with the share betwe
 simulated and real ones rank alike (Spearman)?
 
     read(folder)                      the runs of a folder of results, by cell
+    of_folders(first, second)         -> Fidelity, if the folders are of two modes
     compare(simulated, real)          -> Fidelity, whose parts are tables for a report
     lines(fidelity)                   the same as text
 """
@@ -22,11 +23,13 @@ from typing import NamedTuple
 
 import numpy
 
+from lab.experiments.folder import read_lock
 from lab.experiments.recording import Recording
 from lab.experiments.state import condition, is_ready
 from lab.experiments.sweep import results
 from lab.twin.learning import workload_of
 
+MODES = ("cycle", "simulated", "hollow", "real")  # from the farthest from real clusters on
 TIE = 0.25  # seconds: what is nearer in time has no order
 MAX_HAPPENINGS = 2000  # of one run; the first of them are compared
 T95 = (
@@ -76,6 +79,12 @@ class Order(NamedTuple):
     agreement: float
     among_real: float
 
+    @property
+    def differing(self) -> list[str]:
+        """In words, the happenings of which there were more or fewer."""
+        counts = self.counts.items()
+        return [f"{text}: {spread_text(a)} times, really {spread_text(b)}" for text, (a, b) in counts if {*a} != {*b}]
+
 
 class Fidelity(NamedTuple):
     """``correlations``: by measure, Spearman's rank correlation of the cells' medians; only of measures with three cells."""
@@ -124,6 +133,22 @@ def happenings(recording: Recording) -> Iterator[Happening]:
                 counted.add((uid, what))
                 if time >= begin:
                     yield Happening(time - begin, f"{of}: {what}")
+
+
+def of_folders(first: Path, second: Path) -> tuple[Fidelity, Path, Path] | None:
+    """The comparison of two folders of results, and which of them is the simulated one and which the real one; None if they
+    are of one mode. Raises OSError, ValueError."""
+    modes = [mode_of(folder) for folder in (first, second)]
+    if modes[0] == modes[1]:
+        return None
+    simulated, real = (first, second) if MODES.index(modes[0]) < MODES.index(modes[1]) else (second, first)
+    return compare(read(simulated), read(real)), simulated, real
+
+
+def mode_of(folder: Path) -> str:
+    """The mode in which the runs of a folder were made."""
+    cluster = read_lock(folder)["file"].get("cluster") or {}
+    return str(cluster.get("mode", "simulated"))
 
 
 def compare(simulated: Mapping[str, Runs], real: Mapping[str, Runs]) -> Fidelity:
@@ -211,17 +236,18 @@ def lines(fidelity: Fidelity) -> list[str]:
     verdicts = {True: "", False: "outside of the real runs' spread", None: "one real run only"}
     for r in fidelity.rows:
         ratio = "-" if math.isnan(r.ratio) else f"{r.ratio:.2f}"
-        table.append((r.cell, r.measure, _range(r.simulated), _range(r.real), ratio, verdicts[r.is_within]))
+        table.append((r.cell, r.measure, spread_text(r.simulated), spread_text(r.real), ratio, verdicts[r.is_within]))
     widths = [max(len(line[n]) for line in table) for n in range(5)]
     out = ["  ".join([*(text.ljust(w) for text, w in zip(line, widths, strict=False)), line[5]]).rstrip() for line in table]
     for o in fidelity.orders:
         among = "" if math.isnan(o.among_real) else f", between real runs at least {o.among_real:.1%}"
         out.append(f"{o.cell}: {o.agreement:.1%} of all pairs of happenings in the same order{among}")
-        out += [f"  {text}: {_range(a)} times, really {_range(b)}" for text, (a, b) in o.counts.items() if {*a} != {*b}]
+        out += [f"  {text}" for text in o.differing]
     out += [f"{measure}: rank correlation over the cells {value:.2f}" for measure, value in fidelity.correlations.items()]
     return out
 
 
-def _range(values: Sequence[float]) -> str:
+def spread_text(values: Sequence[float]) -> str:
+    """Median, and from where to where."""
     low, middle, high = min(values), statistics.median(values), max(values)
     return f"{middle:.4g}" if low == high else f"{middle:.4g} ({low:.4g} to {high:.4g})"

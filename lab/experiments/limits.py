@@ -6,7 +6,7 @@ when runs of two modes are compared.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -87,10 +87,20 @@ def _real(e: Experiment) -> Iterator[Problem]:
     for n, work in enumerate(e.workload):
         if work.trace is not None:
             yield Problem(f"workload[{n}].trace", "pods of a trace have no program to run; use mode hollow")
-    if not egress.machine_allows():
+
+
+def missing_images(e: Experiment) -> Iterator[Problem]:
+    """The images that real pods need from the start, and the machine neither has nor may pull. Not part of the check of a file,
+    which is read where its runs were not made, too."""
+    if e.cluster.mode == "real" and not egress.machine_allows():
         for path, image in images_of(e):
             if not path.startswith("steps") and not is_here(image):
                 yield Problem(path, f"there is no image {image}; make it: navarch image build -t {image} DIRECTORY")
+
+
+def all_notes(experiments: Iterable[Experiment]) -> list[str]:
+    """The notes of all cells of a file, each once."""
+    return list(dict.fromkeys(note for e in experiments for note in notes(e)))
 
 
 def notes(e: Experiment) -> list[str]:

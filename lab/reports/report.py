@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from lab.experiments.expect import published
+from lab.experiments.fidelity import of_folders
 from lab.experiments.file import Experiment, cells, parse
+from lab.experiments.limits import all_notes
 from lab.experiments.sweep import LOCK, Result, results, verdicts
 from lab.reports import texts
 from lab.reports.answers import sentence
@@ -28,6 +30,7 @@ from lab.reports.choosing import chosen, over_all, over_time
 from lab.reports.document import Parts, document
 from lab.reports.drawing.canvas import draw
 from lab.reports.facts import Facts, partings, read_all
+from lab.reports.fidelity import section
 from lab.reports.figure import Figure
 from lab.reports.statistics import cells_of, late, summary
 from lab.reports.style import escape, table
@@ -36,9 +39,9 @@ DRAWING = Path(__file__).parent / "drawing"
 MAX_PARTINGS = 3
 
 
-def write(folder: Path, images: bool = False) -> Path:
-    """Writes all files from what lies in a folder of results; gives the report's path. With ``images`` also PNG files. Raises
-    OSError if there are none."""
+def write(folder: Path, images: bool = False, against: Path | None = None) -> Path:
+    """Writes all files from what lies in a folder of results; gives the report's path. With ``images`` also PNG files. With
+    ``against``, a folder of another mode, simulated against real. Raises OSError if there are none, ValueError."""
     locked = json.loads((folder / LOCK).read_text())
     tree = locked["file"]
     order = [cell.levels for cell in cells(tree)]
@@ -62,13 +65,27 @@ def write(folder: Path, images: bool = False) -> Path:
     parts = Parts(
         tree, locked, listed, judged,
         [sentence(one, v, measured) for one, v in zip(experiment.expect, judged, strict=True)],
-        warnings(listed, {n: f.decisions for n, f in by_run.items()}, machine),
+        [
+            *warnings(listed, {n: f.decisions for n, f in by_run.items()}, machine),
+            *all_notes(parse(cell.tree) for cell in cells(tree)),
+        ],
         rows, atleast, figures, sections, drawings, beside=beside(experiment, factors, good),
-        partings=parted(by_run, good), commands=commands(folder, tree, listed),
+        fidelity=_fidelity(folder, against), partings=parted(by_run, good), commands=commands(folder, tree, listed),
     )  # fmt: skip
     path = folder / "report.html"
     path.write_text(document(parts))
     return path
+
+
+def _fidelity(folder: Path, against: Path | None) -> str:
+    """The comparison with runs of another mode. Raises ValueError if they are of the same."""
+    if against is None:
+        return ""
+    compared = of_folders(folder, against)
+    if compared is None:
+        raise ValueError(f"{folder} and {against} are of the same mode; to compare them: navarch experiment compare")
+    fidelity, simulated, real = compared
+    return section(fidelity, simulated.name, real.name)
 
 
 def save(folder: Path, figures: Sequence[Figure], formats: Sequence[str]) -> dict[str, str]:

@@ -14,8 +14,10 @@ from lab.experiments.drivers.hollow import Hollow
 from lab.experiments.drivers.real import Real, lab_node
 from lab.experiments.drivers.stage import Outcome
 from lab.experiments.inputs import nodes_of
+from lab.experiments.limits import missing_images
 from lab.experiments.model import Experiment
 from lab.experiments.run import Run
+from lab.experiments.schema import WrongFile
 from navarch.api.times import format_micro
 from navarch.client import kubeconfig
 from navarch.client.client import Client
@@ -42,6 +44,8 @@ class LabStage:
 
     def play(self, run: Run) -> None:
         """Plays a run on a lab of its own. Raises StepFailed, LabError, ValueError."""
+        if problems := list(missing_images(run.experiment)):
+            raise WrongFile(problems)
         settings, files = settings_of(run.experiment)
         real = self.mode == "real"
         nodes = [lab_node(spec) for spec in nodes_of(run.experiment)] if real else []

@@ -59,9 +59,11 @@ def test_what_a_mode_cannot_do_is_refused_by_its_path(monkeypatch: pytest.Monkey
     ]  # fmt: skip
     monkeypatch.setenv("NAVARCH_HOME", str(tmp_path))
     monkeypatch.setenv("NAVARCH_EGRESS", "off")
-    assert paths(file("real", workload=[{"apply": POD}])) == ["workload[0].apply"]
+    experiment = parse(file("real", workload=[{"apply": POD}]))
+    assert [p.path for p in limits.missing_images(experiment)] == ["workload[0].apply"]
     monkeypatch.setenv("NAVARCH_EGRESS", "on")  # then nodes can pull it
-    assert limits.notes(parse(file("real", workload=[{"apply": POD}])))[-1].startswith("workload[0].apply: there is no image")
+    assert not list(limits.missing_images(experiment))
+    assert limits.notes(experiment)[-1].startswith("workload[0].apply: there is no image")
 
 
 def test_what_a_mode_does_not_apply_is_told() -> None:

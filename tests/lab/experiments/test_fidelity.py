@@ -10,7 +10,19 @@ import pytest
 
 from lab.experiments import file, sweep
 from lab.experiments.drivers.modes import run_of
-from lab.experiments.fidelity import Happening, Runs, compare, concordance, lines, order, read, row, spearman
+from lab.experiments.fidelity import (
+    Happening,
+    Runs,
+    compare,
+    concordance,
+    lines,
+    of_folders,
+    order,
+    read,
+    row,
+    spearman,
+)
+from lab.reports.fidelity import section
 from lab.twin.calibration import load, text
 from lab.twin.observing import samples
 
@@ -95,5 +107,8 @@ def test_a_run_that_is_learned_from_is_repeated(tmp_path: Path) -> None:
     fidelity = compare(read(tmp_path / "b"), read(tmp_path / "a"))
     assert [r.is_within for r in fidelity.rows] == [True], lines(fidelity)
     assert fidelity.orders[0].same_counts and fidelity.orders[0].agreement > 0.9, lines(fidelity)
+    assert of_folders(tmp_path / "a", tmp_path / "b") is None  # both are simulated
+    page = section(fidelity, "b", "a")
+    assert "rollout" in page and "<td" in page
     sweep.sweep(tree(ready="90s"), tmp_path / "c", seeds=[1])
     assert [r.is_within for r in compare(read(tmp_path / "c"), read(tmp_path / "a")).rows] == [False]
