@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Network
 from pathlib import Path
 
 from apiserver.admission.plugins.order import admission_plugins
@@ -12,7 +13,7 @@ from apiserver.authz.aggregation import keep_aggregated
 from apiserver.authz.authorizer import Authorizer
 from apiserver.authz.rbac import Rbac
 from apiserver.bootstrap.kubernetesservice import KubernetesService
-from apiserver.bootstrap.objects import bootstrap, keep_repairing, repair
+from apiserver.bootstrap.objects import bootstrap, keep_repairing, repair, token_tracking
 from apiserver.catalog import CatalogConfig, catalog, endpoints
 from apiserver.config import Config
 from apiserver.crd.serving import Definitions
@@ -22,7 +23,9 @@ from apiserver.encryption.store import EncryptedStore
 from apiserver.flowcontrol.keeping import flow_control
 from apiserver.kinds.core.services import ServiceStrategy
 from apiserver.kinds.core.services_addresses import Addresses
+from apiserver.kinds.networking.servicecidrs import default_range, ready_networks
 from apiserver.lifecycle import Hook, Lifecycle
+from apiserver.registry.ensure import ensure
 from apiserver.resourcemetrics.api import OWN, ResourceMetrics
 from apiserver.server import APIServer
 from apiserver.storage.store import Store
@@ -85,9 +88,16 @@ def _bootstrap(server: APIServer, addresses: Addresses, rbac: Rbac) -> None:
     where = config.advertise_address or config.bind_addresses[0]
     published = KubernetesService(resources, addresses.addresses.first, where, config.secure_port or DEFAULT_PORT)
 
+    def networks() -> list[IPv4Network]:
+        return ready_networks(entry.tree() for entry in cache.list("/registry/servicecidrs/").entries)
+
+    addresses.addresses.more = networks
+
     async def prepare() -> None:
         await repair(cache, addresses)
         await bootstrap(resources)
+        await ensure(resources["networking.k8s.io", "servicecidrs"], default_range(addresses.addresses.network))
+        await ensure(resources["", "configmaps"], token_tracking(world.now()))
         await published.prepare()
 
     async def aggregate() -> None:

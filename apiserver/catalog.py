@@ -110,11 +110,12 @@ def catalog(world: World, store: Store, config: CatalogConfig | None = None) -> 
 
     A kind that is served in a second version has it behind its resource's name there: ``resource.v1``."""
     config = config or CatalogConfig()
+    addresses = service_addresses(world, store, config)
     strategies: list[Strategy] = [
         NamespaceStrategy(),
         NodeStrategy(),
         PodStrategy(),
-        ServiceStrategy(service_addresses(world, store, config)),
+        ServiceStrategy(addresses),
         EndpointsStrategy(),
         EndpointSliceStrategy(),
         ConfigMapStrategy(),
@@ -148,7 +149,7 @@ def catalog(world: World, store: Store, config: CatalogConfig | None = None) -> 
         IngressClassStrategy(),
         NetworkPolicyStrategy(),
         ServiceCIDRStrategy(),
-        IPAddressStrategy(),
+        IPAddressStrategy(addresses.addresses),
         StorageClassStrategy(),
         VolumeAttachmentStrategy(),
         CSIDriverStrategy(),

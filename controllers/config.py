@@ -54,6 +54,7 @@ class Config:
     cluster_signing_key_file: str = _knob("", "PEM key of that CA; without both nobody signs")
     cluster_signing_duration: float = _duration(8760 * 3600, "how long signed certificates are good, at most")
     service_account_private_key_file: str = _knob("", "PEM key that signs tokens in Secrets; without it none are made")
+    legacy_service_account_token_clean_up_period: float = _duration(8760 * 3600, "how long an old token is kept unused")
     local_path_root: str = _knob("", "folder for the volumes of classes local-path and lab-shared; without it none are made")
     load_balancer_range: str = _knob("", "addresses for Services of type LoadBalancer; without it they get none")
     max_endpoints_per_slice: int = _knob(100, "most endpoints in one EndpointSlice")

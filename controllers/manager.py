@@ -34,10 +34,12 @@ from controllers.replicaset.controller import ReplicaSetController, ReplicationC
 from controllers.resourcequota import ResourceQuotaController
 from controllers.rootca import RootCAController
 from controllers.serviceaccount import ServiceAccountController
+from controllers.servicecidrs import IPAddressController, ServiceCIDRController
 from controllers.statefulset.controller import StatefulSetController
 from controllers.storageprotection import AttributesClassProtection, ClaimProtection, VolumeProtection
 from controllers.tokens.accounts import AccountTokenController
 from controllers.tokens.bootstrap import BootstrapSigner, TokenCleaner
+from controllers.tokens.legacy import LegacyTokenCleaner
 from navarch.api.signing import load_key
 from navarch.client.client import Client
 from navarch.client.informer import SharedInformers
@@ -110,6 +112,9 @@ class Manager:
                 ClaimProtection,
                 VolumeProtection,
                 AttributesClassProtection,
+                ServiceCIDRController,
+                IPAddressController,
+                LegacyTokenCleaner,
                 Approver,
                 Cleaner,
                 BootstrapSigner,

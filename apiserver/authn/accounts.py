@@ -10,14 +10,14 @@ from apiserver.authn.identity import CREDENTIAL, EXTRA, Identity, Recent, authen
 from apiserver.authn.tokens import Claims, InvalidToken, Reference, TokenIssuer
 from apiserver.cache.cache import Cache, Entry
 from apiserver.request import User
+from navarch.api import wellknown
 from navarch.api.times import format_time, parse_time
 from navarch.world import World
 
 ACCOUNTS_GROUP = "system:serviceaccounts"
 LEEWAY = 60.0  # seconds that a token outlives the beginning of its object's deletion
 STALE = "authentication.k8s.io/stale-token"
-INVALIDATED = "kubernetes.io/legacy-token-invalid-since"
-LAST_USED = "kubernetes.io/legacy-token-last-used"
+INVALIDATED, LAST_USED = wellknown.LEGACY_TOKEN_INVALID_SINCE, wellknown.LEGACY_TOKEN_LAST_USED
 
 
 class Bond(NamedTuple):

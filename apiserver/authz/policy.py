@@ -100,6 +100,7 @@ NAVARCH_CONTROLLER_RULES = [
     rule("core", "persistentvolumes", "create delete get patch"),
     rule("core", "persistentvolumes/status persistentvolumeclaims/status", "patch"),
     rule("storage.k8s.io", "volumeattachments", "create"),
+    rule("networking.k8s.io", "ipaddresses", "create"),
     rule("core", "resourcequotas/status", "patch update"),
     rule("discovery.k8s.io", "endpointslices", ALL),
     rule("apps", "deployments deployments/status deployments/scale deployments/finalizers replicasets "

@@ -10,6 +10,7 @@ from apiserver.authz.policy import cluster_role_bindings, cluster_roles, role_bi
 from apiserver.authz.reconciliation import agrees, mend_binding, mend_role, protected
 from apiserver.cache.cache import Cache
 from apiserver.kinds.core.services_addresses import Addresses
+from apiserver.kinds.networking.ipaddresses import reservation
 from apiserver.kinds.scheduling.priorityclasses import SYSTEM_PRIORITIES
 from apiserver.registry.ensure import MANAGER, copy, create, ensure
 from apiserver.registry.resource import Resource
@@ -17,6 +18,7 @@ from apiserver.registry.resources import Resources
 from apiserver.request import DeleteOptions, own_context
 from apiserver.storage.store import StoreUnavailable
 from navarch.api.errors import Conflict, NotFound
+from navarch.api.times import format_time
 from navarch.world import World
 
 log = logging.getLogger(__name__)
@@ -46,7 +48,8 @@ async def repair(cache: Cache, addresses: Addresses) -> None:
     """Gives back cluster IPs and node ports that no Service has (a server died between taking one and using it)."""
     await cache.current()
     services = [entry.tree() for entry in cache.list("/registry/services/").entries]
-    released = await addresses.repair(services)
+    reserved = dict(filter(None, map(reservation, (entry.tree() for entry in cache.list("/registry/ipaddresses/").entries))))
+    released = await addresses.repair(services, reserved)
     if released:
         log.info("gave back addresses and ports that no Service has: %s", ", ".join(released))
 
@@ -124,3 +127,9 @@ async def _mend_binding(resource: Resource, default: Tree) -> None:
     except (NotFound, Conflict):
         pass  # another server was faster
     await create(resource, default)  # the cache may not know yet that it is gone
+
+
+def token_tracking(now: float) -> dict[str, Any]:
+    """The ConfigMap that tells since when servers note which of the tokens in Secrets are used."""
+    name = {"name": "kube-apiserver-legacy-service-account-token-tracking", "namespace": "kube-system"}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": name, "data": {"since": format_time(now)[:10]}}

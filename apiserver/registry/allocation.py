@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from apiserver.storage.store import Compare, Put, Store
@@ -81,17 +81,21 @@ class Allocator:
         raise RangeFull
 
     def _candidate(self) -> str | None:
+        """A free value, None if there is none."""
+        return self._search(self.size, self.text, self.prefer_from)
+
+    def _search(self, size: int, text: Callable[[int], str], prefer_from: int) -> str | None:
         """A free value: by chance in the upper band, then by search upwards from a chance position in each band."""
-        for low, high in ((self.prefer_from, self.size), (0, self.prefer_from)):
+        for low, high in ((prefer_from, size), (0, prefer_from)):
             if high <= low:
                 continue
             for _ in range(8):
-                value = self.text(self.world.random.randrange(low, high))
+                value = text(self.world.random.randrange(low, high))
                 if value not in self.in_use:
                     return value
             start = self.world.random.randrange(low, high)
             for offset in (*range(start, high), *range(low, start)):
-                value = self.text(offset)
+                value = text(offset)
                 if value not in self.in_use:
                     return value
         return None
@@ -126,22 +130,29 @@ class Allocator:
 
 
 class AddressAllocator(Allocator):
-    """Service addresses of one IPv4 network, without its network and broadcast addresses."""
+    """Service addresses of the cluster's own IPv4 network, then of those that ServiceCIDRs add (``more``); without network and
+    broadcast addresses."""
 
     def __init__(self, world: World, store: Store, cidr: str) -> None:
         self.network = ipaddress.IPv4Network(cidr)
-        first, size = int(self.network.network_address) + 1, self.network.num_addresses - 2
-        # The lowest addresses are left to those who ask for one: min(max(16, size/16), 256), KEP-3070.
-        band = min(max(16, self.network.num_addresses // 16), 256) if self.network.num_addresses > 16 else 0
-        super().__init__(world, store, "clusterips", size, lambda n: str(ipaddress.IPv4Address(first + n)), band)
+        self.more: Callable[[], Sequence[ipaddress.IPv4Network]] = tuple
+        super().__init__(world, store, "clusterips", *_addresses_of(self.network))
+
+    @property
+    def networks(self) -> list[ipaddress.IPv4Network]:
+        return [self.network, *(network for network in self.more() if network != self.network)]
+
+    def _candidate(self) -> str | None:
+        values = (self._search(*_addresses_of(network)) for network in self.networks)
+        return next((value for value in values if value is not None), None)
 
     async def reserve(self, value: str, owner: str) -> None:
         try:
             address = ipaddress.IPv4Address(value)
         except ValueError:
             raise OutOfRange(value) from None
-        edges = (self.network.network_address, self.network.broadcast_address)
-        if address not in self.network or address in edges:
+        inside = [n for n in self.networks if address in n and address not in (n.network_address, n.broadcast_address)]
+        if not inside:
             raise OutOfRange(value)
         await super().reserve(str(address), owner)
 
@@ -149,6 +160,14 @@ class AddressAllocator(Allocator):
     def first(self) -> str:
         """The address of default/kubernetes."""
         return self.text(0)
+
+
+def _addresses_of(network: ipaddress.IPv4Network) -> tuple[int, Callable[[int], str], int]:
+    """(how many addresses, the address of a number, the first number for automatic choices) of a network."""
+    first, size = int(network.network_address) + 1, network.num_addresses - 2
+    # The lowest addresses are left to those who ask for one: min(max(16, size/16), 256), KEP-3070.
+    band = min(max(16, network.num_addresses // 16), 256) if network.num_addresses > 16 else 0
+    return size, lambda n: str(ipaddress.IPv4Address(first + n)), band
 
 
 class PortAllocator(Allocator):

@@ -61,3 +61,10 @@ SIGNER_CLIENT = "kubernetes.io/kube-apiserver-client"
 SIGNER_KUBELET_CLIENT = "kubernetes.io/kube-apiserver-client-kubelet"
 SIGNER_KUBELET_SERVING = "kubernetes.io/kubelet-serving"
 RESTARTED_AT = "kubectl.kubernetes.io/restartedAt"  # changes a pod template, so that its pods are made anew
+
+# Of IPAddress objects: who looks after one.
+IP_FAMILY = "ipaddress.kubernetes.io/ip-family"
+IP_MANAGED_BY, IP_ALLOCATOR = "ipaddress.kubernetes.io/managed-by", "ipallocator.k8s.io"
+# Of Secrets with a service account's token: the day of its last use, and since when it is no longer taken.
+LEGACY_TOKEN_LAST_USED = "kubernetes.io/legacy-token-last-used"
+LEGACY_TOKEN_INVALID_SINCE = "kubernetes.io/legacy-token-invalid-since"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from apiserver.kinds.cells import Tree, spec_of
@@ -17,6 +17,7 @@ from apiserver.registry.allocation import (
 )
 from navarch.api.errors import Cause, InternalError, invalid, resource_invalid
 
+EMPTY: Mapping[str, str] = {}
 Allocations = list[tuple[Allocator, str]]
 
 
@@ -90,9 +91,9 @@ class Addresses:
         """After the Service is gone."""
         await self._give_back(self._allocations_of(obj), owner_of(obj))
 
-    async def repair(self, services: Iterable[Tree]) -> list[str]:
-        """Gives back what no Service has; returns those values."""
-        addresses: dict[str, str] = {}
+    async def repair(self, services: Iterable[Tree], reserved: Mapping[str, str] = EMPTY) -> list[str]:
+        """Gives back what no Service has; returns those values. ``reserved``: addresses that objects of their own hold."""
+        addresses: dict[str, str] = dict(reserved)
         ports: dict[str, str] = {}
         for service in services:
             owner, address = owner_of(service), held_address(service)
@@ -123,8 +124,8 @@ class Addresses:
         except InUse:
             raise self._refuse(obj, _why(address or "", "provided IP is already allocated")) from None
         except OutOfRange:
-            network = self.addresses.network
-            text = f"the provided IP ({address}) is not in the valid range. The range of valid IPs is {network}"
+            valid = ",".join(map(str, self.addresses.networks))
+            text = f"the provided IP ({address}) is not in the valid range. The range of valid IPs is {valid}"
             raise self._refuse(obj, _why(address or "", text)) from None
         except RangeFull:
             raise InternalError("failed to allocate a serviceIP: range is full") from None

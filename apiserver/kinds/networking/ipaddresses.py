@@ -1,21 +1,52 @@
-"""IPAddresses: who holds a cluster IP, as an object."""
+"""IPAddresses: who holds a cluster IP, as an object.
+
+Those of Services follow them (controllers/servicecidrs.py). One that somebody makes by hand reserves its address: no Service
+gets it.
+"""
 
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Callable
 from typing import Any
 
-from apiserver.kinds.cells import kind, name_cell, spec_of
+from apiserver.kinds.cells import kind, meta_of, name_cell, spec_of
 from apiserver.kinds.checks import immutable
+from apiserver.registry.allocation import AddressAllocator, InUse, OutOfRange
 from apiserver.registry.strategy import NAME_COLUMN, Column, Strategy, Tree
-from navarch.api import names
-from navarch.api.errors import Cause, invalid, required
+from apiserver.request import Context
+from navarch.api import names, wellknown
+from navarch.api.errors import AlreadyExists, Cause, invalid, required
 
 
 class IPAddressStrategy(Strategy):
     kind = kind("networking.k8s.io/v1", "IPAddress")
     generation = False
     columns = (NAME_COLUMN, Column("ParentRef"))
+
+    def __init__(self, addresses: AddressAllocator) -> None:
+        self.addresses = addresses
+
+    async def begin_create(self, context: Context, obj: Tree, dry_run: bool) -> Callable[[bool], Any] | None:
+        if dry_run or (reserved := reservation(obj)) is None:
+            return None
+        address, owner = reserved
+        try:
+            await self.addresses.reserve(address, owner)
+        except InUse:
+            raise AlreadyExists(f'ipaddresses.networking.k8s.io "{address}" already exists') from None
+        except OutOfRange:
+            return None  # no Service would get it
+
+        async def end(stored: bool) -> None:
+            if not stored:
+                await self.addresses.release(address, owner)
+
+        return end
+
+    async def after_delete(self, obj: Tree) -> None:
+        if (reserved := reservation(obj)) is not None:
+            await self.addresses.release(*reserved)
 
     def name_causes(self, name: str, prefix: bool) -> list[str]:
         """The address itself, written as everybody would write it."""
@@ -49,3 +80,11 @@ class IPAddressStrategy(Strategy):
             parts = [".".join(w for w in words if w), parent.get("namespace") or "", parent.get("name") or ""]
             shown = "/".join(p for p in parts if p)
         return [name_cell(obj), shown]
+
+
+def reservation(obj: Tree) -> tuple[str, str] | None:
+    """(address, owner) of an IPAddress that nobody's Service stands behind; None for those that follow Services."""
+    meta = meta_of(obj)
+    if (meta.get("labels") or {}).get(wellknown.IP_MANAGED_BY) == wellknown.IP_ALLOCATOR:
+        return None
+    return meta.get("name") or "", f"ipaddresses/{meta.get('name')}"

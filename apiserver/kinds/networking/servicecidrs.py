@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterable
 from typing import Any
 
 from apiserver.kinds.cells import age_cell, kind, name_cell, spec_of
@@ -44,6 +45,24 @@ class ServiceCIDRStrategy(Strategy):
 
     def cells(self, obj: Tree, now: float) -> list[Any]:
         return [name_cell(obj), ",".join(spec_of(obj).get("cidrs") or ()), age_cell(obj, now)]
+
+
+def ready_networks(ranges: Iterable[Tree]) -> list[ipaddress.IPv4Network]:
+    """The IPv4 networks of ServiceCIDRs from which addresses may be given out."""
+    out = []
+    for obj in ranges:
+        conditions = (obj.get("status") or {}).get("conditions") or ()
+        is_ready = any(c.get("type") == "Ready" and c.get("status") == "True" for c in conditions)
+        if is_ready and not obj["metadata"].get("deletionTimestamp"):
+            networks = map(ipaddress.ip_network, spec_of(obj).get("cidrs") or ())
+            out += [network for network in networks if isinstance(network, ipaddress.IPv4Network)]
+    return out
+
+
+def default_range(network: ipaddress.IPv4Network) -> Tree:
+    """The ServiceCIDR of the range that the server was started with."""
+    head = {"apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": {"name": "kubernetes"}}
+    return {**head, "spec": {"cidrs": [str(network)]}}
 
 
 def _cidr(text: str, path: str) -> list[Cause]:
