@@ -51,8 +51,9 @@ class PodVolumes:
 
     @property
     def next_refresh(self) -> float | None:
-        """When a token wants to be renewed (Unix seconds)."""
-        return self._tokens.next_renewal if self.paths else None
+        """When a token wants to be renewed, or a driver to be called again (Unix seconds)."""
+        times = (self._tokens.next_renewal, self._csi.next_republish(self._uid)) if self.paths else ()
+        return min((time for time in times if time is not None), default=None)
 
     async def set_up(self, pod: core_v1.Pod, facts: Facts) -> None:
         """Makes every volume, or brings it up to date. Raises VolumeError for the first that fails."""
@@ -101,7 +102,7 @@ class PodVolumes:
         return folder
 
     async def _persistent(self, pod: core_v1.Pod, volume: core_v1.Volume, claim: str, gid: int | None) -> Path:
-        if volume.name in self.paths:
+        if volume.name in self.paths and self._csi.next_republish(self._uid) is None:
             return self.paths[volume.name]
         claim_object, volume_object = await persistent.bound_volume(self._client, pod, claim, volume.ephemeral is not None)
         if volume_object.spec.csi is not None:

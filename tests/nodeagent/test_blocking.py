@@ -21,6 +21,9 @@ FILES = 12_000  # 50,000 were tried, too
 class NoCsi:
     """No volumes of drivers."""
 
+    def next_republish(self, uid: str) -> None:
+        pass
+
     async def tear_down(self, uid: str) -> None:
         pass
 

@@ -36,6 +36,7 @@ from protos import csi_pb2 as csi
 log = logging.getLogger(__name__)
 IDLE = 30.0  # seconds between two looks for volumes that nobody uses any more, or that have grown
 RETRY = 2.0
+REPUBLISH = 60.0  # seconds
 
 
 class CsiVolumes:
@@ -47,6 +48,7 @@ class CsiVolumes:
         self._locks: dict[tuple[str, str], asyncio.Lock] = {}
         self._staged: dict[tuple[str, str], None] = {}  # in this agent's life, so surely
         self._unused = asyncio.Event()
+        self._due: dict[str, float] = {}  # pod uid -> when its driver wants to be called again (Unix seconds)
 
     def _lock(self, driver: str, handle: str) -> asyncio.Lock:
         return self._locks.setdefault((driver, handle), asyncio.Lock())
@@ -82,7 +84,13 @@ class CsiVolumes:
                 await self._mount(pod, driver, spec, wish, place, tokens)
             except RpcError as error:
                 raise ConfigError(str(error)) from error
+            if spec is not None and spec.requires_republish:
+                self._due[wish.pod] = self._world.now() + REPUBLISH
         return place.mount
+
+    def next_republish(self, uid: str) -> float | None:
+        """When a driver of the pod wants NodePublishVolume again (CSIDriver's requiresRepublish); None if none does."""
+        return self._due.get(uid)
 
     async def _mount(
         self, pod: core_v1.Pod, driver: Driver, spec: storage_v1.CSIDriverSpec | None, wish: Wish, place: Place, tokens: Tokens
@@ -201,6 +209,7 @@ class CsiVolumes:
                 continue
             async with self._lock(record.driver, record.handle):
                 await self._unpublish(place, record)
+        self._due.pop(uid, None)
         if places:
             self._unused.set()
         await self._disk(self.places.forget_pod, uid)

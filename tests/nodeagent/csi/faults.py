@@ -40,6 +40,7 @@ ROWS = [
     for who in ("agent", "driver")
     for end in ("used again", "let go")
 ]
+REPUBLISH = "a driver that wants to be called again"
 NAME = "folders.example.com"
 
 
@@ -145,6 +146,25 @@ async def row(node: Node, words: str) -> None:
     assert list((node.folder / "data").glob("*/files/precious")), "the driver's data is gone"
 
 
+async def republish(node: Node) -> None:
+    """A driver that wants it is called again for what is mounted, and a minute later the next time. Raises AssertionError."""
+    path = "/apis/storage.k8s.io/v1/csidrivers/" + NAME
+    spec = node.api.objects[path]["spec"]
+    calls: list[str] = []
+    node.driver.hook = lambda method, moment: calls.append(method) if moment == "before" else None
+    async with node.serving():
+        await node.set_up()
+        await node.set_up()
+        assert calls.count("NodePublishVolume") == 1 and node.csi.next_republish("u1") is None
+        node.api.put(path, {"spec": spec | {"requiresRepublish": True}})
+        await node.set_up()
+        assert calls.count("NodePublishVolume") == 2 and calls.count("NodeStageVolume") == 1
+        due = node.csi.next_republish("u1")
+        assert due is not None and 0 < due - RealWorld().now() <= 60
+        await node.release()
+        assert node.csi.next_republish("u1") is None and node.mounts() == []
+
+
 async def again(node: Node) -> None:
     """The pod goes on, another one comes, and they go one after the other."""
     path = await node.set_up()
@@ -183,10 +203,11 @@ async def dies(node: Node, who: str, when: str, call: str, work: Callable[[], An
 def main(folder: Path) -> None:
     async def run() -> dict[str, str]:
         out = {}
-        for number, words in enumerate(ROWS):
+        for number, words in enumerate([*ROWS, REPUBLISH]):
             (folder / str(number)).mkdir(parents=True)
             try:
-                await asyncio.wait_for(row(Node(folder / str(number)), words), 30)
+                node = Node(folder / str(number))
+                await asyncio.wait_for(republish(node) if words == REPUBLISH else row(node, words), 30)
             except BaseException:
                 out[words] = traceback.format_exc()
         return out

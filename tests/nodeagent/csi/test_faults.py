@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.nodeagent.csi.faults import ROWS
+from tests.nodeagent.csi.faults import REPUBLISH, ROWS
 
 pytestmark = pytest.mark.root
 ROOT = Path(__file__).parents[3]
@@ -26,6 +26,6 @@ def failures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return out
 
 
-@pytest.mark.parametrize("words", ROWS)
+@pytest.mark.parametrize("words", [*ROWS, REPUBLISH])
 def test_a_death_in_the_middle(words: str, failures: dict[str, str]) -> None:
     assert words not in failures, failures[words]
