@@ -28,6 +28,7 @@ class Inventory:
     sandboxes: dict[str, Sandbox] = field(default_factory=dict)
     containers: dict[str, Container] = field(default_factory=dict)
     streams: dict[str, Streams] = field(default_factory=dict)
+    pids: dict[str, int] = field(default_factory=dict)  # of sandboxes' own processes
     stopped: set[str] = field(default_factory=set)
 
     def inside(self, sandbox_id: str) -> list[Container]:
@@ -54,6 +55,7 @@ class Inventory:
     def forget_sandbox(self, sandbox_id: str) -> None:
         self.sandboxes.pop(sandbox_id, None)
         self.stopped.discard(sandbox_id)
+        self.pids.pop(sandbox_id, None)
 
     def forget_container(self, container_id: str) -> None:
         self.containers.pop(container_id, None)

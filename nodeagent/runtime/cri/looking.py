@@ -95,6 +95,7 @@ class Looking(RealRuntime):
         sandbox, pid = answer
         before = self._inventory.sandboxes.get(sandbox_id)
         self._inventory.sandboxes[sandbox_id] = sandbox
+        self._inventory.pids[sandbox_id] = pid
         if before is not None and before.ready and not sandbox.ready:
             self._watcher.forget(sandbox_id)
             self._emit("sandbox", "", sandbox_id)

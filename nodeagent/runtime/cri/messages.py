@@ -268,6 +268,12 @@ def changed_resources(limits: Resources) -> Any:
 # -- the runtime as a whole
 
 
+def trouble(status: Any) -> str:
+    """The reason for which the runtime is not ready, in its own words; "" if it is."""
+    ill = [c for c in status.conditions if c.type == "RuntimeReady" and not c.status]
+    return ", ".join(c.message or c.reason or "the runtime is not ready" for c in ill)
+
+
 def handlers(answer: Any) -> tuple[str, ...]:
     """The handlers that RuntimeClasses may name, from a verbose StatusResponse; "" is the default one."""
     names = {handler.name for handler in answer.runtime_handlers if handler.name}

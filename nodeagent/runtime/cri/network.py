@@ -34,7 +34,6 @@ class Attachment(msgspec.Struct, frozen=True):
     """The network of one sandbox."""
 
     address: str
-    namespace: str  # path of the network namespace
     ports: tuple[PortMapping, ...] = ()
 
 
@@ -92,7 +91,7 @@ class SandboxNetworks:
             address = self._network.take_address()
         except NoAddress as error:
             raise NetworkError(str(error)) from error
-        record = self._records[request.container] = Attachment(address, request.namespace, request.ports)
+        record = self._records[request.container] = Attachment(address, request.ports)
         syscalls.write_atomic(self._path(request.container), msgspec.json.encode(record))
         try:
             self._make(request, record)
@@ -124,10 +123,6 @@ class SandboxNetworks:
         self._network.detach(sandbox_id, record.address)
         self._path(sandbox_id).unlink(missing_ok=True)
         del self._records[sandbox_id]
-
-    def namespace(self, sandbox_id: str) -> Path:
-        """The sandbox's network namespace. Raises KeyError."""
-        return Path(self._records[sandbox_id].namespace)
 
     def _path(self, sandbox_id: str) -> Path:
         return self._folder / f"{sandbox_id}.json"

@@ -34,6 +34,7 @@ from nodeagent.runtime.runtime import (
     CollectedImages,
     Container,
     ContainerConfig,
+    Image,
     ImagePolicy,
     Resources,
     RuntimeError_,
@@ -47,6 +48,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 ATTEMPTS = 6
+STATUS_PATIENCE = 5.0  # seconds
 START_PATIENCE = 60.0  # seconds that a runtime may take until it answers
 
 
@@ -339,10 +341,22 @@ class CriRuntime(Commands):
         sandbox = self._inventory.sandboxes.get(sandbox_id)
         if sandbox is None or not sandbox.ready:
             raise RuntimeError_("PortForwardError", f"sandbox {sandbox_id} is not running")
-        pin = None if sandbox.config.host_network else self._networks.namespace(sandbox_id)
+        pid = self._inventory.pids.get(sandbox_id, 0)
+        pin = None if sandbox.config.host_network else Path(f"/proc/{pid}/ns/net")
         return await portforward.connect(self._call, pin, port)
 
     # -- images
+
+    async def images(self) -> list[Image]:
+        """The store's. Raises RuntimeError_ (RuntimeNotReady) when the runtime says, or shows, that it is not well: the agent
+        asks often, to tell on its Node."""
+        try:
+            status = (await self._client.call("Status", cri.StatusRequest(), STATUS_PATIENCE)).status
+        except CriError as error:
+            raise RuntimeError_("RuntimeNotReady", f"{self._socket} does not answer: {error.message}") from error
+        if trouble := messages.trouble(status):
+            raise RuntimeError_("RuntimeNotReady", trouble)
+        return await super().images()
 
     async def collect_images(self, policy: ImagePolicy) -> CollectedImages:
         """The store's, and then the runtime's copies of what the store has no more."""

@@ -505,3 +505,32 @@ def test_a_container_gets_devices(kind: Kind, image_root: Path, tmp_path: Path) 
         await runtime.remove_sandbox(sandbox)
 
     harness.run(kind, image_root, tmp_path, body)
+
+
+async def test_port_forward(kind: Kind, image_root: Path, tmp_path: Path) -> None:
+    """To a port that only the pod's loopback has, to one that nobody has, and on the node's own network."""
+    give_node_address()
+    async with harness.runtime(kind, image_root, tmp_path) as runtime:
+        for name, host_network in (("own", False), ("host", True)):
+            sandbox = await runtime.run_sandbox(harness.sandbox_config(name, host_network=host_network))
+            serve = "echo hello > /tmp/f; httpd -f -p 127.0.0.1:8099 -h /tmp"
+            server = await runtime.create_container(sandbox, await harness.config(runtime, "sh", "-c", serve))
+            await runtime.start_container(server)
+            with pytest.raises(RuntimeError_, match="failed to connect to localhost:81 inside the pod: dial tcp4"):
+                await runtime.port_forward(sandbox, 81)
+
+            async def text(sandbox: str = sandbox) -> bytes:
+                reader, writer = await runtime.port_forward(sandbox, 8099)
+                try:
+                    writer.write(b"GET /f HTTP/1.0\r\n\r\n")
+                    return (await reader.read()).splitlines()[-1]
+                finally:
+                    writer.close()
+
+            async with asyncio.timeout(10):
+                while True:
+                    with contextlib.suppress(RuntimeError_):  # it does not listen yet
+                        assert await text() == b"hello"
+                        break
+                    await asyncio.sleep(0.02)
+            await runtime.remove_sandbox(sandbox)
