@@ -18,7 +18,7 @@ from tests.nodeagent.node import throwaway_node
 from tests.nodeagent.real import onenode
 from tests.nodeagent.real.onenode import Cluster
 from tests.nodeagent.real.rows import ROWS, Row, state_of
-from tests.nodeagent.runtime.kinds import Kind, nothing_left
+from tests.nodeagent.runtime.kinds import Kind, forget_uses, nothing_left
 
 AT_ONCE = 8  # pods
 
@@ -118,6 +118,7 @@ def outcomes_on(kind: Kind, image_root: Path, folder: Path) -> dict[str, Outcome
     else:
         with throwaway_node() as node:
             run_in(node.run)
+    forget_uses(image_root)
     return msgspec.json.decode((folder / "outcomes.json").read_bytes(), type=dict[str, Outcome])
 
 

@@ -63,12 +63,26 @@ def start_containerd(folder: Path) -> None:
         )  # fmt: skip
 
 
+def on_cri(node: Node) -> Kind:
+    """The cri runtime. Fails, where its tests would hang, if grpcio is at work in this process: a fork would not have its
+    threads. The tests' order (conftest.py) keeps that from happening."""
+    threads = [Path(f"/proc/self/task/{thread}/comm").read_text().strip() for thread in os.listdir("/proc/self/task")]
+    assert "event_engine" not in threads, "grpcio was used in this process: tests on cri must come first"
+    return Kind("cri", node)
+
+
 @contextlib.contextmanager
 def containerd_node(folder: Path) -> Iterator[Node]:
     """A node on which containerd runs; its log is in ``folder``."""
     with throwaway_node() as node:
         node.run(lambda: start_containerd(folder))
         yield node
+
+
+def forget_uses(image_root: Path) -> None:
+    """After a test, whose node is gone or empty: nobody stands on an image any more."""
+    for uses in (image_root / "uses").iterdir():
+        shutil.rmtree(uses)
 
 
 async def nothing_left(kind: Kind, image_root: Path, data: Path) -> None:

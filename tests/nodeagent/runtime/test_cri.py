@@ -21,14 +21,14 @@ from nodeagent.runtime.runtime import ContainerConfig, RuntimeError_, SandboxCon
 from protos import cri_pb2 as cri
 from tests.nodeagent.node import Node
 from tests.nodeagent.runtime import harness
-from tests.nodeagent.runtime.kinds import RUN, Kind
+from tests.nodeagent.runtime.kinds import RUN, Kind, on_cri
 
 ADOPTED = {"goes-on": ("running", 0), "ends": ("exited", 137), "created": ("created", 0)}
 
 
 @pytest.fixture
 def kind(cri_node: Node) -> Kind:
-    return Kind("cri", cri_node)
+    return on_cri(cri_node)
 
 
 @pytest.mark.node
@@ -68,6 +68,12 @@ async def test_a_dead_sandbox_is_told(kind: Kind, image_root: Path, tmp_path: Pa
             await runtime.create_container(sandbox, config)
 
 
+def stopped(pid: int) -> bool:
+    """Whether all threads of a process stand still."""
+    stats = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return all(text.rpartition(")")[2].split()[0] == "T" for text in stats)
+
+
 @pytest.mark.node
 async def test_a_runtime_that_hangs_is_told(
     kind: Kind, image_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -77,6 +83,7 @@ async def test_a_runtime_that_hangs_is_told(
     async with harness.runtime(kind, image_root, tmp_path) as runtime:
         os.kill(pid, signal.SIGSTOP)
         try:
+            await harness.until(lambda: stopped(pid))
             with pytest.raises(RuntimeError_, match="sock does not answer") as caught:
                 await runtime.images()
         finally:

@@ -1,4 +1,5 @@
-"""Tests of this folder marked ``node`` run inside a throwaway node: as root, with real containers."""
+"""Tests below this folder marked ``node`` run inside a throwaway node: as root, with real containers. Those on cri share a
+node."""
 
 from __future__ import annotations
 
@@ -14,7 +15,17 @@ from navarch.world import RealWorld
 from nodeagent.images.store import ImageStore
 from tests.nodeagent.images.busybox import busybox_image
 from tests.nodeagent.node import Node, left_overs, throwaway_node
-from tests.nodeagent.runtime.kinds import OCI, Kind, containerd_node, nothing_left
+from tests.nodeagent.runtime.kinds import OCI, Kind, containerd_node, forget_uses, nothing_left, on_cri
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests on cri come first: they fork, and grpcio does not survive a fork of a process that has used it."""
+    items.sort(key=lambda item: not _on_cri(item))
+
+
+def _on_cri(item: pytest.Item) -> bool:
+    parameters = getattr(getattr(item, "callspec", None), "params", {})
+    return parameters.get("kind") == "cri" or "cri_node" in getattr(item, "fixturenames", ())
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -28,6 +39,8 @@ def pytest_pyfunc_call(pyfuncitem: Any) -> bool | None:
     place = contextlib.nullcontext(kind.node) if kind is not None and kind.node else throwaway_node(**marker.kwargs)
     with place as node:
         node.run(lambda: _inside(pyfuncitem.obj, arguments))
+    if "image_root" in arguments:
+        forget_uses(arguments["image_root"])
     return True
 
 
@@ -52,7 +65,7 @@ def cri_node(tmp_path_factory: pytest.TempPathFactory, image_root: Path) -> Iter
 @pytest.fixture(params=["oci", "cri"])
 def kind(request: pytest.FixtureRequest) -> Kind:
     """Each runtime in turn. Tests on cri share a node, and leave nothing on it."""
-    return OCI if request.param == "oci" else Kind("cri", request.getfixturevalue("cri_node"))
+    return OCI if request.param == "oci" else on_cri(request.getfixturevalue("cri_node"))
 
 
 @pytest.fixture(scope="session")
