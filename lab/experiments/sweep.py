@@ -252,8 +252,10 @@ def _run_all(tasks: Sequence[Task], hear: executors.Heard, executor: str, jobs: 
         by_mode.setdefault(parse(task.tree).cluster.mode, []).append(task)
     for mode, of_mode in by_mode.items():
         if mode in ONE_AT_A_TIME:
+            # Seed by seed, not cell by cell: what becomes slower or faster meanwhile must not look like an effect of a factor.
+            blocks = sorted(of_mode, key=lambda task: task.seed)
             with stage_of(mode) as stage:
-                executors.run_all(of_mode, partial(one, stage=stage), hear)
+                executors.run_all(blocks, partial(one, stage=stage), hear)
         else:
             executors.run_all(of_mode, one, hear, executor=executor, jobs=jobs)
 

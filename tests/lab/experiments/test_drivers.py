@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lab.experiments import limits
+from lab.experiments import executors, limits, sweep
 from lab.experiments.drivers.driver import UNDO, has_fault
 from lab.experiments.drivers.hollow import Hollow
 from lab.experiments.drivers.real import Real, lab_node
@@ -81,6 +81,16 @@ def test_what_a_mode_does_not_apply_is_told() -> None:
     common = ["cluster.heartbeats:", "cluster.events:", "cluster.scheduler.tie-break:", "gauge()"]
     assert notes("hollow") == ["workload[0].load.path", *common]
     assert notes("real") == ["workload[0].load.capacity", *common, "behaviour"]
+
+
+def test_runs_on_the_wall_clock_go_seed_by_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What becomes slower meanwhile would look like an effect of the factor whose level comes last."""
+    ran: list[str] = []
+    monkeypatch.setattr(executors, "run_all", lambda tasks, *_, **__: ran.extend(t.name for t in tasks))
+    tree = file("hollow")
+    tasks = [executors.Task(f"{level}{seed}", tree, {}, seed, False) for level in "ab" for seed in (1, 2)]
+    sweep._run_all(tasks, lambda event: None, executors.PROCESSES, 2)
+    assert ran == ["a1", "b1", "a2", "b2"]
 
 
 def test_a_node_of_the_file_becomes_one_of_a_lab() -> None:
