@@ -94,7 +94,7 @@ async def nothing_left(kind: Kind, image_root: Path, data: Path) -> None:
     try:
         for sandbox in await runtime.list_sandboxes():
             await runtime.remove_sandbox(sandbox.id)
-        left = [str(path) for path in (RUN / "cri/networks").iterdir()] + os.listdir("/run/netns")
+        left = [str(path) for folder in (RUN / "cri/networks", Path("/run/netns")) for path in folder.glob("*")]
         left += [name for name in os.listdir("/sys/class/net") if name.startswith("nv") and len(name) == 14]
         left += [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines() if "/rootfs " in line]
         assert left == []

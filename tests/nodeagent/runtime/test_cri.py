@@ -79,8 +79,8 @@ async def test_a_runtime_that_hangs_is_told(
     kind: Kind, image_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("nodeagent.runtime.cri.runtime.STATUS_PATIENCE", 0.2)
-    (pid,) = [int(p.parent.name) for p in Path("/proc").glob("[0-9]*/comm") if p.read_text() == "containerd\n"]
     async with harness.runtime(kind, image_root, tmp_path) as runtime:
+        (pid,) = [int(p.parent.name) for p in Path("/proc").glob("[0-9]*/comm") if p.read_text() == "containerd\n"]
         os.kill(pid, signal.SIGSTOP)
         try:
             await harness.until(lambda: stopped(pid))
