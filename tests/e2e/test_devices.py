@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import TextIO
 
 import pytest
 
@@ -31,13 +32,16 @@ spec:
 
 
 @pytest.fixture
-def gpus(lab: Lab) -> Iterator[None]:
-    """Two fake GPUs on the node."""
+def gpus(lab: Lab) -> Iterator[TextIO]:
+    """Two fake GPUs on the node; the plugin's output, a line each time that it has registered."""
     command = [sys.executable, "examples/05_fake_gpus.py", "--node", str(lab.directory / "nodes" / NODE), "--count", "2"]
-    with subprocess.Popen(command, cwd=ROOT, env=lab.environment | {"PYTHONPATH": str(ROOT)}) as plugin:
+    environment = lab.environment | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as plugin:
+        assert plugin.stdout is not None
         try:
+            assert plugin.stdout.readline().startswith("registered")
             wait_for(lambda: allocatable(lab) == "2", "the node shows its GPUs", 20)
-            yield
+            yield plugin.stdout
         finally:
             lab.kubectl("delete", "pods", "first", "second", "--ignore-not-found")
             plugin.kill()
@@ -47,12 +51,12 @@ def allocatable(lab: Lab) -> str:
     return lab.get("node", NODE)["status"]["allocatable"].get("example.com/gpu", "")
 
 
-def test_pods_get_fake_gpus(lab: Lab, gpus: None) -> None:
+def test_pods_get_fake_gpus(lab: Lab, gpus: TextIO) -> None:
     lab.apply(pod("first", 2))
     lab.kubectl("wait", "--for=condition=Ready", "pod/first", "--timeout=30s")
     wait_for(lambda: "gpus 0,1\nwrote" in lab.kubectl("logs", "first"), "the container has written to its device", 10)
     lab.kill(f"agent/{NODE}")  # the ledger, the plugin and the pod outlive it
-    wait_for(lambda: allocatable(lab) == "2", "the plugin has registered again", 20)
+    assert gpus.readline().startswith("registered")  # with the new agent
     lab.apply(pod("second", 1))
     wait_for(lambda: lab.get("pod", "second")["status"].get("reason") == "UnexpectedAdmissionError", "it is refused", 20)
     assert "Requested: 1, Available: 0" in lab.get("pod", "second")["status"]["message"]
