@@ -21,8 +21,9 @@ from navarch.client.informer import SharedInformers, key_of
 from navarch.client.transport import TransportError
 from navarch.world import Backoff, World
 from proxy.ingress.config import Place, render
+from proxy.ingress.model import Problem, Site
 from proxy.ingress.nginx import NginxError, Pairs
-from proxy.ingress.routes import Problem, Site, is_ours, key, site
+from proxy.ingress.routes import is_ours, key, site
 from proxy.proxy import service_key
 
 log = logging.getLogger(__name__)

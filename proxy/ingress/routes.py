@@ -7,70 +7,23 @@ before a shorter one. ImplementationSpecific is Prefix here.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from urllib.parse import unquote
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
-
 from navarch.api import wellknown
-from navarch.api.types import core_v1, discovery_v1, networking_v1
+from navarch.api.types import networking_v1
+from proxy.ingress.actions import is_text
+from proxy.ingress.backends import SecretOf, ServiceOf, Services, SlicesOf, Unusable, certificate_pair
+from proxy.ingress.model import Backend, Host, Location, Problem, Site, single
 
 CONTROLLER = "navarch.dev/ingress"
 """spec.controller of the IngressClasses that are ours."""
 
 Ingress = networking_v1.Ingress
-ServiceOf = Callable[[str], core_v1.Service | None]
-SlicesOf = Callable[[str], Sequence[discovery_v1.EndpointSlice]]
-SecretOf = Callable[[str], core_v1.Secret | None]
 
 
-@dataclass(frozen=True)
-class Backend:
-    """Where requests go: ``address:port`` texts. Without one they get 503. ``secure``: over TLS."""
-
-    targets: tuple[str, ...] = ()
-    secure: bool = False
-
-
-@dataclass(frozen=True)
-class Location:
-    path: str
-    exact: bool
-    backend: Backend
-
-
-@dataclass(frozen=True)
-class Host:
-    """``name`` "" stands for all others. ``certificate`` names an entry of Site.certificates, "" for none."""
-
-    name: str
-    locations: tuple[Location, ...] = ()
-    default: Backend | None = None
-    certificate: str = ""
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A reason why (a part of) an Ingress is not served, for an event on it."""
-
-    owner: str
-    reason: str
-    text: str
-
-
-@dataclass
-class Site:
-    hosts: list[Host] = field(default_factory=list)
-    certificates: dict[str, tuple[bytes, bytes]] = field(default_factory=dict)  # name -> PEM of certificates and key
-    problems: list[Problem] = field(default_factory=list)
-
-
-def key(obj: Ingress | core_v1.Service | core_v1.Secret) -> str:
+def key(obj: Ingress) -> str:
     return f"{obj.metadata.namespace}/{obj.metadata.name}"
 
 
@@ -92,7 +45,7 @@ def site(ingresses: Iterable[Ingress], service_of: ServiceOf, slices_of: SlicesO
 
 class _Builder:
     def __init__(self, service_of: ServiceOf, slices_of: SlicesOf, secret_of: SecretOf) -> None:
-        self.service_of, self.slices_of, self.secret_of = service_of, slices_of, secret_of
+        self.services, self.secret_of = Services(service_of, slices_of), secret_of
         self.out = Site()
         self.locations: dict[str, dict[tuple[str, bool], tuple[Location, str]]] = {}  # host -> path -> location, owner
         self.defaults: dict[str, Backend] = {}
@@ -105,11 +58,11 @@ class _Builder:
             entries = [location for location, _ in self.locations[name].values()]
             entries.sort(key=lambda loc: (not loc.exact, -len(loc.path), loc.path))
             default = self.defaults.get(name) or self.defaults.get("")
-            self.out.hosts.append(Host(name, tuple(entries), default, self._certificate_for(name)))
+            self.out.hosts.append(Host(name, tuple(entries), default, self._certificates_for(name)))
         if "" not in self.locations:
-            self.out.hosts.append(Host("", (), self.defaults.get(""), self._certificate_for("")))
+            self.out.hosts.append(Host("", (), self.defaults.get(""), self._certificates_for("")))
         self.out.hosts.sort(key=lambda host: (host.name == "", host.name.startswith("*"), host.name))
-        used = {host.certificate for host in self.out.hosts}
+        used = {name for host in self.out.hosts for name in host.certificates}
         self.out.certificates = {n: pair for n, pair in self.out.certificates.items() if n in used}
         return self.out
 
@@ -143,14 +96,14 @@ class _Builder:
         backend: Backend, where: str,
     ) -> None:  # fmt: skip
         path = unquote(text)  # nginx compares what it has decoded
-        if not path.startswith("/") or any(ord(c) < 32 or ord(c) == 127 for c in path):
+        if not path.startswith("/") or not is_text(path):
             self._problem(ingress, "Rejected", f"{where}.path: {text!r} has characters that no path has")
             return
         if not exact:
             path = path.rstrip("/") or "/"
         older = entries.get((path, exact))
         if older is None:
-            entries[path, exact] = Location(path, exact, backend), key(ingress)
+            entries[path, exact] = Location(path, exact, single(backend)), key(ingress)
         elif older[1] != key(ingress):
             self._problem(ingress, "Conflict", f"{where}: {text} of this host is already served for {older[1]}, which is older")
 
@@ -159,78 +112,33 @@ class _Builder:
         if reference is None:
             self._problem(ingress, "Rejected", f"{where}: backends that are no Services are not supported")
             return Backend()
-        name = f"{ingress.metadata.namespace}/{reference.name}"
-        service = self.service_of(name)
-        if service is None:
-            self._problem(ingress, "BackendNotFound", f"{where}: there is no Service {name}")
-            return Backend()
-        ports = service.spec.ports or ()
         number, word = (reference.port.number, reference.port.name) if reference.port else (None, None)
-        port = next((p for p in ports if (p.port == number if number else p.name == word)), None)
-        if port is None or (port.protocol or "TCP") != "TCP":
-            self._problem(ingress, "BackendNotFound", f"{where}: Service {name} has no TCP port {number or word}")
+        try:
+            return self.services.backend(f"{ingress.metadata.namespace}/{reference.name}", number, word)
+        except Unusable as error:
+            self._problem(ingress, error.reason, f"{where}: {error}")
             return Backend()
-        secure = (port.app_protocol or "").lower() == "https"
-        if service.spec.type == "ExternalName":
-            self._problem(ingress, "Rejected", f"{where}: Service {name} is an ExternalName, which is not supported")
-            return Backend()
-        if service.spec.cluster_ip not in (None, "", "None"):
-            return Backend((f"{service.spec.cluster_ip}:{port.port}",), secure)
-        return Backend(tuple(self._endpoints(name, port)), secure)
-
-    def _endpoints(self, name: str, port: core_v1.ServicePort) -> list[str]:
-        """Endpoints of a headless service; others are reached by their cluster IP, where the proxy knows who is ready."""
-        out: dict[str, None] = {}
-        for piece in self.slices_of(name):
-            numbers = [p.port for p in piece.ports or () if (p.name or "") == (port.name or "") and p.port]
-            for endpoint in piece.endpoints or () if piece.address_type == "IPv4" else ():
-                if endpoint.conditions is None or endpoint.conditions.ready is not False:
-                    out |= {f"{address}:{number}": None for address in endpoint.addresses for number in numbers}
-        return sorted(out)
 
     def _pair(self, ingress: Ingress, secret_name: str, where: str) -> str:
         """The name under which a Secret's certificate and key are kept, "" if it has none."""
         if not secret_name:
             return ""
-        name = f"{ingress.metadata.namespace}/{secret_name}"
-        secret = self.secret_of(name)
-        if secret is None:
-            self._problem(ingress, "SecretNotFound", f"{where}: there is no Secret {name} of type kubernetes.io/tls")
-            return ""
-        data = secret.data or {}
         try:
-            certificate, private = (base64.b64decode(data.get(part, ""), validate=True) for part in ("tls.crt", "tls.key"))
-            check_pair(certificate, private)
-        except ValueError as error:
-            self._problem(ingress, "BadCertificate", f"{where}: Secret {name}: {error}")
+            name, pair = certificate_pair(f"{ingress.metadata.namespace}/{secret_name}", self.secret_of)
+        except Unusable as error:
+            self._problem(ingress, error.reason, f"{where}: {error}")
             return ""
-        digest = hashlib.sha256(certificate + b"\0" + private).hexdigest()[:24]
-        self.out.certificates[digest] = certificate, private
-        return digest
+        self.out.certificates[name] = pair
+        return name
 
-    def _certificate_for(self, host: str) -> str:
+    def _certificates_for(self, host: str) -> tuple[str, ...]:
         """The certificate of a host: one for its name, else one for its wildcard, else one for all."""
         _, dot, parent = host.partition(".")
         for reference in dict.fromkeys([host, f"*.{parent}" if dot else host, ""]):
             for name, certificate in self.certificates:
                 if name == reference:
-                    return certificate
-        return ""
+                    return (certificate,)
+        return ()
 
 
 _SAFE_HOST = re.compile(r"(\*\.)?[a-z0-9]([a-z0-9.-]*[a-z0-9])?").fullmatch
-
-
-def check_pair(certificate: bytes, private: bytes) -> None:
-    """Raises ValueError unless these are PEM of certificates and of the key of the first."""
-    try:
-        first = x509.load_pem_x509_certificates(certificate)[0]
-    except ValueError:
-        raise ValueError("tls.crt is no PEM certificate") from None
-    try:
-        public = load_pem_private_key(private, None).public_key()
-    except (ValueError, TypeError):
-        raise ValueError("tls.key is no PEM key without a password") from None
-    form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    if public.public_bytes(*form) != first.public_key().public_bytes(*form):
-        raise ValueError("tls.key is not the key of tls.crt")
