@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from lab import gatewayapi
 from lab.addresses import Addresses
 from lab.apiclient import Api
 from lab.components import INGRESS_HTTP, INGRESS_HTTPS, INGRESS_USER
 from lab.hollow import rights
-from lab.paths import LabError
+from lab.paths import LabError, LabRecord
 from navarch.api import wellknown
 
 
@@ -129,16 +130,18 @@ def remove_ingress(api: Api) -> None:
             raise LabError(f"could not delete {obj['kind']}: {body.decode(errors='replace')[:300]}")
 
 
-def apply_addons(addresses: Addresses, api: Api, simulated: bool, ingress: bool) -> None:
+def apply_addons(addresses: Addresses, api: Api, simulated: bool, record: LabRecord) -> None:
     """Creates what is missing; what a user changed stays as it is. ``simulated``: there are simulated nodes."""
     services = "/api/v1/namespaces/kube-system/services"
     hollow = rights() if simulated else []
     classes = [("/apis/storage.k8s.io/v1/storageclasses", one) for one in storage_classes()]
-    more = ingress_objects() if ingress else []
+    more = [*(ingress_objects() if record.ingress else []), *(gatewayapi.objects() if record.gateway else [])]
     for path, desired in [*publisher_role(), *hollow, *classes, *more, (services, dns_service(addresses.dns))]:
         name = desired["metadata"]["name"]
         if api.call("GET", f"{path}/{name}")[0] != 404:
             continue
+        if path.startswith(gatewayapi.GROUP_PATH):
+            gatewayapi.wait_served(api)
         status, body = api.call("POST", path, desired)
         if status not in (201, 409):
             raise LabError(f"could not create {desired['kind']} {name}: {body.decode(errors='replace')[:300]}")

@@ -135,7 +135,7 @@ class Cluster(Lab):
             real = bool(self.required_record.nodes) or networknamespace.exists(self.paths.id)
             first, last = self.hollow.plan(new_nodes, real)
             self.certificates()
-        apply_addons(self.addresses, self.api, bool(self.hollow.roster.groups), self.required_record.ingress)
+        apply_addons(self.addresses, self.api, bool(self.hollow.roster.groups), self.required_record)
         self.hollow.start()
         self.hollow.wait(60)
         return first, last

@@ -22,7 +22,7 @@ from nodeagent.hollow.roster import RANGE
 FRONT_PROXY = "front-proxy-client"  # under this name the API server passes requests on to others behind it
 HOLLOW_USER = "system:hollow-nodes"
 DNS_RELAY_PORT = 10053  # on the lab's network
-INGRESS_USER = "navarch:ingress-controller"
+INGRESS_USER, GATEWAY_USER = "navarch:ingress-controller", "navarch:gateway-controller"
 INGRESS_HTTP, INGRESS_HTTPS = 10080, 10443  # where a node's nginx listens, behind the load balancer's 80 and 443
 ETCD_SOCKET, ETCD_PEER_SOCKET = "localhost:2379", "localhost:2380"  # files that etcd makes in its working directory
 
@@ -329,6 +329,26 @@ def ingress(paths: LabPaths, record: LabRecord, node: NodeRecord, init: ProcessI
             "--address", "127.0.0.1:10254",
         ],
         log=str(paths.logs / f"ingress-{node.name}.log"),
+        cgroup=f"{group(paths.id, node.name)}/sys",
+        node=init.dump(),
+    )  # fmt: skip
+
+
+def gateways(paths: LabPaths, record: LabRecord, node: NodeRecord, init: ProcessId) -> Spec:
+    """The Gateway API's controller of a node, with an nginx of its own."""
+    return Spec(
+        name=f"gateways/{node.name}",
+        module="proxy.gateway.main",
+        alive=alive_socket(paths, f"gateways/{node.name}"),
+        argv=[
+            "--kubeconfig", str(paths.component_kubeconfig("gateways")),
+            "--node-name", node.name,
+            "--node-ip", Addresses(record.index).node(node.number),
+            "--directory", f"{NODE_RUN}/gateways",
+            "--nginx-log", str(paths.logs / f"nginx-gateways-{node.name}.log"),
+            "--address", "127.0.0.1:10255",
+        ],
+        log=str(paths.logs / f"gateways-{node.name}.log"),
         cgroup=f"{group(paths.id, node.name)}/sys",
         node=init.dump(),
     )  # fmt: skip

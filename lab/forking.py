@@ -45,6 +45,7 @@ PRELOAD = {
     ),
     "proxy.main": (),
     "proxy.ingress.main": (),
+    "proxy.gateway.main": (),
     "nodeagent.hollow.main": ("aiohttp.web",),
     "lab.gateway": (),
 }

@@ -30,6 +30,8 @@ def issue_all(paths: LabPaths, record: LabRecord, hollow: bool) -> None:
     }
     if record.ingress:
         clients["ingress"] = (components.INGRESS_USER, (), inside)
+    if record.gateway:
+        clients["gateways"] = (components.GATEWAY_USER, (), inside)
     for file, (user, groups, server) in clients.items():
         authority.issue(file, user, groups)
         path = paths.kubeconfig if file == "admin" else paths.component_kubeconfig(file)

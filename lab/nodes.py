@@ -94,6 +94,7 @@ class Nodes:
         assert init is not None, "the node was booted"
         record = self.lab.required_record
         makers = [components.agent, components.proxy, *([components.ingress] if record.ingress else [])]
+        makers += [components.gateways] if record.gateway else []
         first = [containerd.containerd(self.paths, entry, init)] if record.runtime == containerd.CONTAINERD else []
         return [*first, *(make(self.paths, record, entry, init) for make in makers)]
 
@@ -205,6 +206,6 @@ class Nodes:
 
     def _stop_components(self, entry: NodeRecord) -> None:
         if self.lab.running():
-            names = [f"agent/{entry.name}", f"proxy/{entry.name}", f"ingress/{entry.name}"]
+            names = [f"agent/{entry.name}", f"proxy/{entry.name}", f"ingress/{entry.name}", f"gateways/{entry.name}"]
             names.append(containerd.component(entry.name))
             supervisor.request(self.paths, "stop", names=names, timeout=10)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lab import cgroups, components, containerd, networknamespace, supervisor, wayout
+from lab import cgroups, components, containerd, gatewayapi, networknamespace, supervisor, wayout
 from lab import settings as labsettings
 from lab.addons import apply_addons, remove_ingress
 from lab.addresses import FIRST_INDEX, claim_index
@@ -42,6 +42,7 @@ class Wishes:
     hollow: HollowNodes | None = None
     listen: list[str] | None = None  # addresses beside the lab's own; [] is none
     ingress: bool | None = None  # an ingress controller on the real nodes
+    gateway: bool | None = None  # the Gateway API: its kinds, and a controller on the real nodes
     names: list[str] | None = None  # further names in the API server's certificate
     egress: bool | None = None  # whether nodes and pods reach what the machine reaches
     registry: bool | None = None  # whether the lab has an image registry
@@ -85,7 +86,9 @@ class Start:
         cluster = self.cluster
         if self.wishes.ingress is False:
             remove_ingress(cluster.api)
-        apply_addons(cluster.addresses, cluster.api, bool(cluster.hollow.roster.groups), cluster.required_record.ingress)
+        if self.wishes.gateway is False:
+            gatewayapi.remove(cluster.api)
+        apply_addons(cluster.addresses, cluster.api, bool(cluster.hollow.roster.groups), cluster.required_record)
 
     def settings(self, record: LabRecord | None) -> dict[str, str]:
         """The lab's settings as they shall be. Raises LabError."""
@@ -213,7 +216,8 @@ class Start:
         if wishes.egress is not None:
             record.egress = wishes.egress
         record.way_out = record.egress and egress.machine_allows()
-        self.choose_ingress(record)
+        record.ingress = self.choose_proxy("ingress", record.ingress, self.wishes.ingress, record)
+        record.gateway = self.choose_proxy("gateways", record.gateway, self.wishes.gateway, record)
         self.choose_runtime(record)
         self.before = record.settings
         record.settings = self.settings(record)
@@ -225,15 +229,16 @@ class Start:
             record.names = [*record.names, *(n for n in wishes.names if n not in record.names)]
         return set(components.apiserver_hosts(record)) != was
 
-    def choose_ingress(self, record: LabRecord) -> None:
-        if self.wishes.ingress is None:
-            return
-        if self.wishes.ingress and shutil.which("nginx", path="/usr/sbin:/usr/bin:/sbin:/bin") is None:
-            raise LabError("an ingress controller needs nginx: run deploy/setup, or apt-get install nginx-light")
-        if record.ingress and not self.wishes.ingress and self.cluster.running():
-            names = [f"ingress/{entry.name}" for entry in record.nodes]
+    def choose_proxy(self, component: str, before: bool, wish: bool | None, record: LabRecord) -> bool:
+        """Whether nodes have this component, which drives nginx; one that nobody wants any more is stopped."""
+        if wish is None:
+            return before
+        if wish and shutil.which("nginx", path="/usr/sbin:/usr/bin:/sbin:/bin") is None:
+            raise LabError("Ingresses and Gateways need nginx: run deploy/setup, or apt-get install nginx-light")
+        if before and not wish and self.cluster.running():
+            names = [f"{component}/{entry.name}" for entry in record.nodes]
             supervisor.request(self.paths, "stop", names=names, timeout=10)
-        record.ingress = self.wishes.ingress
+        return wish
 
     def choose_runtime(self, record: LabRecord) -> None:
         if self.wishes.runtime is not None and self.wishes.runtime != record.runtime:

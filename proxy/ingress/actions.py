@@ -1,4 +1,4 @@
-"""From a choice of the model to nginx's directives: pure text. What only nginx's top level can say (maps, upstreams, splits) is gathered.
+"""From a choice of the model to nginx's directives: pure text. Maps, upstreams and splits, which stand at the top, are kept.
 
 Values of others are quoted here and nowhere else: a quote, a backslash and a dollar lose their meaning, control characters are
 refused. Names of variables are made of digests, so nothing that somebody wrote becomes a name.
@@ -22,8 +22,10 @@ HEADERS = {
     "X-Forwarded-Host": "$http_host", "X-Forwarded-Port": "$forwarded_port", "X-Forwarded-Proto": "$scheme",
     "Upgrade": "$http_upgrade", "Connection": "$connection_upgrade",
 }  # fmt: skip
-"""What a backend is told, unless a route changes it."""
-HOP = frozenset(["connection", "upgrade", "content-length", "transfer-encoding", "te", "trailer", "keep-alive", "proxy-connection", "expect"])
+"""Headers for a backend, unless a route changes them."""
+HOP = frozenset({
+    "connection", "upgrade", "content-length", "transfer-encoding", "te", "trailer", "keep-alive", "proxy-connection", "expect",
+})  # fmt: skip
 """Headers of one connection: who changes them could make two servers see different requests."""
 NEVER = "3650d"  # a timeout that nobody meets: 0 would be none at all
 

@@ -18,7 +18,7 @@ SecretOf = Callable[[str], core_v1.Secret | None]
 
 
 class Unusable(Exception):
-    """What is named is not there or cannot be used; ``reason`` is one word."""
+    """A named object is not there or cannot be used; ``reason`` is one word."""
 
     def __init__(self, reason: str, text: str) -> None:
         super().__init__(text)

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from dataclasses import replace
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any
 
 from navarch.api import wellknown
 from navarch.api.errors import NotFound, StatusError
@@ -20,9 +19,10 @@ from navarch.client.events import EventRecorder
 from navarch.client.informer import SharedInformers, key_of
 from navarch.client.transport import TransportError
 from navarch.world import Backoff, World
-from proxy.ingress.config import Place, render
+from proxy.ingress.config import Place
+from proxy.ingress.keeper import Keeper, Serves
 from proxy.ingress.model import Problem, Site
-from proxy.ingress.nginx import NginxError, Pairs
+from proxy.ingress.nginx import NginxError
 from proxy.ingress.routes import is_ours, key, site
 from proxy.proxy import service_key
 
@@ -33,33 +33,21 @@ SERVICE = ("kube-system", "navarch-ingress")
 GATHER = 0.1  # seconds to gather changes before a reload: each starts a new worker
 
 
-class Serves(Protocol):
-    """nginx, or a test's stand-in."""
-
-    def write_pairs(self, pairs: Pairs) -> None: ...
-    def forget_pairs(self, pairs: Pairs) -> None: ...
-    def refusal(self, text: str) -> str: ...
-    def apply(self, text: str) -> None: ...
-    def pid(self) -> int: ...
-    def watch(self, ended: Callable[[], None]) -> None: ...
-
-
 class IngressController:
     def __init__(
         self, client: Client, world: World, informers: SharedInformers, node: str, place: Place, nginx: Serves,
         events: EventRecorder | None = None,
     ) -> None:  # fmt: skip
-        self.client, self.world, self.node, self.place = client, world, node, place
-        self.nginx, self.events = nginx, events
+        self.client, self.world, self.node, self.events = client, world, node, events
         self.ingresses = informers.informer(Ingress)
         self.classes = informers.informer(networking_v1.IngressClass)
         self.services = informers.informer(core_v1.Service)
         self.slices = informers.informer(discovery_v1.EndpointSlice, indexers={"service": service_key})
         self.secrets = informers.informer(core_v1.Secret, field_selector="type=kubernetes.io/tls")
         self.all: tuple[Any, ...] = (self.ingresses, self.classes, self.services, self.slices, self.secrets)
-        self.text = ""
         self.reported: dict[Problem, None] = {}
         self.wake, self.synced = asyncio.Event(), asyncio.Event()
+        self.keeper = Keeper(world, nginx, place, key, self.build, self.wake.set)
         for informer in self.all:
             informer.add_handler(self._changed)
 
@@ -86,57 +74,17 @@ class IngressController:
         classes = {c.metadata.name or "": c for c in self.classes.list()}
         return [i for i in self.ingresses.list() if is_ours(i, classes) and i.metadata.deletion_timestamp is None]
 
-    def build(self, ingresses: list[Ingress]) -> Site:
+    def build(self, ingresses: Sequence[Ingress]) -> Site:
         return site(
             ingresses, self.services.get_key, lambda name: self.slices.by_index("service", name), self.secrets.get_key
         )
 
     async def _once(self) -> None:
         ingresses = self.ours()
-        desired = self.build(ingresses)
-        text = render(desired, self.place)
-        if text != self.text or not self.nginx.pid():
-            desired, text = await self._accepted(ingresses, desired, text)
-            await self.world.blocking(self.nginx.apply, text)
-            await self.world.blocking(self.nginx.forget_pairs, desired.certificates)
-            self.text = text
-            log.info("%d ingresses, %d hosts, %d problems", len(ingresses), len(desired.hosts), len(desired.problems))
-            self.nginx.watch(self._ended)
+        desired, guilty = await self.keeper.keep(ingresses)
         self.synced.set()
-        await self._report(ingresses, desired.problems)
-
-    async def _accepted(self, ingresses: list[Ingress], desired: Site, text: str) -> tuple[Site, str]:
-        """The part that nginx takes: all of it, or all but the Ingresses that it refuses, found by halving."""
-        await self.world.blocking(self.nginx.write_pairs, desired.certificates)
-        refusal = await self.world.blocking(self.nginx.refusal, text)
-        if not refusal:
-            return desired, text
-        guilty: dict[str, str] = {}
-        await self._halve(ingresses, guilty)
-        if not guilty:
-            raise NginxError(refusal)
-        rest = self.build([i for i in ingresses if key(i) not in guilty])
-        problems = [Problem(owner, "Rejected", f"nginx refuses it: {why}") for owner, why in guilty.items()]
-        rest = replace(rest, problems=[*rest.problems, *problems])
-        await self.world.blocking(self.nginx.write_pairs, rest.certificates)
-        return rest, render(rest, self.place)
-
-    async def _halve(self, suspects: list[Ingress], guilty: dict[str, str]) -> None:
-        part = self.build(suspects)
-        await self.world.blocking(self.nginx.write_pairs, part.certificates)
-        refusal = await self.world.blocking(self.nginx.refusal, render(part, self.place))
-        if not refusal or not suspects:
-            return
-        if len(suspects) == 1:
-            guilty[key(suspects[0])] = refusal
-            return
-        middle = len(suspects) // 2
-        await self._halve(suspects[:middle], guilty)
-        await self._halve(suspects[middle:], guilty)
-
-    def _ended(self) -> None:
-        log.error("nginx has ended; starting it again")
-        self.wake.set()
+        rejected = [Problem(owner, "Rejected", f"nginx refuses it: {why}") for owner, why in guilty.items()]
+        await self._report(ingresses, [*desired.problems, *rejected])
 
     # Statuses and events
 

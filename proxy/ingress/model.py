@@ -54,7 +54,7 @@ class Redirect:
 
 @dataclass(frozen=True)
 class Choice:
-    """What becomes of a request. ``split``: backends and their weights."""
+    """The fate of a request. ``split``: backends and their weights."""
 
     split: tuple[tuple[Backend, int], ...] = ()
     conditions: tuple[Condition, ...] = ()
@@ -83,8 +83,8 @@ def single(backend: Backend) -> tuple[Choice, ...]:
 class Host:
     """``name`` "" stands for all others. ``certificates`` name entries of Site.certificates.
 
-    ``listens``: ports and whether they speak TLS, () for the two of the Place. ``deep``: a wildcard stands for several labels, too.
-    ``refuses``: nobody is served under this name; a TLS handshake fails.
+    ``listens``: ports and whether they speak TLS, () for the two of the Place. ``deep``: a wildcard stands for several
+    labels, too. ``refuses``: nobody is served under this name; a TLS handshake fails.
     """
 
     name: str
