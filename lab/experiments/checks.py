@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from lab.experiments import kwok, limits, measures, nodefiles, serving, traces
+from lab.experiments import kwok, limits, measures, nodefiles, nodegroups, serving, traces
 from lab.experiments import load as loads
 from lab.experiments.expressions import Expression, ExpressionError, meant
 from lab.experiments.library import own
@@ -48,7 +48,8 @@ def _cluster(e: Experiment, problems: list[Problem]) -> None:
         if len(e.workload) != 1:
             bad("workload", "needs exactly one trace in mode cycle")
     one_of("cluster.heartbeats", e.cluster.heartbeats, ("full", "elided"), problems)
-    if not e.cluster.nodes:
+    nodegroups.check(e.cluster, problems)
+    if not e.cluster.nodes and not any(g.min for g in (e.cluster.autoscaler.groups if e.cluster.autoscaler else ())):
         bad("cluster.nodes", "is required: at least one group")
     for n, group in enumerate(e.cluster.nodes):
         if group.count < 1:

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from lab.experiments import kwok, nodefiles, traces
+from lab.experiments import kwok, nodefiles, nodegroups, traces
 from lab.experiments.model import Experiment, Trace
 from lab.experiments.schema import part_of
 from lab.experiments.serving import FIELDS, matches, rank
@@ -54,6 +54,8 @@ def nodes_of(experiment: Experiment) -> list[NodeSpec]:
             labels={k: str(v) for k, v in group.labels.items()}, resources={k: str(v) for k, v in group.resources.items()},
             taints=taints,
         )  # fmt: skip
+    for least in nodegroups.groups(experiment.cluster):
+        out += [least.node(n, node_specs(1, first=len(out) + n)[0].address) for n in range(1, least.least + 1)]
     return out
 
 

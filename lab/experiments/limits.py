@@ -47,6 +47,8 @@ def refusals(e: Experiment) -> Iterator[Problem]:
             names += [("do", d) for d in step.do if d in INSTEAD and mode != "simulated"]  # which end such a fault
             for part, name in names:
                 yield Problem(f"steps[{n}].{part}.{name}", f"is not possible in mode {mode}: {INSTEAD[name]}")
+    if e.cluster.autoscaler is not None and mode != "simulated":
+        yield Problem("cluster.autoscaler", f"is not possible in mode {mode}: it adds and removes nodes of a simulation")
     yield from _settings(e)
     if mode == "real":
         yield from _real(e)

@@ -17,6 +17,7 @@ from lab.experiments.library.base import UNIT
 from lab.experiments.library.control import Control
 from lab.experiments.library.lives import Life
 from lab.experiments.library.loads import Loads
+from lab.experiments.library.nodegroups import NodeGroups
 from lab.experiments.library.nodes import Nodes
 from lab.experiments.library.pods import Pods
 from lab.experiments.library.reducers import TEXTS, percent_name, quantile, reducers
@@ -27,13 +28,15 @@ from lab.experiments.series import Series, Span, along
 __all__ = ["FUNCTIONS", "Life", "Measures", "curve", "measure", "names_of", "quantile", "table"]
 
 
-class Measures(Pods, Nodes, Rollouts, Loads, Control):
+class Measures(Pods, Nodes, NodeGroups, Rollouts, Loads, Control):
     """The functions on one recording. What is worked out once is kept."""
 
 
 RESOURCES = ("cpu", "memory", "pods")
 """Names that stand for themselves: ``requested(cpu)``. So do services with a load: ``failed(web)``."""
-SUBJECTS = {"Pods": Pods, "Rollouts": Rollouts, "Nodes": Nodes, "Load": Loads, "Control plane": Control}
+SUBJECTS = {
+    "Pods": Pods, "Rollouts": Rollouts, "Nodes": Nodes, "Node groups": NodeGroups, "Load": Loads, "Control plane": Control,
+}  # fmt: skip
 METHODS = [n for subject in SUBJECTS.values() for n, f in vars(subject).items() if hasattr(f, UNIT)]
 FUNCTIONS = (*METHODS, *TEXTS)
 

@@ -85,8 +85,50 @@ class SchedulerPart(Strict):
     """Among equal nodes: random, name, or shuffled (one order from the seed)."""
 
 
+class NodeGroup(Strict):
+    """Nodes that are alike, of which the autoscaler adds and removes some. Those up to ``min`` are there from the start."""
+
+    name: str
+    """Of the group, and with a number of its nodes: small-1, small-2 and so on."""
+    max: int
+    min: int = 0
+    cpu: Words = "4"
+    memory: Words = "16Gi"
+    pods: int = 110
+    zone: str = ""
+    labels: dict[str, Words] = {}
+    resources: dict[str, Words] = {}
+    taints: list[Taint] = []
+    boot: Words = "60s"
+    """From the order of a machine until its Node is there; may be a distribution."""
+    price: float = 0.0
+    """Of a node, an hour."""
+
+
+class Autoscaler(Strict):
+    """A simulated Cluster Autoscaler, in mode simulated; names, defaults and meanings of the options are its own."""
+
+    groups: list[NodeGroup]
+    expander: str = "random"
+    """Which group grows, if several would help: random, least-waste, price (the least for each pod), or most-pods."""
+    scan_interval: Words = "10s"
+    scale_down_enabled: bool = True
+    scale_down_utilization_threshold: float = 0.5
+    scale_down_unneeded_time: Words = "10m"
+    scale_down_delay_after_add: Words = "10m"
+    scale_down_delay_after_delete: Words = "0s"
+    scale_down_delay_after_failure: Words = "3m"
+    max_empty_bulk_delete: int = 10
+    max_graceful_termination: Words = "10m"
+    max_pod_eviction_time: Words = "2m"
+    ignore_daemonsets_utilization: bool = False
+    skip_nodes_with_local_storage: bool = True
+    skip_nodes_with_system_pods: bool = True
+
+
 class ClusterPart(Strict):
     nodes: list[Nodes] = []
+    autoscaler: Autoscaler | None = None
     mode: str = "simulated"
     """simulated: on virtual time; hollow: on the wall clock, a real control plane and simulated nodes; real: real nodes and
     containers, as root; cycle: the scheduler's decisions alone. The same file in all of them."""

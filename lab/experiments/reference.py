@@ -27,6 +27,7 @@ A value written bare (`4`, `4Gi`, `10s`, `true`) may be a text, a number or true
 PARTS = (
     ("the file", file.Experiment), ("cluster", file.ClusterPart), ("cluster.nodes[]", file.Nodes),
     ("cluster.nodes[].taints[]", file.Taint),
+    ("cluster.autoscaler", model.Autoscaler), ("cluster.autoscaler.groups[]", model.NodeGroup),
     ("cluster.scheduler", file.SchedulerPart), ("workload[]", file.Work), ("workload[].generate", file.Generate),
     ("workload[].arrivals", file.Arrivals),
     ("workload[].load", file.Load), ("workload[].trace", file.Trace), ("steps[]", file.Step), ("plots[]", file.Plot),

@@ -218,6 +218,10 @@ class Simulation:
 
     # Doing
 
+    def connect(self, name: str) -> Client:
+        """A component more, which may do everything, on a link of its own."""
+        return self._connect(name, name, MASTERS, name)
+
     def background(self, work: Coroutine[Any, Any, None]) -> None:
         """Has something done beside the scenario; it ends with the cluster."""
         self._group.start(work, "background")

@@ -8,12 +8,14 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from controllers.config import Config as ControllersConfig
+from lab.experiments import nodegroups
 from lab.experiments.drivers.driver import Plugin
 from lab.experiments.drivers.modelled import ModelledLoads
 from lab.experiments.drivers.stage import Outcome
 from lab.experiments.inputs import fleet_of, nodes_of, scheduler_of
 from lab.experiments.run import Run
-from lab.simulation.cluster import POD_RANGE, Record, Simulation
+from lab.nodeautoscaler.autoscaler import NodeAutoscaler
+from lab.simulation.cluster import POD_RANGE, Record, Simulation, node_specs
 from navarch.virtual import outside
 from navarch.world import World
 from nodeagent.runtime.spread import seconds
@@ -142,6 +144,19 @@ class Virtual:
         self.cluster.fleet.kill_container(namespace, pod, name)
 
 
+def autoscaler_of(run: Run, cluster: Simulation) -> NodeAutoscaler:
+    """The simulated node autoscaler of the file, which samples the sizes of its groups into the recording."""
+    part = run.experiment.cluster
+
+    def sample(name: str, values: Mapping[str, float]) -> None:
+        run.recorder.sample(cluster.world.monotonic(), f"nodegroups/{name}", values)
+
+    return NodeAutoscaler(
+        cluster, nodegroups.groups(part), nodegroups.options(part), {p.name: p for p in scheduler_of(run.experiment).profiles},
+        seed=str(run.seed), first=len(cluster.nodes) + 1, address=lambda n: node_specs(1, first=n)[0].address, on_size=sample,
+    )  # fmt: skip
+
+
 class VirtualStage:
     """A new simulation for each run."""
 
@@ -164,6 +179,8 @@ def play(run: Run, cluster: Simulation) -> None:
         run.changed(record.time, record.type, record.key, record.revision, record.value)
 
     async def scenario(cluster: Simulation) -> None:
+        if run.experiment.cluster.autoscaler is not None:
+            cluster.background(autoscaler_of(run, cluster).run())
         await run.scenario(Virtual(cluster, run))
 
     cluster.on_record = record

@@ -142,3 +142,29 @@ def test_a_text_with_a_colon_needs_quotes(tmp_path: Path):
     (tmp_path / "a.yaml").write_text("measure:\n  used: mean(x), by: node\n")
     with pytest.raises(WrongFile, match="needs quotes"):
         file.load(tmp_path / "a.yaml")
+
+
+GROUPS = [
+    {"name": "small", "min": 2, "max": 1, "boot": "soon"},
+    {"name": "node", "max": 3, "cpu": "many"},
+    {"name": "small", "max": 2},
+]
+
+
+def test_mistakes_in_an_autoscaler_have_paths():
+    autoscaler = {"groups": GROUPS, "expander": "prices", "scale-down-unneeded-time": "normal(1s, 1s)", "scan-interval": 0}
+    with pytest.raises(WrongFile) as error:
+        file.parse({**HEAD, "cluster": {"nodes": [{"count": 1}], "autoscaler": autoscaler, "mode": "hollow"}})
+    texts = [str(p).removeprefix("cluster.autoscaler") for p in error.value.problems]
+    assert {t.partition(":")[0] for t in texts} == {
+        ".expander", ".scan-interval", ".scale-down-unneeded-time", ".groups[0].max", ".groups[0].boot", ".groups[1].name",
+        ".groups[1].cpu", ".groups[2].name", "",
+    }  # fmt: skip
+    assert ": is not possible in mode hollow: it adds and removes nodes of a simulation" in texts
+
+
+def test_the_least_nodes_of_groups_are_there_at_once():
+    groups = [{"name": "small", "min": 2, "max": 3, "zone": "z", "labels": {"a": 1}}]
+    first, *small = nodes_of(file.parse({**HEAD, "cluster": {"nodes": [{"count": 1}], "autoscaler": {"groups": groups}}}))
+    assert [n.name for n in small] == ["small-1", "small-2"] and len({n.address for n in (first, *small)}) == 3
+    assert [(n.zone, dict(n.labels)) for n in small] == [("z", {"a": "1", "lab.navarch.dev/node-group": "small"})] * 2
