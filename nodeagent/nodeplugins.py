@@ -10,7 +10,7 @@ from navarch.api.types import core_v1
 from navarch.client.client import Client
 from navarch.world import TaskGroup, World
 from nodeagent.config import Config
-from nodeagent.devices.manager import VERSION, DeviceManager
+from nodeagent.devices.manager import VERSION, DeviceManager, is_resource
 from nodeagent.devices.podresources import PodResources
 from nodeagent.node.registration import NodeKeeper
 from nodeagent.plugins.watcher import Handler, PluginError, PluginWatcher
@@ -72,6 +72,8 @@ class DevicePlugins:
     async def register(self, name: str, endpoint: Path, versions: Sequence[str]) -> None:
         if VERSION not in versions:
             raise PluginError(f"none of the versions {', '.join(versions)} is supported: {VERSION} is")
+        if not is_resource(name):
+            raise PluginError(f'the ResourceName "{name}" is invalid')
         await self._devices.adopt(name, endpoint)
 
     async def deregister(self, name: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from navarch.api.types import core_v1
 from navarch.client.client import Client
-from navarch.rpc.sockets import Caller
+from navarch.rpc.sockets import Caller, texts
 from protos import csi_pb2 as csi
 
 TIMEOUT = 60.0  # seconds
@@ -58,12 +57,12 @@ class Driver:
 
 
 async def secret(client: Client, ref: SecretRef | core_v1.SecretReference | None) -> dict[str, str]:
-    """The values of a Secret. Raises StatusError, TransportError."""
+    """The values of a Secret. Raises RpcError, StatusError, TransportError."""
     if ref is None:
         return {}
     namespace, name = (ref.namespace or "", ref.name or "") if isinstance(ref, core_v1.SecretReference) else ref
     data = (await client[core_v1.Secret].get(name, namespace)).data or {}
-    return {key: base64.b64decode(value).decode(errors="surrogateescape") for key, value in data.items()}
+    return texts(data)
 
 
 def capability(

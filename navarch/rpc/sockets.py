@@ -6,8 +6,10 @@ Messages come from protos/; services and methods are named by their explicit pat
 from __future__ import annotations
 
 import asyncio
+import base64
+import contextlib
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -50,8 +52,31 @@ class Method(NamedTuple):
     answer: Callable[[Any], Awaitable[Any]]
 
 
-def _failure(error: grpc.aio.AioRpcError) -> RpcError:
-    return RpcError(error.code().name, error.details() or "")
+@contextlib.contextmanager
+def _failures() -> Iterator[None]:
+    """Makes RpcError of all ways in which a call can fail.
+
+    The trap: when somebody else closes the channel (the plugin came back, or went), grpcio raises CancelledError in those who
+    wait for an answer, and their tasks would end without a word.
+    """
+    try:
+        yield
+    except grpc.aio.AioRpcError as error:
+        raise RpcError(error.code().name, error.details() or "") from error
+    except grpc.aio.UsageError as error:
+        raise RpcError("UNAVAILABLE", "the connection is closed") from error
+    except asyncio.CancelledError as error:
+        if (task := asyncio.current_task()) is not None and task.cancelling():
+            raise
+        raise RpcError("UNAVAILABLE", "the connection was closed meanwhile") from error
+
+
+def texts(secret: Mapping[str, str]) -> dict[str, str]:
+    """The values of a Secret's data as gRPC's strings. Raises RpcError, as Go's clients do, for those that are no UTF-8."""
+    try:
+        return {key: base64.b64decode(value).decode() for key, value in secret.items()}
+    except ValueError as error:
+        raise RpcError("INTERNAL", "grpc: error while marshaling: string field contains invalid UTF-8") from error
 
 
 class Caller:
@@ -65,7 +90,8 @@ class Caller:
         """Waits until the plugin listens. Raises RpcError after ``timeout`` seconds."""
         try:
             async with asyncio.timeout(timeout):
-                await self._channel.channel_ready()
+                with _failures():
+                    await self._channel.channel_ready()
         except TimeoutError as error:
             raise RpcError("DEADLINE_EXCEEDED", f"nothing listens at {self.socket}") from error
 
@@ -74,10 +100,8 @@ class Caller:
         method = self._channel.unary_unary(
             path, request_serializer=type(request).SerializeToString, response_deserializer=reply.FromString  # type: ignore[attr-defined]
         )
-        try:
+        with _failures():
             answer: M = await method(request, timeout=timeout, wait_for_ready=patient)
-        except grpc.aio.AioRpcError as error:
-            raise _failure(error) from error
         return answer
 
     async def stream(self, path: str, request: Any, reply: type[M]) -> AsyncIterator[M]:
@@ -85,14 +109,13 @@ class Caller:
         method = self._channel.unary_stream(
             path, request_serializer=type(request).SerializeToString, response_deserializer=reply.FromString  # type: ignore[attr-defined]
         )
-        call = method(request)
-        try:
-            async for message in call:
-                yield message
-        except grpc.aio.AioRpcError as error:
-            raise _failure(error) from error
-        finally:
-            call.cancel()
+        with _failures():
+            call = method(request)
+            try:
+                async for message in call:
+                    yield message
+            finally:
+                call.cancel()
 
     async def close(self) -> None:
         await self._channel.close()

@@ -90,7 +90,7 @@ class DeviceManager:
         if request.version != VERSION:
             text = f'requested API version "{request.version}" is not supported by kubelet. Supported version is "{VERSION}"'
             raise Refusal("INVALID_ARGUMENT", text)
-        if not resources.is_extended(request.resource_name) or names.qualified_name(request.resource_name):
+        if not is_resource(request.resource_name):
             raise Refusal("INVALID_ARGUMENT", f'the ResourceName "{request.resource_name}" is invalid')
         if "/" in request.endpoint or request.endpoint in ("", ".", "..", "kubelet.sock"):
             raise Refusal("INVALID_ARGUMENT", f'the endpoint "{request.endpoint}" is not the name of a socket')
@@ -130,10 +130,10 @@ class DeviceManager:
         try:
             if resource not in self.ledger.resources:
                 self.ledger.resources.append(resource)
-                await self._save()
+                await self._save_sometime()
             await plugin.follow(self.changed)
             log.warning("device plugin for %s ended its list of devices", resource)
-        except (RpcError, OSError) as error:
+        except Exception as error:  # whatever a plugin says, the others go on
             log.warning("device plugin for %s: %s", resource, error)
         finally:
             await plugin.close()
@@ -198,9 +198,21 @@ class DeviceManager:
         for uid in [uid for uid in self.ledger.shares if uid not in uids]:
             await self.release(uid)
 
+    async def _save_sometime(self) -> None:
+        """Saves now, or along with the next change if the disk is full."""
+        try:
+            await self._save()
+        except OSError as error:
+            log.error("%s: %s", self._file, error)
+
     async def _save(self) -> None:
         async with self._saving:
             await self._world.blocking(ledgers.save, self._file, msgspec.json.encode(self.ledger))
+
+
+def is_resource(name: str) -> bool:
+    """Whether a plugin may have a resource of this name: an extended one, so none of the node's own."""
+    return resources.is_extended(name) and not names.qualified_name(name)
 
 
 def _clear(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -81,12 +82,8 @@ def gift(response: messages.ContainerAllocateResponse) -> Gift:
 
 
 def natural(text: str) -> list[tuple[int, str]]:
-    """A sort key under which gpu-10 comes after gpu-9."""
-    out: list[tuple[int, str]] = []
-    word = ""
-    for letter in text:
-        if word and letter.isdecimal() != word[-1].isdecimal():
-            out.append((int(word) if word.isdecimal() else -1, word))
-            word = ""
-        word += letter
-    return [*out, (int(word) if word.isdecimal() else -1, word)]
+    """A sort key under which gpu-10 comes after gpu-9. Numbers are told by their length first: they may have any."""
+    return [(len(digits) if digits else -1, digits or word) for digits, word in _PARTS(text)]
+
+
+_PARTS = re.compile(r"0*([0-9]+)|([^0-9]+)").findall

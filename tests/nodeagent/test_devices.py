@@ -22,6 +22,8 @@ from nodeagent.devices.ledger import DeviceError, Gift, Ledger, Share
 from nodeagent.devices.manager import DeviceManager
 from nodeagent.devices.plugin import natural
 from nodeagent.devices.podresources import PodResources
+from nodeagent.nodeplugins import DevicePlugins
+from nodeagent.plugins.watcher import PluginError
 from nodeagent.runtime.runtime import Device, Mount
 from protos import deviceplugin_pb2 as api
 from protos import podresources_pb2 as pr
@@ -90,6 +92,8 @@ def test_gifts_of_several_resources_are_one() -> None:
 
 def test_devices_stand_in_the_order_of_their_numbers() -> None:
     assert sorted(["gpu-10", "gpu-9", "a", "gpu-9b"], key=natural) == ["a", "gpu-9", "gpu-9b", "gpu-10"]
+    nines, long = "9" * 5000, "1" + "0" * 5000
+    assert sorted([long, "x8", nines, "x007"], key=natural) == ["x007", "x8", nines, long]
 
 
 # --- the manager ---
@@ -288,6 +292,29 @@ def test_a_plugin_may_choose_and_be_told_of_starts(tmp_path: Path) -> None:
         assert list(node.manager.ledger.used(GPU)) == ["gpu-3"]
 
     run(tmp_path, body, Picky(4, None))
+
+
+def test_a_plugin_with_names_of_any_kind_harms_no_other(tmp_path: Path) -> None:
+    class Odd(fake_gpus().FakeGpus):  # type: ignore[misc]
+        async def list_and_watch(self, request: Any, context: Any) -> AsyncIterator[Any]:
+            devices = [api.Device(ID=name, health="Healthy") for name in ("9" * 5000, "", "²", "\n")]
+            yield api.ListAndWatchResponse(devices=devices)
+            await asyncio.Event().wait()
+
+    async def body(node: Node) -> None:
+        await node.manager.admit(pod("p", 4))
+        assert len(node.manager.ledger.used(GPU)) == 4
+
+    run(tmp_path, body, Odd(4, None))
+
+
+def test_found_by_its_socket_a_plugin_takes_no_resource_of_the_nodes_own(tmp_path: Path) -> None:
+    async def main() -> None:
+        node = Node(tmp_path)
+        with pytest.raises(PluginError, match='the ResourceName "cpu" is invalid'):
+            await DevicePlugins(node.manager).register("cpu", tmp_path / "x.sock", ["v1beta1"])
+
+    asyncio.run(main())
 
 
 def test_an_unreadable_ledger_is_put_aside(tmp_path: Path) -> None:

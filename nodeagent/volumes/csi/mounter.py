@@ -7,7 +7,6 @@ done is on disk before it is asked for (records.py). The node only ever removes 
 from __future__ import annotations
 
 import asyncio
-import base64
 import logging
 from collections.abc import Callable
 from functools import partial
@@ -19,7 +18,7 @@ from navarch.api.errors import Forbidden, NotFound, StatusError
 from navarch.api.types import core_v1, storage_v1
 from navarch.client.client import Client
 from navarch.client.transport import TransportError
-from navarch.rpc.sockets import RpcError
+from navarch.rpc.sockets import RpcError, texts
 from navarch.world import World
 from nodeagent.pods.fieldrefs import ConfigError
 from nodeagent.volumes import persistent
@@ -182,11 +181,11 @@ class CsiVolumes:
         return dict(attachment.status.attachment_metadata or {})
 
     async def _secret(self, ref: tuple[str, str] | None) -> dict[str, str]:
-        """The values of a Secret (namespace, name). Raises StatusError, TransportError."""
+        """The values of a Secret (namespace, name). Raises RpcError, StatusError, TransportError."""
         if ref is None:
             return {}
         secret = await self._client[core_v1.Secret].get(ref[1], ref[0])
-        return {key: base64.b64decode(value).decode(errors="surrogateescape") for key, value in (secret.data or {}).items()}
+        return texts(secret.data or {})
 
     async def _tokens(
         self, pod: core_v1.Pod, spec: storage_v1.CSIDriverSpec | None, tokens: Tokens

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -104,10 +104,11 @@ def test_a_volume_is_in_use_before_it_is_mounted() -> None:
 
 
 class Handler:
-    """Refuses the first registration."""
+    """Refuses the first registration; and so many departures."""
 
-    def __init__(self) -> None:
+    def __init__(self, departures: int = 0) -> None:
         self.calls: list[Any] = []
+        self.departures = departures
 
     async def register(self, name: str, endpoint: Path, versions: Sequence[str]) -> None:
         self.calls.append((name, str(endpoint), list(versions)))
@@ -115,32 +116,74 @@ class Handler:
             raise PluginError("not now")
 
     async def deregister(self, name: str) -> None:
+        if self.departures:
+            self.departures -= 1
+            raise OSError("the API server is away")
         self.calls.append(name)
+
+
+@contextlib.asynccontextmanager
+async def alongside(*coroutines: Coroutine[Any, Any, None]) -> AsyncIterator[list[asyncio.Task[None]]]:
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
+    try:
+        yield tasks
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+def test_a_driver_that_goes_while_the_api_server_is_away_is_told_later(tmp_path: Path) -> None:
+    async def main() -> None:
+        handler = Handler(departures=2)
+        watcher, other = PluginWatcher(RealWorld(), tmp_path, {"CSIPlugin": handler}), Registrar("e.example.com", "/e.sock")
+        async with alongside(watcher.run(), Registrar("d.example.com", "/csi.sock").run(tmp_path)) as (watching, serving):
+            await until(lambda: len(handler.calls) == 2)
+            (tmp_path / "loop").symlink_to("loop")
+            serving.cancel()
+            await until(lambda: handler.calls[2:] == ["d.example.com"])
+            async with alongside(other.run(tmp_path)):
+                await until(lambda: handler.calls[3:] == [("e.example.com", "/e.sock", ["1.0.0"])])
+            assert not watching.done()
+
+    asyncio.run(main())
+
+
+def test_a_driver_with_a_successor_does_not_go(tmp_path: Path) -> None:
+    """Two pods of a driver for a moment, as in a rolling update: the old one's end is not the driver's."""
+
+    async def main() -> None:
+        handler = Handler()
+        (tmp_path / "old").mkdir()
+        old, new = Registrar("d.example.com", "/old.sock"), Registrar("d.example.com", "/new.sock")
+        watcher = PluginWatcher(RealWorld(), tmp_path, {"CSIPlugin": handler})
+        async with alongside(watcher.run(), old.run(tmp_path / "old"), new.run(tmp_path)) as (_, serving, _):
+            await until(lambda: len(handler.calls) == 2)
+            (tmp_path / "old-reg.sock").symlink_to("old/d.example.com-reg.sock")
+            await until(lambda: handler.calls[2:] == [("d.example.com", "/old.sock", ["1.0.0"])])
+            serving.cancel()
+            await until(lambda: handler.calls[3:])
+            assert handler.calls[3:] == [("d.example.com", "/new.sock", ["1.0.0"])]
+
+    asyncio.run(main())
 
 
 def test_drivers_come_and_go(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         handler = Handler()
-        watching = asyncio.ensure_future(PluginWatcher(RealWorld(), tmp_path, {"CSIPlugin": handler}).run())
-        serving = asyncio.ensure_future(Registrar("d.example.com", "/csi.sock").run(tmp_path))
-
-        async def until(count: int) -> None:
-            async with asyncio.timeout(20):
-                while len(handler.calls) < count:
-                    await asyncio.sleep(0.02)
-
-        try:
-            await until(2)
+        watcher = PluginWatcher(RealWorld(), tmp_path, {"CSIPlugin": handler})
+        async with alongside(watcher.run(), Registrar("d.example.com", "/csi.sock").run(tmp_path)) as (_, serving):
+            await until(lambda: len(handler.calls) == 2)
             assert handler.calls == [("d.example.com", "/csi.sock", ["1.0.0"])] * 2
             assert "not registered: not now" in caplog.text
             serving.cancel()
-            await until(3)
-            assert handler.calls[2] == "d.example.com"
-        finally:
-            for task in (watching, serving):
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+            await until(lambda: handler.calls[2:] == ["d.example.com"])
 
     asyncio.run(main())
 
