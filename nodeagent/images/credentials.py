@@ -7,7 +7,7 @@ tried first; Docker Hub's goes by its old name ``index.docker.io``, too.
 from __future__ import annotations
 
 import base64
-import binascii
+import contextlib
 import fnmatch
 import json
 import urllib.parse
@@ -44,7 +44,7 @@ def of_secrets(reference: Reference, secrets: Iterable[core_v1.Secret]) -> list[
         text = (secret.data or {}).get(key, "") if key else ""
         try:
             document = json.loads(base64.b64decode(text)) if text else {}
-        except (ValueError, binascii.Error):
+        except (ValueError, RecursionError):
             continue
         if key == ".dockerconfigjson":
             document = document.get("auths") if isinstance(document, dict) else None
@@ -58,7 +58,8 @@ def of_config(document: Any) -> list[tuple[str, Login]]:
     for name, entry in document.items() if isinstance(document, Mapping) else ():
         login = _login(entry)
         if login is not None:
-            entries.append((_key(str(name)), login))
+            with contextlib.suppress(ValueError):  # a name that is no host's is no image's
+                entries.append((_key(str(name)), login))
     return entries
 
 
@@ -69,9 +70,16 @@ def _login(entry: Any) -> Login | None:
     if not user and isinstance(entry.get("auth"), str):
         try:
             user, _, password = base64.b64decode(entry["auth"]).decode().partition(":")
-        except (ValueError, binascii.Error):
+        except ValueError:
             return None
-    return Login(user, password or "") if isinstance(user, str) and user and isinstance(password or "", str) else None
+    if not (isinstance(user, str) and user and isinstance(password or "", str)):
+        return None
+    login = Login(user, password or "")
+    try:
+        login.basic  # noqa: B018 - JSON may have halves of characters, which cannot be sent
+    except UnicodeEncodeError:
+        return None
+    return login
 
 
 def _key(name: str) -> str:

@@ -22,6 +22,7 @@ from navarch.egress import Egress, EgressClosed
 from navarch.world import World
 from nodeagent.images import challenge
 from nodeagent.images.credentials import Login
+from nodeagent.images.inward import OutwardResolver, is_inward
 from nodeagent.images.manifests import ACCEPT, MAX_MANIFEST
 from nodeagent.images.registries import Endpoint
 
@@ -50,16 +51,19 @@ class Transport:
     def __init__(self, world: World, egress: Egress) -> None:
         self.world, self.egress = world, egress
         self.plain: dict[str, None] = {}  # hosts that speak HTTP only
-        self._sessions: dict[tuple[bool, str, bool], aiohttp.ClientSession] = {}
+        self._sessions: dict[tuple[bool, str, bool, bool], aiohttp.ClientSession] = {}
 
-    def session(self, insecure: bool, ca_file: str, near: bool) -> aiohttp.ClientSession:
-        key = insecure, ca_file, near
+    def session(self, insecure: bool, ca_file: str, near: bool, outward: bool = False) -> aiohttp.ClientSession:
+        """``outward``: no name leads to this machine."""
+        key = insecure, ca_file, near, outward
         if key not in self._sessions:
             context = ssl.create_default_context(cafile=ca_file or None)
             if insecure:
                 context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
             timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENT_SECONDS)
-            connector = aiohttp.TCPConnector(ssl=context, limit_per_host=8)
+            connector = aiohttp.TCPConnector(
+                ssl=context, limit_per_host=8, resolver=OutwardResolver() if outward else None
+            )
             # The machine's proxy is for what is outside; a cookie of one pull is no other's business.
             self._sessions[key] = aiohttp.ClientSession(
                 connector=connector, timeout=timeout, trust_env=not near and not self.egress.reason,
@@ -221,12 +225,13 @@ class Repository:
     ) -> aiohttp.ClientResponse:
         host = url.host or ""
         self._check(host)
+        outward = self._is_sent_outward(url)
         own = dict(headers)
         if self._is_own(url) and (authorization := self._authorization(push)):
             own["Authorization"] = authorization
         insecure = self._insecure and self._is_own(url)
         ca_file = self.endpoint.ca_file if self._is_own(url) else ""
-        session = self._t.session(insecure, ca_file, self._t.egress.is_near(host))
+        session = self._t.session(insecure, ca_file, self._t.egress.is_near(host), outward)
         data = content() if content is not None else None
         return await session.request(method, url, headers=own, data=data, allow_redirects=False)
 
@@ -235,6 +240,14 @@ class Repository:
             self._t.egress.check(host)
         except EgressClosed as error:
             raise RegistryError(str(error)) from None
+
+    def _is_sent_outward(self, url: URL) -> bool:
+        """Whether a registry from outside sends us there, which must be outside, too. Raises RegistryError if it is not."""
+        if self._insecure or self._is_own(url):
+            return False
+        if is_inward(url.host or ""):
+            raise RegistryError(f"{self.host}: sends us to {url.host}, which is this machine or on its link")
+        return True
 
     def _is_own(self, url: URL) -> bool:
         """The login goes to the registry itself, never to whom it sends us."""
@@ -280,7 +293,8 @@ class Repository:
         ):
             raise RegistryError(f"{self.host}: wants the password sent to {url.host} without TLS")
         headers = {"Authorization": self._login.basic} if self._login is not None else {}
-        session = self._t.session(self._insecure, self.endpoint.ca_file, self._t.egress.is_near(url.host or ""))
+        near, outward = self._t.egress.is_near(url.host or ""), self._is_sent_outward(url)
+        session = self._t.session(self._insecure, self.endpoint.ca_file, near, outward)
         async with session.get(url, headers=headers, allow_redirects=False) as answer:
             if answer.status != 200:
                 raise await self._complaint(answer, url.host or "")

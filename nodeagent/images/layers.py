@@ -103,8 +103,16 @@ _LONG = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUT
 def extract(stream: Any, target: Path, limit: int = 0) -> str:
     """Unpacks a tar stream into the empty directory ``target``. Returns the digest of the stream (the diff id).
 
-    Raises TooLarge if stream or files have more than ``limit`` bytes (0: any), or if there are too many files.
+    Raises TooLarge if stream or files have more than ``limit`` bytes (0: any), or if there are too many files; ValueError
+    for numbers that the machine does not have, and for headers of headers of headers.
     """
+    try:
+        return _extract(stream, target, limit)
+    except (OverflowError, RecursionError) as error:
+        raise ValueError(f"layer cannot be unpacked: {error}") from error
+
+
+def _extract(stream: Any, target: Path, limit: int) -> str:
     reader = Hashing(stream, limit)
     root = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     times: list[tuple[str, float]] = []

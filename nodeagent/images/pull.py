@@ -104,7 +104,10 @@ class _Pull:
             Reference(reference.domain, reference.path, "", reference.digest) if reference.digest else reference
         )
         version = reference.digest or reference.tag
-        digest = reference.digest or await self._repository.digest(version)
+        # Asked also for what is here and has a digest: whether whoever pulls may have it, the registry alone knows.
+        digest = await self._repository.digest(version)
+        if digest and reference.digest:
+            digest = reference.digest
         if digest:
             present = await blocking(_present, store, f"{reference.repository}@{digest}")
             if present is not None:

@@ -5,7 +5,7 @@
     blobs/sha256/HEX     manifests, configs and layers, as they came
     layers/HEX           each layer, by its diff id, unpacked once: lower directories of the containers' overlays
     images/HEX.json      a Record an image, by the digest of its config
-    names/QUOTED         reference -> image id
+    names/QUOTED         reference -> image id (and the reference once more, where it is too long for a file's name)
     partial/HEX          blobs that are being fetched, or were when it broke: the next pull goes on there
     uses/NODE/CONTAINER  image id, for images that a container of some node stands on; uses/NODE/.directory says where
                          that node keeps its data: uses of a node that has been deleted count no more
@@ -21,7 +21,6 @@ import fcntl
 import functools
 import hashlib
 import os
-import shutil
 import stat
 import tempfile
 import urllib.parse
@@ -34,10 +33,13 @@ import msgspec
 from navarch.linux import syscalls
 from nodeagent.images import layers
 from nodeagent.images.reference import InvalidReference, Reference, is_id, parse
+from nodeagent.linux import diskusage, trees
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
 LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
+MAX_QUOTED = 200  # bytes of a name of a file; the kernel's limit is 255, and what is written first has a longer one
+_LONG = "~"  # begins the files of longer names, and no name
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -146,9 +148,14 @@ class ImageStore:
     def partial(self, digest: str) -> Path:
         return self.root / "partial" / hexadecimal(digest)
 
-    def temporary(self) -> tempfile.TemporaryDirectory[str]:
+    @contextlib.contextmanager
+    def temporary(self) -> Iterator[str]:
         """A scratch directory on the store's file system."""
-        return tempfile.TemporaryDirectory(dir=self.root / "tmp")
+        place = tempfile.mkdtemp(dir=self.root / "tmp")
+        try:
+            yield place
+        finally:
+            _discard(place)
 
     def add_blob(self, stream: Any, digest: str | None = None) -> tuple[str, int]:
         """Stores a stream. Returns digest and length; raises ValueError if it is not the digest asked for."""
@@ -221,7 +228,16 @@ class ImageStore:
     def tag(self, name: Reference | str, image_id: str) -> None:
         """Gives an image a name (taking it from another image, if need be)."""
         reference = parse(name) if isinstance(name, str) else name
-        syscalls.write_atomic(self.root / "names" / urllib.parse.quote(str(reference), safe=""), image_id.encode())
+        path = self._name_path(reference)
+        text = f"{image_id}\n{reference}" if path.name.startswith(_LONG) else image_id
+        syscalls.write_atomic(path, text.encode())
+
+    def _name_path(self, reference: Reference) -> Path:
+        """The file of a name. A name with many slashes may be longer than a file's: then its digest stands for it."""
+        quoted = urllib.parse.quote(str(reference), safe="")
+        if len(quoted) > MAX_QUOTED:
+            quoted = _LONG + hashlib.sha256(quoted.encode()).hexdigest()
+        return self.root / "names" / quoted
 
     def _record_path(self, image_id: str) -> Path:
         return self.root / "images" / f"{hexadecimal(image_id)}.json"
@@ -257,7 +273,7 @@ class ImageStore:
             candidates = [Reference(reference.domain, reference.path, "", reference.digest)]
         for candidate in candidates:
             try:
-                image_id = (self.root / "names" / urllib.parse.quote(str(candidate), safe="")).read_text()
+                image_id = self._name_path(candidate).read_text().partition("\n")[0]
             except FileNotFoundError:
                 continue
             return self.record(image_id)
@@ -282,7 +298,8 @@ class ImageStore:
         for path in sorted((self.root / "names").iterdir()):
             if not path.name.startswith("."):
                 with contextlib.suppress(FileNotFoundError):
-                    names.setdefault(path.read_text(), []).append(urllib.parse.unquote(path.name))
+                    image_id, _, long_name = path.read_text().partition("\n")
+                    names.setdefault(image_id, []).append(long_name or urllib.parse.unquote(path.name))
         return names
 
     def config(self, image_id: str) -> Config:
@@ -336,7 +353,7 @@ class ImageStore:
             except FileNotFoundError:  # just being made
                 alive = True
             if not alive:
-                shutil.rmtree(directory, ignore_errors=True)
+                _discard(directory)
                 continue
             for path in directory.iterdir():
                 if not path.name.startswith("."):
@@ -347,7 +364,7 @@ class ImageStore:
     def untag(self, name: str) -> bool:
         """Takes a name away. The image stays until it is removed by id or collected."""
         try:
-            (self.root / "names" / urllib.parse.quote(str(parse(name)), safe="")).unlink()
+            self._name_path(parse(name)).unlink()
             return True
         except FileNotFoundError:
             return False
@@ -366,7 +383,7 @@ class ImageStore:
                 self.untag(name)
             self._record_path(image_id).unlink()
             leaving = self._set_aside()
-        shutil.rmtree(leaving, ignore_errors=True)
+        _discard(leaving)
         return True
 
     def clean(self, older_than: float) -> int:
@@ -378,7 +395,7 @@ class ImageStore:
                     if path.lstat().st_mtime >= older_than:
                         continue
                     freed += size_of(path)
-                    shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
+                    _discard(path)
         return freed
 
     def disk_of(self, record: Record) -> int:
@@ -417,13 +434,18 @@ class ImageStore:
 
 
 def size_of(path: Path) -> int:
-    """Bytes on disk of a file, or of all in a directory."""
-    total = 0
-    with contextlib.suppress(FileNotFoundError):
-        total = path.lstat().st_blocks * 512
-        if stat.S_ISDIR(path.lstat().st_mode):
-            total += sum(size_of(inner) for inner in path.iterdir())
-    return total
+    """Bytes on disk of a file, or of all in a directory, however deep."""
+    try:
+        info = path.lstat()
+    except FileNotFoundError:
+        return 0
+    return diskusage.measure(str(path)).bytes if stat.S_ISDIR(info.st_mode) else info.st_blocks * 512
+
+
+def _discard(path: str | Path) -> None:
+    """Removes what nobody needs any more, however deep; what does not go has its turn in :meth:`ImageStore.clean`."""
+    with contextlib.suppress(OSError):
+        trees.remove(path)
 
 
 __all__ = ["Config", "ImageInUse", "ImageStore", "InvalidReference", "Record", "Settings"]

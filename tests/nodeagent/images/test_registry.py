@@ -164,6 +164,19 @@ def test_private_images(registry: str, tmp_path: Path, scheme: str) -> None:
     assert mirrored.asked and not any(mirrored.logins), "a mirror is not shown the registry's password"
 
 
+def test_a_private_image_that_is_here_is_the_registrys_to_give(registry: str, tmp_path: Path) -> None:
+    """Always pulling is what keeps one namespace's private images from another (AlwaysPullImages), also by digest."""
+    faults = Faults("user", "hunter2")
+    with front(registry, faults) as address:
+        record = pull(tmp_path, f"{address}/team/app:v1", [Login("user", "hunter2")])
+        for name in (f"{address}/team/app:v1", record.digests[0]):
+            with pytest.raises(PullFailed, match=r"\(401\)"):
+                pull(tmp_path, name)
+        faults.asked.clear()
+        assert pull(tmp_path, record.digests[0], [Login("user", "hunter2")]) == record
+        assert {method for method, _ in faults.asked} == {"HEAD"}
+
+
 def test_the_registrys_own_words(registry: str, tmp_path: Path) -> None:
     with pytest.raises(
         PullFailed, match=f'failed to pull image "{registry}/team/app:nope": {registry}: manifest unknown'
