@@ -65,7 +65,7 @@ class Agent:
         self.services: Services
         self.plugins = NodePlugins(config, client, world, self.keeper, self._active)
         self.static: StaticPods | None = None
-        self.shutdown: Shutdown
+        self.shutdown = Shutdown(self, self._tell_node("Normal"))
         self._node_news = asyncio.Event()
         self.storage = LocalStorage(config, world, runtime, lambda: self.services.stopping.is_set())
         self.ready = asyncio.Event()
@@ -115,7 +115,6 @@ class Agent:
             await self._begin_static(status)
             await self.keeper.register()
             status.start()
-            self.shutdown = Shutdown(self, self._tell_node("Normal"))
             for name, task in (
                 ("events", events.run()),
                 ("lease", self._keep("renew lease", self.keeper.keep_lease)),

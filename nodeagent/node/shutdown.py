@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Protocol
 
 from navarch.api.times import format_time
@@ -56,13 +55,20 @@ class Shutdown:
         log.info("Shutdown manager detected new shutdown event")
         self._tell("Shutdown", "Shutdown manager detected shutdown event")
         start = format_time(node.world.now())
-        await node.world.blocking(_write, self._file, {"startTime": start})
+        await self._note({"startTime": start})
         node.set_shutting_down()
         workers = {worker.uid: worker for worker in node.workers() if worker.counts}
         for seconds, pods in groups(self._periods, [worker.pod for worker in workers.values()]):
             await self._end(seconds, [workers[pod.metadata.uid or ""] for pod in pods])
-        await node.world.blocking(_write, self._file, {"startTime": start, "endTime": format_time(node.world.now())})
+        await self._note({"startTime": start, "endTime": format_time(node.world.now())})
         log.info("Shutdown manager completed processing shutdown event, node will shutdown shortly")
+
+    async def _note(self, state: dict[str, str]) -> None:
+        """Writes the state; pods end also where the disk is full."""
+        try:
+            await self._node.world.blocking(self._file.write_text, json.dumps(state))
+        except OSError as error:
+            log.error("%s: %s", self._file, error)
 
     async def _end(self, seconds: float, workers: Sequence[PodWorker]) -> None:
         world = self._node.world
@@ -74,7 +80,3 @@ class Shutdown:
         slow = [worker.pod.metadata.name for worker in workers if not worker.ended]
         if slow:
             log.warning("Shutdown manager pod killing time out: %s still there after %g s", ", ".join(map(str, slow)), seconds)
-
-
-def _write(file: Path, state: dict[str, str]) -> None:
-    file.write_text(json.dumps(state))

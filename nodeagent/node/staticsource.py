@@ -85,12 +85,13 @@ class StaticPods:
         self.pods = {}
         keys: dict[Key, str] = {}
         for file, pod in sorted(self._by_file.items()):
-            first = keys.setdefault(_key(pod), file)
-            if first == file:
-                self.pods[pod.metadata.uid or ""] = pod
+            first, uid = keys.setdefault(_key(pod), file), pod.metadata.uid or ""
+            if first == file and uid not in self.pods:
+                self.pods[uid] = pod
             elif file in contents:
-                log.error("%s: %s has a static pod of this name already", file, first)
-                self._tell("InvalidStaticPod", f"Could not process manifest file {file}: {first} has this name already")
+                why = f"{first} has this name already" if first != file else f"another file has the uid {uid} already"
+                log.error("%s: %s", file, why)
+                self._tell("InvalidStaticPod", f"Could not process manifest file {file}: {why}")
 
     # --- pods ---
 

@@ -75,13 +75,13 @@ class PluginWatcher:
                 socket.task.cancel()
                 del self._sockets[file]
                 if socket.plugin is not None and file not in present:  # one that came back registers anew
-                    self._gone(socket.plugin)
+                    self._leave(socket.plugin)
         for file, identity in present.items():
             if file not in self._sockets:
                 task = self._group.start(self._register(file), name=f"plugin {file}")
                 self._sockets[file] = _Socket(identity, task)
 
-    def _gone(self, plugin: Plugin) -> None:
+    def _leave(self, plugin: Plugin) -> None:
         """A plugin's socket is gone. If it has another one (its successor's), that one is asked again where the plugin is."""
         others = [file for file, socket in self._sockets.items() if socket.plugin == plugin]
         for file in others:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -15,6 +15,8 @@ from navarch.api.times import format_time
 from navarch.api.types import core_v1, meta_v1
 from nodeagent.pods import environment
 from nodeagent.pods.sources import CONFIG_HASH, CONFIG_MIRROR, CONFIG_SEEN, CONFIG_SOURCE
+
+RESTART_POLICIES = ("Always", "OnFailure", "Never")
 
 
 class BadManifest(ValueError):
@@ -31,7 +33,7 @@ def read(text: bytes, file: str, node: str, now: float) -> core_v1.Pod:
         pod = msgspec.convert(tree, core_v1.Pod)
     except msgspec.ValidationError as error:
         raise BadManifest(f"invalid pod: {error}") from None
-    if wrong := next(_wrong(pod), ""):
+    if wrong := next(_wrong(pod, f"{pod.metadata.name}-{node.lower()}"), ""):
         raise BadManifest(f"invalid pod: {wrong}")
     content = msgspec.json.encode(tree, order="sorted")
     uid = pod.metadata.uid or hashlib.md5(b"host:%s file:%s " % (node.encode(), file.encode()) + content).hexdigest()
@@ -71,20 +73,49 @@ def _tree(text: bytes) -> dict[str, Any]:
     return tree
 
 
-def _wrong(pod: core_v1.Pod) -> Iterator[str]:
-    for problem in names.dns_subdomain(pod.metadata.name or ""):
-        yield f"metadata.name: Invalid value: {pod.metadata.name!r}: {problem}"
-    if not pod.spec.containers:
+def _wrong(pod: core_v1.Pod, shown_name: str) -> Iterator[str]:
+    """Lists what the API server would refuse in the mirror, where the node relies on it: names become paths."""
+    meta, spec = pod.metadata, pod.spec
+    yield from _misnamed("metadata.name", meta.name, names.dns_subdomain)
+    for problem in names.dns_subdomain(shown_name):
+        yield f"metadata.name: Invalid value: {shown_name!r}, which is its name on this node: {problem}"
+    yield from _misnamed("metadata.namespace", meta.namespace or "default", names.dns_label)
+    yield from _misnamed("metadata.uid", meta.uid or "none", names.label_value)
+    if not spec.containers:
         yield "spec.containers: Required value"
-    for number, container in enumerate(pod.spec.containers):
-        if not container.name:
-            yield f"spec.containers[{number}].name: Required value"
-        if not container.image:
-            yield f"spec.containers[{number}].image: Required value"
+    earlier: dict[str, None] = {}
+    for kind, containers in (("initContainers", spec.init_containers or ()), ("containers", spec.containers)):
+        for number, container in enumerate(containers):
+            at = f"spec.{kind}[{number}]"
+            yield from _misnamed(f"{at}.name", container.name, names.dns_label)
+            if container.name in earlier:
+                yield f"{at}.name: Duplicate value: {container.name!r}"
+            earlier[container.name] = None
+            if not container.image:
+                yield f"{at}.image: Required value"
+    earlier.clear()
+    for number, volume in enumerate(spec.volumes or ()):
+        yield from _misnamed(f"spec.volumes[{number}].name", volume.name, names.dns_label)
+        if volume.name in earlier:
+            yield f"spec.volumes[{number}].name: Duplicate value: {volume.name!r}"
+        earlier[volume.name] = None
+    for field, value in (("hostname", spec.hostname), ("subdomain", spec.subdomain)):
+        if value:
+            yield from _misnamed(f"spec.{field}", value, names.dns_label)
+    if (spec.restart_policy or "Always") not in RESTART_POLICIES:
+        yield f"spec.restartPolicy: Unsupported value: {spec.restart_policy!r}: supported values: {', '.join(RESTART_POLICIES)}"
     if pod.spec.ephemeral_containers:
         yield "spec.ephemeralContainers: Forbidden: ephemeral containers are not allowed in static pods"
     if resource := next(_references(pod), ""):
         yield f"static pods may not reference {resource}"
+
+
+def _misnamed(field: str, value: str | None, check: Callable[[str], list[str]]) -> Iterator[str]:
+    if not value:
+        yield f"{field}: Required value"
+        return
+    for problem in check(value):
+        yield f"{field}: Invalid value: {value!r}: {problem}"
 
 
 def _references(pod: core_v1.Pod) -> Iterator[str]:
@@ -93,7 +124,7 @@ def _references(pod: core_v1.Pod) -> Iterator[str]:
     if spec.service_account_name:
         yield "serviceaccounts"
     kinds = {r.kind for container in all_containers(pod) for r in environment.references(container)}
-    if spec.image_pull_secrets or "Secret" in kinds or any(v.secret for v in spec.volumes or ()):
+    if spec.image_pull_secrets or "Secret" in kinds or any(_names_secret(v) for v in spec.volumes or ()):
         yield "secrets"
     if "ConfigMap" in kinds or any(v.config_map for v in spec.volumes or ()):
         yield "configmaps"
@@ -105,6 +136,10 @@ def _references(pod: core_v1.Pod) -> Iterator[str]:
         for source in (volume.projected.sources if volume.projected else None) or ():
             if source.downward_api is None:
                 yield "objects (via projected volumes)"
+
+
+def _names_secret(volume: core_v1.Volume) -> bool:
+    return volume.secret is not None or bool(volume.csi and volume.csi.node_publish_secret_ref)
 
 
 def mirror(pod: core_v1.Pod, node: core_v1.Node) -> core_v1.Pod:

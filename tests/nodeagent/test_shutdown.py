@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
 import pytest
 
+from navarch.client.client import Client
+from navarch.client.transport import InProcessTransport
+from navarch.virtual import SimulatedWorld
 from nodeagent.agent import Agent
 from nodeagent.node import shutdown, shutdownperiods
 from nodeagent.node.shutdownperiods import Period
 from nodeagent.runtime.hollow import HollowRuntime
-from tests.nodeagent.cluster import NODE, Api
+from tests.nodeagent.cluster import NODE, Api, config
 from tests.nodeagent.life import pod
-from tests.nodeagent.test_agent import run
+from tests.nodeagent.test_agent import alive, run
+from tests.nodeagent.test_static import Deaf, settings, write
 
 
 @pytest.mark.parametrize(("grace", "critical", "by_priority", "listed"), [
@@ -71,3 +76,30 @@ def test_a_node_that_is_shut_down(tmp_path: Path) -> None:
         assert state["startTime"] < state["endTime"]
 
     run(tmp_path, body, shutdown_grace=30.0, shutdown_grace_critical=10.0)
+
+
+def test_a_full_disk_and_an_api_server_that_is_away_hold_no_shutdown_up(tmp_path: Path) -> None:
+    """The file of the state cannot be written, and the node has never registered: its static pods end all the same."""
+    world = SimulatedWorld()
+
+    async def main() -> None:
+        api, runtime = Away(world), HollowRuntime(world)
+        client = Client(InProcessTransport(api, "agent"), world)
+        made = config(tmp_path, shutdown_grace=30.0, shutdown_grace_critical=10.0, **settings(tmp_path))
+        node = Agent(made, client, world, runtime)
+        task = asyncio.ensure_future(node.run())
+        await world.sleep(10)
+        assert alive(runtime) == ["a"] and not node.ready.is_set()
+        (tmp_path / "root" / shutdown.STATE_FILE).mkdir()
+        node.shut_down()
+        await world.sleep(40)
+        assert alive(runtime) == []
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    write(tmp_path)
+    world.run(main)
+
+
+class Away(Deaf):
+    away = True

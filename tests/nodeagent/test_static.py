@@ -137,6 +137,15 @@ def test_the_api_server_is_not_needed(tmp_path: Path) -> None:
     ({"spec": {"volumes": [{"name": "v", "configMap": {"name": "c"}}]}}, "may not reference configmaps"),
     ({"spec": {"imagePullSecrets": [{"name": "s"}]}}, "may not reference secrets"),
     ({"spec": {"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]}}, "persistentvolumeclaims"),
+    ({"spec": {"volumes": [{"name": "v", "csi": {"driver": "d", "nodePublishSecretRef": {"name": "s"}}}]}}, "secrets"),
+    ({"metadata": {"name": "web", "uid": "../../../etc"}}, "metadata.uid: Invalid value"),
+    ({"metadata": {"name": "web", "namespace": "../x"}}, "metadata.namespace: Invalid value"),
+    ({"metadata": {"name": "a" * 253}}, "which is its name on this node: must be no more than 253"),
+    ({"spec": {"containers": [{"name": "../a", "image": "i"}]}}, r"spec.containers\[0\].name: Invalid value"),
+    ({"spec": {"initContainers": [{"name": "a", "image": "i"}]}}, r"spec.containers\[0\].name: Duplicate value"),
+    ({"spec": {"volumes": [{"name": "../v", "emptyDir": {}}]}}, r"spec.volumes\[0\].name: Invalid value"),
+    ({"spec": {"hostname": "a\n1.2.3.4 b"}}, "spec.hostname: Invalid value"),
+    ({"spec": {"restartPolicy": "Sometimes"}}, "spec.restartPolicy: Unsupported value"),
 ])  # fmt: skip
 def test_what_is_no_static_pod(change: dict[str, Any], why: str) -> None:
     tree = manifest() | change
