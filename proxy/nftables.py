@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from proxy.rules import MASQUERADE, Rules
 
 TABLE = "ip navarch"
+OWN = "goto svc-"  # begins the verdict at a cluster IP; see rules.py
 
 SKELETON = f"""\
 add table {TABLE}
@@ -64,8 +65,11 @@ class Counted:
 
     def get(self, element: tuple[str, str]) -> str | None:
         owners = self._verdicts.get(element)
-        # Two pods may have one address for a moment. Which one counts must not depend on the order of events.
-        return owners[min(owners)] if owners else None
+        if not owners:
+            return None
+        # Two pods may have one address for a moment. Which one counts must not depend on the order of events. Of services,
+        # the one whose cluster IP it is: anybody may write another's address into spec.externalIPs.
+        return owners[min(owners, key=lambda owner: (not owners[owner].startswith(OWN), owner))]
 
     def put(self, element: tuple[str, str], owner: str, verdict: str) -> None:
         self._verdicts.setdefault(element, {})[owner] = verdict

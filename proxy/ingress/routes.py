@@ -20,6 +20,9 @@ from proxy.ingress.model import Backend, Host, Location, Problem, Site, single
 CONTROLLER = "navarch.dev/ingress"
 """spec.controller of the IngressClasses that are ours."""
 
+MAX_PATH = 1500
+"""Bytes; nginx takes no word of 4,096, and each of these may need two."""
+
 Ingress = networking_v1.Ingress
 
 
@@ -98,6 +101,9 @@ class _Builder:
         path = unquote(text)  # nginx compares what it has decoded
         if not path.startswith("/") or not is_text(path):
             self._problem(ingress, "Rejected", f"{where}.path: {text!r} has characters that no path has")
+            return
+        if len(path.encode()) > MAX_PATH:
+            self._problem(ingress, "Rejected", f"{where}.path: has more than {MAX_PATH} bytes")
             return
         if not exact:
             path = path.rstrip("/") or "/"

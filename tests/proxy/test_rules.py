@@ -73,6 +73,25 @@ def test_without_endpoints_connections_are_refused():
     assert set(rules.elements) == {("refused", "10.9.192.5 . tcp . 80"), ("refused-nodeports", "tcp . 30080")}
 
 
+def test_a_cluster_ip_is_its_services_whoever_names_it_as_an_external_one():
+    """Whatever their names, and in whatever order they come (CVE-2020-8554, as far as it takes others' cluster IPs)."""
+    owner = service_rules(service("web"), [slice_of(("10.9.1.1", "ready"))], Place("here"), CIDR)
+    thief = service_rules(
+        service("a", "10.9.192.6", external_ips=["10.9.192.5"]), [slice_of(("10.9.1.66", "ready"))], Place("here"), CIDR
+    )
+    changes = {"default/web": owner, "aaa/thief": thief}
+    for order in (list(changes), list(reversed(changes))):
+        rules = RuleSet()
+        for key in order:
+            text = rules.change({key: changes[key]})
+        whole = rules.full()
+        line = f"add element {TABLE} services {{ 10.9.192.5 . tcp . 80 : goto "
+        assert whole.count(line) == 1 and f"{line}svc-" in whole
+        assert f"{line}ext-" not in text
+    gone = rules.change({"default/web": Rules()})
+    assert f"{line}ext-" in gone, "an address that is nobody's cluster IP is whose who asks for it"
+
+
 def test_local_policy_keeps_to_this_node():
     both = [slice_of(("10.9.1.1", "ready"), ("10.9.2.1", "ready"))]
     inside = service_rules(service("a", internal_traffic_policy="Local"), both, Place("here"), CIDR)

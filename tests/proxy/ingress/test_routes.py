@@ -21,7 +21,7 @@ from navarch.api.types import discovery_v1, meta_v1, networking_v1
 from navarch.world import RealWorld
 from proxy.ingress.actions import is_text, quoted
 from proxy.ingress.config import Place, render
-from proxy.ingress.nginx import Nginx, fallback_pair, orphans
+from proxy.ingress.nginx import Nginx, NginxError, fallback_pair, orphans
 from proxy.ingress.routes import CONTROLLER, is_ours, site
 from tests.proxy.ingress.objects import World, backend, ingress, pair, path, secret, service
 
@@ -68,7 +68,8 @@ def test_what_cannot_be_served_is_left_out_and_named():
             address_type="IPv4", ports=[discovery_v1.EndpointPort(name="http", port=8080)],
             endpoints=[discovery_v1.Endpoint(addresses=["10.9.1.2"]), discovery_v1.Endpoint(addresses=["10.9.1.3"])])]},
     )  # fmt: skip
-    evil = ingress("evil", {"x.test": [path('/a"; return 200', "a", port=8000), path("/line\nfeed", "a", port=8000)]})
+    evil = ingress("evil", {"x.test": [path('/a"; return 200', "a", port=8000), path("/line\nfeed", "a", port=8000),
+                                       path("/" + '"' * 1499, "a", port=8000), path("/" + "l" * 1500, "a", port=8000)]})
     lost = ingress("lost", {"y.test": [path("/", "absent"), path("/port", "a", port=81), path("/word", "a", port="http")]})
     odd = ingress("odd", {"z.test": [networking_v1.HTTPIngressPath(
         path="/", path_type="Prefix", backend=networking_v1.IngressBackend(resource={"kind": "B", "name": "b"}))]})  # fmt: skip
@@ -77,7 +78,8 @@ def test_what_cannot_be_served_is_left_out_and_named():
     open_ = ingress("open", {"x.test": [path("/o", "a", port=8000)]}, tls={"good": []})
     made = site([evil, lost, odd, headless, locked, open_], *world.lookups())
     assert sorted(problems(made)) == [
-        ("default/evil", "Rejected"), ("default/locked", "BadCertificate"), ("default/locked", "BadCertificate"),
+        ("default/evil", "Rejected"), ("default/evil", "Rejected"),
+        ("default/locked", "BadCertificate"), ("default/locked", "BadCertificate"),
         ("default/locked", "SecretNotFound"), ("default/lost", "BackendNotFound"), ("default/lost", "BackendNotFound"),
         ("default/odd", "Rejected"),
     ]  # fmt: skip
@@ -221,6 +223,20 @@ def test_without_a_rule_404_and_without_an_endpoint_503(backends, running):
     assert get(place, "x.test", "/")[0] == 404 and get(place, "y.test", "/gone")[0] == 404
     status, body = get(place, "x.test", "/gone")
     assert status == 503 and "Service" in body
+
+
+def test_many_hosts_have_more_time_and_the_longest_path_is_taken(tmp_path, monkeypatch):
+    monkeypatch.setattr("proxy.ingress.nginx.PATIENCE", 0.0)
+    monkeypatch.setattr("proxy.ingress.nginx.PATIENCE_OF_HOST", 1.0)
+    nginx = Nginx(tmp_path / "run", tmp_path / "log")
+    nginx.write_pairs({"fallback": fallback_pair(RealWorld().now())})
+    world = World(service("a", port=8000))
+    longest = path("/" + '"' * 1499, "a", port=8000)
+    made = site([ingress("i", {f"{n}.test": [longest] for n in range(30)})], *world.lookups())
+    place = Place("127.0.0.1", free_port(), free_port(), str(tmp_path / "run"), user="root root")
+    assert not made.problems and nginx.refusal(render(made, place)) == ""
+    with pytest.raises(NginxError, match="did not answer within 0 s"):
+        nginx.refusal("events {}")
 
 
 def test_certificates_by_name(backends, running):
