@@ -13,7 +13,12 @@ from collections.abc import Iterator
 from navarch.api.types import core_v1
 from navarch.api.volumes import fully_bound
 from navarch.client.client import Client
+from navarch.linux import syscalls
+from nodeagent.linux.diskusage import MAX_ANCHORS, MAX_PATH
 from nodeagent.pods.fieldrefs import ConfigError
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_RESOLVE = syscalls.RESOLVE_BENEATH | syscalls.RESOLVE_NO_SYMLINKS
 
 Volume = core_v1.PersistentVolume
 Claim = core_v1.PersistentVolumeClaim
@@ -83,6 +88,42 @@ def give_to_group(path: str, gid: int, policy: str | None) -> None:
 
 
 def _each(path: str) -> Iterator[tuple[int, list[str]]]:
-    """Each folder of a tree as an open descriptor, with the names in it that are no folders."""
-    for _, _, files, descriptor in os.fwalk(path, follow_symlinks=False):
-        yield descriptor, files
+    """Each folder of a tree as an open descriptor, with the names in it that are no folders. However deep it is: what lies
+    deeper than a path can say is opened from a folder on the way, as in linux/diskusage.py. Raises OSError for ``path``."""
+    anchors = [(os.open(path, _FOLDER), ["."])]
+    try:
+        while anchors:
+            anchor, waiting = anchors[-1]
+            if not waiting:
+                os.close(anchors.pop()[0])
+                continue
+            relative = waiting.pop()
+            try:
+                descriptor = syscalls.openat2(anchor, relative, _FOLDER, _RESOLVE)
+            except OSError:
+                continue  # removed meanwhile, or replaced by a link
+            is_anchor = False
+            try:
+                folders, files = _entries(descriptor)
+                yield descriptor, files
+                is_anchor = len(relative) >= MAX_PATH and len(anchors) < MAX_ANCHORS
+                if is_anchor:
+                    anchors.append((descriptor, folders))
+                elif len(relative) < MAX_PATH:
+                    waiting.extend(f"{relative}/{name}" for name in folders)
+            finally:
+                if not is_anchor:
+                    os.close(descriptor)
+    finally:
+        for anchor, _ in anchors:
+            os.close(anchor)
+
+
+def _entries(descriptor: int) -> tuple[list[str], list[str]]:
+    """Names of folders, and of all else, in an open folder."""
+    folders: list[str] = []
+    files: list[str] = []
+    with os.scandir(descriptor) as entries:
+        for entry in entries:
+            (folders if entry.is_dir(follow_symlinks=False) else files).append(entry.name)
+    return folders, files

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from navarch.api.types import core_v1
@@ -47,6 +47,7 @@ def pod(uid: str, *main: int, init: tuple[int, ...] = (), sidecars: tuple[int, .
 # --- the ledger ---
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no mistake
 @given(st.lists(st.tuples(*[st.lists(st.integers(0, 3), max_size=2)] * 3), max_size=4), st.integers(0, 8))
 def test_no_two_containers_that_run_together_share_a_device(pods: list[tuple[list[int], ...]], count: int) -> None:
     ledger, devices = Ledger(), [f"d{n}" for n in range(count)]

@@ -13,7 +13,7 @@ import pytest
 from navarch.linux import syscalls
 from nodeagent.linux import trees
 from nodeagent.pods.fieldrefs import ConfigError
-from nodeagent.volumes import atomic, subpaths
+from nodeagent.volumes import atomic, persistent, subpaths
 from nodeagent.volumes.payload import File
 from tests.nodeagent.flipper import flipping
 
@@ -171,3 +171,26 @@ def test_only_plain_files_are_opened_where_others_may_write(tmp_path: Path) -> N
     assert syscalls.path_in_root(tmp_path, "abs") == tmp_path / "d/f"
     with pytest.raises(FileNotFoundError):
         syscalls.path_in_root(tmp_path, "/etc/passwd")
+
+
+def test_a_volume_is_given_to_a_group_however_deep_it_is_and_no_link_is_followed(tmp_path: Path) -> None:
+    """A pod that nested 3,000 folders in a claim kept every other pod from starting on it."""
+    volume, outside = tmp_path / "volume", tmp_path / "outside"
+    volume.mkdir(mode=0o755)
+    outside.mkdir(mode=0o700)
+    (volume / "link").symlink_to(outside)
+    deepest = os.open(volume, os.O_RDONLY)
+    for _ in range(3000):
+        os.mkdir("d", 0o755, dir_fd=deepest)
+        below = os.open("d", os.O_RDONLY, dir_fd=deepest)
+        os.close(deepest)
+        deepest = below
+    os.close(os.open("file", os.O_CREAT | os.O_WRONLY, 0o600, dir_fd=deepest))
+    descriptors = len(os.listdir("/proc/self/fd"))
+    persistent.give_to_group(str(volume), os.getgid(), None)
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+    assert stat.S_IMODE(os.fstat(deepest).st_mode) == 0o2775
+    assert stat.S_IMODE(os.stat("file", dir_fd=deepest).st_mode) == 0o660
+    assert stat.S_IMODE(outside.stat().st_mode) == 0o700
+    os.close(deepest)
+    trees.remove(volume)
