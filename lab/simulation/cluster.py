@@ -50,6 +50,7 @@ Condition = Callable[[], Any]
 
 MASTERS = ("system:masters", "system:authenticated")
 LATENCY = 0.001
+VERSIONS = 10_000  # writes whose earlier versions the store keeps, for watches that resume and long lists
 POD_RANGE = "100.64.0.0/10"  # room for 16,384 nodes
 
 
@@ -366,6 +367,7 @@ class Simulation:
             self.check()
 
     async def _record(self, store: MemoryStore, first: int) -> None:
+        compacted = first
         async for batch in store.watch("/registry/", first):
             now = self.world.monotonic()
             for event in batch.events:
@@ -378,6 +380,9 @@ class Simulation:
                     kind, value = "ADDED" if event.previous is None else "MODIFIED", event.value
                 self.on_record(Record(now, event.revision, kind, event.key, bytes(value)))
             self._revision = batch.revision
+            if batch.revision - compacted > 2 * VERSIONS:  # by count: a herd of pods writes gigabytes within seconds
+                compacted = batch.revision - VERSIONS
+                await store.compact(compacted)
             self._news.set()
             self._news = asyncio.Event()
 
