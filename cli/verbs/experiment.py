@@ -111,6 +111,8 @@ def run(
     numbers = range(1, seeds + 1) if seeds else None
     if resume and not any(sweep.earlier_result(folder, *one) for one in plan_of(tree, numbers, chosen)):
         stop(f"error: --resume: {folder} has no run of this file with these settings", WRONG)
+    for line in [] if again else sweep.not_taken(folder, plan_of(tree, numbers, chosen)):
+        print(line, file=sys.stderr)
     listed = _sweep(tree, folder, seeds=numbers, only=chosen, jobs=jobs or os.cpu_count() or 1, executor=executor,
                     resume=not again)  # fmt: skip
     judged = verdicts(tree, listed)
@@ -351,13 +353,16 @@ def report(
     against: Annotated[
         Path | None, Option("--against", metavar="DIR", help="Runs of another mode: simulated against real.")
     ] = None,
+    scores: Annotated[
+        bool, Option("--scores", help="Where cells part, show the points of each plugin: runs are made again up to there.")
+    ] = False,
 ) -> None:  # fmt: skip
     """Write report.html, summary.csv and plots from the recordings of a folder."""
     _results(folder)
     try:
         from lab.reports import report as reports
 
-        print(reports.write(folder, images, against))
+        print(reports.write(folder, images, against, scores))
     except ValueError as error:
         stop(f"error: {error}", WRONG)
     except ImportError as error:

@@ -33,29 +33,30 @@ def cost_of(cell: Cell, seed: int = 1, budget: float = BUDGET) -> Cost | None:
     experiment = parse(cell.tree)
     if experiment.cluster.mode in ONE_AT_A_TIME:
         return None
-    began, lines, now = _cpu(), 0, 0.0
+    began, lines, now = cpu_spent(), 0, 0.0
 
     def listen(virtual: float) -> None:
         nonlocal lines, now
         lines, now = lines + 1, virtual
-        if lines & 63 == 0 and _cpu() - began > budget:
+        if lines & 63 == 0 and cpu_spent() - began > budget:
             raise Enough
 
     token = listener.set(listen)
     try:
         outcome = run_of(experiment, seed)
-        return Cost(_cpu() - began, outcome.virtual, len(outcome.recorder.content), True)
+        return Cost(cpu_spent() - began, outcome.virtual, len(outcome.recorder.content), True)
     except Enough:
-        return Cost(_cpu() - began, now, 0, False)
+        return Cost(cpu_spent() - began, now, 0, False)
     except BaseExceptionGroup as group:
         if group.subgroup(Enough) is None:
             raise
-        return Cost(_cpu() - began, now, 0, False)
+        return Cost(cpu_spent() - began, now, 0, False)
     finally:
         listener.reset(token)
 
 
-def _cpu() -> float:
+def cpu_spent() -> float:
+    """By this process, in seconds."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime
 

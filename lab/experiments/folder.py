@@ -11,7 +11,9 @@
 
 from __future__ import annotations
 
+import ast
 import csv
+import functools
 import hashlib
 import json
 import os
@@ -23,7 +25,7 @@ from typing import Any
 
 import msgspec
 
-from lab.experiments.file import Cell, Experiment
+from lab.experiments.file import Cell, Experiment, cells
 from lab.experiments.origin import commit, machine, made_by, version
 from lab.experiments.result import Result
 
@@ -67,13 +69,37 @@ def _completed(tree: Any, kind: Any) -> Any:
 
 
 def inputs(tree: Any) -> dict[str, str]:
-    """The hash of every file that a tree names (manifests are in the tree itself)."""
+    """The hash of every file that a tree names (manifests are in the tree itself), and of the modules beside a Python file that
+    it imports."""
     out: dict[str, str] = {}
+    paths = []
     for text in sorted({*_texts(tree)}):
         path = Path(text.partition(".py:")[0] + ".py" if ".py:" in text else text)
-        if path.is_absolute() and len(text) < 1000 and "\n" not in text and path.is_file():
-            out[str(path)] = hashlib.sha256(path.read_bytes()).hexdigest()
-    return out
+        if path.is_absolute() and len(text) < 1000 and "\n" not in text:
+            paths.append(path)
+    while paths:
+        path = paths.pop()
+        if str(path) not in out and path.is_file():
+            out[str(path)], imported = _read(path, path.stat().st_mtime_ns, path.stat().st_size)
+            paths += imported
+    return dict(sorted(out.items()))
+
+
+@functools.lru_cache(1024)
+def _read(path: Path, changed: int, size: int) -> tuple[str, list[Path]]:
+    """The hash of a file, and what it imports of its folder; kept until the file is another (``changed``, ``size``)."""
+    content = path.read_bytes()
+    names: list[str] = []
+    try:
+        for node in ast.walk(ast.parse(content)) if path.suffix == ".py" else ():
+            if isinstance(node, ast.Import):
+                names += [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names += [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]
+    except (SyntaxError, ValueError):
+        pass  # whoever loads it says so
+    places = [path.parent.joinpath(*name.split(".")) for name in names if name]
+    return hashlib.sha256(content).hexdigest(), [p for at in places for p in (at.with_suffix(".py"), at / "__init__.py")]
 
 
 def _texts(tree: Any) -> Iterable[str]:
@@ -87,9 +113,12 @@ def lock(tree: Mapping[str, Any], results: Sequence[Result] = ()) -> dict[str, A
     """All that a run depends on, and what came of it."""
     versions = {"navarch": version("navarch"), "python": platform.python_version()}
     versions |= {name: version(name) for name in LIBRARIES}
+    files: dict[str, str] = {}
+    for one in (tree, *(cell.tree for cell in cells(dict(tree)))):  # a level may be part of a file's name
+        files |= inputs(one)
     return {
         "file": completed(tree), "digest": digest_of(tree), "commit": commit(), "versions": versions, "machine": machine(),
-        "inputs": inputs(tree), "hashes": {r.name: r.digest for r in results if not r.error},
+        "inputs": files, "hashes": {r.name: r.digest for r in results if not r.error},
     }  # fmt: skip
 
 
@@ -114,15 +143,15 @@ def differences(locked: Mapping[str, Any]) -> list[str]:
     return out
 
 
-def write(folder: Path, tree: Mapping[str, Any], cells: Sequence[Cell], results: Sequence[Result]) -> None:
+def write(folder: Path, tree: Mapping[str, Any], listed: Sequence[Cell], results: Sequence[Result]) -> None:
     """Everything but the runs themselves."""
     replace(folder / LOCK, (json.dumps(lock(tree, results), indent=1, default=str) + "\n").encode())
     write_csv(folder / "runs.csv", results)
-    if cells[0].levels:
+    if listed[0].levels:
         with (folder / "points.csv").open("w", newline="") as file:
             writer = csv.writer(file)
-            writer.writerow(list(cells[0].levels))
-            writer.writerows(list(c.levels.values()) for c in cells)
+            writer.writerow(list(listed[0].levels))
+            writer.writerows(list(c.levels.values()) for c in listed)
     script = folder / "reproduce.sh"
     script.write_text(_REPRODUCE.format(made_by=made_by(), python=platform.python_version(), runs=len(results)))
     script.chmod(0o755)

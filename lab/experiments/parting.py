@@ -6,7 +6,7 @@ Points are not recorded (docs/decisions.md, D82). A run repeats byte for byte, s
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
@@ -33,6 +33,11 @@ class Parting(NamedTuple):
     number: int
     decisions: tuple[tables.Row | None, tables.Row | None]
     whys: tuple[Tree | None, Tree | None]
+
+    @property
+    def nodes(self) -> list[str]:
+        """Those that either side chose."""
+        return [row["node"] for row in self.decisions if row is not None and row["node"]]
 
 
 class Enough(Exception):
@@ -137,29 +142,32 @@ def lines(parting: Parting, names: tuple[str, str]) -> list[str]:
     out = [f"decision {parting.number + 1} is the first that differs:"]
     width = max(map(len, names))
     for name, row in zip(names, parting.decisions, strict=True):
-        out.append(f"  {name:{width}}  {_decided(row)}")
-    nodes = [row["node"] for row in parting.decisions if row is not None and row["node"]]
+        out.append(f"  {name:{width}}  {decided(row)}")
     for name, why in zip(names, parting.whys, strict=True):
         if why is not None and why.get("best"):
             out += ["", f"points in {name} ({why['feasible']} of {why['nodes']} nodes could take {why['pod']}):"]
-            out += _points(why, nodes)
+            out += _aligned(points(why, parting.nodes))
     return out
 
 
-def _decided(row: tables.Row | None) -> str:
+def decided(row: tables.Row | None) -> str:
     if row is None:
         return "made no more decisions"
     return f"{row['time']:10.3f} s  {row['pod']}  on {row['node']}" if row["node"] else (
         f"{row['time']:10.3f} s  {row['pod']}  fits nowhere: {row['message']}")  # fmt: skip
 
 
-def _points(why: Mapping[str, Any], nodes: list[str]) -> list[str]:
-    """A row a node: the chosen ones and the best others; a column for each plugin that does not give all the same nothing."""
+def points(why: Mapping[str, Any], nodes: Sequence[str]) -> list[list[str]]:
+    """A head, then a row a node: the chosen ones and the best others; a column for each plugin that does not give all the same
+    nothing."""
     rows = [best for n, best in enumerate(why["best"]) if n < BEST_SHOWN or best["node"] in nodes]
     if (asked_of := why.get("asked", {})).get("scores") and all(r["node"] != asked_of["node"] for r in rows):
         rows.append(asked_of)
     plugins = [p for p in rows[0]["scores"] if any(r["scores"][p]["score"] for r in rows)]
     heads = ["node", "total", *(f"{p} x{rows[0]['scores'][p]['weight']:g}" for p in plugins)]
-    cells_ = [[r["node"], f"{r['total']:g}", *(f"{r['scores'][p]['score']}" for p in plugins)] for r in rows]
-    widths = [max(len(line[n]) for line in [heads, *cells_]) for n in range(len(heads))]
-    return ["  " + "  ".join(f"{text:{w}}" for text, w in zip(line, widths, strict=True)).rstrip() for line in [heads, *cells_]]
+    return [heads, *([r["node"], f"{r['total']:g}", *(f"{r['scores'][p]['score']}" for p in plugins)] for r in rows)]
+
+
+def _aligned(rows: list[list[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  " + "  ".join(f"{text:{w}}" for text, w in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -76,7 +76,7 @@ def _measured(result: Result, experiment: Experiment, recording: Recording) -> R
 
 def _written(result: Result, tree: Mapping[str, Any], by: str) -> bytes:
     out = result._asdict() | {"measures": {k: None if math.isnan(v) else v for k, v in result.measures.items()}}
-    out |= {"of": digest_of(of_run(tree)), "measured": digest_of(of_measures(tree)), "by": by}
+    out |= origin_of(tree, by)._asdict()
     return orjson.dumps(out, option=orjson.OPT_INDENT_2)
 
 
@@ -120,17 +120,26 @@ def of_measures(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class Origin(NamedTuple):
-    """Digests of what was run and of what was measured, and by which version of navarch."""
+    """Digests of what was run and of what was measured, by which version of navarch; and the hashes of the files that a run
+    and its measures need: plugins, traces, functions of a user's own."""
 
-    of: str
-    measured: str
-    by: str
+    of: str = ""
+    measured: str = ""
+    by: str = ""
+    files: Mapping[str, str] = {}
+    measure_files: Mapping[str, str] = {}
+
+
+def origin_of(tree: Mapping[str, Any], by: str) -> Origin:
+    """That of a run of a cell that is made now."""
+    ran, measures = of_run(tree), of_measures(tree)
+    return Origin(digest_of(ran), digest_of(measures), by, folders.inputs(ran), folders.inputs(measures))
 
 
 def read(path: Path) -> tuple[Result, Origin]:
     """A result that was written, and where it comes from."""
     tree = json.loads(path.read_text())
-    source = Origin(*(str(tree.pop(key, "")) for key in Origin._fields))
+    source = Origin(**{key: tree.pop(key) for key in Origin._fields if key in tree})
     tree["measures"] = {k: math.nan if v is None else float(v) for k, v in tree["measures"].items()}
     return Result(**tree), source
 
@@ -147,7 +156,8 @@ def foreign(folder: Path) -> dict[str, str]:
 
 
 def _listed(folder: Path) -> list[tuple[Result, Origin]]:
-    listed = cells(folders.read_lock(folder)["file"])
+    locked = folders.read_lock(folder)
+    listed, hashes = cells(locked["file"]), locked.get("inputs", {})
     digests = {
         tuple(c.levels.items()): (n, digest_of(of_run(c.tree)), digest_of(of_measures(c.tree))) for n, c in enumerate(listed)
     }
@@ -155,7 +165,8 @@ def _listed(folder: Path) -> list[tuple[Result, Origin]]:
     for path in sorted((folder / RUNS).glob("*.json")):
         result, source = read(path)
         place, of, measured = digests.get(tuple(result.levels.items()), (0, "", ""))
-        if (source.of, source.measured) == (of, measured):
+        same = all(hashes.get(p) == h for p, h in (source.files | source.measure_files).items())  # type: ignore[operator]
+        if same and (source.of, source.measured) == (of, measured):
             out.append((place, result, source))
     return [(r, source) for _, r, source in sorted(out, key=lambda entry: (entry[0], entry[1].seed))]
 
@@ -192,13 +203,37 @@ def earlier_result(folder: Path, cell: Cell, seed: int) -> Result | None:
     if not path.exists():
         return None
     result, source = read(path)
-    if source.of != digest_of(of_run(cell.tree)) or result.error:
+    now = origin_of(cell.tree, source.by)
+    if (source.of, source.files) != (now.of, now.files) or result.error:
         return None
-    if source.measured != digest_of(of_measures(cell.tree)):
+    if source != now:
         recording = Recording.load(folder / RUNS / f"{name}.jsonl.gz")
         result = _measured(result, parse(cell.tree), recording)
         folders.replace(path, _written(result, cell.tree, source.by))
     return result
+
+
+def not_taken(folder: Path, plan: Iterable[tuple[Cell, int]]) -> list[str]:
+    """Says which results of earlier calls will be made anew, and why: a line for each reason."""
+    reasons: dict[str, int] = {}
+    for cell, seed in plan:
+        path = folder / RUNS / f"{run_name(cell.levels, seed)}.json"
+        if not path.exists():
+            continue
+        result, source = read(path)
+        now = origin_of(cell.tree, source.by)
+        if result.error:
+            why = "they failed"
+        elif source.of != now.of:
+            other = f", or they were made by another version ({source.by})" if source.by not in ("", origin.made_by()) else ""
+            why = f"the file says something else now{other}"
+        elif source.files != now.files:
+            names = sorted({Path(p).name for p, _ in set(source.files.items()) ^ set(now.files.items())})
+            why = f"{', '.join(names)} changed"
+        else:
+            continue
+        reasons[why] = reasons.get(why, 0) + 1
+    return [f"{n} of the runs in {folder} {'is' if n == 1 else 'are'} made anew: {why}" for why, n in reasons.items()]
 
 
 def sweep(

@@ -37,7 +37,9 @@ class Parts:
     drawings: Mapping[str, str]
     beside: Sequence[Sequence[str]] = ()
     fidelity: str = ""
+    beside_real: Sequence[Figure] = ()
     partings: Mapping[str, str] = field(default_factory=dict)
+    parted_by: str = ""
     commands: Sequence[str] = ()
 
 
@@ -105,7 +107,10 @@ def _section(section: Section, drawings: Mapping[str, str]) -> str:
 
 
 def _fidelity(parts: Parts) -> str:
-    return f"<h2>Simulated against real</h2>{parts.fidelity}" if parts.fidelity else ""
+    if not parts.fidelity:
+        return ""
+    shown = "".join(figure(parts.drawings[f.name], _caption(f.caption), f.wide) for f in parts.beside_real)
+    return f'<h2>Simulated against real</h2><div class="plots">{shown}</div>{parts.fidelity}'
 
 
 def _beside(parts: Parts) -> str:
@@ -121,7 +126,7 @@ def _partings(parts: Parts) -> str:
     if not parts.partings:
         return ""
     shown = "".join(f"<h3>{escape(title)}</h3>{rows}" for title, rows in parts.partings.items())
-    return "<h2>Where they part</h2><p>The first pods that went to different nodes.</p>" + shown
+    return f"<h2>Where they part</h2><p>{escape(parts.parted_by)}</p>{shown}"
 
 
 def _what(parts: Parts) -> str:

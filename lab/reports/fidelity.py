@@ -1,12 +1,14 @@
-"""Simulated against real, as a part of a report: the tables of lab/experiments/fidelity.py. Pure."""
+"""Simulated against real, as a part of a report: the tables of lab/experiments/fidelity.py, and a plot. Pure."""
 
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 
 from lab.experiments.expect import number
 from lab.experiments.fidelity import Fidelity, Row, spread_text
+from lab.reports.figure import Figure
 from lab.reports.style import escape, table
 
 WORDS = {True: "yes", False: "<b>no</b>", None: "one real run only"}
@@ -31,6 +33,17 @@ def section(fidelity: Fidelity, simulated: str, real: str) -> str:
         rows = [[escape(measure), f"{value:.2f}"] for measure, value in fidelity.correlations.items()]
         out += ["<p>Do simulated and real cells rank alike?</p>", table(["measure", "Spearman's rank correlation"], rows)]
     return "\n".join(out)
+
+
+def plot(fidelity: Fidelity) -> Figure:
+    """A panel a measure, a point a cell: medians, with the range over the runs."""
+    rows: list[dict[str, str | float]] = []
+    for r in fidelity.rows:
+        one: dict[str, str | float] = {"measure": r.measure, "cell": r.cell}
+        for name, values in (("simulated", r.simulated), ("real", r.real)):
+            one |= {name: statistics.median(values), f"{name}_low": min(values), f"{name}_high": max(values)}
+        rows.append(one)
+    return Figure("against", "medians and ranges over the runs; on the line both are equal", "against", rows)
 
 
 def _row(row: Row) -> list[str]:

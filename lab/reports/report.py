@@ -19,29 +19,28 @@ from pathlib import Path
 from typing import Any
 
 from lab.experiments.expect import published
-from lab.experiments.fidelity import of_folders
+from lab.experiments.fidelity import Fidelity, of_folders
 from lab.experiments.file import Experiment, cells, parse
 from lab.experiments.limits import all_notes
 from lab.experiments.sweep import LOCK, Result, results, verdicts
-from lab.reports import texts
+from lab.reports import partings, texts
 from lab.reports.answers import sentence
 from lab.reports.cautions import warnings
 from lab.reports.choosing import chosen, over_all, over_time
 from lab.reports.document import Parts, document
 from lab.reports.drawing.canvas import draw
-from lab.reports.facts import Facts, partings, read_all
-from lab.reports.fidelity import section
+from lab.reports.facts import read_all
+from lab.reports.fidelity import plot, section
 from lab.reports.figure import Figure
-from lab.reports.statistics import cells_of, late, summary
-from lab.reports.style import escape, table
+from lab.reports.statistics import late, summary
 
 DRAWING = Path(__file__).parent / "drawing"
-MAX_PARTINGS = 3
 
 
-def write(folder: Path, images: bool = False, against: Path | None = None) -> Path:
+def write(folder: Path, images: bool = False, against: Path | None = None, scores: bool = False) -> Path:
     """Writes all files from what lies in a folder of results; gives the report's path. With ``images`` also PNG files. With
-    ``against``, a folder of another mode, simulated against real. Raises OSError if there are none, ValueError."""
+    ``against``, a folder of another mode, simulated against real. With ``scores`` the points of the decisions in which cells
+    part. Raises OSError if there are none, ValueError."""
     locked = json.loads((folder / LOCK).read_text())
     tree = locked["file"]
     order = [cell.levels for cell in cells(tree)]
@@ -55,7 +54,9 @@ def write(folder: Path, images: bool = False, against: Path | None = None) -> Pa
     factors = list(tree.get("factors") or ())
     figures = over_all(experiment, kinds, good, rows, by_run, factors, experiment.report.pareto)
     sections = over_time(kinds, good, folder)
-    every = [*figures, *(f for s in sections for f in s.figures)]
+    compared = None if against is None else _compared(folder, against)
+    beside_real = [plot(compared[0])] if compared else []
+    every = [*figures, *(f for s in sections for f in s.figures), *beside_real]
     drawings = save(folder / "plots", every, [f for f in formats if f in ("svg", "png", "pdf")])
     atleast = late(tree, listed)
     _tables(folder, rows, atleast, formats)
@@ -70,22 +71,23 @@ def write(folder: Path, images: bool = False, against: Path | None = None) -> Pa
             *all_notes(parse(cell.tree) for cell in cells(tree)),
         ],
         rows, atleast, figures, sections, drawings, beside=beside(experiment, factors, good),
-        fidelity=_fidelity(folder, against), partings=parted(by_run, good), commands=commands(folder, tree, listed),
+        fidelity=section(compared[0], compared[1].name, compared[2].name) if compared else "", beside_real=beside_real,
+        partings=partings.with_points(folder, good) if scores else partings.by_pods(by_run, good),
+        parted_by=partings.POINTS if scores else partings.PODS, commands=commands(folder, tree, listed),
     )  # fmt: skip
     path = folder / "report.html"
     path.write_text(document(parts))
     return path
 
 
-def _fidelity(folder: Path, against: Path | None) -> str:
-    """The comparison with runs of another mode. Raises ValueError if they are of the same."""
-    if against is None:
-        return ""
+def _compared(folder: Path, against: Path) -> tuple[Fidelity, Path, Path]:
+    """The comparison with runs of another mode. Raises ValueError if they are of the same, or of other cells and measures."""
     compared = of_folders(folder, against)
     if compared is None:
         raise ValueError(f"{folder} and {against} are of the same mode; to compare them: navarch experiment compare")
-    fidelity, simulated, real = compared
-    return section(fidelity, simulated.name, real.name)
+    if not compared[0].rows:
+        raise ValueError(f"{folder} and {against} have no measure of a cell in common")
+    return compared
 
 
 def save(folder: Path, figures: Sequence[Figure], formats: Sequence[str]) -> dict[str, str]:
@@ -129,23 +131,6 @@ def beside(experiment: Experiment, factors: Sequence[str], good: Sequence[Result
             name = ", ".join(ref.levels.values()) or "all runs"
             ours, theirs = f"{mean:.2f} ± {spread:.2f}", f"{ref.mean:.2f} ± {ref.deviation:.2f}"
             out.append([name, ref.measure, ours, theirs, f"{mean - ref.mean:+.2f}"])
-    return out
-
-
-def parted(by_run: Mapping[str, Facts], good: Sequence[Result]) -> dict[str, str]:
-    """Tables of the first pods that went elsewhere, for the first cell against others, with the first seed that both have."""
-    by_cell = cells_of(good)
-    if not by_cell:
-        return {}
-    first, *others = by_cell.items()
-    out: dict[str, str] = {}
-    for name, runs in others:
-        pairs = [(a, b) for a in first[1] for b in runs if a.seed == b.seed and a.name in by_run and b.name in by_run]
-        first_pods = partings(by_run[pairs[0][0].name], by_run[pairs[0][1].name]) if pairs else []
-        if first_pods and len(out) < MAX_PARTINGS:
-            rows = [[escape(who), f"{at:.2f} s", escape(a), escape(b)] for who, at, a, b in first_pods]
-            title = f"{first[0]} and {name} (seed {pairs[0][0].seed})"
-            out[title] = table(["pod", "when", first[0], name], rows, text=[2, 3])
     return out
 
 

@@ -195,6 +195,8 @@ def load_plugin(text: str) -> type[Plugin]:
         raise ValueError(
             f'"{text}" is no scheduler plugin: give module:Class with a subclass of scheduler.framework.plugin.Plugin'
         )
+    if not isinstance(getattr(class_, "name", None), str):
+        raise ValueError(f'"{text}" has no name: say name = "{class_.__name__}" in the class, as configurations call it')
     return class_
 
 

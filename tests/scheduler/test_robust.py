@@ -235,6 +235,7 @@ async def test_a_plugin_that_cannot_start_is_named(world: SimulatedWorld) -> Non
         ("def f():\n    raise KeyError('k')\nf()\n", r"mine\.py:2: KeyError: 'k'"),
         ("x = 1\n", "is no scheduler plugin: give module:Class"),
         ("class Mine: pass\n", "is no scheduler plugin: give module:Class"),
+        ("from scheduler.framework.plugin import Plugin\n\n\nclass Mine(Plugin): pass\n", 'has no name: say name = "Mine"'),
     ],
 )
 def test_a_plugin_file_that_does_not_load_is_refused_in_one_line(
