@@ -51,6 +51,7 @@ def _load(
     from lab.experiments.limits import missing_images
     from lab.experiments.schema import WrongFile
     from lab.experiments.varying import varied
+    from lab.experiments.wholechecks import check_whole
 
     def pairs(option: str, texts: Sequence[str] | None, example: str) -> dict[str, Any]:
         out = {}
@@ -69,8 +70,7 @@ def _load(
         tree = files.load(file, overrides, commands=commands)
         if fields:
             tree = varied(tree, fields, samples)
-        experiments = [files.parse(cell.tree) for cell in files.cells(tree)]
-        if missing := list(dict.fromkeys(p for e in experiments for p in missing_images(e))):
+        if missing := list(dict.fromkeys(p for e in check_whole(tree) for p in missing_images(e))):
             raise WrongFile(missing)
         return tree
     except OSError as error:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from typing import Any
+
+import yaml
 
 from lab.experiments import kwok, limits, measures, nodefiles, nodegroups, serving, traces
 from lab.experiments import load as loads
@@ -14,13 +17,15 @@ from lab.experiments.stepchecks import check_steps
 from nodeagent.runtime import stages
 from scheduler.framework.profiles import load_plugin
 
+MAX_COUNT = 100_000  # seeds, or nodes of a group
+
 
 def check(e: Experiment, problems: list[Problem]) -> None:
     """Adds every problem of a file whose types are right."""
     if e.api_version != VERSION or e.kind != KIND:
         problems.append(Problem("apiVersion", f"{e.api_version} {e.kind} is not {VERSION} {KIND}"))
-    if e.seeds < 1:
-        problems.append(Problem("seeds", "at least one is needed"))
+    if not 1 <= e.seeds <= MAX_COUNT:
+        problems.append(Problem("seeds", f"must be 1 to {MAX_COUNT}"))
     _cluster(e, problems)
     _behaviour(e, problems)
     for n, work in enumerate(e.workload):
@@ -52,8 +57,8 @@ def _cluster(e: Experiment, problems: list[Problem]) -> None:
     if not e.cluster.nodes and not any(g.min for g in (e.cluster.autoscaler.groups if e.cluster.autoscaler else ())):
         bad("cluster.nodes", "is required: at least one group")
     for n, group in enumerate(e.cluster.nodes):
-        if group.count < 1:
-            bad(f"cluster.nodes[{n}].count", "must be at least 1")
+        if not 1 <= group.count <= MAX_COUNT:
+            bad(f"cluster.nodes[{n}].count", f"must be 1 to {MAX_COUNT}")
         nodefiles.check(group, f"cluster.nodes[{n}]", problems)
         if group.trace:
             one_of(f"cluster.nodes[{n}].format", group.format, traces.FORMATS, problems)
@@ -88,6 +93,8 @@ def _work(work: Work, path: str, problems: list[Problem]) -> None:
     if len(sorts) != 1:
         has = ", ".join(sorts) or "none"
         problems.append(Problem(path, f"needs exactly one of {', '.join(Work.__struct_fields__)}, and has {has}"))
+    if work.apply is not None:
+        _manifests(work.apply, f"{path}.apply", problems)
     if work.generate is not None and work.generate.count < 1:
         problems.append(Problem(f"{path}.generate.count", "must be at least 1"))
     if work.trace is not None:
@@ -117,6 +124,21 @@ def _work(work: Work, path: str, problems: list[Problem]) -> None:
         for name, least in (("clients", 1), ("retries", 0)):
             if getattr(work.load, name) < least:
                 problems.append(Problem(f"{path}.load.{name}", f"must be at least {least}"))
+
+
+def _manifests(what: Any, path: str, problems: list[Problem]) -> None:
+    """That a text is YAML, and each of its objects has what an object must have; the rest is the API server's to say."""
+    try:
+        listed = list(yaml.safe_load_all(what)) if isinstance(what, str) else what if isinstance(what, list) else [what]
+    except yaml.YAMLError as error:
+        problems.append(Problem(path, f"is no YAML: {' '.join(str(error).split())}"))
+        return
+    for n, one in enumerate(o for o in listed if o is not None):
+        where = f"{path}[{n}]" if len(listed) > 1 else path
+        if not isinstance(one, dict) or not one.get("apiVersion") or not one.get("kind"):
+            problems.append(Problem(where, "is no object: apiVersion and kind are needed"))
+    if "${draw." in str(what):
+        problems.append(Problem(path, "${draw...} is for templates of arrivals and generate"))
 
 
 def _measures(e: Experiment, marks: list[str], problems: list[Problem]) -> None:
@@ -175,6 +197,15 @@ def _expectations(e: Experiment, problems: list[Problem]) -> None:
             one_of(f"{path}.of", one.of, ("every", "mean"), problems)
         elif one.compare not in values:
             bad(f"{path}.compare", f"there is no measure {one.compare!r}{meant(one.compare, values)}")
+        elif one.confidence and not _is_share(one.confidence):
+            bad(f"{path}.confidence", f"{one.confidence!r} is no confidence such as 95%")
+
+
+def _is_share(value: Any) -> bool:
+    try:
+        return part_of(value) < 1
+    except ValueError:
+        return False
 
 
 def _check_trace(trace: Trace, path: str, problems: list[Problem]) -> None:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from lab.experiments.expressions import Expression
 from lab.experiments.file import Expectation, Reference
+from lab.experiments.schema import part_of
 from navarch.world import chance
 
 Row = tuple[Mapping[str, str], int, Mapping[str, float]]
@@ -95,16 +96,23 @@ def _not_run(absent: Sequence[Mapping[str, str]]) -> str:
 
 
 def _compare(one: Expectation, rows: Sequence[Row], where: str, absent: Sequence[Mapping[str, str]]) -> Verdict:
-    text = f"{one.compare}: {one.factor}={one.less} is less than {one.than}{where}"
-    differences = paired(rows, one.compare, one.factor, str(one.less), str(one.than))
+    is_, sure = "is less than" if one.times == 1 else f"is at most {number(one.times)} times", ""
+    if one.confidence:
+        sure = f" with {one.confidence} confidence"
+    text = f"{one.compare}: {one.factor}={one.less} {is_} {one.than}{where}{sure}"
+    differences = paired(rows, one.compare, one.factor, str(one.less), str(one.than), one.times)
     if not differences:
         sides = [f"{one.factor}={side}" for side in (one.less, one.than)
                  if any(str(levels.get(one.factor)) == str(side) for levels in absent)]  # fmt: skip
         if sides:
             return Verdict(text, None, f"{' and '.join(sides)} {'was' if len(sides) == 1 else 'were'} not run")
         return Verdict(text, False, "there are no pairs of runs that differ in this alone")
-    mean, low, high = interval(differences)
-    return Verdict(text, mean < 0, f"mean difference {number(mean)} [{number(low)}, {number(high)}], n = {len(differences)}")
+    if one.confidence and len(differences) < 2:
+        return Verdict(text, False, "one pair of runs tells nothing of the spread: more seeds are needed")
+    mean, low, high = interval(differences, part_of(one.confidence) if one.confidence else 0.95)
+    judged = high if one.confidence else mean
+    good = judged < 0 or (judged == 0 and one.times != 1)
+    return Verdict(text, good, f"mean difference {number(mean)} [{number(low)}, {number(high)}], n = {len(differences)}")
 
 
 def _near(
@@ -130,13 +138,13 @@ def _near(
     return Verdict(text, False, f"not in {len(wrong)} of {len(wrong) + right}; {'; '.join(wrong)}")
 
 
-def paired(rows: Sequence[Row], measure: str, factor: str, a: str, b: str) -> list[float]:
-    """``a`` less ``b``, for each two runs that differ in this factor only (common random numbers)."""
+def paired(rows: Sequence[Row], measure: str, factor: str, a: str, b: str, times: float = 1.0) -> list[float]:
+    """``a`` less so many times ``b``, for each two runs that differ in this factor only (common random numbers)."""
     by: dict[tuple[object, ...], dict[str, float]] = {}
     for levels, seed, measures in rows:
         rest = tuple((k, v) for k, v in levels.items() if k != factor)
         by.setdefault((rest, seed), {})[str(levels.get(factor))] = measures.get(measure, math.nan)
-    differences = [pair[a] - pair[b] for pair in by.values() if a in pair and b in pair]
+    differences = [pair[a] - times * pair[b] for pair in by.values() if a in pair and b in pair]
     return [d for d in differences if not math.isnan(d)]
 
 

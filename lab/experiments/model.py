@@ -244,7 +244,8 @@ class Expectation(Strict):
     Or a measure that is in the ``reference``: the mean of each cell is not further from its than so many of its ``deviations``.
 
     Or ``compare`` a measure between two levels of a factor: ``less`` is below ``than``, in the mean over all pairs of runs that
-    differ in this factor only.
+    differ in this factor only. With ``times: 1.1`` it is at most 1.1 times as much. With ``confidence: 95%`` the whole interval
+    of the mean difference (bootstrap over the pairs, from a fixed seed) has to lie there.
     """
 
     expr: str = ""
@@ -254,6 +255,8 @@ class Expectation(Strict):
     factor: str = ""
     less: Words = ""
     than: Words = ""
+    times: float = 1.0
+    confidence: Words = ""
     reference: str = ""
     deviations: float = 1.0
 

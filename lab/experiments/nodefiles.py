@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from nodeagent.hollow.objects import NodeSpec
 FIELDS = ("name", "cpu", "memory", "pods", "labels", "resources", "taints")
 OWN = (HOSTNAME,)
 """Labels that each simulated node has of itself."""
+EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 
 
 def of_cluster(path: Path) -> list[dict[str, Any]]:
@@ -57,7 +59,19 @@ def entry(tree: dict[str, Any]) -> dict[str, Any]:
 
 
 def check(group: Nodes, path: str, problems: list[Problem]) -> None:
-    """Adds the problems of ``listed``."""
+    """Adds the problems of ``listed``, and of what all nodes of a group have."""
+    amounts = {"cpu": group.cpu, "memory": group.memory} | {f"resources.{k}": v for k, v in group.resources.items()}
+    for name, value in amounts.items():
+        if not _is_quantity(value):
+            problems.append(Problem(f"{path}.{name}", f"{value!r} is no quantity such as 4 or 16Gi"))
+    for name, count in (("pods", group.pods), ("zones", group.zones)):
+        if count < 0:
+            problems.append(Problem(f"{path}.{name}", "must not be negative"))
+    if not re.fullmatch(r"[a-z0-9]([a-z0-9.-]*)", group.prefix):
+        problems.append(Problem(f"{path}.prefix", f"{group.prefix!r} begins no node's name: small letters, digits, hyphens"))
+    for n, taint in enumerate(group.taints):
+        if taint.effect not in EFFECTS:
+            problems.append(Problem(f"{path}.taints[{n}].effect", f"{taint.effect!r} is none of {', '.join(EFFECTS)}"))
     if group.cluster:
         problems.append(Problem(f"{path}.cluster", "is read with the file; say the nodes as listed here"))
     for n, one in enumerate(group.listed):
@@ -70,10 +84,15 @@ def check(group: Nodes, path: str, problems: list[Problem]) -> None:
         if any(other.get("name") == one.get("name") for other in group.listed[:n]):
             problems.append(Problem(f"{where}.name", f"{one.get('name')!r} is another node's name"))
         for key in ("cpu", "memory"):
-            try:
-                quantity.parse(str(one.get(key, "1")))
-            except quantity.QuantityError:
+            if not _is_quantity(one.get(key, "1")):
                 problems.append(Problem(f"{where}.{key}", f"{one[key]!r} is no quantity such as 4 or 16Gi"))
+
+
+def _is_quantity(value: Any) -> bool:
+    try:
+        return quantity.parse(str(value)) >= 0
+    except quantity.QuantityError:
+        return False
 
 
 def spec(one: dict[str, Any], address: str) -> NodeSpec:

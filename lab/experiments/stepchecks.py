@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from apiserver.cel.engine import CelError, compile_cel
 from lab.experiments import load as loads
 from lab.experiments.expressions import Expression, ExpressionError, meant
@@ -16,6 +18,7 @@ from lab.simulation.faultystore import FAILURES
 BY_REFERENCE = {
     "scale": "{deployment/web: 5}", "set-image": '{deployment/web: "web:v2"}', "patch": "{deployment/web: {spec: ...}}",
 }  # fmt: skip
+_DEFAULTS = {f.encode_name: f.default for f in msgspec.structs.fields(Step)}
 OF_ONE = ("delete", "restart", "pause", "resume", "evict")
 OF_NODES = ("cordon", "uncordon", "drain", "power-on", "heal")
 
@@ -33,6 +36,11 @@ def check_steps(e: Experiment, problems: list[Problem]) -> list[str]:
         if step.after and step.after not in ("begin", *(s.name for s in e.steps[:n] if s.name)):
             text = f"there is no step {step.after!r} before this one{meant(step.after, ('begin', *names))}"
             problems.append(Problem(f"{path}.after", text))
+        if step.mark in marks and step.mark:
+            problems.append(Problem(f"{path}.mark", f"{step.mark!r} is the mark of another step"))
+        if not step.until and not step.when:
+            unused = [k for k, v in (("within", step.within), ("on-timeout", step.on_timeout)) if v != _DEFAULTS[k]]
+            problems += [Problem(f"{path}.{k}", "has no meaning without when or until") for k in unused]
         check_step(step, path, everywhere if beside else marks, problems)
         _do(step, path, e, problems)
         _fault(step, path, problems)

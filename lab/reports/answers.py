@@ -18,7 +18,7 @@ def sentence(expectation: str | Expectation, verdict: Verdict, rows: Sequence[Ro
     if verdict.good is None or not picked:
         return f"Not judged: {verdict.why}."
     if one.compare:
-        return _compared(one, picked, where)
+        return _compared(one, verdict, picked, where)
     if one.reference:
         close = "is" if verdict.good else "is not always"
         return f"{one.reference} {close} within {number(one.deviations)} standard deviations of the reference: {verdict.why}."
@@ -31,10 +31,13 @@ def sentence(expectation: str | Expectation, verdict: Verdict, rows: Sequence[Ro
     return f"Does not hold{' where ' + where if where else ''}, {verdict.why}; over all {runs} runs: {words}."
 
 
-def _compared(one: Expectation, rows: Sequence[Row], where: str) -> str:
+def _compared(one: Expectation, verdict: Verdict, rows: Sequence[Row], where: str) -> str:
     differences = paired(rows, one.compare, one.factor, str(one.less), str(one.than))
     if not differences:
         return "No two runs differ in this alone, so nothing can be said."
+    if one.times != 1:
+        share = f"{'' if verdict.good else 'not '}at most {number(one.times)} times as much"
+        return f"{one.compare} is {share} with {one.factor}={one.less} as with {one.than}: {verdict.why}."
     mean, low, high = interval(differences)
     word = "less" if mean < 0 else "more" if mean > 0 else "neither less nor more"
     amount = f"{number(abs(mean))} " if mean else ""

@@ -16,7 +16,7 @@ from lab.reports.facts import Facts, partings
 from lab.reports.statistics import cells_of
 from lab.reports.style import escape, table
 
-MOST = 3
+MAX_PARTINGS = 3
 BUDGET = 60.0  # seconds of CPU, after which no more decisions are made again
 PODS = (
     "The first pods that went to different nodes. The points of each plugin: navarch experiment diff, or navarch experiment "
@@ -40,7 +40,7 @@ def by_pods(by_run: Mapping[str, Facts], good: Sequence[Result]) -> dict[str, st
     out: dict[str, str] = {}
     for first, other, a, b in _pairs([r for r in good if r.name in by_run]):
         pods = partings(by_run[a.name], by_run[b.name])
-        if pods and len(out) < MOST:
+        if pods and len(out) < MAX_PARTINGS:
             rows = [[escape(who), f"{at:.2f} s", escape(x), escape(y)] for who, at, x, y in pods]
             out[f"{first} and {other} (seed {a.seed})"] = table(["pod", "when", first, other], rows, text=[2, 3])
     return out
@@ -52,7 +52,7 @@ def with_points(folder: Path, good: Sequence[Result], budget: float = BUDGET) ->
     began = cpu_spent()
     for first, other, a, b in _pairs(good):
         title = f"{first} and {other} (seed {a.seed})"
-        if len(out) == MOST:
+        if len(out) == MAX_PARTINGS:
             break
         if cpu_spent() - began > budget:
             out[title] = f"<p>Not looked at: {budget:.0f} s of CPU were spent. navarch experiment diff tells it.</p>"
