@@ -298,8 +298,8 @@ ATTACHED = """
 {apiVersion: v1, kind: PersistentVolume, metadata: {name: left}, spec: {capacity: {storage: 1Gi}, accessModes: [ReadWriteOnce],
   csi: {driver: csi.example.com, volumeHandle: left}}}
 ---
-{apiVersion: storage.k8s.io/v1, kind: VolumeAttachment, metadata: {name: left}, spec: {attacher: csi.example.com, nodeName: n0,
-  source: {persistentVolumeName: left}}}
+{apiVersion: storage.k8s.io/v1, kind: VolumeAttachment, metadata: {name: left, finalizers: [csi.example.com/attacher]},
+  spec: {attacher: csi.example.com, nodeName: n0, source: {persistentVolumeName: left}}}
 """
 BOUND = """
 {apiVersion: v1, kind: PersistentVolume, metadata: {name: made}, spec: {capacity: {storage: 1Gi}, accessModes: [ReadWriteOnce],
@@ -321,7 +321,9 @@ def test_a_pod_waits_until_an_attached_volume_that_no_pod_uses_is_detached():
             return any("1 node(s) exceed max volume count" in m for m in said)
 
         await cluster.run_until(refused, 60)
-        await cluster.client[storage_v1.VolumeAttachment].delete("left", None)
+        attachments = cluster.client[storage_v1.VolumeAttachment]
+        assert (await attachments.get("left")).metadata.deletion_timestamp, "no pod needs it: it is to be detached"
+        await attachments.patch("left", None, {"metadata": {"finalizers": None}})  # the driver has done it
         await cluster.run_until(lambda: the_node(cluster) == "n0", 60)
 
     Simulation(4, nodes=NODES[:1]).run(scenario)
