@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ from tests.within import Within
 TESTS = Path(__file__).parent
 
 os.environ["NAVARCH_EGRESS"] = "off"  # no test reaches the network, however it is started
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts what it runs in the background so, and what ignores a signal hands that on to the programs it starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Folders and files whose tests take a real lab, real clients, processes of their own, or many seconds of computing.
 SLOW = (

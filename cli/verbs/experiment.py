@@ -109,7 +109,7 @@ def run(
     chosen = _chosen(only, [c.levels for c in cells(tree)])
     folder = out or Path("results") / str(tree["metadata"]["name"])
     numbers = range(1, seeds + 1) if seeds else None
-    if resume and not any(sweep.earlier_result(folder, *one) for one in plan_of(tree, numbers, chosen)):
+    if resume and not sweep.has_runs(folder, tree):
         stop(f"error: --resume: {folder} has no run of this file with these settings", WRONG)
     for line in [] if again else sweep.not_taken(folder, plan_of(tree, numbers, chosen)):
         print(line, file=sys.stderr)

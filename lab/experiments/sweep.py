@@ -213,6 +213,16 @@ def earlier_result(folder: Path, cell: Cell, seed: int) -> Result | None:
     return result
 
 
+def has_runs(folder: Path, tree: dict[str, Any]) -> bool:
+    """Whether a folder has a run of this file with these settings, whatever its cell and seed."""
+    by_levels = {tuple(sorted(c.levels.items())): c for c in cells(tree)}
+    for result in results(folder):
+        cell = by_levels.get(tuple(sorted(result.levels.items())))
+        if cell is not None and earlier_result(folder, cell, result.seed) is not None:
+            return True
+    return False
+
+
 def not_taken(folder: Path, plan: Iterable[tuple[Cell, int]]) -> list[str]:
     """Says which results of earlier calls will be made anew, and why: a line for each reason."""
     reasons: dict[str, int] = {}
