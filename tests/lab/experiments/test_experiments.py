@@ -172,7 +172,7 @@ def test_the_command(
         return code, "".join(capsys.readouterr())
 
     assert call("check", str(written(tmp_path)))[1].startswith("small: 2 cells, 2 seeds, 4 runs of 3 nodes")
-    assert f"{folder}  4 runs" in call("list", str(folder))[1]
+    assert f"{folder}  4/4 " in call("list", str(folder))[1]
     assert "To get some: navarch experiment run FILE" in call("list", str(tmp_path))[1]
     runs = folder / "runs"
     a, b = (str(runs / f"{r.name}.jsonl.gz") for r in listed[:2])
