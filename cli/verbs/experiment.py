@@ -234,7 +234,7 @@ def _tell(tree: dict[str, Any], listed: Sequence[Result]) -> None:
         for name, row in rows.items():
             table.add_row(name, *row)
     console = Console(highlight=False, soft_wrap=True)
-    console.print(table)
+    _print(table)
     for warning in [*warnings(listed), *all_notes(parse(c.tree) for c in cells(tree))]:
         console.print(f"warning: {warning}", style="yellow", markup=False)
     styles = {True: "green", False: "red", None: "yellow"}
@@ -312,7 +312,6 @@ def _bytes(count: float) -> str:
 @group.command("list")
 def list_(folder: Folder = Path("results")) -> None:
     """List the results below a folder: runs, failures, expectations, and the question."""
-    from rich.console import Console
     from rich.table import Table
 
     from lab.experiments.folder import LOCK, read_lock
@@ -336,7 +335,14 @@ def list_(folder: Folder = Path("results")) -> None:
         planned = max(len(plan_of(tree)), len(runs))
         name = str(lock.parent)
         table.add_row(name, f"{done}/{planned}", str(failed or ""), true, str(tree.get("question") or tree["metadata"]["name"]))
-    Console(highlight=False, soft_wrap=True).print(table)
+    _print(table)
+
+
+def _print(table: Any) -> None:
+    """As wide as its content: what is squeezed into the 80 columns of a pipe breaks paths and numbers apart."""
+    from rich.console import Console
+
+    Console(highlight=False, soft_wrap=True, width=10_000).print(table)
 
 
 def _results(folder: Path) -> list[Result]:

@@ -46,6 +46,7 @@ def test_objects(api: kr8s.Api, kubectl: Kubectl) -> None:
     child.set_owner(conf)
     conf.delete(propagation_policy="Foreground")
     child.wait("delete", timeout=30)
+    conf.wait("delete", timeout=30)  # a moment later: the owner goes when nothing is left that it owns
     with pytest.raises(kr8s.NotFoundError):
         ConfigMap.get("conf", api=api, namespace=kubectl.namespace)
 
