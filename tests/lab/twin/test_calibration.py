@@ -35,7 +35,7 @@ def test_measures_what_is_there() -> None:
     samples, pods = measured(8, ("test", "-f", "/ready"))
     assert pods == 0 and {k: len(v) for k, v in samples.items()} == {"start": 8, "ready": 8, "stop": 8}
     assert all(0.95 <= s <= 2.2 for s in samples["start"]) and max(samples["start"]) > min(samples["start"])
-    assert all(3.0 <= s <= 4.3 for s in samples["ready"])
+    assert all(2.5 <= s <= 3.8 for s in samples["ready"])  # seen up to a probe period late, of which half is left out
     assert all(0.45 <= s <= 1.2 for s in samples["stop"])
     assert set(measured(1)[0]) == {"start", "stop"}
 
