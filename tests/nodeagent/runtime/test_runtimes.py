@@ -489,7 +489,7 @@ def test_a_container_gets_devices(kind: Kind, image_root: Path, tmp_path: Path) 
         text = msgspec.json.encode({"cdiVersion": "0.6.0", "kind": "example.com/gpu", "devices": devices})
         (cdi / "gpu.json").write_bytes(text)
         sandbox = await runtime.run_sandbox(harness.sandbox_config())
-        script = "ls /dev; echo x > /dev/fake0 && echo wrote; echo x > /dev/by-name || echo full; echo $CDI"
+        script = "exec 2>&1; ls /dev; echo x > /dev/fake0 && echo wrote; echo x > /dev/by-name || echo full; echo $CDI"
         _, text_out = await harness.result(
             runtime, sandbox, "sh", "-c", script, name="c",
             devices=[Device("/dev/null", "/dev/fake0", "rw")], cdi_devices=["example.com/gpu=one"],
