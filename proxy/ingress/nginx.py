@@ -142,9 +142,25 @@ class Nginx:
                 finally:
                     os.close(fd)
 
+    def orphans(self) -> list[int]:
+        """Workers of ours that have no master. A worker is ours if it writes our log: its command line names no directory,
+        and a worker that was only just forked still calls itself a master.
+        """
+        out, master = [], self.pid()
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                name, rest = (entry / "stat").read_text().rsplit(")", 1)
+                if name.partition("(")[2] != "nginx" or master in (int(entry.name), int(rest.split()[1])):
+                    continue
+                if any(os.readlink(file) == str(self.log) for file in (entry / "fd").iterdir()):
+                    out.append(int(entry.name))
+            except OSError:  # it ended while it was looked at
+                continue
+        return out
+
     def _end_orphans(self) -> None:
         """Ends workers whose master was killed: they listen on, and a new master could not. What they serve they finish."""
-        for pid in orphans():
+        for pid in self.orphans():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGQUIT)
 
@@ -156,18 +172,3 @@ class Nginx:
             return subprocess.run(command, capture_output=True, text=True, timeout=patience, stdin=subprocess.DEVNULL)
         except subprocess.TimeoutExpired:
             raise NginxError(f"nginx did not answer within {patience:.0f} s") from None
-
-
-def orphans() -> list[int]:
-    """Workers of nginx in this mount namespace (so not those in containers) that have no master."""
-    out, own = [], os.readlink("/proc/self/ns/mnt")
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            if not (entry / "cmdline").read_bytes().startswith(b"nginx: worker") or os.readlink(entry / "ns/mnt") != own:
-                continue
-            parent = (entry / "stat").read_text().rpartition(")")[2].split()[1]
-            if not Path(f"/proc/{parent}/cmdline").read_bytes().startswith(b"nginx: master"):
-                out.append(int(entry.name))
-        except OSError:
-            continue
-    return out

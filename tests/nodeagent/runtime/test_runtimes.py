@@ -225,7 +225,9 @@ async def exec_with_stdin_and_both_streams(runtime: RealRuntime, main: str) -> N
 
 
 async def exec_on_a_terminal(runtime: RealRuntime, main: str) -> None:
-    running = await runtime.exec(main, ["sh", "-c", "read x; stty size; tty; echo $x $TERM"], stdin=True, tty=True)
+    # Of CRI's streams each comes in its own time: the size may follow what was typed after it.
+    script = "read x; until stty size 2> /dev/null; do sleep 0.01; done; tty; echo $x $TERM"
+    running = await runtime.exec(main, ["sh", "-c", script], stdin=True, tty=True)
     await running.resize(101, 37)
     await running.write(b"word\n")
     text = b"".join([data async for _, data in running.read()])

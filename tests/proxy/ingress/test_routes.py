@@ -21,8 +21,9 @@ from navarch.api.types import discovery_v1, meta_v1, networking_v1
 from navarch.world import RealWorld
 from proxy.ingress.actions import is_text, quoted
 from proxy.ingress.config import Place, render
-from proxy.ingress.nginx import Nginx, NginxError, fallback_pair, orphans
+from proxy.ingress.nginx import Nginx, NginxError, fallback_pair
 from proxy.ingress.routes import CONTROLLER, is_ours, site
+from tests.e2e.harness import wait_for
 from tests.proxy.ingress.objects import World, backend, ingress, pair, path, secret, service
 
 PLACE = Place("127.0.0.1", 18180, 18543, "/run/x")
@@ -146,9 +147,9 @@ def backends():
 def running(tmp_path):
     made = []
 
-    def start(text_of, certificates=()):
-        place = Place("127.0.0.1", free_port(), free_port(), str(tmp_path / "run"), user="root root")
-        nginx = Nginx(Path(place.directory), tmp_path / "nginx.log")
+    def start(text_of, certificates=(), at="run"):
+        place = Place("127.0.0.1", free_port(), free_port(), str(tmp_path / at), user="root root")
+        nginx = Nginx(Path(place.directory), tmp_path / f"{at}.log")
         nginx.write_pairs({"fallback": fallback_pair(RealWorld().now()), **dict(certificates)})
         made.append(nginx)
         text = text_of(place)
@@ -291,10 +292,21 @@ def test_a_master_that_is_killed_leaves_nobody_in_the_way(backends, running):
     os.kill(pid, signal.SIGKILL)
     while nginx.pid():
         time.sleep(0.01)
-    deadline = time.monotonic() + 10
-    while not orphans():
-        assert time.monotonic() < deadline
+    wait_for(nginx.orphans, "its workers have no master")
     nginx.apply(render(made, place))
     assert nginx.pid() not in (0, pid) and get(place, "x.test", "/")[0] == 200
-    while orphans():
-        assert time.monotonic() < deadline
+    wait_for(lambda: not nginx.orphans(), "they have gone")
+
+
+def test_orphans_of_another_nginx_are_not_ended(backends, running):
+    world = World(service("a", "127.0.0.1", backends[0]))
+    made = site([ingress("i", {"x.test": [path("/", "a", port=backends[0])]})], *world.lookups())
+    (killed, _), (other, place) = running(lambda place: render(made, place)), running(lambda place: render(made, place), at="b")
+    os.kill(killed.pid(), signal.SIGKILL)
+    orphans = wait_for(killed.orphans, "its workers have no master")
+    assert other.orphans() == []
+    other.stop()
+    other.apply(render(made, place))
+    assert killed.orphans() == orphans
+    for pid in orphans:
+        os.kill(pid, signal.SIGTERM)
