@@ -30,8 +30,9 @@ from apiserver.registry.resources import Resources
 from apiserver.registry.strategy import Strategy
 from apiserver.registry.subresources import Endpoint, EndpointKey
 from apiserver.serviceresolver import ServiceResolver
+from apiserver.storage.compaction import keep_compacted
 from apiserver.storage.health import StoreHealth
-from apiserver.storage.store import FutureRevision, Store, StoreUnavailable
+from apiserver.storage.store import Store, StoreUnavailable
 from navarch.api.errors import StatusError
 from navarch.world import Backoff, World
 
@@ -110,7 +111,7 @@ class APIServer:
                 group.start(_run(hook, self.world), "background")
             group.start(self.app.deadlines.run(), "deadlines")
             if self.config.compaction_interval:
-                group.start(self._compact(), "compaction")
+                group.start(keep_compacted(self.world, self.store, self.config.compaction_interval), "compaction")
             group.start(self._begin_again(), "begin-again")
             self.health.loops.set()
             if on_ready is not None:
@@ -148,19 +149,6 @@ class APIServer:
                 log.warning("cannot make the default objects again: %s", error)
                 self.cache.rewound.set()
                 await self.world.sleep(backoff.next())
-
-    async def _compact(self) -> None:
-        """Forgets what is older than one interval: watches and lists may look back at least that far."""
-        last = 0
-        while True:
-            await self.world.sleep(self.config.compaction_interval)
-            try:
-                if last:
-                    await self.store.compact(last)
-                last = await self.store.current_revision()
-            except (StoreUnavailable, FutureRevision) as error:
-                last = 0
-                log.warning("compaction failed: %s", error)
 
 
 async def _run(hook: Hook, world: World) -> None:

@@ -13,8 +13,9 @@ import orjson
 from apiserver.registry.objectmeta import FOREGROUND, ORPHAN
 from apiserver.registry.options import META_GROUP, ListOptions
 from apiserver.registry.reads import ListResult
+from apiserver.registry.stored import Stored
 from apiserver.registry.strategy import Tree
-from apiserver.registry.writes import Stored, Writes
+from apiserver.registry.writes import Writes
 from apiserver.request import DELETE, Attributes, Context, DeleteOptions
 from navarch.api.durations import as_duration
 from navarch.api.errors import NotFound, invalid, not_supported, resource_invalid

@@ -11,13 +11,13 @@ from typing import Any
 import orjson
 
 from apiserver.registry import objectmeta, scale
+from apiserver.registry.creates import STRICT, WARN, Result
 from apiserver.registry.deletes import Deletes
 from apiserver.registry.managedfields import APPLY
 from apiserver.registry.options import META_GROUP
 from apiserver.registry.patches import APPLY_PATCH, Patch
 from apiserver.registry.scale import SCALE_SCHEMA
 from apiserver.registry.strategy import Tree
-from apiserver.registry.writes import STRICT, WARN, Result
 from apiserver.request import Context, WriteOptions
 from navarch.api import pruning
 from navarch.api.errors import (

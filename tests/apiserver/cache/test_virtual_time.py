@@ -23,7 +23,7 @@ def history(seed: int) -> list[tuple[float, str, int, str, int]]:
         cache = Cache(world, store, resources={PODS: extract_metadata})
         async with world.task_group() as group:
             group.start(cache.run())
-            group.start(keep_compacted(world, store))
+            group.start(keep_compacted(world, store, interval=300))
             await cache.wait_ready()
 
             async def watch(n: int) -> None:
