@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from lab.addresses import index_directory
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -215,13 +217,24 @@ def traces(lab: Lab, index: int) -> list[str]:
     found += [f"cgroup {p}" for pattern in (f"navarch/{lab.id}", f"*/navarch/{lab.id}") for p in cgroups.glob(pattern)]
     mounts = Path("/proc/mounts").read_text().splitlines()
     found += [f"mount {line}" for line in mounts if str(lab.home) in line or f"navarch-{lab.id}" in line]
-    marks = (f"navarch-{lab.id}", f" nv{index}", f" 10.{index}.")
+    owners = {index_owner(index)}
+    listed: list[str] = []
     for command in (
         ["ip", "netns"],
         ["ip", "-o", "link"],
         ["ip", "route", "show", "table", "all"],
         ["nft", "list", "ruleset"],
     ):
-        listed = lab.run(*command, check=False).stdout.splitlines()
-        found += [f"{' '.join(command)}: {line}" for line in listed if any(m in f" {line}" for m in marks)]
-    return found
+        listed += [f"{' '.join(command)}: {line}" for line in lab.run(*command, check=False).stdout.splitlines()]
+    owners.add(index_owner(index))
+    # Once the lab is down the next one on this machine, of another home, may take the range; its links are no traces.
+    addresses = (f" nv{index}", f" 10.{index}.") if owners <= {"", str(lab.directory)} else ()
+    return found + [line for line in listed if any(mark in line for mark in (f"navarch-{lab.id}", *addresses))]
+
+
+def index_owner(index: int) -> str:
+    """The directory of the lab that has the address range; "" if none has it."""
+    try:
+        return (index_directory() / str(index)).read_text()
+    except FileNotFoundError:
+        return ""
