@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from ipaddress import IPv4Network
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from apiserver.encryption.configuration import load
 from apiserver.encryption.providers import SYSTEM_NOISE
 from apiserver.encryption.store import EncryptedStore
 from apiserver.flowcontrol.keeping import flow_control
+from apiserver.http.extension import Extension, GroupVersion
 from apiserver.kinds.core.services import ServiceStrategy
 from apiserver.kinds.core.services_addresses import Addresses
 from apiserver.kinds.networking.servicecidrs import default_range, ready_networks
@@ -35,8 +37,11 @@ DEFAULT_PORT = 6443
 JWKS_PATH = "/openid/v1/jwks"
 
 
-def assemble(world: World, store: Store, config: Config) -> APIServer:
-    """A server that serves everything in the catalog; call within a running event loop."""
+def assemble(
+    world: World, store: Store, config: Config, extensions: Mapping[GroupVersion, Extension] | None = None
+) -> APIServer:
+    """A server that serves everything in the catalog; call within a running event loop. ``extensions`` answer for groups and
+    versions as servers behind APIServices would."""
     low, high = config.node_ports
     encrypted: EncryptedStore | None = None
     if config.encryption_provider_config:
@@ -71,7 +76,8 @@ def assemble(world: World, store: Store, config: Config) -> APIServer:
     assert isinstance(services, ServiceStrategy)
     _bootstrap(server, services.addresses, authorizer.rbac)
     # After the definitions: their kinds are registered, too.
-    aggregator = Aggregator(server.apis, config, server.resolver, {OWN: ResourceMetrics(world, cache, server.agents)})
+    own = {OWN: ResourceMetrics(world, cache, server.agents), **(extensions or {})}
+    aggregator = Aggregator(server.apis, config, server.resolver, own)
     _run(lifecycle, aggregator.prepare, aggregator.run)
     return server
 

@@ -23,6 +23,7 @@ FRONT_PROXY = "front-proxy-client"  # under this name the API server passes requ
 HOLLOW_USER = "system:hollow-nodes"
 DNS_RELAY_PORT = 10053  # on the lab's network
 INGRESS_USER, GATEWAY_USER = "navarch:ingress-controller", "navarch:gateway-controller"
+ADAPTER_USER, ADAPTER_SERVICE = "navarch:custom-metrics", "navarch-custom-metrics"
 INGRESS_HTTP, INGRESS_HTTPS = 10080, 10443  # where a node's nginx listens, behind the load balancer's 80 and 443
 ETCD_SOCKET, ETCD_PEER_SOCKET = "localhost:2379", "localhost:2380"  # files that etcd makes in its working directory
 
@@ -351,6 +352,25 @@ def gateways(paths: LabPaths, record: LabRecord, node: NodeRecord, init: Process
         log=str(paths.logs / f"gateways-{node.name}.log"),
         cgroup=f"{group(paths.id, node.name)}/sys",
         node=init.dump(),
+    )  # fmt: skip
+
+
+def custom_metrics(paths: LabPaths, record: LabRecord) -> Spec:
+    """The adapter for custom and external metrics, on loopback: only the API server has to reach it."""
+    pki, front = paths.pki, paths.pki / "front-proxy"
+    return Spec(
+        name="custom-metrics",
+        module="controllers.custommetrics.main",
+        alive=alive_socket(paths, "custom-metrics"),
+        argv=[
+            "--kubeconfig", str(paths.component_kubeconfig("custom-metrics")),
+            "--port", str(record.custom_metrics),
+            "--tls-cert-file", str(pki / "custom-metrics.crt"), "--tls-private-key-file", str(pki / "custom-metrics.key"),
+            "--requestheader-client-ca-file", str(front / "ca.crt"), "--requestheader-allowed-names", FRONT_PROXY,
+            "--network", Addresses(record.index).range,
+        ],
+        log=str(paths.logs / "custom-metrics.log"),
+        cgroup=control_group(paths.id),
     )  # fmt: skip
 
 

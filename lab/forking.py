@@ -46,6 +46,7 @@ PRELOAD = {
     "proxy.main": (),
     "proxy.ingress.main": (),
     "proxy.gateway.main": (),
+    "controllers.custommetrics.main": ("aiohttp.web",),
     "nodeagent.hollow.main": ("aiohttp.web",),
     "lab.gateway": (),
 }

@@ -36,6 +36,11 @@ def issue_all(paths: LabPaths, record: LabRecord, hollow: bool) -> None:
         authority.issue(file, user, groups)
         path = paths.kubeconfig if file == "admin" else paths.component_kubeconfig(file)
         authority.kubeconfig(path, file, server, cluster, user)
+    if record.custom_metrics:
+        host = f"{components.ADAPTER_SERVICE}.kube-system.svc"
+        authority.issue("custom-metrics", components.ADAPTER_USER, (), (host,))
+        path = paths.component_kubeconfig("custom-metrics")
+        authority.kubeconfig(path, "custom-metrics", own, cluster, components.ADAPTER_USER)
     if hollow:
         authority.issue("hollow", components.HOLLOW_USER, (), (HOLLOW_HOST, "127.0.0.1"))
         authority.kubeconfig(paths.component_kubeconfig("hollow"), "hollow", own, cluster, components.HOLLOW_USER)

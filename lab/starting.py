@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lab import cgroups, components, containerd, gatewayapi, networknamespace, supervisor, wayout
+from lab import cgroups, components, containerd, custommetrics, gatewayapi, networknamespace, supervisor, wayout
 from lab import settings as labsettings
 from lab.addons import apply_addons, remove_ingress
 from lab.addresses import FIRST_INDEX, claim_index
@@ -21,7 +21,7 @@ from lab.cluster import Cluster
 from lab.health import ComponentRefused
 from lab.hollow import HollowNodes
 from lab.paths import LabError, LabRecord, write_private
-from lab.ports import FIRST_PORT, FIRST_REGISTRY_PORT, RANGE, free_port, take_port
+from lab.ports import FIRST_ADAPTER_PORT, FIRST_PORT, FIRST_REGISTRY_PORT, RANGE, free_port, take_port
 from lab.reach import certificate_names, local_addresses
 from navarch import egress
 
@@ -43,6 +43,7 @@ class Wishes:
     listen: list[str] | None = None  # addresses beside the lab's own; [] is none
     ingress: bool | None = None  # an ingress controller on the real nodes
     gateway: bool | None = None  # the Gateway API: its kinds, and a controller on the real nodes
+    custom_metrics: bool | None = None  # an adapter for custom and external metrics
     names: list[str] | None = None  # further names in the API server's certificate
     egress: bool | None = None  # whether nodes and pods reach what the machine reaches
     registry: bool | None = None  # whether the lab has an image registry
@@ -88,6 +89,8 @@ class Start:
             remove_ingress(cluster.api)
         if self.wishes.gateway is False:
             gatewayapi.remove(cluster.api)
+        if self.wishes.custom_metrics is False:
+            custommetrics.remove(cluster.api)
         apply_addons(cluster.addresses, cluster.api, bool(cluster.hollow.roster.groups), cluster.required_record)
 
     def settings(self, record: LabRecord | None) -> dict[str, str]:
@@ -124,6 +127,7 @@ class Start:
             raise LabError("real nodes need root; without it use: navarch up --nodes 0")
         self.plan_hollow()
         self.take_registry_port()
+        self.take_adapter_port()
         cluster.health.revive()
         sockets = self.take_port()
         cluster.certificates()
@@ -168,6 +172,19 @@ class Start:
             first = FIRST_REGISTRY_PORT + record.index - FIRST_INDEX
             record.registry = free_port("127.0.0.1", first, first + RANGE * RANGE)
 
+    def take_adapter_port(self) -> None:
+        """A port for the adapter of custom metrics; another one than before if somebody else has that now."""
+        record, wish = self.cluster.required_record, self.wishes.custom_metrics
+        if wish is False and record.custom_metrics:
+            record.custom_metrics = 0
+            if self.cluster.running():
+                supervisor.request(self.paths, "stop", names=["custom-metrics"], timeout=10)
+        elif wish or record.custom_metrics:
+            serves = any(e["spec"]["name"] == "custom-metrics" and p.alive() for e, p in self.cluster.health.recorded())
+            if not (serves and record.custom_metrics):
+                first = record.custom_metrics or FIRST_ADAPTER_PORT + record.index - FIRST_INDEX
+                record.custom_metrics = free_port("127.0.0.1", first, first + RANGE * RANGE)
+
     @property
     def with_nodes(self) -> bool:
         return bool(self.cluster.required_record.nodes) or networknamespace.exists(self.paths.id)
@@ -186,6 +203,8 @@ class Start:
         write_private(self.paths.registries, components.registries_conf(record))
         if record.registry:
             specs.append(components.registry(self.paths, record))
+        if record.custom_metrics:
+            specs.append(components.custom_metrics(self.paths, record))
         if self.with_nodes:
             specs.append(components.gateway(self.paths, record, cluster.lab_flag))
         cluster.start([*specs, *(spec for entry in on for spec in cluster.nodes.components(entry))])

@@ -40,6 +40,7 @@ REGISTRY_HELP = "Start an image registry for the lab, at a port of localhost tha
 PLUGIN_HELP = "A scheduler plugin of yours: policy.py:Class, module:Class, or an entry point's name. May be repeated."
 INGRESS_HELP = "Serve Ingresses: nginx on each real node, behind a load balancer's address; class navarch. Stored with the lab."
 GATEWAY_HELP = "Serve the Gateway API: its CRDs, class navarch, and nginx on each real node. Stored with the lab."
+CUSTOM_METRICS_HELP = "Serve custom and external metrics from the Prometheus text of pods. Stored with the lab."
 RUNTIME_HELP = "What runs containers on a new lab's real nodes; default: oci (crun, no daemon)."
 CPU_HELP = "CPU of each node, such as 500m; default: a share of the machine."
 
@@ -65,6 +66,7 @@ def up(
     name: Annotated[list[str] | None, Option("--name", metavar="NAME", help=NAME_HELP)] = None,
     ingress: Annotated[bool | None, Option("--ingress/--no-ingress", help=INGRESS_HELP)] = None,
     gateway: Annotated[bool | None, Option("--gateway/--no-gateway", help=GATEWAY_HELP)] = None,
+    custom_metrics: Annotated[bool | None, Option("--custom-metrics/--no-custom-metrics", help=CUSTOM_METRICS_HELP)] = None,
     plugin: Annotated[list[str] | None, Option("--plugin", metavar="MODULE:CLASS", help=PLUGIN_HELP)] = None,
     egress: Annotated[str | None, Option("--egress", metavar="on|off", help=EGRESS_HELP, show_default="on")] = None,
     registry: Annotated[bool | None, Option("--registry/--no-registry", help=REGISTRY_HELP)] = None,
@@ -103,6 +105,7 @@ def up(
         wishes.registry = registry
         wishes.ingress = ingress
         wishes.gateway = gateway
+        wishes.custom_metrics = custom_metrics
         wishes.runtime = runtime
         wishes.listen = None if listen is None else [a for a in listen if a != "127.0.0.1"]
         bring_up(cluster, wishes)

@@ -112,6 +112,8 @@ def _work(work: Work, path: str, problems: list[Problem]) -> None:
             problems.append(Problem(f"{path}.load.rate", str(error)))
         if work.load.cpu:
             seconds_of(work.load.cpu, f"{path}.load.cpu", problems)
+        if work.load.metric and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,47}", work.load.metric):
+            problems.append(Problem(f"{path}.load.metric", "must be a metric's name of at most 48 letters, digits and _"))
         if not work.load.path.startswith("/"):
             problems.append(Problem(f"{path}.load.path", "must begin with /"))
         rate_of(work.load.capacity, f"{path}.load.capacity", problems)

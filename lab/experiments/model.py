@@ -181,7 +181,8 @@ class Trace(Strict):
 class Load(Strict):
     """Requests to a service. ``rate``: also a shape (see lab/experiments/load.py); ``latency``: the way there and back;
     ``capacity``: requests a second that one pod can answer; ``cpu``: time of a core that a request takes; pods use so much, by
-    the annotation hollow.navarch.dev/cpu that metrics read."""
+    the annotation hollow.navarch.dev/cpu that metrics read; ``metric``: the custom metric of pods that tells autoscalers how
+    many requests a second each of them answers (in mode real, the pods' own pages have to tell it)."""
 
     service: str
     rate: Words
@@ -192,6 +193,7 @@ class Load(Strict):
     """How long after a change of the endpoints each node's proxy knows of it; may be a distribution."""
     for_: Words = ""
     cpu: Words = ""
+    metric: str = ""
     retries: int = 0
     """How often a request that failed is tried again."""
     backoff: Words = "100ms"

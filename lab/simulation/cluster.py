@@ -27,6 +27,7 @@ from apiserver.storage.memory import MemoryStore
 from controllers.config import Config as ControllersConfig
 from controllers.manager import Manager
 from lab.simulation.applying import apply
+from lab.simulation.custommetrics import CustomMetrics
 from lab.simulation.faultystore import FaultyStore
 from lab.simulation.network import Link
 from navarch.api import kinds, pods
@@ -87,7 +88,8 @@ class Simulation:
     What costs time and is not always needed can be left out; what else happens stays the same: ``heartbeats`` (a node
     that goes silent is noticed as if they had been sent), ``events`` (the Event objects), ``history`` (the record of every
     change). Without heartbeats the link "nodes" cannot be cut. ``checks``: after every step each component compares what it
-    has kept by deltas with what it would be if it were made anew (:meth:`check`); slow.
+    has kept by deltas with what it would be if it were made anew (:meth:`check`); slow. ``custom_metrics``: the APIs of custom
+    and external metrics serve what pods declare in annotations (navarch/api/usage.py).
     """
 
     def __init__(
@@ -105,6 +107,7 @@ class Simulation:
         events: bool = True,
         history: bool = True,
         checks: bool = False,
+        custom_metrics: bool = False,
     ) -> None:
         self.world = SimulatedWorld(seed, start)
         self.nodes = node_specs(nodes) if isinstance(nodes, int) else list(nodes)
@@ -117,6 +120,7 @@ class Simulation:
         if not self._fleet.seed:
             self._fleet = replace(self._fleet, seed=str(seed))
         self._events, self._history, self._checks = events, history, checks
+        self.metrics = CustomMetrics() if custom_metrics else None
         self.on_record: Callable[[Record], None] = self._records_append
         self._records: list[Record] = []
         self._current: dict[str, tuple[int, bytes]] = {}  # key -> revision, stored JSON
@@ -146,11 +150,14 @@ class Simulation:
             await self.prepare(store)
             async with self.world.task_group() as self._group:
                 self._group.start(self._record(store, first), "history")
-                self.server = assemble(self.world, self.store, self._apiserver)
+                extensions = self.metrics.extensions() if self.metrics is not None else {}
+                self.server = assemble(self.world, self.store, self._apiserver, extensions)
                 up = asyncio.Event()
                 self._group.start(self.server.run(lambda _: up.set(), listen=False), "apiserver")
                 await up.wait()
                 self.client = self._connect("admin", "admin", MASTERS, "simulation")
+                if self.metrics is not None:
+                    self._group.start(self.metrics.run(self.connect("custom-metrics"), self.world), "custom-metrics")
                 self.fleet = HollowFleet(
                     self._connect("nodes", "system:hollow-nodes", MASTERS, "kubelet"),
                     self.world,

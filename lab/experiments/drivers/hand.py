@@ -115,7 +115,9 @@ class Holder:
         self.cluster = Cluster(name, telling)
         self._specs: dict[str, dict[str, Any]] = {}  # of components that were ended
 
-    def do_up(self, nodes: list[dict[str, Any]], settings: dict[str, str], files: dict[str, str]) -> dict[str, Any]:
+    def do_up(
+        self, nodes: list[dict[str, Any]], settings: dict[str, str], files: dict[str, str], custom_metrics: bool = False
+    ) -> dict[str, Any]:
         """``files``: by name of a setting, the text of a file that it shall name."""
         cluster = self.cluster
         if cluster.record is not None:
@@ -127,7 +129,7 @@ class Holder:
                 path = cluster.paths.root / f"{setting}.yaml"
                 path.write_text(text)
                 settings[setting] = str(path)
-        bring_up(cluster, Wishes(nodes=len(nodes), listed=nodes, settings=settings))
+        bring_up(cluster, Wishes(nodes=len(nodes), listed=nodes, settings=settings, custom_metrics=custom_metrics))
         return {"kubeconfig": str(cluster.paths.kubeconfig), "inits": self.do_inits()}
 
     def do_inits(self) -> dict[str, int]:

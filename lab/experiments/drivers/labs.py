@@ -11,6 +11,7 @@ from typing import Any
 
 from lab.experiments.drivers.hand import Hand
 from lab.experiments.drivers.hollow import Hollow
+from lab.experiments.drivers.modelled import tells_metrics
 from lab.experiments.drivers.real import Real, lab_node
 from lab.experiments.drivers.stage import Outcome
 from lab.experiments.inputs import nodes_of
@@ -50,7 +51,8 @@ class LabStage:
         real = self.mode == "real"
         nodes = [lab_node(spec) for spec in nodes_of(run.experiment)] if real else []
         with Hand(progress=self.say) as hand:
-            access = hand.ask("up", nodes=nodes, settings=settings, files=files)
+            metrics = tells_metrics(run.experiment)
+            access = hand.ask("up", nodes=nodes, settings=settings, files=files, custom_metrics=metrics)
             world = RealWorld()
             world.run(lambda: play(run, hand, world, access, Real if real else Hollow))
 

@@ -8,7 +8,7 @@ from typing import Any
 from lab.experiments.drivers.driver import Driver
 from lab.experiments.drivers.queueing import Queueing
 from lab.experiments.drivers.usage import tell
-from lab.experiments.model import Load
+from lab.experiments.model import Experiment, Load
 from lab.experiments.run import Run
 from lab.experiments.serving import Servings
 from nodeagent.hollow.fleet import HollowFleet
@@ -35,7 +35,7 @@ class ModelledLoads:
         begins, seed = driver.world.now() - driver.now, f"{run.seed} load {number}"
         queueing = Queueing(driver, self.fleet, run.state, run.recorder, load, seed, begins, self._servings)
         self.queueings[load.service] = queueing
-        self.begin(bool(load.cpu))
+        self.begin(bool(load.cpu or load.metric))
         return queueing.run()
 
     def change(self, service: str, rate: str) -> None:
@@ -43,6 +43,11 @@ class ModelledLoads:
         if service not in self.queueings:
             raise ValueError(no_load(service, list(self.queueings)))
         self.queueings[service].change(rate)
+
+
+def tells_metrics(experiment: Experiment) -> bool:
+    """Whether autoscalers shall see a load by a custom metric, which somebody has to serve."""
+    return any(work.load is not None and work.load.metric for work in experiment.workload)
 
 
 def no_load(service: str, services: list[str]) -> str:

@@ -11,9 +11,10 @@ from lab.experiments.drivers.queueing import Queueing
 from lab.experiments.inputs import seconds_of
 from lab.experiments.serving import Servings, Use
 from lab.experiments.state import State, is_live
-from navarch.api import kinds
+from navarch.api import kinds, quantity
 from navarch.api.errors import NotFound
 from navarch.api.types import core_v1
+from navarch.api.usage import METRIC
 
 _POD = kinds.kind_of(core_v1.Pod)
 EVERY = 15.0  # seconds, as metrics are scraped
@@ -48,4 +49,7 @@ def _annotations(pod: Mapping[str, Any], servings: Servings, loads: Sequence[Que
     for name, use in uses.items():
         amount = (use.at(rate) + (cost if name == "cpu" else 0.0)) / count
         out[NOTE + name] = f"{round(1000 * amount)}m" if name == "cpu" else str(round(amount))
+    for load, rate in rates:
+        if load.load.metric and uid in load.late:
+            out[METRIC + load.load.metric] = quantity.from_milli(round(1000 * rate))
     return out

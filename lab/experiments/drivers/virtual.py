@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from controllers.config import Config as ControllersConfig
 from lab.experiments import nodegroups
 from lab.experiments.drivers.driver import Plugin
-from lab.experiments.drivers.modelled import ModelledLoads
+from lab.experiments.drivers.modelled import ModelledLoads, tells_metrics
 from lab.experiments.drivers.stage import Outcome
 from lab.experiments.inputs import fleet_of, nodes_of, scheduler_of
 from lab.experiments.run import Run
@@ -44,6 +44,7 @@ def simulation_of(experiment: Experiment, seed: int) -> Simulation:
         heartbeats=part.heartbeats == "full",
         events=part.events,
         history=False,
+        custom_metrics=tells_metrics(experiment),
     )
 
 
