@@ -108,7 +108,7 @@ def _group_seconds(group: str) -> float:
 
 
 class Round(NamedTuple):
-    """What a round measured: milliseconds of CPU a pod at the start and at the end, writes a pod, seconds."""
+    """Milliseconds of CPU a pod at the start and at the end, writes a pod, seconds."""
 
     start: Measured
     end: Measured

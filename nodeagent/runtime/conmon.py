@@ -15,7 +15,10 @@ import shutil
 import signal
 import subprocess
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+
+from nodeagent.runtime.sealed import SealedProgram
 
 _NOT_FOUND = re.compile(r"executable file [`']?(.+?)[`']? not found(?: in \$PATH)?(?:: .*)?$", re.MULTILINE)
 CREATE_TIMEOUT = COMMAND_TIMEOUT = 120.0  # seconds
@@ -52,13 +55,22 @@ def tidy(message: str, program: str = "") -> str:
 
 
 class Crun:
-    """Commands of one crun state directory. They block; call them from a thread."""
+    """Commands of one crun state directory. They block; call them from a thread. ``programs``: where a link may be put."""
 
-    def __init__(self, root: Path, program: str = "crun", conmon: str = "conmon") -> None:
+    def __init__(self, root: Path, programs: Path, program: str = "crun", conmon: str = "conmon") -> None:
         self.root, self.program, self.conmon = root, program, conmon
+        self._sealed = SealedProgram(program, programs)
+
+    @property
+    def path(self) -> str:
+        """The file to execute for ``program``. Raises FileNotFoundError."""
+        return self._sealed.path()
+
+    def close(self) -> None:
+        self._sealed.close()
 
     def arguments(self, *command: str) -> list[str]:
-        return [self.program, f"--root={self.root}", "--cgroup-manager=cgroupfs", *command]
+        return [self.path, f"--root={self.root}", "--cgroup-manager=cgroupfs", *command]
 
     def _run(self, *command: str) -> None:
         try:
@@ -75,13 +87,31 @@ class Crun:
             raise CommandFailed(tidy(done.stderr))
 
     def start(self, container_id: str) -> None:
-        self._run("start", container_id)
+        """Lets the process that waits in the container go on. Raises CommandFailed."""
+        # All that `crun start` does for a container without hooks is to tell the process so, through a pipe that is its
+        # sign of "not yet started", too. It costs a process. Whatever is not as expected is left to the command.
+        waiting = self.root / container_id / "exec.fifo"
+        try:
+            pipe = os.open(waiting, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            self._run("start", container_id)
+            return
+        try:
+            waiting.unlink()
+            os.write(pipe, b"\0")
+        except OSError as error:
+            raise CommandFailed(f"container {container_id} is not running") from error
+        finally:
+            os.close(pipe)
 
-    def delete(self, container_id: str) -> None:
-        """Kills what is left of it and removes its state and cgroup. Not an error if it is gone."""
+    def delete(self, container_id: str, dead: bool = False) -> None:
+        """Kills what is left of it and removes its state and cgroup. Not an error if it is gone.
+
+        ``dead``: its first process has ended, and the caller removes the cgroup."""
         if (self.root / container_id).exists():
-            with contextlib.suppress(CommandFailed):
-                self._run("delete", "--force", container_id)
+            if not dead:
+                with contextlib.suppress(CommandFailed):
+                    self._run("delete", "--force", container_id)
             shutil.rmtree(self.root / container_id, ignore_errors=True)  # of a start or removal that was cut short
 
     def create(
@@ -104,8 +134,8 @@ class Crun:
         persist.mkdir(parents=True, exist_ok=True)
         read, write = os.pipe()
         line = [
-            self.conmon, "--api-version", "1", "--cid", container_id, "--cuuid", container_id, "--name", container_id,
-            "--runtime", _path_of(self.program), "--bundle", str(bundle), "--container-pidfile", str(bundle / "pid"),
+            path_of(self.conmon), "--api-version", "1", "--cid", container_id, "--cuuid", container_id, "--name", container_id,
+            "--runtime", self.path, "--bundle", str(bundle), "--container-pidfile", str(bundle / "pid"),
             "--conmon-pidfile", str(bundle / "conmon.pid"), "--exit-dir", str(exits), "--persist-dir", str(persist),
             "--full-attach", "--no-sync-log", "--log-level", "error", "--log-path", f"k8s-file:{log_path}",
             "--runtime-arg", f"--root={self.root}", "--runtime-arg", "--cgroup-manager=cgroupfs",
@@ -148,14 +178,13 @@ class Crun:
         return Launched(pid, read_pid(bundle / "conmon.pid"))
 
 
-def _path_of(program: str) -> str:
-    """conmon wants a path."""
-    if "/" in program:
-        return program
-    for directory in os.environ.get("PATH", "").split(":"):
-        if os.access(f"{directory}/{program}", os.X_OK):
-            return f"{directory}/{program}"
-    raise CommandFailed(f"{program} is not installed")
+@lru_cache(maxsize=8)
+def path_of(program: str) -> str:
+    """The program's file, looked for once: a search at each start is a system call for each directory. Raises OSError."""
+    place = shutil.which(program)
+    if place is None:
+        raise FileNotFoundError(f"{program} is not installed")
+    return place
 
 
 def read_pid(path: Path) -> int:

@@ -308,7 +308,7 @@ class Engine:
 
     def _tear_down(self, record: ContainerRecord) -> None:
         """Frees processes, cgroup and mount."""
-        self.crun.delete(record.id)
+        self.crun.delete(record.id, dead=record.pid > 0 and syscalls.start_time(record.pid) != record.pid_start)
         self.cgroups.end(record.cgroup)  # with whoever is still in it: it may not have been a PID namespace of its own
         rootfs.unmount(self.directories.bundle(record.id) / "rootfs")
 

@@ -79,7 +79,7 @@ class OciRuntime(RealRuntime):
         on_overlay = syscalls.filesystem_type(_existing(Path(data))) == syscalls.OVERLAY_MAGIC
         self._directories = Directories(Path(state), Path(data).absolute(), diskless=on_overlay)
         self._network = PodNetwork(mtu)
-        self._crun = Crun(self._directories.crun)
+        self._crun = Crun(self._directories.crun, self._directories.programs)
         profiles = Path(seccomp_directory) if seccomp_directory else None
         self._engine = Engine(self._directories, images, cgroups, self._network, self._crun, world.now, profiles)
         self._sweepers = ThreadPoolExecutor(2, "sweep")  # what containers wrote may take long to remove: nobody waits
@@ -104,8 +104,7 @@ class OciRuntime(RealRuntime):
         self._tell(Event(kind, container_id, sandbox.config.pod_uid if sandbox else ""))
 
     async def start(self) -> None:
-        line = [self._crun.program, "--version"]
-        output = await self._call(lambda: subprocess.run(line, capture_output=True, text=True, check=True).stdout)
+        output = await self._call(_version, self._crun)
         self.version = output.split()[2]
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]  # we hold a descriptor a container
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -162,6 +161,7 @@ class OciRuntime(RealRuntime):
         self._pool.shutdown()
         self._sweepers.shutdown()
         self._network.close()
+        self._crun.close()
 
     async def configure(self, pod_cidr: str) -> None:
         await self._call(self._network.configure, pod_cidr)
@@ -438,6 +438,10 @@ class OciRuntime(RealRuntime):
         containers = {r.id: r.cgroup for r in self._containers.values() if r.state == RUNNING}
         configs = [r.config for r in self._sandboxes.values() if r.config.cgroup]
         return await self._usage({c.pod_uid: self._cgroups.path(c.cgroup) for c in configs}, containers)
+
+
+def _version(crun: Crun) -> str:
+    return subprocess.run([crun.path, "--version"], capture_output=True, text=True, check=True).stdout
 
 
 def _existing(path: Path) -> Path:

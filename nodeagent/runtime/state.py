@@ -88,6 +88,7 @@ class Directories:
         self.exits = state / "exits"
         self.persist = state / "conmon"
         self.crun = state / "crun"
+        self.programs = state / "bin"
         self.uppers = (state / "writable" if diskless else data) / "containers"
 
     def make(self) -> None:
