@@ -68,7 +68,7 @@ def etcd(paths: LabPaths) -> Spec:
             program, "--name=navarch", "--data-dir=data", "--log-level=warn", "--logger=zap",
             f"--listen-client-urls={url}", f"--advertise-client-urls={url}",
             f"--listen-peer-urls={peer}", f"--initial-advertise-peer-urls={peer}", f"--initial-cluster=navarch={peer}",
-            "--heartbeat-interval=10", "--election-timeout=100", "--auto-compaction-retention=0",
+            "--heartbeat-interval=20", "--election-timeout=100", "--auto-compaction-retention=0",
             "--quota-backend-bytes=4294967296", "--max-request-bytes=8388608",
         ],
         cwd=str(directory),
