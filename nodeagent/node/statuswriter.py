@@ -1,8 +1,8 @@
 """Writes pod statuses to the API server: the newest one of each pod, as small patches, never an older one after it.
 
 The worker hands every new status in; what is not yet sent is replaced by what comes later. A status that changes
-nothing important (no phase, readiness, address or end) waits a moment for company, because a pod that is starting
-goes through several such states in a few hundredths of a second.
+nothing important (no phase, readiness or end) waits a moment for company, because a pod that is starting goes through
+several such states in a few hundredths of a second: longer where many pods start at once, for so do their starts.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from navarch.client.transport import TransportError
 from navarch.world import Backoff, TaskGroup, World
 
 log = logging.getLogger(__name__)
-PATIENCE = 0.15  # seconds that an unimportant status waits
+PATIENCE, MOST_PATIENCE = 0.15, 2.0  # seconds that an unimportant status waits, for each pod whose status waits; at most
 WRITERS = 6
 PASSING = ("PodResizePending", "PodResizeInProgress")  # conditions of ours that go when they are over
 _NULLABLE = ("reason", "message", "nominatedNodeName", "initContainerStatuses", "ephemeralContainerStatuses")
@@ -48,6 +48,7 @@ class StatusManager:
         self._pods = client[core_v1.Pod]
         self._world, self._group = world, group
         self._entries: dict[str, _Entry] = {}
+        self._waiting = 0  # pods whose status waits for company
         self._ready: asyncio.Queue[str] = asyncio.Queue()
         self.shown: Callable[[core_v1.Pod], core_v1.Pod | None] = lambda pod: pod
         """The API object of a pod, if there is one: a static pod's is its mirror."""
@@ -72,7 +73,7 @@ class StatusManager:
             # Somebody else wrote to it after us: what we know better is written again.
             entry.sent, entry.version = pod.status, _version(pod)
             entry.dirty = bool(patch(entry.sent, status))
-        important = _important(entry.status, status) or _important(entry.sent, status) or final
+        important = final or any(_important(old, status, pod) for old in (entry.status, entry.sent))
         entry.pod, entry.status = pod, status
         entry.final = entry.final or final
         if not (entry.dirty or entry.final):
@@ -93,11 +94,20 @@ class StatusManager:
         self._entries.pop(uid, None)
 
     async def _later(self, uid: str) -> None:
-        await self._world.sleep(PATIENCE)
-        entry = self._entries.get(uid)
-        if entry is not None and entry.patient:
-            entry.patient = False
-            self._ready.put_nowait(uid)
+        began = self._world.monotonic()
+        self._waiting += 1
+        try:
+            while True:
+                await self._world.sleep(PATIENCE)
+                entry = self._entries.get(uid)
+                if entry is None or not entry.patient:
+                    return
+                if self._world.monotonic() - began >= min(MOST_PATIENCE, PATIENCE * self._waiting):
+                    break
+        finally:
+            self._waiting -= 1
+        entry.patient = False
+        self._ready.put_nowait(uid)
 
     async def _again(self, uid: str, delay: float) -> None:
         await self._world.sleep(delay)
@@ -162,10 +172,17 @@ def _version(pod: core_v1.Pod) -> int:
     return int(text) if text.isdigit() else 0
 
 
-def _important(old: core_v1.PodStatus, new: core_v1.PodStatus) -> bool:
+def _important(old: core_v1.PodStatus, new: core_v1.PodStatus, pod: core_v1.Pod) -> bool:
+    """Whether somebody may wait for what has changed. Of a pod that goes, whose containers are dead, it is only its end."""
     if old.phase != new.phase and not (old.phase is None and new.phase == "Pending"):
         return True
+    if pod.metadata.deletion_timestamp is not None and not any(_runs(s) for s in new.container_statuses or ()):
+        return False
     return bool(_facts(old) != _facts(new))
+
+
+def _runs(status: core_v1.ContainerStatus) -> bool:
+    return status.state is not None and status.state.running is not None
 
 
 def _facts(status: core_v1.PodStatus) -> Any:
