@@ -33,26 +33,42 @@ def cost_of(cell: Cell, seed: int = 1, budget: float = BUDGET) -> Cost | None:
     experiment = parse(cell.tree)
     if experiment.cluster.mode in ONE_AT_A_TIME:
         return None
-    began, lines, now = cpu_spent(), 0, 0.0
-
-    def listen(virtual: float) -> None:
-        nonlocal lines, now
-        lines, now = lines + 1, virtual
-        if lines & 63 == 0 and cpu_spent() - began > budget:
-            raise Enough
-
-    token = listener.set(listen)
+    spending = Spending(budget)
+    token = listener.set(spending)
     try:
         outcome = run_of(experiment, seed)
-        return Cost(cpu_spent() - began, outcome.virtual, len(outcome.recorder.content), True)
+        return Cost(spending.cpu, outcome.virtual, len(outcome.recorder.content), True)
     except Enough:
-        return Cost(cpu_spent() - began, now, 0, False)
+        return Cost(spending.cpu, spending.virtual, 0, False)
     except BaseExceptionGroup as group:
         if group.subgroup(Enough) is None:
             raise
-        return Cost(cpu_spent() - began, now, 0, False)
+        return Cost(spending.cpu, spending.virtual, 0, False)
     finally:
         listener.reset(token)
+
+
+class Spending:
+    """Listens to a run (lab/experiments/recording.py) and raises Enough once it has taken ``budget`` seconds of CPU."""
+
+    def __init__(self, budget: float) -> None:
+        self.budget, self.virtual, self._lines, self._began = budget, 0.0, 0, cpu_spent()
+
+    @property
+    def cpu(self) -> float:
+        """In seconds, since the beginning."""
+        return cpu_spent() - self._began
+
+    def line(self, time: float) -> None:
+        self._lines, self.virtual = self._lines + 1, time
+        if self._lines & 63 == 0 and self.cpu > self.budget:
+            raise Enough
+
+    def at(self, time: float) -> None:
+        self.virtual = time
+
+    def say(self, what: str) -> None:
+        pass
 
 
 def cpu_spent() -> float:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from lab.experiments import origin
 from lab.experiments.recording import listener
+from navarch.virtual import on_virtual_time
 from navarch.world import RealWorld
 
 PULSE = 0.25  # seconds between two words about how far a run is
@@ -36,10 +37,12 @@ class Task(NamedTuple):
 
 
 class Pulse(NamedTuple):
-    """A run has come so far; ``virtual`` in seconds since its start."""
+    """A run has come so far; ``virtual`` in seconds since its start, ``what`` happens now. ``is_real``: on the wall clock."""
 
     name: str
     virtual: float
+    what: str = ""
+    is_real: bool = False
 
 
 class Done(NamedTuple):
@@ -88,21 +91,39 @@ def apart(work: Callable[[], T]) -> T:
     return future.result()
 
 
+class Progress:
+    """The listener (lab/experiments/recording.py) of one run: tells at once what happens, and its time every PULSE seconds."""
+
+    def __init__(self, name: str, heard: Callable[[Pulse], None], now: Callable[[], float]) -> None:
+        self.name, self.heard, self.now = name, heard, now
+        self.virtual, self.what, self.is_real = 0.0, "", False
+        self._lines, self._latest = 0, now()
+
+    def line(self, time: float) -> None:
+        self._lines += 1
+        if self._lines & 31 == 0:  # a look at the clock costs as much as a line
+            self.at(time)
+
+    def at(self, time: float) -> None:
+        self.virtual = time
+        if (now := self.now()) - self._latest >= PULSE:
+            self._latest = now
+            self._tell()
+
+    def say(self, what: str) -> None:
+        self.what, self.is_real = what, not on_virtual_time()
+        self._tell()
+
+    def _tell(self) -> None:
+        self.heard(Pulse(self.name, self.virtual, self.what, self.is_real))
+
+
 def _worked(work: Work, task: Task, heard: Callable[[Pulse], None]) -> tuple[Any, float]:
     """Does a task, and tells how far it is now and then."""
     world = RealWorld()
-    began = latest = world.monotonic()
-    lines = 0
-
-    def listen(virtual: float) -> None:
-        nonlocal lines, latest
-        lines += 1
-        if lines & 31 == 0 and (now := world.monotonic()) - latest >= PULSE:
-            latest = now
-            heard(Pulse(task.name, virtual))
-
+    began = world.monotonic()
     heard(Pulse(task.name, 0.0))
-    token = listener.set(listen)
+    token = listener.set(Progress(task.name, heard, world.monotonic))
     try:
         return work(task), world.monotonic() - began
     finally:
@@ -166,7 +187,7 @@ def _on_dask(tasks: Sequence[Task], work: Work, heard: Heard, address: str) -> N
         client = Client(address, timeout="10s", set_as_default=False)
     except (OSError, TimeoutError, ValueError) as error:
         raise ExecutorError(f"no dask scheduler answers at {address}: {error}") from error
-    pulses: deque[tuple[str, float]] = deque()
+    pulses: deque[tuple[str, float, str, bool]] = deque()
     with client, client.as_current():
         client.subscribe_topic(TOPIC, lambda event: pulses.append(event[1]))
         futures = {client.submit(_on_worker, work, task, origin.made_by(), pure=False): task for task in tasks}

@@ -17,17 +17,28 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, Protocol
 
 import orjson
 
 FORMAT = 1
 
-listener: ContextVar[Callable[[float], None] | None] = ContextVar("listener", default=None)
-"""Is told the time of each line that is recorded by a Recorder that was made here: how the progress of a run is seen."""
+class Listener(Protocol):
+    """Is told how a run goes on: ``line`` the time of each line that is recorded, ``at`` the time where little is recorded,
+    ``say`` what happens now. Times in seconds since the start."""
+
+    def line(self, time: float) -> None: ...
+
+    def at(self, time: float) -> None: ...
+
+    def say(self, what: str) -> None: ...
+
+
+listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
+"""Hears of the runs that are made here: how their progress is seen."""
 
 
 class Change(NamedTuple):
@@ -145,7 +156,7 @@ class Recorder:
         self._hash.update(data)
         self._file.write(data)
         if self._listener is not None:
-            self._listener(line.get("t", 0.0))
+            self._listener.line(line.get("t", 0.0))
 
     @property
     def digest(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -19,7 +19,7 @@ from lab.experiments.drivers.stage import Outcome, StepFailed
 from lab.experiments.expressions import Expression
 from lab.experiments.file import CONDITIONS, Arrivals, Experiment, Generate, Step, Trace, rate_of
 from lab.experiments.inputs import arrivals_of, seconds_of
-from lab.experiments.recording import Recorder
+from lab.experiments.recording import Recorder, listener
 from lab.experiments.state import State, condition
 from navarch.api import kinds
 from navarch.api.types import core_v1
@@ -31,11 +31,12 @@ BEGIN = "begin"
 
 
 class Run:
-    """A stage feeds it with ``changed`` and awaits its ``scenario``. ``say`` is told what happens now."""
+    """A stage feeds it with ``changed`` and awaits its ``scenario``."""
 
-    def __init__(self, experiment: Experiment, seed: int, say: Callable[[str], None] = lambda text: None, **about: str) -> None:
+    def __init__(self, experiment: Experiment, seed: int, **about: str) -> None:
         """``about``: more for the recording's header."""
-        self.experiment, self.seed, self.say = experiment, seed, say
+        self.experiment, self.seed = experiment, seed
+        self.listener = listener.get()
         self.state = State(orjson.loads)
         self.timeouts: list[str] = []
         self.ended = 0.0
@@ -57,6 +58,11 @@ class Run:
     @property
     def now(self) -> float:
         return self.driver.now
+
+    def say(self, what: str) -> None:
+        """Tells those who watch the run what happens now."""
+        if self.listener is not None:
+            self.listener.say(what)
 
     def changed(self, time: float, type: str, key: str, revision: int, value: bytes) -> None:
         """Takes in a change of an object; ``value`` is its JSON, of a deletion the last one."""
@@ -97,7 +103,9 @@ class Run:
             await self._steps(deeds)
             for one in background:
                 await one  # a trace is played to its end
-            await driver.sleep(seconds_of(self.experiment.for_))
+            if rest := seconds_of(self.experiment.for_):
+                self.say(f"{rest:g} s more")
+            await driver.sleep(rest)
             group.cancel()
         self._requests()
         self.finish()
@@ -134,6 +142,7 @@ class Run:
                 at = self.marks[base.strip()] + seconds_of(after)
             else:
                 at = self.marks[BEGIN] + seconds_of(step.at)
+            self.say(f"until {step.at}")
             await self.driver.sleep(max(0.0, at - self.now))
         if step.when:
             await self._until(number, step.when, step)
@@ -149,6 +158,7 @@ class Run:
             else:
                 await deeds.fault(step.fault)
         if step.wait:
+            self.say(f"wait {step.wait}")
             await self.driver.sleep(seconds_of(step.wait))
         if step.until:
             await self._until(number, step.until, step)

@@ -81,6 +81,13 @@ class State:
         self._trees: dict[str, Tree] = {}
         self.versions: dict[str, int] = {}  # how many changes there were, by resource
 
+    def copy(self) -> State:
+        """The state as it is now; the objects are the same."""
+        one = State(self._decode)
+        one._values = {resource: dict(values) for resource, values in self._values.items()}
+        one.versions = dict(self.versions)
+        return one
+
     def apply(self, type: str, key: str, value: Any) -> None:
         resource = resource_of(key)
         self.versions[resource] = self.versions.get(resource, 0) + 1

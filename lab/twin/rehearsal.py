@@ -105,10 +105,9 @@ class Rehearsal(Run):
     """One seed of a change on the twin of a snapshot, until all is at rest again or ``seconds`` are over."""
 
     def __init__(
-        self, snapshot: Snapshot, learned: Learned, change: Change, seed: int, seconds: float, settings: Settings | None = None,
-        say: Callable[[str], None] = lambda text: None,
-    ) -> None:  # fmt: skip
-        super().__init__(experiment(change, seconds), seed, say)
+        self, snapshot: Snapshot, learned: Learned, change: Change, seed: int, seconds: float, settings: Settings | None = None
+    ) -> None:
+        super().__init__(experiment(change, seconds), seed)
         self.snapshot, self.learned, self.change, self.seconds, self.settings = (
             snapshot,
             learned,

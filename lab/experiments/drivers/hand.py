@@ -11,11 +11,13 @@ it works, then ``{"result": ...}`` or ``{"error": text}``.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -29,17 +31,24 @@ from lab.starting import Wishes, bring_up
 from navarch.linux.cgroups import Hierarchies
 
 PREFIX = "experiment-"
-"""Labs of experiments are called so, and after the process that they are of."""
+"""Labs of experiments are called so, and after the process that they are of; the second one at a time has a number, too."""
+_names: set[str] = set()
+_naming = threading.Lock()
 
 
 class Hand:
     """The lab of a run. Entering it starts the process; leaving it takes the lab down, if it came up."""
 
     def __init__(self, name: str = "", progress: Callable[[str], None] = lambda text: None) -> None:
-        self.name, self.progress = name or f"{PREFIX}{os.getpid()}", progress
+        self.name, self.progress = name, progress
         self._process: subprocess.Popen[str]
 
     def __enter__(self) -> Hand:
+        with _naming:
+            own = f"{PREFIX}{os.getpid()}"
+            numbered = (f"{own}-{n}" if n else own for n in itertools.count())
+            self.name = self.name or next(name for name in numbered if name not in _names)
+            _names.add(self.name)
         words = [sys.executable, "-m", __spec__.name, self.name]
         self._process = subprocess.Popen(
             words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, start_new_session=True
@@ -53,6 +62,7 @@ class Hand:
             with contextlib.suppress(BrokenPipeError):
                 self._process.stdin.close()
             self._process.wait()
+        _names.discard(self.name)
 
     def ask(self, do: str, **arguments: Any) -> Any:
         """Has something done, and waits for it. Raises LabError."""
@@ -197,7 +207,7 @@ def serve(name: str, requests: IO[str], out: IO[str]) -> None:
 def remove_orphans() -> None:
     """Takes down labs of experiments whose process, and the one that held the lab, were killed."""
     for name in list_labs():
-        pid = name.removeprefix(PREFIX)
+        pid = name.removeprefix(PREFIX).partition("-")[0]
         if name.startswith(PREFIX) and pid.isdigit() and not Path(f"/proc/{pid}").exists():
             Cluster(name).down(purge=True)
 

@@ -6,7 +6,6 @@ cleaned in between.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from lab.experiments.drivers.hand import Hand
@@ -27,10 +26,10 @@ from navarch.world import RealWorld, World
 
 
 class LabStage:
-    """Of mode ``hollow`` or ``real``. ``say`` is told what happens now."""
+    """Of mode ``hollow`` or ``real``."""
 
-    def __init__(self, mode: str, say: Callable[[str], None] = lambda text: None) -> None:
-        self.mode, self.say = mode, say
+    def __init__(self, mode: str) -> None:
+        self.mode = mode
 
     def __enter__(self) -> LabStage:
         return self
@@ -39,7 +38,7 @@ class LabStage:
         pass
 
     def run(self, experiment: Experiment, seed: int) -> Outcome:
-        run = Run(experiment, seed, self.say, mode=self.mode, start=format_micro(RealWorld(brief=True).now()))
+        run = Run(experiment, seed, **about(self.mode))
         self.play(run)
         return run.outcome()
 
@@ -50,11 +49,16 @@ class LabStage:
         settings, files = settings_of(run.experiment)
         real = self.mode == "real"
         nodes = [lab_node(spec) for spec in nodes_of(run.experiment)] if real else []
-        with Hand(progress=self.say) as hand:
+        with Hand(progress=run.say) as hand:
             metrics = tells_metrics(run.experiment)
             access = hand.ask("up", nodes=nodes, settings=settings, files=files, custom_metrics=metrics)
             world = RealWorld()
             world.run(lambda: play(run, hand, world, access, Real if real else Hollow))
+
+
+def about(mode: str) -> dict[str, str]:
+    """More for the header of a recording, of a run on the wall clock that begins now."""
+    return {"mode": mode, "start": format_micro(RealWorld(brief=True).now())}
 
 
 def settings_of(experiment: Experiment) -> tuple[dict[str, str], dict[str, str]]:
@@ -75,7 +79,9 @@ async def play(run: Run, hand: Hand, world: World, access: dict[str, Any], drive
             one = driver(run, hand, world, client, group, access)
             await one.follow()
             await one.prepare()
+            run.say("until all nodes can be scheduled to")
             await one.settle()
+            group.start(one.tell_time(), "time")
             group.start(one.watch_machine(), "machine")
             await run.scenario(one)
             group.cancel()

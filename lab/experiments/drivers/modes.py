@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from lab.experiments.cycles import CycleStage
 from lab.experiments.drivers.labs import LabStage
 from lab.experiments.drivers.stage import Outcome, Stage
@@ -11,15 +9,14 @@ from lab.experiments.drivers.virtual import VirtualStage
 from lab.experiments.file import Experiment
 
 
-def stage_of(mode: str, say: Callable[[str], None] = lambda text: None) -> Stage:
-    """The stage of a mode, to be entered. ``say`` is told what happens now, where that takes real time. Raises ValueError for a
-    mode that there is not."""
+def stage_of(mode: str) -> Stage:
+    """The stage of a mode, to be entered. Raises ValueError for a mode that there is not."""
     if mode == "cycle":
         return CycleStage()
     if mode == "simulated":
         return VirtualStage()
     if mode in ("hollow", "real"):
-        return LabStage(mode, say)
+        return LabStage(mode)
     raise ValueError(f"there is no mode {mode!r}")
 
 

@@ -31,6 +31,7 @@ from nodeagent.hollow.objects import NodeSpec
 HEARING = 10.0  # seconds that a change of our own may take to be heard before the run goes on without
 SETTLING = 120.0  # seconds that the nodes may take to be schedulable
 COMMAND_TIMEOUT = 600.0  # seconds
+TICK = 0.5  # seconds between two words that time goes on
 MACHINE_EVERY = 5.0  # seconds between two looks at how busy the machine is
 
 
@@ -147,6 +148,12 @@ class WallClock:
         while True:
             self.run.recorder.sample(self.now, "machine", {"load1": os.getloadavg()[0], "cores": float(os.cpu_count() or 1)})
             await self.world.sleep(MACHINE_EVERY)
+
+    async def tell_time(self) -> None:
+        """Tells those who watch the run that it goes on, also while nothing happens."""
+        while self.run.listener is not None:
+            self.run.listener.at(self.now)
+            await self.world.sleep(TICK)
 
     # The protocol
 

@@ -175,7 +175,8 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(tmp_path: Path):
     words = [sys.executable, "-c", COMMAND, "experiment", "run", str(path), "--out", str(out), "--no-report", "--jobs", "2"]
     process = subprocess.Popen([*words, "--seeds", "40"], stderr=subprocess.PIPE, text=True, start_new_session=True)
     assert process.stderr is not None
-    first = process.stderr.readline()
+    while (first := process.stderr.readline()).startswith("0/80 "):
+        pass  # processes may take long to start
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the children, too
     text = process.stderr.read()
     assert process.wait(60) == 130 and first.startswith("1/80 "), first + text
@@ -256,10 +257,35 @@ def test_the_line_of_a_board():
     board.pulse(Pulse("p-a_seed-1", 210.0), 1002.0)
     board.pulse(Pulse("p-b_seed-1", 50.0), 1002.0)
     assert board.line(1002.0) == "2/10 done  p-a_seed-1 at 210 s, 105 times as fast as real (and 1 more)"
-    board.done(result("a")._replace(timeouts=("steps[0]",)))
-    board.done(result("b", error="ValueError: x"))
+    board.done(result("a")._replace(timeouts=("steps[0]",)), 1009.0)
+    board.done(result("b", error="ValueError: x"), 1010.0)
     assert board.line(1010.0) == "4/10 done  1 failed  1 timeout  0:30 left"
+    board.pulse(Pulse("p-c_seed-1", 2.0, "until ready() == 3"), 1012.0)
+    assert board.line(1012.0).endswith("p-c_seed-1 at 2 s  1 failed  1 timeout  0:28 left  until ready() == 3")
     assert [clock(s) for s in (7, 750, 11045)] == ["0:07", "12:30", "3:04:05"]
+
+
+def test_live_progress_in_a_file_of_runs_that_take_long():
+    """A run on the wall clock tells what happens; one on virtual time does not, but that it goes on."""
+    now, out = [0.0], io.StringIO()
+    live = Live(out, False, lambda: now[0])
+    live.begin(2, 0, 1)
+    for at, virtual, what in (
+        (0.5, 0.0, "network"), (2.0, 0.0, "until available(x)"), (2.5, 0.5, "wait 5s"), (4.0, 2.0, "wait 5s"),
+        (9.0, 7.0, "wait 5s"), (21.0, 19.0, "wait 5s"),
+    ):  # fmt: skip
+        now[0] = at
+        live.pulse(Pulse("real", virtual, what, True))
+    live.done(result("real"), 21.0)
+    for at in range(1, 40):
+        now[0] = 21.0 + at
+        live.pulse(Pulse("simulated", 60.0 * at, f"step {at}"))
+    lines = out.getvalue().splitlines()
+    assert lines[:3] == [
+        "0/2 done  real at 0 s  until available(x)", "0/2 done  real at 2 s  wait 5s", "0/2 done  real at 19 s  wait 5s"
+    ]  # fmt: skip
+    assert lines[3].startswith("1/2 p-real_seed-1: 100 s")
+    assert [line.partition(" at ")[2].split(",")[0] for line in lines[4:]] == ["900 s", "1800 s"]
 
 
 def test_live_progress_on_a_terminal_and_in_a_file():
