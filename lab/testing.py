@@ -10,8 +10,9 @@
         cluster.run(600)
         assert cluster.measure(low="min(ready(deployment/web))")["low"] >= 2
 
-Time is virtual, and a test repeats exactly. If a test fails, its report shows nodes and pods as they were then; with
-``--cluster-recordings DIR`` the recording of each test is written there, for ``navarch experiment diff`` and pandas.
+Time is virtual, and a test repeats exactly. With ``--cluster-mode hollow`` or ``real`` the same tests get labs, in which time
+is the wall clock's (``mode="real"`` in the mark is for one test). A test that fails shows nodes and pods as they were then;
+with ``--cluster-recordings DIR`` the recording of each test is written there, for ``navarch experiment diff`` and pandas.
 """
 
 from __future__ import annotations
@@ -27,11 +28,16 @@ if TYPE_CHECKING:
     from lab.interactive.cluster import Cluster
 
 MARKER = "cluster"
+MODES = ("simulated", "hollow", "real")
 _OF_TEST = pytest.StashKey["Cluster"]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("navarch")
+    group.addoption(
+        "--cluster-mode", metavar="MODE", default="simulated", choices=MODES,
+        help=f"mode of the clusters of tests whose mark has none: {', '.join(MODES)}; default: %(default)s",
+    )  # fmt: skip
     group.addoption("--cluster-recordings", metavar="DIR", default="", help="write the recording of each test's cluster there")
 
 
@@ -45,7 +51,7 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     from lab.interactive.cluster import Cluster
 
     marker = request.node.get_closest_marker(MARKER)
-    arguments: dict[str, Any] = dict(marker.kwargs) if marker else {}
+    arguments: dict[str, Any] = {"mode": request.config.getoption("--cluster-mode"), **(marker.kwargs if marker else {})}
     with Cluster(*(marker.args if marker else ()), **arguments) as one:
         request.node.stash[_OF_TEST] = one
         yield one

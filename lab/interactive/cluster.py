@@ -12,17 +12,19 @@ Conditions are those of an experiment's steps (docs/experiments.md), or a functi
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab.interactive.session import Condition, Session, Tree, Trees
 from lab.interactive.thread import ClusterThread
-from lab.interactive.why import Why, explained
+from lab.interactive.why import Why, explained, kubeconfig_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from lab.experiments.file import Experiment
     from lab.experiments.recording import Recording
     from lab.experiments.state import State
 
@@ -32,22 +34,27 @@ Manifests = str | Path | Mapping[str, Any] | Sequence[Any]
 class Cluster:
     """See the module. Calls return when they are done; of a virtual cluster nothing happens between two of them.
 
-    ``nodes``: a number, or groups as a file has them: ``[{"count": 3, "cpu": "8", "zones": 2}]``. ``fields``: others of the
-    file's ``cluster`` (``set={"controllers.node-monitor-grace-period": "20s"}``, ``scheduler={"plugins": ["mine.py:Mine"]}``),
-    and ``behaviour``.
-    Raises WrongFile.
+    ``nodes``: a number, or groups as a file has them: ``[{"count": 3, "cpu": "8", "zones": 2}]``. ``mode``: ``simulated``; or a
+    lab of its own that is gone when the cluster is closed, with ``hollow`` nodes or ``real`` ones (as root), where time is the
+    wall clock's. ``fields``: others of the file's ``cluster`` (``set={"controllers.node-monitor-grace-period": "20s"}``,
+    ``scheduler={"plugins": ["mine.py:Mine"]}``), and ``behaviour``. Warns of those that the mode does not apply.
+    Raises WrongFile, LabError.
     """
 
     def __init__(
-        self, nodes: int | Sequence[Mapping[str, Any]] = 3, *, seed: int = 1, **fields: Any
+        self, nodes: int | Sequence[Mapping[str, Any]] = 3, *, mode: str = "simulated", seed: int = 1, **fields: Any
     ) -> None:
-        from lab.experiments import file
+        from lab.experiments import limits
+        from lab.experiments.drivers.labs import about
 
         groups = [{"count": nodes}] if isinstance(nodes, int) else list(nodes)
-        behaviour = fields.pop("behaviour", {})
-        cluster = {"nodes": groups, **{k.replace("_", "-"): v for k, v in fields.items()}}
-        tree = {"apiVersion": file.VERSION, "kind": file.KIND, "metadata": {"name": "cluster"}, "cluster": cluster}
-        self._thread = ClusterThread(Session(file.parse({**tree, "behaviour": behaviour}), seed))
+        experiment = _experiment(groups, mode, fields)
+        always = limits.notes(_experiment([{}], mode, {}))
+        for note in limits.notes(experiment):
+            if note not in always:
+                warnings.warn(note, stacklevel=2)
+        self.mode = mode
+        self._thread = ClusterThread(Session(experiment, seed, **(about(mode) if mode != "simulated" else {})))
 
     @property
     def _session(self) -> Session:
@@ -132,7 +139,7 @@ class Cluster:
         return self._session.now
 
     def run(self, seconds: float) -> None:
-        """Lets so much time go by."""
+        """Lets so much time go by; of a lab, really."""
         self._thread.call(lambda session: session.driver.sleep(seconds))
 
     def wait(self, condition: Condition, timeout: float = 60.0) -> Any:
@@ -154,7 +161,17 @@ class Cluster:
     @property
     def state(self) -> State:
         """The objects as they are now, for functions of one's own."""
-        return self._session.state
+        if self.mode == "simulated" or self._session.is_over:
+            return self._session.state
+        state: State = self._thread.call(Session.copy_of_state)  # a lab goes on meanwhile
+        return state
+
+    @property
+    def kubeconfig(self) -> Path:
+        """Of a lab, the file with which kubectl and other clients reach it. Raises ValueError for a simulated cluster."""
+        if self.mode == "simulated":
+            raise ValueError("a simulated cluster has no server that could be reached; mode hollow and mode real have one")
+        return kubeconfig_of(self._session)
 
     def why(self, pod: str, namespace: str = "default") -> Why:
         """The scheduler's reasons. Raises NotFound."""
@@ -189,3 +206,18 @@ class Cluster:
         from lab.experiments.figures import lines
 
         return lines(self.recording(), series, **more)
+
+
+def _experiment(groups: Sequence[Any], mode: str, fields: Mapping[str, Any]) -> Experiment:
+    """The file that says the same. Raises WrongFile."""
+    from lab.experiments import file
+    from lab.experiments.schema import Problem, WrongFile
+
+    if mode == "cycle":
+        text = "in mode cycle there is nothing but decisions on a trace; a Cluster is simulated, hollow, or real"
+        raise WrongFile([Problem("mode", text)])
+    named = {k.replace("_", "-"): v for k, v in fields.items()}
+    behaviour = named.pop("behaviour", {})
+    cluster = {"mode": mode, "nodes": groups, **named}
+    tree = {"apiVersion": file.VERSION, "kind": file.KIND, "metadata": {"name": "cluster"}, "cluster": cluster}
+    return file.parse({**tree, "behaviour": behaviour})

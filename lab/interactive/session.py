@@ -1,26 +1,32 @@
 """A run whose steps come from another thread, one call after another: how a cluster is used from a notebook or a test.
 
 On virtual time the event loop itself blocks while it waits for the next call, so time stands still between two calls: what
-happens depends on the seed and the calls alone, however long the caller thinks.
+happens depends on the seed and the calls alone, however long the caller thinks. On the wall clock the loop goes on, and the
+calling thread wakes it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import yaml
 
 from lab.experiments.deeds import Deeds
 from lab.experiments.drivers.driver import UNDO, Driver, has_fault
 from lab.experiments.expressions import Expression
-from lab.experiments.file import CONDITIONS, Experiment
+from lab.experiments.file import CONDITIONS, Experiment, Step
+from lab.experiments.limits import refusals
 from lab.experiments.run import BEGIN, Run
+from lab.experiments.schema import Problem, WrongFile
 from lab.experiments.state import State
+from lab.experiments.stepchecks import check_steps
 from lab.interactive.tape import Tape
 from navarch.client.client import ResourceClient
 from navarch.client.codec import TreeCodec
@@ -38,32 +44,68 @@ Job = tuple[Work, "Future[Any]"]
 class Session(Run):
     """``jobs``: what to do next; None ends it. ``ready`` is done once the cluster stands."""
 
-    def __init__(self, experiment: Experiment, seed: int, **more: Any) -> None:
-        super().__init__(experiment, seed, **more)
-        self.tape = self.recorder = Tape({"experiment": experiment.metadata.name, "seed": seed})
+    def __init__(self, experiment: Experiment, seed: int, **about: str) -> None:
+        super().__init__(experiment, seed, **about)
+        self.tape = self.recorder = Tape({"experiment": experiment.metadata.name, "seed": seed, **about})
         self.jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self.current: Future[Any] = Future()
         self.ready = self.current
+        self.is_over = False
         self._resources: list[Resource] = []
+        self._loop: asyncio.AbstractEventLoop | None = None  # on the wall clock
+        self._news = asyncio.Event()
+        self._call: asyncio.Task[None] | None = None
 
     async def scenario(self, driver: Driver) -> None:
         self.driver = driver
         self.deeds = Deeds(driver, self.state, chance(f"{self.seed} deeds"))
+        self.deeds.folder = "."
+        self._loop = None if on_virtual_time() else asyncio.get_running_loop()
         self.mark(BEGIN)
-        async with driver.world.task_group():
-            self.ready.set_result(None)
-            while (job := await self._next()) is not None:
-                work, self.current = job
-                try:
-                    self.current.set_result(await work(self))
-                except Exception as error:
-                    self.current.set_exception(error)
-        self.recorder.finish(self.now)
+        try:
+            async with driver.world.task_group() as group:
+                self.ready.set_result(None)
+                while (job := await self._next()) is not None:
+                    work, self.current = job
+                    self._call = group.start(self._answer(work, self.current), "call")
+                    await asyncio.wait([self._call])
+        finally:
+            self.finish()
+            self.is_over = True
 
     async def _next(self) -> Job | None:
-        if on_virtual_time():
+        if self._loop is None:
             return self.jobs.get()
-        return await self.driver.world.blocking(self.jobs.get)
+        while self.jobs.empty():
+            await self._news.wait()
+            self._news.clear()
+        return self.jobs.get()
+
+    async def _answer(self, work: Work, future: Future[Any]) -> None:
+        try:
+            future.set_result(await work(self))
+        except Exception as error:
+            future.set_exception(error)
+
+    @property
+    def now(self) -> float:
+        return self.ended if self.is_over else self.driver.now
+
+    # From other threads
+
+    def submit(self, job: Job | None) -> None:
+        """Has a job done after those before it; None ends the session."""
+        self.jobs.put(job)
+        self._in_loop(self._news.set)
+
+    def interrupt(self) -> None:
+        """Ends the call that goes on. On virtual time it goes on to its end."""
+        self._in_loop(lambda: self._call and self._call.cancel())
+
+    def _in_loop(self, do: Callable[[], Any]) -> None:
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(do)
 
     # Objects
 
@@ -115,6 +157,7 @@ class Session(Run):
         resource, name, where = await self._place(reference, namespace)
         self.step_begins({"delete": reference})
         await resource.delete(name, where)
+        await self.driver.sleep(0)
 
     # Steps
 
@@ -133,11 +176,15 @@ class Session(Run):
         return expression.evaluate(self._conditions, {})
 
     async def do(self, deeds: Mapping[str, Any]) -> None:
+        """Raises WrongFile for what is no deed, or none that this mode can do."""
+        self._check(Step(do=dict(deeds)))
         self.step_begins(deeds)
         await self.deeds.do(deeds)
         await self.driver.sleep(0)
 
     async def fault(self, fault: Mapping[str, Any]) -> None:
+        """Raises WrongFile for what is no fault, or none that this mode can do."""
+        self._check(Step(fault=dict(fault)))
         self.step_begins(fault)
         await self.deeds.fault(fault)
 
@@ -149,9 +196,20 @@ class Session(Run):
         self.step_begins({f"end of {name}": target})
         await getattr(self.driver, undo)(target)
 
+    def _check(self, step: Step) -> None:
+        one = msgspec.structs.replace(self.experiment, steps=[step], allow_commands=self.deeds.folder)
+        problems: list[Problem] = []
+        check_steps(one, problems)
+        problems += refusals(one)
+        if problems:
+            raise WrongFile([p._replace(path=p.path.removeprefix("steps[0].")) for p in dict.fromkeys(problems)])
+
     def step_begins(self, what: Mapping[str, Any]) -> None:
         words = (f"{k} {v if isinstance(v, str) else ', '.join(f'{a} {b}' for a, b in v.items())}" for k, v in what.items())
         self.recorder.step(self.now, sum("step" in line for line in self.tape.lines), "; ".join(words))
+
+    async def copy_of_state(self) -> State:
+        return self.state.copy()
 
     async def set_mark(self, name: str) -> None:
         self._marked.setdefault(name, asyncio.Event())

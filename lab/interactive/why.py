@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 from lab.experiments.drivers.virtual import Virtual
+from lab.experiments.drivers.wallclock import WallClock
 from lab.interactive.session import Session
+from lab.pages import page
 from navarch.api.errors import NotFound
 from scheduler.io.httpserver import pages
 
@@ -55,11 +58,20 @@ class Why:
     __repr__ = __str__
 
 
+def kubeconfig_of(session: Session) -> Path:
+    """Of the lab that it is played on."""
+    assert isinstance(session.driver, WallClock)
+    return Path(session.driver.access["kubeconfig"])
+
+
 async def explained(session: Session, namespace: str, pod: str) -> dict[str, Any]:
-    """The answer of the cluster's scheduler about a pod. Raises NotFound."""
-    driver, query = session.driver, {"namespace": namespace, "pod": pod}
-    assert isinstance(driver, Virtual)
-    _, _, body = pages(driver.cluster.scheduler)["/explain"](urlencode(query))
+    """The answer of the cluster's scheduler about a pod. Raises NotFound; OSError if the scheduler of a lab does not answer."""
+    driver, query = session.driver, urlencode({"namespace": namespace, "pod": pod})
+    if isinstance(driver, Virtual):
+        _, _, body = pages(driver.cluster.scheduler)["/explain"](query)
+    else:
+        socket = kubeconfig_of(session).parent / "run" / "scheduler.sock"
+        _, body = await driver.world.blocking(lambda: page(socket, f"/explain?{query}"))
     answer: dict[str, Any] = json.loads(body)
     if "error" in answer:
         raise NotFound(str(answer["error"]))

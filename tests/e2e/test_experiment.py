@@ -4,6 +4,7 @@ lab's own means; nothing is left behind."""
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -13,8 +14,9 @@ from typing import Any
 import pytest
 import yaml
 
+from lab import Cluster
 from lab.experiments.fidelity import compare, lines, read
-from lab.experiments.recording import Recording
+from lab.experiments.schema import WrongFile
 from tests.e2e.conftest import FRONTEND
 from tests.e2e.harness import ROOT, Lab, traces, wait_for
 
@@ -48,15 +50,7 @@ ROLLOUT = [
     {"mark": "start", "do": {"set-image": {"deployment/web": f"{FRONTEND}:v2"}}},
     {"until": "rolled_out(deployment/web)", "within": "60s", "mark": "end", "on-timeout": "fail"},
 ]
-FAULTS = [
-    {"mark": "killed", "fault": {"kill": "pod/alone"}},
-    {"until": "cel(pod/alone, 'object.status.containerStatuses[0].restartCount == 1')", "within": "20s", "on-timeout": "fail"},
-    {"fault": {"crash": "scheduler", "for": "1s"}},
-    {"fault": {"partition": "node-1", "for": "1s"}, "wait": "2s"},
-    {"do": {"scale": {"deployment/web": 4}}, "until": "available(deployment/web)", "within": "60s", "on-timeout": "fail"},
-    {"fault": {"power-off": "node-2", "for": "1s"}, "wait": "1s"},
-    {"until": "cel(pod/beside, 'object.status.containerStatuses[0].restartCount == 1')", "within": "60s", "on-timeout": "fail"},
-]
+RESTARTED = "cel(pod/{}, 'object.status.containerStatuses[0].restartCount == 1')"
 
 
 def pod(name: str, node: str) -> dict[str, Any]:
@@ -109,15 +103,35 @@ def test_a_rolling_update_runs_really_as_it_is_simulated(own: Lab, tmp_path: Pat
     assert "experiment-" not in own.navarch("labs")
 
 
-def test_faults_of_a_real_lab(own: Lab, tmp_path: Path) -> None:
-    path = file(tmp_path / "faults.yaml", ROLLOUT, FAULTS, manifests=[WEB, pod("alone", "node-1"), pod("beside", "node-2")])
-    out = run(own, path, "real")
-    recording = Recording.load(out / "runs" / "seed-1.jsonl.gz")
-    steps = [s.what for s in recording.steps]
-    assert len(steps) == 6, steps
-    for what, name in zip(steps, ("set-image", "kill", "crash", "partition", "scale", "power-off"), strict=True):
-        assert name in what, steps
-    assert recording.header["mode"] == "real"
+def test_a_cluster_from_python_is_a_real_lab_and_has_its_faults(own: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NAVARCH_HOME", str(own.home))
+    lab = Lab(own.home, f"experiment-{os.getpid()}")
+    with Cluster([{"count": 2, "cpu": "1", "zones": 2}], mode="real") as cluster:
+        index = lab.index
+        cluster.apply([yaml.safe_load(WEB.partition("---")[0]), pod("alone", "node-1"), pod("beside", "node-2")])
+        cluster.wait("available(deployment/web)", timeout=120)
+        names = lab.run("kubectl", "--kubeconfig", str(cluster.kubeconfig), "get", "pods", "-o", "name").stdout.split()
+        assert len(names) == len(cluster.state.pods()) == 5
+        why = cluster.why(next(name for name in names if "/web" in name))
+        assert why.node in ("node-1", "node-2") and "of 2 nodes could take it" in str(why)
+        with pytest.raises(WrongFile, match=r"fault\.cut: is not possible in mode real"):
+            cluster.fault(cut="scheduler")
+        cluster.fault(kill="pod/alone")
+        cluster.wait(RESTARTED.format("alone"))
+        cluster.fault(crash="scheduler", for_="1s")
+        cluster.fault(partition="node-1", for_="1s")
+        cluster.run(2)
+        cluster.scale("deployment/web", 4)
+        cluster.wait("available(deployment/web)", timeout=120)
+        cluster.fault(power_off="node-2", for_="1s")
+        cluster.wait(RESTARTED.format("beside"), timeout=120)
+    recording = cluster.recording()
+    steps = [s.what.split()[0] for s in recording.steps]
+    assert steps == ["kill", "crash", "partition", "scale", "power-off"]
+    assert recording.header["mode"] == "real" and recording.end == cluster.now
+    assert not lab.directory.exists() and traces(lab, index) == []
+    with pytest.raises(RuntimeError, match="the cluster has ended"):
+        cluster.run(1)
 
 
 def test_nothing_is_left_of_a_run_that_is_interrupted(own: Lab, tmp_path: Path) -> None:

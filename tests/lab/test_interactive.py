@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from lab import Cluster, Recording
 from lab.experiments.expressions import ExpressionError
+from lab.experiments.file import Step
 from lab.experiments.schema import WrongFile
 from navarch.api.errors import NotFound
 
@@ -134,6 +138,35 @@ def test_a_wrong_cluster_is_refused_with_its_path():
         Cluster([{"cuont": 2}])
 
 
+def test_deeds_and_faults_are_checked_as_those_of_a_file(shared: Cluster):
+    for wrong, text in (({"scall": {}}, "do.scall: there is no such deed; did you mean 'scale'"),
+                        ({"load": {"web": "1/s"}}, "do.load.web: there is no load on 'web'")):  # fmt: skip
+        with pytest.raises(WrongFile, match=text):
+            shared.do(**wrong)
+    with pytest.raises(WrongFile, match=r"fault\.explode: there is no such fault"):
+        shared.fault(explode="node-1")
+    with pytest.raises(ValueError, match="has no server"):
+        print(shared.kubeconfig)
+
+
+def test_modes_of_a_cluster(monkeypatch: pytest.MonkeyPatch):
+    """Without the labs, which other tests have (tests/e2e/test_experiment.py)."""
+    monkeypatch.setattr("lab.interactive.cluster.ClusterThread", lambda session: session)
+    with pytest.raises(WrongFile, match="mode: in mode cycle there is nothing but decisions"):
+        Cluster(2, mode="cycle")
+    with pytest.raises(WrongFile, match=r"cluster.nodes\[0\].trace: .* use mode hollow"):
+        Cluster([{"trace": "nodes.csv"}], mode="real")
+    with pytest.warns(UserWarning, match="behaviour is not applied: containers are real"):
+        Cluster(2, mode="real", behaviour={"default": {"start": "1s"}})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        session: Any = Cluster(2, mode="real")._thread
+    session.deeds = SimpleNamespace(folder=".")
+    with pytest.raises(WrongFile, match=r"^do.mend: is not possible in mode real"):
+        session._check(Step(do={"mend": "scheduler"}))
+    assert session.tape.header["mode"] == "real"
+
+
 def test_a_cluster_that_is_over_says_so():
     with Cluster(1) as cluster:
         pass
@@ -146,8 +179,9 @@ TESTS = """
 import pytest
 from lab import Recording
 
-@pytest.mark.cluster(2, seed=5)
+@pytest.mark.cluster(2, seed=5, mode="simulated")
 def test_that_fails(cluster):
+    assert cluster.mode == "simulated"
     assert len(cluster.list("nodes")) == 2
     assert cluster.ask("nodes_ready()") == 3
 
