@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import fcntl
+import functools
 import gc
 import importlib
 import io
@@ -50,6 +51,17 @@ PRELOAD = {
     "nodeagent.hollow.main": ("aiohttp.web",),
     "lab.gateway": (),
 }
+
+
+# Kinds that most components follow, by the module of their structs: their decoders are built before the first fork that
+# follows them. The API server is not held up: it is forked before that.
+SHARED_KINDS = {
+    "core_v1": ("Pod", "Node", "Service", "Namespace", "Event", "ConfigMap", "Secret"),
+    "coordination_v1": ("Lease",),
+    "discovery_v1": ("EndpointSlice",),
+    "networking_v1": ("NetworkPolicy",),
+}
+SERVER = "apiserver.main"
 
 
 @dataclass
@@ -202,8 +214,20 @@ def preload(module: str) -> None:
             importlib.import_module(name)
         except ImportError as error:
             print(f"not preloaded: {name}: {error}", flush=True)
+    if module != SERVER:
+        _prepare_kinds()
     gc.collect()
     gc.freeze()
+
+
+@functools.cache
+def _prepare_kinds() -> None:
+    from navarch.client import codec
+
+    for module, names in SHARED_KINDS.items():
+        structs = importlib.import_module(f"navarch.api.types.{module}")
+        for name in names:
+            codec.prepare(getattr(structs, name))
 
 
 @contextlib.contextmanager

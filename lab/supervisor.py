@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from lab import cgroups
-from lab.forking import Spec, fork, reopen_output, short_path
+from lab.forking import Spec, fork, preload, reopen_output, short_path
 from lab.liveness import PERIOD, Pulse, last_lines, reason
 from lab.managed import Managed
 from lab.namespaces import ProcessId
@@ -93,6 +93,8 @@ class Supervisor:
     def do_start(self, specs: list[dict[str, Any]]) -> list[int]:
         """Starts what is not running yet; what runs with another specification is ended and started with the new one."""
         pids = []
+        for data in specs:  # all first: an import writes to memory that what was forked before shares
+            preload(data.get("module", ""))
         for data in specs:
             spec = Spec(**data)
             managed = self.managed.setdefault(spec.name, Managed(spec))

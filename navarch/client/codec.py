@@ -78,6 +78,13 @@ def _list_decoder(struct: type[Struct]) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(list_struct)
 
 
+def prepare(struct: type[Struct]) -> None:
+    """Builds the decoders of a struct now. Else that is done when the first is needed, in 1 to 30 ms, and writes to the
+    memory of every struct below it, which processes that were forked from one another no longer share then."""
+    kinds.decoder(struct)
+    _list_decoder(struct)
+
+
 class StructCodec(Generic[S]):
     """Objects as structs. ``kind`` is needed for structs that are not built in."""
 

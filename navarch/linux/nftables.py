@@ -11,15 +11,23 @@ class NftablesError(Exception):
     """libnftables refused a command; the text is its own."""
 
 
+def _load() -> ctypes.CDLL:
+    """The library, by its usual name first: to look for another costs a process. Raises NftablesError."""
+    try:
+        return ctypes.CDLL("libnftables.so.1")
+    except OSError:
+        name = ctypes.util.find_library("nftables")
+    try:
+        return ctypes.CDLL(name or "libnftables.so")
+    except OSError as error:
+        raise NftablesError("libnftables is not installed; run deploy/setup") from error
+
+
 class Nftables:
     """A libnftables context. It speaks to the network namespace of the calling thread; threads take turns."""
 
     def __init__(self) -> None:
-        name = ctypes.util.find_library("nftables") or "libnftables.so.1"
-        try:
-            self._lib = ctypes.CDLL(name)
-        except OSError as error:
-            raise NftablesError("libnftables is not installed; run deploy/setup") from error
+        self._lib = _load()
         self._lib.nft_ctx_new.restype = ctypes.c_void_p
         self._lib.nft_ctx_get_error_buffer.restype = ctypes.c_char_p
         self._lib.nft_ctx_get_output_buffer.restype = ctypes.c_char_p
