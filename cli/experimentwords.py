@@ -7,8 +7,19 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from lab.experiments.expect import Verdict
     from lab.experiments.sweep import Result
+
+
+def command_of(
+    file: Path, mode: str, sets: Sequence[str] | None, vary: Sequence[str] | None, samples: int, commands: bool
+) -> list[str]:
+    """The file and the options that make another of it: all of ``run`` that its results depend on, but cells and seeds."""
+    out = [str(file), *(["--mode", mode] if mode else []), *(["--samples", str(samples)] if samples else [])]
+    out += [word for name, texts in (("--set", sets), ("--vary", vary)) for text in texts or () for word in (name, text)]
+    return [*out, *(["--allow-commands"] if commands else [])]
 
 
 def as_json(tree: Mapping[str, Any], listed: Sequence[Result], judged: Sequence[Verdict]) -> str:

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
-from cli.experimentwords import as_json, as_junit
+from cli.experimentwords import as_json, as_junit, command_of
 from cli.options import App, Argument, Option
 
 if TYPE_CHECKING:
@@ -59,9 +59,14 @@ def _load(
             where, equals, value = text.partition("=")
             if not equals:
                 stop(f"error: {option} {text}: expected {example}", WRONG)
-            out[where] = yaml.safe_load(value)
+            try:
+                out[where] = yaml.safe_load(value)
+            except yaml.YAMLError as error:
+                stop(f"error: {option} {text}: is no YAML: {' '.join(str(error).split())}", WRONG)
         return out
 
+    if samples < 0:
+        stop(f"error: --samples {samples}: must be at least 1", WRONG)
     overrides = pairs("--set", sets, "PATH=VALUE, such as seeds=3")
     fields = pairs("--vary", vary, "PATH=VALUES, such as cluster.nodes[0].count=[3, 6]")
     if samples and not fields:
@@ -108,13 +113,21 @@ def run(
 
     chosen = _chosen(only, [c.levels for c in cells(tree)])
     folder = out or Path("results") / str(tree["metadata"]["name"])
+    for name, number in (("--seeds", seeds), ("--jobs", jobs)):
+        if number < 0:
+            stop(f"error: {name} {number}: must be at least 1", WRONG)
     numbers = range(1, seeds + 1) if seeds else None
+    if not sweep.plan_of(tree, numbers, chosen):
+        stop(f"error: no run is of {', '.join(only or ())}: seeds are 1 to {seeds or tree.get('seeds', 1)}", WRONG)
+    if junit and not junit.parent.is_dir():
+        stop(f"error: --junit {junit}: there is no folder {junit.parent}", WRONG)
     if resume and not sweep.has_runs(folder, tree):
         stop(f"error: --resume: {folder} has no run of this file with these settings", WRONG)
     for line in [] if again else sweep.not_taken(folder, plan_of(tree, numbers, chosen)):
         print(line, file=sys.stderr)
+    command = command_of(file, mode, sets, vary, samples, allow_commands)
     listed = _sweep(tree, folder, seeds=numbers, only=chosen, jobs=jobs or os.cpu_count() or 1, executor=executor,
-                    resume=not again)  # fmt: skip
+                    resume=not again, command=command)  # fmt: skip
     judged = verdicts(tree, listed)
     if junit:
         junit.write_text(as_junit(tree, listed, judged))
@@ -160,6 +173,9 @@ def _sweep(tree: dict[str, Any], folder: Path, **how: Any) -> list[Result]:
         return sweep.sweep(tree, folder, listener=live, **how)
     except ExecutorError as error:
         stop(f"error: {error}", WRONG)
+    except OSError as error:  # a full disk: what is done is kept
+        live.end()
+        stop(f"error: {error.filename or folder}: {error.strerror or error}", FAILED)
     except KeyboardInterrupt:
         live.end()
         done, total = live.board.earlier + live.board.over, live.board.total
@@ -350,7 +366,9 @@ def _results(folder: Path) -> list[Result]:
 
     if not (folder / LOCK).exists():
         stop(f"error: {folder} is no folder of results: it has no {LOCK}", WRONG)
-    return results(folder)
+    if not (listed := results(folder)):
+        stop(f"error: {folder} has no runs that are done; to make them: navarch experiment run FILE --out {folder}", WRONG)
+    return listed
 
 
 @group.command()
@@ -371,8 +389,17 @@ def report(
         print(reports.write(folder, images, against, scores))
     except ValueError as error:
         stop(f"error: {error}", WRONG)
+    except OSError as error:
+        stop(f"error: {error.filename or folder}: {error.strerror or error}", WRONG)
     except ImportError as error:
         stop(f"error: {error.name} is missing; install navarch[lab]", WRONG)
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text)
+    except OSError as error:
+        stop(f"error: {path}: {error.strerror}", WRONG)
 
 
 def _fidelity(first: Path, second: Path) -> str:
@@ -412,7 +439,7 @@ def compare(
         names = first.resolve().name, second.resolve().name
         names = names if names[0] != names[1] else (str(first), str(second))
         try:
-            page.write_text(comparing.comparison(*runs, names))
+            _write(page, comparing.comparison(*runs, names))
         except ImportError as error:
             stop(f"error: {error.name} is missing; install navarch[lab]", WRONG)
         print(f"page: {page}")
@@ -464,10 +491,13 @@ def show(
     if page:
         from lab.reports.runpage import run_page
 
-        page.write_text(run_page(recording, f"{folder.resolve().name}: {name}"))
+        _write(page, run_page(recording, f"{folder.resolve().name}: {name}"))
         print(f"page: {page}")
         return
-    print("\n".join(telling.at(recording, telling.seconds(at)) if at else telling.story(recording)))
+    try:
+        print("\n".join(telling.at(recording, telling.seconds(at)) if at else telling.story(recording)))
+    except ValueError as error:
+        stop(f"error: --at: {error}", WRONG)
 
 
 @group.command()

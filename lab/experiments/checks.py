@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from functools import partial
 
 import yaml
 
-from lab.experiments import kwok, limits, measures, nodefiles, nodegroups, serving, traces
+from lab.experiments import kwok, limits, nodefiles, nodegroups, serving, traces
 from lab.experiments import load as loads
-from lab.experiments.expressions import Expression, ExpressionError, meant
-from lab.experiments.library import own
-from lab.experiments.model import FIGURES, FILES, KIND, MODES, VERSION, Experiment, Trace, Work
-from lab.experiments.schema import Problem, expression, one_of, part_of, rate_of, seconds_of, time_of
+from lab.experiments.expressions import meant
+from lab.experiments.manifests import VARIABLE, drawable, filled, of_text, written
+from lab.experiments.measurechecks import check_expectations, check_measures
+from lab.experiments.model import FIGURES, FILES, KIND, MAX_COUNT, MODES, VERSION, Experiment, Trace, Work
+from lab.experiments.schema import Problem, above_0, attempt, one_of, part_of, rate_of, seconds_of, time_of
 from lab.experiments.stepchecks import check_steps
+from navarch.world import chance
 from nodeagent.runtime import stages
+from scheduler.framework.config import SchedulerConfig
 from scheduler.framework.profiles import load_plugin
-
-MAX_COUNT = 100_000  # seeds, or nodes of a group
+from scheduler.framework.ties import RULES
 
 
 def check(e: Experiment, problems: list[Problem]) -> None:
@@ -30,10 +32,11 @@ def check(e: Experiment, problems: list[Problem]) -> None:
     _behaviour(e, problems)
     for n, work in enumerate(e.workload):
         _work(work, f"workload[{n}]", problems)
+    _manifests(e, problems)
     marks = check_steps(e, problems)
     seconds_of(e.for_, "for", problems)
-    _measures(e, marks, problems)
-    _expectations(e, problems)
+    check_measures(e, marks, problems)
+    check_expectations(e, problems)
     _report(e, problems)
     problems += limits.refusals(e)
 
@@ -62,11 +65,18 @@ def _cluster(e: Experiment, problems: list[Problem]) -> None:
         nodefiles.check(group, f"cluster.nodes[{n}]", problems)
         if group.trace:
             one_of(f"cluster.nodes[{n}].format", group.format, traces.FORMATS, problems)
+    one_of("cluster.scheduler.tie-break", e.cluster.scheduler.tie_break, RULES, problems)
+    plugins = []
     for n, text in enumerate(e.cluster.scheduler.plugins):
         try:
-            load_plugin(text)
+            plugins.append(load_plugin(text))
         except Exception as error:  # whatever a user's file raises
             bad(f"cluster.scheduler.plugins[{n}]", f"{type(error).__name__}: {error}")
+    if len(plugins) == len(e.cluster.scheduler.plugins):
+        try:
+            SchedulerConfig.load(e.cluster.scheduler.config, plugins)
+        except Exception as error:  # a plugin may raise whatever it likes when it is made
+            bad("cluster.scheduler.config" if e.cluster.scheduler.config else "cluster.scheduler.plugins", str(error))
 
 
 def _behaviour(e: Experiment, problems: list[Problem]) -> None:
@@ -93,10 +103,8 @@ def _work(work: Work, path: str, problems: list[Problem]) -> None:
     if len(sorts) != 1:
         has = ", ".join(sorts) or "none"
         problems.append(Problem(path, f"needs exactly one of {', '.join(Work.__struct_fields__)}, and has {has}"))
-    if work.apply is not None:
-        _manifests(work.apply, f"{path}.apply", problems)
-    if work.generate is not None and work.generate.count < 1:
-        problems.append(Problem(f"{path}.generate.count", "must be at least 1"))
+    if work.generate is not None and not 1 <= work.generate.count <= MAX_COUNT:
+        problems.append(Problem(f"{path}.generate.count", f"must be 1 to {MAX_COUNT}"))
     if work.trace is not None:
         _check_trace(work.trace, f"{path}.trace", problems)
     if work.arrivals is not None:
@@ -105,6 +113,10 @@ def _work(work: Work, path: str, problems: list[Problem]) -> None:
             problems.append(Problem(f"{path}.arrivals", "needs poisson (such as 12/min) or every (such as 5s)"))
         elif work.arrivals.poisson:
             rate_of(work.arrivals.poisson, f"{path}.arrivals.poisson", problems)
+        else:
+            above_0(work.arrivals.every, f"{path}.arrivals.every", problems)
+        if work.arrivals.count < 0:
+            problems.append(Problem(f"{path}.arrivals.count", "must not be negative"))
     if work.load is not None:
         try:
             loads.rate(work.load.rate)
@@ -124,90 +136,38 @@ def _work(work: Work, path: str, problems: list[Problem]) -> None:
         if work.load.from_ != "outside" and not re.fullmatch(r"node/\S+", work.load.from_):
             problems.append(Problem(f"{path}.load.from", f"{work.load.from_!r} is neither outside nor node/NAME"))
         for name, least in (("clients", 1), ("retries", 0)):
-            if getattr(work.load, name) < least:
-                problems.append(Problem(f"{path}.load.{name}", f"must be at least {least}"))
+            if not least <= getattr(work.load, name) <= MAX_COUNT:
+                problems.append(Problem(f"{path}.load.{name}", f"must be {least} to {MAX_COUNT}"))
 
 
-def _manifests(what: Any, path: str, problems: list[Problem]) -> None:
+def _manifests(e: Experiment, problems: list[Problem]) -> None:
     """That a text is YAML, and each of its objects has what an object must have; the rest is the API server's to say."""
-    try:
-        listed = list(yaml.safe_load_all(what)) if isinstance(what, str) else what if isinstance(what, list) else [what]
-    except yaml.YAMLError as error:
-        problems.append(Problem(path, f"is no YAML: {' '.join(str(error).split())}"))
-        return
-    for n, one in enumerate(o for o in listed if o is not None):
-        where = f"{path}[{n}]" if len(listed) > 1 else path
-        if not isinstance(one, dict) or not one.get("apiVersion") or not one.get("kind"):
-            problems.append(Problem(where, "is no object: apiVersion and kind are needed"))
-    if "${draw." in str(what):
-        problems.append(Problem(path, "${draw...} is for templates of arrivals and generate"))
-
-
-def _measures(e: Experiment, marks: list[str], problems: list[Problem]) -> None:
-    """Series, plots and measures, each of which may name those before it."""
-    services = [work.load.service for work in e.workload if work.load is not None]
-    names = ["begin", "finish", *marks, *measures.RESOURCES, *services]
-    for name, text in e.series.items():
-        _measure(text, f"series.{name}", names, problems)
-        names.append(name)
-    for n, plot in enumerate(e.plots):
-        path = f"plots[{n}]"
-        for key in ("y", "x"):
-            if text := getattr(plot, key):
-                expression(text, f"{path}.{key}", measures.FUNCTIONS, names, problems)
-        for key in ("x_range", "y_range"):
-            if (limits := getattr(plot, key)) and (len(limits) != 2 or limits[0] >= limits[1]):
-                problems.append(Problem(f"{path}.{key.replace('_', '-')}", "needs two numbers, the smaller one first"))
-        if plot.step <= 0:
-            problems.append(Problem(f"{path}.step", "must be above 0"))
-        if not re.fullmatch(r"[\w-]+", plot.name) or plot.name in [p.name for p in e.plots[:n]]:
-            problems.append(Problem(f"{path}.name", "must be a name of its own: letters, digits, hyphens"))
-    for name, text in e.measure.items():
-        _measure(text, f"measure.{name}", names, problems)
-        names += measures.names_of(name, text)
-
-
-def _measure(text: str, path: str, names: list[str], problems: list[Problem]) -> None:
-    try:
-        if own.function(text) is None:
-            expression(text, path, measures.FUNCTIONS, names, problems)
-            Expression(text).listed("quantiles", 1)
-    except ExpressionError as error:
-        if not problems or problems[-1].path != path:
-            problems.append(Problem(path, str(error)))
-
-
-def _expectations(e: Experiment, problems: list[Problem]) -> None:
-    values = [n for name, text in e.measure.items() for n in measures.names_of(name, text)]
-
-    def bad(path: str, text: str) -> None:
-        problems.append(Problem(path, text))
-
-    for n, one in enumerate(e.expect):
-        path = f"expect[{n}]"
-        if isinstance(one, str):
-            expression(one, path, (), values, problems)
-        elif sum(map(bool, (one.expr, one.compare, one.reference))) != 1:
-            bad(path, "needs exactly one of expr, compare and reference")
-        elif one.reference:
-            if e.reference is None:
-                bad(f"{path}.reference", "there is no reference in this file")
-            if one.reference not in values:
-                bad(f"{path}.reference", f"there is no measure {one.reference!r}{meant(one.reference, values)}")
-        elif one.expr:
-            expression(one.expr, f"{path}.expr", (), values, problems)
-            one_of(f"{path}.of", one.of, ("every", "mean"), problems)
-        elif one.compare not in values:
-            bad(f"{path}.compare", f"there is no measure {one.compare!r}{meant(one.compare, values)}")
-        elif one.confidence and not _is_share(one.confidence):
-            bad(f"{path}.confidence", f"{one.confidence!r} is no confidence such as 95%")
-
-
-def _is_share(value: Any) -> bool:
-    try:
-        return part_of(value) < 1
-    except ValueError:
-        return False
+    for path, what, draw in written(e):
+        before = len(problems)
+        for name, value in (draw or {}).items():
+            attempt(partial(drawable, value), f"{path.removesuffix('template')}draw.{name}", problems)
+        drawn = {"n", *(f"draw.{name}" for name in draw or ())}
+        text = what if isinstance(what, str) else str(what)
+        if draw is None and "${draw." in text:
+            problems.append(Problem(path, "${draw...} is for templates of arrivals and generate"))
+        for name in dict.fromkeys(VARIABLE.findall(text)) if draw is not None else ():
+            if name not in drawn:
+                problems.append(Problem(path, f"nothing is drawn for ${{{name}}}{meant(name, drawn)}"))
+        if len(problems) > before:
+            continue
+        try:
+            listed = of_text(what if draw is None else filled(what, draw, chance("check"), 1))
+        except yaml.YAMLError as error:
+            problems.append(Problem(path, f"is no YAML: {' '.join(str(error).split())}"))
+            continue
+        for n, one in enumerate(listed):
+            where = f"{path}[{n}]" if len(listed) > 1 else path
+            if not isinstance(one, dict) or not one.get("apiVersion") or not one.get("kind"):
+                problems.append(Problem(where, "is no object: apiVersion and kind are needed"))
+            elif not isinstance(meta := one.get("metadata"), dict) or not (meta.get("name") or meta.get("generateName")):
+                problems.append(Problem(where, f"{one['kind']}: metadata.name is required"))
+        if not listed:
+            problems.append(Problem(path, "has no object in it"))
 
 
 def _check_trace(trace: Trace, path: str, problems: list[Problem]) -> None:

@@ -17,7 +17,7 @@ from navarch.api.times import format_time
 from navarch.api.wellknown import RESTARTED_AT, REVISION
 
 RETRY = 5.0  # seconds after which an eviction that a budget refused is tried again, as kubectl drain does
-_KINDS = {kind.resource: kind for kind in kinds.BY_GVK.values() if kind.resource in RESOURCES.values()}
+KINDS = {kind.resource: kind for kind in kinds.BY_GVK.values() if kind.resource in RESOURCES.values()}
 
 
 class Deeds(Faults):
@@ -45,7 +45,7 @@ class Deeds(Faults):
     async def _patch(self, reference: str, body: Any, how: str) -> None:
         namespace, resource, name = split(reference)
         where = None if resource == "nodes" else namespace
-        await self.cluster.client.tree(_KINDS[resource]).patch(name, where, body, how)
+        await self.cluster.client.tree(KINDS[resource]).patch(name, where, body, how)
 
     async def scale(self, replicas: Mapping[str, int]) -> None:
         await self.patch({reference: {"spec": {"replicas": int(n)}} for reference, n in replicas.items()})
@@ -58,6 +58,8 @@ class Deeds(Faults):
                 raise ValueError(f"set-image: there is no {reference}")
             names = [c["name"] for c in workload["spec"]["template"]["spec"]["containers"]]
             by_container = image if isinstance(image, dict) else dict.fromkeys(names, image)
+            if wrong := [name for name in by_container if name not in names]:  # a patch would add it
+                raise ValueError(f"set-image: {reference} has no container {wrong[0]!r}; it has {', '.join(names)}")
             listed = [{"name": n, "image": i} for n, i in by_container.items()]
             await self.patch({reference: {"spec": {"template": {"spec": {"containers": listed}}}}})
 
@@ -117,7 +119,7 @@ class Deeds(Faults):
 
     async def delete(self, reference: str) -> None:
         namespace, resource, name = split(reference)
-        await self.cluster.client.tree(_KINDS[resource]).delete(name, None if resource == "nodes" else namespace)
+        await self.cluster.client.tree(KINDS[resource]).delete(name, None if resource == "nodes" else namespace)
 
     async def cordon(self, node: str) -> None:
         await self.patch({f"node/{self.node(node)}": {"spec": {"unschedulable": True}}})

@@ -45,11 +45,16 @@ __all__ = [
 
 def parse(tree: dict[str, Any]) -> Experiment:
     """One cell's tree as an Experiment. Raises WrongFile with every mistake."""
-    problems: list[Problem] = []
-    experiment = read(Experiment, {"api-version" if k == "apiVersion" else k: v for k, v in tree.items()}, "", problems)
-    if experiment is None:
-        raise WrongFile(problems)
-    check(experiment, problems)
-    if problems:
+    experiment, problems = examined(tree)
+    if experiment is None or problems:
         raise WrongFile(problems)
     return experiment
+
+
+def examined(tree: dict[str, Any]) -> tuple[Experiment | None, list[Problem]]:
+    """One cell's tree as an Experiment, unless types are wrong, and all that is wrong with it."""
+    problems: list[Problem] = []
+    experiment = read(Experiment, {"api-version" if k == "apiVersion" else k: v for k, v in tree.items()}, "", problems)
+    if experiment is not None:
+        check(experiment, problems)
+    return experiment, problems

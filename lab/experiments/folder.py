@@ -109,8 +109,8 @@ def _texts(tree: Any) -> Iterable[str]:
         yield from _texts(one)
 
 
-def lock(tree: Mapping[str, Any], results: Sequence[Result] = ()) -> dict[str, Any]:
-    """All that a run depends on, and what came of it."""
+def lock(tree: Mapping[str, Any], results: Sequence[Result] = (), command: Sequence[str] = ()) -> dict[str, Any]:
+    """All that a run depends on, and what came of it. ``command``: the file, and the options that made of it what was run."""
     versions = {"navarch": version("navarch"), "python": platform.python_version()}
     versions |= {name: version(name) for name in LIBRARIES}
     files: dict[str, str] = {}
@@ -118,7 +118,7 @@ def lock(tree: Mapping[str, Any], results: Sequence[Result] = ()) -> dict[str, A
         files |= inputs(one)
     return {
         "file": completed(tree), "digest": digest_of(tree), "commit": commit(), "versions": versions, "machine": machine(),
-        "inputs": files, "hashes": {r.name: r.digest for r in results if not r.error},
+        "inputs": files, "hashes": {r.name: r.digest for r in results if not r.error}, "command": list(command),
     }  # fmt: skip
 
 
@@ -143,9 +143,11 @@ def differences(locked: Mapping[str, Any]) -> list[str]:
     return out
 
 
-def write(folder: Path, tree: Mapping[str, Any], listed: Sequence[Cell], results: Sequence[Result]) -> None:
+def write(
+    folder: Path, tree: Mapping[str, Any], listed: Sequence[Cell], results: Sequence[Result], command: Sequence[str] = ()
+) -> None:
     """Everything but the runs themselves."""
-    replace(folder / LOCK, (json.dumps(lock(tree, results), indent=1, default=str) + "\n").encode())
+    replace(folder / LOCK, (json.dumps(lock(tree, results, command), indent=1, default=str) + "\n").encode())
     write_csv(folder / "runs.csv", results)
     if listed[0].levels:
         with (folder / "points.csv").open("w", newline="") as file:

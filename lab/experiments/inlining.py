@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import re
 import shutil
 import subprocess
@@ -23,7 +24,7 @@ from lab.twin import calibration
 def load(path: Path, overrides: Mapping[str, Any] = {}, *, commands: bool = False) -> dict[str, Any]:
     """The tree of a file with manifests inlined. Raises WrongFile, OSError. ``commands``: its steps may run some."""
     try:
-        tree = yaml.safe_load(path.read_text())
+        tree = yaml.safe_load(text_of(path))
     except yaml.YAMLError as error:
         hint = '; a text that has ": " in it needs quotes' if "mapping values are not allowed" in str(error) else ""
         raise WrongFile([Problem("", f"is no YAML: {' '.join(str(error).split())}{hint}")]) from error
@@ -35,6 +36,16 @@ def load(path: Path, overrides: Mapping[str, Any] = {}, *, commands: bool = Fals
     if problems:
         raise WrongFile(problems)
     return inlined(tree, path.parent, commands=commands)
+
+
+def text_of(path: Path) -> str:
+    """The content of a file. Raises OSError, also for what is no text."""
+    try:
+        return path.read_text()
+    except UnicodeDecodeError:
+        raise OSError(errno.EILSEQ, "is no text in UTF-8", str(path)) from None
+    except ValueError as error:  # a name with a NUL in it
+        raise OSError(errno.EINVAL, str(error), str(path)) from None
 
 
 def inlined(tree: dict[str, Any], folder: Path, *, commands: bool = False) -> dict[str, Any]:
@@ -93,14 +104,14 @@ def _inline(tree: Any, folder: Path, path: str, problems: list[Problem]) -> None
             where = f"{path}.{key}".lstrip(".")
             if key in ("apply", "template", "config") and isinstance(value, str) and "\n" not in value and value:
                 try:
-                    tree[key] = (folder / value).read_text()
+                    tree[key] = text_of(folder / value)
                 except OSError as error:
                     problems.append(Problem(where, f"{value}: {error.strerror}"))
             elif key in ("objects", "stages") and isinstance(value, list):
                 for n, one in enumerate(value):
                     if isinstance(one, str) and one and "\n" not in one:
                         try:
-                            value[n] = (folder / one).read_text()
+                            value[n] = text_of(folder / one)
                         except OSError as error:
                             problems.append(Problem(f"{where}[{n}]", f"{one}: {error.strerror}"))
             elif key == "cluster" and isinstance(value, str) and path.startswith("cluster.nodes["):
@@ -116,7 +127,7 @@ def _inline(tree: Any, folder: Path, path: str, problems: list[Problem]) -> None
                     if call[1] == "trace":
                         tree[key] = loads.shape_of(folder / call[2].strip())
                     else:
-                        tree[key] = f"choice({', '.join((folder / call[2].strip()).read_text().split())})"
+                        tree[key] = f"choice({', '.join(text_of(folder / call[2].strip()).split())})"
                 except OSError as error:
                     problems.append(Problem(where, f"{call[2]}: {error.strerror}"))
                 except ValueError as error:

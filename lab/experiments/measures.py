@@ -71,22 +71,28 @@ def names_of(name: str, text: Any) -> list[str]:
 def measure(recording: Recording, expressions: Mapping[str, str], series: Mapping[str, str] = {}) -> dict[str, float]:
     """The values of all expressions. Marks are names for their times (nan if they were not reached), ``begin`` and ``finish``
     those of the whole run; ``series`` and earlier measures are names, too. Raises ExpressionError."""
-    names, functions = _names(recording, series)
+    names, functions = names_of_run(recording, series)
     out: dict[str, float] = {}
     for name, text in expressions.items():
         call = own.function(text)
         value = own.number(call, text, recording) if call else Expression(text).evaluate(functions, names)
-        values = {f"{name}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {name: value}
-        for key, one in values.items():
-            if isinstance(one, Series | list | str):
-                raise ExpressionError(f"measure {name!r}: {text!r} is no number; take min, max, mean, last ... of it")
-            out[key] = names[key] = float(one)
+        values = numbers(name, text, value)
+        out |= values
+        names |= values
     return out
+
+
+def numbers(name: str, text: str, value: Any) -> dict[str, float]:
+    """The values that a measure gives, by name. Raises ExpressionError if it is no number."""
+    values = {f"{name}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {name: value}
+    if not all(isinstance(one, int | float) for one in values.values()):
+        raise ExpressionError(f"measure {name!r}: {text!r} is no number; take min, max, mean, last ... of it")
+    return {key: float(one) for key, one in values.items()}
 
 
 def curve(recording: Recording, y: str, x: str, step: float, series: Mapping[str, str] = {}) -> list[tuple[float, float]]:
     """Points of one series over another, or over time (``x`` is ""), in steps of x. Raises ExpressionError."""
-    names, functions = _names(recording, series)
+    names, functions = names_of_run(recording, series)
     over = Expression(y).evaluate(functions, names)
     whole = Span(names["begin"], names["finish"])
     if not isinstance(over, Series):
@@ -100,9 +106,10 @@ def curve(recording: Recording, y: str, x: str, step: float, series: Mapping[str
     return [(n * step, over.at(whole.begin + n * step)) for n in range(count)]
 
 
-def _names(
+def names_of_run(
     recording: Recording, series: Mapping[str, str]
 ) -> tuple[dict[str, Any], Mapping[str, Callable[..., Any]]]:
+    """The names and functions that expressions may use of a run."""
     measures = Measures(recording)
     whole = Span(recording.mark("begin") or 0.0, recording.end)
     functions = {**{n: getattr(measures, n) for n in METHODS}, **reducers(whole)}

@@ -11,6 +11,7 @@ from lab.experiments.state import State
 
 VERSION, KIND = "lab.navarch.dev/v1", "Experiment"
 MODES = ("simulated", "cycle", "hollow", "real")
+MAX_COUNT = 100_000  # seeds, nodes of a group, objects of a template, clients
 DESIGNS = ("full", "one-at-a-time", "pairs")
 
 CONDITIONS = (

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from lab.experiments.expressions import meant
 from lab.experiments.model import Nodes
-from lab.experiments.schema import Problem
-from navarch.api import kinds, quantity
+from lab.experiments.schema import Problem, one_of
+from navarch.api import kinds, names, quantity
 from navarch.api.types import core_v1
 from navarch.api.wellknown import HOSTNAME
 from navarch.client import kubeconfig
@@ -58,6 +59,27 @@ def entry(tree: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def check_kind(
+    labels: Mapping[str, Any], resources: Iterable[str], taints: Iterable[tuple[str, str, str]], path: str,
+    problems: list[Problem],
+) -> None:
+    """Adds what Kubernetes refuses of the labels, resources and taints (key, value, effect) of nodes."""
+    for key, value in labels.items():
+        problems += [Problem(f"{path}.labels.{key}", m) for m in names.qualified_name(str(key))]
+        problems += [Problem(f"{path}.labels.{key}", f"{value!r}: {m}") for m in names.label_value(_written(value))]
+    for name in resources:
+        problems += [Problem(f"{path}.resources.{name}", m) for m in names.qualified_name(str(name))]
+    for n, (key, value, effect) in enumerate(taints):
+        problems += [Problem(f"{path}.taints[{n}].key", m) for m in names.qualified_name(key)]
+        problems += [Problem(f"{path}.taints[{n}].value", m) for m in names.label_value(value)]
+        one_of(f"{path}.taints[{n}].effect", effect, EFFECTS, problems)
+
+
+def _written(value: Any) -> str:
+    """YAML's true as a text has it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def check(group: Nodes, path: str, problems: list[Problem]) -> None:
     """Adds the problems of ``listed``, and of what all nodes of a group have."""
     amounts = {"cpu": group.cpu, "memory": group.memory} | {f"resources.{k}": v for k, v in group.resources.items()}
@@ -69,9 +91,9 @@ def check(group: Nodes, path: str, problems: list[Problem]) -> None:
             problems.append(Problem(f"{path}.{name}", "must not be negative"))
     if not re.fullmatch(r"[a-z0-9]([a-z0-9.-]*)", group.prefix):
         problems.append(Problem(f"{path}.prefix", f"{group.prefix!r} begins no node's name: small letters, digits, hyphens"))
-    for n, taint in enumerate(group.taints):
-        if taint.effect not in EFFECTS:
-            problems.append(Problem(f"{path}.taints[{n}].effect", f"{taint.effect!r} is none of {', '.join(EFFECTS)}"))
+    check_kind(group.labels, group.resources, [(t.key, t.value, t.effect) for t in group.taints], path, problems)
+    if wrong := names.dns_subdomain(f"{group.prefix}{group.count}"):
+        problems.append(Problem(f"{path}.prefix", wrong[0]))
     if group.cluster:
         problems.append(Problem(f"{path}.cluster", "is read with the file; say the nodes as listed here"))
     for n, one in enumerate(group.listed):
@@ -81,6 +103,23 @@ def check(group: Nodes, path: str, problems: list[Problem]) -> None:
                 problems.append(Problem(f"{where}.{key}", f"there is no such field{meant(str(key), FIELDS)}"))
         if not one.get("name"):
             problems.append(Problem(f"{where}.name", "is required"))
+        elif wrong := names.dns_subdomain(str(one["name"])):
+            problems.append(Problem(f"{where}.name", wrong[0]))
+        kinds_of = {"labels": dict, "resources": dict, "taints": list}
+        odd = [k for k, kind in kinds_of.items() if not isinstance(one.get(k, kind()), kind)]
+        problems += [Problem(f"{where}.{k}", f"is no {'list' if k == 'taints' else 'mapping'}") for k in odd]
+        if not isinstance(one.get("pods", 1), int) or one.get("pods", 1) < 0:
+            problems.append(Problem(f"{where}.pods", f"{one['pods']!r} is not a whole number"))
+        if odd or not all(isinstance(t, dict) and t.get("key") for t in one.get("taints") or ()):
+            problems += [] if odd else [Problem(f"{where}.taints", "each needs a key")]
+            continue
+        taints = [
+            (str(t["key"]), str(t.get("value") or ""), str(t.get("effect", "NoSchedule"))) for t in one.get("taints") or ()
+        ]
+        check_kind(one.get("labels") or {}, one.get("resources") or {}, taints, where, problems)
+        for key, value in (one.get("resources") or {}).items():
+            if not _is_quantity(value):
+                problems.append(Problem(f"{where}.resources.{key}", f"{value!r} is no quantity such as 4 or 16Gi"))
         if any(other.get("name") == one.get("name") for other in group.listed[:n]):
             problems.append(Problem(f"{where}.name", f"{one.get('name')!r} is another node's name"))
         for key in ("cpu", "memory"):

@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from lab.experiments.model import Autoscaler, ClusterPart, NodeGroup
+from lab.experiments import nodefiles
+from lab.experiments.model import MAX_COUNT, Autoscaler, ClusterPart, NodeGroup
 from lab.experiments.schema import Problem, one_of, seconds_of, time_of
 from lab.nodeautoscaler.groups import EXPANDERS, Group, Options
 from navarch.api import quantity
@@ -16,7 +17,6 @@ from nodeagent.hollow.objects import NodeSpec
 from nodeagent.runtime.spread import spread
 
 PATH = "cluster.autoscaler"
-EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 _DURATIONS = {
     "scan_interval": "scan_interval", "scale_down_unneeded_time": "unneeded_time",
     "scale_down_delay_after_add": "delay_after_add", "scale_down_delay_after_delete": "delay_after_delete",
@@ -66,6 +66,8 @@ def check(cluster: ClusterPart, problems: list[Problem]) -> None:
 def _check(group: NodeGroup, path: str, problems: list[Problem]) -> None:
     if group.min < 0:
         problems.append(Problem(f"{path}.min", "must be at least 0"))
+    if group.max > MAX_COUNT:
+        problems.append(Problem(f"{path}.max", f"must be at most {MAX_COUNT}"))
     if group.max < max(1, group.min):
         problems.append(Problem(f"{path}.max", f"must be at least {max(1, group.min)}"))
     if group.pods < 1:
@@ -80,8 +82,10 @@ def _check(group: NodeGroup, path: str, problems: list[Problem]) -> None:
                 raise ValueError
         except ValueError:
             problems.append(Problem(f"{path}.{name}", f"{value!r} is no quantity such as 4, 500m, 16Gi"))
-    for k, taint in enumerate(group.taints):
-        one_of(f"{path}.taints[{k}].effect", taint.effect, EFFECTS, problems)
+    zone = {"zone": group.zone} if group.zone else {}
+    nodefiles.check_kind(
+        group.labels | zone, group.resources, [(t.key, t.value, t.effect) for t in group.taints], path, problems
+    )
 
 
 def groups(cluster: ClusterPart) -> list[Group]:

@@ -24,6 +24,7 @@ from lab.experiments.recording import Recording
 from lab.experiments.schema import Problem, WrongFile
 from lab.experiments.sweep import RUNS, Result
 from lab.experiments.varying import varied
+from lab.experiments.wholechecks import check_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,9 +52,8 @@ class Experiment:
 
     def _take(self, tree: dict[str, Any]) -> None:
         self.tree = tree
+        check_whole(self.tree)
         self.cells = file.cells(self.tree)
-        for cell in self.cells:
-            file.parse(cell.tree)
 
     @classmethod
     def load(cls, path: str | Path, *, allow_commands: bool = False, **overrides: Any) -> Experiment:

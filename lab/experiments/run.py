@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import random
-import re
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import msgspec
 import orjson
-import yaml
 
 from lab.experiments.deeds import Deeds
 from lab.experiments.drivers.driver import Driver
@@ -19,12 +15,12 @@ from lab.experiments.drivers.stage import Outcome, StepFailed
 from lab.experiments.expressions import Expression
 from lab.experiments.file import CONDITIONS, Arrivals, Experiment, Generate, Step, Trace, rate_of
 from lab.experiments.inputs import arrivals_of, seconds_of
+from lab.experiments.manifests import filled
 from lab.experiments.recording import Recorder, listener
 from lab.experiments.state import State, condition
 from navarch.api import kinds
 from navarch.api.types import core_v1
 from navarch.world import chance
-from nodeagent.runtime.spread import Spread, spread
 
 _POD = kinds.kind_of(core_v1.Pod)
 BEGIN = "begin"
@@ -182,7 +178,7 @@ class Run:
         """As arrivals, all at once."""
         own = chance(f"{self.seed} generate {number}")
         for n in range(1, generate.count + 1):
-            await deeds.apply(_filled(_text(generate.template), _drawn(generate.draw, own) | {"n": n}))
+            await deeds.apply(filled(generate.template, generate.draw, own, n))
 
     async def _arrivals(self, arrivals: Arrivals, number: int, deeds: Deeds) -> None:
         """Of its own stream of chance: equal at every level of every factor."""
@@ -197,7 +193,7 @@ class Run:
                 return
             await self.driver.world.sleep(max(0.0, due - self.now))
             count += 1
-            await deeds.apply(_filled(_text(arrivals.template), _drawn(arrivals.draw, own) | {"n": count}))
+            await deeds.apply(filled(arrivals.template, arrivals.draw, own, count))
 
     async def _trace(self, trace: Trace) -> None:
         began, driver = self.now, self.driver
@@ -219,35 +215,6 @@ class Run:
         """Whether the scheduler has bound a pod, or said that it fits nowhere."""
         pod = self.state.get(key)
         return pod is not None and (bool(pod["spec"].get("nodeName")) or condition(pod, "PodScheduled") == "False")
-
-
-def _text(template: Any) -> str:
-    return template if isinstance(template, str) else yaml.safe_dump(template)
-
-
-def _drawn(draws: Mapping[str, Any], own: random.Random) -> dict[str, Any]:
-    """By ``draw.NAME``, what is drawn from the distributions; what is none stands for itself."""
-    read = {name: spread(str(text)) if _is_time(text) else text for name, text in draws.items()}
-    return {f"draw.{k}": v.draw(own) if isinstance(v, Spread) else v for k, v in read.items()}
-
-
-def _is_time(text: Any) -> bool:
-    try:
-        spread(str(text))
-        return True
-    except ValueError:
-        return False
-
-
-_DRAWN = re.compile(r"\$\{(draw\.[\w-]+|n)\}")
-
-
-def _filled(text: str, values: Mapping[str, Any]) -> str:
-    def one(match: re.Match[str]) -> str:
-        value = values[match[1]]
-        return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-    return _DRAWN.sub(one, text)
 
 
 def _short(value: Any) -> str:

@@ -6,10 +6,11 @@ msgspec stops at the first mistake; a person who writes a file wants all of them
 from __future__ import annotations
 
 import difflib
+import functools
 import math
 import types
 import typing
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 
 import msgspec
@@ -78,7 +79,7 @@ def _value(kind: Any, tree: Any, path: str, problems: list[Problem]) -> Any:
 
 
 def _struct(kind: type[msgspec.Struct], tree: dict[str, Any], path: str, problems: list[Problem]) -> Any:
-    fields = {f.encode_name: f for f in msgspec.structs.fields(kind)}
+    fields = _fields(kind)
     values: dict[str, Any] = {}
     for key, value in tree.items():
         where = f"{path}.{key}" if path else str(key)
@@ -91,6 +92,11 @@ def _struct(kind: type[msgspec.Struct], tree: dict[str, Any], path: str, problem
             problems.append(Problem(f"{path}.{name}" if path else name, "is required"))
             return None
     return None if problems else kind(**values)
+
+
+@functools.cache
+def _fields(kind: type[msgspec.Struct]) -> dict[str, msgspec.structs.FieldInfo]:
+    return {f.encode_name: f for f in msgspec.structs.fields(kind)}
 
 
 def _fits(kind: Any, tree: Any) -> bool:
@@ -140,6 +146,13 @@ def seconds_of(value: Any, path: str, problems: list[Problem]) -> float:
     return number
 
 
+def above_0(value: Any, path: str, problems: list[Problem]) -> None:
+    """Adds a problem unless the value is a time above 0."""
+    before = len(problems)
+    if seconds_of(value, path, problems) <= 0 and len(problems) == before:
+        problems.append(Problem(path, "must be above 0"))
+
+
 def part_of(value: Any) -> float:
     """0.1 of ``10%`` or 0.1. Raises ValueError."""
     text = str(value).strip()
@@ -170,6 +183,14 @@ def one_of(path: str, word: str, choices: Collection[str], problems: list[Proble
         near = difflib.get_close_matches(word, list(choices), 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         problems.append(Problem(path, f"{word!r} is none of {', '.join(choices)}{hint}"))
+
+
+def attempt(read: Callable[[], Any], path: str, problems: list[Problem]) -> None:
+    """Adds a problem if the call raises ValueError."""
+    try:
+        read()
+    except ValueError as error:
+        problems.append(Problem(path, str(error)))
 
 
 def expression(text: str, path: str, functions: Collection[str], names: Any, problems: list[Problem]) -> None:

@@ -96,11 +96,12 @@ class Series:
     def __rtruediv__(self, other: Number) -> Series:
         return self._with(other, lambda a, b: b / a if a else 0.0)
 
-    def __lt__(self, other: Series | Number) -> Series:
-        return self._with(other, lambda a, b: float(a < b))
+    def __neg__(self) -> Series:
+        return self * -1
 
-    def __gt__(self, other: Series | Number) -> Series:
-        return self._with(other, lambda a, b: float(a > b))
+    def compare(self, how: Callable[[Number, Number], bool], other: Series | Number) -> Series:
+        """1 while a comparison holds, else 0."""
+        return self._with(other, lambda a, b: float(how(a, b)))
 
 
 def together(a: Series, b: Series) -> list[tuple[float, Number, Number]]:

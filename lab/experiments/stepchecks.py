@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from apiserver.cel.engine import CelError, compile_cel
 from lab.experiments import load as loads
+from lab.experiments.blank import try_condition
 from lab.experiments.expressions import Expression, ExpressionError, meant
 from lab.experiments.faults import OPTIONS
 from lab.experiments.model import COMPONENTS, CONDITIONS, DEEDS, FAULTS, Experiment, Step
-from lab.experiments.schema import Problem, expression, one_of, seconds_of
+from lab.experiments.schema import Problem, attempt, expression, one_of, seconds_of
 from lab.experiments.state import CEL, split
 from lab.simulation.faultystore import FAILURES
 
@@ -63,8 +65,11 @@ def check_step(step: Step, path: str, marks: list[str], problems: list[Problem])
             seconds_of(step.at, f"{path}.at", problems)
     for name in ("when", "until"):
         if text := getattr(step, name):
+            before = len(problems)
             expression(text, f"{path}.{name}", CONDITIONS, (), problems)
             _cel(text, f"{path}.{name}", problems)
+            if len(problems) == before:
+                attempt(partial(try_condition, text), f"{path}.{name}", problems)
     if step.do and step.fault:
         problems.append(Problem(path, "has do and fault: make two steps of it"))
     if step.wait:
@@ -98,7 +103,7 @@ def _do(step: Step, path: str, e: Experiment, problems: list[Problem]) -> None:
                 if service not in loaded:
                     text = f"there is no load on {service!r} in workload{meant(service, loaded)}"
                     problems.append(Problem(f"{where}.{service}", text))
-                _try(lambda rate=rate: loads.rate(rate), f"{where}.{service}", problems)
+                attempt(partial(loads.rate, rate), f"{where}.{service}", problems)
             if not isinstance(value, dict):
                 problems.append(Problem(where, "a mapping is expected, such as {web: 100/s}"))
         elif deed == "run" and not e.allow_commands:
@@ -143,14 +148,7 @@ def _node(value: Any, path: str, problems: list[Problem]) -> None:
 
 
 def _reference(text: Any, path: str, problems: list[Problem]) -> None:
-    _try(lambda: split(str(text)), path, problems)
-
-
-def _try(read: Any, path: str, problems: list[Problem]) -> None:
-    try:
-        read()
-    except ValueError as error:
-        problems.append(Problem(path, str(error)))
+    attempt(lambda: split(str(text)), path, problems)
 
 
 def _cel(text: str, path: str, problems: list[Problem]) -> None:
@@ -160,11 +158,13 @@ def _cel(text: str, path: str, problems: list[Problem]) -> None:
     except ExpressionError:
         return  # told already
     for source in sources:
-        _try(lambda source=source: _compiled(str(source)), path, problems)
+        attempt(partial(_compiled, str(source)), path, problems)
 
 
 def _compiled(source: str) -> None:
     try:
-        compile_cel(source, CEL)
+        returns = compile_cel(source, CEL).returns
     except CelError as error:
         raise ValueError(str(error)) from None
+    if returns not in ("bool", "dyn"):
+        raise ValueError(f"{source!r} is neither true nor false: it gives {returns}; compare it")

@@ -257,9 +257,11 @@ def sweep(
     resume: bool = True,
     with_tables: bool = True,
     listener: Listener | None = None,
+    command: Sequence[str] = (),
 ) -> list[Result]:
     """Runs every cell with every seed; gives the results in the order of cells and seeds. What is done already, by the same
-    file, is taken as it is. ``with_tables``: writes them if pyarrow is here. Raises WrongFile before anything starts."""
+    file, is taken as it is. ``with_tables``: writes them if pyarrow is here. ``command``: the file and the options that made
+    this tree of it, for whoever wants to repeat it. Raises WrongFile before anything starts."""
     plan, heard = plan_of(tree, seeds, only), listener or Listener()
     (folder / RUNS).mkdir(parents=True, exist_ok=True)
     earlier = {run_name(c.levels, s): earlier_result(folder, c, s) if resume else None for c, s in plan}
@@ -268,7 +270,7 @@ def sweep(
     tasks = [
         Task(name, c.tree, c.levels, s, write_tables) for c, s in plan if (name := run_name(c.levels, s)) not in outcomes
     ]
-    folders.write(folder, tree, cells(tree), list(outcomes.values()))
+    folders.write(folder, tree, cells(tree), list(outcomes.values()), command)
     heard.begin(len(plan), len(outcomes), min(jobs, max(1, len(tasks))))
 
     def hear(event: Pulse | Done) -> None:
@@ -285,7 +287,7 @@ def sweep(
     try:
         _run_all(tasks, hear, executor, jobs)
     finally:
-        folders.write(folder, tree, cells(tree), results(folder))
+        folders.write(folder, tree, cells(tree), results(folder), command)
         _forget(folder)
     return [outcomes[run_name(cell.levels, seed)] for cell, seed in plan]
 

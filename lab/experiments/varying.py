@@ -50,7 +50,7 @@ def varied(
 
 
 def _list(values: Sequence[Any] | str) -> Sequence[Any]:
-    if isinstance(values, str) or not values:
+    if not isinstance(values, list | tuple | range) or not values:
         raise ValueError(f"{values!r}: a list of values is needed; a distribution needs --samples")
     return values
 

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
+from lab.experiments import traces
+from lab.experiments.asking import check_with_server
 from lab.experiments.cells import cells
+from lab.experiments.expect import published
 from lab.experiments.expressions import meant
-from lab.experiments.file import parse
+from lab.experiments.file import examined
 from lab.experiments.model import Expectation, Experiment
+from lab.experiments.names import check_names
 from lab.experiments.schema import Problem, WrongFile
 
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
@@ -39,9 +45,42 @@ def check_whole(tree: dict[str, Any]) -> list[Experiment]:
     for n, one in enumerate(expect if isinstance(expect, list) else ()):
         if isinstance(one, dict):
             _expectation(one, f"expect[{n}]", levels, problems)
+    try:
+        listed = cells(tree)
+    except WrongFile as error:
+        raise WrongFile([*problems, *error.problems]) from None
+    examinations = [examined(cell.tree) for cell in listed]
+    problems += [problem for _, of_cell in examinations for problem in of_cell]
+    experiments = [e for e, _ in examinations if e is not None]
+    if len(experiments) == len(listed):
+        _files(experiments, list(levels), problems)
+        check_names(experiments, problems)
+        check_with_server(experiments, problems)
     if problems:
-        raise WrongFile(problems)
-    return [parse(cell.tree) for cell in cells(tree)]
+        raise WrongFile(list(dict.fromkeys(problems)))
+    return experiments
+
+
+def _files(experiments: Sequence[Experiment], factors: Sequence[str], problems: list[Problem]) -> None:
+    """Reads the traces and results of others that cells name, each once."""
+    reads: dict[Any, tuple[str, Callable[[], Any]]] = {}
+    for e in experiments:
+        named: list[tuple[str, Callable[..., Any], tuple[Any, ...]]] = [
+            (f"cluster.nodes[{n}].trace", traces.nodes, (Path(group.trace), group.format))
+            for n, group in enumerate(e.cluster.nodes) if group.trace and group.format in traces.FORMATS
+        ]  # fmt: skip
+        named += [
+            (f"workload[{n}].trace.file", traces.pods, (Path(w.trace.file), w.trace.format))
+            for n, w in enumerate(e.workload) if w.trace is not None and w.trace.format in traces.FORMATS
+        ]  # fmt: skip
+        if e.reference is not None:
+            named.append(("reference.file", published, (e.reference, tuple(factors))))
+        reads |= {f"{call.__name__} {arguments}": (path, partial(call, *arguments)) for path, call, arguments in named}
+    for path, read in reads.values():
+        try:
+            read()
+        except (OSError, ValueError, LookupError) as error:
+            problems.append(Problem(path, str(error)))
 
 
 def _expectation(one: Mapping[str, Any], path: str, levels: Mapping[str, list[str]], problems: list[Problem]) -> None:

@@ -32,6 +32,7 @@ from lab.reports.drawing.canvas import draw
 from lab.reports.facts import read_all
 from lab.reports.fidelity import plot, section
 from lab.reports.figure import Figure
+from lab.reports.repeating import commands
 from lab.reports.statistics import late, summary
 
 DRAWING = Path(__file__).parent / "drawing"
@@ -73,7 +74,7 @@ def write(folder: Path, images: bool = False, against: Path | None = None, score
         rows, atleast, figures, sections, drawings, beside=beside(experiment, factors, good),
         fidelity=section(compared[0], compared[1].name, compared[2].name) if compared else "", beside_real=beside_real,
         partings=partings.with_points(folder, good) if scores else partings.by_pods(by_run, good),
-        parted_by=partings.POINTS if scores else partings.PODS, commands=commands(folder, tree, listed),
+        parted_by=partings.POINTS if scores else partings.PODS, commands=commands(folder, locked, listed),
     )  # fmt: skip
     path = folder / "report.html"
     path.write_text(document(parts))
@@ -132,12 +133,3 @@ def beside(experiment: Experiment, factors: Sequence[str], good: Sequence[Result
             ours, theirs = f"{mean:.2f} ± {spread:.2f}", f"{ref.mean:.2f} ± {ref.deviation:.2f}"
             out.append([name, ref.measure, ours, theirs, f"{mean - ref.mean:+.2f}"])
     return out
-
-
-def commands(folder: Path, tree: Mapping[str, Any], listed: Sequence[Result]) -> list[str]:
-    """The lines that run everything again."""
-    out = ["sh reproduce.sh   # in this folder: runs all and compares the hashes"] if (folder / "reproduce.sh").exists() else []
-    seeds = sorted({r.seed for r in listed})
-    whole = seeds == list(range(1, len(seeds) + 1))
-    chosen_seeds = f" --seeds {len(seeds)}" if whole and len(seeds) != tree.get("seeds", 1) else ""
-    return [*out, f"navarch experiment run {tree['metadata']['name']}.yaml{chosen_seeds} --out again"]

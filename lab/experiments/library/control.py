@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from lab.experiments.expressions import ExpressionError
+from lab.experiments.expressions import ExpressionError, meant
 from lab.experiments.library.base import Base, unit
 from lab.experiments.series import Span
+from navarch.api import kinds
+
+_RESOURCES = frozenset(kind.resource for kind in kinds.BY_GVK.values())
 
 
 class Control(Base):
     @unit("changes")
     def writes(self, resource: str = "", span: Span | None = None) -> int:
         """Changes of objects of a resource such as "pods", or of all."""
+        if resource not in _RESOURCES and (hint := meant(resource, _RESOURCES)):  # one of a CustomResourceDefinition may be
+            raise ExpressionError(f"there is no resource {resource!r}{hint}")
         changes = self.recording.of(resource) if resource else iter(self.recording.changes)
         return sum(1 for c in changes if span is None or span.begin < c.time <= span.end)
 
@@ -18,6 +23,8 @@ class Control(Base):
     def requests(self, component: str, verb: str = "writes", span: Span | None = None) -> float:
         """Requests that a component ("scheduler", "controllers", "nodes") made to the API server: "writes", or "reads" (watches
         count once). Between two marks, or in the whole run."""
+        if verb not in ("writes", "reads"):
+            raise ExpressionError(f"{verb!r} is neither writes nor reads")
         points = [(s.time, s.values) for s in self.recording.samples if s.name == f"requests/{component}"]
         if not points:
             names = sorted({s.name[9:] for s in self.recording.samples if s.name.startswith("requests/")})

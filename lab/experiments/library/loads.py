@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from lab.experiments.expressions import ExpressionError
+from lab.experiments.expressions import ExpressionError, meant
 from lab.experiments.library.base import Base, unit
 from lab.experiments.recording import Sample
 from lab.experiments.series import Series, Span
+
+WHAT = ("sent", "ok", "failed", "retries")
 
 
 class Loads(Base):
@@ -51,6 +53,8 @@ class Loads(Base):
     @unit("requests a second, over time")
     def rate(self, service: str, what: str = "sent") -> Series:
         """Of the samples' "sent", "ok", "failed" or "retries", each for the second before it was taken."""
+        if what not in WHAT:
+            raise ExpressionError(f"there is no rate of {what!r}{meant(what, WHAT)}")
         points = [(max(0.0, s.time - 1.0), float(s.values.get(what, 0))) for s in self._samples(service)]
         return Series.of([(0.0, 0.0), *points, (self.recording.end, 0.0)])
 
@@ -58,6 +62,8 @@ class Loads(Base):
     def latency(self, service: str, q: float, span: Span | None = None) -> float:
         """A quantile of the answers that came, tries and waits between them included: the upper bound of its bucket in the
         samples' histograms."""
+        if not 0 <= q <= 1:
+            raise ExpressionError(f"{q} is no quantile: a number from 0 to 1, such as 0.99")
         buckets: dict[str, float] = {}
         for sample in self._samples(service, span):
             for name, count in sample.values.items():

@@ -13,6 +13,8 @@ class NodeGroups(Base):
     @unit("nodes over time")
     def group_size(self, group: str = "", what: str = "nodes") -> Series:
         """Nodes of a group of the autoscaler, or of all, with those that boot; of these alone with "booting"."""
+        if what not in ("nodes", "booting"):
+            raise ExpressionError(f"{what!r} is neither nodes nor booting")
         return self._groups(group, lambda values: float(values[what]))
 
     @unit("hours")

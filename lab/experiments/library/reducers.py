@@ -29,6 +29,8 @@ TEXTS = {
 
 def quantile(values: Iterable[float], q: float) -> float:
     """Linear between the two nearest; nan of nothing."""
+    if not 0 <= q <= 1:
+        raise ValueError(f"{q} is no quantile: a number from 0 to 1, such as 0.95")
     ordered = sorted(values)
     if not ordered:
         return math.nan
@@ -63,26 +65,46 @@ def reducers(whole: Span) -> Mapping[str, Callable[..., Any]]:
     def over(name: str, of_list: Callable[[Sequence[float]], float]) -> Callable[..., Any]:
         def reduce(value: Any, *more: Any) -> Any:
             if isinstance(value, Series):
+                if len(more) > 1 or not all(isinstance(m, Span) for m in more):
+                    raise TypeError("after a value over time comes a span such as start..end, and nothing else")
                 return getattr(value, name)(more[0] if more else whole)
+            if isinstance(value, list) and more:
+                raise TypeError("after a list comes nothing else")
             if isinstance(value, list):
                 return of_list(value) if value else math.nan
+            if wrong := [m for m in (value, *more) if not isinstance(m, int | float)]:
+                raise TypeError(f"{wrong[0]!r} is neither a value over time, nor a list, nor a number")
             return of_list([value, *more])
 
         return reduce
 
+    def integral(series: Series, span: Span = whole) -> float:
+        return series.integral(span)
+
+    def seconds(series: Series, span: Span = whole) -> float:
+        return series.seconds(span)
+
+    def last(series: Series) -> float:
+        return series.at(whole.end)
+
+    def at_(y: Series, x: Series, at: float) -> float:
+        return dict(along(y, x, whole)).get(float(at), math.nan)
+
+    def quantile_of(values: list, q: float) -> float:  # type: ignore[type-arg]
+        return quantile(values, q)
+
+    def quantiles(values: list, at: list) -> dict[str, float]:  # type: ignore[type-arg]
+        return {percent_name(q): quantile(values, q) for q in at}
+
+    def of_list(function: Callable[[Any], float]) -> Callable[..., float]:
+        def call(values: list) -> float:  # type: ignore[type-arg]
+            return function(values)
+
+        return call
+
     return {
-        "min": over("minimum", min),
-        "max": over("maximum", max),
-        "mean": over("mean", lambda v: math.fsum(v) / len(v)),
-        "integral": lambda series, span=whole: series.integral(span),
-        "seconds": lambda series, span=whole: series.seconds(span),
-        "last": lambda series: series.at(whole.end),
-        "along": lambda y, x, at: dict(along(y, x, whole)).get(float(at), math.nan),
-        "quantile": quantile,
-        "quantiles": lambda values, at: {percent_name(q): quantile(values, q) for q in at},
-        "deviation": deviation,
-        "sum": lambda values: math.fsum(values),
-        "count": len,
-        "jain": jain,
-        "span": Span,
-    }
+        "min": over("minimum", min), "max": over("maximum", max), "mean": over("mean", lambda v: math.fsum(v) / len(v)),
+        "integral": integral, "seconds": seconds, "last": last, "along": at_, "quantile": quantile_of,
+        "quantiles": quantiles, "deviation": of_list(deviation), "sum": of_list(math.fsum), "count": of_list(len),
+        "jain": of_list(jain), "span": Span,
+    }  # fmt: skip

@@ -17,6 +17,7 @@ import yaml
 
 from cli.verbs.experiment import group
 from lab.experiments import file, sweep, tables
+from lab.experiments import folder as folders
 from lab.experiments.expect import Published, interval, judge, paired
 from lab.experiments.file import Expectation
 from lab.experiments.measures import Measures, measure
@@ -339,3 +340,12 @@ def test_from_python(tmp_path: Path):
     assert list(results.frame().columns) == ["replicas", "seed", "n"] and Simulation.__name__ == "Simulation"
     with pytest.raises(WrongFile):
         Experiment({})
+
+
+def test_a_folder_without_runs_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    tree = file.load(written(tmp_path))
+    folders.write(tmp_path, tree, file.cells(tree), [])
+    for verb in ("report", "verify", "show"):
+        with pytest.raises(SystemExit) as ended:
+            group.run([verb, str(tmp_path)], "navarch experiment")
+        assert ended.value.code == 2 and "has no runs that are done" in capsys.readouterr().err

@@ -21,6 +21,7 @@ from lab.reports import report
 from lab.reports.answers import sentence
 from lab.reports.cautions import warnings
 from lab.reports.drawing.canvas import spread_out
+from lab.reports.repeating import commands
 from lab.reports.statistics import cliffs_delta, effect_word, front, summary
 from tests.lab.reports.conftest import tree
 
@@ -137,3 +138,23 @@ def test_statistics() -> None:
     assert front(points) == ["a", "b", "d"] and front(points, (False, True)) == ["a"]
     assert spread_out([0.5, 0.5, 0.9], 0.1) == pytest.approx([0.45, 0.55, 0.9])
     assert spread_out([1.0, 1.0], 0.2, 0.0, 1.0) == pytest.approx([0.8, 1.0])
+
+
+def test_the_command_that_repeats_runs(tmp_path: Path) -> None:
+    levels = {"p": ["x", "y"], "q": [1, 2]}
+    locked = {"file": {"metadata": {"name": "n"}, "factors": levels, "seeds": 2}, "command": ["a b.yaml", "--set", "for=1s"]}
+
+    def said(*runs: tuple[str, int, int]) -> list[str]:
+        listed = [Result({"p": p, "q": str(q)}, seed, {}, "", 1.0, ()) for p, q, seed in runs]
+        begin = "navarch experiment run 'a b.yaml' --set for=1s "
+        return [line.removeprefix(begin) for line in commands(tmp_path, locked, listed)]
+
+    every = [(p, q, s) for p in "xy" for q in (1, 2) for s in (1, 2)]
+    assert said(*every) == ["--out again"]
+    assert said(*(r for r in every if r[2] == 1)) == ["--seeds 1 --out again"]
+    assert said(*(r for r in every if r[0] == "y")) == ["--only p=y --out again"]
+    assert said(("x", 1, 2)) == ["--only p=x --only q=1 --only seed=2 --out again"]
+    assert said(("x", 1, 7)) == ["--only p=x --only q=1 --only seed=7 --seeds 7 --out again"]
+    assert said(("x", 1, 1), ("y", 2, 1)) == [
+        "--only p=x --only q=1 --seeds 1 --out again", "--only p=y --only q=2 --seeds 1 --out again",
+    ]  # fmt: skip
