@@ -217,7 +217,7 @@ def traces(lab: Lab, index: int) -> list[str]:
     found += [f"cgroup {p}" for pattern in (f"navarch/{lab.id}", f"*/navarch/{lab.id}") for p in cgroups.glob(pattern)]
     mounts = Path("/proc/mounts").read_text().splitlines()
     found += [f"mount {line}" for line in mounts if str(lab.home) in line or f"navarch-{lab.id}" in line]
-    owners = {index_owner(index)}
+    owners = {index_owner(lab, index)}
     listed: list[str] = []
     for command in (
         ["ip", "netns"],
@@ -226,15 +226,12 @@ def traces(lab: Lab, index: int) -> list[str]:
         ["nft", "list", "ruleset"],
     ):
         listed += [f"{' '.join(command)}: {line}" for line in lab.run(*command, check=False).stdout.splitlines()]
-    owners.add(index_owner(index))
+    owners.add(index_owner(lab, index))
     # Once the lab is down the next one on this machine, of another home, may take the range; its links are no traces.
     addresses = (f" nv{index}", f" 10.{index}.") if owners <= {"", str(lab.directory)} else ()
     return found + [line for line in listed if any(mark in line for mark in (f"navarch-{lab.id}", *addresses))]
 
 
-def index_owner(index: int) -> str:
-    """The directory of the lab that has the address range; "" if none has it."""
-    try:
-        return (index_directory() / str(index)).read_text()
-    except FileNotFoundError:
-        return ""
+def index_owner(lab: Lab, index: int) -> str:
+    """The directory of the lab that has the address range on this lab's machine; "" if none has it."""
+    return lab.run("cat", str(index_directory() / str(index)), check=False).stdout
