@@ -163,7 +163,7 @@ def test_two_labs_side_by_side(guestbook: Lab, home: Path, tmp_path: Path) -> No
         second.up("--nodes", "2")
         serve(second)
         assert second.index != first.index
-        assert answers(url, first)
+        wait_for(lambda: answers(url, first), "the first answers beside it", 20)
         assert len(first.get("nodes")["items"]) == 3
         assert len(second.get("nodes")["items"]) == 2
         # Nothing leads from one into the other.
@@ -171,7 +171,7 @@ def test_two_labs_side_by_side(guestbook: Lab, home: Path, tmp_path: Path) -> No
         other = second.get("pods", "-l", "app=web")["items"][0]["status"]["podIP"]
         code = f"import socket; socket.create_connection(('{other}', 8080), 2)"
         assert "Error" in first.fails("exec", pod, "--", "python3", "-c", code)
-    assert answers(url, first), "the first does not notice that the second went away"
+    wait_for(lambda: answers(url, first), "the first answers when the second is gone", 20)
     first.kubectl("get", "nodes")
 
 

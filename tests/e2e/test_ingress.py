@@ -50,11 +50,11 @@ def masters(lab: Lab) -> list[int]:
 
 def get(address: str, host: str, target: str, authority: str = "") -> tuple[int, str]:
     """Status and body; over TLS if an authority's PEM is given. (0, reason) if there is no answer."""
-    connection = http.client.HTTPConnection(address, 80, timeout=3)
+    connection = http.client.HTTPConnection(address, 80, timeout=10)
     try:
         if authority:
             context = ssl.create_default_context(cadata=authority)
-            raw = socket.create_connection((address, 443), 3)
+            raw = socket.create_connection((address, 443), 10)
             connection.sock = context.wrap_socket(raw, server_hostname=host)
         connection.request("GET", target, headers={"Host": host})
         answer = connection.getresponse()
@@ -85,12 +85,13 @@ def test_hosts_paths_and_tls(lab: Lab, served: str) -> None:
         assert get(served, "book.test", "/none")[0] == 503
         row = lab.kubectl("get", "ingress", "book", "--no-headers").split()
         assert row[:6] == ["book", "navarch", "book.test", served, "80,", "443"], "the default class was taken"
-        described = lab.kubectl("describe", "ingress", "book")
-        assert "BackendNotFound" in described and "there is no Service default/nothing" in described
+        described = ("describe", "ingress", "book")
+        wait_for(lambda: "BackendNotFound" in lab.kubectl(*described), "the event is there", 20)
+        assert "there is no Service default/nothing" in lab.kubectl(*described)
         # The controller dies: nginx goes on. nginx dies: it is started again.
         nodes = [node["name"] for node in lab.status()["nodes"]]
+        wait_for(lambda: len(masters(lab)) == len(nodes), "nginx runs on every node", 20)
         before = masters(lab)
-        assert len(before) == len(nodes)
         for node in nodes:
             lab.kill(f"ingress/{node}")
         assert all(get(served, "book.test", "/version")[0] == 200 for _ in range(20))

@@ -94,8 +94,8 @@ def compare(what: str, twins: list[dict[str, Any]], real: Findings) -> None:
     assert {len(t["evicted"]) for t in twins} == {len(real.evicted)}, told
     assert {len(t["tainted"]) for t in twins} == {len(real.tainted)}, told
     assert real.seconds is not None
-    # The machine may be busy with other tests.
-    assert 0.5 * min(times) - 1 <= real.seconds <= 2 * max(times) + 2, told
+    # The machine may be busy with other tests, and each program that starts then takes seconds.
+    assert 0.5 * min(times) - 1 <= real.seconds <= 3 * max(times) + 10, told
 
 
 def test_a_rehearsal_foretells_what_happens(lab: Lab, tmp_path: Path) -> None:

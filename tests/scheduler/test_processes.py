@@ -94,7 +94,7 @@ async def story(cluster: Cluster) -> None:
 
     await cluster.until(leader)
     for turn in range(2):
-        first = await leader()
+        first = await cluster.until(leader)
         process = cluster.schedulers[first[0]]
         for n in range(turn * 15, turn * 15 + 15):
             await make("/api/v1/namespaces/default/pods", POD.format(n))
@@ -102,7 +102,7 @@ async def story(cluster: Cluster) -> None:
                 process.send_signal(signal.SIGKILL if turn == 1 else signal.SIGSTOP)
 
         async def changed(before: str = first) -> bool:
-            return await leader() != before
+            return await leader() not in ("", before)
 
         await cluster.until(changed)
         process.send_signal(signal.SIGCONT)  # it finds that it is too late, and ends
