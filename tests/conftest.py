@@ -12,6 +12,7 @@ import pytest
 
 from navarch.virtual import SimulatedWorld
 from navarch.world import RealWorld
+from tests.failures import pytest_terminal_summary  # noqa: F401  # a hook
 from tests.lanes import pytest_runtestloop  # noqa: F401  # a hook
 from tests.propertyreports import pytest_runtest_setup  # noqa: F401  # a hook
 from tests.within import Within

@@ -20,6 +20,12 @@ from lab.addresses import index_directory
 ROOT = Path(__file__).resolve().parents[2]
 
 
+def story(words: Sequence[str], end: str, out: str, err: str) -> str:
+    """A failed command in one line, for the short excerpt of CI's output: how it ended, and what it said last."""
+    told = [f"{name} {text.strip()[-600:]!r}" for name, text in (("stderr", err), ("stdout", out)) if text.strip()]
+    return f"{' '.join(words)}: {end}; {'; '.join(told) or 'it said nothing'}"
+
+
 class Lab:
     """A lab of its own under ``home``. ``enter`` is put before every command: it leads into other namespaces."""
 
@@ -35,17 +41,16 @@ class Lab:
     def run(
         self, *words: str, check: bool = True, stdin: str = "", timeout: float = 120
     ) -> subprocess.CompletedProcess:
-        done = subprocess.run(
-            (*self.enter, *words),
-            input=stdin,
-            capture_output=True,
-            text=True,
-            env=self.environment,
-            timeout=timeout,
-            cwd=ROOT,
-        )
+        """AssertionError with the command and both outputs if it fails, or does not end within ``timeout`` seconds."""
+        options: dict[str, Any] = {"input": stdin, "timeout": timeout, "env": self.environment, "cwd": ROOT}
+        try:
+            done = subprocess.run((*self.enter, *words), capture_output=True, text=True, **options)
+        except subprocess.TimeoutExpired as error:
+            # text=True notwithstanding, these are bytes.
+            outputs = [(part or b"").decode(errors="replace") for part in (error.stdout, error.stderr)]  # type: ignore[union-attr]
+            raise AssertionError(story(words, f"not done after {timeout:.0f} s", *outputs)) from None
         if check and done.returncode != 0:
-            raise AssertionError(f"{' '.join(words)}: exit {done.returncode}\n{done.stdout}\n{done.stderr}")
+            raise AssertionError(story(words, f"exit {done.returncode}", done.stdout, done.stderr))
         return done
 
     def navarch(self, *words: str, **options: Any) -> str:
@@ -94,7 +99,7 @@ class Lab:
     def fails(self, *words: str, stdin: str = "") -> str:
         """Runs kubectl, which must fail; its standard error."""
         done = self.run("kubectl", *words, check=False, stdin=stdin)
-        assert done.returncode != 0, f"kubectl {' '.join(words)} succeeded: {done.stdout}"
+        assert done.returncode != 0, story(("kubectl", *words), "succeeded", done.stdout, done.stderr)
         return done.stderr
 
     def get(self, *words: str) -> Any:
