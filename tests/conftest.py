@@ -15,6 +15,7 @@ from navarch.world import RealWorld
 from tests.failures import pytest_terminal_summary  # noqa: F401  # a hook
 from tests.lanes import pytest_runtestloop  # noqa: F401  # a hook
 from tests.propertyreports import pytest_runtest_setup  # noqa: F401  # a hook
+from tests.sampling import pytest_report_header  # noqa: F401  # a hook
 from tests.within import Within
 
 TESTS = Path(__file__).parent

@@ -13,6 +13,7 @@ import pytest
 
 from tests.clients.conftest import IMAGE, Kubectl, tool
 from tests.e2e.harness import wait_for
+from tests.sampling import sample
 
 CHART = {
     "Chart.yaml": "{apiVersion: v2, name: web, version: 0.1.0}",
@@ -173,7 +174,7 @@ def is_stored_and_goes(helm: Helm, kubectl: Kubectl) -> None:
     wait_for(lambda: not kubectl.get(left, "-l", "!kept")["items"], "all of it is gone")
 
 
-@pytest.mark.parametrize("program", ["helm3", "helm4"])
+@pytest.mark.parametrize("program", sample(["helm3", "helm4"], 1, "helm"))
 def test_release(kubectl: Kubectl, program: str, tmp_path: Path) -> None:
     helm = Helm(kubectl, program, tmp_path)
     try:

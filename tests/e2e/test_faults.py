@@ -15,6 +15,7 @@ from navarch.linux.syscalls import (
 )
 from tests.e2e.harness import Lab, answers, fetch, loads, wait_for
 from tests.e2e.writer import Writer
+from tests.sampling import sample
 
 
 def pods(lab: Lab, selector: str = "") -> list[dict[str, Any]]:
@@ -128,7 +129,7 @@ def test_partitioned_node(whole: Lab) -> None:
 COMPONENTS = ("apiserver", "etcd", "controllers", "scheduler", "gateway", "agent/node-1", "proxy/node-1")
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "restarted"])
+@pytest.mark.parametrize("number", sample([signal.SIGKILL, signal.SIGTERM], 1, "components"), ids=lambda n: n.name)
 def test_components_come_back_and_nothing_is_lost(whole: Lab, number: signal.Signals) -> None:
     lab = whole
     before = containers(lab)

@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, Phase, settings
 
 
 def sampled(cases: int) -> Callable[[Any], Any]:
-    """Tries ``cases`` cases, the same ones in each run; ``NAVARCH_MODEL_CASES=500`` tries other and more ones."""
+    """Tries ``cases`` cases, the same ones in each run, which guard what has been mended once; ``NAVARCH_MODEL_CASES=500``
+    tries other and more ones, and finds what is new."""
     wanted = int(os.environ.get("NAVARCH_MODEL_CASES", "0"))
     return settings(
         max_examples=wanted or cases,

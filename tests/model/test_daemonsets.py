@@ -146,13 +146,13 @@ rough = st.one_of(
 )
 
 
-@sampled(30)
+@sampled(15)
 @given(strategies, st.lists(gentle, max_size=12))
 def test_availability_is_kept(strategy: Strategy, plan: list[Any]) -> None:
     play(DaemonSetJudge(steady=True), [strategy, acts.Wait(20.0), *plan])
 
 
-@sampled(30)
+@sampled(15)
 @given(st.lists(rough, max_size=14))
 def test_one_pod_a_node(plan: list[Any]) -> None:
     play(DaemonSetJudge(steady=False), plan)

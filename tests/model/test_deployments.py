@@ -167,13 +167,13 @@ rough = st.one_of(
 worst = st.one_of(rough, acts.node_failures, st.builds(DeleteReplicaSet, acts.small))
 
 
-@sampled(40)
+@sampled(20)
 @given(st.lists(st.one_of(gentle, acts.crashes, acts.losses), max_size=14))
 def test_availability_is_kept(plan: list[Any]) -> None:
     play(DeploymentJudge(steady=True), [acts.Wait(20.0), *plan, Pause(False)])
 
 
-@sampled(40)
+@sampled(20)
 @given(st.lists(rough, max_size=16))
 @example(
     [Image(2), acts.Lag("replicasets", 0.5), acts.Wait(0.02)]
@@ -183,7 +183,7 @@ def test_never_too_many(plan: list[Any]) -> None:
     play(DeploymentJudge(), [*plan, Pause(False)])  # one that is paused from the start never makes a pod
 
 
-@sampled(20)
+@sampled(10)
 @given(st.lists(worst, max_size=14))
 def test_it_arrives_whatever_happens(plan: list[Any]) -> None:
     play(DeploymentJudge(), [*plan, Pause(False)])  # one that is paused from the start never makes a pod

@@ -125,7 +125,7 @@ rough = st.one_of(
 )
 
 
-@sampled(50)
+@sampled(25)
 @given(st.integers(1, 6), st.sampled_from(["Indexed", "NonIndexed"]), st.lists(rough, max_size=16))
 def test_counts_are_exact(completions: int, mode: str, plan: list[Any]) -> None:
     play(JobJudge(completions, mode), [*plan, Resume()])

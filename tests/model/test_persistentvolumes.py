@@ -163,7 +163,7 @@ delays = acts.lags("persistentvolumes", "persistentvolumeclaims")
 rough = st.one_of(volumes, volumes, claims, claims, deletions, acts.waits, conflicts, acts.crashes, acts.losses, delays)
 
 
-@sampled(60)
+@sampled(30)
 @given(st.lists(rough, max_size=18))
 def test_a_volume_is_bound_once(plan: list[Any]) -> None:
     play(BinderJudge(), plan)

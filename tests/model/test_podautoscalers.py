@@ -134,7 +134,7 @@ delays = acts.lags("pods", "horizontalpodautoscalers")
 rough = st.one_of(waits, waits, edits, edits, conflicts, acts.crashes, acts.losses, delays, acts.pod_failures)
 
 
-@sampled(25)
+@sampled(12)
 @given(st.lists(rough, max_size=10))
 def test_bounds_and_policies_are_kept(plan: list[Any]) -> None:
     play(AutoscalerJudge(), plan, timeout=3600)

@@ -136,13 +136,13 @@ delays = acts.lags("pods", "statefulsets", "controllerrevisions")
 rough = st.one_of(gentle, gentle, delays, deaths, acts.node_failures)
 
 
-@sampled(40)
+@sampled(20)
 @given(st.lists(gentle, max_size=14))
 def test_one_at_a_time(plan: list[Any]) -> None:
     play(StatefulSetJudge("OrderedReady", steady=True), plan)
 
 
-@sampled(30)
+@sampled(15)
 @given(st.sampled_from(["OrderedReady", "Parallel"]), st.lists(rough, max_size=14))
 def test_an_ordinal_runs_once(policy: str, plan: list[Any]) -> None:
     play(StatefulSetJudge(policy, steady=False), plan)
