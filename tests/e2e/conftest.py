@@ -49,6 +49,16 @@ def lab(home: Path, request: pytest.FixtureRequest) -> Iterator[Lab]:
         assert traces(lab, index) == []
 
 
+@pytest.fixture
+def patient(lab: Lab) -> Iterator[Lab]:
+    """The lab, whose nodes may be silent for as long as Kubernetes lets them: 4 s pass before an agent that is killed on a
+    busy machine is heard again, and its pods would be evicted."""
+    grace = "controllers.node-monitor-grace-period"
+    lab.up("--set", f"{grace}=40s")
+    yield lab
+    lab.up("--unset", grace)
+
+
 @pytest.fixture(scope="session")
 def _guestbook(lab: Lab) -> None:
     guestbook_up(lab)

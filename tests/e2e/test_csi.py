@@ -60,7 +60,7 @@ def runs(lab: Lab, node: str) -> str:
     return lab.kubectl("logs", "writer")
 
 
-def test_data_moves_with_its_pod(lab: Lab, driver: Path) -> None:
+def test_data_moves_with_its_pod(patient: Lab, lab: Lab, driver: Path) -> None:
     lab.apply(CLAIM)
     log = runs(lab, "node-1")
     assert log.startswith("node-1\n") and '"colour": "blue"' in log

@@ -51,7 +51,7 @@ def allocatable(lab: Lab) -> str:
     return lab.get("node", NODE)["status"]["allocatable"].get("example.com/gpu", "")
 
 
-def test_pods_get_fake_gpus(lab: Lab, gpus: TextIO) -> None:
+def test_pods_get_fake_gpus(patient: Lab, lab: Lab, gpus: TextIO) -> None:
     lab.apply(pod("first", 2))
     lab.kubectl("wait", "--for=condition=Ready", "pod/first", "--timeout=30s")
     wait_for(lambda: "gpus 0,1\nwrote" in lab.kubectl("logs", "first"), "the container has written to its device", 10)

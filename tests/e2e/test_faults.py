@@ -130,7 +130,7 @@ COMPONENTS = ("apiserver", "etcd", "controllers", "scheduler", "gateway", "agent
 
 
 @pytest.mark.parametrize("number", sample([signal.SIGKILL, signal.SIGTERM], 1, "components"), ids=lambda n: n.name)
-def test_components_come_back_and_nothing_is_lost(whole: Lab, number: signal.Signals) -> None:
+def test_components_come_back_and_nothing_is_lost(patient: Lab, whole: Lab, number: signal.Signals) -> None:
     lab = whole
     before = containers(lab)
     inside, outside = loads(lab)
