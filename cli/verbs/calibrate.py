@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cli.session import Session
+    from lab.twin.calibration import Samples
 
 app = App()
 
@@ -80,23 +81,28 @@ def _observe(out: Path, files: list[Path]) -> None:
     from lab.twin import observing
 
     try:
-        samples = observing.samples(Recording.load(file) for file in files)
-        if not samples:
+        observed = observing.observe(Recording.load(file) for file in files)
+        if not observed.stages:
             raise ValueError(f"no pod of {', '.join(map(str, files))} started while it was recorded")
-        _write(out, samples, {"source": ", ".join(map(str, files))})
+        _write(out, observed.stages, {"source": ", ".join(map(str, files))}, observed.images)
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
 
 
-def _write(out: Path, samples: Mapping[str, list[float]], about: dict[str, str]) -> None:
+def _write(
+    out: Path, samples: Samples, about: dict[str, str], images: Mapping[str, Samples] = {}
+) -> None:
     """The file, and on the terminal what is in it."""
     from lab.twin import calibration
 
-    out.write_text(calibration.text(samples, about))
-    for stage, values in samples.items():
-        middle = sorted(values)[len(values) // 2]
-        print(f"{stage:6} {min(values):7.3f} s to {max(values):7.3f} s, median {middle:7.3f} s, of {len(values)}")
+    out.write_text(calibration.text(samples, about, images))
+    for image, of_image in {"": samples, **images}.items():
+        if image:
+            print(f"{image}:")
+        for stage, values in of_image.items():
+            middle = sorted(values)[len(values) // 2]
+            print(f"{stage:6} {min(values):7.3f} s to {max(values):7.3f} s, median {middle:7.3f} s, of {len(values)}")
     print(
         f"{out}: use it as behaviour: {{calibrated: {out}}} in an experiment, or with navarch rehearse --calibration {out}"
     )

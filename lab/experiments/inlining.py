@@ -60,7 +60,7 @@ def inlined(tree: dict[str, Any], folder: Path, *, commands: bool = False) -> di
     if isinstance(behaviour, dict) and isinstance(name := behaviour.get("calibrated"), str):
         del behaviour["calibrated"]
         try:
-            behaviour["default"] = calibration.load(folder / name) | (behaviour.get("default") or {})
+            _calibrate(behaviour, calibration.load(folder / name))
         except (OSError, ValueError) as error:
             problems.append(Problem("behaviour.calibrated", str(error)))
     design = tree.get("design")
@@ -73,6 +73,21 @@ def inlined(tree: dict[str, Any], folder: Path, *, commands: bool = False) -> di
     if problems:
         raise WrongFile(problems)
     return tree
+
+
+def _calibrate(behaviour: dict[str, Any], times: calibration.Calibration) -> None:
+    """Adds the calibrated times of all pods and of images, where the file itself says nothing. Leaves what is no mapping to the
+    schema, which tells it with its path."""
+
+    def add(selector: str, stages: Mapping[str, str]) -> None:
+        if isinstance(said := behaviour.get(selector) or {}, dict):
+            behaviour[selector] = {**stages, **said}
+
+    others = [stages for selector, stages in behaviour.items() if not str(selector).startswith("image:")]
+    own = {stage for stages in others if isinstance(stages, dict) for stage in stages}
+    add("default", times.stages)
+    for image, stages in times.images.items():
+        add(f"image:{image}", {k: v for k, v in stages.items() if k not in own})
 
 
 def _refuse(tree: Any, name: str, path: str, problems: list[Problem]) -> None:

@@ -75,6 +75,7 @@ class Learned:
     present: dict[str, dict[str, None]] = field(default_factory=dict)
     knows_images: bool = False
     calibrated: dict[str, str] = field(default_factory=dict)
+    calibrated_images: dict[str, dict[str, str]] = field(default_factory=dict)
     _chosen: dict[Key, Stages] = field(default_factory=dict)
 
     def add(self, stage: str, workload: str, container: str, image: str, seconds: float) -> None:
@@ -122,14 +123,14 @@ class Learned:
                 return _of(values)
         if stage == "startup":
             return 0.0
-        return spread(self.calibrated.get(stage, FALLBACK[stage]))
+        by_image = self.calibrated_images.get(image, {})
+        return spread(by_image.get(stage) or self.calibrated.get(stage, FALLBACK[stage]))
 
     def calibrate(self, path: Path) -> None:
         """Takes the times of a file of ``navarch calibrate`` where nothing is known. Raises OSError, ValueError."""
-        for stage, text in calibration.load(path).items():
-            if stage in FALLBACK:
-                spread(text)
-                self.calibrated[stage] = text
+        times = calibration.load(path)
+        self.calibrated |= times.stages
+        self.calibrated_images |= times.images
 
     def explained(self, workloads: Iterable[str], images: Iterable[str] = ()) -> list[str]:
         """Where the times of these workloads' pods come from, if not from themselves, a line each. ``images``: those that the

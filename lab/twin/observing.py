@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from lab.experiments.recording import Recording
 from lab.experiments.state import Tree, condition
@@ -24,22 +25,37 @@ class _Times:
     ending: float | None = None
 
 
-def samples(recordings: Iterable[Recording]) -> dict[str, list[float]]:
-    """Seconds by stage (see lab/twin/calibration.py); a stage of which nothing was recorded is not in it. Restarts do not
-    count."""
-    out: dict[str, list[float]] = {}
+Samples = dict[str, list[float]]
+
+
+class Observed(NamedTuple):
+    """Seconds by stage (see lab/twin/calibration.py); a stage of which nothing was recorded is not in it. ``images``: by image,
+    of pods with one container."""
+
+    stages: Samples
+    images: dict[str, Samples]
+
+
+def observe(recordings: Iterable[Recording]) -> Observed:
+    """The times of all pods. Restarts do not count."""
+    out = Observed({}, {})
     for recording in recordings:
         pods: dict[str, _Times] = {}
         for time, type, _, _, tree in recording.of("pods"):
-            _look(pods.setdefault(tree["metadata"].get("uid", ""), _Times()), time, type, tree, out)
+            containers = tree["spec"]["containers"]
+            into = [out.stages]
+            if len(containers) == 1:
+                into.append(out.images.setdefault(containers[0].get("image", ""), {}))
+            _look(pods.setdefault(tree["metadata"].get("uid", ""), _Times()), time, type, tree, into)
         if pulled := pulls([c.object for c in recording.of("events")]):
-            out.setdefault("pull", []).extend(pulled)
-    return out
+            out.stages.setdefault("pull", []).extend(pulled)
+    return out._replace(images={image: samples for image, samples in out.images.items() if samples})
 
 
-def _look(times: _Times, time: float, type: str, tree: Tree, out: dict[str, list[float]]) -> None:
+def _look(times: _Times, time: float, type: str, tree: Tree, into: list[Samples]) -> None:
     def add(stage: str, seconds: float) -> None:
-        out.setdefault(stage, []).append(max(0.0, seconds))
+        for samples in into:
+            samples.setdefault(stage, []).append(max(0.0, seconds))
 
     if type == "DELETED":
         if times.ending is not None and times.running is not None:

@@ -23,8 +23,8 @@ from lab.experiments.fidelity import (
     spearman,
 )
 from lab.reports.fidelity import section
-from lab.twin.calibration import load, text
-from lab.twin.observing import samples
+from lab.twin.calibration import text
+from lab.twin.observing import observe
 
 
 def run(*happenings: tuple[float, str]) -> list[Happening]:
@@ -95,15 +95,19 @@ def tree(**behaviour: str) -> dict[str, Any]:
 def test_a_run_that_is_learned_from_is_repeated(tmp_path: Path) -> None:
     """A "real" cluster whose stages are known: what is calibrated from its recording gives runs like it."""
     known = tree(pull="0s", start="uniform(1s, 2s)", ready="normal(3s, 0.5s)", stop="2s")
+    known["behaviour"]["image:web:v2"] = {"start": "uniform(6s, 7s)"}
     recordings = [run_of(file.parse(file.cells(known)[0].tree), seed).recorder.recording() for seed in (1, 2)]
-    stages = samples(recordings)
-    assert 1 <= min(stages["start"]) <= max(stages["start"]) <= 2.1
+    stages, images = observe(recordings)
+    assert set(images) == {"web:v1", "web:v2"} and "stop" not in images["web:v2"]
+    assert 1 <= min(images["web:v1"]["start"]) <= max(images["web:v1"]["start"]) <= 2.1
+    assert 6 <= min(images["web:v2"]["start"]) <= max(images["web:v2"]["start"]) <= 7.1
     assert sum(stages["ready"]) / len(stages["ready"]) == pytest.approx(3, abs=0.4)
     assert set(map(round, stages["stop"])) == {2}
     calibration = tmp_path / "times.json"
-    calibration.write_text(text(stages, {"source": "test"}))
+    calibration.write_text(text(stages, {"source": "test"}, images))
     sweep.sweep(known, tmp_path / "a")
-    sweep.sweep(tree(pull="0s", **load(calibration)), tmp_path / "b")
+    learned = file.inlined(tree() | {"behaviour": {"calibrated": calibration.name, "default": {"pull": "0s"}}}, tmp_path)
+    sweep.sweep(learned, tmp_path / "b")
     fidelity = compare(read(tmp_path / "b"), read(tmp_path / "a"))
     assert [r.is_within for r in fidelity.rows] == [True], lines(fidelity)
     assert fidelity.orders[0].same_counts and fidelity.orders[0].agreement > 0.9, lines(fidelity)

@@ -55,11 +55,16 @@ def test_a_pod_that_never_runs_is_told() -> None:
 
 
 def test_the_file_is_read_by_twins_and_experiments(tmp_path: Path) -> None:
-    (tmp_path / "times.json").write_text(calibration.text({"start": [1.25, 0.75], "stop": [2.0]}, {"source": "here"}))
-    assert calibration.load(tmp_path / "times.json") == {"start": "choice(0.750s, 1.250s)", "stop": "choice(2.000s)"}
+    images = {"web:v2": {"start": [0.5], "stop": [3.0]}}
+    samples = {"start": [1.25, 0.75], "stop": [2.0]}
+    (tmp_path / "times.json").write_text(calibration.text(samples, {"source": "here"}, images))
+    times = calibration.load(tmp_path / "times.json")
+    assert times.stages == {"start": "choice(0.750s, 1.250s)", "stop": "choice(2.000s)"}
+    assert times.images == {"web:v2": {"start": "choice(0.500s)", "stop": "choice(3.000s)"}}
     learned = Learned()
     learned.calibrate(tmp_path / "times.json")
     assert learned.time("start", ("Deployment d/w", "c", "i")) == Spread("choice", (0.75, 1.25))
+    assert learned.time("start", ("Deployment d/w", "c", "web:v2")) == spread("choice(0.5s)")
     assert any("calibrated, choice" in line for line in learned.explained(["Deployment d/w"]))
 
     text = """
@@ -71,7 +76,12 @@ behaviour: {calibrated: times.json, default: {stop: 1s}}
 """
     (tmp_path / "x.yaml").write_text(text)
     (cell,) = cells(load(tmp_path / "x.yaml"))
-    assert parse(cell.tree).behaviour == {"default": {"start": "choice(0.750s, 1.250s)", "stop": "1s"}}
+    assert parse(cell.tree).behaviour == {
+        "default": {"start": "choice(0.750s, 1.250s)", "stop": "1s"}, "image:web:v2": {"start": "choice(0.500s)"},
+    }  # fmt: skip
+    (tmp_path / "x.yaml").write_text(text.replace("default: {stop: 1s}", "default: [1s], image:web:v2: 5"))
+    with pytest.raises(WrongFile, match=r"(?s)behaviour\.default: .*behaviour\.image:web:v2: 5 is not a mapping"):
+        parse(cells(load(tmp_path / "x.yaml"))[0].tree)
 
 
 @pytest.mark.parametrize(
@@ -81,6 +91,8 @@ behaviour: {calibrated: times.json, default: {stop: 1s}}
         ("{}", "is no calibration of format 1; make one with: navarch calibrate"),
         (json.dumps({"calibration": 1, "stages": {"begin": "1s"}}), "texts by pull, start, ready, stop were expected"),
         (json.dumps({"calibration": 1, "stages": {"start": "soon"}}), "stages.start: 'soon' is no time"),
+        (json.dumps({"calibration": 1, "stages": {}, "images": {"a:1": {"stop": "x"}}}), "images.a:1.stop: 'x' is no time"),
+        (json.dumps({"calibration": 1, "stages": {}, "images": []}), "images: stages by image were expected"),
     ],
 )
 def test_a_wrong_file_is_told(tmp_path: Path, content: str, told: str) -> None:
