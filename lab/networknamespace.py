@@ -110,6 +110,7 @@ def create(lab: str, addresses: Addresses) -> None:
             ip.link("add", ifname=addresses.uplink, kind="veth", peer={"ifname": "uplink", "net_ns_fd": fd})
             index = _index(ip, addresses.uplink)
             ip.addr("add", index=index, address=addresses.host, prefixlen=addresses.prefix_length)
+            _set(f"ipv6/conf/{addresses.uplink}/accept_ra", 0)  # nobody in a lab is the machine's router
             ip.link("set", index=index, state="up")
             # The host must not route between labs, or from the lab to the world.
             _set(f"ipv4/conf/{addresses.uplink}/forwarding", 0)
@@ -177,6 +178,7 @@ def plug(lab: str, addresses: Addresses, number: int, init: ProcessId, out: bool
             index = _index(ip, "eth0")
             ip.link("set", index=index, address=hardware_address(address))
             ip.addr("add", index=index, address=address, prefixlen=addresses.prefix_length)
+            _set("ipv6/conf/eth0/accept_ra", 0)
             ip.link("set", index=index, state="up")
             ip.route("replace", dst=addresses.pods, gateway=addresses.switch, oif=index)
             # The node's own connections to service addresses need a route before DNAT picks the real one.

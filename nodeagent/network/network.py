@@ -4,7 +4,8 @@ Each pod has a veth pair and one /32 address. The node has a route to that addre
 pod's default route leads to a link-local gateway that exists only as a permanent neighbour entry. So every packet of
 a pod is routed by its node, also to another pod of the same node: conntrack, services and network policies see all of
 it, with no bridge-nf settings; there is no ARP, no broadcast, and no limit of a bridge's ports. Other nodes reach the
-pods by a route for the node's pod range. Reverse path filtering keeps a pod from using another's address.
+pods by a route for the node's pod range. Reverse path filtering keeps a pod from using another's address, and guard.py
+from what else it has no reason to send.
 
 Addresses come from the node's podCIDR. Which are taken follows from the sandboxes' records (see runtime/state.py),
 so there is nothing else to persist and nothing to leak.
@@ -20,6 +21,7 @@ import struct
 import threading
 from collections.abc import Iterable
 
+from nodeagent.network import guard
 from nodeagent.network.netlink import Netlink
 
 GATEWAY = "169.254.1.1"
@@ -102,6 +104,7 @@ class PodNetwork:
         with self._lock:
             self.pool.configure(cidr)
             if self._prepared != cidr:
+                guard.set_up()
                 _set("net/ipv4/ip_forward", "1")
                 self._netlink.add_route(cidr, unreachable=True, metric=UNUSED_METRIC)
                 self._netlink.commit()
