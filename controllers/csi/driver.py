@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from navarch.api import names
 from navarch.api.types import core_v1
 from navarch.client.client import Client
 from navarch.rpc.sockets import Caller, texts
@@ -90,31 +91,36 @@ class BadParameters(Exception):
 
 
 def secret_ref(parameters: Mapping[str, str], use: str, claim: Claim, volume: str) -> SecretRef | None:
-    """The Secret that a class names for one use, such as provisioner or node-stage. Raises BadParameters."""
+    """The Secret that a class names for one use, such as provisioner or node-stage. Raises BadParameters.
+
+    Of what the claim's owner chooses, its name and annotations, only the Secret's name may be made: a namespace of that
+    making would be anybody's.
+    """
     name, namespace = (parameters.get(f"{PREFIX}{use}-secret-{part}", "") for part in ("name", "namespace"))
     if not name and not namespace:
         return None
     if not name or not namespace:
         raise BadParameters(f"the class must name both {PREFIX}{use}-secret-name and {PREFIX}{use}-secret-namespace")
-    return _filled(namespace, claim, volume), _filled(name, claim, volume)
-
-
-_TEMPLATE = re.compile(r"\$\{(pv\.name|pvc\.name|pvc\.namespace|pvc\.annotations\['([^']*)'\])\}")
-
-
-def _filled(text: str, claim: Claim, volume: str) -> str:
     meta = claim.metadata
-    values = {"pv.name": volume, "pvc.name": meta.name or "", "pvc.namespace": meta.namespace or ""}
+    fixed = {"pv.name": volume, "pvc.namespace": meta.namespace or ""}
+    chosen = {f"pvc.annotations['{key}']": value for key, value in (meta.annotations or {}).items()}
+    ref = _filled(namespace, fixed), _filled(name, {**fixed, "pvc.name": meta.name or "", **chosen})
+    for what, value, problems in (
+        ("namespace", ref[0], names.dns_label(ref[0])),
+        ("name", ref[1], names.dns_subdomain(ref[1])),
+    ):
+        if problems:
+            raise BadParameters(f"{value!r} is no {what} of a Secret: {problems[0]}")
+    return ref
 
+
+_TEMPLATE = re.compile(r"\$\{([^}]*)\}")
+
+
+def _filled(text: str, values: Mapping[str, str]) -> str:
     def value(match: re.Match[str]) -> str:
-        key = match[2]
-        if key is None:
-            return values[match[1]]
-        if (annotation := (meta.annotations or {}).get(key)) is None:
-            raise BadParameters(f"the claim has no annotation {key}")
-        return annotation
+        if match[1] not in values:
+            raise BadParameters(f"{text!r} has a template that is not known here: {match[1]}")
+        return values[match[1]]
 
-    out = _TEMPLATE.sub(value, text)
-    if "${" in out:
-        raise BadParameters(f"{text!r} has a template that is not known")
-    return out
+    return _TEMPLATE.sub(value, text)

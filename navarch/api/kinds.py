@@ -54,16 +54,23 @@ class Kind:
         """The URL path of the collection, of one object, or of its subresource."""
         out = self.path_prefix
         if self.namespaced and namespace:
-            out += f"/namespaces/{namespace}"
+            out += f"/namespaces/{_segment(namespace)}"
         out += f"/{self.resource}"
         if name:
-            out += f"/{name}"
+            out += f"/{_segment(name)}"
         return f"{out}/{subresource}" if subresource else out
 
     @property
     def type(self) -> type[Struct]:
         """The typed struct; raises KeyError for a kind without one (a custom resource)."""
         return struct_of(self.group, self.version, self.kind)
+
+
+def _segment(name: str) -> str:
+    """One segment of a path, whatever is in the name: names in specs are other people's, and may lead nowhere else."""
+    if "/" in name or name in (".", ".."):
+        return name.replace("/", "%2F").replace(".", "%2E")
+    return name
 
 
 @functools.cache

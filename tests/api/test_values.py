@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from navarch.api import names, quantity, selectors
+from navarch.api.kinds import KINDS
 from navarch.api.types import meta_v1
 
 SUFFIXES = {
@@ -163,3 +164,13 @@ def test_field_selectors() -> None:
     assert selectors.parse_field_selector("").empty
     with pytest.raises(ValueError, match="invalid selector: 'abc'; can't understand 'abc'"):
         selectors.parse_field_selector("abc")
+
+
+@pytest.mark.parametrize("name", ["a/b", "../secrets/x", "..", ".", "/", "x/../../kube-system/secrets/y"])
+def test_a_name_is_one_segment_of_a_path(name: str) -> None:
+    """Names in specs are other people's: imagePullSecrets, templates of classes."""
+    kind = next(k for k in KINDS if k.kind == "Secret")
+    for path, place in ((kind.path("ns", name), 6), (kind.path(name, "x"), 4)):
+        parts = path.split("/")
+        assert len(parts) == 7 and parts[place] not in (".", "..") and "secrets" in parts
+    assert kind.path("ns", "a.b") == "/api/v1/namespaces/ns/secrets/a.b"

@@ -196,6 +196,12 @@ def test_secrets_that_a_class_names() -> None:
     parameters = {name: "${pvc.name}-${pvc.annotations['team']}", namespace: "${pvc.namespace}"}
     assert secret_ref(parameters, "node-stage", claim, "pv") == ("ns", "c-blue")
     assert secret_ref({}, "node-stage", claim, "pv") is None
-    for wrong in ({name: "x"}, {name: "${pvc.uid}", namespace: "x"}, {name: "${pvc.annotations['no']}", namespace: "x"}):
+    claim.metadata.annotations |= {"up": "../../kube-system/secrets/x", "again": "${pv.name}", "none": ""}
+    for wrong in (
+        {name: "x"}, {name: "${pvc.uid}", namespace: "x"}, {name: "${pvc.annotations['no']}", namespace: "x"},
+        # What the claim's owner chooses: no namespace, no path, no template, and not nothing.
+        {name: "x", namespace: "${pvc.name}"}, {name: "x", namespace: "${pvc.annotations['team']}"},
+        *({name: f"${{pvc.annotations['{key}']}}", namespace: "x"} for key in ("up", "again", "none")),
+    ):  # fmt: skip
         with pytest.raises(BadParameters):
             secret_ref(wrong, "node-stage", claim, "pv")
