@@ -21,9 +21,11 @@ from navarch.api import wellknown
 from navarch.api.types import core_v1, discovery_v1
 from navarch.client.events import EventRecorder
 from navarch.client.informer import SharedInformers, key_of
+from navarch.client.watch import DELETED
 from navarch.linux.nftables import Nftables, NftablesError
 from navarch.world import Backoff, World
 from proxy.conntrack import forget_udp
+from proxy.externalips import API_SERVER, ExternalIPs
 from proxy.programmer import Programmer, Runs
 from proxy.rules import SERVICE_NAME, Endpoint, Place, Rules, service_rules
 
@@ -70,6 +72,8 @@ class Proxy:
         self.slices.add_handler(self.on_slice)
         self.programmer = Programmer(nft or Nftables())
         self.aside: dict[str, Aside] = {}
+        self.external = ExternalIPs()
+        self.refusals: dict[str, frozenset[tuple[str, int]]] = {}  # service -> external IPs of which it was told
         self.events = events
         self.registry = CollectorRegistry()
         self.sync_seconds = Histogram(
@@ -92,15 +96,25 @@ class Proxy:
         self.synced = asyncio.Event()
 
     def on_service(self, kind: str, old: core_v1.Service | None, service: core_v1.Service) -> None:
-        self.touch(key_of(service.metadata.namespace, service.metadata.name or ""))
+        key = key_of(service.metadata.namespace, service.metadata.name or "")
+        for each in [key, *self.external.put(key, None if kind == DELETED else service)]:
+            self.touch(each)
 
     def on_slice(self, kind: str, old: discovery_v1.EndpointSlice | None, piece: discovery_v1.EndpointSlice) -> None:
         for key in [*(service_key(old) if old else ()), *service_key(piece)]:
             self.touch(key)
+            if key == API_SERVER:
+                for other in self.external.put_api_servers(self._api_servers()):
+                    self.touch(other)
+
+    def _api_servers(self) -> list[tuple[str, int]]:
+        slices = self.slices.by_index("service", API_SERVER)
+        places = [(a, p.port) for s in slices for p in s.ports or () for e in s.endpoints or () for a in e.addresses]
+        return [(address, port) for address, port in places if port]
 
     def on_node(self, kind: str, old: core_v1.Node | None, node: core_v1.Node) -> None:
         zone = (node.metadata.labels or {}).get(ZONE, "")
-        if kind != "DELETED" and zone != self.here.zone:
+        if kind != DELETED and zone != self.here.zone:
             self.here = Place(self.here.node, zone)
             for service in self.services.list():
                 if service.spec.traffic_distribution:
@@ -114,8 +128,21 @@ class Proxy:
         """The rules that a service should have now."""
         service = self.services.get_key(key)
         if service is None:
+            self.refusals.pop(key, None)
             return Rules()
-        return service_rules(service, self.slices.by_index("service", key), self.here, self.cluster_cidr)
+        refused = self.external.refused(key)
+        self._tell_refused(key, service, refused)
+        return service_rules(service, self.slices.by_index("service", key), self.here, self.cluster_cidr, refused)
+
+    def _tell_refused(self, key: str, service: core_v1.Service, refused: frozenset[tuple[str, int]]) -> None:
+        """Says of which external IPs there will be nothing; once, as long as they are the same."""
+        if refused == self.refusals.get(key, frozenset()):
+            return
+        self.refusals[key] = refused
+        if refused and self.events is not None:
+            listed = ", ".join(f"{a}:{p}" if p else a for a, p in sorted(refused))
+            text = f"spec.externalIPs: {listed} belongs to another service or to the API server; this service does not get it"
+            self.events.event(service, "Warning", "ExternalIPRefused", text)
 
     async def run(self) -> None:
         """Programs the kernel until cancelled. The rules stay when the proxy ends: services go on working."""

@@ -19,7 +19,7 @@ import contextlib
 import hashlib
 import ipaddress
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from navarch.api import wellknown
@@ -28,6 +28,7 @@ from navarch.api.types import core_v1, discovery_v1
 MASQUERADE = "0x4000"  # the mark kube-proxy and its users know
 SERVICE_NAME = wellknown.SERVICE_NAME
 AFFINITY_DEFAULT, MAX_AFFINITY = 10800, 86400  # seconds
+EVERY_PORT = 0
 
 
 @dataclass(frozen=True, order=True)
@@ -128,14 +129,20 @@ def is_proxied(service: core_v1.Service) -> bool:
 
 
 def service_rules(
-    service: core_v1.Service, slices: Sequence[discovery_v1.EndpointSlice], here: Place, cluster_cidr: str
+    service: core_v1.Service,
+    slices: Sequence[discovery_v1.EndpointSlice],
+    here: Place,
+    cluster_cidr: str,
+    refused: Container[tuple[str, int]] = (),
 ) -> Rules:
-    """The rules of a service at ``here``. ``cluster_cidr`` is where pods live; others are masqueraded."""
+    """The rules of a service at ``here``. ``cluster_cidr`` is where pods live; others are masqueraded. ``refused``: external
+    (address, port or EVERY_PORT) that are not the service's to have (externalips.py)."""
     rules = Rules()
     if is_proxied(service):
         for port in service.spec.ports or ():
             if (port.protocol or "TCP") in ("TCP", "UDP", "SCTP") and 0 < port.port < 65536:
-                _Port(rules, service, port, endpoints_of(slices, port, here.node), here, cluster_cidr).make()
+                endpoints = endpoints_of(slices, port, here.node)
+                _Port(rules, service, port, endpoints, here, cluster_cidr, refused).make()
     return rules
 
 
@@ -151,8 +158,10 @@ class _Port:
         endpoints: tuple[list[Endpoint], list[Endpoint]],
         here: Place,
         cluster_cidr: str,
+        refused: Container[tuple[str, int]],
     ) -> None:
         self.rules, self.service, self.port, self.cluster_cidr = rules, service, port, cluster_cidr
+        self.refused = refused
         self.protocol = (port.protocol or "TCP").lower()
         self.base = _name(service, port, self.protocol)
         self.everywhere, self.own = (_pick(*endpoints, here, local) for local in (False, True))
@@ -176,7 +185,11 @@ class _Port:
         return (f"ip saddr != {self.cluster_cidr} meta mark set meta mark or {MASQUERADE}",) if self.cluster_cidr else ()
 
     def _external(self) -> None:
-        external = ipv4_only(self.service.spec.external_ips or ())
+        external = [
+            address
+            for address in ipv4_only(self.service.spec.external_ips or ())
+            if (address, EVERY_PORT) not in self.refused and (address, self.port.port) not in self.refused
+        ]
         balanced = ipv4_only(ingress_addresses(self.service))
         node_port = self.port.node_port if self.port.node_port and 0 < self.port.node_port < 65536 else 0
         if not (node_port or external or balanced):

@@ -168,6 +168,23 @@ async def test_a_service_that_is_refused_is_named_and_tried_again(world, odd):
         assert "default/odd" in proxy.programmer.rules.services
 
 
+async def test_who_names_anothers_address_is_told_and_does_without(world):
+    kernel = Kernel()
+    async with running(world, kernel, "web") as (proxy, services, told):
+        thief = service("a", "10.9.192.66", external_ips=["10.9.192.1", "10.9.192.2"])
+        services.put(thief)
+        await world.sleep(1)
+        elements = proxy.programmer.rules.services["default/a"].elements
+        assert ("services", "10.9.192.2 . tcp . 80") in elements and ("services", "10.9.192.1 . tcp . 80") not in elements
+        services.put(service("new", "10.9.192.2"))  # an address that was nobody's
+        services.put(thief)
+        await world.sleep(1)
+        elements = proxy.programmer.rules.services["default/a"].elements
+        assert {key for where, key in elements if where == "services"} == {"10.9.192.66 . tcp . 80"}
+        assert [(t[0], t[2]) for t in told] == [("a", "ExternalIPRefused")] * 2
+        assert "10.9.192.1, 10.9.192.2 belongs" in told[1][3]
+
+
 async def test_a_kernel_that_takes_nothing_for_a_while(world):
     kernel = Kernel()
     async with running(world, kernel, "a", "bad", "b", "odd", "c") as (proxy, services, _):

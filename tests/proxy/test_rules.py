@@ -16,6 +16,7 @@ from navarch.linux.syscalls import (
     CLONE_NEWNET,
     unshare,
 )
+from proxy.externalips import ExternalIPs
 from proxy.nftables import TABLE, RuleSet
 from proxy.rules import Endpoint, Place, Rules, closest, endpoints_of, service_rules
 
@@ -73,23 +74,50 @@ def test_without_endpoints_connections_are_refused():
     assert set(rules.elements) == {("refused", "10.9.192.5 . tcp . 80"), ("refused-nodeports", "tcp . 30080")}
 
 
-def test_a_cluster_ip_is_its_services_whoever_names_it_as_an_external_one():
-    """Whatever their names, and in whatever order they come (CVE-2020-8554, as far as it takes others' cluster IPs)."""
-    owner = service_rules(service("web"), [slice_of(("10.9.1.1", "ready"))], Place("here"), CIDR)
-    thief = service_rules(
-        service("a", "10.9.192.6", external_ips=["10.9.192.5"]), [slice_of(("10.9.1.66", "ready"))], Place("here"), CIDR
+NAMES = st.lists(st.sampled_from(["10.9.192.5", "10.9.192.6", "10.9.140.1", "192.0.2.9", "10.9.128.1"]), max_size=3)
+
+
+def balanced(made: core_v1.Service, address: str) -> core_v1.Service:
+    made.status = core_v1.ServiceStatus(
+        load_balancer=core_v1.LoadBalancerStatus(ingress=[core_v1.LoadBalancerIngress(ip=address)])
     )
-    changes = {"default/web": owner, "aaa/thief": thief}
-    for order in (list(changes), list(reversed(changes))):
-        rules = RuleSet()
-        for key in order:
-            text = rules.change({key: changes[key]})
-        whole = rules.full()
-        line = f"add element {TABLE} services {{ 10.9.192.5 . tcp . 80 : goto "
-        assert whole.count(line) == 1 and f"{line}svc-" in whole
-        assert f"{line}ext-" not in text
-    gone = rules.change({"default/web": Rules()})
-    assert f"{line}ext-" in gone, "an address that is nobody's cluster IP is whose who asks for it"
+    return made
+
+
+def test_nobody_takes_what_others_have_by_external_ips():
+    """Cluster IPs, with endpoints or without, and load balancer addresses, at any port; the API server at its own
+    (CVE-2020-8554). One's own address, and one that is nobody's, are free to name."""
+    external = ExternalIPs()
+    names = ["10.9.192.5", "10.9.192.6", "10.9.140.1", "192.0.2.9", "10.9.128.1"]
+    thief = service("a", "10.9.192.6", external_ips=names)
+    assert external.put("aaa/thief", thief) == [] and external.refused("aaa/thief") == frozenset()
+    assert external.put("default/web", balanced(service("web"), "10.9.140.1")) == ["aaa/thief"]
+    assert external.put_api_servers([("10.9.128.1", 80), ("10.9.128.1", 6443)]) == ["aaa/thief"]
+    refused = external.refused("aaa/thief")
+    assert refused == {("10.9.192.5", 0), ("10.9.140.1", 0), ("10.9.128.1", 80), ("10.9.128.1", 6443)}
+    made = service_rules(thief, [slice_of(("10.9.1.66", "ready"))], Place("here"), CIDR, refused)
+    assert {key for key in made.elements if key[0] == "services"} == {
+        ("services", "10.9.192.6 . tcp . 80"), ("services", "192.0.2.9 . tcp . 80"),
+    }  # fmt: skip
+    thief.spec.ports[0].port = 81
+    more = service_rules(thief, [slice_of(("10.9.1.66", "ready"))], Place("here"), CIDR, refused)
+    assert ("services", "10.9.128.1 . tcp . 81") in more.elements, "another port of that machine is nobody's"
+    assert external.put("default/web", None) == ["aaa/thief"] and ("10.9.192.5", 0) not in external.refused("aaa/thief")
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from([None, "10.9.192.5", "10.9.192.6"]), NAMES), max_size=8))
+def test_who_has_what_does_not_depend_on_the_order(steps):
+    external, last, affected = ExternalIPs(), {}, {}
+    for name, ip, names in steps:
+        last[name] = service(name, ip, external_ips=names) if ip else None
+        before = {key: external.refused(key) for key in "abc"}
+        told = external.put(name, last[name])
+        affected = {key for key in "abc" if external.refused(key) != before[key]} - {name}
+        assert affected <= set(told), "whoever is concerned is named"
+    fresh = ExternalIPs()
+    for name in sorted(last):
+        fresh.put(name, last[name])
+    assert {key: external.refused(key) for key in "abc"} == {key: fresh.refused(key) for key in "abc"}
 
 
 def test_local_policy_keeps_to_this_node():
