@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from nodeagent.runtime import stragglers
 from nodeagent.runtime.sealed import SealedProgram
 
 _NOT_FOUND = re.compile(r"executable file [`']?(.+?)[`']? not found(?: in \$PATH)?(?:: .*)?$", re.MULTILINE)
@@ -164,6 +165,7 @@ class Crun:
             assert process.stderr is not None
             if not report:
                 errors = process.stderr.read(4096).decode(errors="replace") if process.wait() else ""
+                stragglers.end_one(self.root, container_id)
                 raise CommandFailed(f"conmon failed: {errors.strip() or 'no report'}")
             process.stderr.close()
             process.wait()

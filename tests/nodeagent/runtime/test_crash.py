@@ -1,44 +1,135 @@
-"""The agent dies at any moment (kill -9): the next one finds what is there, and can remove all of it."""
+"""Whatever dies in the middle of a pod's life, the next step or the next agent gets through, and nothing is left.
+
+| step                         | agent              | crun                  | conmon                |
+|------------------------------|--------------------|-----------------------|-----------------------|
+| sandbox, shared PID or own   | between any two    | create, delete of its | create                |
+|                              | changes (sampled)  | pause process         |                       |
+| container made and started   | the same           | create (no start)     | create                |
+| exec                         | it ends with it    | exec                  | (has none)            |
+| runs                         | test_oci.py        | (is not there)        | running               |
+| stops, is removed            | as above           | (is not asked)        | stopping              |
+
+Before, in the middle, after each command. Image volumes: test_imagevolumes.py. containerd, its shims and the agent on it:
+tests/e2e/test_containerd.py. Pulls: images/test_registry.py. CSI volumes: csi/faults.py. Volumes of a lab's classes:
+tests/controllers/test_localpath.py. nginx: tests/proxy/ingress/test_routes.py and tests/e2e/test_ingress.py.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import signal
-import time
 from pathlib import Path
 
 import pytest
 
+from nodeagent.runtime import conmon
 from nodeagent.runtime.oci import OciRuntime
+from nodeagent.runtime.runtime import RuntimeError_
 from tests.nodeagent.runtime import harness
+from tests.nodeagent.runtime.faulty import Changes, Faulty
 from tests.nodeagent.runtime.kinds import OCI
 
 STATE = Path("/run/navarch")
+WHEN = ("before", "middle", "after")
+FAULTS = [f"crun {command} {when}" for command in ("create", "exec") for when in WHEN]
+FAULTS += [f"conmon create {when}" for when in WHEN] + ["conmon running", "conmon stopping"]
+COMMANDS_OF_A_PAUSE = ("crun create", "crun delete", "conmon create")
+FAULTS_OF_A_PAUSE = [f"{command} {when}" for command in COMMANDS_OF_A_PAUSE for when in WHEN]
+KILLS = 10  # of the agent, spread over all its changes
 
 
 def left() -> list[str]:
     found = [str(p) for name in ("sandboxes", "containers", "exits", "crun") for p in (STATE / name).iterdir()]
-    return found + [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines() if str(STATE) in line]
+    found += [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines() if str(STATE) in line]
+    return found + [name for name in os.listdir("/sys/class/net") if len(name) == 14 and name.startswith("nv")]
 
 
-async def busy(oci: OciRuntime) -> None:
-    """Makes and removes sandboxes and containers of two pods without end."""
+def programs() -> list[str]:
+    """Processes of the node that are conmon's or crun's."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = path.read_bytes().replace(b"\0", b" ").decode()
+        except OSError:
+            continue
+        if f"--root={STATE}" in line:
+            found.append(line)
+    return found
 
-    async def pod(name: str) -> None:
-        while True:
-            share = name == "b"
-            sandbox = await oci.run_sandbox(harness.sandbox_config(name, share_process_namespace=share))
-            config = await harness.config(oci, "sleep", "1000")
-            container = await oci.create_container(sandbox, config)
-            await oci.start_container(container)
-            await oci.stop_container(container, 0)
-            await oci.remove_container(container)
-            container = await oci.create_container(sandbox, config)
-            await oci.start_container(container)
-            await oci.remove_sandbox(sandbox)
 
-    await asyncio.gather(pod("a"), pod("b"))
+async def until_nothing_is_left(oci: OciRuntime, data: Path) -> None:
+    """What a container wrote is removed behind everybody's back, and a network goes a moment after its pod."""
+    assert oci._cgroups.processes(oci._cgroups.path("")) == []
+    await harness.until(lambda: left() == [] and programs() == [] and not list((data / "containers").iterdir()), 30)
+
+
+async def attempt(oci: OciRuntime, sandbox: str, fault: str) -> None:
+    """A container's life. Raises RuntimeError_ if something of it fails; then the container is gone, too."""
+    container = await oci.create_container(sandbox, await harness.config(oci, "sleep", "1000"))
+    try:
+        await oci.start_container(container)
+        if fault == "conmon running":
+            os.kill(oci._containers[container].monitor, signal.SIGKILL)
+            assert (await harness.until_exited(oci, container)).exit_code == 137
+            raise RuntimeError_("Lost", "as any container that ends, it is made anew")
+        code, _ = await oci.exec_sync(container, ["true"], 10)
+        if code != 0:
+            raise RuntimeError_("ExecFailed", str(code))
+        if fault == "conmon stopping":
+            os.kill(oci._containers[container].monitor, signal.SIGKILL)
+        await oci.stop_container(container, 0)
+    finally:
+        await oci.remove_container(container)
+
+
+async def live(oci: OciRuntime, name: str, fault: str = "", shared: bool = False) -> int:
+    """A pod's life, as a pod's worker lives it: what fails is taken away and done again. How often something failed."""
+    failures = 0
+
+    async def done(work: object) -> object:
+        nonlocal failures
+        try:
+            return await work  # type: ignore[misc]
+        except RuntimeError_:
+            failures += 1
+            return None
+
+    config = harness.sandbox_config(name, share_process_namespace=shared)
+    sandbox = await done(oci.run_sandbox(config)) or await done(oci.run_sandbox(config))
+    assert isinstance(sandbox, str), "it can be made at the second try"
+    before = failures
+    await done(attempt(oci, sandbox, fault))
+    if failures > before:
+        await attempt(oci, sandbox, "")
+    await oci.remove_sandbox(sandbox)
+    return failures
+
+
+@pytest.mark.node
+def test_crun_or_conmon_dies(image_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body(oci: OciRuntime) -> None:
+        faulty = Faulty(oci, tmp_path / "faulty")
+        bystander = await oci.run_sandbox(harness.sandbox_config("bystander"))
+        container = await oci.create_container(bystander, await harness.config(oci, "sleep", "1000"))
+        await oci.start_container(container)
+        for shared, fault in [*((False, f) for f in FAULTS), *((True, f) for f in FAULTS_OF_A_PAUSE)]:
+            if fault.count(" ") == 2:
+                faulty.order(fault)
+            # conmon waits for the streams of a container whose creator died: nobody hears of it until we give up.
+            monkeypatch.setattr(conmon, "CREATE_TIMEOUT", 1.0 if fault == "crun create after" else 120.0)
+            failures = await asyncio.wait_for(live(oci, "pod", fault, shared), 60)
+            assert faulty.waiting() == [], "the fault came"
+            assert failures <= 1, fault
+            await harness.until(lambda: len(programs()) == 1)  # the bystander's conmon
+            assert [s.config.name for s in await oci.list_sandboxes()] == ["bystander"], fault
+            processes = oci._cgroups.processes(oci._cgroups.path(""))
+            assert processes == [oci._containers[container].pid], fault
+        assert (await harness.known(oci, container)).state == "running", "nobody else noticed"
+        await oci.remove_sandbox(bystander)
+        await until_nothing_is_left(oci, tmp_path)
+
+    harness.run(OCI, image_root, tmp_path, body)
 
 
 async def recover(oci: OciRuntime) -> None:
@@ -52,31 +143,40 @@ async def recover(oci: OciRuntime) -> None:
         await oci.remove_sandbox(sandbox.id)
     for container in await oci.list_containers():
         await oci.remove_container(container.id)
-    assert oci._cgroups.processes(oci._cgroups.path("")) == []
-    assert left() == []
 
 
-async def until_empty(folder: Path) -> None:
-    async with asyncio.timeout(30):  # what a container wrote is removed behind everybody's back
-        while list(folder.iterdir()):
-            await asyncio.sleep(0.02)
+def changes_of_a_life(image_root: Path, data: Path, last: int = 0) -> int:
+    """A process that lives the lives of two pods, and dies before its change number ``last`` (0: tells how many there were)."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            changes = Changes(last)
+
+            async def lives(oci: OciRuntime) -> None:
+                await live(oci, "a")
+                await live(oci, "b", shared=True)
+
+            harness.run(OCI, image_root, data, lives)
+            os.write(write, str(changes.count).encode())
+        finally:
+            os._exit(1)
+    os.close(write)
+    with os.fdopen(read) as file:
+        count = file.read()
+    status = os.waitpid(pid, 0)[1]
+    assert not last or status == signal.SIGKILL, f"it ended by {status} before its change {last}"
+    return int(count or 0)
 
 
 @pytest.mark.node
-def test_killed_at_any_moment(image_root: Path, tmp_path: Path) -> None:
+def test_the_agent_dies_between_any_two_changes(image_root: Path, tmp_path: Path) -> None:
     async def recover_all(oci: OciRuntime) -> None:
         await recover(oci)
-        await until_empty(tmp_path / "containers")
+        await until_nothing_is_left(oci, tmp_path)
 
-    for delay in range(12):
-        pid = os.fork()
-        if pid == 0:
-            try:
-                harness.run(OCI, image_root, tmp_path, busy)
-            finally:
-                os._exit(1)
-        time.sleep(0.05 + delay * 0.017)
-        os.kill(pid, signal.SIGKILL)
-        assert os.waitpid(pid, 0)[1] == signal.SIGKILL
+    every = changes_of_a_life(image_root, tmp_path)
+    assert every > 5 * KILLS
+    for number in range(KILLS):
+        changes_of_a_life(image_root, tmp_path, 1 + (every - 1) * number // KILLS + number % 3)
         harness.run(OCI, image_root, tmp_path, recover_all)
-    assert not [name for name in os.listdir("/sys/class/net") if len(name) == 14 and name.startswith("nv")]
