@@ -4,6 +4,9 @@ Class ``local-path`` makes a folder that belongs to one node: the volume says so
 there. Class ``local-loop`` makes a file with a file system in it, which has the size that was asked for and no more. Class
 ``lab-shared`` makes a folder that every node of the lab reaches (ReadWriteMany). The nodes of a lab are namespaces on one
 machine and see its files, so a controller can make the folders; on several machines an external provisioner has to.
+
+What is being made is noted first (``.making``), until there is a PersistentVolume for it. If the provisioner dies in between
+and the claim goes meanwhile, or chooses another node, nobody else would know of it.
 """
 
 from __future__ import annotations
@@ -21,12 +24,15 @@ from navarch.api.types import core_v1, meta_v1, storage_v1
 from navarch.api.volumes import Claim, Volume
 from navarch.api.wellknown import HOSTNAME
 from navarch.client.events import NORMAL, WARNING
+from navarch.client.watch import DELETED
 
 LOCAL, SHARED, LOOP = "navarch.dev/local-path", "navarch.dev/shared-path", "navarch.dev/local-loop"
 OURS = (LOCAL, SHARED, LOOP)
+UNFINISHED = "(unfinished)"  # the key for what is noted; no object has such a name
 MIN_IMAGE = 8 << 20  # bytes of the smallest file system
 SINGLE = {"ReadWriteOnce", "ReadWriteOncePod"}
 REMOVAL_TIMEOUT = 600.0  # seconds
+LAST_MOUNT = 1024 + 0x2C  # where an ext4 file system has the time of its last mount, 0 for never
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*").fullmatch
 
 
@@ -92,6 +98,55 @@ def is_made_here(root: Path, path: Path, name: str) -> bool:
     return path.parent.parent == root and is_ours and ".." not in path.parts
 
 
+class Notes:
+    """Volumes that are being made below ``root``: a file for each, with its path. Methods raise OSError, SubprocessError."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.folder = root, root / ".making"
+
+    def begin(self, name: str, path: str) -> None:
+        """Notes a volume; removes what was begun for the same claim elsewhere."""
+        note = self.folder / name
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if note.exists() and note.read_text() not in ("", path):
+            self.undo(name)
+        scratch = self.folder / f".{name}"
+        scratch.write_text(path)
+        scratch.rename(note)
+
+    def end(self, name: str) -> None:
+        (self.folder / name).unlink(missing_ok=True)
+
+    def names(self) -> list[str]:
+        return sorted(p.name for p in self.folder.iterdir() if p.name[0] != ".") if self.folder.is_dir() else []
+
+    def undo(self, name: str) -> None:
+        path = Path((self.folder / name).read_text())
+        if is_made_here(self.root, path, name):
+            remove_folder(scratch_of(str(path)))
+            if is_unused(path):
+                remove_folder(str(path))
+        self.end(name)
+
+
+def is_unused(path: Path) -> bool:
+    """Tells whether nobody can have written to it: the folder is empty, the file system was never mounted.
+
+    Somebody may have bound the volume, and have taken the object away to keep the data, while this provisioner was not there.
+    """
+    if path.is_dir():
+        return not any(path.iterdir())
+    if not path.is_file():
+        return True
+    with path.open("rb") as file:
+        file.seek(LAST_MOUNT)
+        return file.read(4) == bytes(4)
+
+
+def scratch_of(path: str) -> str:
+    return f"{path}.new"
+
+
 def make_folder(path: str) -> None:
     """Anyone in a pod may write: which user that is the claim does not say. Raises OSError."""
     os.makedirs(path, 0o755, exist_ok=True)
@@ -105,7 +160,7 @@ def make_image(path: str, size: int) -> None:
     if os.path.exists(path):
         return
     os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
-    scratch = f"{path}.new"
+    scratch = scratch_of(path)
     with open(scratch, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
         file.truncate(size)
     _tool("mkfs.ext4", "-q", "-F", "-m", "0", scratch)
@@ -135,7 +190,7 @@ class LocalPathProvisioner(Controller):
 
     def __init__(self, context: Context, root: str) -> None:
         super().__init__(context)
-        self.root = Path(root)
+        self.root, self.notes = Path(root), Notes(Path(root))
         self.events = context.recorder(self.name)
         self.claims = self.informer(Claim)
         self.volumes = self.informer(Volume)
@@ -143,6 +198,8 @@ class LocalPathProvisioner(Controller):
         self.nodes = self.informer(core_v1.Node)
         self.enqueues(self.claims, self._concerns)
         self.enqueues(self.volumes, lambda v: _is_ours(v) and v.status.phase == "Released")
+        self.claims.add_handler(lambda kind, old, new: self.queue.add(UNFINISHED) if kind == DELETED else None)
+        self.queue.add(UNFINISHED)
 
     @staticmethod
     def _concerns(claim: Claim) -> bool:
@@ -153,18 +210,35 @@ class LocalPathProvisioner(Controller):
             claim = self.claims.get_key(key)
             if claim is not None and claim.metadata.deletion_timestamp is None and self._concerns(claim):
                 await (self._grow(claim) if volumes.fully_bound(claim) else self._make(claim))
+        elif key == UNFINISHED:
+            await self._look_at_notes()
         elif (volume := self.volumes.get_key(key)) is not None:
             await self._take_away(volume)
         return None
+
+    async def _look_at_notes(self) -> None:
+        """Removes what was begun for claims that are gone. There is nobody's data in it: it never had a volume."""
+        for name in await self.world.blocking(self.notes.names):
+            if self.volumes.get_key(name) is None:
+                if any(f"pvc-{claim.metadata.uid}" == name for claim in self.claims.list()):
+                    continue  # it is being made, or will be
+                try:
+                    await self.client[Volume].get(name)
+                except NotFound:
+                    await self.world.blocking(self.notes.undo, name)
+                    continue
+            await self.world.blocking(self.notes.end, name)
 
     async def _make(self, claim: Claim) -> None:
         storage_class = self.classes.get_key(volumes.class_of(claim))
         if storage_class is None or storage_class.provisioner not in OURS:
             return  # anyone may write the annotation; the class decides who makes volumes
-        if claim.spec.volume_name or self.volumes.get_key(f"pvc-{claim.metadata.uid}") is not None:
+        name = f"pvc-{claim.metadata.uid}"
+        if claim.spec.volume_name or self.volumes.get_key(name) is not None:
             return
         try:
             volume = new_volume(claim, storage_class, self.root, self._host(claim, storage_class))
+            await self.world.blocking(self.notes.begin, name, path_of(volume))
             if storage_class.provisioner == LOOP:
                 await self.world.blocking(make_image, path_of(volume), volumes.size_of(claim))
             else:
@@ -179,6 +253,7 @@ class LocalPathProvisioner(Controller):
             await self.client[Volume].create(volume)
         except AlreadyExists:
             return
+        await self.world.blocking(self.notes.end, name)  # from now on it goes as volumes go
         text = f"Successfully provisioned volume {volume.metadata.name}"
         self.events.event(claim, NORMAL, "ProvisioningSucceeded", text)
 
