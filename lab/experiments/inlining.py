@@ -16,6 +16,7 @@ import yaml
 from lab.experiments import load as loads
 from lab.experiments import nodefiles
 from lab.experiments.expressions import meant
+from lab.experiments.fields import put
 from lab.experiments.library import own
 from lab.experiments.schema import Problem, WrongFile
 from lab.twin import calibration
@@ -32,7 +33,7 @@ def load(path: Path, overrides: Mapping[str, Any] = {}, *, commands: bool = Fals
         raise WrongFile([Problem("", "a mapping is expected")])
     problems: list[Problem] = []
     for where, value in overrides.items():
-        _put(tree, where.split("."), value, where, problems)
+        put(tree, where, value, problems)
     if problems:
         raise WrongFile(problems)
     return inlined(tree, path.parent, commands=commands)
@@ -97,15 +98,6 @@ def _refuse(tree: Any, name: str, path: str, problems: list[Problem]) -> None:
         if key == name:
             problems.append(Problem(where, "is for the command line alone: navarch experiment run --allow-commands FILE"))
         _refuse(value, name, where, problems)
-
-
-def _put(tree: Any, path: list[str], value: Any, where: str, problems: list[Problem]) -> None:
-    for part in path[:-1]:
-        tree = tree.setdefault(part, {}) if isinstance(tree, dict) else None
-    if not isinstance(tree, dict):
-        problems.append(Problem(where, "cannot be set: what is above it is no mapping"))
-        return
-    tree[path[-1]] = value
 
 
 def _inline(tree: Any, folder: Path, path: str, problems: list[Problem]) -> None:

@@ -10,15 +10,13 @@ file that says it all:
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lab.experiments.fields import put
 from lab.experiments.schema import Problem, WrongFile
 from navarch.world import chance
 from nodeagent.runtime.spread import Spread, spread
-
-_PART = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
 
 
 def varied(
@@ -38,7 +36,7 @@ def varied(
             levels[name] = _draws(values, samples, own) if samples else _list(values)
         except ValueError as error:
             problems.append(Problem(path, str(error)))
-        _put(out, path, f"${{{name}}}", problems)
+        put(out, path, f"${{{name}}}", problems)
     if problems:
         raise WrongFile(problems)
     factors = dict(out.get("factors") or {})
@@ -64,22 +62,3 @@ def _draws(values: Sequence[Any] | str, count: int, own: Any) -> list[Any]:
         raise ValueError(f"{values!r} is neither a list nor a distribution such as uniform(1s, 9s)")
     numbers = (float(f"{of.draw(own):.4g}") for _ in range(count))
     return [int(n) if n == int(n) else n for n in numbers]
-
-
-def _put(tree: Any, path: str, value: Any, problems: list[Problem]) -> None:
-    """Sets a field; mappings that are not there yet are made, entries of lists are not."""
-    parts: list[str | int] = [int(m[2]) if m[2] else m[1] for m in _PART.finditer(path)]
-    for n, part in enumerate(parts):
-        here = tree
-        if isinstance(part, int) and not (isinstance(here, list) and part < len(here)):
-            problems.append(Problem(path, f"there is no entry {part}"))
-            return
-        if isinstance(part, str) and not isinstance(here, dict):
-            problems.append(Problem(path, f"there is no field {part!r}: what is above it is no mapping"))
-            return
-        if n == len(parts) - 1:
-            here[part] = value
-        elif isinstance(part, str):
-            tree = here.setdefault(part, {})
-        else:
-            tree = here[part]

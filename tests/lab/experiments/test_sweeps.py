@@ -226,6 +226,18 @@ def test_a_field_that_cannot_vary(tree: dict[str, Any], fields: dict[str, Any], 
         varied({k: v for k, v in tree.items() if k != "factors"}, fields, samples)
 
 
+def test_a_field_is_set_by_the_paths_that_vary(tmp_path: Path):
+    path = tmp_path / "tiny.yaml"
+    path.write_text(TINY + "timing:\n")
+    tree = file.load(path, {"steps[0].within": "3m", "cluster.nodes[0].count": 5, "timing.extra": 1})
+    assert tree["steps"] == [{"until": "available(deployment/web)", "mark": "up", "within": "3m"}]
+    assert tree["cluster"]["nodes"] == [{"count": 5}] and tree["timing"] == {"extra": 1}
+    wrong = {"steps[1].wait": "1s", "steps.0.wait": "1s", "seeds.more": 1}
+    with pytest.raises(WrongFile) as error:
+        file.load(path, wrong)
+    assert [problem.path for problem in error.value.problems] == list(wrong)
+
+
 def test_samples_of_a_file_with_factors(tree: dict[str, Any]):
     with pytest.raises(WrongFile, match="vary these as fields, too"):
         varied(tree, {"for": "uniform(1s, 2s)"}, 5)
