@@ -148,19 +148,19 @@ def wait_for(condition: Callable[[], Any], what: str, timeout: float = 60) -> An
 # Not busybox' wget: linked statically, it crashes on machines whose name service modules it does not fit.
 FETCH = """
 import sys, urllib.request
-with urllib.request.urlopen(sys.argv[1], sys.argv[2].encode() if sys.argv[2:] else None, 3) as answer:
+with urllib.request.urlopen(sys.argv[1], sys.argv[2].encode() or None, float(sys.argv[3])) as answer:
     sys.stdout.write(answer.read().decode())
 """
 
 
-def fetch(url: str, data: str = "") -> list[str]:
-    """The command that prints what is at an address; with ``data`` it is a POST."""
-    return [sys.executable, "-S", "-c", FETCH, url, *([data] if data else [])]
+def fetch(url: str, data: str = "", patience: float = 3) -> list[str]:
+    """The command that prints what is at an address, or gives up after ``patience`` seconds; with ``data`` it is a POST."""
+    return [sys.executable, "-S", "-c", FETCH, url, data, str(patience)]
 
 
-def answers(url: str, lab: Lab) -> str:
+def answers(url: str, lab: Lab, patience: float = 3) -> str:
     """The body at an address as the lab's machine sees it; "" if there is none."""
-    return lab.run(*fetch(url), check=False).stdout
+    return lab.run(*fetch(url, patience=patience), check=False).stdout
 
 
 class Load:

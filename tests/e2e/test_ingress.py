@@ -1,4 +1,4 @@
-"""Ingresses on real nodes: nginx behind a load balancer's address, asked by the lab's machine, with TLS."""
+"""Ingresses on real nodes: nginx behind a load balancer's address, with TLS (deploy/manifests/ingress)."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ import orjson
 import pytest
 
 from navarch.api.kinds import encode
-from tests.e2e.harness import Lab, wait_for
-from tests.proxy.ingress.objects import ingress, pair, path, secret
+from tests.e2e.harness import ROOT, Lab, wait_for
+from tests.proxy.ingress.objects import pair, secret
 
-PLACES = {"Ingress": "/apis/networking.k8s.io/v1/namespaces/default/ingresses", "Secret": "/api/v1/namespaces/default/secrets"}
+MANIFESTS = str(ROOT / "deploy" / "manifests" / "ingress")
 
 
 @pytest.fixture
@@ -66,26 +66,27 @@ def get(address: str, host: str, target: str, authority: str = "") -> tuple[int,
 
 
 def create(lab: Lab, obj: Any) -> None:
+    """Creates a Secret."""
     tree = orjson.loads(encode(obj))
     tree["metadata"].pop("creationTimestamp", None)
-    status, answer = lab.call("POST", PLACES[tree["kind"]], tree)
+    status, answer = lab.call("POST", "/api/v1/namespaces/default/secrets", tree)
     assert status == 201, answer
 
 
 def test_hosts_paths_and_tls(lab: Lab, served: str) -> None:
     certificate, private = pair("book.test")
-    create(lab, secret("book", certificate, private))
-    create(lab, ingress("book", {"book.test": [path("/version", "frontend"), path("/none", "nothing")]},
-                        tls={"book": ["book.test"]}, class_name=None))  # fmt: skip
+    create(lab, secret("book-tls", certificate, private))
+    lab.kubectl("apply", "-f", MANIFESTS)
+    lab.kubectl("create", "ingress", "lost", "--rule=book.test/none*=nothing:80")
     try:
         wait_for(lambda: get(served, "book.test", "/version")[0] == 200, "it serves", 30)
         assert "v1" in get(served, "book.test", "/version")[1]
         wait_for(lambda: get(served, "book.test", "/version", certificate.decode())[0] == 200, "it serves TLS", 20)
         assert get(served, "book.test", "/versions")[0] == 404 and get(served, "else.test", "/version")[0] == 404
-        assert get(served, "book.test", "/none")[0] == 503
+        wait_for(lambda: get(served, "book.test", "/none")[0] == 503, "the other Ingress is served too", 20)
         row = lab.kubectl("get", "ingress", "book", "--no-headers").split()
         assert row[:6] == ["book", "navarch", "book.test", served, "80,", "443"], "the default class was taken"
-        described = ("describe", "ingress", "book")
+        described = ("describe", "ingress", "lost")
         wait_for(lambda: "BackendNotFound" in lab.kubectl(*described), "the event is there", 20)
         assert "there is no Service default/nothing" in lab.kubectl(*described)
         # The controller dies: nginx goes on. nginx dies: it is started again.
@@ -103,7 +104,7 @@ def test_hosts_paths_and_tls(lab: Lab, served: str) -> None:
         wait_for(lambda: len(masters(lab)) == len(nodes) and not set(masters(lab)) & set(before), "nginx is back", 30)
         wait_for(lambda: get(served, "book.test", "/version", certificate.decode())[0] == 200, "it serves again", 30)
     finally:
-        lab.kubectl("delete", "ingress/book", "secret/book")
+        lab.kubectl("delete", "ingress/book", "ingress/lost", "secret/book-tls")
     wait_for(lambda: get(served, "book.test", "/version")[0] == 404, "it is gone", 20)
 
 

@@ -1,4 +1,5 @@
-"""NetworkPolicies on real nodes: the usual recipes, each as a matrix of who reaches whom, and the ways around a policy.
+"""NetworkPolicies on real nodes: the usual recipes (deploy/manifests/policies), each as a matrix of who reaches whom, and
+the ways around a policy.
 
 The pods are made once. Servers and clients are sockets of the test in the network namespaces of the pods' containers.
 """
@@ -8,14 +9,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from navarch.api.serialization import decode_yaml
 from tests.e2e.conftest import REDIS
-from tests.e2e.harness import Lab, wait_for
+from tests.e2e.harness import ROOT, Lab, wait_for
 from tests.e2e.inside import Servers, pid_of, reach, sockets
 
+FILES = ROOT / "deploy" / "manifests" / "policies"
 # name: (namespace, node, labels)
 PODS = {
     "web": ("np-x", "node-1", {"app": "web"}),
@@ -106,23 +109,23 @@ def out_of(who: tuple[str, ...], *allowed: str) -> Denied:
 WEB, EVERY = "podSelector: {matchLabels: {app: web}}", "podSelector: {}"
 CLIENT = "podSelector: {matchLabels: {app: client}}"
 ANYBODY = (*PODS, "host", "node-1", "node-2")
+# By the name of a file of deploy/manifests/policies, or any other; with specs that are applied (beside that file).
 RECIPES: dict[str, tuple[list[str], Denied]] = {
-    "deny all to an application": ([f"{WEB}, ingress: []"], into(("web",))),
-    "from an application": ([f"{WEB}, ingress: [{{from: [{{{CLIENT}}}]}}]"], into(("web",), *CLIENTS)),
-    "deny all to a namespace": ([EVERY], into(OWN)),
-    "from the same namespace": ([f"{EVERY}, ingress: [{{from: [{{{EVERY}}}]}}]"], into(OWN, *OWN)),
-    "from all namespaces": ([f"{WEB}, ingress: [{{from: [{{namespaceSelector: {{}}}}]}}]"], into(("web",), *PODS)),
-    "from a namespace": (
-        [f"{WEB}, ingress: [{{from: [{{namespaceSelector: {{matchLabels: {{team: other}}}}}}]}}]"],
-        into(("web",), "other", "mon"),
-    ),
-    "from some pods of a namespace": (
-        [f"{WEB}, ingress: [{{from: [{{namespaceSelector: {{matchLabels: {{team: other}}}}, "
-         "podSelector: {matchExpressions: [{key: app, operator: In, values: [mon, nothing]}]}}]}]"],
-        into(("web",), "mon"),
-    ),
-    "from outside": ([f"{WEB}, ingress: [{{}}]"], lambda s, t, p: False),
-    "to a port only": ([f"{WEB}, ingress: [{{ports: [{{port: 80}}]}}]"], into(("web",), *ANYBODY, port="tcp80")),
+    "01-deny-all-to-an-application": ([], into(("web",))),
+    "02-from-one-application": ([], into(("web",), *CLIENTS)),
+    "03-allow-all-to-an-application": ([EVERY], into(CLIENTS)),
+    "04-deny-all-to-a-namespace": ([], into(OWN)),
+    "05-from-the-same-namespace": ([], into(OWN, *OWN)),
+    "06-from-all-namespaces": ([], into(("web",), *PODS)),
+    "07-from-one-namespace": ([], into(("web",), "other", "mon")),
+    "08-from-some-pods-of-a-namespace": ([], into(("web",), "mon")),
+    "09-from-outside": ([], lambda s, t, p: False),
+    "10-to-one-port": ([], into(("web",), *ANYBODY, port="tcp80")),
+    "11-from-several": ([], into(("web",), "far", "mon")),
+    "12-deny-all-from-an-application": ([], out_of(CLIENTS)),
+    "13-deny-all-from-a-namespace": ([], out_of(OWN)),
+    "14-only-dns-from-a-namespace": ([], out_of(OWN, "dns")),
+    "15-out-to-the-cluster-only": ([], out_of(CLIENTS, *PODS, "dns")),
     "to a port by name, and a range": (
         [f"{WEB}, ingress: [{{ports: [{{port: http}}], from: [{{{CLIENT}}}]}}, {{ports: [{{port: 81, endPort: 90}}]}}]"],
         lambda s, t, p: t == "web" and not (p == "tcp81" or (p == "tcp80" and s in CLIENTS)),
@@ -131,13 +134,6 @@ RECIPES: dict[str, tuple[list[str], Denied]] = {
         [WEB, f"{WEB}, ingress: [{{from: [{{podSelector: {{matchLabels: {{role: far}}}}}}]}}]",
          f"{EVERY}, ingress: [{{from: [{{namespaceSelector: {{}}, podSelector: {{matchLabels: {{app: mon}}}}}}]}}]"],
         lambda s, t, p: t in OWN and s != "mon" and not (t == "web" and s == "far"),
-    ),
-    "deny all from an application": ([f"{CLIENT}, policyTypes: [Egress]"], out_of(CLIENTS)),
-    "only DNS": (
-        [f"{EVERY}, policyTypes: [Egress], egress: [{{to: [{{namespaceSelector: {{matchLabels: "
-         "{kubernetes.io/metadata.name: kube-system}}, podSelector: {matchLabels: {k8s-app: kube-dns}}}], "
-         "ports: [{port: 53, protocol: UDP}, {port: 53}]}]"],
-        out_of(OWN, "dns"),
     ),
     "out to a namespace": (
         [f"{CLIENT}, policyTypes: [Egress], egress: [{{to: [{{namespaceSelector: {{matchLabels: {{team: other}}}}}}]}}]"],
@@ -157,9 +153,9 @@ RECIPES: dict[str, tuple[list[str], Denied]] = {
 POLICIES = "/apis/networking.k8s.io/v1/namespaces/np-x/networkpolicies"
 
 
-def apply(network: Network, specs: list[str]) -> None:
-    for number, spec in enumerate(specs):
-        text = f"metadata: {{name: p{number}}}\nspec: {{{spec.replace('BASE', network.base)}}}\n"
+def apply(network: Network, specs: list[str], *files: Path) -> None:
+    texts = [f"metadata: {{name: p{n}}}\nspec: {{{s.replace('BASE', network.base)}}}\n" for n, s in enumerate(specs)]
+    for text in (*texts, *(file.read_text() for file in files)):
         status, answer = network.lab.call("POST", POLICIES, next(iter(decode_yaml(text))))
         assert status == 201, answer
 
@@ -179,11 +175,15 @@ def expected(network: Network, denied: Denied) -> dict[tuple[str, str], bool]:
     return out
 
 
+def test_every_file_is_a_recipe() -> None:
+    assert {file.stem for file in FILES.iterdir()} <= set(RECIPES)
+
+
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_recipes(network: Network, recipe: str) -> None:
     specs, denied = RECIPES[recipe]
     wanted = expected(network, denied)
-    apply(network, specs)
+    apply(network, specs, *FILES.glob(f"{recipe}.yaml"))
     try:
         def settled() -> bool:
             found = network.matrix()
