@@ -29,6 +29,7 @@ from navarch.linux.syscalls import (
     MS_NOSUID,
     MS_PRIVATE,
     MS_REC,
+    MS_SHARED,
     mount,
     pivot_root,
     sethostname,
@@ -115,7 +116,10 @@ def leave_chroot() -> None:
 
 
 def prepare_mounts() -> None:
-    """Makes the calling process's fresh mount namespace that of a node: own /proc, /sys and /run; nothing leaks in."""
+    """Makes the calling process's fresh mount namespace that of a node: own /proc, /sys and /run; nothing leaks in or out.
+
+    Within the node mounts are shared, as on every machine with systemd: containers see or make them by their mountPropagation.
+    """
     mount("none", "/", flags=MS_REC | MS_PRIVATE)
     leave_chroot()
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
@@ -137,6 +141,7 @@ def prepare_mounts() -> None:
     os.rmdir(keep)
     mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
     os.makedirs(NODE_RUN, 0o700)
+    mount("none", "/", flags=MS_REC | MS_SHARED)  # last: what is below a shared mount cannot be moved
 
 
 def power_off(lab: str, name: str, init: ProcessId | None) -> None:

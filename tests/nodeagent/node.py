@@ -61,6 +61,7 @@ class Node:
             hide_hybrid_mount()
             syscalls.mount("proc", "/proc", "proc", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
             syscalls.mount("run", "/run", "tmpfs", 0, "mode=755")
+            syscalls.mount("none", "/", None, syscalls.MS_REC | syscalls.MS_SHARED)
             syscalls.sethostname(self.name)
             os.write(write, b"ready\n")
             os.execvp("catatonit", ["catatonit", "-P"])

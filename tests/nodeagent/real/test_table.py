@@ -15,12 +15,14 @@ import pytest
 from navarch.api.types import core_v1, node_v1
 from navarch.world import RealWorld
 from tests.nodeagent.node import throwaway_node
-from tests.nodeagent.real import onenode
+from tests.nodeagent.real import onenode, rows
+from tests.nodeagent.real.fieldrows import FIELD_ROWS
 from tests.nodeagent.real.onenode import Cluster
-from tests.nodeagent.real.rows import ROWS, Row, state_of
+from tests.nodeagent.real.rows import Row, state_of
 from tests.nodeagent.runtime.kinds import Kind, forget_uses, nothing_left
 
 AT_ONCE = 8  # pods
+ROWS = [*rows.ROWS, *FIELD_ROWS]
 
 
 class Outcome(msgspec.Struct):
