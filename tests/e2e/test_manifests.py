@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.harness import ROOT, Lab, answers, fetch, wait_for
+from tests.e2e.harness import ROOT, Lab, answers, fetch, traces, wait_for
 
 MANIFESTS = ROOT / "deploy" / "manifests"
 NAMESPACES = ("ring", "wordpress", "monitoring")
@@ -43,20 +43,24 @@ class Kubectl:
 
 
 @pytest.fixture(scope="module")
-def applied(lab: Lab) -> Iterator[Lab]:
-    """The lab with all manifests; nothing is waited for."""
+def applied(home: Path) -> Iterator[Lab]:
+    """A lab with all manifests; nothing is waited for. Not the shared one, which evicts within seconds on a busy machine."""
+    lab = Lab(home, "manifests")
     lab.run(str(MANIFESTS / "build"), timeout=300)
-    for name in NAMESPACES:
-        lab.kubectl("create", "namespace", name)
     try:
+        lab.up("--nodes", "3")
+        for name in NAMESPACES:
+            lab.kubectl("create", "namespace", name)
         lab.kubectl("apply", "-n", "ring", "-f", str(MANIFESTS / "ring"))
         lab.kubectl("apply", "-n", "wordpress", "-k", str(MANIFESTS / "wordpress"))
         lab.kubectl("apply", "-k", str(MANIFESTS / "monitoring"))
         yield lab
-    finally:
-        lab.kubectl("delete", "-k", str(MANIFESTS / "monitoring"), "--ignore-not-found")
         lab.kubectl("delete", "namespace", *NAMESPACES, timeout=180)
         wait_for(lambda: not lab.get("pv")["items"] and not folders(lab), "volumes and their folders are gone", 60)
+    finally:
+        index = lab.index
+        lab.navarch("down", "--purge")
+        assert traces(lab, index) == []
 
 
 def folders(lab: Lab) -> list[Path]:
