@@ -131,7 +131,8 @@ def test_monitoring_finds_what_there_is(applied: Lab) -> None:
     kubectl = Monitoring(applied, "monitoring")
     kubectl.ready("daemonset/node-exporter", "deployment/metrics", "deployment/dashboard")
     expected = {"apiservers": 1, "nodes": 3, "containers": 3, "services": 3, "pods": 1}
-    wait_for(lambda: kubectl.query("count by (job) (up == 1)", "job") == expected, "everything is asked", 60)
+    answered = "count by (job) (max_over_time(up[2m]) == 1)"
+    wait_for(lambda: kubectl.query(answered, "job") == expected, "everything is asked, and has answered", 60)
     nodes = {f"node-{n}" for n in (1, 2, 3)}
     port = kubectl.get("service", "dashboard")["spec"]["ports"][0]["nodePort"]
     page = f"http://{applied.node('node-1')['address']}:{port}"
