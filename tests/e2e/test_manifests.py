@@ -28,11 +28,11 @@ class Kubectl:
         self.lab, self.namespace = lab, namespace
 
     def __call__(self, *words: str) -> str:
-        return self.lab.kubectl("-n", self.namespace, *words)
+        return self.lab.kubectl("-n", self.namespace, *words, timeout=200)
 
     def ready(self, *workloads: str) -> None:
         for name in workloads:
-            self("rollout", "status", name, "--timeout=90s")
+            self("rollout", "status", name, "--timeout=180s")
 
     def get(self, *words: str) -> Any:
         return self.lab.get("-n", self.namespace, *words)
