@@ -8,6 +8,7 @@ inside the layer's directory by the kernel (openat2 with RESOLVE_IN_ROOT), so no
 from __future__ import annotations
 
 import contextlib
+import errno
 import gzip
 import hashlib
 import os
@@ -15,6 +16,7 @@ import shutil
 import stat
 import subprocess
 import tarfile
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, cast
@@ -28,7 +30,8 @@ _XATTR = "SCHILY.xattr."
 BLOCK = 1 << 18  # bytes read at a time: with tarfile's own 10 KiB an unpacking costs four times as much CPU
 MAX_HEADER = 1 << 20  # bytes of a long name or of extended attributes, which tarfile reads as a whole
 MAX_ENTRIES = 1_000_000  # of one layer
-MIN_LIMIT, MAX_RATIO = 2 << 30, 100  # a layer may unpack to 2 GiB, or to 100 times its blob
+MIN_LIMIT, MAX_RATIO = 2 << 30, 100  # a layer, or all of an image, may unpack to 2 GiB, or to 100 times its blobs
+ROOM, LOOK = 64 << 20, 32 << 20  # bytes that stay free on the disk; after so many it is looked
 # Attributes a container may rely on; others (security.selinux, system.posix_acl...) belong to the machine.
 _KEPT_ATTRIBUTES = ("security.capability", "user.")
 
@@ -42,11 +45,35 @@ def size_limit(compressed: int) -> int:
     return max(MIN_LIMIT, MAX_RATIO * compressed)
 
 
-class Hashing:
-    """A reader that knows the SHA-256 digest and length of what went through it. Raises TooLarge after ``limit`` bytes."""
+class Budget:
+    """Bytes to which the layers of one image may unpack together, side by side; and the disk of ``folder``, which they must
+    not fill."""
 
-    def __init__(self, stream: Any, limit: int = 0) -> None:
+    def __init__(self, limit: int, folder: Path) -> None:
+        self._limit, self._folder, self._sum, self._next = limit, folder, 0, LOOK
+        self._lock = threading.Lock()
+
+    def spend(self, size: int) -> None:
+        """Raises TooLarge, OSError."""
+        with self._lock:
+            self._sum += size
+            if self._sum > self._limit:
+                raise TooLarge(f"the layers unpack to more than {self._limit} bytes together")
+            if self._sum < self._next:
+                return
+            self._next = self._sum + LOOK
+        disk = os.statvfs(self._folder)
+        if disk.f_bavail * disk.f_frsize < ROOM:
+            raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}, but for {ROOM} bytes; see: navarch image prune")
+
+
+class Hashing:
+    """A reader that knows the SHA-256 digest and length of what went through it. Raises TooLarge after ``limit`` bytes, and
+    what ``budget`` raises."""
+
+    def __init__(self, stream: Any, limit: int = 0, budget: Budget | None = None) -> None:
         self._stream, self._hash, self.length, self._limit = stream, hashlib.sha256(), 0, limit
+        self._budget = budget
 
     def read(self, size: int = -1) -> bytes:
         data = cast(bytes, self._stream.read(size))
@@ -54,6 +81,8 @@ class Hashing:
         self.length += len(data)
         if self._limit and self.length > self._limit:
             raise TooLarge(f"layer unpacks to more than {self._limit} bytes")
+        if self._budget is not None:
+            self._budget.spend(len(data))
         return data
 
     def drain(self) -> None:
@@ -100,20 +129,20 @@ class _Header(tarfile.TarInfo):
 _LONG = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 
 
-def extract(stream: Any, target: Path, limit: int = 0) -> str:
+def extract(stream: Any, target: Path, limit: int = 0, budget: Budget | None = None) -> str:
     """Unpacks a tar stream into the empty directory ``target``. Returns the digest of the stream (the diff id).
 
     Raises TooLarge if stream or files have more than ``limit`` bytes (0: any), or if there are too many files; ValueError
     for numbers that the machine does not have, and for headers of headers of headers.
     """
     try:
-        return _extract(stream, target, limit)
+        return _extract(stream, target, limit, budget)
     except (OverflowError, RecursionError) as error:
         raise ValueError(f"layer cannot be unpacked: {error}") from error
 
 
-def _extract(stream: Any, target: Path, limit: int) -> str:
-    reader = Hashing(stream, limit)
+def _extract(stream: Any, target: Path, limit: int, budget: Budget | None) -> str:
+    reader = Hashing(stream, limit, budget)
     root = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     times: list[tuple[str, float]] = []
     try:

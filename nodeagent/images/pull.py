@@ -24,6 +24,7 @@ from nodeagent.images.advice import advice
 from nodeagent.images.archive import architecture
 from nodeagent.images.credentials import Login
 from nodeagent.images.distribution import Lost, RegistryError, Repository, Transport
+from nodeagent.images.layers import Budget
 from nodeagent.images.manifests import BadManifest, Descriptor
 from nodeagent.images.reference import Reference, parse
 from nodeagent.images.registries import BadRegistries, Endpoint, Registries
@@ -163,7 +164,8 @@ class _Pull:
         if not isinstance(diff_ids, list) or len(diff_ids) != len(manifest.layers):
             raise BadManifest(f"manifest has {len(manifest.layers)} layers, config has {len(diff_ids or ())}")
         diff_id_of = dict(zip(manifest.layers, diff_ids, strict=True))
-        tasks = [asyncio.ensure_future(self._layer(layer, str(diff_id))) for layer, diff_id in diff_id_of.items()]
+        budget = store.budget(layer.size for layer in diff_id_of)
+        tasks = [asyncio.ensure_future(self._layer(layer, str(diff_id), budget)) for layer, diff_id in diff_id_of.items()]
         try:
             await asyncio.gather(*tasks)
         finally:
@@ -171,10 +173,10 @@ class _Pull:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _layer(self, layer: Descriptor, diff_id: str) -> None:
+    async def _layer(self, layer: Descriptor, diff_id: str, budget: Budget) -> None:
         async with self._slots:
             await self._blob(layer)
-            await self._world.blocking(self._store.add_layer, diff_id, layer.digest)
+            await self._world.blocking(self._store.add_layer, diff_id, layer.digest, budget)
             self._progress.ready += 1
             self._progress.tell()
 

@@ -174,7 +174,11 @@ class ImageStore:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(name)
 
-    def add_layer(self, diff_id: str, blob: str) -> Path:
+    def budget(self, sizes: Iterable[int]) -> layers.Budget:
+        """Returns the budget of an image whose layers have blobs of these sizes."""
+        return layers.Budget(layers.size_limit(sum(sizes)), self.root)
+
+    def add_layer(self, diff_id: str, blob: str, budget: layers.Budget | None = None) -> Path:
         """Unpacks a layer's blob unless that is done; checks the diff id."""
         target = self.layer(diff_id)
         if target.exists():
@@ -187,7 +191,7 @@ class ImageStore:
                 directory.mkdir(mode=0o755)
                 with layers.uncompressed(self.blob(blob)) as stream:
                     limit = layers.size_limit(self.blob(blob).stat().st_size)
-                    digest = layers.extract(stream, directory, limit)
+                    digest = layers.extract(stream, directory, limit, budget)
                 if digest != diff_id:
                     raise ValueError(f"layer is {digest}, not {diff_id} as the image's config says")
                 directory.rename(target)
@@ -211,8 +215,9 @@ class ImageStore:
             raise ValueError(f"manifest has {len(blobs)} layers, config has {len(diff_ids)}")
         full = [parse(name) for name in names]
         with self.lock("collection", shared=True):
+            budget = self.budget(self.blob(layer["digest"]).stat().st_size for layer in blobs)
             for layer, diff_id in zip(blobs, diff_ids, strict=True):
-                self.add_layer(diff_id, layer["digest"])
+                self.add_layer(diff_id, layer["digest"], budget)
             record_ = self.record(config_digest)
             digests = dict.fromkeys(record_.digests if record_ else ())
             for name in full:
