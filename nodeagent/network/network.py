@@ -114,6 +114,11 @@ class PodNetwork:
         with self._lock:
             return self.pool.take()
 
+    def give_back(self, address: str) -> None:
+        """An address that no sandbox has come to have."""
+        with self._lock:
+            self.pool.give_back(address)
+
     def attach(self, sandbox_id: str, netns: int, address: str) -> None:
         """Gives the network namespace of the open file ``netns`` its ``eth0``, and the node a route to it.
 

@@ -67,8 +67,13 @@ class Engine:
             except NoAddress as error:
                 raise RuntimeError_("NetworkNotReady", str(error)) from error
         record = SandboxRecord(sandbox_id, config, self.now(), ip=address)
-        self.directories.sandbox(sandbox_id).mkdir()
-        save_sandbox(self.directories, record)
+        try:
+            self.directories.sandbox(sandbox_id).mkdir()
+            save_sandbox(self.directories, record)
+        except OSError as error:  # no room for it
+            self.network.give_back(address)
+            trees.remove(self.directories.sandbox(sandbox_id))
+            raise RuntimeError_("CreatePodSandboxError", str(error)) from error
         return record
 
     def make_sandbox(self, record: SandboxRecord) -> SandboxRecord:
@@ -148,7 +153,9 @@ class Engine:
                 self.network.detach(record.id, record.ip)
             sandboxes.destroy(self.directories.sandbox(record.id))
             record = msgspec.structs.replace(record, stopped=True, ready=False)
-            save_sandbox(self.directories, record)
+            # Without room for it the next agent sees that the namespaces are gone. Whoever is to make room must be able to go.
+            with contextlib.suppress(OSError):
+                save_sandbox(self.directories, record)
         return record
 
     def remove_sandbox(self, record: SandboxRecord, last_of_pod: bool) -> None:
@@ -214,9 +221,9 @@ class Engine:
             own_pid_namespace=not (sandbox.config.host_pid or sandbox.pause_pid or target),
         )
         bundle = self.directories.bundle(container_id)
-        bundle.mkdir()
-        save_container(self.directories, record)
         try:
+            bundle.mkdir()
+            save_container(self.directories, record)
             self.images.use(self.directories.data, container_id, image.id)
             root = bundle / "rootfs"
             root.mkdir()
@@ -229,10 +236,10 @@ class Engine:
             syscalls.write_atomic(bundle / "config.json", msgspec.json.encode(document))  # last: now it is whole
             return record
         except RuntimeError_:
-            self.remove_container(record)
+            trees.remove(self.remove_container(record))
             raise
         except (OSError, KeyError) as error:
-            self.remove_container(record)
+            trees.remove(self.remove_container(record))  # nobody has written to it, and nobody else knows of it
             raise RuntimeError_("CreateContainerError", str(error)) from error
 
     def start_container(self, record: ContainerRecord) -> ContainerRecord:
@@ -278,7 +285,8 @@ class Engine:
                 reason="StartError",
                 message=f"failed to start container {record.id}: {error}",
             )
-            save_container(self.directories, record)
+            with contextlib.suppress(OSError):  # no room for it: the next agent finds it as it was before the start
+                save_container(self.directories, record)
             return record
 
     def send_signal(self, record: ContainerRecord, number: int) -> None:

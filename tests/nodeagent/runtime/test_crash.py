@@ -17,12 +17,14 @@ tests/controllers/test_localpath.py. nginx: tests/proxy/ingress/test_routes.py a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 from pathlib import Path
 
 import pytest
 
+from navarch.linux import syscalls
 from nodeagent.runtime import conmon
 from nodeagent.runtime.oci import OciRuntime
 from nodeagent.runtime.runtime import RuntimeError_
@@ -41,7 +43,7 @@ KILLS = 10  # of the agent, spread over all its changes
 
 def left() -> list[str]:
     found = [str(p) for name in ("sandboxes", "containers", "exits", "crun") for p in (STATE / name).iterdir()]
-    found += [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines() if str(STATE) in line]
+    found += [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines() if f"{STATE}/" in line]
     return found + [name for name in os.listdir("/sys/class/net") if len(name) == 14 and name.startswith("nv")]
 
 
@@ -180,3 +182,55 @@ def test_the_agent_dies_between_any_two_changes(image_root: Path, tmp_path: Path
     for number in range(KILLS):
         changes_of_a_life(image_root, tmp_path, 1 + (every - 1) * number // KILLS + number % 3)
         harness.run(OCI, image_root, tmp_path, recover_all)
+
+
+async def until_there_is_room(oci: OciRuntime, full: Path, fillers: list[Path]) -> int:
+    """Makes room file by file, and tries a pod's life each time: at first nothing of it works, then more and more. How many
+    lives failed."""
+    for failures in range(len(fillers)):
+        try:
+            await live(oci, "pod")
+            return failures
+        except (RuntimeError_, AssertionError):
+            for sandbox in await oci.list_sandboxes():
+                await oci.remove_sandbox(sandbox.id)
+            assert await oci.list_containers() == []
+            assert oci._cgroups.processes(oci._cgroups.path("")) == []
+        fillers.pop().unlink()
+    raise AssertionError(f"{full} has room, and still nothing works")
+
+
+@pytest.mark.node
+@pytest.mark.parametrize("place", ["state", "data"])
+def test_inodes_are_used_up(place: str, image_root: Path, tmp_path: Path) -> None:
+    """What cannot be made for want of inodes is told, leaves nothing, and works once there are some; pods can always go."""
+    full = STATE if place == "state" else tmp_path / "data"
+    for folder in (STATE, tmp_path / "data"):
+        folder.mkdir(parents=True, exist_ok=True)
+    syscalls.mount("full", full, "tmpfs", 0, "size=64m,nr_inodes=400")
+
+    async def body(oci: OciRuntime) -> None:
+        await live(oci, "first")
+        bystander = await oci.run_sandbox(harness.sandbox_config("bystander"))
+        container = await oci.create_container(bystander, await harness.config(oci, "sleep", "1000"))
+        await oci.start_container(container)
+        fillers = []
+        with contextlib.suppress(OSError):
+            for number in range(1000):
+                (full / f"filler-{number}").touch()
+                fillers.append(full / f"filler-{number}")
+        assert fillers
+        await oci.remove_sandbox(bystander)  # with no room at all
+        await harness.until(lambda: not list((tmp_path / "data/containers").iterdir()), 30)
+        while len(fillers) < 1000:  # and none of what that gave
+            try:
+                (full / f"filler-{len(fillers)}").touch()
+            except OSError:
+                break
+            fillers.append(full / f"filler-{len(fillers)}")
+        assert await until_there_is_room(oci, full, fillers) > 0
+        for path in fillers:
+            path.unlink()
+        await until_nothing_is_left(oci, tmp_path / "data")
+
+    harness.run(OCI, image_root, tmp_path / "data", body)
