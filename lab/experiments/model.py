@@ -14,10 +14,16 @@ MODES = ("simulated", "cycle", "hollow", "real")
 MAX_COUNT = 100_000  # seeds, nodes of a group, objects of a template, clients
 DESIGNS = ("full", "one-at-a-time", "pairs")
 
-CONDITIONS = (
-    "cel", "ready", "desired", "unavailable", "total", "pending", "succeeded", "running_image", "nodes_ready", "available",
-    "rolled_out", "stuck", "node_ready",
-)  # fmt: skip
+CONDITIONS = {
+    "ready": "`ready([ref])`: pods that are Ready", "desired": "`desired(ref)`: the replicas that a workload asks for",
+    "unavailable": "`unavailable(ref)`: the one less the other", "total": "`total([ref])`: pods that live",
+    "pending": "`pending([ref])`: pods that no node has", "succeeded": "`succeeded([ref])`: pods that ended well",
+    "running_image": '`running_image(ref, "image")`: pods of an image', "nodes_ready": "`nodes_ready()`: nodes that are Ready",
+    "available": "`available(ref)`: all pods that a workload asks for are ready",
+    "rolled_out": "`rolled_out(ref)`: as `kubectl rollout status` sees it",
+    "stuck": "`stuck(ref)`: a deployment whose progress deadline has passed",
+    "node_ready": '`node_ready("name")`: a node is Ready', "cel": '`cel(ref, "CEL over object")`: the expression is true',
+}  # fmt: skip
 """The functions of State that ``until`` and ``when`` may call."""
 assert all(hasattr(State, name) for name in CONDITIONS)
 
@@ -46,6 +52,7 @@ COMPONENTS = ("scheduler", "controllers", "nodes")
 
 class Metadata(Strict):
     name: str
+    """Of the experiment; the folder of results is called after it."""
 
 
 class Taint(Strict):
@@ -55,7 +62,7 @@ class Taint(Strict):
 
 
 class Nodes(Strict):
-    """A group of nodes that are alike; or those of a ``trace``, a file of a ``format`` (see lab/experiments/traces.py)."""
+    """A group of nodes that are alike; or those of a ``trace``, a file of one of the [formats](#formats-of-traces)."""
 
     count: int = 1
     trace: str = ""
@@ -150,8 +157,11 @@ class Arrivals(Strict):
     template: Any
     for_: Words
     poisson: str = ""
+    """A rate, such as `12/min`: at random times."""
     every: Words = ""
+    """At even times, so far apart."""
     count: int = 0
+    """At most so many; 0: no limit."""
     draw: dict[str, Words] = {}
 
 
@@ -180,10 +190,10 @@ class Trace(Strict):
 
 
 class Load(Strict):
-    """Requests to a service. ``rate``: also a shape (see lab/experiments/load.py); ``latency``: the way there and back;
-    ``capacity``: requests a second that one pod can answer; ``cpu``: time of a core that a request takes; pods use so much, by
-    the annotation hollow.navarch.dev/cpu that metrics read; ``metric``: the custom metric of pods that tells autoscalers how
-    many requests a second each of them answers (in mode real, the pods' own pages have to tell it)."""
+    """Requests to a service. ``rate``: also [a shape](#shapes-of-load-and-what-requests-meet); ``latency``: the way there and
+    back; ``capacity``: requests a second that one pod can answer; ``cpu``: time of a core that a request takes; pods use so
+    much, by the annotation hollow.navarch.dev/cpu that metrics read; ``metric``: the custom metric of pods that tells
+    autoscalers how many requests a second each of them answers (in mode real, the pods' own pages have to tell it)."""
 
     service: str
     rate: Words
@@ -232,13 +242,21 @@ class Step(Strict):
     at: Words = ""
     """A time since the beginning, or a mark and a time, such as ``start+3s``."""
     when: str = ""
+    """A condition on which it begins: `ready(deployment/web) >= 2`; see [Conditions](#conditions)."""
     do: dict[str, Any] = {}
+    """What an operator does, by its word: `{scale: {deployment/web: 3}}`; see [Deeds](#deeds)."""
     fault: dict[str, Words] = {}
+    """What goes wrong, by its word: `{power-off: node-1, for: 60s}`; see [Faults](#faults)."""
     wait: Words = ""
+    """A time that passes before `until` is asked."""
     until: str = ""
+    """The condition on which it ends."""
     within: Words = "10m"
+    """For so long `when` and `until` are waited for."""
     on_timeout: str = "record"
+    """After that: `record` (the run goes on, and says so) or `fail`."""
     mark: str = ""
+    """A name for the time at which its `do` or `fault` begins; of a step without these, at which it ends."""
 
 
 class Expectation(Strict):
@@ -252,16 +270,26 @@ class Expectation(Strict):
     """
 
     expr: str = ""
+    """Over measures: `low >= 2 and failed == 0`."""
     of: str = "every"
+    """`every` run, or the `mean` of each cell."""
     where: dict[str, Words] = {}
+    """By factor, the level of the runs that are asked."""
     compare: str = ""
+    """A measure."""
     factor: str = ""
+    """Of whose levels two are compared."""
     less: Words = ""
+    """The level at which it is less."""
     than: Words = ""
+    """The level at which it is more."""
     times: float = 1.0
+    """So many times as much is allowed."""
     confidence: Words = ""
+    """Such as `95%`: of the interval that has to lie below."""
     reference: str = ""
     deviations: float = 1.0
+    """How far away a mean may be, in standard deviations of the reference."""
 
 
 class Plot(Strict):
@@ -269,7 +297,9 @@ class Plot(Strict):
 
     name: str
     y: str
+    """An expression over time, or the name of a series."""
     x: str = ""
+    """The same; without it, seconds since the start."""
     title: str = ""
     step: float = 1.0
     x_label: str = ""
@@ -285,10 +315,17 @@ class Reference(Strict):
     title: str = "Reference"
 
 
-FIGURES = (
-    "declared", "differences", "levels", "factors", "pareto", "waits", "queue", "used", "replicas", "rollout", "requests",
-    "gantt-nodes", "gantt-owners", "utilisation", "pending", "events",
-)  # fmt: skip
+FIGURES = {
+    "declared": "those of `plots`", "differences": "paired differences to the first cell, a panel a measure",
+    "levels": "every run as a point, by cell", "factors": "means over the first two factors, as shades",
+    "pareto": "the two measures of `report.pareto`", "waits": "how long pods waited for a node, as shares of all",
+    "queue": "pods that wait, over time", "used": "the share of the cluster that is requested, over time",
+    "nodes": "how full each node is over time, a panel a cell", "replicas": "of a workload, over time",
+    "rollout": "a bar a pod by version, and the pods that are ready", "requests": "answered, failed, and their latency",
+    "gantt-nodes": "pods on nodes", "gantt-owners": "pods by their owner", "utilisation": "how full each node is, over time",
+    "pending": "pods that wait, and how long each did", "events": "Events by reason",
+}  # fmt: skip
+"""From ``replicas`` on, of the first run of each cell."""
 FILES = ("svg", "png", "pdf", "md", "latex")
 
 
@@ -298,14 +335,14 @@ class Report(Strict):
     formats: list[str] = msgspec.field(default_factory=lambda: ["svg", "md", "latex"])
     """Files beside the page: drawings of each plot, and the table for a README and a paper."""
     plots: str | list[str] = "default"
-    """``default`` (those in which the runs have something to show), ``all``, ``none``, or a list; see Words."""
+    """``default`` (those in which the runs have something to show), ``all``, ``none``, or a list of
+    [kinds of plots](#kinds-of-plots)."""
     pareto: dict[str, str] = {}
     """Two measures, each ``least`` or ``most``: the cells that are best in both are named."""
 
 
 class Experiment(Strict):
     metadata: Metadata
-    """``name``, after which the folder of results is called."""
     api_version: str = ""
     """``lab.navarch.dev/v1``."""
     kind: str = ""
@@ -316,7 +353,7 @@ class Experiment(Strict):
     """Stands at the head of the report."""
     cluster: ClusterPart = msgspec.field(default_factory=ClusterPart)
     stages: list[Any] = []
-    """KWOK's Stage resources, as objects, texts or names of files: see KWOK's Stages."""
+    """KWOK's Stage resources, as objects, texts or names of files: see [KWOK's Stages](#kwoks-stages)."""
     behaviour: dict[str, dict[str, Words]] = {}
     """Stages of simulated containers: by ``default``, ``label=value`` or ``image:NAME``; times, distributions,
     empirical(file). Also ``capacity: 100/s`` (requests a second), and ``cpu`` and ``memory``: use such as ``50m + 10m*rate``,
@@ -326,7 +363,7 @@ class Experiment(Strict):
     """By name, the levels: a list of values, or a map of level to values (``${name.key}``) and to parts of the file, which it
     changes: ``scheduler``, ``cluster``, ``behaviour``, ``stages``, ``workload``, ``steps``, or any in ``patch``."""
     design: str | list[Any] = "full"
-    """The combinations of levels that are run; see Words."""
+    """The combinations of levels that are run; see [Words](#words)."""
     seeds: int = 1
     """Of each cell, so many runs, with seeds from 1 on."""
     steps: list[Step] = []

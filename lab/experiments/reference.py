@@ -8,8 +8,10 @@ from __future__ import annotations
 import ast
 import inspect
 import itertools
+import re
 import types
 import typing
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -25,7 +27,7 @@ Made from the schema by `python -m lab.experiments.reference`; a test keeps it t
 A value written bare (`4`, `4Gi`, `10s`, `true`) may be a text, a number or true/false.
 """
 PARTS = (
-    ("the file", file.Experiment), ("cluster", file.ClusterPart), ("cluster.nodes[]", file.Nodes),
+    ("the file", file.Experiment), ("metadata", model.Metadata), ("cluster", file.ClusterPart), ("cluster.nodes[]", file.Nodes),
     ("cluster.nodes[].taints[]", file.Taint),
     ("cluster.autoscaler", model.Autoscaler), ("cluster.autoscaler.groups[]", model.NodeGroup),
     ("cluster.scheduler", file.SchedulerPart), ("workload[]", file.Work), ("workload[].generate", file.Generate),
@@ -36,6 +38,13 @@ PARTS = (
 )  # fmt: skip
 
 
+PATHS: dict[Any, str] = {kind: path for path, kind in reversed(PARTS)}
+
+
+def link(path: str) -> str:
+    return f"[{path}](#{re.sub('[^a-z-]', '', path)})"
+
+
 def type_name(kind: Any) -> str:
     """A type in plain words."""
     if kind == Words:
@@ -44,11 +53,11 @@ def type_name(kind: Any) -> str:
     if origin in (typing.Union, types.UnionType):
         return " or ".join(type_name(a) for a in arguments if a is not type(None))
     if origin is list:
-        return f"list of {type_name(arguments[0])}"
+        return f"list of {type_name(arguments[0])}" if arguments[0] not in PATHS else type_name(arguments[0])
     if origin is dict:
         return f"map to {type_name(arguments[1])}"
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-        return "see below"
+        return link(PATHS[kind])
     return {str: "text", int: "whole number", float: "number", bool: "true/false", Any: "anything"}.get(kind, str(kind))
 
 
@@ -89,15 +98,23 @@ def reference() -> str:
         lines += section(path, kind)
     lines += ["## Words", ""]
     words = {
-        "cluster.mode": file.MODES, "design": (*file.DESIGNS, "a CSV file"), "steps[].do": tuple(file.DEEDS),
-        "steps[].fault": (*file.FAULTS, "for", "by"), "conditions of steps": file.CONDITIONS,
-        "report.plots": model.FIGURES, "report.formats": model.FILES,
-        "functions of measures": measures.FUNCTIONS, "formats of traces": tuple(traces.FORMATS),
-        "stages of behaviour": tuple(f.replace("_", "-") for f in stages.Stages.__dataclass_fields__),
-        "distributions": tuple(k[2] for k in spread.KINDS.values()),
+        "cluster.mode": file.MODES, "design": (*file.DESIGNS, "a CSV file"), "report.formats": model.FILES,
+        "formats of traces": tuple(traces.FORMATS), "distributions": tuple(k[2] for k in spread.KINDS.values()),
     }  # fmt: skip
     lines += [f"- **{name}**: {', '.join(f'`{w}`' for w in listed)}" for name, listed in words.items()]
-    modules = (("Shapes of load, and what requests meet", load), ("Formats of traces", traces), ("KWOK's Stages", kwok))
+    named: tuple[tuple[str, str, Mapping[str, str]], ...] = (
+        ("Deeds", "What `do` takes, by word.", model.DEEDS),
+        ("Faults", "What `fault` takes, by word; beside it `for`, after which it ends, and `by` of `slow`.", model.FAULTS),
+        ("Conditions", "What `when` and `until` may ask, with comparisons, `and`, `or` and `not`.", model.CONDITIONS),
+        ("Kinds of plots", "What `report.plots` may name.", model.FIGURES),
+    )
+    for title, said, listed in named:
+        lines += ["", f"## {title}", "", said, "", "| word | |", "|---|---|"]
+        lines += [f"| `{word}` | {text} |" for word, text in listed.items()]
+    modules = (
+        ("Behaviour", stages), ("Shapes of load, and what requests meet", load), ("Formats of traces", traces),
+        ("KWOK's Stages", kwok),
+    )  # fmt: skip
     for title, module in modules:
         lines += ["", f"## {title}", "", inspect.cleandoc(module.__doc__ or "").replace("``", "`")]
     return "\n".join([*lines, *measure_lines()]) + "\n"

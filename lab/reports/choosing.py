@@ -9,20 +9,21 @@ from typing import Any, NamedTuple
 from lab.experiments.model import FIGURES, Experiment
 from lab.experiments.recording import Recording
 from lab.experiments.sweep import Result
-from lab.reports import overtime, placements, sweeps
+from lab.reports import fullness, overtime, placements, sweeps
 from lab.reports.facts import Facts
 from lab.reports.figure import Figure
-from lab.reports.statistics import cells_of
+from lab.reports.statistics import cells_of, short_names
 
 OF_A_RUN = {
     "replicas": overtime.replicas, "rollout": placements.swimlanes, "requests": overtime.requests,
-    "gantt-nodes": placements.by_node, "gantt-owners": placements.by_owner, "utilisation": placements.utilisation,
+    "gantt-nodes": placements.by_node, "gantt-owners": placements.by_owner, "utilisation": fullness.utilisation,
     "pending": overtime.pending, "events": overtime.events,
 }  # fmt: skip
-OF_A_SWEEP = ("declared", "differences", "levels", "factors", "pareto", "waits", "queue", "used")
-assert (*OF_A_SWEEP, *OF_A_RUN) == FIGURES
-ONLY_NAMED = ("gantt-owners", "events")  # the others say more; ``plots: all`` has them, too
+OF_A_SWEEP = ("declared", "differences", "levels", "factors", "pareto", "waits", "queue", "used", "nodes")
+assert (*OF_A_SWEEP, *OF_A_RUN) == tuple(FIGURES)
+ONLY_NAMED = ("gantt-owners", "events", "nodes")  # the others say more; ``plots: all`` has them, too
 MAX_CELLS = 4  # cells whose first run is drawn over time; a sweep of hundreds would make a page that no browser opens
+MAX_PANELS = 12
 
 
 class Section(NamedTuple):
@@ -69,6 +70,18 @@ def over_all(
     if by_run:
         out += [f for f in sweeps.over_time(by_run, good) if f.name in kinds]
     return out
+
+
+def beside_each_other(experiment: Experiment, kinds: set[str], good: Sequence[Result], folder: Path) -> list[Figure]:
+    """How full the nodes are in the first run of each cell."""
+    if "nodes" not in kinds:
+        return []
+    firsts = {name: runs[0] for name, runs in list(cells_of(good).items())[:MAX_PANELS]}
+    names = short_names({name: [run] for name, run in firsts.items()})
+    paths = {names[name]: folder / "runs" / f"{run.name}.jsonl.gz" for name, run in firsts.items()}
+    one_by_one = any(work.trace is not None and work.trace.one_by_one for work in experiment.workload)
+    x_label = "pods that have arrived" if one_by_one and experiment.cluster.mode == "cycle" else ""
+    return fullness.side_by_side({name: Recording.load(path) for name, path in paths.items() if path.exists()}, x_label)
 
 
 def over_time(kinds: set[str], good: Sequence[Result], folder: Path) -> list[Section]:

@@ -10,7 +10,7 @@ from lab.experiments.measures import Measures
 from lab.experiments.recording import Recording
 from lab.experiments.series import Series, Span
 from lab.experiments.sweep import Result
-from lab.reports.placements import main_resource
+from lab.reports.fullness import main_resource
 from lab.reports.stories import stories
 
 MAX_BYTES = 24_000_000  # of compressed recordings: more than half a minute of reading; then the report says so

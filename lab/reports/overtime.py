@@ -46,9 +46,13 @@ def plain(what: str) -> str:
 def flags(recording: Recording) -> list[Row]:
     """Steps, faults, and marks that no step made."""
     out: list[Row] = []
+    names = {round(mark.time, 3): mark.name for mark in recording.marks}
     for step in recording.steps:
         series = "fault" if step.what.split(" ")[0].strip(":") in FAULTS else "step"
-        out.append({"how": "flag", "series": series, "time": step.time, "text": plain(step.what)})
+        text = plain(step.what)
+        if text.startswith("apply apiVersion"):  # the head of a manifest; the step's mark says more
+            text = f"apply: {names[round(step.time, 3)]}" if round(step.time, 3) in names else "apply"
+        out.append({"how": "flag", "series": series, "time": step.time, "text": text})
     times = {round(float(row["time"]), 3) for row in out}
     for mark in recording.marks:
         if mark.name not in ("begin", "finish") and round(mark.time, 3) not in times:

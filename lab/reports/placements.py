@@ -1,4 +1,4 @@
-"""Figures of one run's pods and nodes: Gantt by node and by ReplicaSet, swimlanes of a rollout, utilisation as a heat map.
+"""Figures of one run's pods: Gantt by node and by ReplicaSet, swimlanes of a rollout.
 
 Pure functions of a recording.
 """
@@ -14,12 +14,8 @@ from lab.experiments.state import Tree
 from lab.reports.figure import Figure
 from lab.reports.overtime import Row, flags, line, span, workloads
 from lab.reports.stories import Story, stories, versions
-from navarch.api import quantity
-from navarch.api.pods import TERMINAL_PHASES
 
 MAX_LANES = 140
-MAX_ROWS = 48
-MAX_PIECES = 100
 
 
 def by_node(recording: Recording) -> list[Figure]:
@@ -120,76 +116,3 @@ def _gantt(
         return []
     caption += f" (the first {shown} of {len(groups)})" if shown < len(groups) else ""
     return [Figure(name, caption, "bars", [*rows, *flags(recording)], {**span(recording), "of": "workloads"})]
-
-
-def main_resource(recording: Recording) -> str:
-    """The resource of which a run is about: an extended one that pods ask for, else cpu, else memory; "" if none."""
-    resources: dict[str, None] = {}
-    for change in recording.of("pods"):
-        for container in change.object["spec"]["containers"]:
-            resources |= dict.fromkeys((container.get("resources") or {}).get("requests") or ())
-    extended = [r for r in resources if "/" in r]
-    return next((r for r in (*extended, "cpu", "memory") if r in resources), "")
-
-
-def utilisation(recording: Recording) -> list[Figure]:
-    """How much of each node is requested, over time. Many nodes are shown in groups of equal size, in order of name."""
-    resource = main_resource(recording)
-    nodes: dict[str, float] = {}
-    for change in recording.of("nodes"):
-        listed = change.object.get("status", {}).get("allocatable") or {}
-        nodes[change.object["metadata"]["name"]] = _amount(listed, resource)
-    names = sorted((n for n, amount in nodes.items() if amount > 0), key=natural)
-    if not resource or not names:
-        return []
-    size = -(-len(names) // MAX_ROWS)
-    groups = [names[n : n + size] for n in range(0, len(names), size)]
-    group_of = {name: n for n, group in enumerate(groups) for name in group}
-    used = _used(recording, resource, group_of)
-    rows: list[Row] = []
-    shown = span(recording)
-    width = (shown["end"] - shown["begin"]) / MAX_PIECES or 1.0
-    for n, group in enumerate(groups):
-        series = Series.of([(0.0, 0.0), *used.get(n, [])])
-        capacity = sum(nodes[name] for name in group)
-        name = group[0] if len(group) == 1 else f"{group[0]} to {group[-1]}"
-        pieces: list[list[float]] = []
-        for k in range(MAX_PIECES):
-            a = shown["begin"] + k * width
-            value = round(50 * series.at(a + width / 2) / capacity) / 50
-            if pieces and pieces[-1][2] == value:
-                pieces[-1][1] = a + width
-            else:
-                pieces.append([a, a + width, value])
-        rows += [{"how": "box", "row": name, "time": a, "end": b, "value": value} for a, b, value in pieces]
-    many = f", {size} nodes a row" if size > 1 else ""
-    return [Figure(f"utilisation-{resource.replace('/', '-')}", f"{resource} requested on each node, of what it has{many}",
-                   "heatmap", [*rows, *flags(recording)], {**shown, "label": f"{resource} requested"})]  # fmt: skip
-
-
-def _amount(listed: Mapping[str, str], resource: str) -> float:
-    return float(quantity.parse(str(listed[resource]))) if resource in listed else 0.0
-
-
-def _used(recording: Recording, resource: str, group_of: Mapping[str, int]) -> dict[int, list[tuple[float, float]]]:
-    """(time, requested) of each group of nodes."""
-    where: dict[str, tuple[int, float]] = {}
-    totals: dict[int, float] = {}
-    out: dict[int, list[tuple[float, float]]] = {}
-    for change in recording.of("pods"):
-        tree = change.object
-        over = change.type == "DELETED" or tree.get("status", {}).get("phase") in TERMINAL_PHASES
-        group = None if over else group_of.get(tree["spec"].get("nodeName", ""))
-        if (group is not None) == (change.key in where):
-            continue
-        if group is None:
-            old, amount = where.pop(change.key)
-            totals[old] -= amount
-            out[old].append((change.time, totals[old]))
-        else:
-            requests = ((c.get("resources") or {}).get("requests") or {} for c in tree["spec"]["containers"])
-            amount = sum(_amount(one, resource) for one in requests)
-            where[change.key] = (group, amount)
-            totals[group] = totals.get(group, 0.0) + amount
-            out.setdefault(group, []).append((change.time, totals[group]))
-    return out

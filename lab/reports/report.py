@@ -26,7 +26,7 @@ from lab.experiments.sweep import LOCK, Result, results, verdicts
 from lab.reports import partings, texts
 from lab.reports.answers import sentence
 from lab.reports.cautions import warnings
-from lab.reports.choosing import chosen, over_all, over_time
+from lab.reports.choosing import beside_each_other, chosen, over_all, over_time
 from lab.reports.document import Parts, document
 from lab.reports.drawing.canvas import draw
 from lab.reports.facts import read_all
@@ -54,6 +54,7 @@ def write(folder: Path, images: bool = False, against: Path | None = None, score
     kinds = chosen(experiment.report.plots, experiment)
     factors = list(tree.get("factors") or ())
     figures = over_all(experiment, kinds, good, rows, by_run, factors, experiment.report.pareto)
+    figures += beside_each_other(experiment, kinds, good, folder)
     sections = over_time(kinds, good, folder)
     compared = None if against is None else _compared(folder, against)
     beside_real = [plot(compared[0])] if compared else []

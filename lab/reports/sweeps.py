@@ -28,7 +28,8 @@ def declared(plots: Sequence[Plot], good: Sequence[Result]) -> list[Figure]:
             curves = [r.curves[plot.name] for r in runs if plot.name in r.curves]
             rows += [{"cell": names[cell], **point} for point in shared(curves)]
         if rows:
-            options: dict[str, Any] = {"x_label": plot.x_label or plot.x or "seconds", "y_label": plot.y_label or plot.y}
+            x_label = plot.x_label or plot.x or "seconds since the start"
+            options: dict[str, Any] = {"x_label": x_label, "y_label": plot.y_label or plot.y}
             options |= {k: list(v) for k, v in (("x_range", plot.x_range), ("y_range", plot.y_range)) if v}
             out.append(Figure(plot.name, (plot.title or plot.name) + _band(good), "lines", rows, options))
     return out

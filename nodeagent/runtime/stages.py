@@ -5,11 +5,12 @@
     hollow.navarch.dev/web.exit-code: "3"
     hollow.navarch.dev/ready: lognormal(3s, 0.5)        a time may be drawn anew for each container that is started
 
-Keys: ``pull`` (when the node does not have the image), ``start``, ``startup`` (from running until startup and liveness
-probes succeed), ``ready`` (from running until readiness probes succeed), ``hang`` (from running until liveness and readiness
-probes fail for good; absent: never), ``answer`` (how long a probe's answer takes), ``flaky`` (the share of probes that fail
-by chance, 0 to 1), ``run`` (how long it runs; absent: for ever), ``exit-code``, ``stop`` (from the stop signal to the end),
-``stop-code``, and ``fail``: the stage that never succeeds, one of pull, create, start.
+Keys: ``pull`` (when the node does not have the image), ``sandbox`` (the pod's, before its containers), ``start``, ``startup``
+(from running until startup and liveness probes succeed), ``ready`` (from running until readiness probes succeed), ``hang``
+(from running until liveness and readiness probes fail for good; absent: never), ``answer`` (how long a probe's answer takes),
+``flaky`` (the share of probes that fail by chance, 0 to 1), ``run`` (how long it runs; absent: for ever), ``exit-code``,
+``stop`` (from the stop signal to the end), ``stop-code``, and ``fail``: the stage that never succeeds, one of pull, create,
+start.
 """
 
 from __future__ import annotations

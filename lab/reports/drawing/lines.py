@@ -36,6 +36,7 @@ def draw(
     axis.set_xlabel(x_label)
     axis.set_ylabel(y_label)
     axis.margins(x=0)
+    axis.locator_params(axis="y", nbins=6)  # of four nodes no halves
     if x_range:
         axis.set_xlim(*x_range)
     if y_range:
