@@ -244,9 +244,9 @@ class Step(Strict):
     when: str = ""
     """A condition on which it begins: `ready(deployment/web) >= 2`; see [Conditions](#conditions)."""
     do: dict[str, Any] = {}
-    """What an operator does, by its word: `{scale: {deployment/web: 3}}`; see [Deeds](#deeds)."""
+    """The deed of an operator, by its word: `{scale: {deployment/web: 3}}`; see [Deeds](#deeds)."""
     fault: dict[str, Words] = {}
-    """What goes wrong, by its word: `{power-off: node-1, for: 60s}`; see [Faults](#faults)."""
+    """The fault, by its word: `{power-off: node-1, for: 60s}`; see [Faults](#faults)."""
     wait: Words = ""
     """A time that passes before `until` is asked."""
     until: str = ""

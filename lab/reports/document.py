@@ -146,5 +146,27 @@ def _what(parts: Parts) -> str:
         f"{escape(commit + where)}. To repeat it (equal files and seeds give equal hashes, on any machine):</p>"
         f"<pre>{escape(again)}</pre>"
         + folded(f"Hashes of {len(parts.results)} runs", table(["run", "virtual seconds", "hash"], lines, text=[2]))
-        + folded("The file", f"<pre>{escape(yaml.safe_dump(dict(parts.tree), sort_keys=False, width=110))}</pre>")
+        + folded("The file", f"<pre>{escape(written(parts.tree))}</pre>")
     )
+
+
+class _Dumper(yaml.SafeDumper):  # type: ignore[misc]  # PyYAML has no types
+    """Texts of several lines stand as they were written."""
+
+
+_Dumper.add_representer(str, lambda dumper, text: dumper.represent_scalar(
+    "tag:yaml.org,2002:str", text, style="|" if "\n" in text else None))  # fmt: skip
+
+WHOLE = ("factors", "apply", "template", "objects", "stages", "labels", "patch")  # an empty value says something there
+
+
+def written(tree: Mapping[str, Any]) -> str:
+    """The file with its defaults, but for fields that are empty; experiment.lock has these, too."""
+    return str(yaml.dump(_lean(tree), Dumper=_Dumper, sort_keys=False, width=110))
+
+
+def _lean(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        pairs = {k: v if k in WHOLE else _lean(v) for k, v in value.items()}
+        return {k: v for k, v in pairs.items() if v not in ("", None, {}, [])}
+    return [_lean(v) for v in value] if isinstance(value, list) else value

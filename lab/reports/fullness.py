@@ -70,7 +70,7 @@ def main_resource(recording: Recording) -> str:
 
 
 def grid(recording: Recording, shown: Mapping[str, float], pieces: int) -> Grid:
-    """What is requested of each node, or of each group of nodes, in so many pieces of time."""
+    """The share that is requested of each node, or of each group of nodes, in so many pieces of time."""
     resource = main_resource(recording)
     nodes: dict[str, float] = {}
     for change in recording.of("nodes"):
@@ -97,15 +97,15 @@ def grid(recording: Recording, shown: Mapping[str, float], pieces: int) -> Grid:
 def _boxes(row: str, series: Series, capacity: float, shown: Mapping[str, float], pieces: int) -> list[Row]:
     """The shades of one row; neighbours of the same shade, of fifty, are one box."""
     width = (shown["end"] - shown["begin"]) / pieces or 1.0
-    found: list[list[float]] = []
+    boxes: list[list[float]] = []
     for k in range(pieces):
         a = shown["begin"] + k * width
         value = round(50 * series.at(a + width / 2) / capacity) / 50
-        if found and found[-1][2] == value:
-            found[-1][1] = a + width
+        if boxes and boxes[-1][2] == value:
+            boxes[-1][1] = a + width
         else:
-            found.append([a, a + width, value])
-    return [{"how": "box", "row": row, "time": a, "end": b, "value": value} for a, b, value in found]
+            boxes.append([a, a + width, value])
+    return [{"how": "box", "row": row, "time": a, "end": b, "value": value} for a, b, value in boxes]
 
 
 def _amount(listed: Mapping[str, str], resource: str) -> float:

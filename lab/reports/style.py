@@ -52,7 +52,9 @@ summary { cursor: pointer; color: var(--blue); }
 .soft { color: var(--soft); }
 @media (max-width: 46rem) { .plots { grid-template-columns: 1fr; } }
 @media print {
-  @page { margin: 16mm 15mm; }
+  @page { size: A4; margin: 16mm 15mm; }
+  details::details-content { content-visibility: visible; display: block; height: auto; }
+  summary { list-style: none; color: var(--ink); font-weight: 600; break-after: avoid; }
   body { max-width: none; padding: 0; font-size: 10pt; }
   h2, h3 { break-after: avoid; }
   tr, .answers li, .warning { break-inside: avoid; }

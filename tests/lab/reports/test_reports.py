@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 import shutil
 import subprocess
@@ -10,14 +11,15 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
-from lab.experiments import file
+from lab.experiments import file, folder
 from lab.experiments.expect import Verdict, judge
 from lab.experiments.file import Expectation
 from lab.experiments.model import FIGURES
 from lab.experiments.schema import WrongFile
 from lab.experiments.sweep import Result
-from lab.reports import report
+from lab.reports import document, report
 from lab.reports.answers import sentence
 from lab.reports.cautions import warnings
 from lab.reports.drawing.canvas import spread_out
@@ -44,6 +46,13 @@ def test_a_report_stands_alone(written: Path) -> None:
     for words in ("Does surge keep pods?", "not true", "pairs of runs", "Cliff", "navarch experiment run"):
         assert words in text
     assert {p.name for p in written.iterdir()} >= {"report.html", "summary.csv", "table.md", "table.tex"}
+
+
+def test_the_file_in_a_report_is_the_file_that_ran(written: Path) -> None:
+    locked = json.loads((written / "experiment.lock").read_text())["file"]
+    shown = yaml.safe_load(document.written(locked))
+    assert folder.completed(shown) == locked and "''" not in document.written(locked)
+    assert "- apply: |\n" in document.written(locked)
 
 
 def test_equal_recordings_give_equal_reports(written: Path) -> None:
