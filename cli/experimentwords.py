@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,6 +21,14 @@ def command_of(
     out = [str(file), *(["--mode", mode] if mode else []), *(["--samples", str(samples)] if samples else [])]
     out += [word for name, texts in (("--set", sets), ("--vary", vary)) for text in texts or () for word in (name, text)]
     return [*out, *(["--allow-commands"] if commands else [])]
+
+
+def lacking(error: ImportError) -> str:
+    """An import that failed, with the extra to install only if the module is not installed: a broken one is another matter."""
+    top = (error.name or "").partition(".")[0]
+    if isinstance(error, ModuleNotFoundError) and top and find_spec(top) is None:
+        return f"{top} is missing; install navarch[lab]"
+    return f"{error.name or 'a library'} is installed, but cannot be imported: {' '.join(str(error).split())}"
 
 
 def as_json(tree: Mapping[str, Any], listed: Sequence[Result], judged: Sequence[Verdict]) -> str:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from cli import outfiles
 from cli.errors import CommandError, warn
 from cli.options import App, Argument, Option
 from cli.verb import Where, verb
@@ -35,6 +36,7 @@ def calibrate(
     ] = None,
 ) -> None:
     """Measure pods' start, readiness and stop on real nodes: navarch calibrate --image=web:v1 times.json."""
+    outfiles.check(out, 1)
     if from_:
         return _observe(out, from_)
     if not image:
@@ -71,7 +73,7 @@ async def _calibrate(session: Session, out: Path, image: str, command: list[str]
     try:
         _write(out, samples, about)
     except OSError as error:
-        raise CommandError(f"{out}: {error.strerror}") from None
+        raise CommandError(outfiles.words(error, out)) from None
     return 0
 
 
@@ -86,7 +88,7 @@ def _observe(out: Path, files: list[Path]) -> None:
             raise ValueError(f"no pod of {', '.join(map(str, files))} started while it was recorded")
         _write(out, observed.stages, {"source": ", ".join(map(str, files))}, observed.images)
     except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {outfiles.words(error)}", file=sys.stderr)
         raise SystemExit(1) from None
 
 

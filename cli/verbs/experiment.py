@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
-from cli.experimentwords import as_json, as_junit, command_of
+from cli import outfiles
+from cli.experimentwords import as_json, as_junit, command_of, lacking
 from cli.options import App, Argument, Option
 
 if TYPE_CHECKING:
@@ -119,8 +120,7 @@ def run(
     numbers = range(1, seeds + 1) if seeds else None
     if not sweep.plan_of(tree, numbers, chosen):
         stop(f"error: no run is of {', '.join(only or ())}: seeds are 1 to {seeds or tree.get('seeds', 1)}", WRONG)
-    if junit and not junit.parent.is_dir():
-        stop(f"error: --junit {junit}: there is no folder {junit.parent}", WRONG)
+    outfiles.check(junit, WRONG)
     if resume and not sweep.has_runs(folder, tree):
         stop(f"error: --resume: {folder} has no run of this file with these settings", WRONG)
     for line in [] if again else sweep.not_taken(folder, plan_of(tree, numbers, chosen)):
@@ -130,7 +130,7 @@ def run(
                     resume=not again, command=command)  # fmt: skip
     judged = verdicts(tree, listed)
     if junit:
-        junit.write_text(as_junit(tree, listed, judged))
+        outfiles.write(junit, as_junit(tree, listed, judged), FAILED)
     if json_:
         print(as_json(tree, listed, judged))
     else:
@@ -145,7 +145,9 @@ def run(
 
             print(f"report: {reports.write(folder, images)}", file=sys.stderr if json_ else sys.stdout)
         except ImportError as error:
-            print(f"no report: {error.name} is missing; install navarch[lab]", file=sys.stderr)
+            print(f"no report: {lacking(error)}", file=sys.stderr)
+        except OSError as error:  # a full disk, say; the runs are kept
+            stop(f"error: no report: {outfiles.words(error, folder)}", FAILED)
     _end(tree, listed)
 
 
@@ -175,7 +177,7 @@ def _sweep(tree: dict[str, Any], folder: Path, **how: Any) -> list[Result]:
         stop(f"error: {error}", WRONG)
     except OSError as error:  # a full disk: what is done is kept
         live.end()
-        stop(f"error: {error.filename or folder}: {error.strerror or error}", FAILED)
+        stop(f"error: {outfiles.words(error, folder)}", FAILED)
     except KeyboardInterrupt:
         live.end()
         done, total = live.board.earlier + live.board.over, live.board.total
@@ -390,16 +392,9 @@ def report(
     except ValueError as error:
         stop(f"error: {error}", WRONG)
     except OSError as error:
-        stop(f"error: {error.filename or folder}: {error.strerror or error}", WRONG)
+        stop(f"error: {outfiles.words(error, folder)}", WRONG)
     except ImportError as error:
-        stop(f"error: {error.name} is missing; install navarch[lab]", WRONG)
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text)
-    except OSError as error:
-        stop(f"error: {path}: {error.strerror}", WRONG)
+        stop(f"error: {lacking(error)}", WRONG)
 
 
 def _fidelity(first: Path, second: Path) -> str:
@@ -425,7 +420,7 @@ def compare(
         try:
             print("\n".join(of_recordings(Recording.load(first), Recording.load(second))))
         except (OSError, ValueError) as error:
-            stop(f"error: {error}", WRONG)
+            stop(f"error: {outfiles.words(error)}", WRONG)
         return
     from lab.reports import comparing
 
@@ -439,9 +434,9 @@ def compare(
         names = first.resolve().name, second.resolve().name
         names = names if names[0] != names[1] else (str(first), str(second))
         try:
-            _write(page, comparing.comparison(*runs, names))
+            outfiles.write(page, comparing.comparison(*runs, names), WRONG)
         except ImportError as error:
-            stop(f"error: {error.name} is missing; install navarch[lab]", WRONG)
+            stop(f"error: {lacking(error)}", WRONG)
         print(f"page: {page}")
 
 
@@ -468,6 +463,13 @@ def show(
     from lab.experiments import telling
     from lab.experiments.recording import Recording
 
+    options = [option for option, value in (("--at", at), ("--why", why), ("--page", page)) if value]
+    if len(options) > 1:
+        stop(f"error: {' and '.join(options)}: one of them at a time", WRONG)
+    if options and not name:
+        stop(f"error: {options[0]} is of one run: navarch experiment show {folder} RUN {options[0]} ...; RUN as of: "
+             f"navarch experiment show {folder}", WRONG)  # fmt: skip
+    outfiles.check(page, WRONG)
     if not name:
         for r in _results(folder):
             measures = "  ".join(f"{k}={v:.4g}" for k, v in r.measures.items())
@@ -487,11 +489,16 @@ def show(
             stop(f"error: {name}: {text}", WRONG)
         print("\n".join(lines(answer)))
         return
-    recording = Recording.load(path)
+    try:
+        recording = Recording.load(path)
+    except (OSError, ValueError) as error:
+        stop(f"error: {outfiles.words(error, path)}", WRONG)
     if page:
-        from lab.reports.runpage import run_page
-
-        _write(page, run_page(recording, f"{folder.resolve().name}: {name}"))
+        try:
+            from lab.reports.runpage import run_page
+        except ImportError as error:
+            stop(f"error: {lacking(error)}", WRONG)
+        outfiles.write(page, run_page(recording, f"{folder.resolve().name}: {name}"), WRONG)
         print(f"page: {page}")
         return
     try:
@@ -514,7 +521,7 @@ def diff(
         lines = telling.parting(Recording.load(one), Recording.load(other))
         apart = parting.first(one, other) if lines else None
     except (OSError, ValueError) as error:
-        stop(f"error: {error}", WRONG)
+        stop(f"error: {outfiles.words(error)}", WRONG)
     if apart is not None:
         lines += parting.lines(apart, (str(first), str(second)))
     print("\n".join(lines) if lines else "they are the same")

@@ -1,5 +1,5 @@
-"""``navarch record``: writes every change of a cluster into a recording; Secrets keep their values. ``navarch replay``: feeds
-the work in a recording to a virtual cluster.
+"""``navarch record``: writes every change of a cluster into a recording; values of Secrets are not asked for.
+``navarch replay``: feeds the work in a recording to a virtual cluster.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from cli import outfiles
 from cli.errors import CommandError, warn
 from cli.options import App, Argument, Option
 from cli.verb import Where, verb
@@ -41,6 +42,7 @@ def record(
     without: Without = None,
 ) -> None:
     """Write every change of a cluster into a file, until Ctrl-C."""
+    outfiles.check(out, 1)
     where.run(lambda session: _record(session, out, _seconds(for_), names(only), names(without)))
 
 
@@ -82,7 +84,8 @@ async def _record(session: Session, out: Path, seconds: float | None, only: list
 
     def ended() -> None:
         file.close()
-        os.replace(partial, out)
+        if not isinstance(sys.exception(), Exception):  # Ctrl-C is none; what failed takes no earlier recording's place
+            os.replace(partial, out)
 
     following.ended = ended
     ends = "" if seconds else "; Ctrl-C ends it"
@@ -96,7 +99,9 @@ async def _record(session: Session, out: Path, seconds: float | None, only: list
     took, counts = following.now, following.counts
     failure = task.exception() if task.done() and not task.cancelled() else None
     if failure is not None:
-        out.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
+        if isinstance(failure, OSError):
+            raise CommandError(f"{outfiles.words(failure, out)}; the recording is not kept") from None
         raise failure
     if shown:
         print("\r\033[K", end="", file=sys.stderr)
@@ -139,6 +144,7 @@ def replay(
     from scheduler.framework.profiles import load_plugin
 
     logging.disable(logging.WARNING)
+    outfiles.check(out, 2)
     settings = Settings()
     try:
         for text in sets or ():
@@ -155,12 +161,12 @@ def replay(
         before = Recording.load(file)
         one = Replay(before, seconds(from_) if from_ else None, pods=pods, seed=seed, settings=settings)
     except (OSError, ValueError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {outfiles.words(error)}", file=sys.stderr)
         raise SystemExit(2) from None
     after = one.run()
     for text in one.refused[:10]:
         warn(f"refused by the virtual cluster: {text}")
     print("\n".join(compare(before, after, ("recorded", "replayed"))))
     if out is not None:
-        one.recorder.save(out)
+        outfiles.write(out, one.recorder.content, 2)
         print(f"{out}: {len(after.changes)} changes")

@@ -1,6 +1,7 @@
 """``navarch rehearse``: what a change would do to a cluster, tried on a twin of it. The cluster itself is only read.
 
-Exit codes: 0 all that is asserted is true or, if nothing is, the change comes to rest; 1 not; 2 the change is wrong.
+Exit codes: 0 all that is asserted is true or, if nothing is, the change comes to rest; 1 not; 2 the change is wrong, or the
+cluster could not be asked.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
+from cli import outfiles
 from cli.options import App, Argument, Option
 from cli.verb import Where, verb
 
@@ -64,6 +66,7 @@ def rehearse(
     if output not in ("", "json"):
         _wrong(f"-o {output}: only json is known")
     seconds = _seconds(for_)
+    outfiles.check(report, WRONG)
     snapshot, namespace = _snapshot(where)
     change = _change(snapshot, namespace, words, filenames, replicas, lose, steps)
     settings = _settings(where, sets, scheduler)
@@ -90,7 +93,7 @@ def rehearse(
     if report is not None:
         from lab.twin.page import page
 
-        report.write_text(page(change.words, snapshot.source, done, listed, unknowns))
+        outfiles.write(report, page(change.words, snapshot.source, done, listed, unknowns), WRONG)
         print(f"\nreport: {report}", file=sys.stderr)
     rests = all(one.findings is not None and one.findings.seconds is not None for one in done)
     good = not failed and (rests or bool(expressions))  # who asserts something says what matters
@@ -123,7 +126,7 @@ def _seconds(text: str) -> float:
 
 
 def _snapshot(where: Where) -> tuple[Snapshot, str]:
-    """Reads the cluster. Ends the command if that fails."""
+    """Reads the cluster. Ends the command if that fails, with another code than that of a change that does not come to rest."""
     from lab.twin.snapshot import take
     from navarch.client.client import Client
 
@@ -146,7 +149,7 @@ def _snapshot(where: Where) -> tuple[Snapshot, str]:
         if shown:
             print("\r\033[K", end="", file=sys.stderr)
         if not result or end.code:
-            raise
+            raise SystemExit(WRONG if end.code == 1 else end.code) from None
     return result[0]
 
 
@@ -209,7 +212,7 @@ def _settings(where: Where, sets: list[str] | None, scheduler: Path | None) -> S
         if scheduler is not None:
             settings.scheduler = SchedulerConfig.load(scheduler.read_text())
     except (OSError, ValueError) as error:
-        _wrong(str(error))
+        _wrong(outfiles.words(error))
     if record is None and not sets:
         settings.assumed = True
     return settings
@@ -231,7 +234,7 @@ def _play(
         if calibration is not None:
             learned.calibrate(calibration)
     except (OSError, ValueError) as error:
-        _wrong(str(error))
+        _wrong(outfiles.words(error))
     shown, count = sys.stderr.isatty(), 0
 
     def progress(one: Rehearsed) -> None:

@@ -36,6 +36,8 @@ def _images(e: Experiment) -> Iterator[tuple[str, str]]:
     for n, step in enumerate(e.steps):
         for image in _of_manifests(step.do.get("apply")):
             yield f"steps[{n}].do.apply", image
+        for image in _of_manifests(step.do.get("patch")):
+            yield f"steps[{n}].do.patch", image
         images = step.do.get("set-image")
         for value in images.values() if isinstance(images, dict) else ():
             for image in value.values() if isinstance(value, dict) else (value,):

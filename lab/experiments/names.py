@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,8 @@ _OWN_LABELS = (
     "statefulset.kubernetes.io/", "apps.kubernetes.io/", "batch.kubernetes.io/", "topology.kubernetes.io/",
 )  # fmt: skip
 """Labels that controllers set."""
+_MEASURED = re.compile(r"choice\((\d+\.\d{3}s(, )?)+\)")
+"""Times as calibrations have them."""
 _ANYWHERE = ("busiest-node", "random-node")
 
 
@@ -44,6 +46,8 @@ class Names:
     def __init__(self, e: Experiment) -> None:
         self._names: dict[str, dict[tuple[str, str], dict[str, Any]]] = {}  # by resource, then namespace and name
         self.labels: set[tuple[str, str]] = set()
+        self.of_pods: set[tuple[str, str]] = set()
+        """Labels that pods have."""
         self.images = {image for _, image in images_of(e)}
         self.traced = any(work.trace is not None for work in e.workload)
         self.open = bool(e.allow_commands) and any("run" in step.do for step in e.steps)
@@ -54,6 +58,10 @@ class Names:
             where = "" if resource == "nodes" else str(meta.get("namespace") or "default")
             self._names.setdefault(resource, {})[where, name] = one.tree
             self.labels |= set(_labels(one.tree))
+            self.of_pods |= set(_of_pods(one.tree))
+        for step in e.steps:
+            self.labels |= (patched := set(_labels(step.do.get("patch"))))
+            self.of_pods |= patched
         self._nodes(e)
 
     def _nodes(self, e: Experiment) -> None:
@@ -102,10 +110,7 @@ class Names:
     def missing(self, reference: str) -> str:
         """The mistake of a reference; "" if the file has it. Nothing is said of what is no reference."""
         if "/" not in reference:
-            label = tuple(reference.split("=", 1))
-            if len(label) != 2 or self.open or self.traced or label in self.labels or label[0].startswith(_OWN_LABELS):
-                return ""
-            if any(key == label[0] and VARIABLE.search(value) for key, value in self.labels):
+            if self._may_be(reference, self.labels):
                 return ""
             return f"nothing in this file has the label {reference}{meant(reference, [f'{k}={v}' for k, v in self.labels])}"
         try:
@@ -116,6 +121,27 @@ class Names:
             return ""
         where = f" in namespace {namespace}" if namespace != "default" else ""
         return f"there is no {_KINDS[resource]} {name!r} in this file{where}{self.others(namespace, resource, name)}"
+
+    def _may_be(self, reference: str, labels: Collection[tuple[str, str]]) -> bool:
+        """Whether an object may have a label, as ``key=value``, of those that the file writes."""
+        key, equals, value = reference.partition("=")
+        return (
+            not equals or self.open or self.traced or (key, value) in labels or key.startswith(_OWN_LABELS)
+            or any(own == key and VARIABLE.search(text) for own, text in labels)
+        )  # fmt: skip
+
+    def no_pod(self, selector: str, stages: Iterable[Any]) -> str:
+        """The mistake of a selector of ``behaviour``; "" if a pod may be meant."""
+        if selector.startswith("image:"):
+            image = selector.removeprefix("image:")
+            if self.open or self.traced or image in self.images or any("${" in own for own in self.images):
+                return ""
+            if all(_MEASURED.fullmatch(str(text)) for text in stages):
+                return ""  # a calibration has times of images that this file does not run
+            return f"no pod of this file has the image {image!r}{meant(image, self.images)}"
+        if self._may_be(selector, self.of_pods):
+            return ""
+        return f"no pod of this file has the label {selector}{meant(selector, [f'{k}={v}' for k, v in self.of_pods])}"
 
     def no_node(self, text: str) -> str:
         """The mistake of a step's node; "" if it may be there."""
@@ -144,6 +170,17 @@ def _labels(tree: Any) -> Iterator[tuple[str, str]]:
                 yield from _labels(value)
 
 
+def _of_pods(tree: Any) -> Iterator[tuple[str, str]]:
+    """The labels of a Pod, and of all templates of pods in a tree."""
+    if not isinstance(tree, dict):
+        return
+    for one in (tree if tree.get("kind") == "Pod" else None, tree.get("template")):
+        if isinstance(one, dict) and isinstance(meta := one.get("metadata"), dict):
+            yield from _labels({"labels": meta.get("labels")})
+    for value in tree.values():
+        yield from _of_pods(value)
+
+
 def check_names(experiments: Sequence[Experiment], problems: list[Problem]) -> None:
     """Adds what the cells speak of and do not have."""
     every = [Names(e) for e in experiments]
@@ -158,6 +195,10 @@ def check_names(experiments: Sequence[Experiment], problems: list[Problem]) -> N
                 problems.append(Problem(f"workload[{n}].load.service", text))
             if load.from_.startswith("node/") and (text := has.no_node(load.from_)):
                 problems.append(Problem(f"workload[{n}].load.from", text))
+    for selector, stages in {s: v for e in experiments for s, v in e.behaviour.items()}.items():
+        answers = [has.no_pod(selector, stages.values()) for has in every]
+        if all(answers):
+            problems.append(Problem(f"behaviour.{selector}", answers[0]))
     for e in experiments:
         for path, expression, owner in _expressions(e):
             for text in _unknown(expression, owner, every):

@@ -75,6 +75,7 @@ class Following:
         self.begun: Callable[[], None] = lambda: None
         self.ended: Callable[[], None] = lambda: None
         self._over = False
+        self._failure: OSError | None = None
         self.began = self.world.monotonic()
         self._informers: dict[tuple[str, str], Informer[Tree]] = {}
         self._latest: dict[str, tuple[str, int]] = {}  # key -> uid and revision written last
@@ -86,7 +87,8 @@ class Following:
         return self.world.monotonic() - self.began
 
     async def run(self, seconds: float | None = None) -> None:
-        """For so long; None: until cancelled. Raises StatusError and TransportError if the server cannot be read at all."""
+        """For so long; None: until cancelled. Raises StatusError and TransportError if the server cannot be read at all,
+        OSError if the recorder cannot write."""
         async with self.world.task_group() as group:
             try:
                 await self._begin(group)
@@ -102,6 +104,8 @@ class Following:
                 group.start(self._look_for_kinds(group), "kinds")
                 end = None if seconds is None else self.now + seconds
                 while end is None or self.now < end:
+                    if self._failure is not None:
+                        raise self._failure
                     await self.world.sleep(1.0 if end is None else max(0.0, min(1.0, end - self.now)))
                     self.say(self.counts)
             finally:  # before the watches hang up, which may take longer than who pressed Ctrl-C wants to wait
@@ -156,7 +160,10 @@ class Following:
         self.counts.changes += 1
         self.counts.objects = len(self._latest)
         tree["metadata"].pop("resourceVersion", None)  # it is in the line, and stored objects have none
-        self.recorder.change(self.now, type, key, revision, orjson.dumps(tree))
+        try:
+            self.recorder.change(self.now, type, key, revision, orjson.dumps(tree))
+        except OSError as error:  # an informer would only log it, and go on: the rest would be lost in silence
+            self._failure, self._over = error, True
 
     async def _look_for_kinds(self, group: TaskGroup) -> None:
         while True:

@@ -48,7 +48,7 @@ def test_mistakes(navarch: Navarch, tmp_path: Path) -> None:
     ran = navarch("record", "--for", "never", str(tmp_path / "x"))
     assert ran.code == 1 and "--for never" in ran.err
     ran = navarch("record", "--for", "1s", "/nowhere/x")
-    assert ran.code == 1 and "/nowhere/x: No such file or directory" in ran.err
+    assert ran.code == 1 and "/nowhere/x: there is no folder /nowhere" in ran.err
 
 
 def test_replay_and_compare(navarch: Navarch, tmp_path: Path) -> None:

@@ -75,6 +75,8 @@ FINE: list[tuple[tuple[Any, ...], Any]] = [
     (FAULT, {"power-off": "node/node-3"}),
     (FAULT, {"kill": "pod/job-7"}), (UNTIL, "ready(app=job) > 0 and not stuck(deployment/web)"),
     (UNTIL, 'cel(deployment/web, "object.status.readyReplicas > 1")'), (MEASURE, "max(-ready() + 2 * total(), up..end)"),
+    (("behaviour",), {"app=job": {"start": "1s"}, "image:web:v2": {"start": "1s"}}),
+    (("behaviour",), {"image:x": {"start": "choice(0.100s, 2.000s)"}}),
     (MEASURE, "seconds(1 <= ready())"), (EXPECT, "not up < 0 or w.p50 > f"),
 ]  # fmt: skip
 TOLD = [
@@ -128,6 +130,8 @@ TOLD = [
     (("cluster", "autoscaler", "groups", 0, "labels"), {"a": "ü"}, "cluster.autoscaler.groups[0].labels.a: 'ü'"),
     (("cluster", "nodes", 0, "listed"), [{"name": "A b"}], "cluster.nodes[0].listed[0].name: a lowercase RFC 1123"),
     (("cluster", "scheduler"), {"config": "apiVersion: x\nkind: z\n"}, 'cluster.scheduler.config: no kind "z" is registered'),
+    (("behaviour",), {"app=wbe": {"start": "1s"}}, "no pod of this file has the label app=wbe; did you mean 'app=web'?"),
+    (("behaviour",), {"image:web:v9": {"start": "1s"}}, "behaviour.image:web:v9: no pod of this file has the image 'web:v9'"),
     (("cluster", "scheduler"), {"tie-break": "rnd"}, "cluster.scheduler.tie-break: 'rnd' is none of"),
 ]  # fmt: skip
 

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import orjson
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -219,6 +220,28 @@ def test_nothing_is_lost_or_doubled(seed: int) -> None:
                 tree = {k: tree[k] for k in ("apiVersion", "kind", "metadata")}
                 tree["metadata"].pop("annotations", None)
             assert state.get(key) == tree
+
+
+def test_a_full_disk_ends_a_recording():
+    """Informers only log what a handler of theirs raises: the rest would be lost in silence."""
+    world = SimulatedWorld(1)
+
+    class Full(Recorder):
+        def change(self, *line: Any) -> None:
+            raise OSError(28, "No space left on device")
+
+    async def main() -> None:
+        server, ready = assemble(world, MemoryStore(), Config(store="memory")), asyncio.Event()
+        async with world.task_group() as group:
+            group.start(server.run(lambda _: ready.set(), listen=False), "server")
+            await ready.wait()
+            client = Client(InProcessTransport(server.app, ADMIN), world)
+            with pytest.raises(ExceptionGroup) as raised:
+                await Following(client, Full({}), only=("namespaces",)).run()
+            assert raised.group_contains(OSError, match="No space left")
+            group.cancel()
+
+    world.run(main)
 
 
 def test_the_weather_is_bad() -> None:
