@@ -146,7 +146,7 @@ def test_a_slow_store_delays_a_simulation():
 WRONG = [
     ({"connections": "pooled"}, "load.connections", "none of new, kept"),
     ({"from": "node-1"}, "load.from", "neither outside nor"),
-    ({"clients": 0}, "load.clients", "at least 1"),
+    ({"clients": 0}, "load.clients", "must be 1 to 100000"),
     ({"programming": "soon"}, "load.programming", "no time"),
 ]
 
