@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lab import custommetrics, gatewayapi
+from lab import custommetrics, gatewayapi, verticalautoscaler
 from lab.addresses import Addresses
 from lab.apiclient import Api
 from lab.components import INGRESS_HTTP, INGRESS_HTTPS, INGRESS_USER
@@ -136,8 +136,11 @@ def apply_addons(addresses: Addresses, api: Api, simulated: bool, record: LabRec
     hollow = rights() if simulated else []
     classes = [("/apis/storage.k8s.io/v1/storageclasses", one) for one in storage_classes()]
     more = [*(ingress_objects() if record.ingress else []), *(gatewayapi.objects() if record.gateway else [])]
+    ca = (api.lab.paths.pki / "ca.crt").read_bytes()
+    if record.vpa:
+        verticalautoscaler.forget_webhook(api, record.vpa)
+        more += verticalautoscaler.objects(record.vpa, ca)
     if record.custom_metrics:
-        ca = (api.lab.paths.pki / "ca.crt").read_bytes()
         custommetrics.forget_port(api, record.custom_metrics)
         more += custommetrics.objects(record.custom_metrics, ca)
     for path, desired in [*publisher_role(), *hollow, *classes, *more, (services, dns_service(addresses.dns))]:

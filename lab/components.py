@@ -24,6 +24,7 @@ HOLLOW_USER = "system:hollow-nodes"
 DNS_RELAY_PORT = 10053  # on the lab's network
 INGRESS_USER, GATEWAY_USER = "navarch:ingress-controller", "navarch:gateway-controller"
 ADAPTER_USER, ADAPTER_SERVICE = "navarch:custom-metrics", "navarch-custom-metrics"
+VPA_USER = "navarch:vertical-pod-autoscaler"
 INGRESS_HTTP, INGRESS_HTTPS = 10080, 10443  # where a node's nginx listens, behind the load balancer's 80 and 443
 ETCD_SOCKET, ETCD_PEER_SOCKET = "localhost:2379", "localhost:2380"  # files that etcd makes in its working directory
 
@@ -370,6 +371,22 @@ def custom_metrics(paths: LabPaths, record: LabRecord) -> Spec:
             "--network", Addresses(record.index).range,
         ],
         log=str(paths.logs / "custom-metrics.log"),
+        cgroup=control_group(paths.id),
+    )  # fmt: skip
+
+
+def vertical_autoscaler(paths: LabPaths, record: LabRecord) -> Spec:
+    """The VerticalPodAutoscaler, with its webhook on loopback."""
+    return Spec(
+        name="vpa",
+        module="controllers.verticalautoscaler.main",
+        alive=alive_socket(paths, "vpa"),
+        argv=[
+            "--kubeconfig", str(paths.component_kubeconfig("vpa")),
+            "--port", str(record.vpa),
+            "--tls-cert-file", str(paths.pki / "vpa.crt"), "--tls-private-key-file", str(paths.pki / "vpa.key"),
+        ],
+        log=str(paths.logs / "vpa.log"),
         cgroup=control_group(paths.id),
     )  # fmt: skip
 

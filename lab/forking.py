@@ -48,6 +48,7 @@ PRELOAD = {
     "proxy.ingress.main": (),
     "proxy.gateway.main": (),
     "controllers.custommetrics.main": ("aiohttp.web",),
+    "controllers.verticalautoscaler.main": ("aiohttp.web",),
     "nodeagent.hollow.main": ("aiohttp.web",),
     "lab.gateway": (),
 }

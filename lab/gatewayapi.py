@@ -131,21 +131,21 @@ AGE = column("Age", ".metadata.creationTimestamp", "date")
 
 def definition(
     kind: str, plural: str, short: list[str], schemas: tuple[Schema, Schema | None], columns: list[dict[str, str]],
-    scope: str = "Namespaced", version: str = "v1",
+    scope: str = "Namespaced", version: str = "v1", group: str = GROUP,
 ) -> dict[str, Any]:  # fmt: skip
     spec, status = schemas
     fields = {"apiVersion": {"type": "string"}, "kind": {"type": "string"}, "metadata": {"type": "object"}, "spec": spec}
     tree = struct(**fields, **({"status": status} if status is not None else {}))
     names = {"kind": kind, "listKind": f"{kind}List", "plural": plural, "singular": kind.lower(), "shortNames": short,
-             "categories": ["gateway-api"]}  # fmt: skip
+             **({"categories": ["gateway-api"]} if group == GROUP else {})}  # fmt: skip
     return {
         "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
         "metadata": {
-            "name": f"{plural}.{GROUP}",
+            "name": f"{plural}.{group}",
             # The API server lets only approved definitions of a *.k8s.io group be Established without a word.
-            "annotations": {"api-approved.kubernetes.io": "unapproved, navarch's own text of the Gateway API"},
+            "annotations": {"api-approved.kubernetes.io": "unapproved, navarch's own text"},
         },
-        "spec": {"group": GROUP, "scope": scope, "names": names, "versions": [{
+        "spec": {"group": group, "scope": scope, "names": names, "versions": [{
             "name": version, "served": True, "storage": True, "schema": {"openAPIV3Schema": tree},
             "additionalPrinterColumns": columns, **({"subresources": {"status": {}}} if status is not None else {}),
         }]},

@@ -41,6 +41,9 @@ def issue_all(paths: LabPaths, record: LabRecord, hollow: bool) -> None:
         authority.issue("custom-metrics", components.ADAPTER_USER, (), (host,))
         path = paths.component_kubeconfig("custom-metrics")
         authority.kubeconfig(path, "custom-metrics", own, cluster, components.ADAPTER_USER)
+    if record.vpa:
+        authority.issue("vpa", components.VPA_USER, (), ("127.0.0.1",))
+        authority.kubeconfig(paths.component_kubeconfig("vpa"), "vpa", own, cluster, components.VPA_USER)
     if hollow:
         authority.issue("hollow", components.HOLLOW_USER, (), (HOLLOW_HOST, "127.0.0.1"))
         authority.kubeconfig(paths.component_kubeconfig("hollow"), "hollow", own, cluster, components.HOLLOW_USER)

@@ -148,6 +148,7 @@ class LabRecord:
     registry: int = 0  # the port of the lab's image registry on loopback and on the lab's network; 0: it has none
     ingress: bool = False  # whether nodes have an ingress controller
     custom_metrics: int = 0  # the loopback port of the adapter for custom and external metrics; 0: there is none
+    vpa: int = 0  # the loopback port of the VerticalPodAutoscaler's webhook; 0: there is none
     gateway: bool = False  # whether nodes have a controller of the Gateway API
     runtime: str = "oci"  # what runs containers on real nodes; see lab/containerd.py
 

@@ -20,7 +20,7 @@ from lab.paths import LabError
 BACKLOG = 1024
 RANGE = 10  # ports of a lab
 FIRST_REGISTRY_PORT = 5000  # the lab's number is added
-FIRST_ADAPTER_PORT = 5400  # the same
+FIRST_ADAPTER_PORT, FIRST_VPA_PORT = 5400, 5600  # the same
 FIRST_PORT, LAST_PORT = 6443, 9999  # below what the kernel gives to clients
 
 

@@ -13,7 +13,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lab import cgroups, components, containerd, custommetrics, gatewayapi, networknamespace, supervisor, wayout
+from lab import (
+    cgroups,
+    components,
+    containerd,
+    custommetrics,
+    gatewayapi,
+    networknamespace,
+    supervisor,
+    verticalautoscaler,
+    wayout,
+)
 from lab import settings as labsettings
 from lab.addons import apply_addons, remove_ingress
 from lab.addresses import FIRST_INDEX, claim_index
@@ -21,7 +31,7 @@ from lab.cluster import Cluster
 from lab.health import ComponentRefused
 from lab.hollow import HollowNodes
 from lab.paths import LabError, LabRecord, write_private
-from lab.ports import FIRST_ADAPTER_PORT, FIRST_PORT, FIRST_REGISTRY_PORT, RANGE, free_port, take_port
+from lab.ports import FIRST_ADAPTER_PORT, FIRST_PORT, FIRST_REGISTRY_PORT, FIRST_VPA_PORT, RANGE, free_port, take_port
 from lab.reach import certificate_names, local_addresses
 from navarch import egress
 
@@ -44,6 +54,7 @@ class Wishes:
     ingress: bool | None = None  # an ingress controller on the real nodes
     gateway: bool | None = None  # the Gateway API: its kinds, and a controller on the real nodes
     custom_metrics: bool | None = None  # an adapter for custom and external metrics
+    vpa: bool | None = None  # the VerticalPodAutoscaler: its kinds, and who serves them
     names: list[str] | None = None  # further names in the API server's certificate
     egress: bool | None = None  # whether nodes and pods reach what the machine reaches
     registry: bool | None = None  # whether the lab has an image registry
@@ -91,6 +102,8 @@ class Start:
             gatewayapi.remove(cluster.api)
         if self.wishes.custom_metrics is False:
             custommetrics.remove(cluster.api)
+        if self.wishes.vpa is False:
+            verticalautoscaler.remove(cluster.api)
         apply_addons(cluster.addresses, cluster.api, bool(cluster.hollow.roster.groups), cluster.required_record)
 
     def settings(self, record: LabRecord | None) -> dict[str, str]:
@@ -127,7 +140,11 @@ class Start:
             raise LabError("real nodes need root; without it use: navarch up --nodes 0")
         self.plan_hollow()
         self.take_registry_port()
-        self.take_adapter_port()
+        wish = self.wishes
+        record.custom_metrics = self.own_port(
+            "custom-metrics", record.custom_metrics, wish.custom_metrics, FIRST_ADAPTER_PORT
+        )
+        record.vpa = self.own_port("vpa", record.vpa, wish.vpa, FIRST_VPA_PORT)
         cluster.health.revive()
         sockets = self.take_port()
         cluster.certificates()
@@ -172,18 +189,18 @@ class Start:
             first = FIRST_REGISTRY_PORT + record.index - FIRST_INDEX
             record.registry = free_port("127.0.0.1", first, first + RANGE * RANGE)
 
-    def take_adapter_port(self) -> None:
-        """A port for the adapter of custom metrics; another one than before if somebody else has that now."""
-        record, wish = self.cluster.required_record, self.wishes.custom_metrics
-        if wish is False and record.custom_metrics:
-            record.custom_metrics = 0
-            if self.cluster.running():
-                supervisor.request(self.paths, "stop", names=["custom-metrics"], timeout=10)
-        elif wish or record.custom_metrics:
-            serves = any(e["spec"]["name"] == "custom-metrics" and p.alive() for e, p in self.cluster.health.recorded())
-            if not (serves and record.custom_metrics):
-                first = record.custom_metrics or FIRST_ADAPTER_PORT + record.index - FIRST_INDEX
-                record.custom_metrics = free_port("127.0.0.1", first, first + RANGE * RANGE)
+    def own_port(self, component: str, before: int, wish: bool | None, first: int) -> int:
+        """The loopback port of a component beside the API server; another one than before if somebody else has that now. 0 if
+        nobody wants the component (any more); it is stopped then."""
+        running = self.cluster.running()
+        if wish is False and before and running:
+            supervisor.request(self.paths, "stop", names=[component], timeout=10)
+        if wish is False or not (wish or before):
+            return 0
+        if before and any(e["spec"]["name"] == component and p.alive() for e, p in self.cluster.health.recorded()):
+            return before
+        start = before or first + self.cluster.required_record.index - FIRST_INDEX
+        return free_port("127.0.0.1", start, start + RANGE * RANGE)
 
     @property
     def with_nodes(self) -> bool:
@@ -205,6 +222,8 @@ class Start:
             specs.append(components.registry(self.paths, record))
         if record.custom_metrics:
             specs.append(components.custom_metrics(self.paths, record))
+        if record.vpa:
+            specs.append(components.vertical_autoscaler(self.paths, record))
         if self.with_nodes:
             specs.append(components.gateway(self.paths, record, cluster.lab_flag))
         cluster.start([*specs, *(spec for entry in on for spec in cluster.nodes.components(entry))])

@@ -41,6 +41,7 @@ PLUGIN_HELP = "A scheduler plugin of yours: policy.py:Class, module:Class, or an
 INGRESS_HELP = "Serve Ingresses: nginx on each real node, behind a load balancer's address; class navarch. Stored with the lab."
 GATEWAY_HELP = "Serve the Gateway API: its CRDs, class navarch, and nginx on each real node. Stored with the lab."
 CUSTOM_METRICS_HELP = "Serve custom and external metrics from the Prometheus text of pods. Stored with the lab."
+VPA_HELP = "Serve VerticalPodAutoscalers: their CRDs, recommendations, and changes of pods. Stored with the lab."
 RUNTIME_HELP = "What runs containers on a new lab's real nodes; default: oci (crun, no daemon)."
 CPU_HELP = "CPU of each node, such as 500m; default: a share of the machine."
 
@@ -67,6 +68,7 @@ def up(
     ingress: Annotated[bool | None, Option("--ingress/--no-ingress", help=INGRESS_HELP)] = None,
     gateway: Annotated[bool | None, Option("--gateway/--no-gateway", help=GATEWAY_HELP)] = None,
     custom_metrics: Annotated[bool | None, Option("--custom-metrics/--no-custom-metrics", help=CUSTOM_METRICS_HELP)] = None,
+    vpa: Annotated[bool | None, Option("--vpa/--no-vpa", help=VPA_HELP)] = None,
     plugin: Annotated[list[str] | None, Option("--plugin", metavar="MODULE:CLASS", help=PLUGIN_HELP)] = None,
     egress: Annotated[str | None, Option("--egress", metavar="on|off", help=EGRESS_HELP, show_default="on")] = None,
     registry: Annotated[bool | None, Option("--registry/--no-registry", help=REGISTRY_HELP)] = None,
@@ -106,6 +108,7 @@ def up(
         wishes.ingress = ingress
         wishes.gateway = gateway
         wishes.custom_metrics = custom_metrics
+        wishes.vpa = vpa
         wishes.runtime = runtime
         wishes.listen = None if listen is None else [a for a in listen if a != "127.0.0.1"]
         bring_up(cluster, wishes)
