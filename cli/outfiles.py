@@ -17,12 +17,15 @@ def words(error: Exception, path: Path | str = "") -> str:
     return f"{name}: {error.strerror}" if name else error.strerror
 
 
-def check(path: Path | None, code: int) -> None:
-    """Ends the command if a file cannot be written there, before it works for what is then lost."""
+def check(path: Path | None, code: int, *, renamed: bool = False) -> None:
+    """Ends the command if a file cannot be written there, before it works for what is then lost. ``renamed``: it comes to its
+    place whole, as another file, so no device or pipe may stand there: /dev/null would be a file from then on."""
     if path is None:
         return
     if path.is_dir():
         _end(f"{path}: Is a directory", code)
+    if renamed and path.exists() and not path.is_file():
+        _end(f"{path}: not a regular file", code)
     if not path.parent.is_dir():
         _end(f"{path}: there is no folder {path.parent}", code)
 

@@ -110,6 +110,10 @@ def save(
         if output is None:
             images.save(name, sys.stdout.buffer)
             return
+        if output.exists() and not output.is_file():  # a pipe or device, whose place no file may take
+            with output.open("wb") as file:
+                images.save(name, file)
+            return
         temporary = output.with_name(output.name + ".new")
         try:
             with temporary.open("wb") as file:

@@ -42,7 +42,7 @@ def record(
     without: Without = None,
 ) -> None:
     """Write every change of a cluster into a file, until Ctrl-C."""
-    outfiles.check(out, 1)
+    outfiles.check(out, 1, renamed=True)
     where.run(lambda session: _record(session, out, _seconds(for_), names(only), names(without)))
 
 

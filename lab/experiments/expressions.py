@@ -159,6 +159,14 @@ class Expression:
     def evaluate(self, functions: Mapping[str, Callable[..., Any]], names: Mapping[str, Any]) -> Any:
         return self._value(self._tree, functions, names)
 
+    def parts(self, functions: Mapping[str, Callable[..., Any]], names: Mapping[str, Any]) -> dict[str, Any]:
+        """The values of its names and calls, by their texts: what a person asks for where it is not true."""
+        called = [n for n in ast.walk(self._tree) if isinstance(n, ast.Call)]
+        heads = {id(n.func) for n in called}
+        named = [n for n in ast.walk(self._tree) if isinstance(n, ast.Name | ast.Attribute) and id(n) not in heads]
+        said = [n for n in named if ast.unparse(n) in names]  # not the words of a reference, such as deployment/web
+        return {ast.unparse(n): self._value(n, functions, names) for n in (*said, *called)}
+
     def _value(self, node: ast.expr, functions: Mapping[str, Callable[..., Any]], names: Mapping[str, Any]) -> Any:
         def of(one: ast.expr) -> Any:
             return self._value(one, functions, names)

@@ -159,11 +159,11 @@ def checked(text: str) -> Expression:
 
 
 def verdicts(expression: Expression, done: Sequence[Rehearsed]) -> list[tuple[int, dict[str, Any]]]:
-    """The seeds for which the expression is not true, with the values of its names. A seed that failed is one of them."""
+    """The seeds for which the expression is not true, with the values of its names and calls. A seed that failed is one."""
     out: list[tuple[int, dict[str, Any]]] = []
     for one in done:
         if one.findings is None:
             out.append((one.seed, {"failed": one.error}))
-        elif not expression.evaluate(functions(one.findings), names := values(one.findings)):
-            out.append((one.seed, {n: names[n] for n in sorted(expression.names)}))
+        elif not expression.evaluate(calls := functions(one.findings), names := values(one.findings)):
+            out.append((one.seed, expression.parts(calls, names)))
     return out

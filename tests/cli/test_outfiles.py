@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,11 @@ def test_a_path_that_cannot_be_written_is_told_before_the_work(tmp_path: Path, c
             (1, ("calibrate", "--from", "day.jsonl.gz")),
         ):  # fmt: skip
             assert call(capfd, *words, str(out)) == (code, f"error: {out}: {said}\n")
+
+
+def test_a_recording_takes_the_place_of_no_pipe_or_device(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    os.mkfifo(pipe := tmp_path / "pipe")
+    assert call(capfd, "record", str(pipe)) == (1, f"error: {pipe}: not a regular file\n") and pipe.is_fifo()
 
 
 def test_a_full_disk_is_told(capfd: pytest.CaptureFixture[str]):

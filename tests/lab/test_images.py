@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import subprocess
 import sys
 import tarfile
@@ -63,6 +64,17 @@ def test_archives(store: ImageStore, tmp_path: Path) -> None:
     (tmp_path / "junk").write_bytes(b"junk")
     with pytest.raises(LabError, match="standard input"):
         images.load_anything("-", [], io.BytesIO(b"junk"))
+
+
+def test_an_archive_into_a_pipe(store: ImageStore, tmp_path: Path) -> None:
+    """A file would take the place of the pipe, or of /dev/stdout."""
+    os.mkfifo(pipe := tmp_path / "pipe")
+    with (copy := tmp_path / "copy").open("wb") as out:
+        reader = subprocess.Popen(["timeout", "60", "cat", pipe], stdout=out)
+    navarch("save", "localhost/bb:1", "-o", str(pipe))
+    assert reader.wait() == 0
+    with tarfile.open(copy) as archived:
+        assert "manifest.json" in archived.getnames() and pipe.is_fifo()
 
 
 def test_an_archive_of_the_old_docker(store: ImageStore, tmp_path: Path) -> None:

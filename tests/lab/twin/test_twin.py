@@ -422,6 +422,8 @@ def test_steps_asserts_and_page(snapshot: Snapshot, tmp_path: Any) -> None:
     assert low and (low.before, low.fewest, low.after) == (6, 3, 5)
     assert answer.verdicts(answer.checked("available(deployment/web) >= 3 and evicted == 0"), done) == []
     assert [seed for seed, _ in answer.verdicts(answer.checked("duration < 10"), done)] == [1, 2]
+    said = answer.verdicts(answer.checked("available(deployment/web) > 4 and evicted == 0"), done)[0]
+    assert said == (1, {"evicted": 0, "available('deployment/web')": 3})
     with pytest.raises(ValueError, match="there is no 'evictd'; did you mean 'evicted'"):
         answer.checked("evictd == 0")
     with pytest.raises(ValueError, match="is not touched by this change"):
