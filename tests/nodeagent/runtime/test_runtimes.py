@@ -233,7 +233,8 @@ async def exec_with_stdin_and_both_streams(runtime: RealRuntime, main: str) -> N
 
 async def exec_on_a_terminal(runtime: RealRuntime, main: str) -> None:
     # Of CRI's streams each comes in its own time: the size may follow what was typed after it.
-    script = "read x; until stty size 2> /dev/null; do sleep 0.01; done; tty; echo $x $TERM"
+    # busybox' stty says nothing, and ends well, while the terminal has no size.
+    script = 'read x; until size=$(stty size 2> /dev/null) && [ "$size" ]; do sleep 0.01; done; echo $size; tty; echo $x $TERM'
     running = await runtime.exec(main, ["sh", "-c", script], stdin=True, tty=True)
     await running.resize(101, 37)
     await running.write(b"word\n")
