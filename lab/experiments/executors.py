@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
-import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any, NamedTuple, TypeVar
 
 from lab.experiments import origin
 from lab.experiments.recording import listener
+from lab.pools import PULSE, processes
 from navarch.virtual import on_virtual_time
 from navarch.world import RealWorld
 
-PULSE = 0.25  # seconds between two words about how far a run is
 TOPIC = "navarch"
 T = TypeVar("T")
 PROCESSES, DASK = "processes", "dask://"
@@ -133,13 +132,12 @@ def _worked(work: Work, task: Task, heard: Callable[[Pulse], None]) -> tuple[Any
 # Processes
 
 
+_queue: Any = None
+
+
 def _begin(queue: Any) -> None:
     global _queue
     _queue = queue
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-
-
-_queue: Any = None
 
 
 def _in_child(work: Work, task: Task) -> tuple[Any, float]:
@@ -149,20 +147,15 @@ def _in_child(work: Work, task: Task) -> tuple[Any, float]:
 def _in_processes(tasks: Sequence[Task], work: Work, heard: Heard, jobs: int) -> None:
     context = multiprocessing.get_context("spawn")
     queue = context.SimpleQueue()
-    with ProcessPoolExecutor(min(jobs, len(tasks)), context, _begin, (queue,)) as pool:
+    with processes(min(jobs, len(tasks)), context, _begin, (queue,)) as (pool, look):
         waiting: dict[Future[tuple[Any, float]], Task] = {pool.submit(_in_child, work, t): t for t in tasks}
-        try:
-            while waiting:
-                over, _ = wait(waiting, timeout=PULSE, return_when=FIRST_COMPLETED)
-                while not queue.empty():
-                    heard(queue.get())
-                for future in over:
-                    heard(Done(waiting.pop(future).name, *future.result()))
-        except BaseException:
-            for process in list((pool._processes or {}).values()):  # a run may take minutes to end by itself
-                process.kill()
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
+        while waiting:
+            look()
+            over, _ = wait(waiting, timeout=PULSE, return_when=FIRST_COMPLETED)
+            while not queue.empty():
+                heard(queue.get())
+            for future in over:
+                heard(Done(waiting.pop(future).name, *future.result()))
 
 
 # dask.distributed

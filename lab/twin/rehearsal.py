@@ -7,7 +7,7 @@ import logging
 import multiprocessing
 import traceback
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from lab.experiments.drivers.stage import Outcome
 from lab.experiments.drivers.virtual import play
 from lab.experiments.run import Run
 from lab.experiments.state import is_live
+from lab.pools import PULSE, processes
 from lab.twin.changes import Change, experiment
 from lab.twin.cluster import Settings, Twin, is_daemon
 from lab.twin.findings import Findings, findings
@@ -203,14 +204,14 @@ def rehearse(
             return out
         # Forked, not spawned: the snapshot need not be sent, and the imports are there.
         context = multiprocessing.get_context("fork")
-        with ProcessPoolExecutor(min(jobs, len(seeds)), mp_context=context) as pool:
-            waiting = [pool.submit(_one, seed, seed == seeds[0]) for seed in seeds]
-            try:
-                for future in as_completed(waiting):
+        with processes(min(jobs, len(seeds)), context) as (pool, look):
+            futures = [pool.submit(_one, seed, seed == seeds[0]) for seed in seeds]
+            waiting = set(futures)
+            while waiting:
+                look()
+                over, waiting = wait(waiting, timeout=PULSE, return_when=FIRST_COMPLETED)
+                for future in over:
                     progress(future.result())
-            except KeyboardInterrupt:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-            return [future.result() for future in waiting]
+            return [future.result() for future in futures]
     finally:
         _shared = ()
