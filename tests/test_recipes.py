@@ -26,7 +26,7 @@ NAMES = "DeviceClass, `whoruns`, DenyLatestTag"  # to be said in docs/supported.
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the repository with all recipes followed."""
     root = tmp_path_factory.mktemp("recipes") / "navarch"
-    shutil.copytree(ROOT, root, ignore=shutil.ignore_patterns(".?*", "build", "*.egg-info"))
+    shutil.copytree(ROOT, root, ignore=shutil.ignore_patterns(".?*", "*.egg-info"))
     for path, text in changed_files().items():
         file = root / path
         if not file.parent.exists():

@@ -232,7 +232,8 @@ def container_status(answer: Any, sandbox_id: str, runtime: str) -> Container | 
         image_id=status.annotations[IMAGE_ID],
         state=now,
         created=status.created_at / 1e9,
-        started=status.started_at / 1e9,
+        # containerd notes the start once it has been told of it: after the end, of a container that ends at once.
+        started=min(status.started_at, status.finished_at or status.started_at) / 1e9,
         finished=status.finished_at / 1e9,
         exit_code=status.exit_code,
         reason=status.reason,
