@@ -22,7 +22,7 @@ def test_ctrl_c_is_raised_where_it_is_looked_for_and_ends_the_processes() -> Non
         assert wait(futures, timeout=0.1).done == {futures[0]}  # nothing is raised while locks are held
         children = list(pool._processes.values())
         look()
-    assert len(children) == 2 and not any(child.is_alive() for child in children)
+    assert children and not any(child.is_alive() for child in children)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
