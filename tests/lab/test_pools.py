@@ -12,10 +12,15 @@ import pytest
 from lab.pools import processes
 
 
+def rest(seconds: float) -> None:
+    """Not time.sleep itself: other tests put their own in its place, which cannot be pickled."""
+    time.sleep(seconds)
+
+
 def test_ctrl_c_is_raised_where_it_is_looked_for_and_ends_the_processes() -> None:
     context = multiprocessing.get_context("fork")
     with pytest.raises(KeyboardInterrupt), processes(2, context) as (pool, look):
-        futures = [pool.submit(time.sleep, seconds) for seconds in (0, 1000, 1000)]
+        futures = [pool.submit(rest, seconds) for seconds in (0, 1000, 1000)]
         wait(futures[:1])
         look()
         signal.raise_signal(signal.SIGINT)
