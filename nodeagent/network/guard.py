@@ -11,9 +11,9 @@ The rules stay when the agent ends. Reverse path filtering (netlink.py) does the
 
 from __future__ import annotations
 
-import contextlib
+from pathlib import Path
 
-from navarch.linux.nftables import Nftables, NftablesError
+from navarch.linux.nftables import Nftables
 
 TABLE = "navarch-guard"
 POD_LINKS = '"nv*"'  # see interface_name() in network.py
@@ -39,7 +39,7 @@ def set_up() -> None:
     nft = Nftables()
     try:
         nft.run(_LOOPBACK)
-        with contextlib.suppress(NftablesError):  # a kernel without IPv6
+        if Path("/proc/net/if_inet6").exists():  # else the kernel has no IPv6, and no such tables
             nft.run(_IPV6)
     finally:
         nft.close()
