@@ -6,21 +6,18 @@ Only the API server, by its front-proxy certificate, is let in: it has authentic
 from __future__ import annotations
 
 import argparse
-import asyncio
-import contextlib
-import logging
-import signal
 import ssl
 from collections.abc import Sequence
 
 from aiohttp import web
 
+from controllers import webprocess
 from controllers.custommetrics.adapter import PERIOD, Adapter
 from navarch.api.errors import MethodNotAllowed, ServiceUnavailable, StatusError, Unauthorized
 from navarch.client import kubeconfig
 from navarch.client.client import Client
 from navarch.client.transport import TransportError, connect
-from navarch.world import RealWorld, World
+from navarch.world import World
 
 NAME = "navarch-custom-metrics"
 
@@ -80,30 +77,16 @@ def failure(error: StatusError) -> web.Response:
     return web.json_response(error.status(), status=error.http_code)
 
 
-async def serve(options: argparse.Namespace, world: World) -> None:
-    """Runs until SIGTERM or SIGINT."""
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    client = Client(connect(kubeconfig.load(options.kubeconfig)), world, NAME)
-    adapter = Adapter(client, world, scrapes=True, period=options.period, networks=options.network)
-    runner = web.AppRunner(application(adapter, options.requestheader_allowed_names), access_log=None)
-    async with contextlib.AsyncExitStack() as stack, world.task_group() as group:
-        stack.push_async_callback(client.close)
-        await runner.setup()
-        stack.push_async_callback(runner.cleanup)
-        await web.TCPSite(runner, options.host, options.port, ssl_context=server_context(options)).start()
-        group.start(adapter.run(), "adapter")
-        await stop.wait()
-        group.cancel()
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     options = parse(argv)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    world = RealWorld()
-    world.run(lambda: serve(options, world))
-    return 0
+
+    async def body(world: World) -> None:
+        client = Client(connect(kubeconfig.load(options.kubeconfig)), world, NAME)
+        adapter = Adapter(client, world, scrapes=True, period=options.period, networks=options.network)
+        answers = application(adapter, options.requestheader_allowed_names)
+        await webprocess.serve(options, world, client, answers, server_context(options), {"adapter": adapter.run()})
+
+    return webprocess.run(body)
 
 
 if __name__ == "__main__":

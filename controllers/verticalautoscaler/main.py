@@ -6,11 +6,7 @@ Recommender, updater, and the webhook by which new pods get their requests.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import base64
-import contextlib
-import logging
-import signal
 import ssl
 from collections.abc import Sequence
 from typing import Any
@@ -18,12 +14,13 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from controllers import webprocess
 from controllers.verticalautoscaler.recommender import PERIOD, Recommender
 from navarch.client import kubeconfig
 from navarch.client.client import Client
 from navarch.client.events import EventRecorder
 from navarch.client.transport import connect
-from navarch.world import RealWorld, World
+from navarch.world import World
 
 NAME = "navarch-vpa"
 MAX_BYTES = 4 << 20
@@ -67,34 +64,19 @@ def application(recommender: Recommender) -> web.Application:
     return out
 
 
-async def serve(options: argparse.Namespace, world: World) -> None:
-    """Runs until SIGTERM or SIGINT."""
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    client = Client(connect(kubeconfig.load(options.kubeconfig)), world, NAME)
-    events = EventRecorder(client, world, "vpa-updater")
-    recommender = Recommender(client, world, events, options.period)
-    runner = web.AppRunner(application(recommender), access_log=None)
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(options.tls_cert_file, options.tls_private_key_file)
-    async with contextlib.AsyncExitStack() as stack, world.task_group() as group:
-        stack.push_async_callback(client.close)
-        await runner.setup()
-        stack.push_async_callback(runner.cleanup)
-        await web.TCPSite(runner, options.host, options.port, ssl_context=context).start()
-        group.start(events.run(), "events")
-        group.start(recommender.run(), "recommender")
-        await stop.wait()
-        group.cancel()
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     options = parse(argv)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    world = RealWorld()
-    world.run(lambda: serve(options, world))
-    return 0
+
+    async def body(world: World) -> None:
+        client = Client(connect(kubeconfig.load(options.kubeconfig)), world, NAME)
+        events = EventRecorder(client, world, "vpa-updater")
+        recommender = Recommender(client, world, events, options.period)
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(options.tls_cert_file, options.tls_private_key_file)
+        tasks = {"events": events.run(), "recommender": recommender.run()}
+        await webprocess.serve(options, world, client, application(recommender), context, tasks)
+
+    return webprocess.run(body)
 
 
 if __name__ == "__main__":
